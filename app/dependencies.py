@@ -1,0 +1,80 @@
+"""What routers ask for: the services of this process, and the caller with the role that a route needs."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Query, Security
+from fastapi.requests import HTTPConnection
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from app.events.bus import EventBus
+from app.events.hub import EventHub
+from app.models.api_key import Role
+from app.models.database import Database
+from app.services.access.api_keys import Caller
+from app.services.access.roles import Gatekeeper, require
+from app.services.catalog.browsing import Catalog
+from app.services.llm.gateway import ModelGateway
+from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
+from app.services.runs.engine import RunEngine
+from app.services.runs.executions import ExecutionArchive
+from app.services.runs.starting import RunStarter
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that was wired at the start."""
+
+    settings: Settings
+    database: Database
+    bus: EventBus
+    hub: EventHub
+    catalog: Catalog
+    archive: ExecutionArchive
+    models: ModelGateway
+    engine: RunEngine
+    starter: RunStarter
+    gatekeeper: Gatekeeper
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the process that answers."""
+    return cast("Services", connection.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(services_of)]
+
+bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer KEY`.")
+header_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
+
+
+async def any_caller(connection: HTTPConnection, services: ServicesDep) -> Caller:
+    """Whoever asks; wrong credentials are refused even where none are needed."""
+    return await services.gatekeeper.identify(connection.headers)
+
+
+async def viewer(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
+    """A caller who may read executions, events and analytics."""
+    return require(caller, Role.VIEWER)
+
+
+async def runner(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
+    """A caller who may also start runs."""
+    return require(caller, Role.RUNNER)
+
+
+async def admin(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
+    """A caller who may also edit."""
+    return require(caller, Role.ADMIN)
+
+
+SCHEMES = (Security(bearer), Security(header_key))
+AnyCaller = Annotated[Caller, Depends(any_caller)]
+ViewerRole = Annotated[Caller, Depends(viewer)]
+RunnerRole = Annotated[Caller, Depends(runner)]
+AdminRole = Annotated[Caller, Depends(admin)]
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most.")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="The `nextCursor` of the page before.")]
+DEFAULT_PAGE = DEFAULT_LIMIT

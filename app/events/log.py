@@ -1,0 +1,375 @@
+"""The durable log of one run tree: the only way to change an execution that is running.
+
+`append` numbers events and queues them; one writer stores the queue in order, in groups, by compare-and-set on
+`fence` and `lastSeq`, with majority write concern; what is stored is then published. So nothing is seen that a later
+replay lacks, numbers have no gaps, a repeated write cannot double, and a process that lost the tree writes nothing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import structlog
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from app.errors import AppError
+from app.events.bus import Committed, Ending, EventBus
+from app.events.types import AgentDelta, Event, Frame, stamp
+from app.models.agent_execution import AgentExecution, ExecutionStatus
+from app.models.base import iso_milliseconds, new_row_id, utc_now
+from app.models.database import Database
+from app.models.json_values import JsonObject, clean_json
+
+GROUPING_SECONDS = 0.003
+MAX_QUEUED_ITEMS = 10_000
+MAX_GROUP_ROWS = 500
+MAX_GROUP_CHARACTERS = 2 * 1024 * 1024
+MAX_DOCUMENT_BYTES = 12 * 1024 * 1024
+RETRY_FOR_SECONDS = 12.0
+RETRY_PAUSE_SECONDS = 0.2
+TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WTimeoutError)
+
+log = structlog.get_logger(__name__)
+
+
+class TreeLost(Exception):
+    """This process no longer owns the run tree: another took it over, or the database was away for too long."""
+
+
+class ExecutionTooLarge(AppError):
+    """The events of one execution come near the size that MongoDB can hold."""
+
+    code = "execution-too-large"
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"Execution {execution_id} has stored {MAX_DOCUMENT_BYTES} bytes of events, the most it may.")
+
+
+@dataclass(slots=True)
+class Row:
+    """One numbered event on its way to its document, with the changes that belong to it."""
+
+    document: ObjectId
+    seq: int
+    event: JsonObject
+    frame: Frame
+    changes: Mapping[str, Any]
+    ending: Ending | None
+
+
+@dataclass(slots=True)
+class Birth:
+    """A child execution on its way into the tree."""
+
+    execution: AgentExecution
+    done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Stored:
+    """What the log keeps of each of its documents."""
+
+    id: ObjectId
+    size_bytes: int = 0
+
+
+@dataclass
+class TreeLog:
+    """The log of a tree that this process owns, from `fence` on.
+
+    `last_seq` is the last number given. `on_lost` is called once when the tree is lost, so that its owner stops.
+    """
+
+    database: Database
+    bus: EventBus
+    root_id: str
+    fence: int
+    last_seq: int
+    on_lost: Callable[[], None]
+    _documents: dict[str, Stored] = field(default_factory=dict)
+    _queue: list[Row | Birth] = field(default_factory=list)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    _stored: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _stored_seq: int = 0
+    _lost: TreeLost | None = None
+    _writer: asyncio.Task[None] | None = None
+
+    def open(self, executions: Mapping[str, ObjectId]) -> None:
+        """Start the writer; `executions` are the documents that the tree has now."""
+        self._documents = {execution_id: Stored(document) for execution_id, document in executions.items()}
+        self._stored_seq = self.last_seq
+        self._writer = asyncio.create_task(self._write_queue(), name=f"log {self.root_id}")
+
+    def append(self, execution_id: str, *events: Event, changes: Mapping[str, Any] | None = None) -> list[JsonObject]:
+        """Number the events and queue them as one row group; `changes` are set together with the last of them.
+
+        Returns at once with the events as they will be stored and seen.
+
+        Raises:
+            TreeLost: this process no longer owns the tree.
+            ExecutionTooLarge: the document is full; only events that end the execution still fit.
+        """
+        if self._lost:
+            raise self._lost
+        document = self._documents[execution_id]
+        status = (changes or {}).get("status")
+        if document.size_bytes > MAX_DOCUMENT_BYTES and not is_terminal(status):
+            raise ExecutionTooLarge(execution_id)
+        timestamp = iso_milliseconds(utc_now())
+        stamped: list[JsonObject] = []
+        for position, event in enumerate(events, start=1):
+            last = position == len(events)
+            self.last_seq += 1
+            raw = clean_json(
+                stamp(event, seq=self.last_seq, execution_id=execution_id, root_id=self.root_id, timestamp=timestamp)
+            )
+            frame = Frame(raw)
+            document.size_bytes += len(frame.text)
+            ending = (
+                Ending(execution_id, ExecutionStatus(status), self.last_seq) if last and is_terminal(status) else None
+            )
+            self._queue.append(Row(document.id, self.last_seq, raw, frame, changes or {} if last else {}, ending))
+            stamped.append(raw)
+        self._wake.set()
+        return stamped
+
+    async def room(self) -> None:
+        """Wait until the queue has room: run code calls this once a step, so that a slow database slows the run."""
+        while len(self._queue) > MAX_QUEUED_ITEMS:
+            await self.committed()
+
+    async def committed(self) -> None:
+        """Wait until all that was appended so far is stored with majority and published.
+
+        Raises:
+            TreeLost: it was not, and this process no longer owns the tree.
+        """
+        target = self.last_seq
+        self._urgent.set()
+        async with self._stored:
+            await self._stored.wait_for(lambda: self._stored_seq >= target or self._lost is not None)
+        if self._stored_seq < target and self._lost:
+            raise self._lost
+
+    async def add_child(self, execution: AgentExecution) -> None:
+        """Store a new execution of the tree after all that was appended before, guarded by the root's fence.
+
+        Raises:
+            TreeLost: this process no longer owns the tree.
+        """
+        if self._lost:
+            raise self._lost
+        execution.fence = self.fence
+        birth = Birth(execution, asyncio.get_running_loop().create_future())
+        self._queue.append(birth)
+        self._wake.set()
+        self._urgent.set()
+        await birth.done
+
+    def show_delta(self, execution_id: str, agent_id: str, text: str) -> None:
+        """Pass live text to the subscribers that asked for it; nothing is stored."""
+        self.bus.publish_delta(
+            AgentDelta(execution_id=execution_id, root_execution_id=self.root_id, agent_id=agent_id, text=text)
+        )
+
+    async def close(self) -> None:
+        """Stop the writer; what is still queued is not stored."""
+        if self._writer is None:
+            return
+        self._writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._writer
+        await self._lose("The log was closed.", notify=False)
+
+    async def _write_queue(self) -> None:
+        """Store what is queued, in order, for as long as the tree is owned."""
+        try:
+            while True:
+                await self._wake.wait()
+                await self._linger()
+                self._wake.clear()
+                self._urgent.clear()
+                items, self._queue = self._queue, []
+                for is_birth, group in groupby(items, key=lambda item: isinstance(item, Birth)):
+                    if is_birth:
+                        await self._store_births([item for item in group if isinstance(item, Birth)])
+                    else:
+                        await self._store_rows([item for item in group if isinstance(item, Row)])
+        except TreeLost as lost:
+            await self._lose(str(lost), notify=True)
+        except (PyMongoError, ValueError, OverflowError) as error:
+            log.error("log-write-refused", root=self.root_id, error=type(error).__name__, exc_info=True)
+            await self._lose(f"MongoDB refused a write of this run ({type(error).__name__}).", notify=True)
+
+    async def _linger(self) -> None:
+        """Give more events a few milliseconds to join the group, unless somebody waits for it."""
+        if not self._urgent.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GROUPING_SECONDS):
+                    await self._urgent.wait()
+
+    async def _store_rows(self, rows: list[Row]) -> None:
+        """Store rows in groups of bounded size and publish each once it is stored."""
+        for group in bounded_groups(rows):
+            await self._until_stored(group)
+            self.bus.publish(
+                Committed(
+                    self.root_id,
+                    tuple(row.frame for row in group),
+                    tuple(row.ending for row in group if row.ending),
+                )
+            )
+            async with self._stored:
+                self._stored_seq = group[-1].seq
+                self._stored.notify_all()
+
+    async def _until_stored(self, group: list[Row]) -> None:
+        """One compare-and-set write of the group, repeated until it is known to be stored.
+
+        Repeating is safe: an update whose rows have landed no longer matches, because `lastSeq` has moved on.
+        """
+        updates = updates_of(group, self.fence)
+        async for _ in self._attempts():
+            with passing_faults():
+                result = await self._collection.bulk_write(updates, ordered=True)
+                if result.matched_count == len(updates) or await self._has_landed(group):
+                    return
+                raise TreeLost("Another process has taken this run over.")
+
+    async def _has_landed(self, group: list[Row]) -> bool:
+        """Whether an earlier attempt, whose reply was lost, stored the group."""
+        last = {row.document: row.seq for row in group}
+        found = self._collection.find({"_id": {"$in": list(last)}}, {"lastSeq": 1, "fence": 1})
+        stored = {document["_id"]: document async for document in found}
+        return all(
+            document in stored
+            and stored[document].get("fence") == self.fence
+            and stored[document].get("lastSeq", 0) >= seq
+            for document, seq in last.items()
+        )
+
+    async def _store_births(self, births: list[Birth]) -> None:
+        """Insert children in one transaction that also touches the root under its fence."""
+        executions = [birth.execution for birth in births]
+        for execution in executions:
+            execution.id = execution.id or ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
+        documents = [execution.as_stored() for execution in executions]
+        try:
+            async for _ in self._attempts():
+                with passing_faults():
+                    async with self.database.client.start_session() as session:
+                        await session.with_transaction(lambda active: self._insert_guarded(active, documents))
+                    break
+        except (TreeLost, PyMongoError) as error:
+            for birth in births:
+                birth.done.set_exception(TreeLost(str(error)))
+            raise
+        for birth in births:
+            assert birth.execution.id is not None  # noqa: S101 - given above
+            self._documents[birth.execution.execution_id] = Stored(birth.execution.id)
+            if not birth.done.done():
+                birth.done.set_result(None)
+
+    async def _insert_guarded(self, session: AsyncClientSession, documents: list[JsonObject]) -> None:
+        root = await self._collection.update_one(
+            {"executionId": self.root_id, "fence": self.fence}, {"$set": {"updatedAt": utc_now()}}, session=session
+        )
+        if not root.matched_count:
+            raise TreeLost("Another process has taken this run over.")
+        ids = [document["_id"] for document in documents]
+        if await self._collection.count_documents({"_id": {"$in": ids}}, session=session) == 0:
+            await self._collection.insert_many(documents, session=session)
+
+    async def _attempts(self) -> AsyncGenerator[int]:
+        """Attempts at a write while the database may come back; then the tree counts as lost."""
+        deadline = asyncio.get_running_loop().time() + RETRY_FOR_SECONDS
+        attempt = 0
+        while asyncio.get_running_loop().time() < deadline:
+            attempt += 1
+            if attempt > 1:
+                log.warning("log-write-again", root=self.root_id, attempt=attempt)
+                await asyncio.sleep(RETRY_PAUSE_SECONDS)
+            yield attempt
+        raise TreeLost("The database did not answer for too long.")
+
+    async def _lose(self, reason: str, *, notify: bool) -> None:
+        """Nothing more can be written: wake everybody who waits, and tell the owner."""
+        if self._lost is None:
+            self._lost = TreeLost(reason)
+        for item in self._queue:
+            if isinstance(item, Birth) and not item.done.done():
+                item.done.set_exception(self._lost)
+        async with self._stored:
+            self._stored.notify_all()
+        if notify:
+            log.warning("tree-lost", root=self.root_id, reason=reason)
+            self.on_lost()
+
+    @property
+    def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[AgentExecution.get_collection_name()]
+
+
+@contextlib.contextmanager
+def passing_faults() -> Generator[None]:
+    """Swallow what a second attempt may mend: a lost connection, a fail-over, a majority that was slow."""
+    try:
+        yield
+    except PyMongoError as error:
+        unconfirmed = isinstance(error, BulkWriteError) and not error.details.get("writeErrors")
+        if not (unconfirmed or isinstance(error, TRANSIENT) or error.has_error_label("TransientTransactionError")):
+            raise
+
+
+def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows in order, in groups that one write can carry."""
+    group: list[Row] = []
+    size = 0
+    for row in rows:
+        if group and (len(group) >= MAX_GROUP_ROWS or size + len(row.frame.text) > MAX_GROUP_CHARACTERS):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += len(row.frame.text)
+    if group:
+        yield group
+
+
+def is_terminal(status: object) -> bool:
+    """Whether a `status` among the changes ends the execution."""
+    return isinstance(status, str) and ExecutionStatus(status).is_terminal
+
+
+def updates_of(group: list[Row], fence: int) -> list[UpdateOne]:
+    """One guarded `$push` for each run of neighbouring rows of one document, in the order of their numbers.
+
+    A crash between two of them leaves a prefix of the tree's events, never a hole.
+    """
+    updates: list[UpdateOne] = []
+    for document, neighbours in groupby(group, key=lambda row: row.document):
+        rows = list(neighbours)
+        changes: dict[str, Any] = {"updatedAt": utc_now()}
+        for row in rows:
+            changes |= row.changes
+        pushed = [{"event": row.event, "id": new_row_id()} for row in rows]
+        updates.append(
+            UpdateOne(
+                {"_id": document, "fence": fence, "lastSeq": {"$lt": rows[0].seq}},
+                {"$push": {"events": {"$each": pushed}}, "$set": {**changes, "lastSeq": rows[-1].seq}},
+            )
+        )
+    return updates

@@ -1,0 +1,138 @@
+"""Reading stored events: what the majority of the database holds, in order, page by page.
+
+A reader never skips: within a tree it stops at the first missing number, for two documents of the tree are read at
+slightly different moments.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import NotFound
+from app.events.types import Frame
+from app.models.agent_execution import AgentExecution, ExecutionStatus
+from app.models.base import iso_milliseconds
+from app.models.database import Database
+from app.models.json_values import JsonObject, clean_json
+
+PAGE_ROWS = 500
+HEAD_FIELDS = {"executionId": 1, "rootExecutionId": 1, "status": 1, "lastSeq": 1, "project": 1}
+
+
+class ExecutionNotFound(NotFound):
+    """No execution has this id, or the caller may not see it."""
+
+    code = "execution-not-found"
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"There is no execution {execution_id[:100]!r}.")
+
+
+@dataclass(frozen=True)
+class StreamHead:
+    """Where a stream of events stands: for a root its whole tree, for a child its own events.
+
+    `last_seq` is the last number stored when it was read.
+    """
+
+    execution_id: str
+    root_id: str
+    status: ExecutionStatus
+    last_seq: int
+    project: str | None
+    is_foreign: bool
+
+    @property
+    def is_tree(self) -> bool:
+        """Whether the stream has all events of a tree, and so no gaps."""
+        return self.execution_id == self.root_id and not self.is_foreign
+
+
+async def read_head(database: Database, execution_id: str) -> StreamHead:
+    """The present state of an execution's stream.
+
+    Raises:
+        ExecutionNotFound: no execution has this id.
+    """
+    collection = database[AgentExecution.get_collection_name()]
+    found = await collection.find_one({"executionId": execution_id}, HEAD_FIELDS)
+    if found is None:
+        raise ExecutionNotFound(execution_id)
+    root_id = found.get("rootExecutionId")
+    last_seq = found.get("lastSeq") or 0
+    if root_id is None:
+        last_seq = await count_rows(database, execution_id)
+    elif root_id == execution_id:
+        tree = collection.find({"rootExecutionId": root_id}, {"lastSeq": 1, "_id": 0})
+        last_seq = max([last_seq, *[document.get("lastSeq") or 0 async for document in tree]])
+    return StreamHead(
+        execution_id=execution_id,
+        root_id=root_id or execution_id,
+        status=ExecutionStatus(found.get("status") or ExecutionStatus.PENDING),
+        last_seq=last_seq,
+        project=str(found["project"]) if found.get("project") else None,
+        is_foreign=root_id is None,
+    )
+
+
+async def count_rows(database: Database, execution_id: str) -> int:
+    """How many event rows another program stored in an execution of its own."""
+    size = {"$size": {"$ifNull": ["$events", []]}}
+    found = await database[AgentExecution.get_collection_name()].find_one(
+        {"executionId": execution_id}, {"_id": 0, "rows": size}
+    )
+    return found["rows"] if found else 0
+
+
+async def read_events(database: Database, head: StreamHead, after: int, limit: int = PAGE_ROWS) -> list[JsonObject]:
+    """The stored events of a stream that follow number `after`, at most `limit`, in order and without a gap."""
+    if head.is_foreign:
+        return await read_foreign_events(database, head, after, limit)
+    selector: JsonObject = {"rootExecutionId": head.root_id, "lastSeq": {"$gt": after}}
+    if not head.is_tree:
+        selector["executionId"] = head.execution_id
+    newer = {"$filter": {"input": {"$ifNull": ["$events", []]}, "cond": {"$gt": ["$$this.event.seq", after]}}}
+    pipeline: list[JsonObject] = [
+        {"$match": selector},
+        {"$project": {"_id": 0, "rows": newer}},
+        {"$unwind": "$rows"},
+        {"$replaceWith": "$rows.event"},
+        {"$sort": {"seq": 1}},
+        {"$limit": limit},
+    ]
+    cursor = await database[AgentExecution.get_collection_name()].aggregate(pipeline)
+    events = await cursor.to_list()
+    return without_gap(events, after) if head.is_tree else events
+
+
+def without_gap(events: list[JsonObject], after: int) -> list[JsonObject]:
+    """The events up to the first missing number."""
+    contiguous: list[JsonObject] = []
+    for expected, event in enumerate(events, start=after + 1):
+        if event["seq"] != expected:
+            break
+        contiguous.append(event)
+    return contiguous
+
+
+async def read_foreign_events(database: Database, head: StreamHead, after: int, limit: int) -> list[JsonObject]:
+    """Rows that another program stored, numbered by their place; their dates may be BSON dates or strings."""
+    found = await database[AgentExecution.get_collection_name()].find_one(
+        {"executionId": head.execution_id}, {"_id": 0, "events": {"$slice": [after, limit]}}
+    )
+    rows = (found or {}).get("events") or []
+    return [foreign_event(row, place, head.execution_id) for place, row in enumerate(rows, start=after + 1)]
+
+
+def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noqa: ANN401 - a row as anybody stored it
+    """One such row in the form of our events."""
+    event: JsonObject = dict(row.get("event") or {}) if isinstance(row, dict) else {}
+    timestamp = event.pop("timestamp", None)
+    head = {"type": str(event.pop("type", "unknown")), "seq": place, "executionId": execution_id}
+    event.pop("seq", None)
+    when = iso_milliseconds(timestamp) if hasattr(timestamp, "astimezone") else timestamp
+    return head | {"rootExecutionId": execution_id, "timestamp": when} | clean_json(event)
+
+
+def frames_of(events: list[JsonObject]) -> list[Frame]:
+    """The frames of stored events: byte for byte those that were sent live."""
+    return [Frame(event) for event in events]

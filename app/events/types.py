@@ -1,0 +1,191 @@
+"""The events of a run, by their wire names, and the frame in which each is seen.
+
+Run code creates an event with what it alone knows; the log adds `seq`, the ids and the time (`stamp`). The same
+JSON then goes into the execution's document, to every subscriber and into the state of whoever takes the run over,
+so an event carries all that is needed to go on from it.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from app.models.json_values import JsonObject
+
+
+class Event(BaseModel):
+    """What happened in one execution. `type` is the wire name."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+    type: ClassVar[str]
+    agent_id: str | None = None
+    nullable: ClassVar[frozenset[str]] = frozenset()
+    """Wire names of fields that are sent as `null` when unset; all others are then left out."""
+
+    def body(self) -> JsonObject:
+        """The event's own fields in wire form, without those that are unset."""
+        fields = self.model_dump(by_alias=True)
+        return {name: value for name, value in fields.items() if value is not None or name in self.nullable}
+
+
+class ModelTurn(Event):
+    """An event that begins what one model call answered: `step` counts the calls of an attempt from 1."""
+
+    step: int | None = None
+    model: str | None = None
+    usage: JsonObject | None = None
+    cost_usd: float | None = None
+
+
+class AgentStart(Event):
+    """The agent begins; `prompt` is what it was asked, `model` the name that its calls use."""
+
+    type: ClassVar[str] = "agent-start"
+    name: str | None = None
+    department: str | None = None
+    model: str | None = None
+    tool_names: list[str] | None = None
+    prompt: str | None = None
+
+
+class AgentThinking(ModelTurn):
+    """The text that a model turn carries beside its tool calls; a head's carries its `plan`."""
+
+    type: ClassVar[str] = "agent-thinking"
+    message: str
+    plan: JsonObject | None = None
+
+
+class ToolCall(ModelTurn):
+    """A tool is about to run; `input` is what the model gave it."""
+
+    type: ClassVar[str] = "tool-call"
+    tool_call_id: str
+    tool_name: str
+    input: Any = None
+    version: str | None = None
+    arguments: str | None = None
+    """The model's own text of the arguments, kept only where it is not JSON."""
+    nullable: ClassVar[frozenset[str]] = frozenset({"input"})
+
+
+class ToolResult(Event):
+    """What a tool gave back, or `{"error": {"code", "message"}}`."""
+
+    type: ClassVar[str] = "tool-result"
+    tool_call_id: str
+    tool_name: str
+    output: Any = None
+    duration_ms: float | None = None
+    nullable: ClassVar[frozenset[str]] = frozenset({"output"})
+
+
+class AgentResponse(ModelTurn):
+    """A turn's final text."""
+
+    type: ClassVar[str] = "agent-response"
+    content: str
+    finish_reason: str | None = None
+
+
+class AgentComplete(Event):
+    """The execution ended with an output: the last event of its document, unless a person reviews it later."""
+
+    type: ClassVar[str] = "agent-complete"
+    output: Any
+    token_usage: JsonObject
+    cost_usd: float | None
+    stop_reason: str
+    nullable: ClassVar[frozenset[str]] = frozenset({"output", "costUsd"})
+
+
+class AgentError(Event):
+    """The execution failed: `error` is `{"code", "message"}`."""
+
+    type: ClassVar[str] = "agent-error"
+    error: JsonObject
+    token_usage: JsonObject | None = None
+    cost_usd: float | None = None
+    stop_reason: str = "error"
+
+
+class AgentRetry(Event):
+    """Another process goes on with the run, or something is tried again; `attempt` counts from 1."""
+
+    type: ClassVar[str] = "agent-retry"
+    reason: str
+    attempt: int
+
+
+class QualityCheck(ModelTurn):
+    """A judge's verdict: `score` and the `dimensions` 0 to 1, the `gate` with its issues; `null` without a score."""
+
+    type: ClassVar[str] = "quality-check"
+    score: float | None
+    dimensions: dict[str, float]
+    gate: JsonObject
+    reasoning: str | None = None
+    nullable: ClassVar[frozenset[str]] = frozenset({"score"})
+
+
+class ReviewStatusChanged(ModelTurn):
+    """What the reviewer decided about an execution's output; `reviewedBy` is the reviewing agent's id."""
+
+    type: ClassVar[str] = "review-status"
+    status: str
+    notes: str | None = None
+    reviewed_by: str | None = None
+    retry_count: int = 0
+
+
+class DepartmentStart(Event):
+    """A department begins to work on a prompt."""
+
+    type: ClassVar[str] = "department-start"
+    department_slug: str
+
+
+class DepartmentComplete(Event):
+    """A department's report, with its specialists and gates."""
+
+    type: ClassVar[str] = "department-complete"
+    department_slug: str
+    report: JsonObject
+
+
+class AgentDelta(BaseModel):
+    """Text as the model produces it: live only, without a `seq`, never stored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+    type: Literal["agent-delta"] = "agent-delta"
+    execution_id: str
+    root_execution_id: str
+    agent_id: str
+    text: str
+
+
+class Frame:
+    """An event as it goes over the wire: serialised once, its text shared by all sockets."""
+
+    __slots__ = ("execution_id", "seq", "text", "type")
+
+    def __init__(self, event: JsonObject) -> None:
+        self.seq: int = event["seq"]
+        self.type: str = event["type"]
+        self.execution_id: str = event["executionId"]
+        self.text = orjson.dumps(event).decode()
+
+
+def stamp(event: Event, *, seq: int, execution_id: str, root_id: str, timestamp: str) -> JsonObject:
+    """The event in the form that is stored and sent."""
+    return {
+        "type": event.type,
+        "seq": seq,
+        "executionId": execution_id,
+        "rootExecutionId": root_id,
+        "timestamp": timestamp,
+        **event.body(),
+    }

@@ -1,0 +1,117 @@
+"""The application: the only place that wires things together."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+
+from app.dependencies import Services
+from app.events.bus import InProcessBus
+from app.events.hub import EventHub
+from app.models.api_key import Role
+from app.models.opening import open_database
+from app.routers import agent_events, agents, api_keys, custom_tools, departments, executions, health, models
+from app.routers.problems import Problem, add_problem_handlers
+from app.routers.request_context import RequestContext
+from app.services.access.admin_key import load_admin_key
+from app.services.access.api_keys import KeyRing
+from app.services.access.roles import Gatekeeper
+from app.services.catalog.browsing import Catalog
+from app.services.catalog.loading import DefinitionLoader
+from app.services.catalog.seeding import insert_missing_seeds
+from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_table import load_model_table
+from app.services.runs.engine import RunEngine
+from app.services.runs.execution_run import Crew
+from app.services.runs.executions import ExecutionArchive
+from app.services.runs.starting import RunStarter
+from app.services.tools.sandbox import ToolSandbox
+from app.settings import Settings
+
+API_BASE = "/api/v1"
+STOP_GRACE_SECONDS = 5.0
+SANDBOX_WORKERS = 2
+API_ROUTERS = (departments, agents, custom_tools, executions, api_keys, models)
+DESCRIPTION = """
+Run AI agents that live in a MongoDB database. Departments, agents and custom tools are documents: edit one, and the
+next run uses it.
+
+Start a run with `POST /api/v1/agents/{agentId}/runs` or `POST /api/v1/departments/{slug}/runs`; watch it over the
+WebSocket `/api/agent-events` or as Server-Sent Events; read its audit record under `/api/v1/executions`.
+
+Errors are RFC 9457 problem details with a stable `code`. Every answer carries `X-Request-Id`.
+"""
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application; its parts start and stop with its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with open_services(settings) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="Dynamic Agents",
+        version=version("dynamic-agents"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+        responses={500: {"model": Problem, "description": "A bug in the service"}},
+    )
+    app.add_middleware(RequestContext)
+    add_problem_handlers(app)
+    for module in API_ROUTERS:
+        app.include_router(module.router, prefix=API_BASE)
+    app.include_router(agent_events.router)
+    app.include_router(health.router)
+    return app
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncGenerator[Services]:
+    """Everything behind the routers, started in order and stopped in reverse.
+
+    Raises:
+        StartupError: a part cannot start; the message says which and why.
+    """
+    table = load_model_table(settings)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(open_database(settings))
+        if settings.seeds_on_start:
+            count = await insert_missing_seeds(database)
+            log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
+        models = ModelGateway(table)
+        stack.push_async_callback(models.close)
+        sandbox = ToolSandbox(
+            timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=SANDBOX_WORKERS
+        )
+        await sandbox.start()
+        stack.push_async_callback(sandbox.close)
+        bus = InProcessBus()
+        loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds)
+        crew = Crew(models=models, sandbox=sandbox, wants_deltas=bus.wants_deltas, record_name=models.record_name)
+        engine = RunEngine(database, bus, loader, crew, settings.max_concurrent_runs)
+        await engine.start()
+        stack.push_async_callback(engine.stop, STOP_GRACE_SECONDS)
+        keys = KeyRing(database, admin_key=load_admin_key(settings).text)
+        anonymous = Role(settings.anonymous_role) if settings.anonymous_role != "none" else None
+        log.info("models", source=table.source, names=list(table.names))
+        yield Services(
+            settings=settings,
+            database=database,
+            bus=bus,
+            hub=EventHub(database, bus),
+            catalog=Catalog(database),
+            archive=ExecutionArchive(database),
+            models=models,
+            engine=engine,
+            starter=RunStarter(loader, models, engine, settings.allowed_models),
+            gatekeeper=Gatekeeper(keys, anonymous),
+        )

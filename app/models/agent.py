@@ -1,0 +1,79 @@
+"""An agent definition: the `agents` collection, shared with Payload."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+from pymongo import ASCENDING, IndexModel
+
+from app.models.base import (
+    TIMESTAMP_INDEXES,
+    EmbeddedRow,
+    PayloadDocument,
+    Relation,
+    RowId,
+    Rows,
+    WholeNumber,
+    payload_index,
+)
+
+ONE_HEAD_INDEX = "department_1_head_unique"
+
+
+class ToolNameRow(EmbeddedRow):
+    """One granted tool."""
+
+    tool_name: str
+    id: RowId
+
+
+class SkillRow(EmbeddedRow):
+    """One capability, in words."""
+
+    skill: str
+    id: RowId
+
+
+class Agent(PayloadDocument):
+    """A role with instructions, a model and granted tools; `qualityThreshold` and `successRate` are 0 to 100."""
+
+    agent_id: Annotated[str, Field(min_length=1)]
+    name: str = ""
+    description: str = ""
+    department: Relation | None = None
+    is_department_head: bool = False
+    model: str = "anthropic/claude-sonnet-4.5"
+    instructions_prompt: str = ""
+    tool_names: Annotated[list[ToolNameRow], Rows] = Field(default_factory=list)
+    max_agent_steps: WholeNumber = 20
+    specialization: str | None = None
+    skills: Annotated[list[SkillRow], Rows] = Field(default_factory=list)
+    is_active: bool = True
+    success_rate: float | None = None
+    average_execution_time: float | None = None
+    total_executions: WholeNumber = 0
+    requires_review: bool = True
+    quality_threshold: float = 80
+    last_executed_at: datetime | None = None
+    payload_version: WholeNumber = Field(default=0, alias="__v")
+
+    class Settings:
+        """Collection and indexes: Payload's, and one head per department by the database's own rule."""
+
+        name = "agents"
+        keep_nulls = False
+        indexes = (
+            *TIMESTAMP_INDEXES,
+            payload_index("agentId", unique=True),
+            IndexModel(
+                [("department", ASCENDING)],
+                name=ONE_HEAD_INDEX,
+                unique=True,
+                partialFilterExpression={"isDepartmentHead": True},
+            ),
+        )
+
+    @property
+    def granted_tool_names(self) -> list[str]:
+        """The names in `toolNames`, each once, in their order."""
+        return list(dict.fromkeys(row.tool_name for row in self.tool_names))

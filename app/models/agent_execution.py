@@ -1,0 +1,160 @@
+"""One run of one agent: the `agent-executions` collection, shared with Payload, and the run engine's own fields."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from app.models.base import (
+    TIMESTAMP_INDEXES,
+    PayloadDocument,
+    Relation,
+    Rows,
+    WholeNumber,
+    payload_index,
+)
+
+
+class ExecutionStatus(StrEnum):
+    """Where an execution stands; the last three are terminal."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self in TERMINAL_STATUSES
+
+
+TERMINAL_STATUSES = (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
+
+
+class ReviewStatus(StrEnum):
+    """What the reviewer decided, if anything yet."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    REVISION_NEEDED = "revision-needed"
+
+
+class ExecutionKind(StrEnum):
+    """What was started: one agent, a department, or several departments."""
+
+    AGENT = "agent"
+    DEPARTMENT = "department"
+    ORCHESTRATION = "orchestration"
+
+
+class StopReason(StrEnum):
+    """Why an execution stopped, finer than its status."""
+
+    COMPLETED = "completed"
+    MAX_STEPS = "max-steps"
+    CANCELLED = "cancelled"
+    BUDGET = "budget"
+    REJECTED = "rejected"
+    ERROR = "error"
+
+
+class RunOptions(BaseModel):
+    """What the client asked of a run beside its prompt; children inherit it."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    model: str | None = None
+    max_revisions: int = 1
+    deltas: bool = False
+    judge: bool = True
+
+
+class Lease(BaseModel):
+    """Who runs a tree, and until when by the database's clock unless renewed."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    owner: str
+    until: datetime
+
+
+class AgentExecution(PayloadDocument):
+    """The audit record of one execution.
+
+    Payload's fields come first and hold only what Payload can re-save. The run engine's own stand after `__v`:
+    `lastSeq` is the last event number of the tree stored in this document, `fence` the token that guards every
+    write of the run, `lease` (on roots) who runs it. `qualityScore` is 0 to 100, `executionTime` milliseconds.
+    """
+
+    execution_id: Annotated[str, Field(min_length=1)]
+    agent: Relation | None = None
+    department: Relation | None = None
+    project: Relation | None = None
+    episode: Relation | None = None
+    conversation_id: str | None = None
+    prompt: str = ""
+    params: Any = None
+    output: Any = None
+    run_state: Any = None
+    events: Annotated[list[dict[str, Any]], Rows] = Field(default_factory=list)
+    status: ExecutionStatus = ExecutionStatus.PENDING
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    execution_time: float | None = None
+    token_usage: Any = None
+    quality_score: float | None = None
+    review_status: ReviewStatus = ReviewStatus.PENDING
+    reviewed_by: Relation | None = None
+    review_notes: str | None = None
+    error: Any = None
+    retry_count: WholeNumber = 0
+    payload_version: WholeNumber = Field(default=0, alias="__v")
+
+    kind: ExecutionKind = ExecutionKind.AGENT
+    root_execution_id: str | None = None
+    parent_execution_id: str | None = None
+    options: RunOptions | None = None
+    cost_usd: float | None = None
+    stop_reason: StopReason | None = None
+    last_seq: WholeNumber = 0
+    fence: WholeNumber = 0
+    takeovers: WholeNumber = 0
+    lease: Lease | None = None
+
+    class Settings:
+        """Collection and indexes: Payload's, the report's descending twins, and the engine's."""
+
+        name = "agent-executions"
+        keep_nulls = False
+        indexes = (
+            *TIMESTAMP_INDEXES,
+            payload_index("executionId", unique=True),
+            payload_index("project", "startedAt"),
+            payload_index("agent", "status"),
+            payload_index("department", "startedAt"),
+            IndexModel([("project", ASCENDING), ("startedAt", DESCENDING)], name="project_1_startedAt_-1"),
+            IndexModel([("department", ASCENDING), ("startedAt", DESCENDING)], name="department_1_startedAt_-1"),
+            IndexModel([("startedAt", DESCENDING), ("_id", DESCENDING)], name="startedAt_-1__id_-1"),
+            IndexModel([("rootExecutionId", ASCENDING), ("_id", ASCENDING)], name="rootExecutionId_1__id_1"),
+            IndexModel(
+                [("lease.until", ASCENDING)],
+                name="unfinished_lease_until_1",
+                partialFilterExpression={"lease.until": {"$exists": True}},
+            ),
+        )
+
+    @property
+    def root_id(self) -> str:
+        """The root of its tree: itself for a root, and for an execution that another program created."""
+        return self.root_execution_id or self.execution_id
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this service created it; another program's execution is shown and never run."""
+        return self.root_execution_id is not None

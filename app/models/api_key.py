@@ -1,0 +1,37 @@
+"""An API key: the service's own `api-keys` collection; the key itself is never stored, only its SHA-256."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from beanie import Document
+from pydantic import ConfigDict, Field
+from pymongo import ASCENDING, IndexModel
+
+from app.models.base import stored_name, utc_now
+
+
+class Role(StrEnum):
+    """What a caller may do; each role includes those before it."""
+
+    VIEWER = "viewer"
+    RUNNER = "runner"
+    ADMIN = "admin"
+
+
+class ApiKey(Document):
+    """Who holds a key and what it opens; `projects` empty means all projects."""
+
+    model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
+
+    name: str
+    role: Role
+    key_hash: str
+    projects: list[str] = Field(default_factory=list)
+    created_at: datetime = Field(default_factory=utc_now)
+
+    class Settings:
+        """Collection and indexes."""
+
+        name = "api-keys"
+        keep_nulls = False
+        indexes = (IndexModel([("keyHash", ASCENDING)], name="keyHash_1", unique=True),)

@@ -1,0 +1,107 @@
+"""Connecting to MongoDB: a replica set only, majority writes, documents bound, indexes built."""
+
+from typing import Any
+
+import structlog
+from beanie import Document, init_beanie
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient, IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
+from pymongo.write_concern import WriteConcern
+
+from app.errors import StartupError
+from app.models.agent import Agent
+from app.models.agent_execution import AgentExecution
+from app.models.api_key import ApiKey
+from app.models.custom_tool import CustomTool
+from app.models.department import Department
+
+DEFAULT_DATABASE = "dynamic_agents"
+DOCUMENTS: tuple[type[Document], ...] = (Department, Agent, CustomTool, AgentExecution, ApiKey)
+SERVER_SELECTION_MS = 4000
+MAJORITY_TIMEOUT_MS = 10_000
+
+Raw = dict[str, Any]
+Database = AsyncDatabase[Raw]
+
+log = structlog.get_logger(__name__)
+
+
+async def connect(uri: str) -> Database:
+    """Open the database named in the URI's path, on a replica set.
+
+    Every write waits for the majority, every read sees what the majority has: what a fail-over could take back
+    is neither acknowledged nor shown.
+
+    Raises:
+        StartupError: the URI is malformed, nobody answers, or the server is not a replica set.
+    """
+    try:
+        name = parse_uri(uri)["database"] or DEFAULT_DATABASE
+        client: AsyncMongoClient[Raw] = AsyncMongoClient(
+            uri, tz_aware=True, serverSelectionTimeoutMS=SERVER_SELECTION_MS, appname="dynamic-agents"
+        )
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        raise StartupError(f"MONGODB_URI is not a MongoDB connection string: {error}.") from None
+    try:
+        hello: Raw = await client.admin.command("hello")
+        refuse_standalone(hello)
+    except PyMongoError as error:
+        await client.close()
+        reason = "refuses this login" if isinstance(error, OperationFailure) else "does not answer"
+        raise StartupError(f"MONGODB_URI: the MongoDB server {reason} ({type(error).__name__}).") from None
+    except StartupError:
+        await client.close()
+        raise
+    return client.get_database(
+        name,
+        codec_options=CodecOptions(tz_aware=True),
+        write_concern=WriteConcern("majority", wtimeout=MAJORITY_TIMEOUT_MS),
+        read_concern=ReadConcern("majority"),
+    )
+
+
+def refuse_standalone(hello: Raw) -> None:
+    """Only a replica set (or a sharded cluster of them) keeps an acknowledged write through a crash.
+
+    Raises:
+        StartupError: the server is a standalone one.
+    """
+    if "setName" in hello or hello.get("msg") == "isdbgrid":
+        return
+    raise StartupError(
+        "MONGODB_URI names a standalone MongoDB server. A replica set is needed, because only majority writes survive "
+        "a crash and only a replica set has change streams: start mongod with --replSet and run rs.initiate() once "
+        "(one node is enough)."
+    )
+
+
+async def bind_documents(database: Database) -> None:
+    """Bind the document classes to the database and build the indexes that are missing."""
+    await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
+    for document in DOCUMENTS:
+        await build_indexes(database, document)
+
+
+async def build_indexes(database: Database, document: type[Document]) -> None:
+    """Build a collection's indexes in one command, or, where one cannot be, the others and say which."""
+    collection = database[document.get_collection_name()]
+    indexes = expected_indexes(document)
+    try:
+        await collection.create_indexes(indexes)
+    except OperationFailure:
+        for index in indexes:
+            try:
+                await collection.create_indexes([index])
+            except OperationFailure as error:
+                log.warning(
+                    "index-not-built", collection=collection.name, index=index.document["name"], code=error.code
+                )
+
+
+def expected_indexes(document: type[Document]) -> list[IndexModel]:
+    """The indexes that a collection should have, beside `_id_`."""
+    return list(getattr(document, "Settings").indexes)  # noqa: B009 - Beanie's inner class has no type of its own

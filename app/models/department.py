@@ -1,0 +1,31 @@
+"""A department of agents: the `departments` collection, shared with Payload."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.models.base import TIMESTAMP_INDEXES, PayloadDocument, WholeNumber, payload_index
+
+
+class Department(PayloadDocument):
+    """An organisational unit with one head and its specialists; `priority` 1 runs first."""
+
+    slug: Annotated[str, Field(min_length=1)]
+    name: str = ""
+    description: str = ""
+    icon: str | None = None
+    color: str | None = None
+    priority: WholeNumber = 5
+    is_active: bool = True
+    default_model: str = "anthropic/claude-sonnet-4.5"
+    max_agent_steps: WholeNumber = 20
+    average_execution_time: float | None = None
+    total_executions: WholeNumber = 0
+    payload_version: WholeNumber = Field(default=0, alias="__v")
+
+    class Settings:
+        """Collection and indexes, as Payload has them."""
+
+        name = "departments"
+        keep_nulls = False
+        indexes = (*TIMESTAMP_INDEXES, payload_index("slug", unique=True))

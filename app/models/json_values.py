@@ -1,0 +1,48 @@
+"""JSON values that MongoDB, JavaScript and every client can hold: made so from what models and tools produce."""
+
+import math
+from typing import Any
+
+JsonObject = dict[str, Any]
+"""A JSON object: strings to JSON values."""
+
+MAX_SAFE_INTEGER = 2**53 - 1
+MAX_NESTING = 64
+
+
+def clean_text(text: str) -> str:
+    """The text without lone surrogates, which neither UTF-8 nor BSON can carry."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    """The value as BSON and JSON can both hold it.
+
+    Integers beyond 2^53 become floats, NaN and the infinities `null`, lone surrogates `?`; keys lose NUL; what is
+    nested deeper than 64 becomes its text.
+    """
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return clean_text(value)
+        case int():
+            return value if abs(value) <= MAX_SAFE_INTEGER else clean_float(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case _ if depth >= MAX_NESTING:
+            return clean_text(str(value))
+        case dict():
+            return {clean_text(str(key)).replace("\0", ""): clean_json(item, depth + 1) for key, item in value.items()}
+        case list() | tuple():
+            return [clean_json(item, depth + 1) for item in value]
+        case _:
+            return clean_text(str(value))
+
+
+def clean_float(value: int) -> float | None:
+    """The nearest double, or `None` beyond its range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None

@@ -1,0 +1,70 @@
+"""API keys: making them, listing them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.dependencies import AdminRole
+from app.models.api_key import ApiKey, Role
+from app.routers.problems import problem_responses
+from app.services.access.api_keys import create_api_key, list_api_keys
+from app.services.catalog.shapes import Shape, Timestamp
+from app.services.runs.requests import CmsId, Text
+
+router = APIRouter(prefix="/api-keys", tags=["api keys"])
+
+
+class ApiKeyCreate(BaseModel):
+    """A key to make."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "nightly runs", "role": "runner"}]}
+    )
+
+    name: Annotated[Text, Field(min_length=1, max_length=200)]
+    role: Role
+    projects: Annotated[list[CmsId], Field(max_length=1000)] = []
+    """CMS projects that the key is made for; empty means all."""
+
+
+class ApiKeyRead(Shape):
+    """A key, without its text."""
+
+    id: str
+    name: str
+    role: Role
+    projects: list[str]
+    created_at: Timestamp
+
+    @classmethod
+    def of(cls, key: ApiKey) -> "ApiKeyRead":
+        """The shape of a document."""
+        return cls.model_validate({**dict(key), "id": str(key.id)})
+
+
+class ApiKeyCreated(ApiKeyRead):
+    """A new key with its text, this once only."""
+
+    key: str
+
+
+class ApiKeyList(Shape):
+    """All keys."""
+
+    items: list[ApiKeyRead]
+    total: int
+
+
+@router.get("", operation_id="listApiKeys", responses=problem_responses(401, 403, 503))
+async def list_keys(_: AdminRole) -> ApiKeyList:
+    """List the keys, without their texts."""
+    keys = [ApiKeyRead.of(key) for key in await list_api_keys()]
+    return ApiKeyList(items=keys, total=len(keys))
+
+
+@router.post("", operation_id="createApiKey", status_code=201, responses=problem_responses(400, 401, 403, 422, 503))
+async def create_key(body: ApiKeyCreate, _: AdminRole) -> ApiKeyCreated:
+    """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
+    document, key = await create_api_key(body.name, body.role, body.projects)
+    return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})

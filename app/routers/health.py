@@ -1,0 +1,64 @@
+"""Whether the process is up, and whether it can do its work."""
+
+import asyncio
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+from pymongo.errors import PyMongoError
+
+from app.dependencies import Services, ServicesDep
+
+CHECK_SECONDS = 3
+
+router = APIRouter(tags=["operating"])
+
+
+class Health(BaseModel):
+    """The process is up."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Each part that the service needs, `ok` or what is wrong with it."""
+
+    status: Literal["ready", "not-ready"]
+    checks: dict[str, str] = Field(examples=[{"database": "ok", "runs": "ok", "models": "ok"}])
+
+
+@router.get("/healthz", operation_id="getHealth")
+async def get_health() -> Health:
+    """The process is up; nothing else is looked at."""
+    return Health()
+
+
+@router.get("/readyz", operation_id="getReadiness", responses={503: {"model": Readiness}})
+async def get_readiness(response: Response, services: ServicesDep) -> Readiness:
+    """Database, run engine and model set-up can be used; 503 says which cannot."""
+    checks = {
+        "database": await check_database(services),
+        "runs": "ok" if services.engine.is_healthy else "The run engine is stopping or has stopped.",
+        "models": check_models(services),
+    }
+    ready = all(result == "ok" for result in checks.values())
+    if not ready:
+        response.status_code = 503
+    return Readiness(status="ready" if ready else "not-ready", checks=checks)
+
+
+async def check_database(services: Services) -> str:
+    """Whether a primary answers."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            hello = await services.database.command("hello")
+    except (PyMongoError, TimeoutError):
+        return "MongoDB does not answer."
+    return "ok" if hello.get("isWritablePrimary") or hello.get("msg") == "isdbgrid" else "MongoDB has no primary."
+
+
+def check_models(services: Services) -> str:
+    """Whether at least one model can be used."""
+    if any(model.usable for model in services.models.describe()):
+        return "ok"
+    return f"No model can be used: {services.models.table.source} has no usable entry."

@@ -1,0 +1,142 @@
+"""Errors on the wire: RFC 9457 problem details, for every failure of every route."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from pymongo.errors import ConnectionFailure, ExecutionTimeout, WTimeoutError
+from starlette.exceptions import HTTPException
+
+from app.errors import AppError, DatabaseUnavailable, FieldError
+
+MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """One wrong field."""
+
+    path: str = Field(examples=["prompt"])
+    message: str = Field(examples=["String should have at least 1 character"])
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=["urn:dynamic-agents:problem:agent-not-found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no agent 'nobody-001'."])
+    instance: str = Field(examples=["/api/v1/agents/nobody-001"])
+    code: str = Field(examples=["agent-not-found"], description="Stable and kebab-case: the one to program against.")
+    errors: list[FieldProblem] | None = Field(default=None, description="Each wrong field, for validation errors.")
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a route, for its OpenAPI description."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "model": Problem, "content": {MEDIA_TYPE: schema}}
+        for status in statuses
+    }
+
+
+def problem(
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """A problem as the answer to a request."""
+    body: dict[str, Any] = {
+        "type": f"urn:dynamic-agents:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "code": code,
+    }
+    if errors:
+        body["errors"] = [{"path": error.path, "message": error.message} for error in errors]
+    return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def render_app_error(request: Request, error: Exception) -> JSONResponse:
+    """An expected failure."""
+    assert isinstance(error, AppError)  # noqa: S101 - registered for this class
+    headers: dict[str, str] = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return problem(
+        request, status=error.status, code=error.code, detail=error.message, errors=error.errors, headers=headers
+    )
+
+
+async def render_database_away(request: Request, error: Exception) -> JSONResponse:
+    """MongoDB does not answer."""
+    log.warning("database-unavailable", error=type(error).__name__)
+    return await render_app_error(request, DatabaseUnavailable())
+
+
+async def render_validation_error(request: Request, error: Exception) -> JSONResponse:
+    """A body, a query or a path that does not fit; a body that is no JSON at all is malformed."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return problem(request, status=400, code="malformed-json", detail="The body is not valid JSON.")
+    errors = [FieldError(path_of(one["loc"]), str(one["msg"]).removeprefix("Value error, ")) for one in found]
+    first = errors[0]
+    return problem(
+        request,
+        status=422,
+        code="validation-error",
+        detail=f"{first.path}: {first.message}",
+        errors=errors,
+    )
+
+
+def path_of(location: Sequence[Any]) -> str:
+    """The dotted path of a field, without the part of the request that it stands in."""
+    parts = [str(part).encode("utf-8", "replace").decode() for part in location[1:]]
+    return ".".join(parts) or str(location[0])
+
+
+async def render_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: an unknown path, a method that a path does not have."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-").replace("'", "")
+    headers = dict(error.headers) if error.headers else None
+    return problem(request, status=error.status_code, code=code, detail=f"{phrase}.", headers=headers)
+
+
+async def render_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A bug: logged whole, told in one sentence."""
+    log.error("request-crashed", path=request.url.path, exc_info=error)
+    return problem(
+        request,
+        status=500,
+        code="internal-error",
+        detail="The service failed at this request; its log has the reason under this response's X-Request-Id.",
+    )
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Let every failure of the application come out as problem details."""
+    app.add_exception_handler(AppError, render_app_error)
+    app.add_exception_handler(RequestValidationError, render_validation_error)
+    app.add_exception_handler(HTTPException, render_http_exception)
+    for away in (ConnectionFailure, ExecutionTimeout, WTimeoutError):
+        app.add_exception_handler(away, render_database_away)
+    app.add_exception_handler(Exception, render_unexpected)

@@ -1,0 +1,86 @@
+"""Around every request: its id, its log line, the bound on its body."""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import AppError
+
+MAX_BODY_BYTES = 1024 * 1024
+ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+QUIET_PATHS = ("/healthz", "/readyz")
+
+log = structlog.get_logger(__name__)
+
+
+class BodyTooLarge(AppError):
+    """The body passes the bound."""
+
+    code = "body-too-large"
+    status = AppError.status.REQUEST_ENTITY_TOO_LARGE
+
+    def __init__(self) -> None:
+        super().__init__(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+
+
+class RequestContext:
+    """ASGI middleware: binds `requestId` to the log, answers with `X-Request-Id`, writes one line a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request or one socket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(Headers(scope=scope))
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(requestId=request_id)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                status = message.get("status", 101)
+            await send(message)
+
+        try:
+            await self._app(scope, bounded(scope, receive), send_with_id)
+        finally:
+            if scope["path"] not in QUIET_PATHS:
+                milliseconds = round((time.perf_counter() - started) * 1000, 1)
+                method = scope.get("method", "WEBSOCKET")
+                log.info("request", method=method, path=scope["path"], status=status, durationMs=milliseconds)
+
+
+def request_id_of(headers: Headers) -> str:
+    """The client's own request id where it is harmless, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if ACCEPTED_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+
+
+def bounded(scope: Scope, receive: Receive) -> Receive:
+    """The receive channel of a request, which refuses a body beyond the bound, announced or not."""
+    if scope["type"] != "http":
+        return receive
+    announced = Headers(scope=scope).get("content-length", "0")
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        return message
+
+    return receive_bounded

@@ -1,0 +1,43 @@
+"""The bootstrap admin key of an embedded installation: made once, kept in `DATA_DIR`, readable by its owner only."""
+
+import os
+import secrets
+from dataclasses import dataclass
+
+from app.errors import StartupError
+from app.services.access.api_keys import KEY_PREFIX
+from app.settings import Settings
+
+FILE_NAME = "admin-key"
+
+
+@dataclass(frozen=True)
+class AdminKey:
+    """The bootstrap key, and whether this start made it."""
+
+    text: str | None
+    is_new: bool = False
+
+
+def load_admin_key(settings: Settings) -> AdminKey:
+    """`ADMIN_API_KEY`, else, when embedded, the key in `DATA_DIR`, made on first use.
+
+    Raises:
+        StartupError: the file cannot be read or written.
+    """
+    if settings.admin_api_key is not None:
+        return AdminKey(settings.admin_api_key.get_secret_value())
+    if not settings.embedded:
+        return AdminKey(None)
+    path = settings.data_dir / FILE_NAME
+    try:
+        if path.exists():
+            return AdminKey(path.read_text(encoding="ascii").strip())
+        key = KEY_PREFIX + secrets.token_urlsafe(32)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(key + "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"DATA_DIR: the admin key in {path} cannot be read or written ({type(error).__name__})."
+        raise StartupError(message) from None
+    return AdminKey(key, is_new=True)

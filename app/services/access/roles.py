@@ -1,0 +1,92 @@
+"""Authenticating a request: which credentials it carries, and whether they are enough."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from app.errors import AppError
+from app.models.api_key import Role
+from app.services.access.api_keys import Caller, KeyRing
+
+MAX_KEY_CHARACTERS = 512
+
+
+class NotAuthenticated(AppError):
+    """No credentials, or none that anybody knows: one answer for all of them."""
+
+    code = "not-authenticated"
+    status = HTTPStatus.UNAUTHORIZED
+
+    def __init__(self) -> None:
+        super().__init__("Send a valid API key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'.")
+
+
+class NotAllowed(AppError):
+    """The caller's role does not reach this far."""
+
+    code = "not-allowed"
+    status = HTTPStatus.FORBIDDEN
+
+    def __init__(self, needed: Role) -> None:
+        super().__init__(f"This needs a key with the role {needed.value!r}.")
+
+
+@dataclass(frozen=True)
+class Gatekeeper:
+    """Turns a request's headers into a caller."""
+
+    keys: KeyRing
+    anonymous_role: Role | None
+
+    async def identify(self, headers: Mapping[str, str]) -> Caller:
+        """The caller behind the headers; without credentials somebody anonymous.
+
+        Raises:
+            NotAuthenticated: there are credentials, and nobody knows them.
+        """
+        key = key_in(headers)
+        if key is None:
+            return Caller("anonymous", self.anonymous_role)
+        return await self.identify_key(key)
+
+    async def identify_key(self, key: str) -> Caller:
+        """The caller behind a key.
+
+        Raises:
+            NotAuthenticated: nobody knows it.
+        """
+        caller = await self.keys.find_caller(key) if 0 < len(key) <= MAX_KEY_CHARACTERS else None
+        if caller is None:
+            raise NotAuthenticated
+        return caller
+
+
+def key_in(headers: Mapping[str, str]) -> str | None:
+    """The key that a request carries, `None` when it carries none.
+
+    Raises:
+        NotAuthenticated: another scheme than Bearer, or two different keys.
+    """
+    authorization = headers.get("authorization")
+    api_key = headers.get("x-api-key")
+    if authorization is None:
+        return api_key
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or (api_key is not None and api_key != token):
+        raise NotAuthenticated
+    return token
+
+
+def require(caller: Caller, role: Role) -> Caller:
+    """The caller, if its role is enough.
+
+    Raises:
+        NotAuthenticated: somebody anonymous, who may be somebody with a key.
+        NotAllowed: the key's role is too small.
+    """
+    if caller.has(role):
+        return caller
+    if caller.name == "anonymous":
+        raise NotAuthenticated
+    raise NotAllowed(role)

@@ -1,0 +1,141 @@
+"""Reading the catalogue: lists in pages, single entries, relations by their natural keys."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from app.errors import NotFound
+from app.models.agent import Agent
+from app.models.base import PayloadDocument, Relation
+from app.models.custom_tool import CustomTool
+from app.models.database import Database, Raw
+from app.models.department import Department
+from app.models.json_values import JsonObject
+from app.services.catalog.loading import AgentNotFound, DepartmentNotFound, parsed
+from app.services.catalog.shapes import AgentRead, CustomToolRead, DepartmentRead, Shape
+from app.services.paging import PageRequest
+
+SEARCH_MILLISECONDS = 2000
+
+DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
+
+
+class CustomToolNotFound(NotFound):
+    """No custom tool has this name."""
+
+    code = "custom-tool-not-found"
+
+    def __init__(self, tool_name: str) -> None:
+        super().__init__(f"There is no custom tool {tool_name[:100]!r}.")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a list: its items, how many there are in all, and where the next page begins."""
+
+    items: Sequence[Shape]
+    total: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class AgentFilter:
+    """Which agents to list; `q` searches ids, names and descriptions."""
+
+    department: str | None = None
+    is_active: bool | None = None
+    is_department_head: bool | None = None
+    q: str | None = None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The catalogue as it stands in the database."""
+
+    database: Database
+
+    async def list_departments(self, page: PageRequest) -> Page:
+        """Departments, by priority unless sorted otherwise."""
+        return await self._list(Department, {}, page, DepartmentRead.of)
+
+    async def get_department(self, slug: str) -> DepartmentRead:
+        """One department.
+
+        Raises:
+            DepartmentNotFound: no department has this slug.
+        """
+        department = await self._find(Department, {"slug": slug})
+        if department is None:
+            raise DepartmentNotFound(slug)
+        return DepartmentRead.of(department)
+
+    async def list_agents(self, wanted: AgentFilter, page: PageRequest) -> Page:
+        """Agents that match a filter; those of an unknown department are none."""
+        selector = await self._agent_selector(wanted)
+        slugs = await self._slugs()
+        return await self._list(Agent, selector, page, lambda agent: AgentRead.of(agent, slugs))
+
+    async def get_agent(self, agent_id: str) -> AgentRead:
+        """One agent.
+
+        Raises:
+            AgentNotFound: no agent has this id.
+        """
+        agent = await self._find(Agent, {"agentId": agent_id})
+        if agent is None:
+            raise AgentNotFound(agent_id)
+        return AgentRead.of(agent, await self._slugs())
+
+    async def list_custom_tools(self, page: PageRequest, *, with_code: bool) -> Page:
+        """Custom tools, with their code for admins only."""
+        slugs = await self._slugs()
+        return await self._list(CustomTool, {}, page, lambda tool: CustomToolRead.of(tool, slugs, with_code=with_code))
+
+    async def get_custom_tool(self, tool_name: str, *, with_code: bool) -> CustomToolRead:
+        """One custom tool.
+
+        Raises:
+            CustomToolNotFound: no tool has this name.
+        """
+        tool = await self._find(CustomTool, {"toolName": tool_name})
+        if tool is None:
+            raise CustomToolNotFound(tool_name)
+        return CustomToolRead.of(tool, await self._slugs(), with_code=with_code)
+
+    async def _list(
+        self, document: type[DocumentType], selector: Raw, page: PageRequest, shape: Callable[[DocumentType], Shape]
+    ) -> Page:
+        collection = self.database[document.get_collection_name()]
+        conditions = [part for part in (selector, page.selector()) if part]
+        found = collection.find({"$and": conditions} if conditions else {}, max_time_ms=SEARCH_MILLISECONDS)
+        raws = await found.sort(page.order).limit(page.limit + 1).to_list()
+        total = await collection.count_documents(selector)
+        shown = raws[: page.limit]
+        items = [shape(one) for raw in shown if (one := parsed(document, raw))]
+        return Page(items, total, page.cursor_after(shown[-1]) if len(raws) > page.limit else None)
+
+    async def _find(self, document: type[DocumentType], selector: Raw) -> DocumentType | None:
+        raw = await self.database[document.get_collection_name()].find_one(selector)
+        return parsed(document, raw) if raw else None
+
+    async def _slugs(self) -> dict[Relation, str]:
+        found = self.database[Department.get_collection_name()].find({}, {"slug": 1})
+        return {raw["_id"]: raw["slug"] async for raw in found if isinstance(raw.get("slug"), str)}
+
+    async def _agent_selector(self, wanted: AgentFilter) -> JsonObject:
+        selector: JsonObject = {}
+        if wanted.department is not None:
+            department = await self._find(Department, {"slug": wanted.department})
+            selector["department"] = department.id if department else None
+            if department is None:
+                selector["_id"] = None
+        if wanted.is_active is not None:
+            # A key that is missing or null means the default, which is active.
+            selector["isActive"] = {"$ne": False} if wanted.is_active else False
+        if wanted.is_department_head is not None:
+            selector["isDepartmentHead"] = True if wanted.is_department_head else {"$ne": True}
+        if wanted.q:
+            pattern = {"$regex": re.escape(wanted.q), "$options": "i"}
+            selector["$or"] = [{name: pattern} for name in ("agentId", "name", "description", "specialization")]
+        return selector

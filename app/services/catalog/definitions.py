@@ -1,0 +1,127 @@
+"""What a run works with: agents, departments and tools as they stand when it starts.
+
+Plain immutable values, apart from the documents behind them: a run keeps the ones it started with.
+"""
+
+from dataclasses import dataclass
+
+from app.models.agent import Agent
+from app.models.base import Relation
+from app.models.custom_tool import CustomTool
+from app.models.department import Department
+from app.models.json_values import JsonObject
+
+
+@dataclass(frozen=True)
+class DepartmentDefinition:
+    """A department as a run sees it."""
+
+    id: Relation
+    slug: str
+    name: str
+    description: str
+    priority: int
+    default_model: str
+    is_active: bool
+
+    @classmethod
+    def of(cls, department: Department) -> "DepartmentDefinition":
+        """The definition in a document."""
+        assert department.id is not None  # noqa: S101 - read from the database
+        return cls(
+            id=department.id,
+            slug=department.slug,
+            name=department.name or department.slug,
+            description=department.description,
+            priority=department.priority,
+            default_model=department.default_model,
+            is_active=department.is_active,
+        )
+
+
+@dataclass(frozen=True)
+class ToolDefinition:
+    """A custom tool as a run sees it: `code` is its JavaScript, `input_schema` JSON Schema."""
+
+    name: str
+    description: str
+    input_schema: JsonObject
+    code: str
+    version: str
+    is_active: bool
+    is_global: bool
+    departments: frozenset[Relation]
+
+    @classmethod
+    def of(cls, tool: CustomTool) -> "ToolDefinition":
+        """The definition in a document."""
+        return cls(
+            name=tool.tool_name,
+            description=tool.description or tool.display_name,
+            input_schema=tool.input_schema or {"type": "object"},
+            code=tool.execute_function,
+            version=tool.version,
+            is_active=tool.is_active,
+            is_global=tool.is_global,
+            departments=frozenset(tool.departments),
+        )
+
+    def is_offered_to(self, department: DepartmentDefinition) -> bool:
+        """Whether agents of the department may be granted it."""
+        return self.is_active and (self.is_global or department.id in self.departments)
+
+    def as_model_tool(self) -> JsonObject:
+        """The tool in the form in which models are told of it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.input_schema}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True)
+class AgentDefinition:
+    """An agent as a run sees it, with the tools that it may really use; `quality_threshold` is 0 to 100."""
+
+    id: Relation
+    agent_id: str
+    name: str
+    description: str
+    department: DepartmentDefinition
+    is_department_head: bool
+    model: str
+    instructions: str
+    max_steps: int
+    specialization: str | None
+    skills: tuple[str, ...]
+    requires_review: bool
+    quality_threshold: float
+    tools: tuple[ToolDefinition, ...]
+
+    @classmethod
+    def of(cls, agent: Agent, department: DepartmentDefinition, tools: dict[str, ToolDefinition]) -> "AgentDefinition":
+        """The definition in a document; granted are the named tools that are active and offered to its department."""
+        assert agent.id is not None  # noqa: S101 - read from the database
+        granted = (tools[name] for name in agent.granted_tool_names if name in tools)
+        return cls(
+            id=agent.id,
+            agent_id=agent.agent_id,
+            name=agent.name or agent.agent_id,
+            description=agent.description,
+            department=department,
+            is_department_head=agent.is_department_head,
+            model=agent.model or department.default_model,
+            instructions=agent.instructions_prompt,
+            max_steps=min(max(agent.max_agent_steps, 1), 100),
+            specialization=agent.specialization,
+            skills=tuple(row.skill for row in agent.skills),
+            requires_review=agent.requires_review and not agent.is_department_head,
+            quality_threshold=agent.quality_threshold,
+            tools=tuple(tool for tool in granted if tool.is_offered_to(department)),
+        )
+
+
+@dataclass(frozen=True)
+class Team:
+    """A department with its head and its specialists, in the order of their ids."""
+
+    department: DepartmentDefinition
+    head: AgentDefinition
+    specialists: tuple[AgentDefinition, ...]

@@ -1,0 +1,178 @@
+"""Loading definitions for runs: cached for a while, one query at a time for the same thing.
+
+An agent comes with its department and tools, a department's team in one query for all its agents and one for all
+their tools.
+"""
+
+from http import HTTPStatus
+from typing import TypeVar
+
+import structlog
+from async_lru import alru_cache
+from pydantic import ValidationError
+
+from app.errors import AppError, NotFound
+from app.models.agent import Agent
+from app.models.base import PayloadDocument
+from app.models.custom_tool import CustomTool
+from app.models.database import Database, Raw
+from app.models.department import Department
+from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, Team, ToolDefinition
+
+MAX_CACHED = 4096
+
+DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
+
+log = structlog.get_logger(__name__)
+
+
+class AgentNotFound(NotFound):
+    """No agent has this id."""
+
+    code = "agent-not-found"
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"There is no agent {agent_id[:100]!r}.")
+
+
+class DepartmentNotFound(NotFound):
+    """No department has this slug."""
+
+    code = "department-not-found"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"There is no department {slug[:100]!r}.")
+
+
+class CatalogConflict(AppError):
+    """What the catalogue holds cannot be run as it stands."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class AgentInactive(CatalogConflict):
+    """The agent is switched off."""
+
+    code = "agent-inactive"
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"The agent {agent_id!r} is inactive. Set its isActive to true to run it.")
+
+
+class DepartmentInactive(CatalogConflict):
+    """The department is switched off."""
+
+    code = "department-inactive"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"The department {slug!r} is inactive. Set its isActive to true to run it.")
+
+
+class AgentWithoutDepartment(CatalogConflict):
+    """The agent's department was deleted, or never set."""
+
+    code = "agent-without-department"
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"The agent {agent_id!r} has no department, or one that no longer exists. Set its department.")
+
+
+class DepartmentWithoutHead(CatalogConflict):
+    """Nobody leads the department."""
+
+    code = "department-without-head"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"The department {slug!r} has no active head. Set isDepartmentHead on one of its active agents."
+        )
+
+
+class DefinitionLoader:
+    """The cached definitions of this process; `ttl_seconds` bounds how long one outlives an edit unnoticed."""
+
+    def __init__(self, database: Database, *, ttl_seconds: float) -> None:
+        self._database = database
+        cached = alru_cache(maxsize=MAX_CACHED, ttl=ttl_seconds or 0.001)
+        self._agent = cached(self._read_agent)
+        self._team = cached(self._read_team)
+
+    async def get_agent(self, agent_id: str) -> AgentDefinition:
+        """An active agent of an active department.
+
+        Raises:
+            AgentNotFound, AgentInactive, AgentWithoutDepartment, DepartmentInactive
+        """
+        return await self._agent(agent_id)
+
+    async def get_team(self, slug: str) -> Team:
+        """An active department with its head and active specialists.
+
+        Raises:
+            DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead
+        """
+        return await self._team(slug)
+
+    def forget_all(self) -> None:
+        """Drop every cached definition: the next run reads what is stored now."""
+        self._agent.cache_clear()
+        self._team.cache_clear()
+
+    async def _read_agent(self, agent_id: str) -> AgentDefinition:
+        raw = await self._database[Agent.get_collection_name()].find_one({"agentId": agent_id})
+        agent = parsed(Agent, raw) if raw else None
+        if agent is None:
+            raise AgentNotFound(agent_id)
+        if not agent.is_active:
+            raise AgentInactive(agent_id)
+        department = await self._find_department({"_id": agent.department}) if agent.department else None
+        if department is None:
+            raise AgentWithoutDepartment(agent_id)
+        if not department.is_active:
+            raise DepartmentInactive(department.slug)
+        return AgentDefinition.of(agent, department, await self._read_tools([agent]))
+
+    async def _read_team(self, slug: str) -> Team:
+        department = await self._find_department({"slug": slug})
+        if department is None:
+            raise DepartmentNotFound(slug)
+        if not department.is_active:
+            raise DepartmentInactive(slug)
+        found = self._database[Agent.get_collection_name()].find({"department": department.id}).sort("agentId")
+        agents = [agent async for raw in found if (agent := parsed(Agent, raw)) and agent.is_active]
+        tools = await self._read_tools(agents)
+        members = [AgentDefinition.of(agent, department, tools) for agent in agents]
+        head = next((member for member in members if member.is_department_head), None)
+        if head is None:
+            raise DepartmentWithoutHead(slug)
+        return Team(department, head, tuple(member for member in members if not member.is_department_head))
+
+    async def _find_department(self, selector: Raw) -> DepartmentDefinition | None:
+        raw = await self._database[Department.get_collection_name()].find_one(selector)
+        department = parsed(Department, raw) if raw else None
+        return DepartmentDefinition.of(department) if department else None
+
+    async def _read_tools(self, agents: list[Agent]) -> dict[str, ToolDefinition]:
+        names = sorted({name for agent in agents for name in agent.granted_tool_names})
+        if not names:
+            return {}
+        found = self._database[CustomTool.get_collection_name()].find({"toolName": {"$in": names}})
+        tools = [tool async for raw in found if (tool := parsed(CustomTool, raw))]
+        return {tool.tool_name: ToolDefinition.of(tool) for tool in tools}
+
+
+def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:
+    """The document in a raw one; one that lacks what makes it one is skipped, with a warning that names it."""
+    try:
+        return document.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        log.warning(
+            "foreign-document-skipped",
+            collection=document.get_collection_name(),
+            id=str(raw.get("_id")),
+            field=field,
+            problem=first["msg"],
+        )
+        return None

@@ -1,0 +1,106 @@
+"""What a model call asks and answers, whoever runs the model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from app.models.json_values import JsonObject
+
+
+class RunPurpose(StrEnum):
+    """Why a model is called; sent as `X-Run-Purpose`."""
+
+    PLAN = "plan"
+    WORK = "work"
+    JUDGE = "judge"
+    REVIEW = "review"
+    REPORT = "report"
+    ORCHESTRATE = "orchestrate"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of one or more calls; `cache_read` and `cache_write` are parts of the input."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        return TokenUsage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+        )
+
+    def as_json(self) -> JsonObject:
+        """The wire form."""
+        return {
+            "input": self.input,
+            "output": self.output,
+            "total": self.input + self.output,
+            "cacheRead": self.cache_read,
+            "cacheWrite": self.cache_write,
+        }
+
+    @classmethod
+    def from_json(cls, value: JsonObject) -> "TokenUsage":
+        """The usage behind its wire form."""
+        return cls(value["input"], value["output"], value["cacheRead"], value["cacheWrite"])
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One call: a catalogue model name, chat messages and tools in OpenAI's form, and whom it is for."""
+
+    model: str
+    messages: list[JsonObject]
+    purpose: RunPurpose
+    execution_id: str
+    tools: list[JsonObject] = field(default_factory=list)
+    response_format: JsonObject | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    on_delta: Callable[[str], None] | None = None
+    """Set when somebody wants the text as it comes: the call is then streamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedToolCall:
+    """A tool call as the model asked for it; `arguments` is its own text, JSON if all is well."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's answer. `model` is the name that records show; `cost_usd` is `None` when the price is unknown."""
+
+    text: str
+    tool_calls: tuple[RequestedToolCall, ...]
+    usage: TokenUsage
+    cost_usd: float | None
+    model: str
+    finish_reason: str | None = None
+
+
+class ModelCaller(Protocol):
+    """Whoever runs models."""
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request.
+
+        Raises:
+            ModelCallFailed: no usable answer, after the configured retries.
+        """
+        ...
+
+
+def add_costs(first: float | None, second: float | None) -> float | None:
+    """The sum of two costs; one that is unknown makes the sum unknown."""
+    return None if first is None or second is None else first + second

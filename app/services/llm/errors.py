@@ -1,0 +1,52 @@
+"""How a model call fails, in words for a person; a provider's own text never passes, it may quote a key."""
+
+from http import HTTPStatus
+
+from app.errors import AppError
+
+
+class ModelNotConfigured(AppError):
+    """The catalogue names a model that MODELS_CONFIG has no usable entry for."""
+
+    code = "model-not-configured"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"The model {model!r} cannot be used: {reason}")
+
+
+class ModelCallFailed(AppError):
+    """The model gave no usable answer."""
+
+    code = "model-unavailable"
+    status = HTTPStatus.BAD_GATEWAY
+
+
+class ModelTimedOut(ModelCallFailed):
+    """The model did not answer in time."""
+
+    code = "model-timeout"
+
+
+class ModelRateLimited(ModelCallFailed):
+    """The provider answered 429, and went on doing so."""
+
+    code = "model-rate-limited"
+
+
+class ModelAccessDenied(ModelCallFailed):
+    """The provider refuses the key, or the key may not use the model."""
+
+    code = "model-access-denied"
+
+
+class ModelRequestRefused(ModelCallFailed):
+    """The provider says that the request itself is wrong (too long, an unknown model, refused content)."""
+
+    code = "model-request-refused"
+
+
+class ModelAnswerInvalid(ModelCallFailed):
+    """The model answered something that is not a completion."""
+
+    code = "model-answer-invalid"

@@ -1,0 +1,220 @@
+"""The model gateway: every model call of the service goes through LiteLLM's Router here."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from openai import APIError
+
+from app.errors import StartupError
+from app.models.json_values import JsonObject, clean_text
+from app.services.llm.calls import Completion, ModelRequest, RequestedToolCall, TokenUsage
+from app.services.llm.demo_provider import register_demo_provider
+from app.services.llm.errors import (
+    ModelAccessDenied,
+    ModelAnswerInvalid,
+    ModelCallFailed,
+    ModelNotConfigured,
+    ModelRateLimited,
+    ModelRequestRefused,
+    ModelTimedOut,
+)
+from app.services.llm.litellm_setup import Router, litellm
+from app.services.llm.model_table import ModelEntry, ModelTable
+from app.services.llm.streams import StreamCut, collect_stream
+
+MAX_ANSWER_CHARACTERS = 1_000_000
+MAX_PLAUSIBLE_TOKENS = 100_000_000
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What `/models` says of a catalogue name."""
+
+    name: str
+    usable: bool
+    problem: str | None
+    price_known: bool
+    input_cost_per_token: float | None
+    output_cost_per_token: float | None
+
+
+class ModelGateway:
+    """LiteLLM's Router over the entries of a model table."""
+
+    def __init__(self, table: ModelTable) -> None:
+        register_demo_provider()
+        self.table = table
+        self._entries = {entry.id: entry for entry in table.entries}
+        for name, value in table.litellm_settings.items():
+            setattr(litellm, name, value)
+        usable = [entry for entry in table.entries if entry.problem is None]
+        try:
+            self._router = Router(model_list=[router_row(entry) for entry in usable], **table.router_settings)
+        except (ValueError, TypeError) as error:
+            raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {error}") from None
+        self._streamed = {entry.name for entry in usable if entry.stream}
+
+    def check(self, model: str) -> None:
+        """Whether a catalogue name can be called.
+
+        Raises:
+            ModelNotConfigured: it has no entry, or its entry lacks its key.
+        """
+        entries = [entry for entry in self.table.entries if entry.name == model]
+        if not entries:
+            raise ModelNotConfigured(model, f"{self.table.source} has no entry with that model_name.")
+        problems = [entry.problem for entry in entries]
+        if all(problems):
+            raise ModelNotConfigured(model, str(problems[0]))
+
+    def record_name(self, model: str) -> str:
+        """The name under which records show a catalogue name's model."""
+        return next((entry.record_name for entry in self.table.entries if entry.name == model), model)
+
+    def describe(self) -> list[ModelDescription]:
+        """Every configured name, whether it can be used, and its price."""
+        return [self._describe(name) for name in self.table.names]
+
+    def _describe(self, name: str) -> ModelDescription:
+        entry = next(entry for entry in self.table.entries if entry.name == name)
+        prices: JsonObject = {**litellm.model_cost.get(entry.params["model"], {}), **entry.info, **entry.params}
+        known = entry.has_price
+        return ModelDescription(
+            name=name,
+            usable=entry.problem is None,
+            problem=entry.problem,
+            price_known=known,
+            input_cost_per_token=prices.get("input_cost_per_token") if known else None,
+            output_cost_per_token=prices.get("output_cost_per_token") if known else None,
+        )
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request, streamed only when somebody wants the text as it comes or the entry says so.
+
+        Raises:
+            ModelNotConfigured: the catalogue name has no usable entry.
+            ModelCallFailed: no usable answer, after the Router's retries and fallbacks.
+        """
+        self.check(request.model)
+        arguments = call_arguments(request)
+        try:
+            if request.on_delta or request.model in self._streamed:
+                stream = await self._router.acompletion(
+                    **arguments, stream=True, stream_options={"include_usage": True}
+                )
+                response = await collect_stream(stream, request.on_delta, MAX_ANSWER_CHARACTERS)
+            else:
+                response = await self._router.acompletion(**arguments)
+        except StreamCut as cut:
+            raise ModelAnswerInvalid(str(cut)) from None
+        except (APIError, ValueError, TypeError, KeyError, AttributeError, IndexError, TimeoutError) as error:
+            raise self._failure(request, error) from None
+        return self._completion(request, response)
+
+    def _completion(self, request: ModelRequest, response: Any) -> Completion:  # noqa: ANN401 - LiteLLM's response
+        choices = getattr(response, "choices", None)
+        message = getattr(choices[0], "message", None) if choices else None
+        if message is None or not choices:
+            raise ModelAnswerInvalid(f"The model {request.model!r} answered without a single choice.")
+        text = clean_text(message.content or "")[:MAX_ANSWER_CHARACTERS]
+        entry = self._entry_of(response, request.model)
+        return Completion(
+            text=text,
+            tool_calls=tuple(tool_calls_of(message)),
+            usage=usage_of(response),
+            cost_usd=cost_of(response, entry),
+            model=entry.record_name,
+            finish_reason=choices[0].finish_reason,
+        )
+
+    def _entry_of(self, response: Any, model: str) -> ModelEntry:  # noqa: ANN401 - LiteLLM's response
+        """The entry that answered: with several under one name, or a fallback, not always the one asked for."""
+        chosen = (getattr(response, "_hidden_params", None) or {}).get("model_id")
+        return self._entries.get(str(chosen)) or next(entry for entry in self.table.entries if entry.name == model)
+
+    def _failure(self, request: ModelRequest, error: Exception) -> ModelCallFailed:
+        """The failure in our words. The provider's text stays in the debug log: it may quote a key or a prompt."""
+        status = getattr(error, "status_code", None)
+        log.warning(
+            "model-call-failed", model=request.model, purpose=request.purpose, error=type(error).__name__, status=status
+        )
+        subject = f"The model {request.model!r}"
+        if isinstance(error, litellm.Timeout | TimeoutError):
+            return ModelTimedOut(f"{subject} did not answer in time.")
+        if isinstance(error, litellm.RateLimitError):
+            return ModelRateLimited(f"{subject} is limited by its provider (HTTP 429).")
+        if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError):
+            return ModelAccessDenied(f"{subject}: the provider refuses the key (HTTP {status}).")
+        if isinstance(error, litellm.BadRequestError | litellm.NotFoundError | litellm.UnprocessableEntityError):
+            return ModelRequestRefused(f"{subject}: the provider refuses the request (HTTP {status}).")
+        if isinstance(error, litellm.APIResponseValidationError) or not isinstance(error, APIError):
+            return ModelAnswerInvalid(f"{subject} answered something that is not a completion.")
+        return ModelCallFailed(f"{subject} cannot be reached or fails (HTTP {status}).")
+
+    async def close(self) -> None:
+        """Close the connections that LiteLLM keeps."""
+        self._router.discard()
+        await litellm.close_litellm_async_clients()
+        await asyncio.sleep(0)
+
+
+def router_row(entry: ModelEntry) -> JsonObject:
+    """An entry in the form of the Router's `model_list`."""
+    return {"model_name": entry.name, "litellm_params": entry.params, "model_info": {**entry.info, "id": entry.id}}
+
+
+def call_arguments(request: ModelRequest) -> JsonObject:
+    """A request in the form of `Router.acompletion`."""
+    arguments: JsonObject = {
+        "model": request.model,
+        "messages": request.messages,
+        "extra_headers": {"X-Execution-Id": request.execution_id, "X-Run-Purpose": request.purpose.value},
+    }
+    optional = {
+        "tools": request.tools or None,
+        "response_format": request.response_format,
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+    }
+    return arguments | {name: value for name, value in optional.items() if value is not None}
+
+
+def tool_calls_of(message: Any) -> list[RequestedToolCall]:  # noqa: ANN401 - LiteLLM's message
+    """The tool calls of a turn, each with an id of its own, whatever the model gave."""
+    calls: list[RequestedToolCall] = []
+    seen: set[str] = set()
+    for place, call in enumerate(message.tool_calls or [], start=1):
+        identity = clean_text(call.id or "") or f"call_{place}"
+        if identity in seen:
+            identity = f"{identity}_{place}"
+        seen.add(identity)
+        function = call.function
+        calls.append(RequestedToolCall(identity, clean_text(function.name or ""), clean_text(function.arguments or "")))
+    return calls
+
+
+def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
+    """The provider's count of tokens; what is missing or absurd counts as none."""
+    usage = getattr(response, "usage", None)
+    details = getattr(usage, "prompt_tokens_details", None)
+    return TokenUsage(
+        input=plausible(getattr(usage, "prompt_tokens", 0)),
+        output=plausible(getattr(usage, "completion_tokens", 0)),
+        cache_read=plausible(getattr(details, "cached_tokens", 0)),
+        cache_write=plausible(getattr(usage, "cache_creation_input_tokens", 0)),
+    )
+
+
+def plausible(count: object) -> int:
+    """A count of tokens, or 0 for what cannot be one."""
+    return count if isinstance(count, int) and 0 <= count <= MAX_PLAUSIBLE_TOKENS else 0
+
+
+def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 - LiteLLM's response
+    """The cost from LiteLLM's price table, `None` when the price is unknown."""
+    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+    return float(cost) if entry.has_price and isinstance(cost, int | float) else None

@@ -1,0 +1,16 @@
+"""LiteLLM, imported once and told to stay off the network: no price list, no telemetry, no update check.
+
+Its import takes seconds and 190 MB, so only the rooms that call models reach this module.
+"""
+
+import os
+from typing import Any
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import looks for a price list on the network
+
+import litellm as untyped_litellm
+
+litellm: Any = untyped_litellm
+Router: Any = litellm.Router
+litellm.suppress_debug_info = True
+litellm.drop_params = True  # a parameter that a provider does not know (a temperature, say) is left out of its request

@@ -1,0 +1,155 @@
+"""Which models there are: `MODELS_CONFIG`, else the provider keys that are set, else the demo model."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from app.errors import StartupError
+from app.models.json_values import JsonObject
+from app.services.llm.litellm_setup import litellm
+from app.settings import Settings
+
+DEMO_PARAMS: JsonObject = {
+    "model": "demo/demo",
+    "input_cost_per_token": 1e-6,
+    "output_cost_per_token": 5e-6,
+}
+"""The demo model has a list price, so that cost reports have figures to show; nobody is billed."""
+
+DEFAULT_ROUTER_SETTINGS: JsonObject = {"num_retries": 2, "timeout": 120, "disable_cooldowns": True}
+ENVIRONMENT_PREFIX = "os.environ/"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One deployment of a catalogue name, in LiteLLM's own form; `problem` says why it cannot be used, if so."""
+
+    id: str
+    name: str
+    params: JsonObject
+    info: JsonObject
+    stream: bool = False
+    problem: str | None = None
+
+    @property
+    def record_name(self) -> str:
+        """The model's name in records: the demo model never hides behind another's name."""
+        return "demo" if self.params["model"].startswith("demo/") else self.name
+
+    @property
+    def has_price(self) -> bool:
+        """Whether a cost can be told; LiteLLM itself says 0.0 for a model that it does not know."""
+        if any(source.get("input_cost_per_token") is not None for source in (self.params, self.info)):
+            return True
+        model = self.params["model"]
+        prices = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2])
+        return prices is not None and prices.get("input_cost_per_token") is not None
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """All entries, and the Router's and LiteLLM's settings."""
+
+    entries: tuple[ModelEntry, ...]
+    router_settings: JsonObject
+    litellm_settings: JsonObject
+    source: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The `model_name`s, each once."""
+        return tuple(dict.fromkeys(entry.name for entry in self.entries))
+
+
+def load_model_table(settings: Settings) -> ModelTable:
+    """The models of this process.
+
+    Raises:
+        StartupError: `MODELS_CONFIG` is missing, unreadable or not in LiteLLM's form.
+    """
+    if settings.models_config is not None:
+        return read_models_config(settings)
+    keys = {"anthropic": settings.anthropic_api_key, "openai": settings.openai_api_key}
+    params = [
+        (name, {"model": name, "api_key": key.get_secret_value()})
+        for name in settings.allowed_models
+        if (key := keys.get(name.partition("/")[0]))
+    ]
+    source = "the provider keys that are set"
+    if not any(keys.values()):
+        params = [(name, DEMO_PARAMS) for name in settings.allowed_models]
+        source = "the demo model, because neither MODELS_CONFIG nor a provider key is set"
+    entries = tuple(ModelEntry(f"{name}#0", name, dict(entry), {}) for name, entry in params)
+    return ModelTable(entries, DEFAULT_ROUTER_SETTINGS, {}, source)
+
+
+def read_models_config(settings: Settings) -> ModelTable:
+    """The table in a YAML file: `model_list`, `router_settings`, `litellm_settings`."""
+    path = settings.models_config
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"MODELS_CONFIG: {path} cannot be read ({type(error).__name__}).") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise StartupError(f"MODELS_CONFIG: {path} is not valid YAML{line}.") from None
+    rows = content.get("model_list") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise StartupError(f"MODELS_CONFIG: {path} has no model_list with at least one entry.")
+    entries = tuple(entry_of(row, place, settings) for place, row in enumerate(rows))
+    router_settings = DEFAULT_ROUTER_SETTINGS | settings_block(content, "router_settings")
+    return ModelTable(entries, router_settings, settings_block(content, "litellm_settings"), f"MODELS_CONFIG ({path})")
+
+
+def settings_block(content: JsonObject, name: str) -> JsonObject:
+    """An optional mapping of the file."""
+    block = content.get(name) or {}
+    if not isinstance(block, dict):
+        raise StartupError(f"MODELS_CONFIG: {name} must be a mapping.")
+    return block
+
+
+def entry_of(row: Any, place: int, settings: Settings) -> ModelEntry:  # noqa: ANN401 - whatever the YAML holds
+    """One entry of `model_list`."""
+    where = f"MODELS_CONFIG: model_list[{place}]"
+    if not isinstance(row, dict) or not isinstance(row.get("model_name"), str):
+        raise StartupError(f"{where} has no model_name.")
+    params = row.get("litellm_params")
+    if not isinstance(params, dict) or not isinstance(params.get("model"), str):
+        raise StartupError(f"{where} ({row['model_name']}) has no litellm_params.model.")
+    params = dict(params)
+    stream = bool(params.pop("stream", False))
+    problem = fill_key(params, settings)
+    info = row.get("model_info") if isinstance(row.get("model_info"), dict) else {}
+    return ModelEntry(f"{row['model_name']}#{place}", row["model_name"], params, dict(info or {}), stream, problem)
+
+
+def fill_key(params: JsonObject, settings: Settings) -> str | None:
+    """Put the key where LiteLLM looks for it; the problem, when a variable that should hold one is unset."""
+    key = params.get("api_key")
+    if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX):
+        variable = key.removeprefix(ENVIRONMENT_PREFIX)
+        value = variable_value(variable, settings)
+        if value is None:
+            return f"its key is read from {variable}, which is not set."
+        params["api_key"] = value
+        return None
+    if key or params["model"].startswith("demo/"):
+        return None
+    missing: list[str] = litellm.validate_environment(params["model"]).get("missing_keys") or []
+    for variable in list(missing):
+        value = variable_value(variable, settings)
+        if value is not None:
+            params["api_key"] = value
+            missing.remove(variable)
+    return f"{', '.join(missing)} is not set." if missing else None
+
+
+def variable_value(name: str, settings: Settings) -> str | None:
+    """An environment variable, or the same name in `.env` where the settings know it."""
+    field = getattr(settings, name.lower(), None)
+    secret = field.get_secret_value() if field is not None and hasattr(field, "get_secret_value") else None
+    return os.environ.get(name) or secret

@@ -1,0 +1,43 @@
+"""Collecting a streamed answer, passing its text on as it comes."""
+
+from collections.abc import AsyncIterable, Callable
+from typing import Any
+
+from app.services.llm.litellm_setup import litellm
+
+
+class StreamCut(Exception):
+    """The stream ended before the model said that it had finished, or went on beyond all bounds."""
+
+
+async def collect_stream(
+    stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int
+) -> Any:  # noqa: ANN401 - LiteLLM's response
+    """The whole response behind a stream of chunks.
+
+    Raises:
+        StreamCut: no finish reason came, or more than `max_characters` did.
+    """
+    chunks: list[Any] = []
+    characters = 0
+    finished = False
+    async for chunk in stream:
+        chunks.append(chunk)
+        choice = chunk.choices[0] if chunk.choices else None
+        if choice is None:
+            continue
+        finished = finished or choice.finish_reason is not None
+        text = choice.delta.content or ""
+        characters += len(text)
+        if characters > max_characters:
+            raise StreamCut(f"The model's answer went beyond {max_characters} characters.")
+        if text and on_delta:
+            on_delta(text)
+    if not finished:
+        raise StreamCut("The model's stream ended without a finish reason.")
+    response: Any = litellm.stream_chunk_builder(chunks)
+    if response is None:
+        raise StreamCut("The model's stream was empty.")
+    hidden = getattr(stream, "_hidden_params", None) or {}
+    response._hidden_params = {**(getattr(response, "_hidden_params", None) or {}), **hidden}  # noqa: SLF001 - where LiteLLM keeps who answered, and the cost
+    return response

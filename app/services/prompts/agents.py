@@ -1,0 +1,52 @@
+"""What an agent is told: who it is, what it is asked, and what a reviewer wants changed.
+
+Stable text comes first and what varies last, so that a provider's prompt cache hits.
+"""
+
+import json
+from typing import Any
+
+from app.services.catalog.definitions import AgentDefinition
+from app.services.prompts.fencing import FENCE_RULE, fenced, shortened
+
+PARAMS = "PARAMETERS"
+REQUEST = "REQUEST"
+COLLEAGUE = "OUTPUT OF"
+MAX_COLLEAGUE_CHARACTERS = 20_000
+
+
+def agent_system_prompt(agent: AgentDefinition) -> str:
+    """The agent's own instructions, then its place in the house."""
+    place = [f"You are {agent.name} ({agent.agent_id}) of the {agent.department.name}."]
+    if agent.specialization:
+        place.append(f"Specialisation: {agent.specialization}.")
+    if agent.skills:
+        place.append(f"Skills: {', '.join(agent.skills)}.")
+    return f"{agent.instructions}\n\n---\n{' '.join(place)}\n{FENCE_RULE}"
+
+
+def task_prompt(prompt: str, params: Any) -> str:  # noqa: ANN401 - any JSON value
+    """An execution's prompt with its parameters."""
+    if not params:
+        return prompt
+    return f"{prompt}\n\n{fenced(PARAMS, json.dumps(params, ensure_ascii=False, sort_keys=True))}"
+
+
+def assignment_prompt(request: str, instructions: str, outputs: dict[str, str]) -> str:
+    """What a head asks of a specialist: the assignment, the client's request, and the outputs it builds on."""
+    parts = [f"Your assignment:\n{instructions}", f"It serves this request:\n{fenced(REQUEST, request)}"]
+    parts += [
+        f"Build on this:\n{fenced(f'{COLLEAGUE} {agent_id}', shortened(output, MAX_COLLEAGUE_CHARACTERS))}"
+        for agent_id, output in outputs.items()
+    ]
+    return "\n\n".join(parts)
+
+
+def revision_prompt(notes: str) -> str:
+    """What sends a specialist back to work."""
+    return f"Your head of department asks for a revision:\n{notes}\n\nAnswer with the whole revised work."
+
+
+def last_step_prompt() -> str:
+    """What an agent is told at its last step, when it can call no more tools."""
+    return "This is your last step: no more tools. Answer now with what you have, and say what is missing."

@@ -1,0 +1,111 @@
+"""What a head is asked: to plan, to review, to report."""
+
+from dataclasses import dataclass
+
+from app.models.json_values import JsonObject
+from app.services.catalog.definitions import AgentDefinition
+from app.services.prompts.fencing import fenced, shortened
+
+REQUEST = "REQUEST"
+WORK = "WORK OF"
+MAX_WORK_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class SpecialistWork:
+    """One specialist's part as the report is told of it; `quality_score` is 0 to 100."""
+
+    agent_id: str
+    name: str
+    status: str
+    review_status: str
+    quality_score: float | None
+    text: str
+    problem: str | None = None
+
+
+def plan_prompt(request: str, specialists: tuple[AgentDefinition, ...]) -> str:
+    """Ask which specialists work, with what instructions, which after which."""
+    crew = "\n".join(f"- {line}" for line in map(describe_specialist, specialists))
+    return (
+        f"Plan this request:\n{fenced(REQUEST, request)}\n\nYour specialists:\n{crew}\n\n"
+        "Choose the specialists whose craft the request needs. Give each one instructions of its own: what to deliver, "
+        "in what form, with what limits. Name under dependsOn the specialists whose output it must have first; leave "
+        "it empty where work can go on at the same time. Answer with the plan as a JSON object."
+    )
+
+
+def describe_specialist(agent: AgentDefinition) -> str:
+    """A line on a specialist for its head."""
+    craft = f" Specialisation: {agent.specialization}." if agent.specialization else ""
+    tools = f" Tools: {', '.join(tool.name for tool in agent.tools)}." if agent.tools else ""
+    return f"{agent.agent_id}: {agent.name}. {agent.description}{craft}{tools}"
+
+
+def plan_schema(specialists: tuple[AgentDefinition, ...]) -> JsonObject:
+    """The JSON schema of a plan over these specialists."""
+    one_of_them = {"type": "string", "enum": [agent.agent_id for agent in specialists]}
+    assignment = {
+        "type": "object",
+        "properties": {
+            "agentId": one_of_them,
+            "instructions": {"type": "string"},
+            "dependsOn": {"type": "array", "items": one_of_them},
+        },
+        "required": ["agentId", "instructions", "dependsOn"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"assignments": {"type": "array", "items": assignment}, "rationale": {"type": "string"}},
+        "required": ["assignments", "rationale"],
+        "additionalProperties": False,
+    }
+
+
+REVIEW_SCHEMA: JsonObject = {
+    "type": "object",
+    "properties": {
+        "decision": {"type": "string", "enum": ["approved", "rejected", "revision-needed"]},
+        "notes": {"type": "string"},
+    },
+    "required": ["decision", "notes"],
+    "additionalProperties": False,
+}
+
+
+def review_prompt(agent: AgentDefinition, assignment: str, work: str, draft: int, judgement: str) -> str:
+    """Ask for a decision on a specialist's work; `draft` counts from 1."""
+    return (
+        f"Review draft {draft} by {agent.name} ({agent.agent_id}). The assignment was:\n"
+        f"{fenced('ASSIGNMENT', assignment)}\n\nThe work:\n"
+        f"{fenced(f'{WORK} {agent.agent_id}', shortened(work, MAX_WORK_CHARACTERS))}\n\n{judgement}\n\n"
+        "Decide: approved when it can go into the report, revision-needed with notes that say exactly what to change, "
+        "rejected when a revision cannot save it. Answer with the JSON object of your decision and notes."
+    )
+
+
+def report_prompt(request: str, works: list[SpecialistWork]) -> str:
+    """Ask for the department's report."""
+    if not works:
+        return (
+            "Your department has no specialists for this request, so do the work yourself:\n"
+            f"{fenced(REQUEST, request)}\n\n"
+            "Write the department's report in Markdown. Begin with a section '## Summary' of at most five sentences."
+        )
+    parts = "\n\n".join(map(describe_work, works))
+    return (
+        f"Write your department's report on this request:\n{fenced(REQUEST, request)}\n\n{parts}\n\n"
+        "Write in Markdown. Begin with a section '## Summary' of at most five sentences, then bring the specialists' "
+        "work together into one result, say where they disagree and what you chose, name whose work is missing, failed "
+        "or was not approved, and end with what should happen next. Invent nothing that is not in the work above."
+    )
+
+
+def describe_work(work: SpecialistWork) -> str:
+    """One specialist's part, for the report."""
+    score = "no score" if work.quality_score is None else f"score {work.quality_score:g} of 100"
+    title = f"{work.name} ({work.agent_id}): {work.status}, review {work.review_status}, {score}."
+    if work.problem:
+        return f"{title} {work.problem}"
+    return f"{title}\n{fenced(f'{WORK} {work.agent_id}', shortened(work.text, MAX_WORK_CHARACTERS))}"

@@ -1,0 +1,58 @@
+"""The three quality gates: what passes, and what a person can do about what does not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.models.json_values import JsonObject
+
+
+class GateName(StrEnum):
+    """Whose output a gate stands behind."""
+
+    SPECIALIST = "specialist"
+    DEPARTMENT = "department"
+    ORCHESTRATOR = "orchestrator"
+
+
+THRESHOLDS: Mapping[GateName, float] = {
+    GateName.SPECIALIST: 0.50,
+    GateName.DEPARTMENT: 0.60,
+    GateName.ORCHESTRATOR: 0.75,
+}
+
+
+@dataclass(frozen=True)
+class QualityGate:
+    """A verdict of a gate; `score` and `threshold` are 0 to 1. It passes at exactly its threshold."""
+
+    name: GateName
+    threshold: float
+    passed: bool
+    score: float | None
+    issues: tuple[str, ...]
+
+    def as_json(self) -> JsonObject:
+        """The wire form."""
+        return {
+            "name": self.name.value,
+            "threshold": self.threshold,
+            "passed": self.passed,
+            "score": self.score,
+            "issues": list(self.issues),
+        }
+
+
+def pass_gate(
+    name: GateName, score: float | None, dimensions: Mapping[str, float], unscored: str | None = None
+) -> QualityGate:
+    """Hold a score against a gate. Without a score it does not pass; `unscored` says why there is none."""
+    threshold = THRESHOLDS[name]
+    if score is None:
+        return QualityGate(name, threshold, passed=False, score=None, issues=(unscored or "There is no score.",))
+    weak = sorted((value, dimension) for dimension, value in dimensions.items() if value < threshold)
+    issues = [f"{dimension} is {value:.2f}, below {threshold:.2f}" for value, dimension in weak]
+    passed = score >= threshold
+    if not passed:
+        issues.insert(0, f"The score {score:.2f} is below the {name.value} gate's {threshold:.2f}.")
+    return QualityGate(name, threshold, passed, score, tuple(issues))

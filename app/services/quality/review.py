@@ -1,0 +1,73 @@
+"""The head's review of a specialist's work: approved, rejected, or sent back with notes."""
+
+import structlog
+
+from app.events.types import ReviewStatusChanged
+from app.models.agent_execution import ReviewStatus
+from app.models.json_values import JsonObject, clean_text
+from app.services.catalog.definitions import AgentDefinition
+from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
+from app.services.llm.errors import ModelCallFailed, ModelNotConfigured
+from app.services.llm.structured import AnswerSchema, ask_structured
+from app.services.prompts.agents import agent_system_prompt
+from app.services.prompts.fencing import system_message, user_message
+from app.services.prompts.heads import REVIEW_SCHEMA, review_prompt
+
+REVIEW_ANSWER = AnswerSchema("review", REVIEW_SCHEMA)
+
+log = structlog.get_logger(__name__)
+
+
+def needs_review(agent: AgentDefinition, quality_score: float | None) -> bool:
+    """Whether the head is asked: always when the agent says so, else when the score (0 to 100) is too low."""
+    return agent.requires_review or (quality_score is not None and quality_score < agent.quality_threshold)
+
+
+async def review_work(
+    models: ModelCaller,
+    *,
+    head: AgentDefinition,
+    head_model: str,
+    specialist: AgentDefinition,
+    execution_id: str,
+    assignment: str,
+    work: str,
+    draft: int,
+    judgement: str,
+) -> ReviewStatusChanged:
+    """Ask the head for a decision on draft number `draft`.
+
+    A head that gives no usable answer, also after a repair, decides nothing: the status stays `pending`, and the
+    notes say why.
+    """
+    call = ModelRequest(
+        model=head_model,
+        messages=[
+            system_message(agent_system_prompt(head)),
+            user_message(review_prompt(specialist, assignment, work, draft, judgement)),
+        ],
+        purpose=RunPurpose.REVIEW,
+        execution_id=execution_id,
+    )
+
+    def decided(status: ReviewStatus, notes: str, **spent: object) -> ReviewStatusChanged:
+        return ReviewStatusChanged.model_validate(
+            {
+                "agentId": specialist.agent_id,
+                "status": status.value,
+                "notes": notes,
+                "reviewedBy": head.agent_id,
+                "retryCount": draft - 1,
+                **spent,
+            }
+        )
+
+    try:
+        answer = await ask_structured(models, call, REVIEW_ANSWER)
+    except (ModelCallFailed, ModelNotConfigured) as error:
+        log.warning("review-failed", agentId=specialist.agent_id, code=error.code)
+        return decided(ReviewStatus.PENDING, f"The head could not review: {error.message}")
+    spent: JsonObject = {"model": answer.model, "usage": answer.usage.as_json(), "costUsd": answer.cost_usd}
+    if not answer.valid or answer.value is None:
+        return decided(ReviewStatus.PENDING, "The head's answer was no decision.", **spent)
+    return decided(ReviewStatus(answer.value["decision"]), clean_text(answer.value["notes"]), **spent)

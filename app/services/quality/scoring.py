@@ -1,0 +1,96 @@
+"""The score of an output: six dimensions, weighted by department (section 4.2 of the research report)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+Weights = Mapping[str, float]
+
+DEFAULT_WEIGHTS: Weights = {
+    "confidence": 0.15,
+    "completeness": 0.25,
+    "relevance": 0.20,
+    "consistency": 0.20,
+    "creativity": 0.10,
+    "technical": 0.10,
+}
+
+DEPARTMENT_WEIGHTS: Mapping[str, Weights] = {
+    "story": {
+        "confidence": 0.10,
+        "completeness": 0.25,
+        "relevance": 0.20,
+        "consistency": 0.25,
+        "creativity": 0.15,
+        "technical": 0.05,
+    },
+    "character": {
+        "confidence": 0.15,
+        "completeness": 0.20,
+        "relevance": 0.20,
+        "consistency": 0.30,
+        "creativity": 0.10,
+        "technical": 0.05,
+    },
+    "visual": {
+        "confidence": 0.10,
+        "completeness": 0.20,
+        "relevance": 0.15,
+        "consistency": 0.20,
+        "creativity": 0.25,
+        "technical": 0.10,
+    },
+    "video": {
+        "confidence": 0.10,
+        "completeness": 0.20,
+        "relevance": 0.15,
+        "consistency": 0.15,
+        "creativity": 0.15,
+        "technical": 0.25,
+    },
+    "audio": {
+        "confidence": 0.10,
+        "completeness": 0.20,
+        "relevance": 0.15,
+        "consistency": 0.20,
+        "creativity": 0.15,
+        "technical": 0.20,
+    },
+    "production": {
+        "confidence": 0.15,
+        "completeness": 0.30,
+        "relevance": 0.20,
+        "consistency": 0.20,
+        "creativity": 0.05,
+        "technical": 0.10,
+    },
+}
+
+
+def weights_of(department_slug: str) -> Weights:
+    """The weights that a department's work is scored with."""
+    return DEPARTMENT_WEIGHTS.get(department_slug, DEFAULT_WEIGHTS)
+
+
+def usable_dimensions(answer: Mapping[str, Any]) -> dict[str, float]:
+    """The dimensions of a judge's answer that are numbers from 0 to 1; all others are left out, never clamped."""
+    return {
+        name: float(value)
+        for name in DEFAULT_WEIGHTS
+        if isinstance(value := answer.get(name), int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and 0 <= value <= 1
+    }
+
+
+def calculate_score(dimensions: Mapping[str, float], weights: Weights) -> float | None:
+    """The weighted mean of the dimensions present, 0 to 1, `None` without any that has a weight.
+
+    A sum that rounding errors lift off an exact value is set back on it, so that a gate passes at its threshold.
+    """
+    present = [(value, weights[name]) for name, value in dimensions.items() if weights.get(name)]
+    total = math.fsum(weight for _, weight in present)
+    if total <= 0:
+        return None
+    return round(math.fsum(value * weight for value, weight in present) / total, 9)

@@ -1,0 +1,164 @@
+"""A department run: the head plans, specialists work, their work is judged and reviewed, the head reports."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from app.errors import AppError
+from app.events.log import TreeLost
+from app.events.types import AgentThinking, DepartmentComplete, DepartmentStart
+from app.models.json_values import JsonObject
+from app.services.catalog.definitions import AgentDefinition, Team
+from app.services.llm.calls import RunPurpose
+from app.services.llm.structured import AnswerSchema, ask_structured
+from app.services.prompts.agents import assignment_prompt, task_prompt
+from app.services.prompts.fencing import user_message
+from app.services.prompts.heads import plan_prompt, plan_schema, report_prompt
+from app.services.quality.gates import GateName
+from app.services.runs.agent_loop import stop_reason_of, work
+from app.services.runs.agent_run import judge
+from app.services.runs.concurrency import plain_errors
+from app.services.runs.execution_run import ExecutionRun
+from app.services.runs.plan import Assignment, Plan, plan_for_all, usable_plan
+from app.services.runs.report import department_report, work_of
+from app.services.runs.specialist_run import run_specialist
+
+Hire = Callable[[AgentDefinition, str], Awaitable[ExecutionRun]]
+"""Find the specialist's execution in the tree, or create it with the given prompt."""
+
+log = structlog.get_logger(__name__)
+
+
+class AllSpecialistsFailed(AppError):
+    """Nobody of the department delivered, so there is nothing to report."""
+
+    code = "all-specialists-failed"
+
+    def __init__(self, slug: str, causes: list[str]) -> None:
+        super().__init__(f"All specialists of the department {slug!r} failed: {'; '.join(causes)}")
+
+
+@dataclass(frozen=True)
+class DepartmentRun:
+    """The head's execution, the team, and how specialists' executions come into the tree."""
+
+    head: ExecutionRun
+    team: Team
+    hire: Hire
+
+    async def run(self) -> None:
+        """Go on from wherever the tree stands to the department's report.
+
+        Raises:
+            AllSpecialistsFailed: nobody delivered.
+            ModelCallFailed: the head itself could not plan or report.
+            TreeLost: this process no longer owns the tree.
+        """
+        self._begin()
+        specialists: list[ExecutionRun] = []
+        if self.team.specialists:
+            plan = await self._plan()
+            specialists = await self._run_specialists(plan)
+            self._refuse_if_all_failed(specialists)
+        await self._report(specialists)
+
+    @property
+    def request(self) -> str:
+        """What the client asked for, with its parameters."""
+        return task_prompt(self.head.execution.prompt, self.head.execution.params)
+
+    def _begin(self) -> None:
+        if not self.head.state.started:
+            self.head.begin()
+            self.head.append(
+                DepartmentStart(agent_id=self.team.head.agent_id, department_slug=self.team.department.slug)
+            )
+
+    async def _plan(self) -> Plan:
+        """The head's plan; one without use is replaced by all specialists at once."""
+        head = self.head
+        if head.state.plan is not None:
+            return Plan.from_json(head.state.plan)
+        specialists = self.team.specialists
+        head.open_with(plan_prompt(self.request, specialists))
+        answer = await ask_structured(
+            head.crew.models,
+            head.request(head.opening, RunPurpose.PLAN, []),
+            AnswerSchema("plan", plan_schema(specialists)),
+        )
+        plan = usable_plan(answer.value if answer.valid else None, specialists)
+        if isinstance(plan, str):
+            plan = plan_for_all(specialists, plan)
+        head.append(
+            AgentThinking(
+                agent_id=head.agent.agent_id,
+                message=plan.rationale,
+                plan=plan.as_json(),
+                model=answer.model,
+                usage=answer.usage.as_json(),
+                cost_usd=answer.cost_usd,
+            )
+        )
+        return plan
+
+    async def _run_specialists(self, plan: Plan) -> list[ExecutionRun]:
+        """Each specialist as soon as those before it have ended, however they ended."""
+        by_id = {agent.agent_id: agent for agent in self.team.specialists}
+        tasks: dict[str, asyncio.Task[ExecutionRun]] = {}
+        with plain_errors():
+            async with asyncio.TaskGroup() as group:
+                for one in plan.assignments:
+                    tasks[one.agent_id] = group.create_task(self._run_one(one, by_id[one.agent_id], tasks))
+        return [tasks[one.agent_id].result() for one in plan.assignments]
+
+    async def _run_one(
+        self, assignment: Assignment, agent: AgentDefinition, tasks: dict[str, asyncio.Task[ExecutionRun]]
+    ) -> ExecutionRun:
+        before = [await tasks[name] for name in assignment.depends_on]
+        outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
+        specialist = await self.hire(agent, assignment_prompt(self.request, assignment.instructions, outputs))
+        with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
+            await self._see_through(specialist)
+        return specialist
+
+    async def _see_through(self, specialist: ExecutionRun) -> None:
+        """Run a specialist to its end; its failure is its own, and the department goes on."""
+        if specialist.state.ended:
+            return
+        try:
+            await run_specialist(specialist, self.head)
+        except AppError as error:
+            specialist.fail(error)
+        except (TreeLost, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("specialist-crashed")
+            specialist.fail(AppError("The specialist's run failed for a reason that is in the service's log."))
+
+    def _refuse_if_all_failed(self, specialists: list[ExecutionRun]) -> None:
+        if all(run.failure is not None for run in specialists):
+            causes = [f"{run.agent.agent_id}: {(run.failure or {}).get('code')}" for run in specialists]
+            raise AllSpecialistsFailed(self.team.department.slug, causes)
+
+    async def _report(self, specialists: list[ExecutionRun]) -> None:
+        """The head's report, its gate, and the end of the run."""
+        head = self.head
+        head.open_with(report_prompt(self.request, [work_of(run) for run in specialists]))
+        await work(head, RunPurpose.REPORT)
+        await judge(head, head.model, GateName.DEPARTMENT)
+        text = head.state.answer or ""
+        report = department_report(self.team.department.slug, text, specialists, head.state.check)
+        output: JsonObject = {"text": text, "report": report}
+        done = DepartmentComplete(
+            agent_id=head.agent.agent_id, department_slug=self.team.department.slug, report=report
+        )
+        if head.state.plan is not None:
+            head.opening = [head.opening[0], user_message(self.request), plan_turn(head.state.plan), head.opening[1]]
+        head.complete(output, stop_reason_of(head), done)
+
+
+def plan_turn(plan: JsonObject) -> JsonObject:
+    """The plan as the head's turn in the history that is kept."""
+    return {"role": "assistant", "content": plan["rationale"], "plan": plan}

@@ -1,0 +1,163 @@
+"""One execution while it runs: its document, its agent, its state, and the one way to change any of it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import AppError
+from app.events.log import TreeLog
+from app.events.types import AgentComplete, AgentError, AgentStart, Event
+from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
+from app.models.base import utc_now
+from app.models.json_values import JsonObject
+from app.services.catalog.definitions import AgentDefinition
+from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
+from app.services.prompts.agents import agent_system_prompt
+from app.services.prompts.fencing import system_message, user_message
+from app.services.runs.state import ExecutionState
+from app.services.tools.sandbox import ToolSandbox
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What every run of this process works with."""
+
+    models: ModelCaller
+    sandbox: ToolSandbox
+    wants_deltas: Callable[[str], bool]
+    record_name: Callable[[str], str]
+
+
+@dataclass
+class ExecutionRun:
+    """An execution of a tree that this process owns."""
+
+    execution: AgentExecution
+    agent: AgentDefinition
+    log: TreeLog
+    crew: Crew
+    options: RunOptions
+    state: ExecutionState
+    opening: list[JsonObject] = field(default_factory=list)
+    """The messages that come before the execution's own turns: who the agent is and what it is asked."""
+
+    @property
+    def id(self) -> str:
+        """The execution's id."""
+        return self.execution.execution_id
+
+    @property
+    def model(self) -> str:
+        """The catalogue name of the model that its calls use."""
+        return self.options.model or self.agent.model
+
+    @property
+    def failure(self) -> JsonObject | None:
+        """The error that it ended with, if it failed."""
+        return self.state.failure
+
+    def open_with(self, prompt: str) -> None:
+        """Begin the conversation with what the agent is asked."""
+        self.opening = [system_message(agent_system_prompt(self.agent)), user_message(prompt)]
+
+    def append(self, *events: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
+        """Append events, and with them changes of the document's fields; both at once, or neither."""
+        for event in self.log.append(self.id, *events, changes=changes):
+            self.state.apply(event)
+
+    def begin(self) -> None:
+        """Say that the agent starts, once, however often the run is taken over."""
+        if self.state.started:
+            return
+        now = utc_now()
+        self.execution.started_at = now
+        start = AgentStart(
+            agent_id=self.agent.agent_id,
+            name=self.agent.name,
+            department=self.agent.department.slug,
+            model=self.crew.record_name(self.model),
+            tool_names=[tool.name for tool in self.agent.tools],
+            prompt=self.execution.prompt,
+        )
+        self.append(start, status=ExecutionStatus.RUNNING.value, startedAt=now)
+
+    def request(self, messages: list[JsonObject], purpose: RunPurpose, tools: list[JsonObject]) -> ModelRequest:
+        """A model call for this execution, streamed where somebody watches its text as it comes."""
+        live = self.options.deltas or self.crew.wants_deltas(self.log.root_id)
+
+        def show(text: str) -> None:
+            self.log.show_delta(self.id, self.agent.agent_id, text)
+
+        return ModelRequest(
+            model=self.model,
+            messages=messages,
+            purpose=purpose,
+            execution_id=self.id,
+            tools=tools,
+            on_delta=show if live else None,
+        )
+
+    def complete(self, output: JsonObject, stop_reason: StopReason, *before: Event) -> None:
+        """End with an output; `before` are the events that go just before the last one."""
+        last = AgentComplete(
+            agent_id=self.agent.agent_id,
+            output=output,
+            token_usage=self.state.usage.as_json(),
+            cost_usd=self.state.cost_usd,
+            stop_reason=stop_reason.value,
+        )
+        ending = self._ending(ExecutionStatus.COMPLETED, stop_reason)
+        self.append(*before, last, output=output, **ending)
+
+    def fail(self, error: AppError) -> None:
+        """End with an error."""
+        detail = {"code": error.code, "message": error.message}
+        last = AgentError(
+            agent_id=self.agent.agent_id,
+            error=detail,
+            token_usage=self.state.usage.as_json(),
+            cost_usd=self.state.cost_usd,
+        )
+        self.append(last, error=detail, **self._ending(ExecutionStatus.FAILED, StopReason.ERROR))
+
+    def _ending(self, status: ExecutionStatus, stop_reason: StopReason) -> JsonObject:
+        """The fields that every ending sets. The message history is written here, once, not at every step."""
+        now = utc_now()
+        started = self.execution.started_at or now
+        ending: JsonObject = {
+            "status": status.value,
+            "stopReason": stop_reason.value,
+            "startedAt": started,
+            "completedAt": now,
+            "executionTime": max(round((now - started).total_seconds() * 1000), 0),
+            "tokenUsage": self.state.usage.as_json(),
+            "costUsd": self.state.cost_usd,
+            "runState": {"messages": [*self.opening, *self.state.turns]},
+            "retryCount": self.state.retry_count,
+            "lease": None,
+        }
+        if self.state.quality_score is not None:
+            ending["qualityScore"] = self.state.quality_score
+        return ending
+
+    def review_changes(self, status: str, notes: str | None, reviewer: AgentDefinition) -> JsonObject:
+        """The fields that a review sets."""
+        changes: JsonObject = {"reviewStatus": ReviewStatus(status).value, "reviewNotes": notes or ""}
+        if status != ReviewStatus.PENDING:
+            changes["reviewedBy"] = reviewer.id
+        return changes
+
+
+def text_output(text: str) -> JsonObject:
+    """An agent's output: its text, and `data` when the text is JSON."""
+    try:
+        parsed = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError):
+        parsed = None
+    return {"text": text, "data": parsed}
+
+
+def refuse_constant(name: str) -> None:
+    """`NaN` and the infinities are not JSON."""
+    raise ValueError(name)

@@ -1,0 +1,255 @@
+"""Reading executions: lists, single ones, their tree; those of other programs as they are."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from app.events.replay import ExecutionNotFound
+from app.models.agent import Agent
+from app.models.agent_execution import (
+    AgentExecution,
+    ExecutionKind,
+    ExecutionStatus,
+    ReviewStatus,
+    StopReason,
+)
+from app.models.base import Relation
+from app.models.database import Database, Raw
+from app.models.department import Department
+from app.models.json_values import JsonObject, clean_json
+from app.services.access.api_keys import Caller
+from app.services.catalog.browsing import Page
+from app.services.catalog.loading import parsed
+from app.services.catalog.shapes import Shape, Timestamp
+from app.services.paging import PageRequest
+
+SUMMARY_FIELDS = {"events": 0, "runState": 0}
+LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
+
+
+class ExecutionLinks(Shape):
+    """Where the rest of an execution is."""
+
+    self: str
+    events: str
+    stream: str
+    websocket: str = "/api/agent-events"
+
+    @classmethod
+    def of(cls, execution_id: str) -> "ExecutionLinks":
+        """The links of an execution."""
+        base = f"/api/v1/executions/{execution_id}"
+        return cls(self=base, events=f"{base}/events", stream=f"{base}/events/stream")
+
+
+class ExecutionSummary(Shape):
+    """What every answer says of an execution; `agent` and `department` are natural keys."""
+
+    execution_id: str
+    root_execution_id: str
+    parent_execution_id: str | None
+    kind: ExecutionKind
+    status: ExecutionStatus
+    agent: str | None
+    department: str | None
+    project: str | None
+    episode: str | None
+    conversation_id: str | None
+    prompt: str
+    started_at: Timestamp | None
+    completed_at: Timestamp | None
+    execution_time: float | None
+    """Milliseconds."""
+    token_usage: Any
+    cost_usd: float | None
+    quality_score: float | None
+    """0 to 100."""
+    review_status: ReviewStatus
+    stop_reason: StopReason | None
+    error: Any
+    retry_count: int
+    created_at: Timestamp
+    updated_at: Timestamp
+    links: ExecutionLinks
+
+
+class ExecutionRead(ExecutionSummary):
+    """A whole execution, without its events, which have a call of their own."""
+
+    params: Any
+    output: Any
+    run_state: Any
+    reviewed_by: str | None
+    review_notes: str | None
+    last_seq: int
+
+
+class TreeNode(Shape):
+    """An execution in its run tree."""
+
+    execution_id: str
+    kind: ExecutionKind
+    agent: str | None
+    department: str | None
+    status: ExecutionStatus
+    quality_score: float | None
+    review_status: ReviewStatus
+    token_usage: Any
+    cost_usd: float | None
+    children: list["TreeNode"]
+
+
+@dataclass(frozen=True)
+class ExecutionFilter:
+    """Which executions to list."""
+
+    project: str | None = None
+    agent: str | None = None
+    department: str | None = None
+    status: ExecutionStatus | None = None
+    review_status: ReviewStatus | None = None
+    kind: ExecutionKind | None = None
+    root_execution_id: str | None = None
+    conversation_id: str | None = None
+    started_from: datetime | None = None
+    started_to: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Names:
+    """The natural keys behind relations."""
+
+    agents: dict[Relation, str]
+    departments: dict[Relation, str]
+
+
+@dataclass(frozen=True)
+class ExecutionArchive:
+    """The executions in the database, as far as a caller may see them."""
+
+    database: Database
+
+    async def get_execution(self, execution_id: str, caller: Caller) -> ExecutionRead:
+        """One execution.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+        """
+        execution = await self._get(execution_id, caller, {"events": 0})
+        return read_of(execution, await self._names([execution]))
+
+    async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
+        """Executions that match a filter, the newest first unless sorted otherwise."""
+        selector = await self._selector(wanted, caller)
+        conditions = [part for part in (selector, page.selector()) if part]
+        found = self._executions.find({"$and": conditions} if conditions else {}, LIST_FIELDS)
+        raws: list[Raw] = await found.sort(page.order).limit(page.limit + 1).to_list()
+        total = await self._executions.count_documents(selector)
+        shown = raws[: page.limit]
+        executions = [one for raw in shown if (one := parsed(AgentExecution, raw))]
+        names = await self._names(executions)
+        items = [ExecutionSummary.model_validate(summary_fields(one, names)) for one in executions]
+        return Page(items, total, page.cursor_after(shown[-1]) if len(raws) > page.limit else None)
+
+    async def get_tree(self, execution_id: str, caller: Caller) -> TreeNode:
+        """The tree below an execution, with what became of each node.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+        """
+        top = await self._get(execution_id, caller, SUMMARY_FIELDS)
+        found = self._executions.find({"rootExecutionId": top.root_id}, SUMMARY_FIELDS).sort("_id")
+        members = [one async for raw in found if (one := parsed(AgentExecution, raw))]
+        names = await self._names([top, *members])
+        return tree_node(top, members, names)
+
+    async def _get(self, execution_id: str, caller: Caller, fields: JsonObject) -> AgentExecution:
+        raw = await self._executions.find_one({"executionId": execution_id}, fields)
+        execution = parsed(AgentExecution, raw) if raw else None
+        if execution is None or not caller.may_see(str(execution.project) if execution.project else None):
+            raise ExecutionNotFound(execution_id)
+        return execution
+
+    async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
+        equal = {
+            "status": wanted.status,
+            "reviewStatus": wanted.review_status,
+            "kind": wanted.kind,
+            "rootExecutionId": wanted.root_execution_id,
+            "conversationId": wanted.conversation_id,
+        }
+        selector: JsonObject = {name: str(value) for name, value in equal.items() if value is not None}
+        if wanted.project is not None:
+            selector["project"] = ObjectId(wanted.project)
+        if caller.projects:
+            allowed = [ObjectId(one) for one in caller.projects if ObjectId.is_valid(one)]
+            selector = (
+                {"$and": [selector, {"project": {"$in": allowed}}]} if selector else {"project": {"$in": allowed}}
+            )
+        if wanted.agent is not None:
+            selector["agent"] = await self._id_of(Agent, {"agentId": wanted.agent})
+        if wanted.department is not None:
+            selector["department"] = await self._id_of(Department, {"slug": wanted.department})
+        bounds = {"$gte": wanted.started_from, "$lt": wanted.started_to}
+        if any(bounds.values()):
+            selector["startedAt"] = {operator: value for operator, value in bounds.items() if value}
+        return selector
+
+    async def _id_of(self, document: type[Agent | Department], selector: Raw) -> ObjectId:
+        """The id behind a natural key; an unknown one gets an id that nothing has."""
+        raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
+        return raw["_id"] if raw else ObjectId()
+
+    async def _names(self, executions: list[AgentExecution]) -> Names:
+        agents = {one.agent for one in executions} | {one.reviewed_by for one in executions}
+        departments = {one.department for one in executions}
+        return Names(
+            await self._keys(Agent, "agentId", agents),
+            await self._keys(Department, "slug", departments),
+        )
+
+    async def _keys(
+        self, document: type[Agent | Department], field: str, ids: set[Relation | None]
+    ) -> dict[Relation, str]:
+        wanted = [one for one in ids if one is not None]
+        found = self.database[document.get_collection_name()].find({"_id": {"$in": wanted}}, {field: 1})
+        return {raw["_id"]: raw[field] async for raw in found if isinstance(raw.get(field), str)}
+
+    @property
+    def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[AgentExecution.get_collection_name()]
+
+
+def summary_fields(execution: AgentExecution, names: Names) -> JsonObject:
+    """The fields of every answer, from a document."""
+    return {
+        **dict(execution),
+        "root_execution_id": execution.root_id,
+        "agent": names.agents.get(execution.agent) if execution.agent else None,
+        "department": names.departments.get(execution.department) if execution.department else None,
+        "project": str(execution.project) if execution.project else None,
+        "episode": str(execution.episode) if execution.episode else None,
+        "token_usage": clean_json(execution.token_usage),
+        "error": clean_json(execution.error),
+        "links": ExecutionLinks.of(execution.execution_id),
+    }
+
+
+def read_of(execution: AgentExecution, names: Names) -> ExecutionRead:
+    """A whole execution, from its document."""
+    changed = {
+        "params": clean_json(execution.params),
+        "output": clean_json(execution.output),
+        "run_state": clean_json(execution.run_state),
+        "reviewed_by": names.agents.get(execution.reviewed_by) if execution.reviewed_by else None,
+    }
+    return ExecutionRead.model_validate({**summary_fields(execution, names), **changed})
+
+
+def tree_node(top: AgentExecution, members: list[AgentExecution], names: Names) -> TreeNode:
+    """An execution and those that it started."""
+    fields = summary_fields(top, names)
+    children = [one for one in members if one.parent_execution_id == top.execution_id]
+    return TreeNode.model_validate({**fields, "children": [tree_node(one, members, names) for one in children]})

@@ -1,0 +1,66 @@
+"""A department's report: the head's text, and what became of each specialist and gate."""
+
+from app.models.agent_execution import ExecutionStatus
+from app.models.json_values import JsonObject
+from app.services.prompts.heads import SpecialistWork
+from app.services.runs.execution_run import ExecutionRun
+
+MAX_SUMMARY_CHARACTERS = 1000
+
+
+def work_of(run: ExecutionRun) -> SpecialistWork:
+    """A specialist's part, for the head who writes the report."""
+    failure = run.failure
+    return SpecialistWork(
+        agent_id=run.agent.agent_id,
+        name=run.agent.name,
+        status=status_of(run).value,
+        review_status=run.state.review_status.value,
+        quality_score=run.state.quality_score,
+        text=run.state.answer or "",
+        problem=f"It failed: {failure['message']}" if failure else None,
+    )
+
+
+def department_report(slug: str, text: str, specialists: list[ExecutionRun], check: JsonObject | None) -> JsonObject:
+    """The report as it stands in the root's output."""
+    gates = [
+        run.state.check["gate"] | {"agentId": run.agent.agent_id} for run in specialists if run.state.check is not None
+    ]
+    if check is not None:
+        gates.append(check["gate"])
+    return {
+        "department": slug,
+        "summary": summary_of(text),
+        "text": text,
+        "specialists": [specialist_line(run) for run in specialists],
+        "gates": gates,
+    }
+
+
+def specialist_line(run: ExecutionRun) -> JsonObject:
+    """What the report's list says of one specialist."""
+    line: JsonObject = {
+        "agentId": run.agent.agent_id,
+        "executionId": run.id,
+        "status": status_of(run).value,
+        "qualityScore": run.state.quality_score,
+        "reviewStatus": run.state.review_status.value,
+    }
+    return line | ({"error": run.failure} if run.failure else {})
+
+
+def status_of(run: ExecutionRun) -> ExecutionStatus:
+    """How a specialist ended."""
+    return ExecutionStatus.FAILED if run.failure else ExecutionStatus.COMPLETED
+
+
+def summary_of(text: str) -> str:
+    """The section headed "Summary", else the first paragraph."""
+    blocks = [block.strip() for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
+    for place, block in enumerate(blocks):
+        heading, _, rest = block.partition("\n")
+        if heading.lstrip("#* ").rstrip(":* ").lower() == "summary":
+            following = blocks[place + 1] if place + 1 < len(blocks) else ""
+            return (rest.strip() or following)[:MAX_SUMMARY_CHARACTERS]
+    return next((block for block in blocks if not block.startswith("#")), "")[:MAX_SUMMARY_CHARACTERS]

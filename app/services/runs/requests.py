@@ -1,0 +1,106 @@
+"""What a client asks when it starts a run."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from bson import ObjectId
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from app.models.json_values import JsonObject
+
+MAX_PROMPT_CHARACTERS = 100_000
+MODEL_TIERS = {
+    "simple": "anthropic/claude-3-haiku",
+    "standard": "anthropic/claude-sonnet-4.5",
+    "complex": "anthropic/claude-3-opus",
+}
+
+
+def is_object_id(value: str) -> str:
+    """A CMS document's id."""
+    if not ObjectId.is_valid(value):
+        raise ValueError("must be the 24-character hexadecimal id of a CMS document")
+    return value
+
+
+def is_storable_text(value: str) -> str:
+    """Text that UTF-8 and MongoDB can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain lone surrogates") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(is_storable_text)]
+CmsId = Annotated[str, AfterValidator(is_object_id)]
+
+
+class RunCreate(BaseModel):
+    """A run to start: of an agent or of a department, whichever the path names."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "prompt": "Outline a short film about a lighthouse keeper who hears the sea answer.",
+                    "project": "66f0a1b2c3d4e5f601234567",
+                }
+            ]
+        },
+    )
+
+    prompt: Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
+    """What is asked."""
+    project: CmsId
+    """The CMS project that the run belongs to (24 hexadecimal characters); it need not exist."""
+    episode: CmsId | None = None
+    """The CMS episode, if any."""
+    conversation_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    """A conversation that the run is part of; executions can be filtered by it."""
+    params: JsonObject | None = None
+    """Parameters of your own; agents and their tools see them as data."""
+    model: Text | None = None
+    """A catalogue model that the whole run uses instead of its agents' own."""
+    complexity: Literal["simple", "standard", "complex"] | None = None
+    """Pick the model by the difficulty of the task; `model` wins over it."""
+    max_revisions: Annotated[int, Field(ge=0, le=5)] = 1
+    """How often a reviewer may send a specialist's work back."""
+    deltas: bool = False
+    """Stream the models' text from the start, for subscribers that ask for deltas."""
+    judge: bool = True
+    """Score the output of a run of a single agent too; a department's work is always scored."""
+
+    @property
+    def chosen_model(self) -> str | None:
+        """The model that the client asked for, by name or by complexity."""
+        return self.model or (MODEL_TIERS[self.complexity] if self.complexity else None)
+
+
+def storable_params(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 - any JSON value
+    """Why parameters cannot be stored, or `None`."""
+    if depth > 32:
+        return "is nested deeper than 32 levels"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "holds NaN or an infinity, which JSON does not have"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
+        return "holds an integer beyond 2^53"
+    if isinstance(value, str):
+        return None if value.isascii() or storable(value) else "holds a lone surrogate"
+    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if isinstance(value, dict) and any("\0" in key or not storable(key) for key in value):
+        return "has a key that cannot be stored"
+    return next((problem for child in children if (problem := storable_params(child, depth + 1))), None)
+
+
+def storable(text: str) -> bool:
+    """Whether UTF-8 can hold a text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,56 @@
+"""A specialist's part of a department run: work, judgement, review, and again while the head asks for it."""
+
+from app.models.agent_execution import ReviewStatus, StopReason
+from app.services.llm.calls import RunPurpose
+from app.services.prompts.agents import task_prompt
+from app.services.quality.gates import GateName
+from app.services.quality.review import needs_review, review_work
+from app.services.runs.agent_loop import stop_reason_of, work
+from app.services.runs.agent_run import judge
+from app.services.runs.execution_run import ExecutionRun, text_output
+
+
+async def run_specialist(run: ExecutionRun, head: ExecutionRun) -> None:
+    """Go on from wherever the specialist stands until its work is approved, rejected, or out of revisions."""
+    run.begin()
+    run.open_with(task_prompt(run.execution.prompt, None))
+    while True:
+        await work(run, RunPurpose.WORK)
+        await judge(run, head.model, GateName.SPECIALIST)
+        if not run.state.is_reviewed and needs_review(run.agent, run.state.quality_score):
+            await review(run, head)
+        if run.state.answer is not None:
+            break
+    run.complete(text_output(run.state.answer), outcome_of(run))
+
+
+async def review(run: ExecutionRun, head: ExecutionRun) -> None:
+    """Have the head decide on the present draft."""
+    decision = await review_work(
+        run.crew.models,
+        head=head.agent,
+        head_model=head.model,
+        specialist=run.agent,
+        execution_id=run.id,
+        assignment=run.execution.prompt,
+        work=run.state.answer or "",
+        draft=run.state.retry_count + 1,
+        judgement=judgement_of(run),
+    )
+    run.append(decision, **run.review_changes(decision.status, decision.notes, head.agent))
+
+
+def judgement_of(run: ExecutionRun) -> str:
+    """What the judge said, for the reviewer."""
+    score = run.state.quality_score
+    if score is None or run.state.check is None:
+        return "The judge gave no score."
+    issues = "; ".join(run.state.check["gate"]["issues"]) or "none"
+    return f"The judge's score: {score:g} of 100 (threshold {run.agent.quality_threshold:g}). Issues: {issues}."
+
+
+def outcome_of(run: ExecutionRun) -> StopReason:
+    """Why the specialist stopped."""
+    if run.state.review_status is ReviewStatus.REJECTED:
+        return StopReason.REJECTED
+    return stop_reason_of(run)

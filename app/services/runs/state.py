@@ -1,0 +1,156 @@
+"""The state of one execution: what its events say, and nothing else.
+
+Run code changes it only by appending events, and whoever takes a run over rebuilds it from the stored ones, so there
+is no second checkpoint that could drift from the audit record.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.models.agent_execution import ReviewStatus
+from app.models.json_values import JsonObject
+from app.services.llm.calls import TokenUsage, add_costs
+from app.services.prompts.agents import revision_prompt
+from app.services.prompts.fencing import user_message
+
+
+@dataclass
+class OpenToolCall:
+    """A tool call that has no result yet; `arguments` is kept where the model's text was not a JSON object."""
+
+    id: str
+    name: str
+    input: Any
+    arguments: str | None
+
+
+@dataclass
+class ExecutionState:
+    """A fold over the events of one execution; `step` counts the model calls of the present attempt."""
+
+    max_revisions: int
+    started: bool = False
+    ended: bool = False
+    step: int = 0
+    turns: list[JsonObject] = field(default_factory=list)
+    open_calls: dict[str, OpenToolCall] = field(default_factory=dict)
+    answer: str | None = None
+    plan: JsonObject | None = None
+    failure: JsonObject | None = None
+    check: JsonObject | None = None
+    review: JsonObject | None = None
+    retry_count: int = 0
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    cost_usd: float | None = 0.0
+
+    def apply(self, event: JsonObject) -> None:
+        """Take one event in."""
+        if usage := event.get("usage"):
+            self.usage += TokenUsage.from_json(usage)
+            self.cost_usd = add_costs(self.cost_usd, event.get("costUsd"))
+        fold = FOLDS.get(event["type"])
+        if fold:
+            fold(self, event)
+
+    def fold_start(self, _: JsonObject) -> None:
+        """The agent began."""
+        self.started = True
+
+    def fold_think(self, event: JsonObject) -> None:
+        """A head's plan, or the text beside a turn's tool calls."""
+        if "plan" in event:
+            self.plan = event["plan"]
+        else:
+            self.step = event["step"]
+            self.turns.append({"role": "assistant", "content": event["message"]})
+
+    def fold_take_result(self, event: JsonObject) -> None:
+        """A tool call has its result."""
+        self.open_calls.pop(event["toolCallId"], None)
+        self.turns.append(tool_message(event))
+
+    def fold_answer(self, event: JsonObject) -> None:
+        """The attempt has its answer."""
+        self.step = event["step"]
+        self.turns.append({"role": "assistant", "content": event["content"]})
+        self.answer = event["content"]
+
+    def fold_check(self, event: JsonObject) -> None:
+        """The judge spoke."""
+        self.check = event
+
+    def fold_end(self, event: JsonObject) -> None:
+        """The execution ended."""
+        self.ended = True
+        self.failure = event.get("error")
+
+    def fold_call_tool(self, event: JsonObject) -> None:
+        """Add a call to the assistant's turn of its step; a turn without text begins with its first call."""
+        begins = event["step"] != self.step
+        self.step = event["step"]
+        if begins or not self.turns or self.turns[-1]["role"] != "assistant":
+            self.turns.append({"role": "assistant", "content": None})
+        arguments = event.get("arguments")
+        if arguments is None:
+            arguments = json.dumps(event.get("input"), ensure_ascii=False)
+        call = {
+            "id": event["toolCallId"],
+            "type": "function",
+            "function": {"name": event["toolName"], "arguments": arguments},
+        }
+        self.turns[-1].setdefault("tool_calls", []).append(call)
+        self.open_calls[event["toolCallId"]] = OpenToolCall(
+            event["toolCallId"], event["toolName"], event.get("input"), event.get("arguments")
+        )
+
+    def fold_review(self, event: JsonObject) -> None:
+        """Note a decision; one that asks for a revision, while any is left, begins the next attempt."""
+        self.review = event
+        if event["status"] == ReviewStatus.REVISION_NEEDED and self.retry_count < self.max_revisions:
+            self.turns.append(user_message(revision_prompt(event.get("notes") or "")))
+            self.retry_count += 1
+            self.answer = None
+            self.check = None
+            self.step = 0
+
+    @property
+    def score(self) -> float | None:
+        """The judge's score of the present attempt, 0 to 1."""
+        return self.check["score"] if self.check else None
+
+    @property
+    def quality_score(self) -> float | None:
+        """The same as stored: 0 to 100."""
+        return None if self.score is None else round(self.score * 100, 2)
+
+    @property
+    def review_status(self) -> ReviewStatus:
+        """The last decision."""
+        return ReviewStatus(self.review["status"]) if self.review else ReviewStatus.PENDING
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether the present attempt has its decision."""
+        return self.review is not None and self.review.get("retryCount", 0) == self.retry_count
+
+
+def tool_message(event: JsonObject) -> JsonObject:
+    """The chat message in which a model is told a tool's result."""
+    content = json.dumps(event.get("output"), ensure_ascii=False)
+    return {"role": "tool", "tool_call_id": event["toolCallId"], "name": event["toolName"], "content": content}
+
+
+FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {
+    "agent-start": ExecutionState.fold_start,
+    "agent-thinking": ExecutionState.fold_think,
+    "tool-call": ExecutionState.fold_call_tool,
+    "tool-result": ExecutionState.fold_take_result,
+    "agent-response": ExecutionState.fold_answer,
+    "quality-check": ExecutionState.fold_check,
+    "review-status": ExecutionState.fold_review,
+    "agent-complete": ExecutionState.fold_end,
+    "agent-cancelled": ExecutionState.fold_end,
+    "agent-error": ExecutionState.fold_end,
+}

@@ -1,0 +1,111 @@
+"""The service's side of one tool worker: starting it, asking it, ending it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+from app.services.tools.protocol import LENGTH, MAX_REPLY_BYTES, frame
+
+IMPORT_ROOT = Path(__file__).parents[3]
+START_SECONDS = 30.0
+
+
+class WorkerLost(Exception):
+    """The worker ended, or said something that no worker says."""
+
+
+class ToolWorker:
+    """A worker process that answers one request at a time.
+
+    After an `ask` that did not return a reply (an error, a cancellation) a late answer may still be on its way: such
+    a worker must be stopped, never asked again.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise WorkerLost
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self._pipes = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, *, timeout_seconds: float, memory_mb: int) -> Self:
+        """Start a worker and wait until it is warm; on any failure no process is left.
+
+        Raises:
+            WorkerLost: it did not come up.
+        """
+        arguments = (str(os.getpid()), str(timeout_seconds), str(memory_mb))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "app.services.tools.worker", *arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={},
+                cwd=IMPORT_ROOT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise WorkerLost from error
+        worker = cls(process)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await worker._receive()
+        except BaseException as error:
+            await worker.stop()
+            if isinstance(error, TimeoutError):
+                raise WorkerLost from error
+            raise
+        return worker
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is known to be gone."""
+        return self._process.returncode is not None
+
+    async def ask(self, request: bytes) -> dict[str, Any]:
+        """The reply to one request.
+
+        Raises:
+            WorkerLost: there will be no reply.
+        """
+        async with self._pipes:
+            try:
+                self._stdin.write(frame(request))
+                await self._stdin.drain()
+            except ConnectionError as error:
+                raise WorkerLost from error
+            return await self._receive()
+
+    async def stop(self) -> None:
+        """Kill the process and wait until it is gone and its pipes are closed."""
+        self.kill()
+        async with self._pipes:
+            await self._process.communicate()
+
+    def kill(self) -> None:
+        """Kill the process now; `stop` must still be awaited."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def _receive(self) -> dict[str, Any]:
+        try:
+            (length,) = LENGTH.unpack(await self._stdout.readexactly(LENGTH.size))
+            if length > MAX_REPLY_BYTES:
+                raise WorkerLost
+            reply = json.loads(await self._stdout.readexactly(length))
+        except (EOFError, ConnectionError, ValueError, RecursionError) as error:
+            raise WorkerLost from error
+        if not isinstance(reply, dict):
+            raise WorkerLost
+        return reply

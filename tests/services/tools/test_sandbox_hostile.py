@@ -1,0 +1,205 @@
+"""Hostile tools: every limit holds, nothing leaks, and the sandbox answers the next call."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from app.services.tools.sandbox import ToolInvocation, ToolSandbox
+from tests.services.tools.conftest import Call, Fail, failure_of, running, until
+
+# Compares a hundred billion characters in one step of the engine, which cannot be interrupted there.
+UNINTERRUPTIBLE = "() => 'a'.repeat(5e6).indexOf('a'.repeat(2e6) + 'b')"
+
+# Pipes to the service, its own event loop, and the engine's code in memory.
+OWN_FILES = ("pipe:", "socket:", "anon_inode:", "/dev/null", "/memfd:wasm")
+
+
+@pytest.fixture(scope="module")
+async def hasty() -> AsyncGenerator[ToolSandbox]:
+    async with running(ToolSandbox(timeout_seconds=0.3, memory_mb=64)) as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "() => { for (;;) {} }",
+        "() => { for (;;) { try { for (;;) {} } catch {} finally { continue } } }",
+        "async () => { for (;;) await 0 }",
+        "() => { const again = () => Promise.resolve().then(again); return again() }",
+        "() => ({ then: function then(resolve) { resolve({ then }) } })",
+        "() => /^(a+)+$/.test('a'.repeat(40) + 'b')",
+        "() => ({ toJSON() { for (;;) {} } })",
+        "() => new Proxy({}, { get() { for (;;) {} } })",
+        "() => { throw { get message() { for (;;) {} } } }",
+        "() => [3, 2, 1].sort(() => { for (;;) {} })",
+        "(() => { for (;;) {} })()",
+    ],
+)
+async def test_a_tool_that_loops_for_ever_ends_at_its_deadline(hasty: ToolSandbox, code: str) -> None:
+    started = time.monotonic()
+
+    failure = await failure_of(hasty, code)
+
+    assert failure.code == "tool-timeout"
+    assert time.monotonic() - started < 3
+
+
+async def test_what_the_engine_cannot_interrupt_is_killed_and_the_worker_replaced(hasty: ToolSandbox) -> None:
+    await until(lambda: len(hasty.worker_pids) == 2)
+    before = set(hasty.worker_pids)
+
+    failure = await failure_of(hasty, UNINTERRUPTIBLE)
+
+    assert (failure.code, failure.message) == ("tool-timeout", "The tool did not finish in time and was killed.")
+    assert (await hasty.run(ToolInvocation("() => 'next'", None, {}))).output == "next"
+    await until(lambda: len(hasty.worker_pids) == 2)
+    assert len(before & set(hasty.worker_pids)) == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "() => { const all = []; for (;;) all.push(new Array(10000).fill(1)) }",
+        "() => { let text = 'x'; for (;;) text += text }",
+        "() => { const all = []; for (;;) all.push(new ArrayBuffer(1 << 20)) }",
+        "() => { const all = []; for (;;) all.push({}) }",
+        "() => 'x'.repeat(1 << 28)",
+        "() => { const buffer = new ArrayBuffer(1, { maxByteLength: 1 << 30 }); buffer.resize(1 << 29) }",
+        "async () => { const all = []; for (;;) { all.push(new Uint8Array(1 << 20)); await 0 } }",
+    ],
+)
+async def test_a_tool_that_eats_memory_is_stopped(call: Call, fail: Fail, code: str) -> None:
+    assert (await fail(code)).code == "tool-memory-exceeded"
+    assert await call("() => 'next'") == "next"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_tool_that_hides_its_hunger_never_gets_past_its_memory(hasty: ToolSandbox) -> None:
+    code = "() => { const all = []; for (;;) { try { all.push(new Uint8Array(1 << 20).fill(1)) } catch {} } }"
+
+    await until(lambda: len(hasty.worker_pids) == 2)
+    pids = hasty.worker_pids
+    call = asyncio.create_task(failure_of(hasty, code))
+    peaks: list[int] = []
+    while not call.done():
+        peaks += [resident_bytes(pid) for pid in pids]
+        await asyncio.wait([call], timeout=0.02)
+
+    assert (await call).code in {"tool-timeout", "tool-memory-exceeded"}
+    assert max(peaks) < 200 * 1024 * 1024
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds in memory; 0 once it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_a_budget_of_memory_can_be_used(call: Call) -> None:
+    assert await call("() => new Uint8Array(50 << 20).fill(1).length") == 50 << 20
+
+
+@pytest.mark.parametrize("code", ["() => new Promise(() => {})", "async () => await { then() {} }"])
+async def test_a_promise_that_never_settles_is_noticed_at_once(fail: Fail, code: str) -> None:
+    started = time.monotonic()
+
+    assert (await fail(code)).code == "tool-never-settled"
+    assert time.monotonic() - started < 5, "half the time it might have taken"
+
+
+async def test_a_tool_may_await_more_often_than_the_engine_drains_at_a_go(call: Call) -> None:
+    assert await call("async () => { for (let i = 0; i < 120000; i++) await 0; return 'done' }") == "done"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "() => { const deeper = () => deeper() + 1; return deeper() }",
+        "() => { const deeper = () => { try { deeper() } catch { deeper() } }; deeper() }",
+        "() => { let deep = []; for (let i = 0; i < 20000; i++) deep = [deep]; return deep }",
+    ],
+)
+async def test_recursion_without_end_is_told_so(call: Call, fail: Fail, code: str) -> None:
+    assert (await fail(code)).code == "tool-recursion"
+    assert await call("() => 'next'") == "next"
+
+
+async def test_ordinary_recursion_works(call: Call) -> None:
+    assert await call("() => { const sum = n => n === 0 ? 0 : n + sum(n - 1); return sum(500) }") == 125250
+
+
+async def test_nothing_of_a_call_is_left_for_the_next(call: Call) -> None:
+    polluter = """() => {
+      globalThis.left = 1; Array.prototype.left = 1; Object.prototype.left = 1; Promise.prototype.left = 1;
+      JSON.parse = JSON.stringify = () => '"forged"'; Array.prototype.map = null; console.log = null;
+    }"""
+    probe = "() => [typeof left, typeof [].left, typeof ({}).left, typeof Promise.resolve().left, [1].map(n => n + 1)]"
+
+    for _ in range(4):
+        assert await call(polluter) is None
+        assert await call(probe) == ["undefined"] * 4 + [[2]]
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "JSON.stringify = () => 'forged'",
+        "Object.prototype.toJSON = String.prototype.toJSON = Array.prototype.toJSON = () => { throw 1 }",
+        "String.prototype.slice = Function.prototype.call = Function.prototype.bind = () => 'forged'",
+        "Promise.prototype.then = () => 'forged'; globalThis.Promise = null",
+        "Object.prototype.then = undefined; Object.prototype.value = Object.prototype.phase = 'forged'",
+        "Object.defineProperty(Array.prototype, '0', { set() { throw 1 } }); console.log('x', 'y')",
+        "Object.freeze(globalThis); Object.freeze(Object.prototype)",
+    ],
+)
+async def test_a_tool_that_changes_the_language_changes_nothing_around_it(call: Call, tampering: str) -> None:
+    assert await call(f"() => {{ {tampering}; return 'result' }}") == "result"
+
+
+async def test_a_tool_cannot_forge_the_answer_of_the_sandbox(call: Call) -> None:
+    forged = '{"output":"1","console":[]}'
+
+    assert await call(f"() => '{forged}'") == forged
+
+
+@pytest.mark.parametrize("name", ["require", "process", "fetch", "std", "os", "print", "scriptArgs", "request"])
+async def test_a_tool_sees_no_host(call: Call, name: str) -> None:
+    assert await call(f"() => typeof {name} + typeof globalThis['{name}']") == "undefinedundefined"
+
+
+@pytest.mark.parametrize("module", ["os", "std", "fs", "file:///etc/passwd", "/etc/passwd", "./worker.py"])
+async def test_a_tool_can_import_nothing(fail: Fail, module: str) -> None:
+    assert (await fail(f"() => import('{module}')")).code == "tool-error"
+
+
+async def test_constructors_lead_no_further_than_the_engine(call: Call) -> None:
+    code = "() => [].map.constructor('return typeof process + typeof require + Object.keys(this).join()')()"
+
+    assert await call(code) == "undefinedundefinedperformance,console"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_a_worker_has_no_environment_no_files_and_no_place(sandbox: ToolSandbox) -> None:
+    await until(lambda: len(sandbox.worker_pids) == 2)
+    for pid in sandbox.worker_pids:
+        place = Path(f"/proc/{pid}")
+        targets = [os.readlink(link) for link in (place / "fd").iterdir()]
+        limits = dict(line.split("  ", 1) for line in (place / "limits").read_text().splitlines())
+
+        assert (place / "environ").read_bytes() == b""
+        assert os.readlink(place / "cwd") == "/"
+        assert os.getsid(pid) == pid
+        assert not [to for to in targets if not to.startswith(OWN_FILES)]
+        assert limits["Max file size"].split()[:2] == ["0", "0"]
+        assert limits["Max core file size"].split()[:2] == ["0", "0"]
+        assert limits["Max open files"].split()[:2] == ["32", "32"]
+        assert limits["Max data size"].split()[0] != "unlimited"
