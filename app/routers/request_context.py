@@ -48,7 +48,7 @@ class RequestContext:
             nonlocal status
             if message["type"] in ("http.response.start", "websocket.accept"):
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
-                status = message.get("status", 101)
+                status = int(message.get("status", 101))
             await send(message)
 
         try:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from app.models.json_values import JsonObject
 
+COST_DECIMALS = 12
+
 
 class RunPurpose(StrEnum):
     """Why a model is called; sent as `X-Run-Purpose`."""
@@ -103,4 +105,4 @@ class ModelCaller(Protocol):
 
 def add_costs(first: float | None, second: float | None) -> float | None:
     """The sum of two costs; one that is unknown makes the sum unknown."""
-    return None if first is None or second is None else first + second
+    return None if first is None or second is None else round(first + second, COST_DECIMALS)

@@ -4,16 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from litellm.llms.custom_llm import CustomLLM
-from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
 
 from app.models.json_values import JsonObject
 from app.services.llm.demo_model import DemoAnswer, answer
-from app.services.llm.litellm_setup import litellm
+from app.services.llm.litellm_setup import CustomLLM, GenericStreamingChunk, ModelResponse, Usage, litellm
 
 PROVIDER = "demo"
 CHARACTERS_A_TOKEN = 4
 CHUNK_CHARACTERS = 48
+LIST_PRICE: JsonObject = {
+    "litellm_provider": PROVIDER,
+    "mode": "chat",
+    "input_cost_per_token": 1e-6,
+    "output_cost_per_token": 5e-6,
+    "cache_read_input_token_cost": 0,
+    "cache_creation_input_token_cost": 0,
+}
+"""The demo model has a price, so that cost reports have figures to show; nobody is billed."""
 
 
 class DemoProvider(CustomLLM):
@@ -94,6 +101,7 @@ def chunk(text: str) -> GenericStreamingChunk:
 
 def register_demo_provider() -> None:
     """Make `demo/demo` callable through LiteLLM; registering twice changes nothing."""
+    litellm.model_cost[f"{PROVIDER}/{PROVIDER}"] = LIST_PRICE
     if not any(entry["provider"] == PROVIDER for entry in litellm.custom_provider_map):
         litellm.custom_provider_map = [
             *litellm.custom_provider_map,

@@ -1,6 +1,7 @@
 """LiteLLM, imported once and told to stay off the network: no price list, no telemetry, no update check.
 
-Its import takes seconds and 190 MB, so only the rooms that call models reach this module.
+Everybody imports LiteLLM's names from here, never from LiteLLM itself: the variable must be set before the first of
+its modules is loaded. Its import takes seconds and 190 MB, so only the rooms that call models reach this module.
 """
 
 import os
@@ -9,6 +10,10 @@ from typing import Any
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import looks for a price list on the network
 
 import litellm as untyped_litellm
+from litellm.llms.custom_llm import CustomLLM
+from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
+
+__all__ = ["CustomLLM", "GenericStreamingChunk", "ModelResponse", "Router", "Usage", "litellm"]
 
 litellm: Any = untyped_litellm
 Router: Any = litellm.Router

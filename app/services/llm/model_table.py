@@ -11,12 +11,7 @@ from app.models.json_values import JsonObject
 from app.services.llm.litellm_setup import litellm
 from app.settings import Settings
 
-DEMO_PARAMS: JsonObject = {
-    "model": "demo/demo",
-    "input_cost_per_token": 1e-6,
-    "output_cost_per_token": 5e-6,
-}
-"""The demo model has a list price, so that cost reports have figures to show; nobody is billed."""
+DEMO_PARAMS: JsonObject = {"model": "demo/demo"}
 
 DEFAULT_ROUTER_SETTINGS: JsonObject = {"num_retries": 2, "timeout": 120, "disable_cooldowns": True}
 ENVIRONMENT_PREFIX = "os.environ/"

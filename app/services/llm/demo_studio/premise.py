@@ -1,0 +1,242 @@
+"""What the demo model makes of a request: people, places, motifs and pages, the same for every agent that reads it."""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent
+SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+|\n|$)")
+WORD = re.compile(r"[^\W\d_][\w'\u2019]*")
+NAME = re.compile(r"(?<![\w'\u2019])[A-Z][a-z]{2,}(?:\s[A-Z][a-z]{2,})?(?![\w])")
+DISCOVERY = re.compile(r"\b(?:discover|learn|realis|realiz|find)\w*\s+(?:out\s+)?that\s+([^.!?;]{8,160})", re.I)
+ROLE_START = re.compile(r"\b(?:an?|the)\s+", re.I)
+LENGTHS = {"feature": 100, "short": 12, "pilot": 55, "episode": 45, "series": 55, "film": 100, "movie": 100}
+REFERENCE_PAGES = 110
+MAX_LOGLINE = 200
+PRONOUNS = {"her": ("her", "her", "herself"), "his": ("his", "him", "himself"), "their": ("their", "them", "themself")}
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody of the story: `part` says who they are in it, `cue` is the name over their lines."""
+
+    first: str
+    last: str
+    part: str
+
+    @property
+    def full(self) -> str:
+        """First and last name."""
+        return f"{self.first} {self.last}".strip()
+
+    @property
+    def cue(self) -> str:
+        """The name in capitals."""
+        return self.first.upper()
+
+
+@dataclass(frozen=True)
+class Premise:
+    """A request as the demo model understands it; `world` is the setting that it is written in."""
+
+    logline: str
+    discovery: str | None
+    kind: str
+    pages: int
+    pages_given: bool
+    wishes: str
+    motifs: tuple[str, str, str]
+    place: str
+    hero: Person
+    foil: Person
+    ally: Person
+    pronoun: str
+    seed: int
+    world: dict[str, Any] = field(hash=False, compare=False)
+
+    def page(self, reference: int) -> int:
+        """The page of a beat that stands on this page of a screenplay of 110."""
+        return min(self.pages, max(1, int(reference * self.pages / REFERENCE_PAGES + 0.5)))
+
+
+@lru_cache(maxsize=1)
+def worlds() -> list[dict[str, Any]]:
+    """The settings, the fallback last."""
+    return yaml.safe_load((FOLDER / "worlds.yaml").read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=8)
+def english(kind: str) -> frozenset[str]:
+    """The words of a kind: `orders`, `small`, `articles`, `verbs`, `before_places`."""
+    return frozenset(yaml.safe_load((FOLDER / "english.yaml").read_text(encoding="utf-8"))[kind].split())
+
+
+@lru_cache(maxsize=64)
+def read_premise(request: str) -> Premise:
+    """Understand a request; any text at all gives a premise."""
+    sentences = [found.strip() for found in SENTENCE.findall(request[:20_000]) if found.strip()]
+    told = [sentence for sentence in sentences if not is_order(sentence)] or sentences[:1]
+    logline = shortened_at_word(told[0].rstrip(".!?:; ") if told else "A story yet to be named", MAX_LOGLINE)
+    seed = int(hashlib.sha256(logline.lower().encode("utf-8", "replace")).hexdigest()[:12], 16)
+    story = " ".join(told)[:2_000]
+    world = world_of(story)
+    cast = world["casts"][seed % len(world["casts"])]
+    names = names_in(story)
+    discovery = DISCOVERY.search(story)
+    role = role_in(logline)
+    hero = person(names[0], role or world["role"]) if names else Person(cast["hero"][0], cast["hero"][1], role)
+    others = [person(name, "") for name in names[1:3]]
+    foil, ally = Person(*cast["foil"]), Person(*cast["ally"])
+    pages, given = pages_of(request)
+    return Premise(
+        logline=logline,
+        discovery=discovery[1].strip().rstrip(",") if discovery else None,
+        kind=kind_of(request),
+        pages=pages,
+        pages_given=given,
+        wishes=wishes_in(sentences),
+        motifs=motifs_of(logline, role, world),
+        place=place_in(logline),
+        hero=hero if hero.part else Person(hero.first, hero.last, world["role"]),
+        foil=Person(others[0].first, others[0].last, foil.part) if others else foil,
+        ally=Person(others[1].first, others[1].last, ally.part) if others[1:] else ally,
+        pronoun=pronoun_of(story, bool(names), cast["hero"][2]),
+        seed=seed,
+        world=world,
+    )
+
+
+def is_order(sentence: str) -> bool:
+    """Whether a sentence asks for work and tells no story."""
+    words = WORD.findall(sentence)
+    return not words or words[0].lower() in english("orders")
+
+
+def shortened_at_word(text: str, limit: int) -> str:
+    """The text on one line, cut between words."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[:limit].rpartition(' ')[0] or flat[:limit]} …"
+
+
+def world_of(story: str) -> dict[str, Any]:
+    """The setting whose words the story uses most; the first of equals."""
+    used = {word.lower() for word in WORD.findall(story)}
+    *candidates, fallback = worlds()
+    best = max(candidates, key=lambda world: sum(word in used for word in world["words"]))
+    return best if any(word in used for word in best["words"]) else fallback
+
+
+def names_in(story: str) -> list[str]:
+    """People's names in the story, in order: capitalised words that no place or sentence explains."""
+    found: list[str] = []
+    for match in NAME.finditer(story):
+        before = story[: match.start()].rstrip()
+        after = story[match.end() : match.end() + 1]
+        words = match[0].split()
+        begins_sentence = not before or before[-1] in '.!?:\n"“'
+        previous = before.rpartition(" ")[2].lower()
+        is_common = words[0].lower() in english("small") | english("orders") | english("before_places")
+        is_bare_start = begins_sentence and after != "," and len(words) == 1
+        if (
+            not is_common
+            and not is_bare_start
+            and previous not in {*english("before_places"), "of", "from", "to", "the"}
+        ):
+            found.append(match[0])
+    firsts = dict.fromkeys(name.split()[0] for name in found)
+    return [max((name for name in found if name.split()[0] == first), key=len) for first in firsts]
+
+
+def person(name: str, part: str) -> Person:
+    """A person from a name in the request."""
+    first, _, last = name.partition(" ")
+    return Person(first, last, part)
+
+
+def pronoun_of(story: str, named: bool, usual: str) -> str:
+    """The possessive pronoun of the hero: the story's own, when it names the hero or uses one."""
+    used = [word.lower() for word in WORD.findall(story)]
+    if {"she", "her", "woman", "girl", "mother", "daughter", "widow", "sister"} & set(used):
+        return "her"
+    if {"he", "his", "man", "boy", "father", "son", "widower", "brother"} & set(used):
+        return "his"
+    return "their" if named else usual
+
+
+def phrase_from(words: list[str], limit: int) -> str:
+    """The words of a noun phrase: up to a preposition, or what looks like its verb."""
+    taken: list[str] = []
+    for word in words[:limit]:
+        lower = word.lower()
+        is_verb = bool(taken) and lower.endswith("s") and not lower.endswith(("ss", "us", "'s"))
+        if (
+            lower in english("small") - {"young", "old", "small", "first", "last"}
+            or lower in english("before_places") | english("verbs")
+            or is_verb
+        ):
+            break
+        taken.append(lower)
+    return " ".join(taken)
+
+
+def role_in(logline: str) -> str:
+    """Who the story is about, without the article, or nothing."""
+    text = re.sub(r"^(?:When|After|In|On|At|Near)\s[^,]*,\s*", "", logline)
+    start = ROLE_START.search(text[:80])
+    return phrase_from(WORD.findall(text[start.end() :]), 3) if start else ""
+
+
+def place_in(logline: str) -> str:
+    """Where the story plays, without the article, or nothing."""
+    found = re.search(r"\b(?:on|in|at|near|under|inside|aboard)\s+(?:an?|the)\s+", logline, re.I)
+    return phrase_from(WORD.findall(logline[found.end() :]), 3) if found else ""
+
+
+def motifs_of(logline: str, role: str, world: dict[str, Any]) -> tuple[str, str, str]:
+    """Three nouns to watch: those the story's turn is about first, filled up from the setting."""
+    words = [word.lower() for word in WORD.findall(logline)]
+    if not english("articles") & set(words):
+        words = []
+    turn = words.index("that") if "that" in words else len(words)
+    scores: dict[str, float] = {}
+    for place, word in enumerate(words):
+        previous = words[place - 1] if place else ""
+        is_noun = len(word) > 3 and word not in english("small") and not word.endswith(("ing", "ed", "ly"))
+        is_verb = word.endswith("s") and previous not in english("small")
+        if is_noun and not is_verb and word not in role.split():
+            pointed = (
+                2 if previous in {"the", "her", "his", "their", "its", "a", "an"} else int(previous in english("small"))
+            )
+            scores.setdefault(word, pointed + (1 if place > turn else 0) - place / 1000)
+    ranked = sorted(scores, key=lambda word: -scores[word])
+    filled = list(dict.fromkeys([*ranked, world["motif"], "silence", "threshold"]))
+    return filled[0], filled[1], filled[2]
+
+
+def kind_of(request: str) -> str:
+    """The form asked for: feature, short film, pilot, episode."""
+    lower = request.lower()
+    kind = next((kind for kind in LENGTHS if re.search(rf"\b{kind}\b", lower)), "feature")
+    return {"short": "short film", "film": "feature", "movie": "feature"}.get(kind, kind)
+
+
+def pages_of(request: str) -> tuple[int, bool]:
+    """How many pages are asked for, or usual for the form; and whether the request says so."""
+    found = re.search(r"\b(\d{1,3})[\s-]*(?:page|minute|min\b|pp\b)", request, re.I)
+    if found and int(found[1]) >= 5:
+        return min(int(found[1]), 400), True
+    return LENGTHS[kind_of(request).split()[0]], False
+
+
+def wishes_in(sentences: list[str]) -> str:
+    """What the request wants delivered: the list after the colon of an order, or nothing."""
+    for sentence in sentences:
+        order, colon, listed = sentence.partition(":")
+        if colon and is_order(order) and listed.strip():
+            return shortened_at_word(listed.strip().rstrip(".!?"), 160)
+    return ""

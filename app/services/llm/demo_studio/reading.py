@@ -1,0 +1,166 @@
+"""What the demo model understands of a conversation: who speaks, what is asked, what came with it.
+
+The prompts are read as text, the way a model reads them. Nothing here raises on messages that are not as expected.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from app.models.json_values import JsonObject
+
+FENCE = re.compile(
+    r"^<<<(?P<label>[^<>\n]+) (?P<key>[0-9a-f]{8})>>>\n(?P<text>.*?)\n?^<<<END (?P=label) (?P=key)>>>$", re.M | re.S
+)
+PLACE_IN_HOUSE = re.compile(
+    r"^You are (?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\) of the (?P<department>[^\n]+?)\."
+    r"(?: Specialisation: (?P<specialisation>[^\n]+?)\.)?(?: Skills: (?P<skills>[^\n]+?)\.)?[ ]*$",
+    re.M,
+)
+INSTRUCTED_HEADING = re.compile(r"`##\s+([^`\n]{2,60})`")
+REVISION = re.compile(
+    r"\AYour head of department asks for a revision:\s*(?P<notes>.*?)\s*(?:Answer with the whole revised work\.)?\s*\Z",
+    re.S,
+)
+LAST_STEP = "This is your last step"
+REPAIR = "That answer does not match the schema"
+REQUEST = "REQUEST"
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Material in a prompt; `lead` is the line of the prompt just before it."""
+
+    label: str
+    text: str
+    lead: str
+
+
+@dataclass(frozen=True)
+class Role:
+    """Who the model is to be, as the system message has it; `headings` are those that its instructions name."""
+
+    agent_id: str
+    name: str
+    department: str
+    specialisation: str
+    skills: str
+    headings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ToolOutcome:
+    """What a tool answered to a call of the present turn."""
+
+    name: str
+    value: Any
+
+
+def as_object(value: Any) -> JsonObject:  # noqa: ANN401 - any JSON value
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
+    """The value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def text_of(message: JsonObject) -> str:
+    """A message's text, also where its content is a list of parts."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "\n".join(str(as_object(part).get("text") or "") for part in content)
+    return content if isinstance(content, str) else ""
+
+
+def fences(text: str) -> list[Fence]:
+    """The outermost fenced parts of a prompt, in order."""
+    found: list[Fence] = []
+    for match in FENCE.finditer(text):
+        before = text[max(0, match.start() - 600) : match.start()].rstrip().rpartition("\n")[2]
+        found.append(Fence(match["label"], match["text"], before.strip()))
+    return found
+
+
+def without_fences(text: str) -> str:
+    """A prompt's own words, without the material in it."""
+    return FENCE.sub("", text).strip()
+
+
+def role_of(messages: list[JsonObject]) -> Role:
+    """Who the system message makes of the model."""
+    system = "\n".join(text_of(message) for message in messages if message.get("role") == "system")
+    headings = tuple(dict.fromkeys(heading.strip() for heading in INSTRUCTED_HEADING.findall(system)))
+    places = list(PLACE_IN_HOUSE.finditer(system))
+    if not places:
+        return Role("", "the writer", "department", "", "", headings)
+    found = places[-1]
+    return Role(
+        agent_id=found["agent_id"],
+        name=found["name"],
+        department=found["department"],
+        specialisation=found["specialisation"] or "",
+        skills=found["skills"] or "",
+        headings=headings,
+    )
+
+
+def asks(messages: list[JsonObject]) -> list[str]:
+    """What users asked, in order: without the words that only steer a turn."""
+    texts = [text_of(message) for message in messages if message.get("role") == "user"]
+    return [text for text in texts if not text.startswith((LAST_STEP, REPAIR))]
+
+
+def request_of(messages: list[JsonObject]) -> str:
+    """The client's request in its own words: fenced in the latest ask that fences one, else the first ask."""
+    every = asks(messages)
+    for ask in reversed(every):
+        fenced = [fence.text for fence in fences(ask) if fence.label == REQUEST]
+        if fenced:
+            return without_fences(fenced[-1])
+    return without_fences(every[0]) if every else ""
+
+
+def materials(messages: list[JsonObject]) -> list[Fence]:
+    """What the latest ask brings besides the request: colleagues' work, reports, an output to judge."""
+    every = asks(messages)
+    return [fence for fence in fences(every[-1]) if fence.label not in (REQUEST, "PARAMETERS")] if every else []
+
+
+def revision_notes(messages: list[JsonObject]) -> str | None:
+    """What the latest ask wants changed in work that was handed in before, or `None` for a first draft."""
+    every = asks(messages)
+    if len(every) < 2:
+        return None
+    revision = REVISION.match(every[-1])
+    return (revision["notes"] if revision else without_fences(every[-1])) or "another draft"
+
+
+def is_last_step(messages: list[JsonObject]) -> bool:
+    """Whether the model was told that it can call no more tools."""
+    return any(text_of(message).startswith(LAST_STEP) for message in messages[-2:])
+
+
+def tool_outcomes(messages: list[JsonObject]) -> list[ToolOutcome]:
+    """The tools' answers since the latest ask, in order."""
+    names: dict[str, str] = {}
+    outcomes: list[ToolOutcome] = []
+    for message in messages:
+        if message.get("role") == "user" and not text_of(message).startswith((LAST_STEP, REPAIR)):
+            outcomes = []
+        for call in map(as_object, as_list(message.get("tool_calls"))):
+            names[str(call.get("id"))] = str(as_object(call.get("function")).get("name") or "")
+        if message.get("role") == "tool":
+            name = names.get(str(message.get("tool_call_id"))) or str(message.get("name") or "the tool")
+            outcomes.append(ToolOutcome(name, parsed(text_of(message))))
+    return outcomes
+
+
+def parsed(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """A tool message's value: its JSON, or the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

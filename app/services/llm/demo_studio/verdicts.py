@@ -1,0 +1,183 @@
+"""How the demo model judges and reviews: by what stands in the work, so that better work gets a better verdict."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from app.models.json_values import JsonObject
+from app.services.llm.demo_studio.crafts import craft_of
+from app.services.llm.demo_studio.excerpts import is_closing, sections_of, sentences_of
+from app.services.llm.demo_studio.premise import WORD, english
+from app.services.llm.demo_studio.reading import Fence, Role, asks, fences, materials, without_fences
+
+REVIEWED = re.compile(r"Review draft (?P<draft>\d+) by (?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\)")
+SPEECH = re.compile(r"^[A-Z][A-Z .'\u2019-]*: (?P<line>.+)$", re.M)
+SAYS_IT_ALOUD = re.compile(r"\bI (?:am|feel|have always) \w+", re.I)
+FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
+HEADING = re.compile(r"^#{2,3} ", re.M)
+ROW = re.compile(r"^(?:[-*|>]|\d+\.) ", re.M)
+DIMENSIONS = ("confidence", "completeness", "relevance", "consistency", "creativity", "technical")
+LEAST_WORDS = 20
+LEAST_SCORE, BEST_SCORE = 0.55, 0.93
+LAST_DRAFT = 3
+MAX_QUOTATION = 120
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What can be counted in a work, each count as a share of what a full work has."""
+
+    words: int
+    figures: int
+    sections: int
+    length: float
+    structure: float
+    measured: float
+    echo: float
+    detail: float
+    speaks_openly: bool
+    revised: bool
+
+
+def evidence_in(output: str, request: str) -> Evidence:
+    """What a work shows, held against its request."""
+    words, figures, sections = len(output.split()), len(FIGURE.findall(output)), len(HEADING.findall(output))
+    wanted = dict.fromkeys(
+        word for word in map(str.lower, WORD.findall(request)) if len(word) > 3 and word not in english("small")
+    )
+    keys = list(wanted)[:12]
+    text = output.lower()
+    echoed = sum(word in text for word in keys)
+    return Evidence(
+        words=words,
+        figures=figures,
+        sections=sections,
+        length=min(words / 240, 1),
+        structure=min(sections / 5, 1),
+        measured=min(figures / 14, 1),
+        echo=min(echoed / max(len(keys), 1) / 0.6, 1) if keys else 0.5,
+        detail=min(len(ROW.findall(output)) / 8, 1),
+        speaks_openly=bool(SPEECH.search(output)) and "## Subtext" not in output,
+        revised="## What changed" in output,
+    )
+
+
+def write_judgement(messages: list[JsonObject]) -> JsonObject:
+    """The six dimensions of the output in the latest ask, with a strength and a weakness."""
+    outputs = [fence.text for fence in materials(messages)]
+    output = outputs[-1] if outputs else ""
+    every = asks(messages)
+    requests = [fence.text for fence in fences(every[-1]) if fence.label == "REQUEST"] if every else []
+    request = without_fences(requests[0]) or requests[0] if requests else ""
+    found = evidence_in(output, request)
+    if found.words < LEAST_WORDS:
+        low = round(0.3 * found.words / LEAST_WORDS, 2)
+        reasoning = "There is hardly any work to judge; nothing in it answers the request."
+        return {**dict.fromkeys(DIMENSIONS, low), "reasoning": reasoning}
+    scores = {name: graded(score, name, output) for name, score in raw_scores(found).items()}
+    return {**scores, "reasoning": reasoning_of(found, scores)}
+
+
+def raw_scores(found: Evidence) -> dict[str, float]:
+    """The dimensions as they follow from the evidence."""
+    open_speech, revision = 0.06 * found.speaks_openly, 0.04 * found.revised
+    scores = {
+        "completeness": 0.48
+        + 0.2 * found.length
+        + 0.14 * found.structure
+        + 0.06 * found.detail
+        - open_speech
+        + revision,
+        "relevance": 0.56 + 0.3 * found.echo + 0.04 * found.structure,
+        "consistency": 0.62 + 0.1 * found.structure + 0.08 * found.measured + 0.04 * found.length + revision,
+        "creativity": 0.58 + 0.12 * found.detail + 0.1 * found.length + 0.05 * found.echo - open_speech + revision,
+        "technical": 0.52
+        + 0.22 * found.measured
+        + 0.1 * found.detail
+        + 0.04 * found.structure
+        - open_speech
+        + revision,
+    }
+    return {"confidence": sum(scores.values()) / len(scores), **scores}
+
+
+def graded(score: float, name: str, output: str) -> float:
+    """A score within the usual scale; a judge's mood, fixed by the text, moves it by up to two hundredths."""
+    mood = int(hashlib.sha256(f"{name} {output}".encode("utf-8", "replace")).hexdigest()[:4], 16) / 0xFFFF
+    return round(min(max(score + (mood - 0.5) * 0.04, LEAST_SCORE), BEST_SCORE), 2)
+
+
+def reasoning_of(found: Evidence, scores: dict[str, float]) -> str:
+    """A strength and a weakness, in two sentences."""
+    strengths = {
+        "completeness": f"It covers its ground in {found.sections} sections and {found.words} words.",
+        "relevance": "It stays close to the request and uses its own people, places and images.",
+        "consistency": "It is of one piece: the sections refer to each other and do not contradict.",
+        "creativity": "It makes choices that are particular to this story and could not be moved into another.",
+        "technical": f"It argues with {found.figures} figures where it could have argued with adjectives.",
+    }
+    weaknesses = {
+        "completeness": "It leaves out part of what was asked, and a reader would have to come back for it.",
+        "relevance": "Parts of it would hold for many films, and the request is heard too seldom.",
+        "consistency": "Some claims are made once and never met again.",
+        "creativity": "It takes the expected choice where the premise would allow a bolder one.",
+        "technical": "Several claims rest on judgement alone and could have been measured.",
+    }
+    best = max(strengths, key=lambda name: scores[name])
+    worst = min((name for name in weaknesses if name != best), key=lambda name: scores[name])
+    if found.speaks_openly:
+        return f"{strengths[best]} The dialogue still says aloud what the scene should hide, and no subtext is named."
+    return f"{strengths[best]} {weaknesses[worst]}"
+
+
+def write_review(messages: list[JsonObject], role: Role) -> JsonObject:
+    """The head's decision on the work in the latest ask."""
+    ask = asks(messages)[-1] if asks(messages) else ""
+    asked = REVIEWED.search(ask)
+    draft = int(asked["draft"][:6]) if asked else 1
+    works = [fence for fence in fences(ask) if fence.label.startswith("WORK OF")]
+    work = works[-1] if works else Fence("WORK OF", "", "")
+    if len(work.text.split()) < LEAST_WORDS:
+        return refusal(draft)
+    identity = f"{asked['agent_id']} {asked['name']}" if asked else work.label
+    craft = craft_of(identity)
+    if craft.slug == "dialogue" and "story" in role.department.lower() and "## Subtext" not in work.text:
+        return {"decision": "revision-needed", "notes": subtext_notes(work.text)}
+    kept = quotable(work.text)
+    keep = f"; keep “{kept}” as it stands" if kept else ""
+    return {"decision": "approved", "notes": f"Approved: {craft.approval}{keep}."}
+
+
+def refusal(draft: int) -> JsonObject:
+    """The decision on work that is not there."""
+    if draft >= LAST_DRAFT:
+        return {"decision": "rejected", "notes": f"Draft {draft} is still no more than a line; we go on without it."}
+    return {
+        "decision": "revision-needed",
+        "notes": "This is too short to be used. Deliver the whole assignment, in sections, with what you could "
+        "not know at the end.",
+    }
+
+
+def subtext_notes(work: str) -> str:
+    """What a dialogue draft without subtext has to change."""
+    aloud = next((line["line"] for line in SPEECH.finditer(work) if SAYS_IT_ALOUD.search(line["line"])), None)
+    cut = (
+        f"“{aloud}” says aloud what the scene should hide: cut it, and let the line before it carry the weight. "
+        if aloud
+        else ""
+    )
+    return (
+        f"The voices are right and the scene turns. {cut}Then add a section “## Subtext”: for each speaker what is "
+        "wanted, what is said instead, and the line at which the tactic changes. Measure the balance again."
+    )
+
+
+def quotable(work: str) -> str:
+    """What is worth praising in a work: the last line of its scene, else the longest sentence that can be quoted."""
+    bodies = [body for heading, body in sections_of(work) if not is_closing(heading)]
+    spoken = [speech["line"] for body in bodies for speech in SPEECH.finditer(body)]
+    if spoken:
+        return spoken[-1].rstrip(".")
+    sentences = [sentence for body in bodies for sentence in sentences_of(body) if len(sentence) <= MAX_QUOTATION]
+    return max(sentences, key=len, default="").rstrip(".").replace("**", "")

@@ -1,0 +1,161 @@
+"""What the tests share: a real mongod, a scripted model server over HTTP, a service of its own for each test."""
+
+import itertools
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from app.dependencies import Services
+from app.main import create_app
+from app.models.embedded_mongod import EmbeddedMongod
+from app.settings import CATALOGUE_MODELS, Settings
+from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
+
+ADMIN_KEY = "admin-key-of-the-tests"
+PROJECT = "66f0a1b2c3d4e5f601234567"
+DATABASE_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+async def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[str]:
+    """A real mongod for the whole session."""
+    mongod = EmbeddedMongod(tmp_path_factory.mktemp("mongod"))
+    uri = await mongod.start()
+    yield uri
+    await mongod.stop()
+
+
+@pytest.fixture
+def database_uri(mongod_uri: str) -> str:
+    """A database of this test alone."""
+    return mongod_uri.replace("/?", f"/test_{next(DATABASE_NUMBERS)}?")
+
+
+@pytest.fixture(scope="session")
+async def shared_model_server() -> AsyncGenerator[ModelServer]:
+    """The scripted model server of the session."""
+    server = ModelServer()
+    running, task, url = await serve_app(model_server_app(server))
+    server.url = url
+    yield server
+    await stop_server(running, task)
+
+
+@pytest.fixture
+def model_server(shared_model_server: ModelServer) -> ModelServer:
+    """The model server, with nothing scripted and nothing called."""
+    shared_model_server.reset()
+    return shared_model_server
+
+
+@pytest.fixture
+def models_config(tmp_path: Path, model_server: ModelServer) -> Path:
+    """A MODELS_CONFIG that sends every catalogue model to the scripted server, without retries."""
+    return write_models_config(tmp_path / "models.yaml", model_server.url)
+
+
+def write_models_config(path: Path, url: str, **router_settings: Any) -> Path:  # noqa: ANN401 - LiteLLM's own settings
+    """A MODELS_CONFIG for an OpenAI-compatible server."""
+    entries = [
+        {
+            "model_name": name,
+            "litellm_params": {"model": "openai/scripted", "api_base": f"{url}/v1", "api_key": "key-of-the-tests"},
+        }
+        for name in CATALOGUE_MODELS
+    ]
+    content = {"model_list": entries, "router_settings": {"num_retries": 0, "timeout": 5, **router_settings}}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service: its address, its parts, and an HTTP client with the admin key."""
+
+    url: str
+    http: httpx.AsyncClient
+    services: Services
+
+    @property
+    def websocket_url(self) -> str:
+        """The address of the event socket."""
+        return self.url.replace("http", "ws", 1) + "/api/agent-events"
+
+    async def run_agent(self, agent_id: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - any field of the body
+        """Run an agent to its end."""
+        return await self._run(f"/api/v1/agents/{agent_id}/runs", body)
+
+    async def run_department(self, slug: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - any field of the body
+        """Run a department to its end."""
+        return await self._run(f"/api/v1/departments/{slug}/runs", body)
+
+    async def _run(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        body = {"prompt": "Write something.", "project": PROJECT} | body
+        answer = await self.http.post(path, json=body, headers={"Prefer": "wait=30"})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def events(self, execution_id: str) -> list[dict[str, Any]]:
+        """All stored events of an execution."""
+        answer = await self.http.get(f"/api/v1/executions/{execution_id}/events", params={"limit": 200})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["items"]
+
+
+StartService = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+def start_service(database_uri: str, tmp_path: Path) -> StartService:
+    """Start services on this test's database, with the settings that a test is about."""
+
+    @asynccontextmanager
+    async def start(**settings: Any) -> AsyncGenerator[Service]:  # noqa: ANN401 - any setting
+        given = {
+            "mongodb_uri": SecretStr(database_uri),
+            "data_dir": tmp_path / "data",
+            "admin_api_key": SecretStr(ADMIN_KEY),
+            "seed_on_start": True,
+            "tool_timeout_seconds": 2,
+            **settings,
+        }
+        app = create_app(Settings(_env_file=None, **given))  # pyright: ignore[reportCallIssue] - pydantic-settings' own
+        running, task, url = await serve_app(app, ws="websockets-sansio")
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        try:
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=40) as http:
+                yield Service(url, http, app.state.services)
+        finally:
+            await stop_server(running, task)
+
+    return start
+
+
+@pytest.fixture
+async def service(start_service: StartService, models_config: Path) -> AsyncGenerator[Service]:
+    """A service on the seeds, whose models are the scripted server."""
+    async with start_service(models_config=models_config) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of this machine changes a test, and no `.env` is read."""
+    for name in ("MONGODB_URI", "REDIS_URL", "MODELS_CONFIG", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "ADMIN_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def payload_documents() -> dict[str, Any]:
+    """Documents and indexes exactly as a real Payload wrote them, as MongoDB extended JSON."""
+    path = Path(__file__).parent / "fixtures" / "payload-documents.json"
+    return json.loads(path.read_text(encoding="utf-8"))
