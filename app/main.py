@@ -47,13 +47,20 @@ Errors are RFC 9457 problem details with a stable `code`. Every answer carries `
 log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application; its parts start and stop with its lifespan."""
+def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
+    """The service as an ASGI application.
+
+    Its parts start and stop with its lifespan, unless the caller has opened them already.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_services(settings) as services:
+        if services is not None:
             app.state.services = services
+            yield
+            return
+        async with open_services(settings) as opened:
+            app.state.services = opened
             yield
 
     app = FastAPI(

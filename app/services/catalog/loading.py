@@ -166,13 +166,25 @@ def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:
     try:
         return document.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
         log.warning(
             "foreign-document-skipped",
             collection=document.get_collection_name(),
             id=str(raw.get("_id")),
-            field=field,
-            problem=first["msg"],
+            problem=first_problem(error),
         )
         return None
+
+
+def problem_in(document: type[PayloadDocument], raw: Raw) -> str | None:
+    """Why a raw document would be skipped, or `None`."""
+    try:
+        document.model_validate(raw)
+    except ValidationError as error:
+        return first_problem(error)
+    return None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first field that is wrong, and how, without its value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -2,14 +2,15 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.models.json_values import JsonObject
 from app.services.llm.demo_studio.reading import as_list, as_object
 from app.services.llm.demo_studio.vocabulary import Draft, plain, suggestion
 
-MAX_DEPTH = 8
+MAX_DEPTH = 6
+MAX_VALUES = 3_000
 MAX_ROWS = 8
 USUAL_ROWS = 3
 ROWS_OF = {
@@ -47,13 +48,16 @@ class Builder:
 
     root: JsonObject
     draft: Draft
+    made_so_far: list[None] = field(default_factory=list[None])
+    """Grows with every value, so that a schema that contains itself comes to an end."""
 
     def value(self, schema: Any, path: tuple[str, ...] = (), row: int = 0) -> Any:  # noqa: ANN401 - JSON in and out
         """A value that the schema accepts, as far as it can be told from the schema's own words."""
         wanted = self.resolved(schema)
+        self.made_so_far.append(None)
         if "const" in wanted:
             return wanted["const"]
-        if len(path) > MAX_DEPTH:
+        if len(path) > MAX_DEPTH or len(self.made_so_far) > MAX_VALUES:
             return shallow(type_of(wanted))
         idea = fitted(suggestion(self.draft, path, row), wanted)
         if idea is not None:
@@ -107,12 +111,14 @@ class Builder:
     def an_array(self, wanted: JsonObject, path: tuple[str, ...], row: int) -> list[Any]:
         """A few rows, within the bounds; the rows after the fixed ones of `prefixItems` are of `items`."""
         least, most = bound(wanted, "minItems", 0), bound(wanted, "maxItems", MAX_ROWS)
-        usual = ROWS_OF.get(plain(path[-1]) if path else "", USUAL_ROWS)
+        usual = ROWS_OF.get(plain(path[-1]) if path else "", USUAL_ROWS) if len(path) < MAX_DEPTH - 2 else 0
         fixed = as_list(wanted.get("prefixItems"))
         items = wanted.get("items", {})
         count = len(fixed) if items is False else int(min(max(usual, least, len(fixed)), max(most, least)))
-        rows = range(min(count, 1_000))
-        made = [self.value(fixed[place] if place < len(fixed) else items, path, place) for place in rows]
+        is_list_of_lists = type_of(self.resolved(items)) == "array"
+        inner = (*path, "") if is_list_of_lists else path
+        rows = range(min(count, MAX_VALUES))
+        made = [self.value(fixed[place] if place < len(fixed) else items, inner, place) for place in rows]
         return unlike(made) if wanted.get("uniqueItems") else made
 
     def resolved(self, schema: Any) -> JsonObject:  # noqa: ANN401 - any JSON Schema

@@ -4,7 +4,7 @@ import re
 
 CODE = re.compile(r"^```\w*\n(?P<text>.*?)\n?^```\s*$", re.M | re.S)
 SECTION = re.compile(r"^#{2,4}\s+(?P<heading>.+?)\s*$", re.M)
-SENTENCE_END = re.compile(r"(?<=[.!?…])(?<!\b[A-Z]\.)\s+")
+SENTENCE_END = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"”]))(?<!\b[A-Z]\.)\s+")
 BULLET = re.compile(r"^(?:[-*]|\d+\.)\s+(?P<text>.+)$", re.M)
 SPEECH = re.compile(r"^[A-Z][A-Z .'\u2019-]*: .+$", re.M)
 ASK = re.compile(r"^Ask of (?P<whom>[^:\n]{2,40}): (?P<what>.+)$", re.S)
@@ -95,7 +95,7 @@ def measured_in(text: str, words: int) -> str:
     found = re.search(r"`\w+`: [^;\n]+?(?:; [^;\n]+?)*\.(?=\s|$)", text)
     facts = found[0].rstrip(".").split("; ") if found else []
     while len(facts) > 1 and len(" ".join(facts).split()) > words:
-        facts.remove(max(facts[1:], key=len))
+        facts.pop()
     return f"{'; '.join(facts)}." if facts else ""
 
 

@@ -47,8 +47,8 @@ TELLING = (
 )
 """Figures that are told first, where a tool gives many."""
 TELLING_WHEN_EMPTY = ("silentCharacters", "failing", "overlaps", "errors", "warnings")
-READ_ONLY = ("flatStretches", "draftComparison")
-"""Lists whose meaning is told, and not their rows."""
+READ_ONLY = ("flatStretches", "draftComparison", "colors")
+"""Lists whose rows say nothing that is not told elsewhere."""
 NO_MEASUREMENT = "No tool measured anything for this draft; what stands here is judgement."
 
 
@@ -144,9 +144,10 @@ def rows_fact(name: str, rows: list[dict[str, Any]]) -> str:
 
 
 def label_in(row: dict[str, Any]) -> str:
-    """What a row is called: its first short text."""
+    """What a row is called: its first short text, or the texts of its first list."""
+    lists = (" and ".join(map(str, item)) for item in row.values() if isinstance(item, list) and item)
     texts = [item for item in row.values() if isinstance(item, str) and 0 < len(item) <= MAX_LABEL]
-    return texts[0] if texts else ""
+    return texts[0] if texts else next((text for text in lists if len(text) <= MAX_LABEL), "")
 
 
 def row_fact(row: dict[str, Any]) -> str:

@@ -12,12 +12,16 @@ import yaml
 FOLDER = Path(__file__).parent
 SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+|\n|$)")
 WORD = re.compile(r"[^\W\d_][\w'\u2019]*")
-NAME = re.compile(r"(?<![\w'\u2019])[A-Z][a-z]{2,}(?:\s[A-Z][a-z]{2,})?(?![\w])")
+NAME = re.compile(r"(?<![\w'\u2019])[A-Z][a-z]{2,}(?:\s[A-Z][a-z]{2,}){0,2}(?![\w])")
+TITLE = re.compile(r"^(?:(?:Detective|Inspector|Doctor|Captain|Professor|Sergeant|Agent|Father|Sister|Lady|Lord)\s)+")
 DISCOVERY = re.compile(r"\b(?:discover|learn|realis|realiz|find)\w*\s+(?:out\s+)?that\s+([^.!?;]{8,160})", re.I)
-ROLE_START = re.compile(r"\b(?:an?|the)\s+", re.I)
+ROLE_START = re.compile(r"(?:[A-Z]\w+(?:\s[A-Z]\w+){0,2},\s*)?\b(?:[Aa]n?|[Tt]he)\s+")
 LENGTHS = {"feature": 100, "short": 12, "pilot": 55, "episode": 45, "series": 55, "film": 100, "movie": 100}
 REFERENCE_PAGES = 110
+LEAST_PAGES = 5
 MAX_LOGLINE = 200
+WOMEN = frozenset(("woman", "girl", "mother", "daughter", "widow", "sister", "queen", "wife", "actress"))
+MEN = frozenset(("man", "boy", "father", "son", "widower", "brother", "king", "husband"))
 PRONOUNS = {"her": ("her", "her", "herself"), "his": ("his", "him", "himself"), "their": ("their", "them", "themself")}
 
 
@@ -72,7 +76,7 @@ def worlds() -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=8)
 def english(kind: str) -> frozenset[str]:
-    """The words of a kind: `orders`, `small`, `articles`, `verbs`, `before_places`."""
+    """The words of a kind: `orders`, `small`, `articles`, `verbs`, `before_places`, `before_nouns`."""
     return frozenset(yaml.safe_load((FOLDER / "english.yaml").read_text(encoding="utf-8"))[kind].split())
 
 
@@ -100,12 +104,12 @@ def read_premise(request: str) -> Premise:
         pages=pages,
         pages_given=given,
         wishes=wishes_in(sentences),
-        motifs=motifs_of(logline, role, world),
+        motifs=motifs_of(logline, f"{role} {' '.join(names)}", world),
         place=place_in(logline),
         hero=hero if hero.part else Person(hero.first, hero.last, world["role"]),
         foil=Person(others[0].first, others[0].last, foil.part) if others else foil,
         ally=Person(others[1].first, others[1].last, ally.part) if others[1:] else ally,
-        pronoun=pronoun_of(story, bool(names), cast["hero"][2]),
+        pronoun=pronoun_of(story, role, cast["hero"][2] if not names else "their"),
         seed=seed,
         world=world,
     )
@@ -134,6 +138,8 @@ def world_of(story: str) -> dict[str, Any]:
 def names_in(story: str) -> list[str]:
     """People's names in the story, in order: capitalised words that no place or sentence explains."""
     found: list[str] = []
+    if not english("articles") & {word.lower() for word in WORD.findall(story)}:
+        return found
     for match in NAME.finditer(story):
         before = story[: match.start()].rstrip()
         after = story[match.end() : match.end() + 1]
@@ -147,7 +153,7 @@ def names_in(story: str) -> list[str]:
             and not is_bare_start
             and previous not in {*english("before_places"), "of", "from", "to", "the"}
         ):
-            found.append(match[0])
+            found.append(TITLE.sub("", match[0]))
     firsts = dict.fromkeys(name.split()[0] for name in found)
     return [max((name for name in found if name.split()[0] == first), key=len) for first in firsts]
 
@@ -158,36 +164,37 @@ def person(name: str, part: str) -> Person:
     return Person(first, last, part)
 
 
-def pronoun_of(story: str, named: bool, usual: str) -> str:
-    """The possessive pronoun of the hero: the story's own, when it names the hero or uses one."""
-    used = [word.lower() for word in WORD.findall(story)]
-    if {"she", "her", "woman", "girl", "mother", "daughter", "widow", "sister"} & set(used):
+def pronoun_of(story: str, role: str, otherwise: str) -> str:
+    """The possessive pronoun of the hero: as the role or the story's own pronouns have it."""
+    used = {word.lower() for word in WORD.findall(story)}
+    if WOMEN & set(role.split()) or ({"she", "her"} & used and not {"he", "his"} & used):
         return "her"
-    if {"he", "his", "man", "boy", "father", "son", "widower", "brother"} & set(used):
+    if MEN & set(role.split()) or ({"he", "his"} & used and not {"she", "her"} & used):
         return "his"
-    return "their" if named else usual
+    return otherwise
 
 
 def phrase_from(words: list[str], limit: int) -> str:
     """The words of a noun phrase: up to a preposition, or what looks like its verb."""
     taken: list[str] = []
     for word in words[:limit]:
-        lower = word.lower()
-        is_verb = bool(taken) and lower.endswith("s") and not lower.endswith(("ss", "us", "'s"))
-        if (
-            lower in english("small") - {"young", "old", "small", "first", "last"}
-            or lower in english("before_places") | english("verbs")
-            or is_verb
-        ):
+        if ends_phrase(word, begun=bool(taken)):
             break
-        taken.append(lower)
+        taken.append(word if word.isupper() else word.lower())
     return " ".join(taken)
 
 
+def ends_phrase(word: str, *, begun: bool) -> bool:
+    """Whether a noun phrase is over before this word."""
+    lower = word.lower()
+    is_verb = begun and lower.endswith("s") and not lower.endswith(("ss", "us", "'s"))
+    return is_verb or any(lower in english(kind) for kind in ("small", "before_nouns", "before_places", "verbs"))
+
+
 def role_in(logline: str) -> str:
-    """Who the story is about, without the article, or nothing."""
-    text = re.sub(r"^(?:When|After|In|On|At|Near)\s[^,]*,\s*", "", logline)
-    start = ROLE_START.search(text[:80])
+    """Who the story is about, without the article, or nothing: the phrase that the sentence begins with."""
+    text = re.sub(r"^[^:,.]{0,40}:\s*|^(?:When|After|In|On|At|Near)\s[^,]*,\s*", "", logline)
+    start = ROLE_START.match(text)
     return phrase_from(WORD.findall(text[start.end() :]), 3) if start else ""
 
 
@@ -197,29 +204,36 @@ def place_in(logline: str) -> str:
     return phrase_from(WORD.findall(logline[found.end() :]), 3) if found else ""
 
 
-def motifs_of(logline: str, role: str, world: dict[str, Any]) -> tuple[str, str, str]:
-    """Three nouns to watch: those the story's turn is about first, filled up from the setting."""
-    words = [word.lower() for word in WORD.findall(logline)]
-    if not english("articles") & set(words):
-        words = []
+def motifs_of(logline: str, people: str, world: dict[str, Any]) -> tuple[str, str, str]:
+    """Three nouns to watch: one that this kind of story turns on, then those that the logline brings itself."""
+    words = WORD.findall(logline)
+    known = {*people.lower().split(), *(word for word in world["motifs"])}
     turn = words.index("that") if "that" in words else len(words)
     scores: dict[str, float] = {}
-    for place, word in enumerate(words):
-        previous = words[place - 1] if place else ""
-        is_noun = len(word) > 3 and word not in english("small") and not word.endswith(("ing", "ed", "ly"))
-        is_verb = word.endswith("s") and previous not in english("small")
-        if is_noun and not is_verb and word not in role.split():
-            pointed = (
-                2 if previous in {"the", "her", "his", "their", "its", "a", "an"} else int(previous in english("small"))
-            )
-            scores.setdefault(word, pointed + (1 if place > turn else 0) - place / 1000)
-    ranked = sorted(scores, key=lambda word: -scores[word])
-    filled = list(dict.fromkeys([*ranked, world["motif"], "silence", "threshold"]))
+    for place, word in enumerate(words[:-1]):
+        if word.lower() in english("before_nouns"):
+            noun = noun_after(words[place + 1 :])
+            pointed = 2 if word.lower() in {"the", "a", "an", "her", "his", "their", "its"} else 1
+            if noun and noun not in known and not noun.endswith(("ing", "ed", "ly")):
+                scores.setdefault(noun, pointed + (1 if place > turn else 0) - place / 1000)
+    own = [word.lower() for word in words if word.lower() in world["motifs"]]
+    ranked = sorted(scores, key=lambda noun: -scores[noun])
+    filled = list(dict.fromkeys([*(own[:1] or [world["motif"]]), *ranked, "silence", "threshold"]))
     return filled[0], filled[1], filled[2]
 
 
+def noun_after(words: list[str]) -> str:
+    """The noun of the phrase that these words begin with, or nothing: the last word before the phrase ends."""
+    noun = ""
+    for word in words[:4]:
+        if word[:1].isupper() or ends_phrase(word, begun=bool(noun)):
+            break
+        noun = word.lower() if len(word) > 3 else noun
+    return noun
+
+
 def kind_of(request: str) -> str:
-    """The form asked for: feature, short film, pilot, episode."""
+    """The form asked for by name: feature, short film, pilot, episode; a feature when it is left open."""
     lower = request.lower()
     kind = next((kind for kind in LENGTHS if re.search(rf"\b{kind}\b", lower)), "feature")
     return {"short": "short film", "film": "feature", "movie": "feature"}.get(kind, kind)
@@ -228,7 +242,7 @@ def kind_of(request: str) -> str:
 def pages_of(request: str) -> tuple[int, bool]:
     """How many pages are asked for, or usual for the form; and whether the request says so."""
     found = re.search(r"\b(\d{1,3})[\s-]*(?:page|minute|min\b|pp\b)", request, re.I)
-    if found and int(found[1]) >= 5:
+    if found and int(found[1]) >= LEAST_PAGES:
         return min(int(found[1]), 400), True
     return LENGTHS[kind_of(request).split()[0]], False
 

@@ -10,9 +10,7 @@ from typing import Any
 
 from app.models.json_values import JsonObject
 
-FENCE = re.compile(
-    r"^<<<(?P<label>[^<>\n]+) (?P<key>[0-9a-f]{8})>>>\n(?P<text>.*?)\n?^<<<END (?P=label) (?P=key)>>>$", re.M | re.S
-)
+FENCE_LINE = re.compile(r"^<<<(?P<end>END )?(?P<label>[^<>\n]+) (?P<key>[0-9a-f]{8})>>>$", re.M)
 PLACE_IN_HOUSE = re.compile(
     r"^You are (?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\) of the (?P<department>[^\n]+?)\."
     r"(?: Specialisation: (?P<specialisation>[^\n]+?)\.)?(?: Skills: (?P<skills>[^\n]+?)\.)?[ ]*$",
@@ -30,11 +28,10 @@ REQUEST = "REQUEST"
 
 @dataclass(frozen=True)
 class Fence:
-    """Material in a prompt; `lead` is the line of the prompt just before it."""
+    """Material in a prompt, and what it is called there."""
 
     label: str
     text: str
-    lead: str
 
 
 @dataclass(frozen=True)
@@ -75,18 +72,41 @@ def text_of(message: JsonObject) -> str:
     return content if isinstance(content, str) else ""
 
 
+def fence_spans(text: str) -> list[tuple[int, re.Match[str], re.Match[str], int]]:
+    """Where the outermost fences stand: start, opening line, closing line, end. One pass, whatever the text is."""
+    lines = list(FENCE_LINE.finditer(text))
+    closings: dict[tuple[str, str], list[int]] = {}
+    for place in range(len(lines) - 1, -1, -1):
+        if lines[place]["end"]:
+            closings.setdefault((lines[place]["label"], lines[place]["key"]), []).append(place)
+    spans: list[tuple[int, re.Match[str], re.Match[str], int]] = []
+    behind = -1
+    for place, line in enumerate(lines):
+        ends = closings.get((line["label"], line["key"]), [])
+        while ends and ends[-1] <= place:
+            ends.pop()
+        if place > behind and not line["end"] and ends:
+            behind = ends[-1]
+            spans.append((line.start(), line, lines[behind], lines[behind].end()))
+    return spans
+
+
 def fences(text: str) -> list[Fence]:
     """The outermost fenced parts of a prompt, in order."""
-    found: list[Fence] = []
-    for match in FENCE.finditer(text):
-        before = text[max(0, match.start() - 600) : match.start()].rstrip().rpartition("\n")[2]
-        found.append(Fence(match["label"], match["text"], before.strip()))
-    return found
+    return [
+        Fence(opening["label"], text[opening.end() + 1 : max(closing.start() - 1, opening.end() + 1)])
+        for _, opening, closing, _ in fence_spans(text)
+    ]
 
 
 def without_fences(text: str) -> str:
     """A prompt's own words, without the material in it."""
-    return FENCE.sub("", text).strip()
+    parts: list[str] = []
+    begin = 0
+    for start, _, _, end in fence_spans(text):
+        parts.append(text[begin:start])
+        begin = end
+    return "".join([*parts, text[begin:]]).strip()
 
 
 def role_of(messages: list[JsonObject]) -> Role:

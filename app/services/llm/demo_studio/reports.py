@@ -38,9 +38,13 @@ NEXT_STEPS = {
     "production": ("Quote the two uncertain lines", "Draw the board around the night block"),
 }
 USUAL_STEPS = ("Settle the open points with whoever asked", "Write the next draft on this basis")
-WORDS_OF_WORKS = 180
+WORDS_OF_WORKS = 165
 DECISIONS = ("agreed, and done first", "agreed, in the next draft", "held until both have read each other's pages")
+LEAST_WORDS_OF_WORK = 38
 MOST_ENTRIES = 12
+AS_ONE_QUESTION = "reads it as one question"
+NOBODY_FAILED = "Nobody failed, and no work stands against its review."
+FAILED_LINE = re.compile(r"^(?:[-*] )?(?P<line>[^\n]{3,140}\bfailed\b[^\n]{0,60})$", re.M)
 
 
 @dataclass(frozen=True)
@@ -94,20 +98,20 @@ def write_report(messages: list[JsonObject], role: Role) -> str:
     premise = read_premise(request_of(messages))
     words = words_of(premise)
     outcomes = tool_outcomes(messages)
+    ask = without_fences(asks(messages)[-1]) if asks(messages) else ""
     if not any(entry.text for entry in entries):
         return report_alone(messages, role, entries, words)
     delivered = [entry for entry in entries if entry.text]
-    each = WORDS_OF_WORKS // len(delivered)
+    each = max(WORDS_OF_WORKS // len(delivered), LEAST_WORDS_OF_WORK)
     parts = [f"## Summary\n{summary(entries, role, words)}"]
     parts += [f"## {entry.title}\n{digest(entry, each, words['logline'])}" for entry in delivered]
     if outcomes:
-        parts.append(
-            f"## Checked for this report\n{measured_in(describe_outcomes(outcomes, explained=False), 24) or describe_outcomes(outcomes)}"
-        )
+        facts = describe_outcomes(outcomes, explained=False)
+        parts.append(f"## Checked for this report\n{measured_in(facts, 24) or facts}")
     settled = settlements(delivered)
     if settled:
         parts.append(f"## Contradictions and how we settled them\n{settled}")
-    parts.append(f"## Open points\n{open_list(entries)}")
+    parts.append(f"## Open points\n{open_list(entries, ask)}")
     parts.append(f"## Next steps\n{next_steps(entries, role)}")
     return "\n\n".join(parts)
 
@@ -115,7 +119,7 @@ def write_report(messages: list[JsonObject], role: Role) -> str:
 def summary(entries: list[Entry], role: Role, words: dict[str, str]) -> str:
     """Three to five sentences: what the film is, who worked, what was found."""
     delivered = [entry for entry in entries if entry.text]
-    told = [f"{words['logline']}.", f"The {role.department} reads it as one question: {words['question']}"]
+    told = [f"{words['logline']}.", f"The {role.department} {AS_ONE_QUESTION}: {words['question']}"]
     sound = sum(entry.is_sound for entry in entries)
     scores = sorted(entry.score for entry in entries if entry.score is not None)
     span = f", with scores from {scores[0]:g} to {scores[-1]:g} of 100" if len(scores) > 1 else ""
@@ -135,11 +139,11 @@ def in_sentence(title: str) -> str:
 def digest(entry: Entry, most_words: int, known: str) -> str:
     """A work in its own words: how it begins, what it turns on, what it measured; without what is `known` already."""
     body = [(heading, text) for heading, text in sections_of(entry.text) if not is_closing(heading)]
-    measured = measured_in(entry.text, most_words // 3)
+    measured = measured_in(entry.text, most_words // 3 + 3)
     left = most_words - len(measured.split())
     told: list[str] = []
     for place, (heading, text) in enumerate(body):
-        fresh = " ".join(one for one in sentences_of(text) if known not in one)
+        fresh = " ".join(one for one in sentences_of(text) if known not in one and AS_ONE_QUESTION not in one)
         gist = limited(fresh, most_words // 3) if place == 0 and fresh else gist_of(text, most_words // 3)
         if gist and known not in gist and len(gist.split()) + len(heading.split()) <= left:
             told.append(f"- {gist}" if place == 0 and fresh else f"- **{heading}:** {gist}" if heading else f"- {gist}")
@@ -154,13 +158,13 @@ def settlements(delivered: list[Entry]) -> str:
     present = " ".join(f"{entry.title} {entry.name}".lower() for entry in delivered)
     told: list[str] = []
     for decision, (entry, whom, what) in zip(DECISIONS, wishes, strict=False):
-        here = any(word[:5].lower() in present for word in whom.split() if len(word) > 4)
+        here = any(word[:5].lower() in present for word in whom.split() if len(word) > 3)
         settled = decision if here else "passed on to the department that owns it"
         told.append(f"- {entry.title} asks of {whom}: {limited(what, 16)} Decision: {settled}.")
     return "\n".join(told)
 
 
-def open_list(entries: list[Entry]) -> str:
+def open_list(entries: list[Entry], ask: str) -> str:
     """Who failed or was not approved, then what the works leave open."""
     told: list[str] = []
     for entry in entries:
@@ -170,9 +174,11 @@ def open_list(entries: list[Entry]) -> str:
             told.append(f"- {entry.name}: review {entry.review}, {entry.status}; used here with that reservation.")
         else:
             told.append(f"- {entry.name}: {entry.status}, no work to report. {limited(entry.problem, 20)}".rstrip(" …"))
+    told += [f"- {found['line'].strip()}" for found in FAILED_LINE.finditer(ask) if not STANDING.match(found[0])][:4]
     if not told:
-        told.append("- Nobody failed, and no work stands against its review.")
-    left = [(entry, point) for entry in entries for point in open_points(entry.text)[:1]]
+        told.append(f"- {NOBODY_FAILED}")
+    points = [(entry, [one for one in open_points(entry.text) if one != NOBODY_FAILED]) for entry in entries]
+    left = [(entry, point) for entry, found in points for point in found[:1]]
     told += [f"- {entry.title}: {limited(point, 20)}" for entry, point in left[:2]]
     return "\n".join(told)
 
@@ -200,7 +206,7 @@ def report_alone(messages: list[JsonObject], role: Role, entries: list[Entry], w
     kept = [(heading, body) for heading, body in sections_of(work) if not is_closing(heading)]
     left = [f"- {point}" for point in open_points(work)[:2]]
     parts = [f"## Summary\n{told}", *(f"## {heading or 'Notes'}\n{body}" for heading, body in kept[:6])]
-    opened = open_list(entries) if entries else ""
+    opened = open_list(entries, "") if entries else ""
     parts.append("## Open points\n" + "\n".join([*([opened] if opened else []), *left]))
     parts.append(f"## Next steps\n{next_steps([], role)}")
     return "\n\n".join(parts)

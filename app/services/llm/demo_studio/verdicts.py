@@ -17,6 +17,7 @@ FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 HEADING = re.compile(r"^#{2,3} ", re.M)
 ROW = re.compile(r"^(?:[-*|>]|\d+\.) ", re.M)
 DIMENSIONS = ("confidence", "completeness", "relevance", "consistency", "creativity", "technical")
+USUAL_SCORES = {"completeness": 0.87, "relevance": 0.87, "consistency": 0.83, "creativity": 0.845, "technical": 0.865}
 LEAST_WORDS = 20
 LEAST_SCORE, BEST_SCORE = 0.55, 0.93
 LAST_DRAFT = 3
@@ -75,7 +76,7 @@ def write_judgement(messages: list[JsonObject]) -> JsonObject:
         reasoning = "There is hardly any work to judge; nothing in it answers the request."
         return {**dict.fromkeys(DIMENSIONS, low), "reasoning": reasoning}
     scores = {name: graded(score, name, output) for name, score in raw_scores(found).items()}
-    return {**scores, "reasoning": reasoning_of(found, scores)}
+    return {**scores, "reasoning": reasoning_of(output, found, scores)}
 
 
 def raw_scores(found: Evidence) -> dict[str, float]:
@@ -107,27 +108,34 @@ def graded(score: float, name: str, output: str) -> float:
     return round(min(max(score + (mood - 0.5) * 0.04, LEAST_SCORE), BEST_SCORE), 2)
 
 
-def reasoning_of(found: Evidence, scores: dict[str, float]) -> str:
-    """A strength and a weakness, in two sentences."""
+def reasoning_of(output: str, found: Evidence, scores: dict[str, float]) -> str:
+    """A strength and a weakness, each with the section that shows it."""
     strengths = {
-        "completeness": f"It covers its ground in {found.sections} sections and {found.words} words.",
-        "relevance": "It stays close to the request and uses its own people, places and images.",
-        "consistency": "It is of one piece: the sections refer to each other and do not contradict.",
-        "creativity": "It makes choices that are particular to this story and could not be moved into another.",
-        "technical": f"It argues with {found.figures} figures where it could have argued with adjectives.",
+        "completeness": f"covers its ground in {found.sections} sections and {found.words} words",
+        "relevance": "stays close to the request and uses its own people, places and images",
+        "consistency": "is of one piece: its sections build on each other",
+        "creativity": "makes choices that could not be moved into another story",
+        "technical": f"argues with {found.figures} figures where it could have argued with adjectives",
     }
     weaknesses = {
-        "completeness": "It leaves out part of what was asked, and a reader would have to come back for it.",
-        "relevance": "Parts of it would hold for many films, and the request is heard too seldom.",
-        "consistency": "Some claims are made once and never met again.",
-        "creativity": "It takes the expected choice where the premise would allow a bolder one.",
-        "technical": "Several claims rest on judgement alone and could have been measured.",
+        "completeness": "leaves out part of what was asked",
+        "relevance": "would hold for other films too",
+        "consistency": "makes claims that are not met again",
+        "creativity": "takes the expected choice where the premise allows a bolder one",
+        "technical": "rests on judgement that could have been measured",
     }
-    best = max(strengths, key=lambda name: scores[name])
-    worst = min((name for name in weaknesses if name != best), key=lambda name: scores[name])
+    above = {name: scores[name] - usual for name, usual in USUAL_SCORES.items()}
+    best = max(strengths, key=lambda name: above[name])
+    worst = min(weaknesses, key=lambda name: above[name])
+    sections = [
+        (heading, len(body.split())) for heading, body in sections_of(output) if heading and not is_closing(heading)
+    ]
+    fullest = max(sections, key=lambda section: section[1], default=("", 0))[0]
+    thinnest = min(sections, key=lambda section: section[1], default=("", 0))[0]
+    praise = f"It {strengths[best]}{f'; “{fullest}” is the strongest part' if fullest else ''}."
     if found.speaks_openly:
-        return f"{strengths[best]} The dialogue still says aloud what the scene should hide, and no subtext is named."
-    return f"{strengths[best]} {weaknesses[worst]}"
+        return f"{praise} The dialogue still says aloud what the scene should hide, and no subtext is named."
+    return f"{praise} {f'“{thinnest}” stays thin and' if thinnest not in ('', fullest) else 'It'} {weaknesses[worst]}."
 
 
 def write_review(messages: list[JsonObject], role: Role) -> JsonObject:
@@ -136,7 +144,7 @@ def write_review(messages: list[JsonObject], role: Role) -> JsonObject:
     asked = REVIEWED.search(ask)
     draft = int(asked["draft"][:6]) if asked else 1
     works = [fence for fence in fences(ask) if fence.label.startswith("WORK OF")]
-    work = works[-1] if works else Fence("WORK OF", "", "")
+    work = works[-1] if works else Fence("WORK OF", "")
     if len(work.text.split()) < LEAST_WORDS:
         return refusal(draft)
     identity = f"{asked['agent_id']} {asked['name']}" if asked else work.label

@@ -119,7 +119,7 @@ def changes(craft: Craft, premise: Premise, notes: str, *, measured_again: bool)
     told = ["## What changed"]
     if craft.slug == "dialogue":
         told += [
-            f"- Cut {premise.foil.cue}'s “{premise.world['blunt']}” The reply before it carries that now.",
+            f"- Cut {premise.foil.cue}'s “{premise.world['blunt']}”",
             "- Added the subtext, with the line at which each tactic turns.",
         ]
     else:

@@ -1,0 +1,56 @@
+# One base for both stages: the virtual environment made in the first runs on the interpreter of the second.
+FROM docker.io/library/python:3.11-slim-bookworm AS base
+
+
+FROM base AS builder
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1
+WORKDIR /build
+
+# The libraries first, so that an edit of the service does not install them again. Wheels only: nothing is compiled.
+COPY requirements/build.lock requirements/runtime.lock requirements/
+RUN python -m venv tools \
+    && tools/bin/pip install --require-hashes --only-binary :all: -r requirements/build.lock \
+    && python -m venv --without-pip /opt/dynamic-agents \
+    && tools/bin/pip --python /opt/dynamic-agents/bin/python install \
+        --require-hashes --only-binary :all: -r requirements/runtime.lock
+
+COPY pyproject.toml README.md ./
+COPY app app
+COPY seeds seeds
+# The seeds go where the installed service says that it looks; -I keeps /build/app out of that answer.
+RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && tools/bin/pip --python /opt/dynamic-agents/bin/python install --no-deps --no-index dist/*.whl \
+    && cp -RT seeds "$(/opt/dynamic-agents/bin/python -I -c \
+        'from app.services.catalog.seeding import SEEDS; print(SEEDS)')"
+
+
+FROM base
+LABEL org.opencontainers.image.title="Dynamic Agents" \
+      org.opencontainers.image.description="Run AI agents that live in a MongoDB database."
+
+RUN groupadd --gid 10001 dynamic-agents \
+    && useradd --uid 10001 --gid 10001 --shell /usr/sbin/nologin \
+        --home-dir /var/lib/dynamic-agents --create-home dynamic-agents
+
+COPY --from=builder /opt/dynamic-agents /opt/dynamic-agents
+
+# Compiled files came with the installation; the running service writes none, so it also runs on a read-only root.
+ENV PATH=/opt/dynamic-agents/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOST=0.0.0.0 \
+    PORT=8000 \
+    LOG_FORMAT=json
+
+WORKDIR /var/lib/dynamic-agents
+USER 10001:10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+
+# Without a proxy: HTTP_PROXY, where it is set for the models' sake, has no way to this loopback address.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-I", "-c", "import os, urllib.request as web; web.build_opener(web.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['PORT'] + '/healthz', timeout=4)"]
+
+ENTRYPOINT ["dynamic-agents"]
+CMD ["serve"]

@@ -1,0 +1,64 @@
+# Everything runs in .venv, which is made from the locked requirements on first use.
+
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+SOURCES := app tests benchmarks
+UV ?= uv
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+.PHONY: help demo serve test check format bench lock clean
+
+help:  ## Show what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.local  ## Run a department of agents here, with nothing but Python
+	@$(BIN)/dynamic-agents demo
+
+serve: $(VENV)/.local  ## Serve the API on http://127.0.0.1:8000
+	@$(BIN)/dynamic-agents serve
+
+test: $(VENV)/.dev  ## Run the whole test suite
+	@$(BIN)/pytest
+
+check: $(VENV)/.dev  ## What CI runs: format, lint, types, import rules, tests with coverage
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+format: $(VENV)/.dev  ## Format the code and mend what can be mended
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(VENV)/.dev  ## Run the benchmarks
+	@$(BIN)/python -m benchmarks
+
+lock:  ## Lock the requirements anew (needs uv)
+	@$(COMPILE) pyproject.toml --extra embedded --group build --group dev --output-file requirements/dev.lock
+	@$(COMPILE) pyproject.toml --extra embedded --group build --constraint requirements/dev.lock --output-file requirements/local.lock
+	@$(COMPILE) pyproject.toml --constraint requirements/dev.lock --output-file requirements/runtime.lock
+	@$(COMPILE) --group build --constraint requirements/dev.lock --output-file requirements/build.lock
+
+clean:  ## Remove the environment and the embedded data
+	rm -rf $(VENV) .data
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed (set PYTHON=…)."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.local: requirements/local.lock | $(VENV)/bin/python
+	@echo "Installing the locked dependencies …"
+	@$(PIP) --require-hashes -r requirements/local.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock | $(VENV)/bin/python
+	@echo "Installing the locked dependencies …"
+	@$(PIP) --require-hashes -r requirements/dev.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.local

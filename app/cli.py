@@ -1,0 +1,145 @@
+"""The `dynamic-agents` command.
+
+Commands import what they need when they run: LiteLLM's import takes seconds, and `--help` must not.
+"""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+
+from app.errors import StartupError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+ResultType = TypeVar("ResultType")
+
+app = typer.Typer(
+    name="dynamic-agents",
+    help="Run AI agents that live in a MongoDB database.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+run_app = typer.Typer(help="Start a run on a server and follow it live.", no_args_is_help=True)
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(run_app, name="run")
+app.add_typer(keys_app, name="keys")
+
+Url = Annotated[str, typer.Option("--url", envvar="DYNAMIC_AGENTS_URL", help="The server's address.")]
+Key = Annotated[str | None, typer.Option("--key", envvar="DYNAMIC_AGENTS_KEY", help="An API key with the role runner.")]
+Project = Annotated[str, typer.Option("--project", help="The CMS project's id (24 hexadecimal characters).")]
+Prompt = Annotated[str, typer.Option("--prompt", help="What is asked.")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Overrides HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Overrides PORT.")] = None,
+) -> None:
+    """Serve the API; embedded where nothing else is configured."""
+    from app.terminal.serve import serve_until_stopped  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(serve_until_stopped(load_settings(host=host, port=port)))
+
+
+@app.command()
+def demo() -> None:
+    """Run the Story department on a sample request, with everything embedded and the offline demo model."""
+    from app.terminal.demo import run_demo  # noqa: PLC0415 - heavy, see the module's docstring
+    from app.terminal.progress import run_console  # noqa: PLC0415 - heavy, see the module's docstring
+
+    finish(run(run_demo(load_settings(log_level="warning"), run_console())))
+
+
+@app.command()
+def seed(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder in the form of seeds/; by default seeds/ itself.")
+    ] = None,
+) -> None:
+    """Insert the seeds that are missing; what is stored already is never touched."""
+    from app.terminal.catalog import seed_database  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(seed_database(load_settings(log_level="warning"), folder))
+
+
+@run_app.command("agent")
+def run_agent(agent_id: str, project: Project, prompt: Prompt, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Run one agent and follow it."""
+    start_and_follow("agent", agent_id, project, prompt, url, key)
+
+
+@run_app.command("department")
+def run_department(slug: str, project: Project, prompt: Prompt, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Run a department and follow it."""
+    start_and_follow("department", slug, project, prompt, url, key)
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Option("--name", help="What the key is for.")],
+    role: Annotated[Literal["viewer", "runner", "admin"], typer.Option("--role", help="What it may do.")],
+) -> None:
+    """Make an API key and print it, this once."""
+    from app.terminal.catalog import print_new_key  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(print_new_key(load_settings(log_level="warning"), name, role))
+
+
+@app.command()
+def doctor() -> None:
+    """Check the database, Redis and each configured model, and say in plain words what is wrong."""
+    from app.terminal.doctor import print_findings  # noqa: PLC0415 - heavy, see the module's docstring
+
+    finish(run(print_findings(load_settings(log_level="error"))))
+
+
+def start_and_follow(kind: str, target: str, project: str, prompt: str, url: str, key: str | None) -> None:
+    """Start a run on a server and follow it on the terminal."""
+    from app.terminal.following import run_on_server  # noqa: PLC0415 - heavy, see the module's docstring
+
+    body = {"prompt": prompt, "project": project}
+    finish(run(run_on_server(url, key, kind, target, body)))
+
+
+def load_settings(**overrides: Any) -> "Settings":  # noqa: ANN401 - any setting
+    """The settings, and the log as they want it."""
+    from app.logs import configure_logging  # noqa: PLC0415 - heavy, see the module's docstring
+    from app.settings import Settings  # noqa: PLC0415 - heavy, see the module's docstring
+
+    settings = Settings.load(**overrides)
+    configure_logging(settings.log_format, settings.log_level)
+    return settings
+
+
+def run(work: Coroutine[Any, Any, ResultType]) -> ResultType:
+    """Run a coroutine to its end on the fastest event loop there is."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop  # noqa: PLC0415 - does not exist on Windows
+
+    return uvloop.run(work)
+
+
+def finish(succeeded: bool) -> None:
+    """Leave with 0, or with 1."""
+    raise typer.Exit(0 if succeeded else 1)
+
+
+def main() -> None:
+    """Run the command; an expected failure is one line on stderr and exit code 1."""
+    try:
+        app()
+    except StartupError as error:
+        print(f"dynamic-agents: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""A client of the service: starts runs over HTTP and follows them over the WebSocket, resuming where it was cut."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from app.models.json_values import JsonObject
+
+RECONNECT_SECONDS = 1.0
+MAX_RECONNECTS = 60
+
+
+class RequestRefused(Exception):
+    """The service answered with a problem; the message is its detail."""
+
+
+@dataclass(frozen=True)
+class ServiceClient:
+    """One service, by its address, with a key."""
+
+    url: str
+    http: httpx.AsyncClient
+    headers: dict[str, str]
+
+    async def start_run(self, kind: str, target: str, body: JsonObject) -> JsonObject:
+        """Start a run of an `agent` or a `department`; gives the accepted execution."""
+        return await self.post(f"/api/v1/{kind}s/{quote(target, safe='')}/runs", body)
+
+    async def post(self, path: str, body: JsonObject) -> JsonObject:
+        """Send a JSON body.
+
+        Raises:
+            RequestRefused: the answer is a problem.
+        """
+        return answer_of(await self.http.post(path, json=body))
+
+    async def get(self, path: str) -> JsonObject:
+        """Read a resource.
+
+        Raises:
+            RequestRefused: the answer is a problem.
+        """
+        return answer_of(await self.http.get(path))
+
+    async def follow(self, execution_id: str) -> AsyncGenerator[JsonObject]:
+        """Every event of an execution in order, once, then its `execution-end`; connections may break in between.
+
+        Raises:
+            RequestRefused: the service refuses the subscription, or stays away for too long.
+        """
+        after = 0
+        for _ in range(MAX_RECONNECTS):
+            try:
+                async for message in self._listen(execution_id, after):
+                    after = message.get("seq", after)
+                    yield message
+                    if message["type"] == "execution-end":
+                        return
+            except (OSError, ConnectionClosed, InvalidHandshake):
+                await asyncio.sleep(RECONNECT_SECONDS)
+        raise RequestRefused(f"{self.url} stays away; the run goes on without us.")
+
+    async def _listen(self, execution_id: str, after: int) -> AsyncGenerator[JsonObject]:
+        """One connection's worth of events."""
+        address = f"{self.url.replace('http', 'ws', 1)}/api/agent-events"
+        async with connect(address, additional_headers=self.headers, max_size=None) as socket:
+            await socket.send(json.dumps({"type": "subscribe", "executionId": execution_id, "afterSeq": after}))
+            async for text in socket:
+                message: JsonObject = json.loads(text)
+                if message["type"] == "error":
+                    raise RequestRefused(message["message"])
+                if message["type"] != "subscribed":
+                    yield message
+
+
+@asynccontextmanager
+async def service_client(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
+    """A client for as long as the context lasts."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
+        yield ServiceClient(url.rstrip("/"), http, headers)
+
+
+def answer_of(response: httpx.Response) -> JsonObject:
+    """The JSON of an answer."""
+    try:
+        body: Any = response.json()
+    except ValueError:
+        body = {}
+    if response.is_success:
+        return body
+    detail = body.get("detail") if isinstance(body, dict) else None
+    raise RequestRefused(f"{detail or 'The service does not answer as expected.'} (HTTP {response.status_code})")

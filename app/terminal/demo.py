@@ -1,0 +1,54 @@
+"""`dynamic-agents demo`: the whole service on this machine alone, running one department on a sample request."""
+
+from rich.console import Console
+from rich.text import Text
+
+from app.services.access.admin_key import load_admin_key
+from app.settings import CATALOGUE_MODELS, Settings
+from app.terminal.client import service_client
+from app.terminal.following import follow_run
+from app.terminal.server import running_server
+
+SAMPLE_DEPARTMENT = "story"
+SAMPLE_PROJECT = "66f0a1b2c3d4e5f601234567"
+SAMPLE_PROMPT = (
+    "A lighthouse keeper on a dying coast discovers that the light has been guiding something other than ships. "
+    "Develop a 100-page feature: beats, key scenes, dialogue sample and pacing."
+)
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Everything embedded and the demo model, whatever the environment says; a database apart from `serve`'s."""
+    return Settings.model_construct(
+        None,
+        **{
+            **Settings.model_construct().model_dump(),
+            "data_dir": settings.data_dir / "demo",
+            "mongod_binary": settings.mongod_binary,
+            "allowed_models": CATALOGUE_MODELS,
+            "host": "127.0.0.1",
+            "port": 0,
+            "log_level": "warning",
+        },
+    )
+
+
+async def run_demo(settings: Settings, console: Console) -> bool:
+    """Start the service, run the Story department over real HTTP and WebSocket, and say whether it completed.
+
+    Raises:
+        StartupError: the service cannot start here.
+    """
+    console.print("Starting a MongoDB replica set, seeding six departments, starting the service …")
+    async with running_server(demo_settings(settings)) as server:
+        key = load_admin_key(server_settings := demo_settings(settings)).text
+        console.print(f"Serving on {server.url}, database in {server_settings.data_dir / 'mongo'}.")
+        console.print(Text(f"\nThe Story department is asked:\n{SAMPLE_PROMPT}\n", style="bold"))
+        async with service_client(server.url, key) as client:
+            body = {"prompt": SAMPLE_PROMPT, "project": SAMPLE_PROJECT}
+            completed = await follow_run(client, console, "department", SAMPLE_DEPARTMENT, body)
+    console.print(
+        "\nThe answers came from the offline demo model, so nobody is billed: the costs are its list price. "
+        "Next: 'make serve', and MODELS_CONFIG or a provider key for real models."
+    )
+    return completed

@@ -1,0 +1,139 @@
+"""`dynamic-agents doctor`: looks at everything the service needs and says in plain words what is wrong."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from beanie import Document
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from rich.text import Text
+
+from app.errors import StartupError
+from app.models.base import PayloadDocument
+from app.models.database import DOCUMENTS, Database, expected_indexes
+from app.models.opening import open_database
+from app.services.catalog.loading import problem_in
+from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_table import load_model_table
+from app.settings import Settings
+from app.terminal.progress import plain, run_console
+
+REDIS_SECONDS = 3
+MAX_NAMED = 20
+STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `ok` is `None` for what is worth knowing and not wrong."""
+
+    subject: str
+    ok: bool | None
+    text: str
+
+
+async def print_findings(settings: Settings) -> bool:
+    """Print every finding; whether nothing is wrong."""
+    console = run_console()
+    healthy = True
+    async for finding in examine(settings):
+        mark = {True: "ok  ", False: "WRONG", None: "note"}[finding.ok]
+        console.print(Text(f"{mark:<6}{finding.subject}: {plain(finding.text)}", style=STYLES[finding.ok]))
+        healthy = healthy and finding.ok is not False
+    return healthy
+
+
+async def examine(settings: Settings) -> AsyncGenerator[Finding]:
+    """Everything, one finding after the other."""
+    try:
+        async with open_database(settings, share=True) as database:
+            async for finding in examine_database(settings, database):
+                yield finding
+    except StartupError as error:
+        yield Finding("MongoDB", False, str(error))
+    except PyMongoError as error:
+        yield Finding("MongoDB", False, f"It stopped answering ({type(error).__name__}).")
+    yield await examine_redis(settings)
+    async for finding in examine_models(settings):
+        yield finding
+
+
+async def examine_database(settings: Settings, database: Database) -> AsyncGenerator[Finding]:
+    """The server, the indexes, and documents that nobody can use."""
+    build = await database.command("buildInfo")
+    hello = await database.command("hello")
+    where = "embedded" if settings.embedded else "MONGODB_URI"
+    replica_set = hello.get("setName", "sharded cluster")
+    yield Finding("MongoDB", True, f"{build['version']}, replica set {replica_set}, database {database.name} ({where})")
+    for document in DOCUMENTS:
+        yield await examine_indexes(database, document)
+    for document in DOCUMENTS:
+        if issubclass(document, PayloadDocument):
+            async for finding in examine_documents(database, document):
+                yield finding
+    yield Finding(
+        "Payload",
+        None,
+        "If a Payload CMS shares this database, its URI needs replicaSet=…: else its saves lose events.",
+    )
+
+
+async def examine_indexes(database: Database, document: type[Document]) -> Finding:
+    """Whether a collection has its indexes, by name and by what they do."""
+    name = document.get_collection_name()
+    cursor = await database[name].list_indexes()
+    present = {index["name"]: index async for index in cursor}
+    wrong: list[str] = []
+    for index in expected_indexes(document):
+        wanted = index.document
+        found = present.get(wanted["name"])
+        if found is None:
+            wrong.append(f"{wanted['name']} is missing")
+        elif bool(found.get("unique")) != bool(wanted.get("unique")) or dict(found["key"]) != dict(wanted["key"]):
+            wrong.append(f"{wanted['name']} has other options")
+    if wrong:
+        advice = "Remove what stands in the way (a duplicate, an index with the same name) and restart."
+        return Finding(name, False, f"{'; '.join(wrong)}. {advice}")
+    return Finding(name, True, "all indexes are there")
+
+
+async def examine_documents(database: Database, document: type[PayloadDocument]) -> AsyncGenerator[Finding]:
+    """Documents that another program stored without what the service needs; they are skipped everywhere."""
+    name = document.get_collection_name()
+    named = 0
+    async for raw in database[name].find({}, {"events": 0, "runState": 0, "output": 0}):
+        if (problem := problem_in(document, raw)) and named < MAX_NAMED:
+            named += 1
+            yield Finding(name, False, f"The document {raw['_id']} cannot be used: {problem}")
+
+
+async def examine_redis(settings: Settings) -> Finding:
+    """Whether Redis answers, where one is set."""
+    if settings.redis_url is None:
+        return Finding("Redis", None, "REDIS_URL is not set: a single process needs none.")
+    try:
+        async with asyncio.timeout(REDIS_SECONDS):
+            async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+                await redis.execute_command("PING")
+    except (RedisError, OSError, TimeoutError, ValueError) as error:
+        return Finding("Redis", False, f"REDIS_URL: it does not answer ({type(error).__name__}).")
+    return Finding("Redis", True, "it answers")
+
+
+async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
+    """Each configured model, without calling it."""
+    try:
+        gateway = ModelGateway(load_model_table(settings))
+    except StartupError as error:
+        yield Finding("models", False, str(error))
+        return
+    yield Finding("models", None, f"from {gateway.table.source}")
+    for model in gateway.describe():
+        price = "price known" if model.price_known else "price unknown: its costs will be null"
+        yield Finding(model.name, model.usable, model.problem or price)
+    for name in settings.allowed_models:
+        if name not in gateway.table.names:
+            yield Finding(name, None, "not configured: agents that name it fail with model-not-configured")
+    await gateway.close()

@@ -1,0 +1,27 @@
+"""`dynamic-agents serve`: the service until somebody stops it."""
+
+from app.services.access.admin_key import load_admin_key
+from app.settings import Settings
+from app.terminal.progress import run_console
+from app.terminal.server import running_server, stop_on_signals
+
+
+async def serve_until_stopped(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C; short work then ends, and the rest is handed over.
+
+    Raises:
+        StartupError: the service cannot start.
+    """
+    console = run_console()
+    admin_key = load_admin_key(settings)
+    async with running_server(settings) as running:
+        stop_on_signals(running)
+        console.print(f"Dynamic Agents serves on {running.url}, its API is described at {running.url}/docs")
+        if admin_key.is_new:
+            console.print(
+                f"Admin key, shown this once: {admin_key.text} (kept in {settings.data_dir / 'admin-key'})",
+                soft_wrap=True,
+            )
+        elif admin_key.text is None:
+            console.print("No bootstrap admin key: make one with 'dynamic-agents keys create', or set ADMIN_API_KEY.")
+        await running.wait()

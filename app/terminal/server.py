@@ -1,0 +1,104 @@
+"""Serving the application from the command line: one process, its socket, its signals, its end."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from app.errors import StartupError
+from app.main import create_app, open_services
+from app.settings import Settings
+
+MAX_SOCKET_MESSAGE_BYTES = 64 * 1024
+GRACE_SECONDS = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to us: it would raise them again before the database has closed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answers = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer, and say so."""
+        await super().startup(sockets)
+        self.answers.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Capture none."""
+        yield
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers at `url`; `wait` returns when it has been told to stop and has stopped."""
+
+    url: str
+    server: Server
+    task: asyncio.Task[None]
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        await self.task
+
+
+@asynccontextmanager
+async def running_server(settings: Settings) -> AsyncGenerator[RunningServer]:
+    """The service, ready to answer, for as long as the context lasts.
+
+    Raises:
+        StartupError: it cannot start; the message says what to mend.
+    """
+    with contextlib.closing(listen(settings)) as listener:
+        host, port = listener.getsockname()[:2]
+        async with open_services(settings) as services:
+            server = Server(
+                uvicorn.Config(
+                    create_app(settings, services),
+                    log_config=None,
+                    access_log=False,
+                    ws="websockets-sansio",
+                    ws_max_size=MAX_SOCKET_MESSAGE_BYTES,
+                    timeout_graceful_shutdown=GRACE_SECONDS,
+                )
+            )
+            task = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+            try:
+                await asyncio.wait(
+                    {task, asyncio.ensure_future(server.answers.wait())}, return_when=asyncio.FIRST_COMPLETED
+                )
+                shown = f"[{host}]" if ":" in host else host
+                yield RunningServer(f"http://{shown}:{port}", server, task)
+            finally:
+                server.should_exit = True
+                await task
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The socket that the service answers on.
+
+    Raises:
+        StartupError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StartupError(
+            f"HOST and PORT: cannot listen on {settings.host}:{settings.port} ({reason}). Set PORT to a free one."
+        ) from None
+
+
+def stop_on_signals(running: RunningServer) -> None:
+    """Let SIGTERM and Ctrl-C stop the server in order; a second one does not wait."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.server.handle_exit, number, None)

@@ -1,0 +1,124 @@
+"""One agent run beside the two model calls that it consists of, against one model server, in interleaved rounds."""
+
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+import uvloop
+
+from benchmarks.children import Child, running, usage_of
+from benchmarks.load import Sample, Target, client_session, drive
+from benchmarks.model_server import ANSWER
+from benchmarks.service import (
+    PROMPT,
+    agent_run_target,
+    insert_agent,
+    running_service,
+    service_environment,
+    write_models_config,
+)
+
+ROUNDS = 3
+WARM_UP_RUNS = 96
+RUNS_AT = {1: 100, 16: 240, 64: 320}
+"""How many runs a round measures at each concurrency."""
+SERVICE, ROUTER, PLAIN = "agent run", "bare LiteLLM Router ×2", "bare litellm.acompletion ×2"
+
+
+@dataclass
+class Comparison:
+    """What was measured: for each target and concurrency a sample a round, and its memory before and after."""
+
+    samples: dict[tuple[str, int], list[Sample]] = field(default_factory=dict)
+    idle_mb: dict[str, float] = field(default_factory=dict)
+    loaded_mb: dict[str, float] = field(default_factory=dict)
+
+    def median(self, name: str, at_once: int, figure: str) -> float:
+        """The middle round's figure."""
+        return statistics.median(getattr(sample, figure) for sample in self.samples[name, at_once])
+
+    def ratio(self, name: str, to: str, at_once: int, figure: str) -> float:
+        """The middle of the rounds' ratios: each round compares neighbours in time."""
+        pairs = zip(self.samples[name, at_once], self.samples[to, at_once], strict=True)
+        return statistics.median(getattr(one, figure) / getattr(other, figure) for one, other in pairs)
+
+
+def measure_agent_run() -> Comparison:
+    """Start everything, measure, and leave nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name, targets(Path(name)) as found:
+        return uvloop.run(compare(found))
+
+
+@contextlib.contextmanager
+def targets(directory: Path) -> Generator[list[Target]]:
+    """The service and the bare server, warm, both on the same model server."""
+    with contextlib.ExitStack() as stack:
+        command = [sys.executable, "-m", "benchmarks.model_server"]
+        model = stack.enter_context(running("model-server", command, {}, directory))
+        model.wait_until_ready("/")
+        config = write_models_config(directory / "models.yaml", model.url)
+        service = stack.enter_context(running_service(service_environment(directory, config), directory))
+        uvloop.run(insert_agent(directory / "data"))
+        run = agent_run_target(service)
+        requests = record_requests(run, model, directory)
+        environment = {
+            "MODELS_CONFIG": str(config),
+            "REQUESTS_FILE": str(requests),
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else the import looks for a price list on the network
+        }
+        command = [sys.executable, "-m", "benchmarks.bare_litellm"]
+        bare = stack.enter_context(running("bare-litellm", command, environment, directory))
+        bare.wait_until_ready("/healthz")
+        yield [run, bare_target(bare, ROUTER, "/router"), bare_target(bare, PLAIN, "/plain")]
+
+
+def record_requests(run: Target, model: Child, directory: Path) -> Path:
+    """The two requests that a run sends to the model, in a file."""
+    uvloop.run(run_once(run))
+    path = directory / "requests.json"
+    with urllib.request.urlopen(model.url) as answer:  # noqa: S310 - a loopback address
+        path.write_text(json.dumps(json.load(answer)), encoding="utf-8")
+    return path
+
+
+async def run_once(target: Target) -> None:
+    """One request, to see that it works."""
+    async with client_session() as http:
+        await drive(http, target, count=1, at_once=1)
+
+
+def bare_target(bare: Child, name: str, path: str) -> Target:
+    """Two bare calls, with a request and an answer of the same kind as a run's."""
+    return Target(
+        name=name,
+        url=bare.url + path,
+        pid=bare.process.pid,
+        headers={"Content-Type": "application/json"},
+        body=orjson.dumps({"prompt": PROMPT}),
+        expected=ANSWER.encode(),
+    )
+
+
+async def compare(found: list[Target]) -> Comparison:
+    """Measure the targets in turns, each round in another order."""
+    comparison = Comparison()
+    async with client_session() as http:
+        for target in found:
+            comparison.idle_mb[target.name] = usage_of(target.pid).resident_mb
+            await drive(http, target, count=WARM_UP_RUNS, at_once=16)
+            await drive(http, target, count=WARM_UP_RUNS, at_once=1)
+        for at_once, count in RUNS_AT.items():
+            for turn in range(ROUNDS):
+                for target in found[turn:] + found[:turn]:
+                    sample = await drive(http, target, count=count, at_once=at_once)
+                    comparison.samples.setdefault((target.name, at_once), []).append(sample)
+        for target in found:
+            comparison.loaded_mb[target.name] = usage_of(target.pid).resident_mb
+    return comparison

@@ -1,0 +1,81 @@
+"""How long the command line takes to say its help, and the service to be ready."""
+
+import asyncio
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.models.embedded_mongod import EmbeddedMongod
+from benchmarks.children import PROJECT_ROOT
+from benchmarks.service import running_service, service_environment
+
+ROUNDS = 3
+COMMAND = Path(sys.executable).with_name("dynamic-agents")
+SET_PRICES_LOCAL = "import os; os.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'"
+
+
+@dataclass(frozen=True)
+class StartUp:
+    """Median seconds; `help_seconds` is `None` where there is no command line."""
+
+    import_litellm_seconds: float
+    help_seconds: float | None
+    first_seconds: float
+    embedded_seconds: float
+    external_seconds: float
+
+
+def measure_start_up() -> StartUp:
+    """Each start once, which warms the disk and makes the databases, then three rounds of all of them."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name, external_mongod(Path(name)) as uri:
+        embedded, external = Path(name) / "embedded", Path(name) / "external"
+        parts: dict[str, Callable[[], float]] = {
+            "import": lambda: time_command([sys.executable, "-c", f"{SET_PRICES_LOCAL}; import litellm"]),
+            "embedded": lambda: time_start(embedded, {}),
+            "external": lambda: time_start(external, {"MONGODB_URI": uri, "SEED_ON_START": "true"}),
+        }
+        if (PROJECT_ROOT / "app" / "cli.py").exists():
+            parts["help"] = lambda: time_command([str(COMMAND), "--help"])
+        first = {part: measure() for part, measure in parts.items()}
+        rounds = [{part: measure() for part, measure in parts.items()} for _ in range(ROUNDS)]
+    medians = {part: statistics.median(one[part] for one in rounds) for part in parts}
+    return StartUp(
+        import_litellm_seconds=medians["import"],
+        help_seconds=medians.get("help"),
+        first_seconds=first["embedded"],
+        embedded_seconds=medians["embedded"],
+        external_seconds=medians["external"],
+    )
+
+
+@contextlib.contextmanager
+def external_mongod(directory: Path) -> Generator[str]:
+    """A mongod that is no part of the service."""
+    mongod = EmbeddedMongod(directory / "mongod")
+    with asyncio.Runner() as runner:
+        uri = runner.run(mongod.start())
+        try:
+            yield uri
+        finally:
+            runner.run(mongod.stop())
+
+
+def time_command(command: list[str]) -> float:
+    """Seconds until a command has ended."""
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, cwd=PROJECT_ROOT)
+    return time.perf_counter() - started
+
+
+def time_start(directory: Path, settings: dict[str, str]) -> float:
+    """Seconds from starting the service until it says that it is ready; stopping it does not count."""
+    directory.mkdir(exist_ok=True)
+    started = time.perf_counter()
+    with running_service(service_environment(directory) | settings, directory):
+        return time.perf_counter() - started
