@@ -43,18 +43,20 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Overrides PORT.")] = None,
 ) -> None:
     """Serve the API; embedded where nothing else is configured."""
+    settings = load_settings(host=host, port=port)
     from app.terminal.serve import serve_until_stopped  # noqa: PLC0415 - heavy, see the module's docstring
 
-    run(serve_until_stopped(load_settings(host=host, port=port)))
+    run(serve_until_stopped(settings))
 
 
 @app.command()
 def demo() -> None:
     """Run the Story department on a sample request, with everything embedded and the offline demo model."""
+    settings = load_settings(log_level="warning")
     from app.terminal.demo import run_demo  # noqa: PLC0415 - heavy, see the module's docstring
     from app.terminal.progress import run_console  # noqa: PLC0415 - heavy, see the module's docstring
 
-    finish(run(run_demo(load_settings(log_level="warning"), run_console())))
+    finish(run(run_demo(settings, run_console())))
 
 
 @app.command()
@@ -64,9 +66,10 @@ def seed(
     ] = None,
 ) -> None:
     """Insert the seeds that are missing; what is stored already is never touched."""
+    settings = load_settings(log_level="warning")
     from app.terminal.catalog import seed_database  # noqa: PLC0415 - heavy, see the module's docstring
 
-    run(seed_database(load_settings(log_level="warning"), folder))
+    run(seed_database(settings, folder))
 
 
 @run_app.command("agent")
@@ -87,17 +90,19 @@ def create_key(
     role: Annotated[Literal["viewer", "runner", "admin"], typer.Option("--role", help="What it may do.")],
 ) -> None:
     """Make an API key and print it, this once."""
+    settings = load_settings(log_level="warning")
     from app.terminal.catalog import print_new_key  # noqa: PLC0415 - heavy, see the module's docstring
 
-    run(print_new_key(load_settings(log_level="warning"), name, role))
+    run(print_new_key(settings, name, role))
 
 
 @app.command()
 def doctor() -> None:
     """Check the database, Redis and each configured model, and say in plain words what is wrong."""
+    settings = load_settings(log_level="error")
     from app.terminal.doctor import print_findings  # noqa: PLC0415 - heavy, see the module's docstring
 
-    finish(run(print_findings(load_settings(log_level="error"))))
+    finish(run(print_findings(settings)))
 
 
 def start_and_follow(kind: str, target: str, project: str, prompt: str, url: str, key: str | None) -> None:

@@ -9,7 +9,7 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.agent_run import PLAIN, ROUTER, RUNS_AT, SERVICE, Comparison, measure_agent_run
+from benchmarks.agent_run import PLAIN, ROUTER, SECONDS_AT, SERVICE, Comparison, measure_agent_run
 from benchmarks.start_up import StartUp, measure_start_up
 
 PLAIN_WIDTH = 120
@@ -66,12 +66,12 @@ def one_run_table(comparison: Comparison) -> Table:
 
 def throughput_table(comparison: Comparison) -> Table:
     """Many runs at once, and what they leave in memory."""
-    headings = [f"runs/s at {at_once}" for at_once in RUNS_AT]
+    headings = [f"runs/s at {at_once}" for at_once in SECONDS_AT]
     table = table_of("Runs a second, and memory", *headings, "CPU ms at 16", "MiB idle", "MiB after")
     for name in (PLAIN, ROUTER, SERVICE):
         table.add_row(
             name,
-            *(throughput(comparison, name, at_once) for at_once in RUNS_AT),
+            *(throughput(comparison, name, at_once) for at_once in SECONDS_AT),
             f"{comparison.median(name, 16, 'own_cpu_ms'):.2f}",
             f"{comparison.idle_mb[name]:.0f}",
             f"{comparison.loaded_mb[name]:.0f}",
@@ -84,13 +84,15 @@ def throughput(comparison: Comparison, name: str, at_once: int) -> str:
     per_second = f"{comparison.median(name, at_once, 'per_second'):.0f}"
     if name != SERVICE:
         return per_second
-    return f"{per_second} ({comparison.ratio(name, ROUTER, at_once, 'per_second'):.2f} ×)"
+    return f"{per_second} ({comparison.ratio(name, ROUTER, at_once, 'per_second'):.2f})"
 
 
 def start_up_table(found: StartUp) -> Table:
     """Seconds until something answers."""
     table = table_of("Start-up, warm", "seconds", "goal")
-    rows = [("import litellm, for comparison", found.import_litellm_seconds, None)]
+    rows: list[tuple[str, float, float | None]] = [
+        ("import litellm, for comparison", found.import_litellm_seconds, None)
+    ]
     if found.help_seconds is not None:
         rows.append(("dynamic-agents --help", found.help_seconds, HELP_GOAL_SECONDS))
     rows += [

@@ -26,10 +26,10 @@ from benchmarks.service import (
 )
 
 ROUNDS = 3
-WARM_UP_RUNS = 96
-RUNS_AT = {1: 100, 16: 240, 64: 320}
-"""How many runs a round measures at each concurrency."""
-SERVICE, ROUTER, PLAIN = "agent run", "bare LiteLLM Router ×2", "bare litellm.acompletion ×2"
+WARM_UP_SECONDS = 1.5
+SECONDS_AT = {1: 1.5, 16: 2.0, 64: 2.5}
+"""How long a round measures each target at each concurrency."""
+SERVICE, ROUTER, PLAIN = "agent run", "2 Router.acompletion", "2 litellm.acompletion"
 
 
 @dataclass
@@ -91,7 +91,7 @@ def record_requests(run: Target, model: Child, directory: Path) -> Path:
 async def run_once(target: Target) -> None:
     """One request, to see that it works."""
     async with client_session() as http:
-        await drive(http, target, count=1, at_once=1)
+        await drive(http, target, seconds=0, at_once=1)
 
 
 def bare_target(bare: Child, name: str, path: str) -> Target:
@@ -112,12 +112,12 @@ async def compare(found: list[Target]) -> Comparison:
     async with client_session() as http:
         for target in found:
             comparison.idle_mb[target.name] = usage_of(target.pid).resident_mb
-            await drive(http, target, count=WARM_UP_RUNS, at_once=16)
-            await drive(http, target, count=WARM_UP_RUNS, at_once=1)
-        for at_once, count in RUNS_AT.items():
+            for at_once in (16, 1):
+                await drive(http, target, seconds=WARM_UP_SECONDS, at_once=at_once)
+        for at_once, seconds in SECONDS_AT.items():
             for turn in range(ROUNDS):
                 for target in found[turn:] + found[:turn]:
-                    sample = await drive(http, target, count=count, at_once=at_once)
+                    sample = await drive(http, target, seconds=seconds, at_once=at_once)
                     comparison.samples.setdefault((target.name, at_once), []).append(sample)
         for target in found:
             comparison.loaded_mb[target.name] = usage_of(target.pid).resident_mb

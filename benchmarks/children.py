@@ -83,7 +83,7 @@ def running(name: str, command: list[str], environment: Mapping[str, str], direc
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            preexec_fn=die_with_parent(),  # noqa: PLW1509 - one system call, found before the fork
+            preexec_fn=die_with_parent(),
         )
     try:
         yield Child(process, port, log)

@@ -1,9 +1,8 @@
-"""Load on a server: so many requests, so many at once, and what each took and cost."""
+"""Load on a server: so many clients at once, and what each took and cost."""
 
 import asyncio
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -50,26 +49,25 @@ class Sample:
         return statistics.quantiles(self.milliseconds, n=20)[-1]
 
 
-async def drive(http: aiohttp.ClientSession, target: Target, *, count: int, at_once: int) -> Sample:
-    """Post `count` requests, `at_once` at any time.
+async def drive(http: aiohttp.ClientSession, target: Target, *, seconds: float, at_once: int) -> Sample:
+    """Post for so many seconds, `at_once` at any time, each client at least once.
 
     Raises:
         WrongAnswer: an answer is not what it should be.
     """
-    turns = iter(range(count))
     before = usage_of(target.pid)
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        workers = [group.create_task(post_repeatedly(http, target, turns)) for _ in range(at_once)]
-    seconds = time.perf_counter() - started
-    milliseconds = [one for worker in workers for one in worker.result()]
-    return sample_of(milliseconds, seconds, before, usage_of(target.pid))
+        clients = [group.create_task(post_until(http, target, started + seconds)) for _ in range(at_once)]
+    took = time.perf_counter() - started
+    milliseconds = [one for client in clients for one in client.result()]
+    return sample_of(milliseconds, took, before, usage_of(target.pid))
 
 
-async def post_repeatedly(http: aiohttp.ClientSession, target: Target, turns: Iterator[int]) -> list[float]:
-    """Post until the turns are used up; the milliseconds of each."""
+async def post_until(http: aiohttp.ClientSession, target: Target, end: float) -> list[float]:
+    """Post until a moment of the performance counter; the milliseconds of each."""
     took: list[float] = []
-    for _ in turns:
+    while not took or time.perf_counter() < end:
         started = time.perf_counter()
         async with http.post(target.url, data=target.body, headers=target.headers) as answer:
             content = await answer.read()

@@ -6,7 +6,7 @@ kind, so that others can send the very same ones. Run as `python -m benchmarks.m
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import uvloop
@@ -57,8 +57,7 @@ class ModelProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         """Answer every request that is complete."""

@@ -13,8 +13,8 @@ from app.models.department import Department
 from app.models.opening import open_database
 from app.settings import Settings
 from benchmarks.children import Child, running
-from benchmarks.model_server import ANSWER, TOOL_NAME
 from benchmarks.load import Target
+from benchmarks.model_server import ANSWER, TOOL_NAME
 
 ADMIN_KEY = "admin-key-of-the-benchmarks"
 AGENT_ID = "benchmark-agent-001"

@@ -5,16 +5,19 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from beanie import init_beanie
 from pydantic import SecretStr
 
 from app.dependencies import Services
 from app.main import create_app
+from app.models.database import DOCUMENTS, Database, bind_documents, connect
 from app.models.embedded_mongod import EmbeddedMongod
 from app.settings import CATALOGUE_MODELS, Settings
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
@@ -113,30 +116,62 @@ class Service:
 StartService = Callable[..., AbstractAsyncContextManager[Service]]
 
 
+@asynccontextmanager
+async def running_service(uri: str, data_dir: Path, **settings: Any) -> AsyncGenerator[Service]:  # noqa: ANN401 - any setting
+    """A service on a database, with the settings that a test is about."""
+    given = {
+        "mongodb_uri": SecretStr(uri),
+        "data_dir": data_dir,
+        "admin_api_key": SecretStr(ADMIN_KEY),
+        "seed_on_start": True,
+        "tool_timeout_seconds": 2,
+        **settings,
+    }
+    app = create_app(Settings(_env_file=None, **given))  # pyright: ignore[reportCallIssue] - pydantic-settings' own
+    running, task, url = await serve_app(app, ws="websockets-sansio")
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    try:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=40) as http:
+            yield Service(url, http, app.state.services)
+    finally:
+        await stop_server(running, task)
+
+
 @pytest.fixture
 def start_service(database_uri: str, tmp_path: Path) -> StartService:
     """Start services on this test's database, with the settings that a test is about."""
+    return partial(running_service, database_uri, tmp_path / "data")
 
-    @asynccontextmanager
-    async def start(**settings: Any) -> AsyncGenerator[Service]:  # noqa: ANN401 - any setting
-        given = {
-            "mongodb_uri": SecretStr(database_uri),
-            "data_dir": tmp_path / "data",
-            "admin_api_key": SecretStr(ADMIN_KEY),
-            "seed_on_start": True,
-            "tool_timeout_seconds": 2,
-            **settings,
-        }
-        app = create_app(Settings(_env_file=None, **given))  # pyright: ignore[reportCallIssue] - pydantic-settings' own
-        running, task, url = await serve_app(app, ws="websockets-sansio")
-        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-        try:
-            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=40) as http:
-                yield Service(url, http, app.state.services)
-        finally:
-            await stop_server(running, task)
 
-    return start
+@pytest.fixture(scope="session")
+async def session_service(
+    mongod_uri: str, shared_model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Service]:
+    """The service behind `shared_service`."""
+    folder = tmp_path_factory.mktemp("shared-service")
+    config = write_models_config(folder / "models.yaml", shared_model_server.url)
+    uri = mongod_uri.replace("/?", "/test_shared?")
+    async with running_service(uri, folder / "data", models_config=config) as running:
+        yield running
+
+
+@pytest.fixture
+async def shared_service(session_service: Service, model_server: ModelServer) -> Service:
+    """A service on the seeds that all tests of a session share, because a start costs a second.
+
+    For tests that read the catalogue or start runs of their own; who edits the catalogue takes `service`.
+    """
+    await init_beanie(database=session_service.services.database, document_models=list(DOCUMENTS), skip_indexes=True)
+    return session_service
+
+
+@pytest.fixture
+async def database(database_uri: str) -> AsyncGenerator[Database]:
+    """This test's database without a service: documents bound, indexes built, nothing in it."""
+    opened = await connect(database_uri)
+    await bind_documents(opened)
+    yield opened
+    await opened.client.close()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+import bson
 import structlog
 from bson import ObjectId
 from pymongo import UpdateOne
@@ -36,8 +37,12 @@ from app.models.json_values import JsonObject, clean_json
 GROUPING_SECONDS = 0.003
 MAX_QUEUED_ITEMS = 10_000
 MAX_GROUP_ROWS = 500
-MAX_GROUP_CHARACTERS = 2 * 1024 * 1024
+MAX_GROUP_BYTES = 2 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 12 * 1024 * 1024
+MAX_EVENT_BYTES = 6 * 1024 * 1024
+"""What the events of a document may hold; the rest is kept for its end: the last events, `output`, `runState`."""
+ROW_BYTES = 64
+"""What a row takes beside its event: its own id and its key in the array."""
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
 TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WTimeoutError)
@@ -55,7 +60,7 @@ class ExecutionTooLarge(AppError):
     code = "execution-too-large"
 
     def __init__(self, execution_id: str) -> None:
-        super().__init__(f"Execution {execution_id} has stored {MAX_DOCUMENT_BYTES} bytes of events, the most it may.")
+        super().__init__(f"Execution {execution_id} has events of {MAX_EVENT_BYTES} bytes, the most it may.")
 
 
 @dataclass(slots=True)
@@ -66,11 +71,12 @@ class Row:
     seq: int
     event: JsonObject
     frame: Frame
+    size_bytes: int
     changes: Mapping[str, Any]
     ending: Ending | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Birth:
     """A child execution on its way into the tree."""
 
@@ -80,7 +86,7 @@ class Birth:
 
 @dataclass(slots=True)
 class Stored:
-    """What the log keeps of each of its documents."""
+    """What the log keeps of each of its documents; `size_bytes` is what MongoDB holds of it, as BSON."""
 
     id: ObjectId
     size_bytes: int = 0
@@ -101,6 +107,7 @@ class TreeLog:
     on_lost: Callable[[], None]
     _documents: dict[str, Stored] = field(default_factory=dict)
     _queue: list[Row | Birth] = field(default_factory=list)
+    _births: set[Birth] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _urgent: asyncio.Event = field(default_factory=asyncio.Event)
     _stored: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -108,9 +115,9 @@ class TreeLog:
     _lost: TreeLost | None = None
     _writer: asyncio.Task[None] | None = None
 
-    def open(self, executions: Mapping[str, ObjectId]) -> None:
-        """Start the writer; `executions` are the documents that the tree has now."""
-        self._documents = {execution_id: Stored(document) for execution_id, document in executions.items()}
+    def open(self, documents: Mapping[str, Stored]) -> None:
+        """Start the writer; `documents` are those that the tree has now, by their executions' ids."""
+        self._documents = dict(documents)
         self._stored_seq = self.last_seq
         self._writer = asyncio.create_task(self._write_queue(), name=f"log {self.root_id}")
 
@@ -127,25 +134,28 @@ class TreeLog:
             raise self._lost
         document = self._documents[execution_id]
         status = (changes or {}).get("status")
-        if document.size_bytes > MAX_DOCUMENT_BYTES and not is_terminal(status):
-            raise ExecutionTooLarge(execution_id)
         timestamp = iso_milliseconds(utc_now())
-        stamped: list[JsonObject] = []
-        for position, event in enumerate(events, start=1):
-            last = position == len(events)
-            self.last_seq += 1
-            raw = clean_json(
-                stamp(event, seq=self.last_seq, execution_id=execution_id, root_id=self.root_id, timestamp=timestamp)
+        stamped: list[JsonObject] = [
+            clean_json(stamp(event, seq=seq, execution_id=execution_id, root_id=self.root_id, timestamp=timestamp))
+            for seq, event in enumerate(events, start=self.last_seq + 1)
+        ]
+        sizes = [len(bson.encode(raw)) + ROW_BYTES for raw in stamped]
+        if document.size_bytes + sum(sizes) > MAX_EVENT_BYTES and not is_terminal(status):
+            raise ExecutionTooLarge(execution_id)
+        document.size_bytes += sum(sizes)
+        self.last_seq += len(stamped)
+        for raw, size in zip(stamped, sizes, strict=True):
+            last = raw is stamped[-1]
+            ending = Ending(execution_id, ExecutionStatus(status), raw["seq"]) if last and is_terminal(status) else None
+            self._queue.append(
+                Row(document.id, raw["seq"], raw, Frame(raw), size, changes or {} if last else {}, ending)
             )
-            frame = Frame(raw)
-            document.size_bytes += len(frame.text)
-            ending = (
-                Ending(execution_id, ExecutionStatus(status), self.last_seq) if last and is_terminal(status) else None
-            )
-            self._queue.append(Row(document.id, self.last_seq, raw, frame, changes or {} if last else {}, ending))
-            stamped.append(raw)
         self._wake.set()
         return stamped
+
+    def spare_bytes(self, execution_id: str) -> int:
+        """How much more the execution's document can hold."""
+        return MAX_DOCUMENT_BYTES - self._documents[execution_id].size_bytes
 
     async def room(self) -> None:
         """Wait until the queue has room: run code calls this once a step, so that a slow database slows the run."""
@@ -176,9 +186,13 @@ class TreeLog:
         execution.fence = self.fence
         birth = Birth(execution, asyncio.get_running_loop().create_future())
         self._queue.append(birth)
+        self._births.add(birth)
         self._wake.set()
         self._urgent.set()
-        await birth.done
+        try:
+            await birth.done
+        finally:
+            self._births.discard(birth)
 
     def show_delta(self, execution_id: str, agent_id: str, text: str) -> None:
         """Pass live text to the subscribers that asked for it; nothing is stored."""
@@ -211,7 +225,7 @@ class TreeLog:
                         await self._store_rows([item for item in group if isinstance(item, Row)])
         except TreeLost as lost:
             await self._lose(str(lost), notify=True)
-        except (PyMongoError, ValueError, OverflowError) as error:
+        except Exception as error:  # whatever it is, nobody may wait for this writer for ever
             log.error("log-write-refused", root=self.root_id, error=type(error).__name__, exc_info=True)
             await self._lose(f"MongoDB refused a write of this run ({type(error).__name__}).", notify=True)
 
@@ -268,16 +282,11 @@ class TreeLog:
         for execution in executions:
             execution.id = execution.id or ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
         documents = [execution.as_stored() for execution in executions]
-        try:
-            async for _ in self._attempts():
-                with passing_faults():
-                    async with self.database.client.start_session() as session:
-                        await session.with_transaction(lambda active: self._insert_guarded(active, documents))
-                    break
-        except (TreeLost, PyMongoError) as error:
-            for birth in births:
-                birth.done.set_exception(TreeLost(str(error)))
-            raise
+        async for _ in self._attempts():
+            with passing_faults():
+                async with self.database.client.start_session() as session:
+                    await session.with_transaction(lambda active: self._insert_guarded(active, documents))
+                break
         for birth in births:
             assert birth.execution.id is not None  # noqa: S101 - given above
             self._documents[birth.execution.execution_id] = Stored(birth.execution.id)
@@ -310,9 +319,9 @@ class TreeLog:
         """Nothing more can be written: wake everybody who waits, and tell the owner."""
         if self._lost is None:
             self._lost = TreeLost(reason)
-        for item in self._queue:
-            if isinstance(item, Birth) and not item.done.done():
-                item.done.set_exception(self._lost)
+        for birth in self._births:
+            if not birth.done.done():
+                birth.done.set_exception(self._lost)
         async with self._stored:
             self._stored.notify_all()
         if notify:
@@ -340,11 +349,11 @@ def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
     group: list[Row] = []
     size = 0
     for row in rows:
-        if group and (len(group) >= MAX_GROUP_ROWS or size + len(row.frame.text) > MAX_GROUP_CHARACTERS):
+        if group and (len(group) >= MAX_GROUP_ROWS or size + row.size_bytes > MAX_GROUP_BYTES):
             yield group
             group, size = [], 0
         group.append(row)
-        size += len(row.frame.text)
+        size += row.size_bytes
     if group:
         yield group
 

@@ -5,6 +5,7 @@ slightly different moments.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.errors import NotFound
@@ -125,12 +126,13 @@ async def read_foreign_events(database: Database, head: StreamHead, after: int, 
 
 def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noqa: ANN401 - a row as anybody stored it
     """One such row in the form of our events."""
-    event: JsonObject = dict(row.get("event") or {}) if isinstance(row, dict) else {}
-    timestamp = event.pop("timestamp", None)
-    head = {"type": str(event.pop("type", "unknown")), "seq": place, "executionId": execution_id}
-    event.pop("seq", None)
-    when = iso_milliseconds(timestamp) if hasattr(timestamp, "astimezone") else timestamp
-    return head | {"rootExecutionId": execution_id, "timestamp": when} | clean_json(event)
+    stored: Any = row.get("event") if isinstance(row, dict) else row
+    event: JsonObject = clean_json(stored) if isinstance(stored, dict) else {"value": clean_json(stored)}
+    timestamp = stored.get("timestamp") if isinstance(stored, dict) else None
+    when = iso_milliseconds(timestamp) if isinstance(timestamp, datetime) else clean_json(timestamp)
+    head: JsonObject = {"type": str(event.get("type", "unknown")), "seq": place, "executionId": execution_id}
+    head |= {"rootExecutionId": execution_id, "timestamp": when}
+    return head | {name: value for name, value in event.items() if name not in head}
 
 
 def frames_of(events: list[JsonObject]) -> list[Frame]:

@@ -19,7 +19,8 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
     """The value as BSON and JSON can both hold it.
 
     Integers beyond 2^53 become floats, NaN and the infinities `null`, lone surrogates `?`; keys lose NUL; what is
-    nested deeper than 64 becomes its text.
+    nested deeper than 64 becomes its text. An object that MongoDB's drivers would read back as a reference has its
+    `$id` renamed `_$id`.
     """
     match value:
         case None | bool():
@@ -33,11 +34,24 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
         case _ if depth >= MAX_NESTING:
             return clean_text(str(value))
         case dict():
-            return {clean_text(str(key)).replace("\0", ""): clean_json(item, depth + 1) for key, item in value.items()}
+            cleaned = {clean_key(key): clean_json(item, depth + 1) for key, item in value.items()}
+            return without_reference(cleaned) if "$id" in cleaned else cleaned
         case list() | tuple():
             return [clean_json(item, depth + 1) for item in value]
         case _:
             return clean_text(str(value))
+
+
+def clean_key(key: object) -> str:
+    """The key without NUL, which ends a key in BSON."""
+    return clean_text(str(key)).replace("\0", "")
+
+
+def without_reference(value: JsonObject) -> JsonObject:
+    """The object, so changed that no driver takes it for a DBRef: with `$ref`, `$id` and nothing odd as `$db`."""
+    if isinstance(value.get("$ref"), str):
+        return {"_$id" if key == "$id" else key: item for key, item in value.items()}
+    return value
 
 
 def clean_float(value: int) -> float | None:

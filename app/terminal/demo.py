@@ -19,17 +19,18 @@ SAMPLE_PROMPT = (
 
 def demo_settings(settings: Settings) -> Settings:
     """Everything embedded and the demo model, whatever the environment says; a database apart from `serve`'s."""
-    return Settings.model_construct(
-        None,
-        **{
-            **Settings.model_construct().model_dump(),
+    nothing_configured = dict.fromkeys(
+        ("mongodb_uri", "redis_url", "models_config", "anthropic_api_key", "openai_api_key", "admin_api_key")
+    )
+    return settings.model_copy(
+        update={
+            **nothing_configured,
             "data_dir": settings.data_dir / "demo",
-            "mongod_binary": settings.mongod_binary,
+            "seed_on_start": True,
             "allowed_models": CATALOGUE_MODELS,
             "host": "127.0.0.1",
             "port": 0,
-            "log_level": "warning",
-        },
+        }
     )
 
 
@@ -40,9 +41,10 @@ async def run_demo(settings: Settings, console: Console) -> bool:
         StartupError: the service cannot start here.
     """
     console.print("Starting a MongoDB replica set, seeding six departments, starting the service …")
-    async with running_server(demo_settings(settings)) as server:
-        key = load_admin_key(server_settings := demo_settings(settings)).text
-        console.print(f"Serving on {server.url}, database in {server_settings.data_dir / 'mongo'}.")
+    settings = demo_settings(settings)
+    async with running_server(settings) as server:
+        key = load_admin_key(settings).text
+        console.print(f"Serving on {server.url}, database in {settings.data_dir / 'mongo'}.")
         console.print(Text(f"\nThe Story department is asked:\n{SAMPLE_PROMPT}\n", style="bold"))
         async with service_client(server.url, key) as client:
             body = {"prompt": SAMPLE_PROMPT, "project": SAMPLE_PROJECT}

@@ -67,7 +67,7 @@ def plan_gist(plan: JsonObject | None) -> str:
         row["agentId"] + (f" (after {', '.join(row['dependsOn'])})" if row["dependsOn"] else "")
         for row in plan["assignments"]
     ]
-    return f" Plan: {'; '.join(parts)}"
+    return f"Plan: {'; '.join(parts)}. "
 
 
 def gate_gist(gate: JsonObject) -> str:
@@ -85,7 +85,7 @@ def ending_gist(event: JsonObject) -> str:
 
 GISTS: dict[str, Callable[[JsonObject], str]] = {
     "agent-start": lambda event: f"{event.get('name')} on the model {event.get('model')}",
-    "agent-thinking": lambda event: event["message"] + plan_gist(event.get("plan")),
+    "agent-thinking": lambda event: plan_gist(event.get("plan")) + event["message"],
     "tool-call": lambda event: f"{event['toolName']}({compact(event.get('input'))})",
     "tool-result": lambda event: f"{event['toolName']} → {compact(event.get('output'))}",
     "agent-response": lambda event: event["content"],

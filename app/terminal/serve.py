@@ -16,7 +16,7 @@ async def serve_until_stopped(settings: Settings) -> None:
     admin_key = load_admin_key(settings)
     async with running_server(settings) as running:
         stop_on_signals(running)
-        console.print(f"Dynamic Agents serves on {running.url}, its API is described at {running.url}/docs")
+        console.print(f"API description: {running.url}/docs")
         if admin_key.is_new:
             console.print(
                 f"Admin key, shown this once: {admin_key.text} (kept in {settings.data_dir / 'admin-key'})",
@@ -24,4 +24,5 @@ async def serve_until_stopped(settings: Settings) -> None:
             )
         elif admin_key.text is None:
             console.print("No bootstrap admin key: make one with 'dynamic-agents keys create', or set ADMIN_API_KEY.")
+        console.print(f"Dynamic Agents serves on {running.url}")
         await running.wait()

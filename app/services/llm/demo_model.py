@@ -12,6 +12,7 @@ from app.services.llm.demo_studio.arguments import Builder
 from app.services.llm.demo_studio.plans import write_plan
 from app.services.llm.demo_studio.premise import read_premise
 from app.services.llm.demo_studio.reading import (
+    as_list,
     as_object,
     is_last_step,
     request_of,
@@ -54,18 +55,30 @@ def answer(
     if purpose in ("plan", "judge", "review"):
         return DemoAnswer(as_json(decision(purpose, chat, schema)))
     if schema is not None:
-        draft = Draft(read_premise(request_of(chat)))
-        return DemoAnswer(as_json(Builder(as_object(schema), draft).value(schema)))
+        return DemoAnswer(as_json(built(chat, schema)))
     if purpose in ("report", "orchestrate"):
         return report(chat, tools)
     return work(chat, tools)
 
 
 def decision(purpose: str, chat: list[JsonObject], schema: JsonObject | None) -> JsonObject:
-    """The data of a plan, a judgement or a review."""
-    if purpose == "plan":
-        return write_plan(chat, schema, role_of(chat))
-    return write_judgement(chat) if purpose == "judge" else write_review(chat, role_of(chat))
+    """The data of a plan, a judgement or a review; built from the schema alone where that asks for something else."""
+    match purpose:
+        case "plan":
+            told = write_plan(chat, schema, role_of(chat))
+        case "judge":
+            told = write_judgement(chat)
+        case _:
+            told = write_review(chat, role_of(chat))
+    if all(name in told for name in as_list(as_object(schema).get("required"))):
+        return told
+    return as_object(built(chat, schema))
+
+
+def built(chat: list[JsonObject], schema: JsonObject | None) -> object:
+    """A value for a schema that this model knows nothing about."""
+    root = as_object(schema)
+    return Builder(root, Draft(read_premise(request_of(chat)))).value(root)
 
 
 def work(chat: list[JsonObject], tools: list[JsonObject]) -> DemoAnswer:

@@ -57,6 +57,7 @@ class ModelGateway:
         except (ValueError, TypeError) as error:
             raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {error}") from None
         self._streamed = {entry.name for entry in usable if entry.stream}
+        OPEN_GATEWAYS.add(self)
 
     def check(self, model: str) -> None:
         """Whether a catalogue name can be called.
@@ -156,10 +157,19 @@ class ModelGateway:
         return ModelCallFailed(f"{subject} cannot be reached or fails (HTTP {status}).")
 
     async def close(self) -> None:
-        """Close the connections that LiteLLM keeps."""
+        """Close the connections that LiteLLM keeps, unless another gateway of this process uses them still."""
         self._router.discard()
+        OPEN_GATEWAYS.discard(self)
+        if OPEN_GATEWAYS:
+            return
         await litellm.close_litellm_async_clients()
+        # Closed clients stay in the cache, and the next gateway's calls would be given them.
+        litellm.in_memory_llm_clients_cache.flush_cache()
         await asyncio.sleep(0)
+
+
+OPEN_GATEWAYS: set[ModelGateway] = set()
+"""The gateways of this process: they share LiteLLM's cache of connections."""
 
 
 def router_row(entry: ModelEntry) -> JsonObject:

@@ -11,8 +11,13 @@ FENCE_RULE = (
 
 
 def fenced(label: str, text: str) -> str:
-    """The text between two lines that carry a key made from the text itself, so that it cannot close them."""
-    key = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    """The text between two lines that carry a key which the text does not hold, so that it cannot close them.
+
+    The same text has the same key every time, which providers' prompt caches need.
+    """
+    digest = hashlib.sha256(text.encode("utf-8", "replace"))
+    while (key := digest.hexdigest()[:8]) in text:
+        digest.update(b"another")
     return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
 
 

@@ -15,6 +15,7 @@ from app.services.quality.scoring import calculate_score, usable_dimensions, wei
 
 JUDGE_TEMPERATURE = 0.2
 JUDGE_MAX_TOKENS = 500
+MAX_REASONING_CHARACTERS = 4_000
 JUDGE_ANSWER = AnswerSchema("quality_judgement", JUDGE_SCHEMA)
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ def verdict(agent: AgentDefinition, gate: GateName, answer: StructuredAnswer) ->
         score=score,
         dimensions=dimensions,
         gate=held.as_json(),
-        reasoning=clean_text(reasoning) if isinstance(reasoning, str) else None,
+        reasoning=clean_text(reasoning)[:MAX_REASONING_CHARACTERS] if isinstance(reasoning, str) else None,
         model=answer.model,
         usage=answer.usage.as_json(),
         cost_usd=answer.cost_usd,

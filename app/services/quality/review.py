@@ -13,6 +13,7 @@ from app.services.prompts.agents import agent_system_prompt
 from app.services.prompts.fencing import system_message, user_message
 from app.services.prompts.heads import REVIEW_SCHEMA, review_prompt
 
+MAX_NOTES_CHARACTERS = 20_000
 REVIEW_ANSWER = AnswerSchema("review", REVIEW_SCHEMA)
 
 log = structlog.get_logger(__name__)
@@ -70,4 +71,6 @@ async def review_work(
     spent: JsonObject = {"model": answer.model, "usage": answer.usage.as_json(), "costUsd": answer.cost_usd}
     if not answer.valid or answer.value is None:
         return decided(ReviewStatus.PENDING, "The head's answer was no decision.", **spent)
-    return decided(ReviewStatus(answer.value["decision"]), clean_text(answer.value["notes"]), **spent)
+    return decided(
+        ReviewStatus(answer.value["decision"]), clean_text(answer.value["notes"])[:MAX_NOTES_CHARACTERS], **spent
+    )

@@ -12,6 +12,9 @@ from app.services.prompts.fencing import user_message
 from app.services.runs.execution_run import ExecutionRun
 from app.services.runs.tool_calls import run_open_calls
 
+MAX_ANSWER_BYTES = 1024 * 1024
+MAX_ARGUMENT_CHARACTERS = 256 * 1024
+
 
 async def work(run: ExecutionRun, purpose: RunPurpose) -> None:
     """Go on with an execution until its model has answered; where it stands is in its state.
@@ -41,6 +44,8 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
         return
     if not completion.text.strip():
         raise ModelAnswerInvalid(f"The model {run.model!r} answered with neither text nor a tool call.")
+    if len(completion.text.encode()) > MAX_ANSWER_BYTES:
+        raise ModelAnswerInvalid(f"The model {run.model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
     run.append(
         AgentResponse(
             agent_id=run.agent.agent_id,
@@ -70,7 +75,7 @@ def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, spend
         arguments = json.loads(call.arguments or "{}")
     except (ValueError, RecursionError):
         arguments = None
-    is_object = isinstance(arguments, dict)
+    is_object = isinstance(arguments, dict) and len(call.arguments) <= MAX_ARGUMENT_CHARACTERS
     granted = next((tool for tool in run.agent.tools if tool.name == call.name), None)
     identity = f"{call.id}_{step}_{run.state.retry_count}" if is_taken(run, call.id) else call.id
     return ToolCall(
@@ -78,7 +83,7 @@ def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, spend
         tool_call_id=identity,
         tool_name=call.name,
         input=arguments if is_object else None,
-        arguments=None if is_object else call.arguments,
+        arguments=None if is_object else call.arguments[:MAX_ARGUMENT_CHARACTERS],
         version=granted.version if granted else None,
         step=step,
         **spending,

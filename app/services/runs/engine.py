@@ -5,17 +5,19 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field
 
+import bson
 import structlog
+from pydantic import ValidationError
 from pymongo.errors import PyMongoError
 
 from app.errors import AppError
 from app.events.bus import EventBus
-from app.events.log import TreeLog, TreeLost
+from app.events.log import Stored, TreeLog, TreeLost
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionKind
 from app.models.database import Database
 from app.services.catalog.definitions import AgentDefinition
-from app.services.catalog.loading import AgentNotFound, DefinitionLoader
+from app.services.catalog.loading import AgentNotFound, DefinitionLoader, parsed
 from app.services.runs.agent_run import run_agent
 from app.services.runs.department_run import DepartmentRun
 from app.services.runs.execution_run import Crew
@@ -123,8 +125,7 @@ class RunEngine:
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         try:
             async with self._slots:
-                executions = [tree.root] if agent else await self._read_tree(tree)
-                tree.log.open({one.execution_id: one.id for one in executions if one.id is not None})
+                tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
                 await self._run_to_end(tree, agent)
                 await tree.log.committed()
         except TreeLost as error:
@@ -135,22 +136,25 @@ class RunEngine:
             await tree.log.close()
             self._owned.pop(root.execution_id, None)
 
-    async def _read_tree(self, tree: RunTree) -> list[AgentExecution]:
-        """All executions of a tree that was taken over, with what their stored events say."""
+    async def _read_tree(self, tree: RunTree) -> dict[str, Stored]:
+        """All documents of a tree that was taken over; what they say of its executions goes into the tree."""
         found = self.database[AgentExecution.get_collection_name()].find(
             {"rootExecutionId": tree.root.execution_id}, {"runState": 0}
         )
-        executions = [AgentExecution.model_validate(raw) async for raw in found]
+        members = [(one, raw) async for raw in found if (one := parsed(AgentExecution, raw))]
         agents = self.database[Agent.get_collection_name()].find(
-            {"_id": {"$in": [one.agent for one in executions]}}, {"agentId": 1}
+            {"_id": {"$in": [one.agent for one, _ in members]}}, {"agentId": 1}
         )
-        names = {raw["_id"]: raw["agentId"] async for raw in agents}
-        for one in executions:
-            tree.stored_events[one.execution_id] = [row["event"] for row in one.events if "seq" in row["event"]]
-            if one.parent_execution_id is not None and one.agent in names:
-                tree.children[names[one.agent]] = one
-        tree.log.last_seq = max(one.last_seq for one in executions)
-        return executions
+        names = {raw["_id"]: raw.get("agentId") async for raw in agents}
+        for one, _ in members:
+            tree.stored_events[one.execution_id] = [row["event"] for row in one.events if is_ours(row.get("event"))]
+            name = names.get(one.agent)
+            if name is not None:
+                tree.agent_ids[one.execution_id] = name
+            if one.parent_execution_id is not None:
+                tree.children[name or one.execution_id] = one
+        tree.log.last_seq = max(one.last_seq for one, _ in members)
+        return {one.execution_id: Stored(raw["_id"], len(bson.encode(raw))) for one, raw in members}
 
     async def _run_to_end(self, tree: RunTree, agent: AgentDefinition | None) -> None:
         """Run the root by its kind; an error of any sort ends the whole tree as failed."""
@@ -192,6 +196,8 @@ class RunEngine:
                 await self._renew_and_sweep()
             except PyMongoError as error:
                 log.warning("leases-not-kept", error=type(error).__name__)
+            except Exception:
+                log.exception("sweep-crashed")
             await asyncio.sleep(RENEW_EVERY_SECONDS)
 
     async def _renew_and_sweep(self) -> None:
@@ -201,7 +207,22 @@ class RunEngine:
         for root_id in await self.leases.find_expired(SWEEP_LIMIT):
             if root_id in self._owned:
                 continue
-            root = await self.leases.take_over(root_id)
+            try:
+                root = await self.leases.take_over(root_id)
+            except ValidationError as error:
+                log.error("run-unreadable", executionId=root_id, problems=error.error_count())
+                continue
             if root is not None:
                 log.info("run-taken-over", executionId=root_id, takeovers=root.takeovers)
                 self._own(root, None)
+
+
+def stored_new(root: AgentExecution) -> dict[str, Stored]:
+    """The documents of a tree that has just begun."""
+    assert root.id is not None  # noqa: S101 - it was stored
+    return {root.execution_id: Stored(root.id)}
+
+
+def is_ours(event: object) -> bool:
+    """Whether a stored row is an event of this service: another program may have added rows of its own."""
+    return isinstance(event, dict) and "seq" in event

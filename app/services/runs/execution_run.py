@@ -5,18 +5,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import bson
+
 from app.errors import AppError
 from app.events.log import TreeLog
 from app.events.types import AgentComplete, AgentError, AgentStart, Event
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
 from app.models.base import utc_now
-from app.models.json_values import JsonObject
+from app.models.json_values import JsonObject, clean_json
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
 from app.services.prompts.agents import agent_system_prompt
 from app.services.prompts.fencing import system_message, user_message
 from app.services.runs.state import ExecutionState
 from app.services.tools.sandbox import ToolSandbox
+
+MAX_DATA_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class ExecutionRun:
 
     def fail(self, error: AppError) -> None:
         """End with an error."""
-        detail = {"code": error.code, "message": error.message}
+        detail = error_detail(error)
         last = AgentError(
             agent_id=self.agent.agent_id,
             error=detail,
@@ -123,23 +127,8 @@ class ExecutionRun:
 
     def _ending(self, status: ExecutionStatus, stop_reason: StopReason) -> JsonObject:
         """The fields that every ending sets. The message history is written here, once, not at every step."""
-        now = utc_now()
-        started = self.execution.started_at or now
-        ending: JsonObject = {
-            "status": status.value,
-            "stopReason": stop_reason.value,
-            "startedAt": started,
-            "completedAt": now,
-            "executionTime": max(round((now - started).total_seconds() * 1000), 0),
-            "tokenUsage": self.state.usage.as_json(),
-            "costUsd": self.state.cost_usd,
-            "runState": {"messages": [*self.opening, *self.state.turns]},
-            "retryCount": self.state.retry_count,
-            "lease": None,
-        }
-        if self.state.quality_score is not None:
-            ending["qualityScore"] = self.state.quality_score
-        return ending
+        history = history_for([*self.opening, *self.state.turns], self.log.spare_bytes(self.id))
+        return ending_fields(self.execution, self.state, status, stop_reason) | {"runState": history}
 
     def review_changes(self, status: str, notes: str | None, reviewer: AgentDefinition) -> JsonObject:
         """The fields that a review sets."""
@@ -149,11 +138,48 @@ class ExecutionRun:
         return changes
 
 
+def ending_fields(
+    execution: AgentExecution, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason
+) -> JsonObject:
+    """The fields that every ending sets, by what the execution's events say."""
+    now = utc_now()
+    started = execution.started_at or now
+    ending: JsonObject = {
+        "status": status.value,
+        "stopReason": stop_reason.value,
+        "startedAt": started,
+        "completedAt": now,
+        "executionTime": max(round((now - started).total_seconds() * 1000), 0),
+        "tokenUsage": state.usage.as_json(),
+        "costUsd": state.cost_usd,
+        "retryCount": state.retry_count,
+        "lease": None,
+    }
+    if state.quality_score is not None:
+        ending["qualityScore"] = state.quality_score
+    return ending
+
+
+def history_for(messages: list[JsonObject], spare_bytes: int) -> JsonObject:
+    """The `runState` that an execution ends with; a history that its document cannot hold too is left to its events."""
+    history: JsonObject = {"messages": messages}
+    if len(bson.encode(history)) > spare_bytes:
+        return {"messages": [], "omitted": "The history is too large for one document; the events hold it."}
+    return history
+
+
+def error_detail(error: AppError) -> JsonObject:
+    """An expected failure as executions and events show it."""
+    return {"code": error.code, "message": error.message}
+
+
 def text_output(text: str) -> JsonObject:
-    """An agent's output: its text, and `data` when the text is JSON."""
+    """An agent's output: its text, and `data` when the text is JSON that MongoDB can hold in half a megabyte."""
     try:
-        parsed = json.loads(text, parse_constant=refuse_constant)
+        parsed = clean_json(json.loads(text, parse_constant=refuse_constant))
     except (ValueError, RecursionError):
+        parsed = None
+    if len(bson.encode({"data": parsed})) > MAX_DATA_BYTES:
         parsed = None
     return {"text": text, "data": parsed}
 

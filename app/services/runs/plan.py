@@ -6,6 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from app.models.json_values import JsonObject, clean_text
 from app.services.catalog.definitions import AgentDefinition
 
+MAX_INSTRUCTION_CHARACTERS = 20_000
 DEFAULT_INSTRUCTIONS = (
     "Contribute what your craft has to say to the request below, in the form your instructions ask for."
 )
@@ -39,10 +40,14 @@ class Plan:
     def from_json(cls, value: JsonObject) -> "Plan":
         """The plan behind its wire form."""
         assignments = tuple(
-            Assignment(one["agentId"], clean_text(one["instructions"]), tuple(dict.fromkeys(one["dependsOn"])))
+            Assignment(
+                one["agentId"],
+                clean_text(one["instructions"])[:MAX_INSTRUCTION_CHARACTERS],
+                tuple(dict.fromkeys(one["dependsOn"])),
+            )
             for one in value["assignments"]
         )
-        return cls(assignments, clean_text(value["rationale"]))
+        return cls(assignments, clean_text(value["rationale"])[:MAX_INSTRUCTION_CHARACTERS])
 
 
 def usable_plan(value: JsonObject | None, specialists: tuple[AgentDefinition, ...]) -> Plan | str:

@@ -92,9 +92,18 @@ def storable_params(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 -
     if isinstance(value, str):
         return None if value.isascii() or storable(value) else "holds a lone surrogate"
     children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    if isinstance(value, dict) and any("\0" in key or not storable(key) for key in value):
-        return "has a key that cannot be stored"
+    if isinstance(value, dict) and (problem := problem_with_keys(value)):
+        return problem
     return next((problem for child in children if (problem := storable_params(child, depth + 1))), None)
+
+
+def problem_with_keys(value: JsonObject) -> str | None:
+    """Why an object's keys cannot be stored, or `None`."""
+    if any("\0" in key or not storable(key) for key in value):
+        return "has a key that cannot be stored"
+    if "$id" in value and isinstance(value.get("$ref"), str):
+        return "has $ref and $id in one object, which MongoDB takes for a reference"
+    return None
 
 
 def storable(text: str) -> bool:

@@ -17,11 +17,16 @@ async def run_specialist(run: ExecutionRun, head: ExecutionRun) -> None:
     while True:
         await work(run, RunPurpose.WORK)
         await judge(run, head.model, GateName.SPECIALIST)
-        if not run.state.is_reviewed and needs_review(run.agent, run.state.quality_score):
+        if not run.state.is_reviewed and (is_revised(run) or needs_review(run.agent, run.state.quality_score)):
             await review(run, head)
         if run.state.answer is not None:
             break
     run.complete(text_output(run.state.answer), outcome_of(run))
+
+
+def is_revised(run: ExecutionRun) -> bool:
+    """Whether the draft was sent back before: who asked for a revision decides on it, whatever it scores now."""
+    return run.state.retry_count > 0
 
 
 async def review(run: ExecutionRun, head: ExecutionRun) -> None:

@@ -107,7 +107,7 @@ def write_report(messages: list[JsonObject], role: Role) -> str:
     parts += [f"## {entry.title}\n{digest(entry, each, words['logline'])}" for entry in delivered]
     if outcomes:
         facts = describe_outcomes(outcomes, explained=False)
-        parts.append(f"## Checked for this report\n{measured_in(facts, 24) or facts}")
+        parts.append(f"## Checked for this report\n{measured_in(facts, 40) or facts}")
     settled = settlements(delivered)
     if settled:
         parts.append(f"## Contradictions and how we settled them\n{settled}")

@@ -1,0 +1,185 @@
+"""The image's and the composition's files hold what operators rely on; building them is told in docs/container.md."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+NEVER_SENT = (".git", ".venv", ".data", ".env", "tests")
+
+
+class Instruction(NamedTuple):
+    """One line of a Dockerfile, continuations joined and comments gone."""
+
+    word: str
+    rest: str
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[list[Instruction]]:
+    """The Dockerfile's stages, each from its FROM on."""
+    lines = (line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#"))
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    found: list[list[Instruction]] = []
+    for line in filter(None, map(str.strip, joined.splitlines())):
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            found.append([])
+        found[-1].append(Instruction(word, rest))
+    return found
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """compose.yaml, parsed."""
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+
+def the_only(stage: list[Instruction], word: str) -> str:
+    """What follows the stage's one instruction of this word."""
+    (rest,) = [instruction.rest for instruction in stage if instruction.word == word]
+    return rest
+
+
+def test_the_last_stage_takes_the_installation_from_a_builder_and_installs_nothing(
+    stages: list[list[Instruction]],
+) -> None:
+    commands = " ".join(instruction.rest for instruction in stages[-1] if instruction.word == "RUN")
+
+    assert len(stages) > 1
+    assert the_only(stages[-1], "COPY").startswith("--from=builder ")
+    assert not re.search(r"\b(pip|apt|apt-get|gcc)\b", commands)
+
+
+def test_libraries_are_installed_from_the_locks_with_hashes(stages: list[list[Instruction]]) -> None:
+    commands = [rest for stage in stages for word, rest in stage if word == "RUN"]
+    steps = [step for command in commands for step in command.split("&&")]
+
+    installs = [step for step in steps if re.search(r"\bpip\b.*\binstall\b", step)]
+
+    locked = [step for step in installs if "--require-hashes" in step]
+    assert re.findall(r"-r (\S+)", " ".join(locked)) == ["requirements/build.lock", "requirements/runtime.lock"]
+    assert all("--no-deps --no-index" in step for step in installs if step not in locked)
+
+
+@pytest.mark.parametrize("name", ["runtime.lock", "build.lock"])
+def test_every_locked_library_has_a_hash_and_no_address(name: str) -> None:
+    text = (ROOT / "requirements" / name).read_text()
+
+    entries = re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", text).strip())
+
+    assert len(entries) > 3
+    assert [entry.split(" ")[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
+    assert "//" not in text
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", ".dockerignore", "docs/container.md"])
+def test_no_package_index_is_written_down(name: str) -> None:
+    text = (ROOT / name).read_text()
+
+    assert not re.search(r"index[-_]url|find[-_]links|trusted[-_]host|PIP_INDEX", text, re.IGNORECASE)
+    assert [host for host in re.findall(r"https?://([^\s/:'\"`]+)", text) if host != "127.0.0.1"] == []
+
+
+def test_the_service_runs_as_a_numbered_user_that_is_not_root(stages: list[list[Instruction]]) -> None:
+    user, group = the_only(stages[-1], "USER").split(":")
+
+    # A number, so that an orchestrator can verify it without the image's own list of users.
+    assert int(user) >= 1000
+    assert int(group) >= 1000
+
+
+def test_the_image_serves_json_logs_on_every_address_and_stops_on_sigterm(stages: list[list[Instruction]]) -> None:
+    environment = the_only(stages[-1], "ENV").split()
+
+    assert {"HOST=0.0.0.0", "LOG_FORMAT=json", "PORT=8000"} <= set(environment)
+    assert the_only(stages[-1], "EXPOSE") == "8000"
+    assert the_only(stages[-1], "STOPSIGNAL") == "SIGTERM"
+    assert json.loads(the_only(stages[-1], "ENTRYPOINT")) == ["dynamic-agents"]
+    assert json.loads(the_only(stages[-1], "CMD")) == ["serve"]
+
+
+def test_the_image_asks_healthz_whether_it_is_well_without_a_shell(stages: list[list[Instruction]]) -> None:
+    command = json.loads(the_only(stages[-1], "HEALTHCHECK").partition("CMD ")[2])
+
+    assert command[0] == "python"
+    assert "/healthz" in command[-1]
+    compile(command[-1], "HEALTHCHECK", "exec")
+
+
+def test_only_what_the_image_needs_is_sent_to_the_build() -> None:
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+
+    allowed = {rule[1:] for rule in rules if rule.startswith("!")}
+
+    assert rules[0] == "*"
+    assert allowed == {"app", "seeds", "requirements", "pyproject.toml", "README.md"}
+    assert allowed.isdisjoint(NEVER_SENT)
+    assert "**/.env*" in rules[max(i for i, rule in enumerate(rules) if rule.startswith("!")) :]
+
+
+def test_the_service_waits_for_a_healthy_replica_set_and_redis(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    assert services["dynamic-agents"]["depends_on"] == {
+        "mongodb": {"condition": "service_healthy"},
+        "redis": {"condition": "service_healthy"},
+    }
+    assert all(services[name]["healthcheck"]["test"][0] == "CMD" for name in ("mongodb", "redis"))
+
+
+def test_mongodb_is_a_replica_set_that_its_first_health_check_initiates(compose: dict[str, Any]) -> None:
+    mongodb = compose["services"]["mongodb"]
+    check = mongodb["healthcheck"]["test"][-1]
+
+    assert "--replSet rs0" in " ".join(mongodb["command"])
+    assert 'rs.initiate({ _id: "rs0", members: [{ _id: 0, host: "mongodb:27017" }] })' in check
+    assert "replicaSet=rs0" in compose["services"]["dynamic-agents"]["environment"]["MONGODB_URI"]
+
+
+def test_the_environment_names_settings_that_exist(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["dynamic-agents"]["environment"]
+
+    assert {name.lower() for name in environment} - Settings.model_fields.keys() <= {"run_rate_limit"}
+    assert environment["RUN_RATE_LIMIT"] == "600/minute"
+
+
+def test_no_secret_is_written_down_and_the_admin_key_is_demanded(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["dynamic-agents"]["environment"]
+
+    assert environment["ADMIN_API_KEY"].startswith("${ADMIN_API_KEY:?")
+    assert environment["ANTHROPIC_API_KEY"] == "${ANTHROPIC_API_KEY:-}"
+    assert environment["OPENAI_API_KEY"] == "${OPENAI_API_KEY:-}"
+
+
+def test_only_the_service_is_published_and_nothing_shares_the_hosts_network(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+
+    assert [name for name, service in services.items() if "ports" in service] == ["dynamic-agents"]
+    assert services["dynamic-agents"]["ports"] == ["127.0.0.1:8000:8000"]
+    assert not any("network_mode" in service for service in services.values())
+    assert compose["networks"]["storage"] == {"internal": True}
+
+
+def test_the_service_keeps_no_privilege_and_writes_to_tmp_alone(compose: dict[str, Any]) -> None:
+    service = compose["services"]["dynamic-agents"]
+
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_what_is_stored_outlives_the_containers_and_everything_restarts(compose: dict[str, Any]) -> None:
+    mounts = {name: service.get("volumes", []) for name, service in compose["services"].items()}
+
+    assert {mount.split(":")[0] for group in mounts.values() for mount in group} == set(compose["volumes"])
+    assert "mongodb-data:/data/db" in mounts["mongodb"]
+    assert "redis-data:/data" in mounts["redis"]
+    assert all(service["restart"] == "unless-stopped" for service in compose["services"].values())

@@ -1,0 +1,185 @@
+"""One service for the run tests, with a small department of its own beside the seeds, and ways to look at its runs."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from beanie import init_beanie
+
+from app.models.agent import Agent, ToolNameRow
+from app.models.agent_execution import AgentExecution
+from app.models.custom_tool import CustomTool
+from app.models.database import DOCUMENTS, Raw
+from app.models.department import Department
+from app.settings import CATALOGUE_MODELS
+from tests.conftest import Service, running_service
+from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
+
+ADA, BOB, CYD, HEAD = "ada-001", "bob-001", "cyd-001", "writers-head-001"
+SPECIALISTS = (ADA, BOB, CYD)
+DEPARTMENT = "writers"
+PRICED_MODEL = "openai/gpt-4-turbo"
+"""A millionth of a dollar for each token in, two for each token out."""
+IMPATIENT_MODEL = "openai/gpt-4"
+"""Times out after 0.3 s."""
+STREAMED_MODEL = "anthropic/claude-3-opus"
+TOOLS = {
+    "echo": "(input) => input",
+    "fail": "(input) => { throw new Error('the well is dry') }",
+    "hang": "(input) => { for (;;) {} }",
+    "tellContext": "(input, context) => context",
+}
+ENTRY_SETTINGS: dict[str, Json] = {
+    PRICED_MODEL: {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6},
+    IMPATIENT_MODEL: {"timeout": 0.3},
+    STREAMED_MODEL: {"stream": True},
+}
+
+
+def write_models(path: Path, url: str) -> Path:
+    """A MODELS_CONFIG in which each catalogue name asks the server for a model of its own: `scripted-NAME`."""
+    rows = [
+        {
+            "model_name": name,
+            "litellm_params": {
+                "model": f"openai/scripted-{name.partition('/')[2]}",
+                "api_base": f"{url}/v1",
+                "api_key": "key-of-the-tests",
+                **ENTRY_SETTINGS.get(name, {}),
+            },
+        }
+        for name in CATALOGUE_MODELS
+    ]
+    settings = {"num_retries": 0, "timeout": 20, "disable_cooldowns": True}
+    path.write_text(yaml.safe_dump({"model_list": rows, "router_settings": settings}))
+    return path
+
+
+@pytest.fixture(scope="session")
+async def runs_service(
+    mongod_uri: str, shared_model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Service]:
+    """The service behind `service`."""
+    folder = tmp_path_factory.mktemp("runs-service")
+    config = write_models(folder / "models.yaml", shared_model_server.url)
+    uri = mongod_uri.replace("/?", "/test_runs?")
+    async with running_service(uri, folder / "data", models_config=config, tool_timeout_seconds=1) as running:
+        await insert_department()
+        yield running
+
+
+@pytest.fixture
+async def service(runs_service: Service, model_server: ModelServer) -> Service:
+    """The one service of this folder's tests: a start costs a second, and each test leaves the catalogue as it was."""
+    await init_beanie(database=runs_service.services.database, document_models=list(DOCUMENTS), skip_indexes=True)
+    return runs_service
+
+
+async def insert_department() -> None:
+    """The writers: a head, three specialists whose work is reviewed, and tools of every temper."""
+    department = Department(slug=DEPARTMENT, name="Writers", priority=9)
+    await department.insert()
+    for name, code in TOOLS.items():
+        await CustomTool(tool_name=name, description=name, execute_function=code, is_global=True).insert()
+    for agent_id in (HEAD, *SPECIALISTS):
+        agent = Agent(
+            agent_id=agent_id,
+            name=agent_id.partition("-")[0].title(),
+            department=department.id,
+            is_department_head=agent_id == HEAD,
+            model="anthropic/claude-sonnet-4.5",
+            instructions_prompt=f"You are {agent_id}.",
+            tool_names=[ToolNameRow(tool_name=name, id=str(department.id)) for name in ("textStatistics", *TOOLS)],
+            requires_review=agent_id != HEAD,
+        )
+        await agent.insert()
+
+
+class Catalogue:
+    """Edits of the catalogue that are taken back when the test ends."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._before: list[tuple[str, Raw]] = []
+
+    async def edit_agent(self, agent_id: str, **fields: Any) -> None:  # noqa: ANN401 - any stored value
+        """Set fields of an agent, by their stored names."""
+        await self._edit("agents", {"agentId": agent_id}, fields)
+
+    async def edit_specialists(self, **fields: Any) -> None:  # noqa: ANN401 - any stored value
+        """Set fields of all three specialists."""
+        for agent_id in SPECIALISTS:
+            await self.edit_agent(agent_id, **fields)
+
+    async def edit_tool(self, name: str, **fields: Any) -> None:  # noqa: ANN401 - any stored value
+        """Set fields of a custom tool."""
+        await self._edit("custom-tools", {"toolName": name}, fields)
+
+    async def _edit(self, collection: str, selector: Raw, fields: Raw) -> None:
+        before = await self._service.services.database[collection].find_one_and_update(selector, {"$set": fields})
+        assert before is not None
+        self._before.append((collection, before))
+        self._service.services.engine.loader.forget_all()
+
+    async def restore(self) -> None:
+        """Take all edits back, the last one first."""
+        for collection, document in reversed(self._before):
+            await self._service.services.database[collection].replace_one({"_id": document["_id"]}, document)
+        self._service.services.engine.loader.forget_all()
+
+
+@pytest.fixture
+async def catalogue(service: Service) -> AsyncGenerator[Catalogue]:
+    """A way to edit the catalogue for one test."""
+    edits = Catalogue(service)
+    yield edits
+    await edits.restore()
+
+
+async def stored(service: Service, execution_id: str) -> Raw:
+    """An execution's document as it stands in MongoDB."""
+    found = await service.services.database[AgentExecution.get_collection_name()].find_one(
+        {"executionId": execution_id}
+    )
+    assert found is not None
+    return found
+
+
+async def stored_tree(service: Service, root_id: str) -> dict[str, Raw]:
+    """The documents of a tree by agent."""
+    database = service.services.database
+    agents = {raw["_id"]: raw["agentId"] async for raw in database["agents"].find({})}
+    found = database[AgentExecution.get_collection_name()].find({"rootExecutionId": root_id})
+    return {agents[raw["agent"]]: raw async for raw in found}
+
+
+def first_then(first: Reply, *others: Reply) -> Callable[[Call], Reply]:
+    """A script that answers the first call so, the next ones by the others, and goes on with the last."""
+    replies = iter((first, *others[:-1]))
+    last = (first, *others)[-1]
+    return lambda _: next(replies, last)
+
+
+def calls_tool(name: str, arguments: Any, then: str = "Done.") -> Callable[[Call], Reply]:  # noqa: ANN401 - any JSON
+    """A script that calls one tool and then answers."""
+    return first_then(completion(None, (name, arguments)), then)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that no event tells of, ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what happens on the other side of a socket sets no event here
+            await asyncio.sleep(0.005)
+
+
+def types_of(events: list[Json]) -> list[str]:
+    """The events' types, in order."""
+    return [event["type"] for event in events]
+
+
+def of_type(events: list[Json], wanted: str) -> list[Json]:
+    """The events of one type."""
+    return [event for event in events if event["type"] == wanted]

@@ -1,0 +1,185 @@
+"""The command line as a person uses it: real processes, real output, one line for each expected failure."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import PROJECT, write_models_config
+from tests.fixtures.model_server import ModelServer
+from tests.fixtures.processes import processes_in, run_command, serving
+
+
+async def test_help_lists_the_commands(tmp_path: Path) -> None:
+    code, printed = await run_command("--help", cwd=tmp_path)
+
+    assert code == 0
+    assert all(command in printed for command in ("serve", "demo", "seed", "run", "keys", "doctor"))
+
+
+async def test_the_demo_shows_a_whole_department_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    # Whatever is configured, the demo uses neither it nor a network.
+    configured = {"MODELS_CONFIG": "/nowhere.yaml", "MONGODB_URI": "mongodb://nowhere", "ANTHROPIC_API_KEY": "k" * 20}
+
+    code, printed = await run_command("demo", cwd=tmp_path, **configured)
+
+    assert code == 0, printed
+    events = printed.split("\nReport\n")[0].split("pending\n")[1].strip().splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d\.\d{3}  ", line) for line in events), "every event is one line"
+    assert "on the model demo" in printed
+    lines = [line.split() for line in printed.splitlines() if re.match(r"\d\d:\d\d:\d\d\.\d{3}  ", line)]
+    happened = {(line[1], line[2]) for line in lines}
+    specialists = {agent for agent, kind in happened if kind == "agent-complete" and "-specialist-" in agent}
+    assert ("story-head-001", "agent-thinking") in happened
+    assert "Plan: plot-specialist-001; theme-specialist-001; dialogue-specialist-001 (after plot-" in printed
+    assert len(specialists) >= 3
+    assert sum(line[2] == "tool-call" for line in lines) >= 3
+    assert sum(line[2] == "tool-result" for line in lines) == sum(line[2] == "tool-call" for line in lines)
+    decisions = [line[3] for line in lines if line[2] == "review-status" and line[1] == "dialogue-specialist-001"]
+    assert decisions == ["revision-needed", "approved"]
+    assert "## Summary" in printed
+    assert re.search(r"^specialist +plot-specialist-001 +0\.\d\d +0\.50 +passed", printed, re.MULTILINE)
+    assert re.search(r"^department +0\.\d\d +0\.60 +passed", printed, re.MULTILINE)
+    assert re.search(r"^orchestrator +0\.75", printed, re.MULTILINE)
+    assert re.search(r"^all together +\d+ +\d+ +\$0\.\d{4}", printed, re.MULTILINE)
+    assert processes_in(tmp_path) == []
+
+
+async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(tmp_path: Path) -> None:
+    async with serving(tmp_path) as first:
+        key = (tmp_path / ".data" / "admin-key").read_text().strip()
+        async with httpx.AsyncClient(base_url=first.url, headers={"X-API-Key": key}) as http:
+            made = await http.post("/api/v1/api-keys", json={"name": "mine", "role": "viewer"})
+        first_code = await first.stop()
+
+    async with serving(tmp_path) as second, httpx.AsyncClient(base_url=second.url) as http:
+        answer = await http.get("/api/v1/executions", headers={"X-API-Key": made.json()["key"]})
+        second_code = await second.stop(signal.SIGINT)
+
+    assert key in "".join(first.printed)
+    assert key not in "".join(second.printed)
+    assert (first_code, second_code) == (0, 0)
+    assert answer.status_code == 200
+    assert (os.stat(tmp_path / ".data" / "admin-key").st_mode & 0o777) == 0o600
+    assert processes_in(tmp_path) == []
+
+
+async def test_a_killed_service_leaves_no_mongod_and_its_run_is_carried_on(
+    tmp_path: Path, model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = write_models_config(tmp_path_factory.mktemp("models") / "models.yaml", model_server.url)
+    variables = {"MODELS_CONFIG": str(config), "ADMIN_API_KEY": "a-bootstrap-admin-key"}
+    body = {"prompt": "Go on.", "project": PROJECT}
+    headers = {"X-API-Key": variables["ADMIN_API_KEY"]}
+
+    async with serving(tmp_path, **variables) as first, httpx.AsyncClient(base_url=first.url, headers=headers) as http:
+        accepted = await http.post("/api/v1/departments/audio/runs", json=body)
+        await first.stop(signal.SIGKILL)
+    async with (
+        serving(tmp_path, **variables) as second,
+        httpx.AsyncClient(base_url=second.url, headers=headers) as http,
+    ):
+        path = accepted.json()["links"]["stream"]
+        async with http.stream("GET", path, timeout=60) as stream:
+            frames = [line async for line in stream.aiter_lines()]
+
+    assert accepted.status_code == 202
+    ending = json.loads(frames[-2].removeprefix("data: "))
+    assert (ending["type"], ending["status"]) == ("execution-end", "completed")
+    assert processes_in(tmp_path) == []
+
+
+async def test_run_follows_a_run_on_a_server(tmp_path: Path) -> None:
+    async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key") as server:
+        common = ("--project", PROJECT, "--prompt", "Two lines.", "--url", server.url, "--key", "a-bootstrap-admin-key")
+        agent = await run_command("run", "agent", "dialogue-specialist-001", *common, cwd=tmp_path)
+        department = await run_command("run", "department", "audio", *common, cwd=tmp_path)
+        nobody = await run_command("run", "agent", "nobody-001", *common, cwd=tmp_path)
+
+    assert agent[0] == 0, agent[1]
+    assert "agent-response" in agent[1]
+    assert department[0] == 0, department[1]
+    assert "department-complete" in department[1]
+    assert nobody == (1, "dynamic-agents: There is no agent 'nobody-001'. (HTTP 404)\n")
+
+
+async def test_run_says_when_no_server_answers(tmp_path: Path) -> None:
+    arguments = ("--project", PROJECT, "--prompt", "x", "--url", "http://127.0.0.1:9")
+
+    code, printed = await run_command("run", "agent", "any-001", *arguments, cwd=tmp_path)
+
+    assert code == 1
+    assert printed.startswith("dynamic-agents: No service answers at http://127.0.0.1:9")
+    assert printed.count("\n") == 1
+
+
+async def test_keys_and_seed_work_beside_a_running_service(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        code, key = await run_command("keys", "create", "--name", "ci", "--role", "viewer", cwd=tmp_path)
+        seeded = await run_command("seed", cwd=tmp_path)
+        async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": key.strip()}) as http:
+            reading = await http.get("/api/v1/executions")
+            starting = await http.post("/api/v1/agents/x/runs", json={"prompt": "x", "project": PROJECT})
+
+    assert code == 0
+    assert re.fullmatch(r"da_[A-Za-z0-9_-]{43}\n", key)
+    assert (reading.status_code, starting.status_code) == (200, 403)
+    assert seeded[0] == 0
+    assert "Inserted 0 departments, 0 agents, 0 custom tools" in seeded[1]
+
+
+async def test_the_doctor_finds_nothing_wrong_with_a_fresh_installation(tmp_path: Path) -> None:
+    code, printed = await run_command("doctor", cwd=tmp_path)
+
+    assert code == 0, printed
+    assert "WRONG" not in printed
+    assert "replica set" in printed
+    assert "agent-executions: all indexes are there" in printed
+
+
+async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str) -> None:
+    config = tmp_path / "models.yaml"
+    entry = {"model_name": "m", "litellm_params": {"model": "openai/x", "api_key": "os.environ/NO_SUCH_KEY"}}
+    config.write_text(json.dumps({"model_list": [entry]}))
+
+    code, printed = await run_command(
+        "doctor", cwd=tmp_path, MONGODB_URI=database_uri, MODELS_CONFIG=str(config), REDIS_URL="redis://127.0.0.1:9"
+    )
+
+    assert code == 1
+    assert re.search(r"WRONG +m: .*NO_SUCH_KEY", printed)
+    assert re.search(r"WRONG +Redis: REDIS_URL", printed)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"PORT": "ninety"}, "PORT is wrong"),
+        ({"TOOL_MEMORY_MB": "1"}, "TOOL_MEMORY_MB is wrong"),
+        ({"ADMIN_API_KEY": "short"}, "ADMIN_API_KEY is wrong"),
+        ({"MODELS_CONFIG": "/no/such/file.yaml"}, "MODELS_CONFIG: /no/such/file.yaml cannot be read"),
+        ({"MONGODB_URI": "postgres://x"}, "MONGODB_URI is not a MongoDB connection string"),
+        ({"MONGOD_BINARY": "/no/such/mongod"}, "MONGOD_BINARY"),
+        ({"HOST": "203.0.113.1"}, "HOST and PORT: cannot listen on 203.0.113.1"),
+    ],
+)
+async def test_what_stops_the_start_is_told_in_one_line(tmp_path: Path, variables: dict[str, str], said: str) -> None:
+    code, printed = await run_command("serve", cwd=tmp_path, **variables)
+
+    assert code == 1
+    assert said in printed
+    assert printed.startswith("dynamic-agents: ")
+    assert printed.count("\n") == 1
+    assert "short" not in printed
+
+
+async def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path):
+        code, printed = await run_command("serve", "--port", "0", cwd=tmp_path)
+
+    assert code == 1
+    assert "is in use by another service" in printed
