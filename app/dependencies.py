@@ -1,12 +1,14 @@
 """What routers ask for: the services of this process, and the caller with the role that a route needs."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Security
 from fastapi.requests import HTTPConnection
 from fastapi.security import APIKeyHeader, HTTPBearer
 
+from app.errors import AppError
 from app.events.bus import EventBus
 from app.events.hub import EventHub
 from app.models.api_key import Role
@@ -49,8 +51,16 @@ bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: B
 header_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
 
 
-async def any_caller(connection: HTTPConnection, services: ServicesDep) -> Caller:
-    """Whoever asks; wrong credentials are refused even where none are needed."""
+async def any_caller(
+    connection: HTTPConnection,
+    services: ServicesDep,
+    _bearer: Annotated[object, Security(bearer)],
+    _header_key: Annotated[object, Security(header_key)],
+) -> Caller:
+    """Whoever asks; wrong credentials are refused even where none are needed.
+
+    FastAPI's own schemes stand here for the OpenAPI description alone.
+    """
     return await services.gatekeeper.identify(connection.headers)
 
 
@@ -69,7 +79,32 @@ async def admin(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
     return require(caller, Role.ADMIN)
 
 
-SCHEMES = (Security(bearer), Security(header_key))
+class NotJson(AppError):
+    """The body comes in another form than JSON."""
+
+    code = "unsupported-media-type"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+    def __init__(self) -> None:
+        super().__init__("Send the body as JSON, with 'Content-Type: application/json'.")
+
+
+async def json_body(connection: HTTPConnection) -> None:
+    """A body, if there is one, in JSON.
+
+    Raises:
+        NotJson: its content type says otherwise, or nothing.
+    """
+    has_body = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
+    media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+    if has_body and not is_json:
+        raise NotJson
+
+
+JSON_BODY = Depends(json_body)
 AnyCaller = Annotated[Caller, Depends(any_caller)]
 ViewerRole = Annotated[Caller, Depends(viewer)]
 RunnerRole = Annotated[Caller, Depends(runner)]

@@ -1,5 +1,6 @@
 """What all documents shared with Payload have in common: its field names, its timestamps, its idea of "unset"."""
 
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -85,5 +86,11 @@ TIMESTAMP_INDEXES = [payload_index("createdAt"), payload_index("updatedAt")]
 Rows = BeforeValidator(unset_to_empty)
 """Reads an array that is missing, `null` or `[]` as the empty list."""
 
-WholeNumber = Annotated[int, BeforeValidator(lambda value: round(value) if isinstance(value, float) else value)]
+
+def rounded(value: object) -> object:
+    """A double as the nearest whole number; what has none is left for pydantic to refuse."""
+    return round(value) if isinstance(value, float) and math.isfinite(value) else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(rounded)]
 """A number of whole units that a JavaScript program may have stored as a double."""

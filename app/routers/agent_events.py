@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 import structlog
@@ -18,13 +18,16 @@ from app.events.bus import Ending
 from app.events.replay import ExecutionNotFound
 from app.events.types import AgentDelta, Frame
 from app.models.api_key import Role
+from app.models.json_values import clean_text
 from app.routers.server_sent_events import ending_text
 from app.services.access.api_keys import Caller
 from app.services.access.roles import NotAllowed, NotAuthenticated, require
+from app.services.runs.requests import Text
 
 AUTH_SECONDS = 5.0
 MAX_SUBSCRIPTIONS = 100
 MAX_SEQ = 2**53
+CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHENTICATED = 4401
 CLOSE_NOT_ALLOWED = 4403
 CLOSE_NO_AUTH_IN_TIME = 4408
@@ -43,14 +46,14 @@ class Auth(ClientMessage):
     """The first message of a client whose handshake carried no key."""
 
     type: Literal["auth"]
-    token: str = Field(min_length=1, max_length=512)
+    token: Annotated[Text, Field(min_length=1, max_length=512)]
 
 
 class Subscribe(ClientMessage):
     """Follow an execution after an event number; a root brings its whole tree."""
 
     type: Literal["subscribe"]
-    execution_id: str = Field(min_length=1, max_length=200)
+    execution_id: Annotated[Text, Field(min_length=1, max_length=200)]
     after_seq: int = Field(default=0, ge=0, le=MAX_SEQ)
     deltas: bool = False
 
@@ -59,7 +62,7 @@ class Unsubscribe(ClientMessage):
     """Stop following an execution."""
 
     type: Literal["unsubscribe"]
-    execution_id: str = Field(min_length=1, max_length=200)
+    execution_id: Annotated[Text, Field(min_length=1, max_length=200)]
 
 
 class Ping(ClientMessage):
@@ -140,6 +143,8 @@ class SocketSession:
             await self._socket.close(CLOSE_NOT_ALLOWED, error.message)
         except (NotAuthenticated, MalformedMessage):
             await self._socket.close(CLOSE_UNAUTHENTICATED, "No valid credentials.")
+        except PyMongoError:
+            await self._socket.close(CLOSE_TRY_AGAIN_LATER, "The database does not answer.")
         return self._caller is not None
 
     async def _first_message(self) -> Caller:
@@ -263,7 +268,7 @@ def parse_message(received: str | bytes) -> AnyMessage:
         return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise MalformedMessage(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise MalformedMessage(clean_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
 
 
 def execution_id_in(received: str | bytes) -> str | None:

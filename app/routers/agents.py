@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.dependencies import DEFAULT_PAGE, JSON_BODY, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
@@ -14,12 +14,12 @@ from app.services.paging import PageRequest
 from app.services.runs.executions import ExecutionRead
 from app.services.runs.requests import RunCreate
 
-router = APIRouter(prefix="/agents", tags=["agents"])
+router = APIRouter(prefix="/agents", tags=["agents"], dependencies=[JSON_BODY])
 
 AgentSort = Literal["agentId", "-agentId", "name", "-name", "createdAt", "-createdAt"]
 
 
-@router.get("", operation_id="listAgents", responses=problem_responses(422, 503))
+@router.get("", operation_id="listAgents", responses=problem_responses(401, 422, 503))
 async def list_agents(
     services: ServicesDep,
     _: AnyCaller,
@@ -38,7 +38,7 @@ async def list_agents(
     return PageRead[AgentRead].of(await services.catalog.list_agents(wanted, PageRequest(limit, sort, cursor)))
 
 
-@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(404, 503))
+@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(401, 404, 503))
 async def get_agent(agent_id: str, services: ServicesDep, _: AnyCaller) -> AgentRead:
     """Read one agent."""
     return await services.catalog.get_agent(agent_id)

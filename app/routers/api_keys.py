@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dependencies import AdminRole
+from app.dependencies import JSON_BODY, AdminRole
 from app.models.api_key import ApiKey, Role
 from app.routers.problems import problem_responses
 from app.services.access.api_keys import create_api_key, list_api_keys
 from app.services.catalog.shapes import Shape, Timestamp
 from app.services.runs.requests import CmsId, Text
 
-router = APIRouter(prefix="/api-keys", tags=["api keys"])
+router = APIRouter(prefix="/api-keys", tags=["api keys"], dependencies=[JSON_BODY])
 
 
 class ApiKeyCreate(BaseModel):
@@ -50,10 +50,11 @@ class ApiKeyCreated(ApiKeyRead):
 
 
 class ApiKeyList(Shape):
-    """All keys."""
+    """All keys, always in one page."""
 
     items: list[ApiKeyRead]
     total: int
+    next_cursor: str | None = None
 
 
 @router.get("", operation_id="listApiKeys", responses=problem_responses(401, 403, 503))
@@ -63,7 +64,9 @@ async def list_keys(_: AdminRole) -> ApiKeyList:
     return ApiKeyList(items=keys, total=len(keys))
 
 
-@router.post("", operation_id="createApiKey", status_code=201, responses=problem_responses(400, 401, 403, 422, 503))
+@router.post(
+    "", operation_id="createApiKey", status_code=201, responses=problem_responses(400, 401, 403, 413, 415, 422, 503)
+)
 async def create_key(body: ApiKeyCreate, _: AdminRole) -> ApiKeyCreated:
     """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
     document, key = await create_api_key(body.name, body.role, body.projects)

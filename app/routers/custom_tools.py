@@ -16,9 +16,7 @@ router = APIRouter(prefix="/custom-tools", tags=["custom tools"])
 CustomToolSort = Literal["toolName", "-toolName", "createdAt", "-createdAt"]
 
 
-@router.get(
-    "", operation_id="listCustomTools", responses=problem_responses(422, 503), response_model_exclude_unset=False
-)
+@router.get("", operation_id="listCustomTools", responses=problem_responses(401, 422, 503))
 async def list_custom_tools(
     services: ServicesDep,
     caller: AnyCaller,
@@ -32,7 +30,7 @@ async def list_custom_tools(
     return PageRead[CustomToolRead].of(found)
 
 
-@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(404, 503))
+@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(401, 404, 503))
 async def get_custom_tool(tool_name: str, services: ServicesDep, caller: AnyCaller) -> CustomToolRead:
     """Read one custom tool; its code is shown to admins only."""
     return await services.catalog.get_custom_tool(tool_name, with_code=caller.has(Role.ADMIN))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.dependencies import DEFAULT_PAGE, JSON_BODY, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
@@ -13,12 +13,12 @@ from app.services.paging import PageRequest
 from app.services.runs.executions import ExecutionRead
 from app.services.runs.requests import RunCreate
 
-router = APIRouter(prefix="/departments", tags=["departments"])
+router = APIRouter(prefix="/departments", tags=["departments"], dependencies=[JSON_BODY])
 
 DepartmentSort = Literal["priority", "-priority", "slug", "-slug", "name", "-name", "createdAt", "-createdAt"]
 
 
-@router.get("", operation_id="listDepartments", responses=problem_responses(422, 503))
+@router.get("", operation_id="listDepartments", responses=problem_responses(401, 422, 503))
 async def list_departments(
     services: ServicesDep,
     _: AnyCaller,
@@ -30,7 +30,7 @@ async def list_departments(
     return PageRead[DepartmentRead].of(await services.catalog.list_departments(PageRequest(limit, sort, cursor)))
 
 
-@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(404, 503))
+@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(401, 404, 503))
 async def get_department(slug: str, services: ServicesDep, _: AnyCaller) -> DepartmentRead:
     """Read one department."""
     return await services.catalog.get_department(slug)

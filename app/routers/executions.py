@@ -1,12 +1,13 @@
 """Executions: the audit record of every run, its events and its tree."""
 
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
+from pydantic import AfterValidator
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, Services, ServicesDep, ViewerRole
 from app.errors import InvalidInput
@@ -25,6 +26,16 @@ MAX_SEQ = 2**53
 
 router = APIRouter(prefix="/executions", tags=["executions"])
 
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC; one without a zone is taken for UTC."""
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("is outside the years 1 to 9999 of UTC") from None
+
+
+Moment = Annotated[datetime, AfterValidator(in_utc)]
 ExecutionSort = Literal["startedAt", "-startedAt", "createdAt", "-createdAt"]
 AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Events after this number; 0 for all.")]
 Name = Annotated[str | None, Query(max_length=200)]
@@ -50,8 +61,8 @@ async def list_executions(
     kind: ExecutionKind | None = None,
     root_execution_id: Annotated[Name, Query(alias="rootExecutionId")] = None,
     conversation_id: Annotated[Name, Query(alias="conversationId")] = None,
-    started_from: Annotated[datetime | None, Query(alias="from", description="Started at or after this time.")] = None,
-    started_to: Annotated[datetime | None, Query(alias="to", description="Started before this time.")] = None,
+    started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,
+    started_to: Annotated[Moment | None, Query(alias="to", description="Started before this time.")] = None,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
     sort: Annotated[ExecutionSort, Query(description="A field; with a minus for the descending order.")] = "-startedAt",
@@ -140,6 +151,6 @@ def last_seen(last_event_id: str | None) -> int:
     """The number in `Last-Event-ID`; an empty one is none."""
     if not last_event_id:
         return 0
-    if last_event_id.isascii() and last_event_id.isdigit() and int(last_event_id[:17]) <= MAX_SEQ:
-        return int(last_event_id[:17])
+    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_SEQ)):
+        return min(int(last_event_id), MAX_SEQ)
     raise InvalidInput.of_field("Last-Event-ID", "must be the number of an event")

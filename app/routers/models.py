@@ -21,14 +21,15 @@ class ModelRead(Shape):
 
 
 class ModelList(Shape):
-    """All configured names, and where they come from."""
+    """All configured names, and where they come from; always one page."""
 
     items: list[ModelRead]
     total: int
+    next_cursor: str | None = None
     source: str
 
 
-@router.get("", operation_id="listModels", responses=problem_responses(401, 403))
+@router.get("", operation_id="listModels", responses=problem_responses(401, 403, 503))
 async def list_models(services: ServicesDep, _: ViewerRole) -> ModelList:
     """List the models that are set up."""
     models = [ModelRead.model_validate(model) for model in services.models.describe()]

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from app.errors import AppError, DatabaseUnavailable, FieldError
 
 MEDIA_TYPE = "application/problem+json"
+FRAMEWORK_CODES = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
+PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 
 log = structlog.get_logger(__name__)
 
@@ -40,11 +42,21 @@ class Problem(BaseModel):
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for its OpenAPI description."""
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "model": Problem, "content": {MEDIA_TYPE: schema}}
-        for status in statuses
-    }
+    return {status: {"description": HTTPStatus(status).phrase, "model": Problem} for status in statuses}
+
+
+def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI document whose error answers have the form and the media type that they have on the wire."""
+    framework_schemas = ("#/components/schemas/HTTPValidationError", PROBLEM_SCHEMA["$ref"])
+    for path in document["paths"].values():
+        for operation in path.values():
+            for answer in operation["responses"].values():
+                schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+                if schema.get("$ref") in framework_schemas:
+                    answer["content"] = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
 
 
 def problem(
@@ -116,19 +128,23 @@ async def render_http_exception(request: Request, error: Exception) -> JSONRespo
     """What the framework refuses: an unknown path, a method that a path does not have."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     phrase = HTTPStatus(error.status_code).phrase
-    code = phrase.lower().replace(" ", "-").replace("'", "")
+    code = FRAMEWORK_CODES.get(error.status_code) or phrase.lower().replace(" ", "-").replace("'", "")
     headers = dict(error.headers) if error.headers else None
-    return problem(request, status=error.status_code, code=code, detail=f"{phrase}.", headers=headers)
+    detail = f"{error.detail.rstrip('.')}." if error.detail else f"{phrase}."
+    return problem(request, status=error.status_code, code=code, detail=detail, headers=headers)
 
 
 async def render_unexpected(request: Request, error: Exception) -> JSONResponse:
     """A bug: logged whole, told in one sentence."""
     log.error("request-crashed", path=request.url.path, exc_info=error)
+    # This answer is sent outside the middleware that gives every other answer its id.
+    request_id = structlog.contextvars.get_contextvars().get("requestId")
     return problem(
         request,
         status=500,
         code="internal-error",
         detail="The service failed at this request; its log has the reason under this response's X-Request-Id.",
+        headers={"X-Request-Id": request_id} if request_id else None,
     )
 
 
@@ -140,3 +156,5 @@ def add_problem_handlers(app: FastAPI) -> None:
     for away in (ConnectionFailure, ExecutionTimeout, WTimeoutError):
         app.add_exception_handler(away, render_database_away)
     app.add_exception_handler(Exception, render_unexpected)
+    describe = app.openapi
+    app.openapi = lambda: describe_problems(describe())

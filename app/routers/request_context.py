@@ -6,9 +6,8 @@ import time
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from app.errors import AppError
 
 MAX_BODY_BYTES = 1024 * 1024
 ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -17,14 +16,11 @@ QUIET_PATHS = ("/healthz", "/readyz")
 log = structlog.get_logger(__name__)
 
 
-class BodyTooLarge(AppError):
-    """The body passes the bound."""
-
-    code = "body-too-large"
-    status = AppError.status.REQUEST_ENTITY_TOO_LARGE
+class BodyTooLarge(HTTPException):
+    """The body passes the bound. FastAPI takes any other error while it reads a body for one of the client's form."""
 
     def __init__(self) -> None:
-        super().__init__(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        super().__init__(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
 
 
 class RequestContext:
@@ -42,7 +38,7 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(requestId=request_id)
         started = time.perf_counter()
-        status = 0
+        status = 403 if scope["type"] == "websocket" else 500  # what a refused or crashed one is answered
 
         async def send_with_id(message: Message) -> None:
             nonlocal status

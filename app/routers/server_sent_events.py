@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import orjson
+from pymongo.errors import PyMongoError
 
+from app.errors import AppError
 from app.events.bus import Ending
 from app.events.hub import EventHub
 from app.events.replay import StreamHead
@@ -29,6 +31,10 @@ async def sse_frames(hub: EventHub, head: StreamHead, after: int) -> AsyncIterat
                 return
             yield sse_frame(item)
             waiting = asyncio.ensure_future(anext(items, None))
+    except AppError as error:
+        yield error_frame(error.code, error.message)
+    except PyMongoError:
+        yield error_frame("database-unavailable", "The database does not answer; connect again.")
     finally:
         waiting.cancel()
 
@@ -42,6 +48,12 @@ def sse_frame(item: Frame | AgentDelta | Ending) -> str:
             return f"event: execution-end\ndata: {ending_text(item)}\n\n"
         case AgentDelta():
             return f"event: agent-delta\ndata: {item.model_dump_json(by_alias=True)}\n\n"
+
+
+def error_frame(code: str, message: str) -> str:
+    """What ends a stream that cannot go on; the client may connect again with its `Last-Event-ID`."""
+    text = orjson.dumps({"type": "error", "code": code, "message": message}).decode()
+    return f"event: error\ndata: {text}\n\n"
 
 
 def ending_text(ending: Ending) -> str:

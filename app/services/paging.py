@@ -2,19 +2,20 @@
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
+from bson.errors import BSONError
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps, loads
 
 from app.errors import InvalidInput
-from app.models.json_values import JsonObject
+from app.models.json_values import JsonObject, clean_text
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+MAX_INT64 = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,33 @@ class PageRequest:
             content = loads(base64.urlsafe_b64decode(cursor.encode()).decode(), json_options=CANONICAL_JSON_OPTIONS)
             value, last_id = content["v"], content["i"]
             fits = content["s"] == self.sort and isinstance(last_id, ObjectId)
-        except (binascii.Error, ValueError, TypeError, KeyError, json.JSONDecodeError, RecursionError):
+        except FORGERIES:
             raise forged_cursor() from None
-        if not fits or not isinstance(value, str | int | float | datetime | None):
+        if not fits or not is_sortable(value):
             raise forged_cursor()
         return value, last_id
+
+
+FORGERIES = (
+    binascii.Error,
+    BSONError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What decoding raises over a cursor that somebody made up: each form of extended JSON has faults of its own."""
+
+
+def is_sortable(value: object) -> bool:
+    """Whether a list can be ordered by a value, and MongoDB be asked for it."""
+    if isinstance(value, str):
+        return clean_text(value) == value
+    if isinstance(value, int):
+        return abs(value) <= MAX_INT64
+    return isinstance(value, float | datetime | None)
 
 
 def forged_cursor() -> InvalidInput:

@@ -20,7 +20,7 @@ ROLE_ORDER = (Role.VIEWER, Role.RUNNER, Role.ADMIN)
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks; `projects` empty means all projects."""
+    """Who asks; `projects` are ids in lower case, empty means all projects."""
 
     name: str
     role: Role | None
@@ -32,7 +32,7 @@ class Caller:
 
     def may_see(self, project: str | None) -> bool:
         """Whether the caller may see what belongs to a project."""
-        return not self.projects or project in self.projects
+        return not self.projects or (project is not None and project.lower() in self.projects)
 
 
 def hash_key(key: str) -> str:
@@ -73,4 +73,4 @@ class KeyRing:
         if raw is None:
             return None
         document = ApiKey.model_validate(raw)
-        return Caller(document.name, document.role, frozenset(document.projects))
+        return Caller(document.name, document.role, frozenset(project.lower() for project in document.projects))

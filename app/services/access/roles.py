@@ -65,17 +65,20 @@ def key_in(headers: Mapping[str, str]) -> str | None:
     """The key that a request carries, `None` when it carries none.
 
     Raises:
-        NotAuthenticated: another scheme than Bearer, or two different keys.
+        NotAuthenticated: another scheme than Bearer, or several keys that differ.
     """
-    authorization = headers.get("authorization")
-    api_key = headers.get("x-api-key")
-    if authorization is None:
-        return api_key
-    scheme, _, token = authorization.partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token or (api_key is not None and api_key != token):
+    given: set[str] = set()
+    for name, value in headers.items():
+        if name == "x-api-key":
+            given.add(value)
+        elif name == "authorization":
+            scheme, _, token = value.partition(" ")
+            if scheme.lower() != "bearer":
+                raise NotAuthenticated
+            given.add(token.strip())
+    if len(given) > 1 or "" in given:
         raise NotAuthenticated
-    return token
+    return given.pop() if given else None
 
 
 def require(caller: Caller, role: Role) -> Caller:

@@ -136,6 +136,7 @@ class Catalog:
         if wanted.is_department_head is not None:
             selector["isDepartmentHead"] = True if wanted.is_department_head else {"$ne": True}
         if wanted.q:
-            pattern = {"$regex": re.escape(wanted.q), "$options": "i"}
+            # MongoDB refuses a pattern with a NUL in it, and understands how PCRE writes one.
+            pattern = {"$regex": re.escape(wanted.q).replace("\0", r"\x00"), "$options": "i"}
             selector["$or"] = [{name: pattern} for name in ("agentId", "name", "description", "specialization")]
         return selector

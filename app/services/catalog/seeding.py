@@ -48,9 +48,15 @@ async def insert_missing_seeds(database: Database, folder: Path = SEEDS) -> Seed
     departments = list(read_departments(folder))
     agents = list(read_agents(folder))
     tools = list(read_tools(folder))
+    provisional = {seed["slug"]: Relation() for seed in departments} | await department_ids(database)
+    for seed in departments:
+        validated(Department, seed, seed["slug"])
+    for seed in agents:
+        validated(Agent, with_department(seed, provisional), seed["agentId"])
+    for seed in tools:
+        validated(CustomTool, with_departments(seed, provisional), seed["toolName"])
     inserted = await insert_missing(database, Department, "slug", departments)
-    found = database[Department.get_collection_name()].find({}, {"slug": 1})
-    ids: dict[str, Relation] = {raw["slug"]: raw["_id"] async for raw in found if "slug" in raw}
+    ids = await department_ids(database)
     return SeedCount(
         departments=inserted,
         agents=await insert_missing(database, Agent, "agentId", [with_department(one, ids) for one in agents]),
@@ -58,6 +64,12 @@ async def insert_missing_seeds(database: Database, folder: Path = SEEDS) -> Seed
             database, CustomTool, "toolName", [with_departments(one, ids) for one in tools]
         ),
     )
+
+
+async def department_ids(database: Database) -> dict[str, Relation]:
+    """The ids of the departments that are stored, by slug."""
+    found = database[Department.get_collection_name()].find({}, {"slug": 1})
+    return {raw["slug"]: raw["_id"] async for raw in found if isinstance(raw.get("slug"), str)}
 
 
 async def insert_missing(database: Database, document: type[PayloadDocument], key: str, seeds: list[JsonObject]) -> int:
@@ -89,7 +101,7 @@ def validated(document: type[PayloadDocument], seed: JsonObject, key: str) -> Pa
 def read_departments(folder: Path) -> Iterator[JsonObject]:
     """The rows of `departments.yaml`."""
     path = folder / "departments.yaml"
-    for row in mapping_of(parse_yaml(read_text(path), path), path).get("departments") or []:
+    for row in list_in(mapping_of(parse_yaml(read_text(path), path), path), "departments", path):
         yield required(row, "slug", path)
 
 
@@ -101,8 +113,8 @@ def read_agents(folder: Path) -> Iterator[JsonObject]:
             raise SeedUnreadable(f"{path} must begin with front matter between two lines of '---'.")
         row = dict(required(mapping_of(parse_yaml(parts[1], path), path), "agentId", path))
         row["instructionsPrompt"] = parts[2].strip()
-        row["toolNames"] = [{"toolName": name, "id": new_row_id()} for name in row.get("toolNames") or []]
-        row["skills"] = [{"skill": skill, "id": new_row_id()} for skill in row.get("skills") or []]
+        row["toolNames"] = [{"toolName": name, "id": new_row_id()} for name in list_in(row, "toolNames", path)]
+        row["skills"] = [{"skill": skill, "id": new_row_id()} for skill in list_in(row, "skills", path)]
         yield row
 
 
@@ -111,24 +123,24 @@ def read_tools(folder: Path) -> Iterator[JsonObject]:
     for path in sorted(folder.glob("custom-tools/*/tool.yaml")):
         row = dict(required(mapping_of(parse_yaml(read_text(path), path), path), "toolName", path))
         row["executeFunction"] = read_text(path.with_name("execute.js")).strip()
-        row["exampleInputs"] = [{"example": one, "id": new_row_id()} for one in row.get("exampleInputs") or []]
+        row["exampleInputs"] = [{"example": one, "id": new_row_id()} for one in list_in(row, "exampleInputs", path)]
+        row["departments"] = list_in(row, "departments", path)
         yield row
 
 
 def with_department(seed: JsonObject, ids: dict[str, Relation]) -> JsonObject:
     """An agent's seed with its department as a relation."""
-    return seed | {"department": relation_of(seed["department"], ids, seed["agentId"])}
+    return seed | {"department": relation_of(seed.get("department"), ids, seed["agentId"])}
 
 
 def with_departments(seed: JsonObject, ids: dict[str, Relation]) -> JsonObject:
     """A tool's seed with its departments as relations."""
-    slugs: list[str] = seed.get("departments") or []
-    return seed | {"departments": [relation_of(slug, ids, seed["toolName"]) for slug in slugs]}
+    return seed | {"departments": [relation_of(slug, ids, seed["toolName"]) for slug in seed["departments"]]}
 
 
-def relation_of(slug: str, ids: dict[str, Relation], seed: str) -> Relation:
+def relation_of(slug: Any, ids: dict[str, Relation], seed: str) -> Relation:  # noqa: ANN401 - whatever the file holds
     """The id of a department."""
-    if slug not in ids:
+    if not isinstance(slug, str) or slug not in ids:
         raise SeedUnreadable(f"The seed {seed!r} names the department {slug!r}, which does not exist.")
     return ids[slug]
 
@@ -153,6 +165,14 @@ def mapping_of(value: Any, path: Path) -> JsonObject:  # noqa: ANN401 - whatever
     """The value, if it is a mapping."""
     if not isinstance(value, dict):
         raise SeedUnreadable(f"The seed file {path} must hold a mapping.")
+    return value
+
+
+def list_in(row: JsonObject, key: str, path: Path) -> list[Any]:
+    """An optional list of a mapping."""
+    value = row.get(key) or []
+    if not isinstance(value, list):
+        raise SeedUnreadable(f"The seed file {path}: {key} must be a list.")
     return value
 
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-
 from app.models.json_values import JsonObject
 from app.services.llm.demo_model import DemoAnswer, answer
 from app.services.llm.litellm_setup import CustomLLM, GenericStreamingChunk, ModelResponse, Usage, litellm

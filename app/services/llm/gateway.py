@@ -74,23 +74,27 @@ class ModelGateway:
 
     def record_name(self, model: str) -> str:
         """The name under which records show a catalogue name's model."""
-        return next((entry.record_name for entry in self.table.entries if entry.name == model), model)
+        return self._first_entry(model).record_name if model in self.table.names else model
 
     def describe(self) -> list[ModelDescription]:
         """Every configured name, whether it can be used, and its price."""
         return [self._describe(name) for name in self.table.names]
 
+    def _first_entry(self, name: str) -> ModelEntry:
+        """The first usable deployment of a configured name, else the first that there is."""
+        entries = [entry for entry in self.table.entries if entry.name == name]
+        return next((entry for entry in entries if entry.problem is None), entries[0])
+
     def _describe(self, name: str) -> ModelDescription:
-        entry = next(entry for entry in self.table.entries if entry.name == name)
-        prices: JsonObject = {**litellm.model_cost.get(entry.params["model"], {}), **entry.info, **entry.params}
+        entry = self._first_entry(name)
         known = entry.has_price
         return ModelDescription(
             name=name,
             usable=entry.problem is None,
             problem=entry.problem,
             price_known=known,
-            input_cost_per_token=prices.get("input_cost_per_token") if known else None,
-            output_cost_per_token=prices.get("output_cost_per_token") if known else None,
+            input_cost_per_token=entry.prices.get("input_cost_per_token") if known else None,
+            output_cost_per_token=entry.prices.get("output_cost_per_token") if known else None,
         )
 
     async def complete(self, request: ModelRequest) -> Completion:
@@ -135,7 +139,7 @@ class ModelGateway:
     def _entry_of(self, response: Any, model: str) -> ModelEntry:  # noqa: ANN401 - LiteLLM's response
         """The entry that answered: with several under one name, or a fallback, not always the one asked for."""
         chosen = (getattr(response, "_hidden_params", None) or {}).get("model_id")
-        return self._entries.get(str(chosen)) or next(entry for entry in self.table.entries if entry.name == model)
+        return self._entries.get(str(chosen)) or self._first_entry(model)
 
     def _failure(self, request: ModelRequest, error: Exception) -> ModelCallFailed:
         """The failure in our words. The provider's text stays in the debug log: it may quote a key or a prompt."""

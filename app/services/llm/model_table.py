@@ -36,11 +36,18 @@ class ModelEntry:
     @property
     def has_price(self) -> bool:
         """Whether a cost can be told; LiteLLM itself says 0.0 for a model that it does not know."""
-        if any(source.get("input_cost_per_token") is not None for source in (self.params, self.info)):
-            return True
-        model = self.params["model"]
-        prices = litellm.model_cost.get(model) or litellm.model_cost.get(model.partition("/")[2])
-        return prices is not None and prices.get("input_cost_per_token") is not None
+        return self.prices.get("input_cost_per_token") is not None
+
+    @property
+    def prices(self) -> JsonObject:
+        """What LiteLLM's price table says of the model, under what the entry itself says."""
+        model: str = self.params["model"]
+        provider, _, bare = model.partition("/")
+        listed: JsonObject = litellm.model_cost.get(model) or litellm.model_cost.get(bare) or {}
+        if model not in litellm.model_cost and listed.get("litellm_provider") != provider:
+            listed = {}  # another provider's price for a model of the same name
+        own = {name: value for name, value in (self.info | self.params).items() if value is not None}
+        return listed | own
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,12 @@ class ExecutionState:
             self.turns.append({"role": "assistant", "content": event["message"]})
 
     def fold_take_result(self, event: JsonObject) -> None:
-        """A tool call has its result."""
+        """A tool call has its result; the model sees a turn's results in the order of its calls, whichever came first."""
         self.open_calls.pop(event["toolCallId"], None)
-        self.turns.append(tool_message(event))
+        begins = max((place for place, turn in enumerate(self.turns) if "tool_calls" in turn), default=-1)
+        order = [call["id"] for call in self.turns[begins]["tool_calls"]] if begins >= 0 else []
+        results = [*self.turns[begins + 1 :], tool_message(event)]
+        self.turns[begins + 1 :] = sorted(results, key=lambda result: order.index(result["tool_call_id"]))
 
     def fold_answer(self, event: JsonObject) -> None:
         """The attempt has its answer."""

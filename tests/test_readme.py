@@ -1,0 +1,118 @@
+"""The README shows nothing that does not work: its examples are run as they stand, against a served service."""
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+from tests.conftest import write_models_config
+from tests.fixtures.model_server import ModelServer
+from tests.fixtures.processes import COMMAND, ROOT, ServeProcess, bare_environment, serving
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL_EXAMPLES = [
+    block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "8000" in block or "run " in block
+]
+PYTHON_EXAMPLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+MAKE_TARGETS = sorted(set(re.findall(r"\bmake ([a-z]+)\b", README)))
+
+
+@pytest.fixture(scope="module")
+async def served(
+    tmp_path_factory: pytest.TempPathFactory, shared_model_server: ModelServer
+) -> AsyncGenerator[tuple[Path, ServeProcess]]:
+    """A service in a directory of its own, as after `make serve`, with a local OpenAI-compatible server."""
+    directory = tmp_path_factory.mktemp("readme")
+    shared_model_server.reset()
+    config = write_models_config(directory / "models.yaml", shared_model_server.url)
+    async with serving(directory, MODELS_CONFIG=str(config)) as server:
+        yield directory, server
+
+
+async def run_program(*command: str, cwd: Path) -> str:
+    """Run a program to its end and give what it printed; it must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=cwd,
+        env=bare_environment(),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        printed, complaints = await asyncio.wait_for(process.communicate(), 90)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, complaints.decode()
+    return printed.decode()
+
+
+async def run_shell(block: str, served: tuple[Path, ServeProcess]) -> str:
+    """Run a shell example against the served service."""
+    directory, server = served
+    script = block.replace("http://127.0.0.1:8000", server.url).replace(".venv/bin/dynamic-agents", str(COMMAND))
+    if "dynamic-agents run" in block:
+        script = script.rstrip() + f" --url {server.url}"
+    return await run_program("bash", "-euo", "pipefail", "-c", script, cwd=directory)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's shell examples need curl")
+@pytest.mark.parametrize("block", SHELL_EXAMPLES, ids=lambda block: " ".join(block.split())[-40:])
+async def test_a_shell_example_of_the_readme_works(block: str, served: tuple[Path, ServeProcess]) -> None:
+    printed = await run_shell(block, served)
+
+    assert '"code"' not in printed, printed
+    if "wait=60" in block:
+        assert json.loads(printed)["output"]["report"]["department"] == "story"
+
+
+async def test_the_websocket_example_of_the_readme_follows_a_run_to_its_end(served: tuple[Path, ServeProcess]) -> None:
+    directory, server = served
+    script = PYTHON_EXAMPLE.replace("http://127.0.0.1:8000", server.url).replace(
+        "ws://127.0.0.1:8000", server.url.replace("http", "ws", 1)
+    )
+    assert "8000" not in script
+
+    printed = await run_program(sys.executable, "-c", script, cwd=directory)
+
+    lines = printed.splitlines()
+    assert lines[0].startswith("None subscribed")
+    assert [line.split()[0] for line in lines[1:-1]] == [str(seq) for seq in range(1, len(lines) - 1)]
+    assert lines[-1].startswith("None execution-end")
+
+
+async def test_each_model_request_of_the_examples_says_what_it_is_for(
+    served: tuple[Path, ServeProcess], shared_model_server: ModelServer
+) -> None:
+    waiting = next(block for block in SHELL_EXAMPLES if "wait=60" in block)
+
+    printed = await run_shell(waiting, served)
+
+    report = json.loads(printed)["output"]["report"]
+    tree = {json.loads(printed)["executionId"], *(row["executionId"] for row in report["specialists"])}
+    calls = [call for call in shared_model_server.calls if call.execution_id in tree]
+    assert {call.execution_id for call in calls} == tree
+    assert {call.purpose for call in calls} == {"plan", "work", "judge", "review", "report"}
+    assert all(call.purpose and call.execution_id for call in shared_model_server.calls)
+
+
+async def test_every_make_target_of_the_readme_exists() -> None:
+    printed = await run_program("make", "-C", str(ROOT), "help", cwd=ROOT)
+
+    assert set(MAKE_TARGETS) <= {line.split()[0] for line in printed.splitlines() if line}
+
+
+def test_every_setting_is_in_the_readmes_table() -> None:
+    table = README.split("## Settings")[1].split("## Beside")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    documented = {name for cell in first_cells for name in re.findall(r"`([A-Z_]+)`", cell)}
+
+    assert {name.upper() for name in Settings.model_fields} == documented
