@@ -19,6 +19,7 @@ from app.services.access.admin_key import load_admin_key
 from app.services.access.api_keys import KeyRing
 from app.services.access.roles import Gatekeeper
 from app.services.catalog.browsing import Catalog
+from app.services.catalog.live_reload import LiveReload
 from app.services.catalog.loading import DefinitionLoader
 from app.services.catalog.seeding import insert_missing_seeds
 from app.services.llm.gateway import ModelGateway
@@ -103,6 +104,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         stack.push_async_callback(sandbox.close)
         bus = InProcessBus()
         loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds)
+        reload = LiveReload(database, on_edit=loader.forget_all)
+        await reload.start()
+        stack.push_async_callback(reload.stop)
         crew = Crew(models=models, sandbox=sandbox, wants_deltas=bus.wants_deltas, record_name=models.record_name)
         engine = RunEngine(database, bus, loader, crew, settings.max_concurrent_runs)
         await engine.start()

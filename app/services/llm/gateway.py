@@ -11,15 +11,8 @@ from app.errors import StartupError
 from app.models.json_values import JsonObject, clean_text
 from app.services.llm.calls import Completion, ModelRequest, RequestedToolCall, TokenUsage
 from app.services.llm.demo_provider import register_demo_provider
-from app.services.llm.errors import (
-    ModelAccessDenied,
-    ModelAnswerInvalid,
-    ModelCallFailed,
-    ModelNotConfigured,
-    ModelRateLimited,
-    ModelRequestRefused,
-    ModelTimedOut,
-)
+from app.services.llm.errors import ModelAnswerInvalid, ModelNotConfigured, ModelRequestRefused
+from app.services.llm.failures import failure_of
 from app.services.llm.litellm_setup import Router, litellm
 from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.streams import StreamCut, collect_stream
@@ -117,7 +110,16 @@ class ModelGateway:
         except StreamCut as cut:
             raise ModelAnswerInvalid(str(cut)) from None
         except (APIError, ValueError, TypeError, KeyError, AttributeError, IndexError, TimeoutError) as error:
-            raise self._failure(request, error) from None
+            log.warning(
+                "model-call-failed",
+                model=request.model,
+                purpose=request.purpose,
+                error=type(error).__name__,
+                status=getattr(error, "status_code", None),
+            )
+            raise failure_of(request.model, error) from None
+        if response is None:  # what LiteLLM makes of a 422 once it has left out the parameters that it names
+            raise ModelRequestRefused(f"The model {request.model!r}: the provider refuses the request (HTTP 422).")
         return self._completion(request, response)
 
     def _completion(self, request: ModelRequest, response: Any) -> Completion:  # noqa: ANN401 - LiteLLM's response
@@ -140,25 +142,6 @@ class ModelGateway:
         """The entry that answered: with several under one name, or a fallback, not always the one asked for."""
         chosen = (getattr(response, "_hidden_params", None) or {}).get("model_id")
         return self._entries.get(str(chosen)) or self._first_entry(model)
-
-    def _failure(self, request: ModelRequest, error: Exception) -> ModelCallFailed:
-        """The failure in our words. The provider's text stays in the debug log: it may quote a key or a prompt."""
-        status = getattr(error, "status_code", None)
-        log.warning(
-            "model-call-failed", model=request.model, purpose=request.purpose, error=type(error).__name__, status=status
-        )
-        subject = f"The model {request.model!r}"
-        if isinstance(error, litellm.Timeout | TimeoutError):
-            return ModelTimedOut(f"{subject} did not answer in time.")
-        if isinstance(error, litellm.RateLimitError):
-            return ModelRateLimited(f"{subject} is limited by its provider (HTTP 429).")
-        if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError):
-            return ModelAccessDenied(f"{subject}: the provider refuses the key (HTTP {status}).")
-        if isinstance(error, litellm.BadRequestError | litellm.NotFoundError | litellm.UnprocessableEntityError):
-            return ModelRequestRefused(f"{subject}: the provider refuses the request (HTTP {status}).")
-        if isinstance(error, litellm.APIResponseValidationError) or not isinstance(error, APIError):
-            return ModelAnswerInvalid(f"{subject} answered something that is not a completion.")
-        return ModelCallFailed(f"{subject} cannot be reached or fails (HTTP {status}).")
 
     async def close(self) -> None:
         """Close the connections that LiteLLM keeps, unless another gateway of this process uses them still."""

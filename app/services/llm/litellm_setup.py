@@ -4,6 +4,7 @@ Everybody imports LiteLLM's names from here, never from LiteLLM itself: the vari
 its modules is loaded. Its import takes seconds and 190 MB, so only the rooms that call models reach this module.
 """
 
+import logging
 import os
 from typing import Any
 
@@ -11,11 +12,24 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import
 
 import litellm as untyped_litellm
 from litellm.llms.custom_llm import CustomLLM
+from litellm.types.router import RouterRateLimitError
 from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
 
-__all__ = ["CustomLLM", "GenericStreamingChunk", "ModelResponse", "Router", "Usage", "litellm"]
+__all__ = [
+    "CustomLLM",
+    "GenericStreamingChunk",
+    "ModelResponse",
+    "Router",
+    "RouterRateLimitError",
+    "Usage",
+    "litellm",
+]
 
 litellm: Any = untyped_litellm
 Router: Any = litellm.Router
 litellm.suppress_debug_info = True
+for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+    # Its lines go past our log's form, and quote what providers say, keys and prompts with it.
+    logging.getLogger(name).handlers.clear()
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 litellm.drop_params = True  # a parameter that a provider does not know (a temperature, say) is left out of its request

@@ -33,7 +33,7 @@ async def collect_stream(
             raise StreamCut(f"The model's answer went beyond {max_characters} characters.")
         if text and on_delta:
             on_delta(text)
-    if not finished:
+    if not finished or not told_to_finish(stream):
         raise StreamCut("The model's stream ended without a finish reason.")
     response: Any = litellm.stream_chunk_builder(chunks)
     if response is None:
@@ -41,3 +41,15 @@ async def collect_stream(
     hidden = getattr(stream, "_hidden_params", None) or {}
     response._hidden_params = {**(getattr(response, "_hidden_params", None) or {}), **hidden}  # noqa: SLF001 - where LiteLLM keeps who answered, and the cost
     return response
+
+
+def told_to_finish(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream
+    """Whether the provider itself said that its answer is whole, as far as can be told.
+
+    LiteLLM ends every stream with a finish reason, with one of its own where none came. Only the provider's is in
+    its record of the chunks; that record stays the first attempt's when a fallback takes over midway.
+    """
+    record: list[Any] = getattr(stream, "chunks", None) or []
+    if not record or getattr(stream, "fallback_headers_adopted", False):
+        return True
+    return any(choice.finish_reason is not None for chunk in record for choice in chunk.choices)

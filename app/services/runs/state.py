@@ -70,9 +70,10 @@ class ExecutionState:
         """A tool call has its result; the model sees a turn's results in the order of its calls, whichever came first."""
         self.open_calls.pop(event["toolCallId"], None)
         begins = max((place for place, turn in enumerate(self.turns) if "tool_calls" in turn), default=-1)
-        order = [call["id"] for call in self.turns[begins]["tool_calls"]] if begins >= 0 else []
+        calls = self.turns[begins]["tool_calls"] if begins >= 0 else []
+        order = {call["id"]: place for place, call in enumerate(calls)}
         results = [*self.turns[begins + 1 :], tool_message(event)]
-        self.turns[begins + 1 :] = sorted(results, key=lambda result: order.index(result["tool_call_id"]))
+        self.turns[begins + 1 :] = sorted(results, key=lambda result: order.get(result.get("tool_call_id"), -1))
 
     def fold_answer(self, event: JsonObject) -> None:
         """The attempt has its answer."""

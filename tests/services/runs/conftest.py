@@ -183,3 +183,15 @@ def types_of(events: list[Json]) -> list[str]:
 def of_type(events: list[Json], wanted: str) -> list[Json]:
     """The events of one type."""
     return [event for event in events if event["type"] == wanted]
+
+
+async def all_events(service: Service, execution_id: str) -> list[Json]:
+    """All stored events of an execution, page by page."""
+    events: list[Json] = []
+    while True:
+        query = {"after": events[-1]["seq"] if events else 0, "limit": 200}
+        answer = await service.http.get(f"/api/v1/executions/{execution_id}/events", params=query)
+        page = answer.json()["items"]
+        events += page
+        if not page:
+            return events

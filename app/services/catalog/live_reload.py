@@ -1,0 +1,93 @@
+"""Live reload: whoever edits a definition, through the API, a CMS or by hand, the next run of this process sees it.
+
+A change stream on the three collections drops this process's cached definitions. While the stream is away, a cached
+definition lives no longer than its time to live.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from app.models.agent import Agent
+from app.models.custom_tool import CustomTool
+from app.models.database import Database
+from app.models.department import Department
+from app.models.json_values import JsonObject
+
+STATISTICS = (
+    "averageExecutionTime",
+    "lastExecutedAt",
+    "lastUsedAt",
+    "successRate",
+    "totalExecutions",
+    "updatedAt",
+)
+"""Fields that runs themselves keep: a change of these alone is no edit."""
+
+RETRY_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+def edits_only() -> list[JsonObject]:
+    """The pipeline of the stream: edits of definitions, by the server's own selection."""
+    changed = {"$map": {"input": {"$objectToArray": "$updateDescription.updatedFields"}, "in": "$$this.k"}}
+    statistics_alone = {
+        "$and": [
+            {"$eq": ["$operationType", "update"]},
+            {"$setIsSubset": [{"$ifNull": [changed, []]}, list(STATISTICS)]},
+            {"$eq": [{"$ifNull": ["$updateDescription.removedFields", []]}, []]},
+        ]
+    }
+    collections = [document.get_collection_name() for document in (Department, Agent, CustomTool)]
+    return [
+        {"$match": {"ns.coll": {"$in": collections}, "$expr": {"$not": [statistics_alone]}}},
+        {"$project": {"operationType": 1, "ns": 1}},
+    ]
+
+
+class LiveReload:
+    """Watches the catalogue for this process, and calls `on_edit` after each edit it learns of."""
+
+    def __init__(self, database: Database, on_edit: Callable[[], None]) -> None:
+        self._database = database
+        self._on_edit = on_edit
+        self._watching = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to watch; edits from here on are seen."""
+        self._task = asyncio.create_task(self._watch_for_ever(), name="live reload")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETRY_SECONDS):
+                await self._watching.wait()
+
+    async def stop(self) -> None:
+        """Stop watching."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch_for_ever(self) -> None:
+        """Watch, and again after whatever ends the stream for good.
+
+        The driver itself resumes a stream after a lost connection or a new primary. Where it cannot (the history is
+        gone, the database was dropped) a new stream begins with forgetting everything, so nothing needs to be resumed.
+        """
+        while True:
+            try:
+                await self._watch()
+            except PyMongoError as error:
+                log.warning("live-reload-interrupted", error=type(error).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _watch(self) -> None:
+        async with await self._database.watch(edits_only()) as stream:
+            self._on_edit()  # what was edited while nobody watched may be cached
+            self._watching.set()
+            async for change in stream:
+                log.debug("definition-edited", collection=change["ns"]["coll"], operation=change["operationType"])
+                self._on_edit()

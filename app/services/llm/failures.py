@@ -1,0 +1,64 @@
+"""What LiteLLM's errors mean, by what happened on the wire, in our own words.
+
+The provider's text never passes: it may quote a key or a prompt.
+"""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import httpx
+import openai
+
+from app.services.llm.errors import (
+    ModelAccessDenied,
+    ModelAnswerInvalid,
+    ModelCallFailed,
+    ModelRateLimited,
+    ModelRequestRefused,
+    ModelTimedOut,
+)
+from app.services.llm.litellm_setup import RouterRateLimitError, litellm
+
+DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+def failure_of(model: str, error: Exception) -> ModelCallFailed:
+    """A failed call, told by its class and code.
+
+    LiteLLM gives the status 500 to all that it has no name for, a refused connection and an answer that is no
+    completion alike; the errors that caused its own tell these apart.
+    """
+    subject = f"The model {model!r}"
+    causes = list(causes_of(error))
+    status = getattr(error, "status_code", None)
+    if any(isinstance(cause, litellm.Timeout | TimeoutError | httpx.TimeoutException) for cause in causes):
+        return ModelTimedOut(f"{subject} did not answer in time.")
+    if isinstance(error, RouterRateLimitError):
+        return ModelRateLimited(f"{subject} rests: its entries are at their limits, or failed too often.")
+    if isinstance(error, litellm.RateLimitError):
+        return ModelRateLimited(f"{subject} is limited by its provider (HTTP 429).")
+    if isinstance(error, litellm.AuthenticationError) or status in DENIED:
+        return ModelAccessDenied(f"{subject}: the provider refuses the key (HTTP {status}).")
+    if isinstance(error, litellm.BadRequestError | litellm.NotFoundError | litellm.UnprocessableEntityError):
+        return ModelRequestRefused(f"{subject}: the provider refuses the request (HTTP {status}).")
+    if any(isinstance(cause, httpx.HTTPStatusError) for cause in causes):
+        return ModelCallFailed(f"{subject} fails (HTTP {status}).")
+    if any(isinstance(cause, httpx.TransportError) for cause in causes):
+        return ModelCallFailed(f"{subject} cannot be reached, or its connection broke.")
+    if any(told_by_provider(cause) for cause in causes):
+        return ModelCallFailed(f"{subject} fails: its provider sent an error instead of an answer.")
+    return ModelAnswerInvalid(f"{subject} answered something that is not a completion.")
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what caused it, what caused that …"""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def told_by_provider(error: BaseException) -> bool:
+    """Whether it is an error that OpenAI's client read in an answer; LiteLLM's own classes only descend from those."""
+    return isinstance(error, openai.APIError) and type(error).__module__.startswith("openai")
