@@ -4,6 +4,7 @@ Commands import what they need when they run: LiteLLM's import takes seconds, an
 """
 
 import asyncio
+import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -141,6 +142,8 @@ def main() -> None:
     """Run the command; an expected failure is one line on stderr and exit code 1."""
     try:
         app()
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
     except StartupError as error:
         print(f"dynamic-agents: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
         sys.exit(1)

@@ -1,14 +1,12 @@
 """What routers ask for: the services of this process, and the caller with the role that a route needs."""
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Security
 from fastapi.requests import HTTPConnection
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from app.errors import AppError
 from app.events.bus import EventBus
 from app.events.hub import EventHub
 from app.models.api_key import Role
@@ -16,6 +14,7 @@ from app.models.database import Database
 from app.services.access.api_keys import Caller
 from app.services.access.roles import Gatekeeper, require
 from app.services.catalog.browsing import Catalog
+from app.services.catalog.editing import CatalogEditor
 from app.services.llm.gateway import ModelGateway
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
 from app.services.runs.engine import RunEngine
@@ -33,6 +32,7 @@ class Services:
     bus: EventBus
     hub: EventHub
     catalog: Catalog
+    editor: CatalogEditor
     archive: ExecutionArchive
     models: ModelGateway
     engine: RunEngine
@@ -79,32 +79,6 @@ async def admin(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
     return require(caller, Role.ADMIN)
 
 
-class NotJson(AppError):
-    """The body comes in another form than JSON."""
-
-    code = "unsupported-media-type"
-    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-
-    def __init__(self) -> None:
-        super().__init__("Send the body as JSON, with 'Content-Type: application/json'.")
-
-
-async def json_body(connection: HTTPConnection) -> None:
-    """A body, if there is one, in JSON.
-
-    Raises:
-        NotJson: its content type says otherwise, or nothing.
-    """
-    has_body = connection.headers.get("content-length", "0") != "0" or "transfer-encoding" in connection.headers
-    media_type = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    is_json = media_type == "application/json" or (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    )
-    if has_body and not is_json:
-        raise NotJson
-
-
-JSON_BODY = Depends(json_body)
 AnyCaller = Annotated[Caller, Depends(any_caller)]
 ViewerRole = Annotated[Caller, Depends(viewer)]
 RunnerRole = Annotated[Caller, Depends(runner)]

@@ -9,6 +9,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 NOISY_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcore", "openai", "pymongo", "asyncio")
 CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))}
+OTHER_THAN_LINES = {code: text for code, text in CONTROL_CHARACTERS.items() if chr(code) != "\n"}
 
 
 def configure_logging(log_format: Literal["console", "json"], level: str) -> None:
@@ -54,6 +55,8 @@ def configure_logging(log_format: Literal["console", "json"], level: str) -> Non
 def escape_control_characters(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Texts of users and models cannot forge a log line or colour a terminal; a traceback keeps its lines."""
     return {
-        key: value.translate(CONTROL_CHARACTERS) if isinstance(value, str) and key != "exception" else value
+        key: value.translate(CONTROL_CHARACTERS if key != "exception" else OTHER_THAN_LINES)
+        if isinstance(value, str)
+        else value
         for key, value in event.items()
     }

@@ -19,9 +19,11 @@ from app.services.access.admin_key import load_admin_key
 from app.services.access.api_keys import KeyRing
 from app.services.access.roles import Gatekeeper
 from app.services.catalog.browsing import Catalog
+from app.services.catalog.editing import CatalogEditor
 from app.services.catalog.live_reload import LiveReload
 from app.services.catalog.loading import DefinitionLoader
 from app.services.catalog.seeding import insert_missing_seeds
+from app.services.catalog.tool_checks import ToolChecker
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
 from app.services.runs.engine import RunEngine
@@ -83,6 +85,19 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
 
 @asynccontextmanager
+async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
+    """The sandbox in which tools run, warm."""
+    sandbox = ToolSandbox(
+        timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=SANDBOX_WORKERS
+    )
+    await sandbox.start()
+    try:
+        yield sandbox
+    finally:
+        await sandbox.close()
+
+
+@asynccontextmanager
 async def open_services(settings: Settings) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
 
@@ -97,11 +112,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
         models = ModelGateway(table)
         stack.push_async_callback(models.close)
-        sandbox = ToolSandbox(
-            timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=SANDBOX_WORKERS
-        )
-        await sandbox.start()
-        stack.push_async_callback(sandbox.close)
+        sandbox = await stack.enter_async_context(open_sandbox(settings))
         bus = InProcessBus()
         loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds)
         reload = LiveReload(database, on_edit=loader.forget_all)
@@ -120,6 +131,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             bus=bus,
             hub=EventHub(database, bus),
             catalog=Catalog(database),
+            editor=CatalogEditor(database, ToolChecker(sandbox), frozenset({*settings.allowed_models, *table.names})),
             archive=ExecutionArchive(database),
             models=models,
             engine=engine,

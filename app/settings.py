@@ -16,6 +16,8 @@ CATALOGUE_MODELS = (
     "openai/gpt-4-turbo",
 )
 
+MIN_ADMIN_KEY_CHARACTERS = 16
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -35,7 +37,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    admin_api_key: SecretStr | None = Field(default=None, min_length=16)
+    admin_api_key: SecretStr | None = None
     anonymous_role: Literal["none", "viewer"] = "none"
     seed_on_start: bool | None = None
     agent_cache_ttl_seconds: float = Field(default=300, ge=0)
@@ -53,6 +55,14 @@ class Settings(BaseSettings):
         """`a, b` is the list of `a` and `b`."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("admin_api_key")
+    @classmethod
+    def long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        """A key that is soon guessed is none."""
+        if value is not None and len(value.get_secret_value()) < MIN_ADMIN_KEY_CHARACTERS:
+            raise ValueError(f"must have at least {MIN_ADMIN_KEY_CHARACTERS} characters")
         return value
 
     @field_validator("log_level", "log_format", "anonymous_role", mode="before")
@@ -73,8 +83,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = str(first["loc"][0]).upper() if first["loc"] else "settings"
-            message = f"{variable} is wrong: {first['msg']}."
+            message = f"{variable} is wrong: {first['msg'].removeprefix('Value error, ')}."
             raise StartupError(message) from None
+        except UnicodeDecodeError:
+            raise StartupError("The file .env is not UTF-8 text.") from None
 
     @property
     def embedded(self) -> bool:

@@ -21,6 +21,8 @@ AGENT_ID = "benchmark-agent-001"
 DEPARTMENT = "benchmark"
 PROJECT = "66f0a1b2c3d4e5f601234567"
 MODEL_NAME = "anthropic/claude-sonnet-4.5"
+PRICED_AS = "openai/gpt-4"
+"""A model whose price LiteLLM knows: looking it up belongs to a call."""
 PROMPT = "How many words has the opening of the script? Count them, then say so in a sentence."
 INSTRUCTIONS = (
     "You measure texts for a film studio. Count with the tool and never by eye; say which text you measured and give "
@@ -33,7 +35,7 @@ TOOL_SCHEMA = {
     "required": ["text"],
     "additionalProperties": False,
 }
-SERVE = [sys.executable, "-m", "benchmarks.serve"]
+COMMAND = str(Path(sys.executable).with_name("dynamic-agents"))
 
 
 def service_environment(directory: Path, models_config: Path | None = None) -> dict[str, str]:
@@ -45,7 +47,7 @@ def service_environment(directory: Path, models_config: Path | None = None) -> d
 @contextlib.contextmanager
 def running_service(environment: Mapping[str, str], directory: Path) -> Generator[Child]:
     """The service, ready to run agents."""
-    with running("service", SERVE, environment, directory) as service:
+    with running("service", [COMMAND, "serve"], environment, directory) as service:
         service.wait_until_ready("/readyz")
         yield service
 
@@ -55,7 +57,7 @@ def write_models_config(path: Path, model_url: str) -> Path:
 
     Written as JSON, which is YAML too, so that the bare server can read it without the service's code.
     """
-    params = {"model": "openai/benchmark", "api_base": f"{model_url}/v1", "api_key": "none-needed"}
+    params = {"model": PRICED_AS, "api_base": f"{model_url}/v1", "api_key": "none-needed"}
     content = {
         "model_list": [{"model_name": MODEL_NAME, "litellm_params": params}],
         "router_settings": {"num_retries": 2, "timeout": 120, "disable_cooldowns": True},

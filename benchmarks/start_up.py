@@ -13,19 +13,18 @@ from pathlib import Path
 
 from app.models.embedded_mongod import EmbeddedMongod
 from benchmarks.children import PROJECT_ROOT
-from benchmarks.service import running_service, service_environment
+from benchmarks.service import COMMAND, running_service, service_environment
 
 ROUNDS = 3
-COMMAND = Path(sys.executable).with_name("dynamic-agents")
 SET_PRICES_LOCAL = "import os; os.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'"
 
 
 @dataclass(frozen=True)
 class StartUp:
-    """Median seconds; `help_seconds` is `None` where there is no command line."""
+    """Median seconds; `first_seconds` is the one start that makes its database."""
 
     import_litellm_seconds: float
-    help_seconds: float | None
+    help_seconds: float
     first_seconds: float
     embedded_seconds: float
     external_seconds: float
@@ -36,18 +35,17 @@ def measure_start_up() -> StartUp:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name, external_mongod(Path(name)) as uri:
         embedded, external = Path(name) / "embedded", Path(name) / "external"
         parts: dict[str, Callable[[], float]] = {
+            "help": lambda: time_command([COMMAND, "--help"]),
             "import": lambda: time_command([sys.executable, "-c", f"{SET_PRICES_LOCAL}; import litellm"]),
             "embedded": lambda: time_start(embedded, {}),
             "external": lambda: time_start(external, {"MONGODB_URI": uri, "SEED_ON_START": "true"}),
         }
-        if (PROJECT_ROOT / "app" / "cli.py").exists():
-            parts["help"] = lambda: time_command([str(COMMAND), "--help"])
         first = {part: measure() for part, measure in parts.items()}
         rounds = [{part: measure() for part, measure in parts.items()} for _ in range(ROUNDS)]
     medians = {part: statistics.median(one[part] for one in rounds) for part in parts}
     return StartUp(
         import_litellm_seconds=medians["import"],
-        help_seconds=medians.get("help"),
+        help_seconds=medians["help"],
         first_seconds=first["embedded"],
         embedded_seconds=medians["embedded"],
         external_seconds=medians["external"],

@@ -15,14 +15,17 @@ import yaml
 from beanie import init_beanie
 from pydantic import SecretStr
 
+from app import main
 from app.dependencies import Services
 from app.main import create_app
 from app.models.database import DOCUMENTS, Database, bind_documents, connect
 from app.models.embedded_mongod import EmbeddedMongod
+from app.services.tools.sandbox import ToolSandbox
 from app.settings import CATALOGUE_MODELS, Settings
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
 
 ADMIN_KEY = "admin-key-of-the-tests"
+TOOL_TIMEOUT_SECONDS = 2
 PROJECT = "66f0a1b2c3d4e5f601234567"
 DATABASE_NUMBERS = itertools.count(1)
 
@@ -113,6 +116,31 @@ class Service:
         return answer.json()["items"]
 
 
+@pytest.fixture(scope="session")
+async def warm_sandbox() -> AsyncGenerator[ToolSandbox]:
+    """A real sandbox for all services of the session: its processes take a second to start."""
+    sandbox = ToolSandbox(timeout_seconds=TOOL_TIMEOUT_SECONDS, memory_mb=64, workers=2)
+    await sandbox.start()
+    yield sandbox
+    await sandbox.close()
+
+
+@pytest.fixture(autouse=True)
+def share_the_sandbox(monkeypatch: pytest.MonkeyPatch, warm_sandbox: ToolSandbox) -> None:
+    """Services with the tests' usual limits use the session's sandbox; others start one of their own."""
+    open_another = main.open_sandbox
+
+    @asynccontextmanager
+    async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
+        if (settings.tool_timeout_seconds, settings.tool_memory_mb) == (TOOL_TIMEOUT_SECONDS, 64):
+            yield warm_sandbox
+            return
+        async with open_another(settings) as sandbox:
+            yield sandbox
+
+    monkeypatch.setattr(main, "open_sandbox", open_sandbox)
+
+
 StartService = Callable[..., AbstractAsyncContextManager[Service]]
 
 
@@ -124,7 +152,7 @@ async def running_service(uri: str, data_dir: Path, **settings: Any) -> AsyncGen
         "data_dir": data_dir,
         "admin_api_key": SecretStr(ADMIN_KEY),
         "seed_on_start": True,
-        "tool_timeout_seconds": 2,
+        "tool_timeout_seconds": TOOL_TIMEOUT_SECONDS,
         **settings,
     }
     app = create_app(Settings(_env_file=None, **given))  # pyright: ignore[reportCallIssue] - pydantic-settings' own

@@ -45,6 +45,7 @@ ROW_BYTES = 64
 """What a row takes beside its event: its own id and its key in the array."""
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
+CLOSING_SECONDS = 2.0
 TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WTimeoutError)
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,8 @@ class Row:
     size_bytes: int
     changes: Mapping[str, Any]
     ending: Ending | None
+    completes: bool
+    """Whether it is the last row of its `append`, whose rows are stored together or not at all."""
 
 
 @dataclass(slots=True, eq=False)
@@ -148,7 +151,7 @@ class TreeLog:
             last = raw is stamped[-1]
             ending = Ending(execution_id, ExecutionStatus(status), raw["seq"]) if last and is_terminal(status) else None
             self._queue.append(
-                Row(document.id, raw["seq"], raw, Frame(raw), size, changes or {} if last else {}, ending)
+                Row(document.id, raw["seq"], raw, Frame(raw), size, changes or {} if last else {}, ending, last)
             )
         self._wake.set()
         return stamped
@@ -201,9 +204,12 @@ class TreeLog:
         )
 
     async def close(self) -> None:
-        """Stop the writer; what is still queued is not stored."""
+        """Stop the writer once what was appended is stored, or at once when the tree or the database is lost."""
         if self._writer is None:
             return
+        with contextlib.suppress(TreeLost, TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await self.committed()
         self._writer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._writer
@@ -345,11 +351,11 @@ def passing_faults() -> Generator[None]:
 
 
 def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """The rows in order, in groups that one write can carry."""
+    """The rows in order, in groups that one write can carry; the rows of one `append` stay together."""
     group: list[Row] = []
     size = 0
     for row in rows:
-        if group and (len(group) >= MAX_GROUP_ROWS or size + row.size_bytes > MAX_GROUP_BYTES):
+        if group and group[-1].completes and (len(group) >= MAX_GROUP_ROWS or size + row.size_bytes > MAX_GROUP_BYTES):
             yield group
             group, size = [], 0
         group.append(row)

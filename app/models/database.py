@@ -4,7 +4,7 @@ from typing import Any
 
 import structlog
 from beanie import Document, init_beanie
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
@@ -45,7 +45,9 @@ async def connect(uri: str) -> Database:
             uri, tz_aware=True, serverSelectionTimeoutMS=SERVER_SELECTION_MS, appname="dynamic-agents"
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
-        raise StartupError(f"MONGODB_URI is not a MongoDB connection string: {error}.") from None
+        raise StartupError(f"MONGODB_URI is not a MongoDB connection string: {str(error).rstrip('.')}.") from None
+    except OSError as error:
+        raise StartupError(f"MONGODB_URI names a file that cannot be read: {error.filename}.") from None
     try:
         hello: Raw = await client.admin.command("hello")
         refuse_standalone(hello)
@@ -58,7 +60,8 @@ async def connect(uri: str) -> Database:
         raise
     return client.get_database(
         name,
-        codec_options=CodecOptions(tz_aware=True),
+        # A date beyond the years that Python knows spoils its own document alone, not the whole batch.
+        codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO),
         write_concern=WriteConcern("majority", wtimeout=MAJORITY_TIMEOUT_MS),
         read_concern=ReadConcern("majority"),
     )

@@ -1,20 +1,23 @@
-"""Agents: reading them, running one."""
+"""Agents: reading and writing them, running one."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, JSON_BODY, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.routers.entries import WRITE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
+from app.routers.strict_input import StrictRoute
 from app.services.catalog.browsing import AgentFilter
+from app.services.catalog.inputs import AgentCreate, AgentUpdate
 from app.services.catalog.shapes import AgentRead
 from app.services.paging import PageRequest
 from app.services.runs.executions import ExecutionRead
 from app.services.runs.requests import RunCreate
 
-router = APIRouter(prefix="/agents", tags=["agents"], dependencies=[JSON_BODY])
+router = APIRouter(prefix="/agents", tags=["agents"], route_class=StrictRoute)
 
 AgentSort = Literal["agentId", "-agentId", "name", "-name", "createdAt", "-createdAt"]
 
@@ -38,10 +41,39 @@ async def list_agents(
     return PageRead[AgentRead].of(await services.catalog.list_agents(wanted, PageRequest(limit, sort, cursor)))
 
 
-@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(401, 404, 503))
-async def get_agent(agent_id: str, services: ServicesDep, _: AnyCaller) -> AgentRead:
+@router.post("", operation_id="createAgent", status_code=201, responses=problem_responses(*WRITE_PROBLEMS))
+async def create_agent(body: AgentCreate, services: ServicesDep, _: AdminRole, response: Response) -> AgentRead:
+    """Create an agent in a department; a second head is refused with the name of the first."""
+    entry = await services.catalog.agent_entry(await services.editor.create_agent(body))
+    return answer_entry(entry, response, f"/api/v1/agents/{entry.shape.agent_id}")
+
+
+@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(401, 404, 422, 503))
+async def get_agent(agent_id: str, services: ServicesDep, _: AnyCaller, response: Response) -> AgentRead:
     """Read one agent."""
-    return await services.catalog.get_agent(agent_id)
+    return answer_entry(await services.catalog.get_agent(agent_id), response)
+
+
+@router.patch("/{agent_id}", operation_id="updateAgent", responses=problem_responses(404, 412, *WRITE_PROBLEMS))
+async def update_agent(
+    agent_id: str,
+    body: AgentUpdate,
+    services: ServicesDep,
+    _: AdminRole,
+    response: Response,
+    if_match: IfMatch = None,
+) -> AgentRead:
+    """Change an agent by a merge patch; the next run uses it, a run under way does not."""
+    raw = await services.editor.update_agent(agent_id, body, if_match)
+    return answer_entry(await services.catalog.agent_entry(raw), response)
+
+
+@router.delete(
+    "/{agent_id}", operation_id="deleteAgent", status_code=204, responses=problem_responses(404, 412, *WRITE_PROBLEMS)
+)
+async def delete_agent(agent_id: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
+    """Delete an agent; its executions stay."""
+    await services.editor.delete_agent(agent_id, if_match)
 
 
 @router.post(

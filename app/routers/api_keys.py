@@ -5,14 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dependencies import JSON_BODY, AdminRole
+from app.dependencies import AdminRole
 from app.models.api_key import ApiKey, Role
 from app.routers.problems import problem_responses
+from app.routers.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, list_api_keys
 from app.services.catalog.shapes import Shape, Timestamp
 from app.services.runs.requests import CmsId, Text
 
-router = APIRouter(prefix="/api-keys", tags=["api keys"], dependencies=[JSON_BODY])
+router = APIRouter(prefix="/api-keys", tags=["api keys"], route_class=StrictRoute)
 
 
 class ApiKeyCreate(BaseModel):

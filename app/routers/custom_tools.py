@@ -1,17 +1,20 @@
-"""Custom tools: reading them."""
+"""Custom tools: reading and writing them."""
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, ServicesDep
+from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, ServicesDep
 from app.models.api_key import Role
+from app.routers.entries import WRITE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
+from app.routers.strict_input import StrictRoute
+from app.services.catalog.inputs import CustomToolCreate, CustomToolUpdate
 from app.services.catalog.shapes import CustomToolRead
 from app.services.paging import PageRequest
 
-router = APIRouter(prefix="/custom-tools", tags=["custom tools"])
+router = APIRouter(prefix="/custom-tools", tags=["custom tools"], route_class=StrictRoute)
 
 CustomToolSort = Literal["toolName", "-toolName", "createdAt", "-createdAt"]
 
@@ -30,7 +33,43 @@ async def list_custom_tools(
     return PageRead[CustomToolRead].of(found)
 
 
-@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(401, 404, 503))
-async def get_custom_tool(tool_name: str, services: ServicesDep, caller: AnyCaller) -> CustomToolRead:
+@router.post("", operation_id="createCustomTool", status_code=201, responses=problem_responses(*WRITE_PROBLEMS))
+async def create_custom_tool(
+    body: CustomToolCreate, services: ServicesDep, _: AdminRole, response: Response
+) -> CustomToolRead:
+    """Create a custom tool. Its code must compile, its schema be one, and every example pass."""
+    entry = await services.catalog.custom_tool_entry(await services.editor.create_custom_tool(body), with_code=True)
+    return answer_entry(entry, response, f"/api/v1/custom-tools/{entry.shape.tool_name}")
+
+
+@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(401, 404, 422, 503))
+async def get_custom_tool(
+    tool_name: str, services: ServicesDep, caller: AnyCaller, response: Response
+) -> CustomToolRead:
     """Read one custom tool; its code is shown to admins only."""
-    return await services.catalog.get_custom_tool(tool_name, with_code=caller.has(Role.ADMIN))
+    return answer_entry(await services.catalog.get_custom_tool(tool_name, with_code=caller.has(Role.ADMIN)), response)
+
+
+@router.patch("/{tool_name}", operation_id="updateCustomTool", responses=problem_responses(404, 412, *WRITE_PROBLEMS))
+async def update_custom_tool(
+    tool_name: str,
+    body: CustomToolUpdate,
+    services: ServicesDep,
+    _: AdminRole,
+    response: Response,
+    if_match: IfMatch = None,
+) -> CustomToolRead:
+    """Change a custom tool by a merge patch; what changes is checked as when it was created."""
+    raw = await services.editor.update_custom_tool(tool_name, body, if_match)
+    return answer_entry(await services.catalog.custom_tool_entry(raw, with_code=True), response)
+
+
+@router.delete(
+    "/{tool_name}",
+    operation_id="deleteCustomTool",
+    status_code=204,
+    responses=problem_responses(404, 412, *WRITE_PROBLEMS),
+)
+async def delete_custom_tool(tool_name: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
+    """Delete a custom tool that no agent names."""
+    await services.editor.delete_custom_tool(tool_name, if_match)

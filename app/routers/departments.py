@@ -1,19 +1,22 @@
-"""Departments: reading them, running one."""
+"""Departments: reading and writing them, running one."""
 
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, JSON_BODY, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.routers.entries import WRITE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
+from app.routers.strict_input import StrictRoute
+from app.services.catalog.inputs import DepartmentCreate, DepartmentUpdate
 from app.services.catalog.shapes import DepartmentRead
 from app.services.paging import PageRequest
 from app.services.runs.executions import ExecutionRead
 from app.services.runs.requests import RunCreate
 
-router = APIRouter(prefix="/departments", tags=["departments"], dependencies=[JSON_BODY])
+router = APIRouter(prefix="/departments", tags=["departments"], route_class=StrictRoute)
 
 DepartmentSort = Literal["priority", "-priority", "slug", "-slug", "name", "-name", "createdAt", "-createdAt"]
 
@@ -30,10 +33,41 @@ async def list_departments(
     return PageRead[DepartmentRead].of(await services.catalog.list_departments(PageRequest(limit, sort, cursor)))
 
 
-@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(401, 404, 503))
-async def get_department(slug: str, services: ServicesDep, _: AnyCaller) -> DepartmentRead:
+@router.post("", operation_id="createDepartment", status_code=201, responses=problem_responses(*WRITE_PROBLEMS))
+async def create_department(
+    body: DepartmentCreate, services: ServicesDep, _: AdminRole, response: Response
+) -> DepartmentRead:
+    """Create a department."""
+    entry = await services.catalog.department_entry(await services.editor.create_department(body))
+    return answer_entry(entry, response, f"/api/v1/departments/{entry.shape.slug}")
+
+
+@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(401, 404, 422, 503))
+async def get_department(slug: str, services: ServicesDep, _: AnyCaller, response: Response) -> DepartmentRead:
     """Read one department."""
-    return await services.catalog.get_department(slug)
+    return answer_entry(await services.catalog.get_department(slug), response)
+
+
+@router.patch("/{slug}", operation_id="updateDepartment", responses=problem_responses(404, 412, *WRITE_PROBLEMS))
+async def update_department(
+    slug: str,
+    body: DepartmentUpdate,
+    services: ServicesDep,
+    _: AdminRole,
+    response: Response,
+    if_match: IfMatch = None,
+) -> DepartmentRead:
+    """Change a department by a merge patch; the next run uses it."""
+    raw = await services.editor.update_department(slug, body, if_match)
+    return answer_entry(await services.catalog.department_entry(raw), response)
+
+
+@router.delete(
+    "/{slug}", operation_id="deleteDepartment", status_code=204, responses=problem_responses(404, 412, *WRITE_PROBLEMS)
+)
+async def delete_department(slug: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
+    """Delete a department that has no agents any more."""
+    await services.editor.delete_department(slug, if_match)
 
 
 @router.post(

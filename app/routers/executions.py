@@ -16,6 +16,7 @@ from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewSta
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.server_sent_events import sse_frames
+from app.routers.strict_input import StrictRoute
 from app.services.access.api_keys import Caller
 from app.services.catalog.shapes import Shape
 from app.services.paging import PageRequest
@@ -24,7 +25,7 @@ from app.services.runs.requests import CmsId
 
 MAX_SEQ = 2**53
 
-router = APIRouter(prefix="/executions", tags=["executions"])
+router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
 
 
 def in_utc(moment: datetime) -> datetime:

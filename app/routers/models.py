@@ -4,9 +4,10 @@ from fastapi import APIRouter
 
 from app.dependencies import ServicesDep, ViewerRole
 from app.routers.problems import problem_responses
+from app.routers.strict_input import StrictRoute
 from app.services.catalog.shapes import Shape
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 
 
 class ModelRead(Shape):

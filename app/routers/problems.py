@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from fastapi import FastAPI, Request
@@ -74,7 +75,7 @@ def problem(
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "instance": request.url.path,
+        "instance": quote(request.scope["path"]),
         "code": code,
     }
     if errors:
@@ -136,7 +137,7 @@ async def render_http_exception(request: Request, error: Exception) -> JSONRespo
 
 async def render_unexpected(request: Request, error: Exception) -> JSONResponse:
     """A bug: logged whole, told in one sentence."""
-    log.error("request-crashed", path=request.url.path, exc_info=error)
+    log.error("request-crashed", path=request.scope["path"], exc_info=error)
     # This answer is sent outside the middleware that gives every other answer its id.
     request_id = structlog.contextvars.get_contextvars().get("requestId")
     return problem(

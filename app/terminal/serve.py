@@ -3,7 +3,7 @@
 from app.services.access.admin_key import load_admin_key
 from app.settings import Settings
 from app.terminal.progress import run_console
-from app.terminal.server import running_server, stop_on_signals
+from app.terminal.server import leave_on_signals, running_server, stop_on_signals
 
 
 async def serve_until_stopped(settings: Settings) -> None:
@@ -13,6 +13,7 @@ async def serve_until_stopped(settings: Settings) -> None:
         StartupError: the service cannot start.
     """
     console = run_console()
+    leave_on_signals()
     admin_key = load_admin_key(settings)
     async with running_server(settings) as running:
         stop_on_signals(running)

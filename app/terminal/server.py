@@ -97,6 +97,15 @@ def listen(settings: Settings) -> socket.socket:
         ) from None
 
 
+def leave_on_signals() -> None:
+    """Let SIGTERM and Ctrl-C end a start that is still under way, as process 1 of a container too."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if task:
+            loop.add_signal_handler(number, task.cancel)
+
+
 def stop_on_signals(running: RunningServer) -> None:
     """Let SIGTERM and Ctrl-C stop the server in order; a second one does not wait."""
     loop = asyncio.get_running_loop()

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from app.errors import NotFound
+from app.errors import AppError, NotFound
 from app.models.agent import Agent
 from app.models.base import PayloadDocument, Relation
 from app.models.custom_tool import CustomTool
 from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.json_values import JsonObject
+from app.services.catalog.etags import etag_of
 from app.services.catalog.loading import AgentNotFound, DepartmentNotFound, parsed
 from app.services.catalog.shapes import AgentRead, CustomToolRead, DepartmentRead, Shape
 from app.services.paging import PageRequest
@@ -19,6 +20,7 @@ from app.services.paging import PageRequest
 SEARCH_MILLISECONDS = 2000
 
 DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
+ShapeType = TypeVar("ShapeType", bound=Shape)
 
 
 class CustomToolNotFound(NotFound):
@@ -37,6 +39,14 @@ class Page:
     items: Sequence[Shape]
     total: int
     next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class Entry(Generic[ShapeType]):
+    """An entry of the catalogue, with its entity tag."""
+
+    shape: ShapeType
+    etag: str
 
 
 @dataclass(frozen=True)
@@ -59,16 +69,17 @@ class Catalog:
         """Departments, by priority unless sorted otherwise."""
         return await self._list(Department, {}, page, DepartmentRead.of)
 
-    async def get_department(self, slug: str) -> DepartmentRead:
+    async def get_department(self, slug: str) -> Entry[DepartmentRead]:
         """One department.
 
         Raises:
             DepartmentNotFound: no department has this slug.
         """
-        department = await self._find(Department, {"slug": slug})
-        if department is None:
-            raise DepartmentNotFound(slug)
-        return DepartmentRead.of(department)
+        return await self.department_entry(await self._get(Department, {"slug": slug}, DepartmentNotFound(slug)))
+
+    async def department_entry(self, raw: Raw) -> Entry[DepartmentRead]:
+        """The entry behind a stored document."""
+        return Entry(DepartmentRead.of(Department.model_validate(raw)), etag_of(raw))
 
     async def list_agents(self, wanted: AgentFilter, page: PageRequest) -> Page:
         """Agents that match a filter; those of an unknown department are none."""
@@ -76,32 +87,36 @@ class Catalog:
         slugs = await self._slugs()
         return await self._list(Agent, selector, page, lambda agent: AgentRead.of(agent, slugs))
 
-    async def get_agent(self, agent_id: str) -> AgentRead:
+    async def get_agent(self, agent_id: str) -> Entry[AgentRead]:
         """One agent.
 
         Raises:
             AgentNotFound: no agent has this id.
         """
-        agent = await self._find(Agent, {"agentId": agent_id})
-        if agent is None:
-            raise AgentNotFound(agent_id)
-        return AgentRead.of(agent, await self._slugs())
+        return await self.agent_entry(await self._get(Agent, {"agentId": agent_id}, AgentNotFound(agent_id)))
+
+    async def agent_entry(self, raw: Raw) -> Entry[AgentRead]:
+        """The entry behind a stored document."""
+        return Entry(AgentRead.of(Agent.model_validate(raw), await self._slugs()), etag_of(raw))
 
     async def list_custom_tools(self, page: PageRequest, *, with_code: bool) -> Page:
         """Custom tools, with their code for admins only."""
         slugs = await self._slugs()
         return await self._list(CustomTool, {}, page, lambda tool: CustomToolRead.of(tool, slugs, with_code=with_code))
 
-    async def get_custom_tool(self, tool_name: str, *, with_code: bool) -> CustomToolRead:
+    async def get_custom_tool(self, tool_name: str, *, with_code: bool) -> Entry[CustomToolRead]:
         """One custom tool.
 
         Raises:
             CustomToolNotFound: no tool has this name.
         """
-        tool = await self._find(CustomTool, {"toolName": tool_name})
-        if tool is None:
-            raise CustomToolNotFound(tool_name)
-        return CustomToolRead.of(tool, await self._slugs(), with_code=with_code)
+        raw = await self._get(CustomTool, {"toolName": tool_name}, CustomToolNotFound(tool_name))
+        return await self.custom_tool_entry(raw, with_code=with_code)
+
+    async def custom_tool_entry(self, raw: Raw, *, with_code: bool) -> Entry[CustomToolRead]:
+        """The entry behind a stored document."""
+        tool = CustomTool.model_validate(raw)
+        return Entry(CustomToolRead.of(tool, await self._slugs(), with_code=with_code), etag_of(raw))
 
     async def _list(
         self, document: type[DocumentType], selector: Raw, page: PageRequest, shape: Callable[[DocumentType], Shape]
@@ -114,6 +129,13 @@ class Catalog:
         shown = raws[: page.limit]
         items = [shape(one) for raw in shown if (one := parsed(document, raw))]
         return Page(items, total, page.cursor_after(shown[-1]) if len(raws) > page.limit else None)
+
+    async def _get(self, document: type[DocumentType], selector: Raw, missing: AppError) -> Raw:
+        """A raw document that can be used; one that cannot is as good as missing."""
+        raw = await self.database[document.get_collection_name()].find_one(selector)
+        if raw is None or parsed(document, raw) is None:
+            raise missing
+        return raw
 
     async def _find(self, document: type[DocumentType], selector: Raw) -> DocumentType | None:
         raw = await self.database[document.get_collection_name()].find_one(selector)

@@ -16,16 +16,7 @@ from app.models.custom_tool import CustomTool
 from app.models.database import Database
 from app.models.department import Department
 from app.models.json_values import JsonObject
-
-STATISTICS = (
-    "averageExecutionTime",
-    "lastExecutedAt",
-    "lastUsedAt",
-    "successRate",
-    "totalExecutions",
-    "updatedAt",
-)
-"""Fields that runs themselves keep: a change of these alone is no edit."""
+from app.services.catalog.etags import IGNORED
 
 RETRY_SECONDS = 1.0
 
@@ -38,7 +29,7 @@ def edits_only() -> list[JsonObject]:
     statistics_alone = {
         "$and": [
             {"$eq": ["$operationType", "update"]},
-            {"$setIsSubset": [{"$ifNull": [changed, []]}, list(STATISTICS)]},
+            {"$setIsSubset": [{"$ifNull": [changed, []]}, sorted(IGNORED)]},
             {"$eq": [{"$ifNull": ["$updateDescription.removedFields", []]}, []]},
         ]
     }

@@ -10,6 +10,7 @@ from app.models.agent import Agent
 from app.models.base import Relation, iso_milliseconds
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
+from app.models.json_values import clean_json
 
 Timestamp = Annotated[datetime, PlainSerializer(iso_milliseconds, return_type=str, when_used="json")]
 
@@ -105,8 +106,9 @@ class CustomToolRead(Shape):
         """The shape of a document."""
         changed = {
             "id": str(tool.id),
-            "example_inputs": [row.example for row in tool.example_inputs],
+            "example_inputs": [clean_json(row.example) for row in tool.example_inputs],
             "departments": [slugs[relation] for relation in tool.departments if relation in slugs],
+            "input_schema": clean_json(tool.input_schema),
             "execute_function": tool.execute_function if with_code else None,
         }
         return cls.model_validate({**dict(tool), **changed})

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 from openai import APIError
+from pydantic import ValidationError
 
 from app.errors import StartupError
 from app.models.json_values import JsonObject, clean_text
@@ -45,10 +46,12 @@ class ModelGateway:
         for name, value in table.litellm_settings.items():
             setattr(litellm, name, value)
         usable = [entry for entry in table.entries if entry.problem is None]
+        for entry in usable:
+            litellm.model_cost.pop(entry.id, None)  # the price that an earlier Router registered under this id
         try:
             self._router = Router(model_list=[router_row(entry) for entry in usable], **table.router_settings)
-        except (ValueError, TypeError) as error:
-            raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {error}") from None
+        except (APIError, ValueError, TypeError) as error:
+            raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
         self._streamed = {entry.name for entry in usable if entry.stream}
         OPEN_GATEWAYS.add(self)
 
@@ -98,15 +101,8 @@ class ModelGateway:
             ModelCallFailed: no usable answer, after the Router's retries and fallbacks.
         """
         self.check(request.model)
-        arguments = call_arguments(request)
         try:
-            if request.on_delta or request.model in self._streamed:
-                stream = await self._router.acompletion(
-                    **arguments, stream=True, stream_options={"include_usage": True}
-                )
-                response = await collect_stream(stream, request.on_delta, MAX_ANSWER_CHARACTERS)
-            else:
-                response = await self._router.acompletion(**arguments)
+            return self._completion(request, await self._call(request))
         except StreamCut as cut:
             raise ModelAnswerInvalid(str(cut)) from None
         except (APIError, ValueError, TypeError, KeyError, AttributeError, IndexError, TimeoutError) as error:
@@ -118,9 +114,16 @@ class ModelGateway:
                 status=getattr(error, "status_code", None),
             )
             raise failure_of(request.model, error) from None
-        if response is None:  # what LiteLLM makes of a 422 once it has left out the parameters that it names
+
+    async def _call(self, request: ModelRequest) -> Any:  # noqa: ANN401 - LiteLLM's response
+        arguments = call_arguments(request)
+        live = request.on_delta is not None or request.model in self._streamed
+        if live:
+            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        answer = await self._router.acompletion(**arguments)
+        if answer is None:  # what LiteLLM makes of a 422 once it has left out the parameters that it names
             raise ModelRequestRefused(f"The model {request.model!r}: the provider refuses the request (HTTP 422).")
-        return self._completion(request, response)
+        return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS) if live else answer
 
     def _completion(self, request: ModelRequest, response: Any) -> Completion:  # noqa: ANN401 - LiteLLM's response
         choices = getattr(response, "choices", None)
@@ -157,6 +160,14 @@ class ModelGateway:
 
 OPEN_GATEWAYS: set[ModelGateway] = set()
 """The gateways of this process: they share LiteLLM's cache of connections."""
+
+
+def refusal_of(error: Exception) -> str:
+    """Why the Router refuses its settings, in one line; pydantic's own text would quote values, keys among them."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
+    return " ".join(str(error).split())
 
 
 def router_row(entry: ModelEntry) -> JsonObject:
@@ -212,6 +223,15 @@ def plausible(count: object) -> int:
 
 
 def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 - LiteLLM's response
-    """The cost from LiteLLM's price table, `None` when the price is unknown."""
-    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
-    return float(cost) if entry.has_price and isinstance(cost, int | float) else None
+    """The cost by LiteLLM's price table or the entry's own figures, `None` when the price is unknown.
+
+    The price is the entry's, not that of the model that the answer names: a name which LiteLLM does not know, and
+    every streamed answer, costs 0 in the figure that it puts beside the answer.
+    """
+    if not entry.has_price:
+        return None
+    return float(
+        litellm.completion_cost(
+            completion_response=response, model=entry.priced_as, router_model_id=entry.id, custom_pricing=True
+        )
+    )

@@ -39,9 +39,14 @@ class ModelEntry:
         return self.prices.get("input_cost_per_token") is not None
 
     @property
+    def priced_as(self) -> str:
+        """The model whose price it has: behind the deployments of some providers the `base_model`."""
+        return self.info.get("base_model") or self.params["model"]
+
+    @property
     def prices(self) -> JsonObject:
         """What LiteLLM's price table says of the model, under what the entry itself says."""
-        model: str = self.params["model"]
+        model = self.priced_as
         provider, _, bare = model.partition("/")
         listed: JsonObject = litellm.model_cost.get(model) or litellm.model_cost.get(bare) or {}
         if model not in litellm.model_cost and listed.get("litellm_provider") != provider:
@@ -123,10 +128,23 @@ def entry_of(row: Any, place: int, settings: Settings) -> ModelEntry:  # noqa: A
     if not isinstance(params, dict) or not isinstance(params.get("model"), str):
         raise StartupError(f"{where} ({row['model_name']}) has no litellm_params.model.")
     params = dict(params)
+    check_provider(params, f"{where} ({row['model_name']})")
     stream = bool(params.pop("stream", False))
     problem = fill_key(params, settings)
     info = row.get("model_info") if isinstance(row.get("model_info"), dict) else {}
     return ModelEntry(f"{row['model_name']}#{place}", row["model_name"], params, dict(info or {}), stream, problem)
+
+
+def check_provider(params: JsonObject, where: str) -> None:
+    """Refuse a model of a provider that LiteLLM does not know, by the entry that names it."""
+    if params["model"].startswith("demo/"):
+        return
+    try:
+        litellm.get_llm_provider(
+            params["model"], custom_llm_provider=params.get("custom_llm_provider"), api_base=params.get("api_base")
+        )
+    except litellm.BadRequestError:
+        raise StartupError(f"{where}: LiteLLM knows no provider for the model {params['model']!r}.") from None
 
 
 def fill_key(params: JsonObject, settings: Settings) -> str | None:
@@ -141,13 +159,20 @@ def fill_key(params: JsonObject, settings: Settings) -> str | None:
         return None
     if key or params["model"].startswith("demo/"):
         return None
-    missing: list[str] = litellm.validate_environment(params["model"]).get("missing_keys") or []
+    wanted: list[str] = litellm.validate_environment(params["model"]).get("missing_keys") or []
+    missing = [variable for variable in wanted if not stands_in(params, variable)]
     for variable in list(missing):
         value = variable_value(variable, settings)
         if value is not None:
             params["api_key"] = value
             missing.remove(variable)
-    return f"{', '.join(missing)} is not set." if missing else None
+    return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set." if missing else None
+
+
+def stands_in(params: JsonObject, variable: str) -> bool:
+    """Whether an entry itself says what a variable would: `AZURE_API_BASE` may be `api_base` there."""
+    name = variable.lower()
+    return any(params.get(one) for one in (name, name.partition("_")[2]))
 
 
 def variable_value(name: str, settings: Settings) -> str | None:

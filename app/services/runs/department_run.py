@@ -57,7 +57,8 @@ class DepartmentRun:
             ModelCallFailed: the head itself could not plan or report.
             TreeLost: this process no longer owns the tree.
         """
-        self._begin()
+        slug = self.team.department.slug
+        self.head.begin(DepartmentStart(agent_id=self.head.agent.agent_id, department_slug=slug))
         specialists: list[ExecutionRun] = []
         if self.team.specialists:
             plan = await self._plan()
@@ -69,13 +70,6 @@ class DepartmentRun:
     def request(self) -> str:
         """What the client asked for, with its parameters."""
         return task_prompt(self.head.execution.prompt, self.head.execution.params)
-
-    def _begin(self) -> None:
-        if not self.head.state.started:
-            self.head.begin()
-            self.head.append(
-                DepartmentStart(agent_id=self.team.head.agent_id, department_slug=self.team.department.slug)
-            )
 
     async def _plan(self) -> Plan:
         """The head's plan; one without use is replaced by all specialists at once."""

@@ -22,6 +22,7 @@ from app.services.runs.agent_run import run_agent
 from app.services.runs.department_run import DepartmentRun
 from app.services.runs.execution_run import Crew
 from app.services.runs.leases import RENEW_EVERY_SECONDS, Leases
+from app.services.runs.statistics import count_executions
 from app.services.runs.tree import RunTree
 
 MAX_TAKEOVERS = 3
@@ -128,6 +129,7 @@ class RunEngine:
                 tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
                 await self._run_to_end(tree, agent)
                 await tree.log.committed()
+                await count_executions(self.database, [run for run in tree.runs.values() if run.state.ended])
         except TreeLost as error:
             log.warning("run-lost", reason=str(error))
         except PyMongoError as error:

@@ -70,8 +70,8 @@ class ExecutionRun:
         for event in self.log.append(self.id, *events, changes=changes):
             self.state.apply(event)
 
-    def begin(self) -> None:
-        """Say that the agent starts, once, however often the run is taken over."""
+    def begin(self, *then: Event) -> None:
+        """Say that the agent starts, and `then` what goes with it, once, however often the run is taken over."""
         if self.state.started:
             return
         now = utc_now()
@@ -84,7 +84,7 @@ class ExecutionRun:
             tool_names=[tool.name for tool in self.agent.tools],
             prompt=self.execution.prompt,
         )
-        self.append(start, status=ExecutionStatus.RUNNING.value, startedAt=now)
+        self.append(start, *then, status=ExecutionStatus.RUNNING.value, startedAt=now)
 
     def request(self, messages: list[JsonObject], purpose: RunPurpose, tools: list[JsonObject]) -> ModelRequest:
         """A model call for this execution, streamed where somebody watches its text as it comes."""
@@ -144,12 +144,13 @@ def ending_fields(
     """The fields that every ending sets, by what the execution's events say."""
     now = utc_now()
     started = execution.started_at or now
+    execution.execution_time = max(round((now - started).total_seconds() * 1000), 0)
     ending: JsonObject = {
         "status": status.value,
         "stopReason": stop_reason.value,
         "startedAt": started,
         "completedAt": now,
-        "executionTime": max(round((now - started).total_seconds() * 1000), 0),
+        "executionTime": execution.execution_time,
         "tokenUsage": state.usage.as_json(),
         "costUsd": state.cost_usd,
         "retryCount": state.retry_count,

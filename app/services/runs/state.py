@@ -67,7 +67,7 @@ class ExecutionState:
             self.turns.append({"role": "assistant", "content": event["message"]})
 
     def fold_take_result(self, event: JsonObject) -> None:
-        """A tool call has its result; the model sees a turn's results in the order of its calls, whichever came first."""
+        """A tool call has its result; a turn's results stand in the order of its calls, whichever came first."""
         self.open_calls.pop(event["toolCallId"], None)
         begins = max((place for place, turn in enumerate(self.turns) if "tool_calls" in turn), default=-1)
         calls = self.turns[begins]["tool_calls"] if begins >= 0 else []

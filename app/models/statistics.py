@@ -1,0 +1,45 @@
+"""The statistics that runs keep on agents, departments and tools, beside the sums that they are calculated from.
+
+The sums are top-level fields of our own, which a Payload save leaves as they are.
+"""
+
+from app.models.json_values import JsonObject
+
+STATISTICS_FIELDS = frozenset(
+    {
+        "totalExecutions",
+        "averageExecutionTime",
+        "successRate",
+        "lastExecutedAt",
+        "lastUsedAt",
+        "countedExecutions",
+        "countedSuccesses",
+        "countedMilliseconds",
+    }
+)
+"""Fields that change with every run: a change of these alone is no edit of the definition."""
+
+
+def counting_update(milliseconds: float, succeeded: bool | None = None) -> list[JsonObject]:
+    """An update pipeline that counts one ended execution; MongoDB applies it to a document as a whole.
+
+    Where success is told, the document keeps a success rate too (agents do, departments do not).
+    """
+    sums = {
+        "totalExecutions": plus("totalExecutions", 1),
+        "countedExecutions": plus("countedExecutions", 1),
+        "countedMilliseconds": plus("countedMilliseconds", milliseconds),
+    }
+    means: JsonObject = {
+        "averageExecutionTime": {"$round": [{"$divide": ["$countedMilliseconds", "$countedExecutions"]}, 1]},
+    }
+    if succeeded is not None:
+        sums["countedSuccesses"] = plus("countedSuccesses", int(succeeded))
+        share = {"$divide": ["$countedSuccesses", "$countedExecutions"]}
+        means |= {"successRate": {"$round": [{"$multiply": [100, share]}, 2]}, "lastExecutedAt": "$$NOW"}
+    return [{"$set": sums}, {"$set": means}]
+
+
+def plus(field: str, amount: float) -> JsonObject:
+    """A field that may be unset, plus an amount."""
+    return {"$add": [{"$ifNull": [f"${field}", 0]}, amount]}

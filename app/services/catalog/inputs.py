@@ -1,0 +1,150 @@
+"""What the API takes when somebody writes the catalogue, with the rules that need no look into the database.
+
+A `…Create` is a whole new entry; a `…Update` is a merge patch: what it does not name stays, `null` clears what may be
+unset. Defaults in an update only stand for "not named" and are never stored.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from app.models.json_values import JsonObject
+
+READ_ONLY = frozenset(
+    {
+        "id",
+        "createdAt",
+        "updatedAt",
+        "totalExecutions",
+        "averageExecutionTime",
+        "successRate",
+        "lastExecutedAt",
+        "lastUsedAt",
+    }
+)
+"""What the service itself keeps; a request that brings it back is not wrong, and changes nothing."""
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=100, examples=["story"])]
+AgentId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, examples=["plot-specialist-002"])
+]
+ToolName = Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9]*$", max_length=64, examples=["countScenes"])]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Prose = Annotated[str, Field(min_length=1, max_length=20_000)]
+Instructions = Annotated[str, Field(min_length=1, max_length=200_000)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", examples=["#8B5CF6"])]
+Steps = Annotated[int, Field(ge=5, le=100)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200, examples=["anthropic/claude-sonnet-4.5"])]
+Version = Annotated[str, Field(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$", max_length=64)]
+Code = Annotated[str, Field(min_length=1, max_length=200_000)]
+DEFAULT_MODEL = "anthropic/claude-sonnet-4.5"
+
+
+class CatalogInput(BaseModel):
+    """A written entry: unknown fields are refused, read-only ones ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def ignore_read_only(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic's own signature for raw input
+        """Statistics and times are the service's own."""
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if key not in READ_ONLY}
+        return values
+
+    def given(self) -> JsonObject:
+        """The fields that the request names, by their stored names."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class DepartmentOptions(CatalogInput):
+    """What a department may leave out."""
+
+    icon: Annotated[str, Field(max_length=64)] | None = None
+    color: Colour | None = None
+    priority: Annotated[int, Field(ge=1, le=10)] = 5
+    is_active: bool = True
+    default_model: ModelName = DEFAULT_MODEL
+    max_agent_steps: Steps = 20
+
+
+class DepartmentCreate(DepartmentOptions):
+    """A new department; `priority` 1 runs first."""
+
+    slug: Slug
+    name: Name
+    description: Prose
+
+
+class DepartmentUpdate(DepartmentOptions):
+    """Changes of a department."""
+
+    slug: Slug = ""
+    name: Name = ""
+    description: Prose = ""
+
+
+class AgentOptions(CatalogInput):
+    """What an agent may leave out."""
+
+    is_department_head: bool = False
+    model: ModelName = DEFAULT_MODEL
+    tool_names: Annotated[list[ToolName], Field(max_length=100)] = []
+    max_agent_steps: Steps = 20
+    specialization: Annotated[str, Field(max_length=200)] | None = None
+    skills: Annotated[list[Name], Field(max_length=100)] = []
+    is_active: bool = True
+    requires_review: bool = True
+    quality_threshold: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 80
+
+
+class AgentCreate(AgentOptions):
+    """A new agent of a department. A head never requires review; a department has one head at most."""
+
+    agent_id: AgentId
+    name: Name
+    description: Prose
+    department: Slug
+    instructions_prompt: Instructions
+
+
+class AgentUpdate(AgentOptions):
+    """Changes of an agent."""
+
+    agent_id: AgentId = ""
+    name: Name = ""
+    description: Prose = ""
+    department: Slug = ""
+    instructions_prompt: Instructions = ""
+
+
+class CustomToolOptions(CatalogInput):
+    """What a custom tool may leave out."""
+
+    example_inputs: Annotated[list[JsonObject], Field(max_length=50)] = []
+    departments: Annotated[list[Slug], Field(max_length=200)] = []
+    is_global: bool = False
+    is_active: bool = True
+    version: Version = "1.0.0"
+
+
+class CustomToolCreate(CustomToolOptions):
+    """A new custom tool: a JavaScript function `(input, context) => result` with the JSON Schema of its input."""
+
+    tool_name: ToolName
+    display_name: Name
+    description: Prose
+    input_schema: JsonObject
+    execute_function: Code
+
+
+class CustomToolUpdate(CustomToolOptions):
+    """Changes of a custom tool."""
+
+    tool_name: ToolName = ""
+    display_name: Name = ""
+    description: Prose = ""
+    input_schema: JsonObject = {}
+    execute_function: Code = ""

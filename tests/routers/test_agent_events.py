@@ -1,0 +1,361 @@
+"""The event socket over a real server: who may come in, what is answered, what is delivered."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from app.routers import agent_events
+from tests.conftest import ADMIN_KEY, Service, StartService
+from tests.fixtures.model_server import ModelServer
+from tests.routers.conftest import Gate, NewKey, insert_foreign_executions, open_socket, start_run
+
+NOBODY: dict[str, str] = {}
+ERROR_MEMBERS = {"type", "code", "message"}
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": f"Bearer {ADMIN_KEY}"}, {"X-API-Key": ADMIN_KEY}], ids=["bearer", "x-api-key"]
+)
+async def test_a_key_in_the_handshake_opens_the_socket(shared_service: Service, headers: dict[str, str]) -> None:
+    async with open_socket(shared_service, headers) as socket:
+        assert await socket.is_open()
+
+
+async def test_a_key_in_the_first_message_opens_the_socket(shared_service: Service, project: str) -> None:
+    execution_id = await start_run(shared_service, project)
+
+    async with open_socket(shared_service, NOBODY) as socket:
+        await socket.send(type="auth", token=ADMIN_KEY)
+        answer = await socket.ask(type="subscribe", executionId=execution_id)
+
+    assert answer["type"] == "subscribed"
+
+
+async def test_who_says_nothing_is_closed_when_the_time_for_auth_is_over(
+    shared_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_events, "AUTH_SECONDS", 0.1)
+
+    async with open_socket(shared_service, NOBODY) as socket:
+        assert await socket.close_code() == 4408
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        '{"type": "auth", "token": "nobody-has-this-key"}',
+        '{"type": "auth", "token": ""}',
+        '{"type": "auth"}',
+        '{"type": "auth", "token": "\\ud800"}',
+        '{"type": "ping"}',
+        '{"type": "subscribe", "executionId": "exec_1"}',
+        "not json",
+        "[]",
+        b"\x00\x01",
+    ],
+)
+async def test_anything_but_a_valid_auth_message_closes_a_socket_that_has_no_key(
+    shared_service: Service, first: str | bytes
+) -> None:
+    async with open_socket(shared_service, NOBODY) as socket:
+        await socket.connection.send(first)
+
+        assert await socket.close_code() == 4401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer nobody-has-this-key"},
+        {"Authorization": f"Basic {ADMIN_KEY}"},
+        {"Authorization": f"Bearer {ADMIN_KEY}", "X-API-Key": "another-one"},
+    ],
+)
+async def test_wrong_credentials_in_the_handshake_close_the_socket(
+    shared_service: Service, headers: dict[str, str]
+) -> None:
+    async with open_socket(shared_service, headers) as socket:
+        assert await socket.close_code() == 4401
+
+
+async def test_a_key_in_the_query_string_is_none(shared_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_events, "AUTH_SECONDS", 0.1)
+
+    async with connect(f"{shared_service.websocket_url}?token={ADMIN_KEY}&key={ADMIN_KEY}") as connection:
+        await connection.wait_closed()
+
+    assert connection.close_code == 4408
+
+
+async def test_the_anonymous_viewer_needs_no_key(start_service: StartService) -> None:
+    async with start_service(anonymous_role="viewer") as service, open_socket(service, NOBODY) as socket:
+        (execution_id,) = await insert_foreign_executions(service, 1)
+
+        answer = await socket.ask(type="subscribe", executionId=execution_id)
+
+    assert answer == {"type": "subscribed", "executionId": execution_id, "lastSeq": 0, "status": "pending"}
+
+
+async def test_a_run_is_replayed_then_followed_without_a_gap_to_its_end(
+    shared_service: Service, gate: Gate, project: str
+) -> None:
+    execution_id = await start_run(shared_service, project)
+    await gate.reached.wait()
+
+    async with open_socket(shared_service) as socket:
+        subscribed = await socket.ask(type="subscribe", executionId=execution_id)
+        first = await socket.receive()
+        gate.opened.set()
+        rest = await socket.until_end()
+
+    assert (subscribed["type"], subscribed["executionId"]) == ("subscribed", execution_id)
+    assert subscribed["status"] in ("pending", "running")
+    *events, end = [first, *rest]
+    assert [event["type"] for event in events] == ["agent-start", "agent-response", "agent-complete"]
+    assert [event["seq"] for event in events] == [1, 2, 3]
+    assert {(event["executionId"], event["rootExecutionId"]) for event in events} == {(execution_id, execution_id)}
+    assert end == {"type": "execution-end", "executionId": execution_id, "status": "completed", "lastSeq": 3}
+
+
+async def test_who_comes_late_gets_everything_and_the_end_exactly_as_it_is_stored(shared_service: Service) -> None:
+    run = await shared_service.run_department("story")
+
+    async with open_socket(shared_service) as socket:
+        subscribed = await socket.ask(type="subscribe", executionId=run["executionId"])
+        *events, end = await socket.until_end()
+
+    assert subscribed["lastSeq"] == end["lastSeq"] == run["lastSeq"]
+    assert (subscribed["status"], end["status"]) == ("completed", "completed")
+    assert events == await shared_service.events(run["executionId"])
+    assert [event["seq"] for event in events] == list(range(1, run["lastSeq"] + 1))
+
+
+async def test_after_a_number_only_what_follows_it_comes(shared_service: Service) -> None:
+    run = await shared_service.run_agent("plot-specialist-001")
+
+    async with open_socket(shared_service) as socket:
+        await socket.ask(type="subscribe", executionId=run["executionId"], afterSeq=2)
+        tail = await socket.until_end()
+        await socket.ask(type="subscribe", executionId=run["executionId"], afterSeq=run["lastSeq"])
+        nothing_new = await socket.until_end()
+
+    assert [message.get("seq") for message in tail] == [*range(3, run["lastSeq"] + 1), None]
+    assert [message["type"] for message in nothing_new] == ["execution-end"]
+
+
+async def test_a_child_is_followed_alone(shared_service: Service) -> None:
+    run = await shared_service.run_department("story")
+    tree = (await shared_service.http.get(f"{run['links']['self']}/tree")).json()
+    child = tree["children"][0]["executionId"]
+
+    async with open_socket(shared_service) as socket:
+        subscribed = await socket.ask(type="subscribe", executionId=child)
+        *events, end = await socket.until_end()
+
+    assert subscribed["executionId"] == end["executionId"] == child
+    assert {event["executionId"] for event in events} == {child}
+    assert events == [
+        event for event in await shared_service.events(run["executionId"]) if event["executionId"] == child
+    ]
+    assert end["lastSeq"] == events[-1]["seq"]
+
+
+async def test_live_text_comes_to_who_asked_for_it_and_carries_no_number(
+    shared_service: Service, gate: Gate, model_server: ModelServer, project: str
+) -> None:
+    first = await start_run(shared_service, project, deltas=True)
+    await gate.reached.wait()
+
+    async with open_socket(shared_service) as asking, open_socket(shared_service) as other:
+        await asking.ask(type="subscribe", executionId=first, deltas=True)
+        await other.ask(type="subscribe", executionId=first)
+        gate.opened.set()
+        with_text, without = await asyncio.gather(asking.until_end(), other.until_end())
+
+    deltas = [message for message in with_text if message["type"] == "agent-delta"]
+    assert "".join(delta["text"] for delta in deltas) == "The work is done."
+    assert not any("seq" in delta for delta in deltas)
+    assert [message for message in with_text if message["type"] != "agent-delta"] == without
+    assert [call.body["stream"] for call in model_server.calls if call.execution_id == first] == [True]
+
+
+async def test_after_unsubscribing_nothing_more_comes(shared_service: Service, gate: Gate, project: str) -> None:
+    execution_id = await start_run(shared_service, project)
+    await gate.reached.wait()
+
+    async with open_socket(shared_service) as socket, open_socket(shared_service) as witness:
+        await witness.ask(type="subscribe", executionId=execution_id)
+        await socket.ask(type="subscribe", executionId=execution_id)
+        assert (await socket.receive())["type"] == "agent-start"
+        answer = await socket.ask(type="unsubscribe", executionId=execution_id)
+        gate.opened.set()
+        await witness.until_end()
+
+        assert answer == {"type": "unsubscribed", "executionId": execution_id}
+        assert await socket.is_open()
+
+
+async def test_one_socket_follows_many_runs_at_once(shared_service: Service, gate: Gate, project: str) -> None:
+    runs = [await start_run(shared_service, project) for _ in range(3)]
+
+    async with open_socket(shared_service) as socket:
+        for execution_id in runs:
+            await socket.send(type="subscribe", executionId=execution_id)
+        gate.opened.set()
+        ended: dict[str, list[int]] = {one: [] for one in runs}
+        endings: list[str] = []
+        while len(endings) < len(runs):
+            message = await socket.receive()
+            if message["type"] == "execution-end":
+                endings.append(message["executionId"])
+            elif message["type"] != "subscribed":
+                ended[message["executionId"]].append(message["seq"])
+
+    assert sorted(endings) == sorted(runs)
+    assert set(map(tuple, ended.values())) == {(1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ('{"type": "subscribe", "executionId": "exec_unknown"}', "execution-not-found"),
+        ("{", "malformed-message"),
+        ("[]", "malformed-message"),
+        ('"ping"', "malformed-message"),
+        ("null", "malformed-message"),
+        ("{}", "malformed-message"),
+        ('{"type": "shutdown"}', "malformed-message"),
+        ('{"type": ["ping"]}', "malformed-message"),
+        ('{"type": "ping", "more": 1}', "malformed-message"),
+        ('{"type": "ping", "\\ud800": 1}', "malformed-message"),
+        ('{"type": "subscribe"}', "malformed-message"),
+        ('{"type": "subscribe", "executionId": ""}', "malformed-message"),
+        ('{"type": "subscribe", "executionId": 5}', "malformed-message"),
+        ('{"type": "subscribe", "executionId": {"$ne": null}}', "malformed-message"),
+        ('{"type": "subscribe", "executionId": "\\ud800"}', "malformed-message"),
+        ('{"type": "subscribe", "executionId": "a\\u0000b"}', "execution-not-found"),
+        (json.dumps({"type": "subscribe", "executionId": "x" * 201}), "malformed-message"),
+        ('{"type": "subscribe", "executionId": "e", "deltas": "yes"}', "malformed-message"),
+        ('{"type": "auth", "token": "nobody-has-this-key"}', "not-authenticated"),
+        ("[" * 30_000, "malformed-message"),
+        (b'{"type": "ping"}', "malformed-message"),
+        ("x" * 65_000, "malformed-message"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+async def test_a_message_that_cannot_be_answered_gets_an_error_and_the_socket_stays_open(
+    shared_service: Service, sent: str | bytes, code: str
+) -> None:
+    async with open_socket(shared_service) as socket:
+        await socket.connection.send(sent)
+        answer = await socket.receive()
+
+        assert (answer["type"], answer["code"]) == ("error", code)
+        assert set(answer) - {"executionId"} == ERROR_MEMBERS
+        assert answer["message"]
+        assert await socket.is_open()
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        ("abc", "malformed-message"),
+        ("1", "malformed-message"),
+        (-1, "malformed-message"),
+        (1.5, "malformed-message"),
+        (True, "malformed-message"),
+        (None, "malformed-message"),
+        (1e18, "malformed-message"),
+        (10**18, "malformed-message"),
+        (10**400, "malformed-message"),
+        (1, "seq-out-of-range"),
+        (2**53, "seq-out-of-range"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+async def test_resuming_from_where_nothing_can_be_is_an_error(
+    shared_service: Service,
+    after: Any,  # noqa: ANN401 - a client may send anything
+    code: str,
+) -> None:
+    (execution_id,) = await insert_foreign_executions(shared_service, 1)
+
+    async with open_socket(shared_service) as socket:
+        answer = await socket.ask(type="subscribe", executionId=execution_id, afterSeq=after)
+
+        assert (answer["type"], answer["code"], answer["executionId"]) == ("error", code, execution_id)
+        assert await socket.is_open()
+
+
+@pytest.mark.parametrize("pieces", [["x" * (64 * 1024 + 1)], ["x" * 30_000] * 3], ids=["whole", "in fragments"])
+async def test_a_message_over_64_kib_closes_its_socket_and_no_other(shared_service: Service, pieces: list[str]) -> None:
+    async with open_socket(shared_service) as other, open_socket(shared_service) as socket:
+        await socket.connection.send(pieces if len(pieces) > 1 else pieces[0])
+
+        assert await socket.close_code() == 1009
+        assert await other.is_open()
+
+
+async def test_the_101st_subscription_is_refused_until_another_is_given_up(shared_service: Service) -> None:
+    ids = await insert_foreign_executions(shared_service, 101)
+
+    async with open_socket(shared_service) as socket:
+        for execution_id in ids[:100]:
+            assert (await socket.ask(type="subscribe", executionId=execution_id))["type"] == "subscribed"
+        refused = await socket.ask(type="subscribe", executionId=ids[100])
+        again = await socket.ask(type="subscribe", executionId=ids[0])
+        await socket.ask(type="unsubscribe", executionId=ids[1])
+        accepted = await socket.ask(type="subscribe", executionId=ids[100])
+
+    assert (refused["type"], refused["code"]) == ("error", "too-many-subscriptions")
+    assert again["type"] == accepted["type"] == "subscribed"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "", "http://127.0.0.1", "https://127.0.0.1.evil.example"]
+)
+async def test_a_page_of_another_origin_cannot_open_a_socket(shared_service: Service, origin: str) -> None:
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Origin": origin}
+
+    with pytest.raises(InvalidStatus) as caught:
+        async with open_socket(shared_service, headers):
+            pass
+
+    assert caught.value.response.status_code == 403
+
+
+async def test_the_services_own_page_and_those_that_the_settings_list_can_open_a_socket(
+    start_service: StartService,
+) -> None:
+    async with start_service(allowed_origins=("https://studio.example",)) as service:
+        for origin in (service.url, "https://studio.example"):
+            headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Origin": origin}
+            async with open_socket(service, headers) as socket:
+                assert await socket.is_open()
+
+
+async def test_a_key_made_for_a_project_follows_its_own_executions_alone(
+    shared_service: Service, new_key: NewKey, project: str
+) -> None:
+    own = await start_run(shared_service, project)
+    foreign = await start_run(shared_service, "66f0a1b2c3d4e5f6012345aa")
+    headers = await new_key("viewer", project.upper())
+
+    async with open_socket(shared_service, headers) as socket:
+        hidden = await socket.ask(type="subscribe", executionId=foreign)
+        seen = await socket.ask(type="subscribe", executionId=own)
+
+    assert (hidden["type"], hidden["code"]) == ("error", "execution-not-found")
+    assert seen["type"] == "subscribed"
+
+
+async def test_a_service_that_stops_closes_its_sockets_with_1012(start_service: StartService) -> None:
+    async with start_service() as service:
+        connection = await connect(service.websocket_url, additional_headers={"X-API-Key": ADMIN_KEY})
+
+    await connection.wait_closed()
+    assert connection.close_code == 1012

@@ -1,0 +1,142 @@
+"""Starting runs over HTTP: waiting for them, and how every failure of a model ends."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from starlette.responses import HTMLResponse, Response
+
+from app.routers.runs import MAX_WAIT_SECONDS, wait_seconds
+from tests.conftest import PROJECT, Service, StartService, write_models_config
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
+from tests.routers.conftest import Gate, open_socket
+
+RUNS = "/api/v1/agents/plot-specialist-001/runs"
+BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
+
+
+async def test_without_a_preference_the_answer_comes_at_once(shared_service: Service, gate: Gate) -> None:
+    answer = await shared_service.http.post(RUNS, json=BODY)
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+    assert "preference-applied" not in answer.headers
+    gate.opened.set()
+
+
+async def test_who_waits_gets_the_finished_execution(shared_service: Service) -> None:
+    answer = await shared_service.http.post(RUNS, json=BODY, headers={"Prefer": "respond-async, wait=20"})
+
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (200, "completed")
+    assert body["output"]["text"] == "The work is done."
+    assert answer.headers["location"] == f"/api/v1/executions/{body['executionId']}"
+    assert answer.headers["preference-applied"] == "wait"
+
+
+async def test_who_waits_too_short_a_time_gets_202_and_the_run_goes_on(shared_service: Service, gate: Gate) -> None:
+    answer = await shared_service.http.post(RUNS, json=BODY, headers={"Prefer": "wait=1"})
+
+    execution_id = answer.json()["executionId"]
+    async with open_socket(shared_service) as socket:
+        await socket.ask(type="subscribe", executionId=execution_id)
+        gate.opened.set()
+        end = (await socket.until_end())[-1]
+    assert answer.status_code == 202
+    assert end["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        (None, 0),
+        ("", 0),
+        ("wait=10", 10),
+        ("respond-async, wait=5", 5),
+        ("wait=5; foo", 5),
+        ("wait=0", 0),
+        ("wait=61", MAX_WAIT_SECONDS),
+        ("wait=999999", MAX_WAIT_SECONDS),
+        ("wait=99999999999999", 0),
+        ("wait=-1", 0),
+        ("wait=soon", 0),
+        ("await=10", 0),
+        ("wait = 10", 0),
+    ],
+)
+def test_a_preference_that_cannot_be_read_is_none_and_the_longest_wait_is_a_minute(
+    prefer: str | None, seconds: int
+) -> None:
+    assert wait_seconds(prefer) == seconds
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (lambda: fault(500, "sk-secret"), "model-unavailable"),
+        (lambda: fault(401, "sk-secret"), "model-access-denied"),
+        (lambda: fault(429, "sk-secret"), "model-rate-limited"),
+        (lambda: fault(404, "sk-secret"), "model-request-refused"),
+        (lambda: HTMLResponse("<html>sk-secret</html>"), "model-answer-invalid"),
+        (lambda: Response(b"\xff\x00", media_type="application/json"), "model-answer-invalid"),
+        (lambda: {**completion("x"), "choices": []}, "model-answer-invalid"),
+        (lambda: completion(""), "model-answer-invalid"),
+        (lambda: completion("  \n"), "model-answer-invalid"),
+        (lambda: completion(None), "model-answer-invalid"),
+    ],
+    ids=["500", "401", "429", "404", "html", "bytes", "no choice", "empty", "blank", "null"],
+)
+@pytest.mark.parametrize("deltas", [False, True], ids=["plain", "streamed"])
+async def test_a_model_that_fails_ends_the_run_as_failed_with_one_clear_error(
+    shared_service: Service,
+    model_server: ModelServer,
+    reply: Callable[[], Reply],
+    code: str,
+    deltas: bool,
+) -> None:
+    model_server.on("work", lambda _: reply())
+
+    run = await shared_service.run_agent("plot-specialist-001", judge=False, deltas=deltas)
+
+    assert (run["status"], run["error"]["code"], run["stopReason"]) in (
+        ("failed", code, "error"),
+        # a stream that breaks is told as such: what stood in it is not known
+        ("failed", "model-unavailable" if deltas else code, "error"),
+    )
+    assert run["error"]["message"]
+    assert "sk-secret" not in str(run)
+    last = (await shared_service.events(run["executionId"]))[-1]
+    assert (last["type"], last["error"]) == ("agent-error", run["error"])
+
+
+async def test_a_model_that_hangs_ends_the_run_as_failed_when_its_time_is_over(
+    start_service: StartService, model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = write_models_config(tmp_path_factory.mktemp("models") / "models.yaml", model_server.url, timeout=0.3)
+    released = asyncio.Event()
+
+    async def hang(_: Call) -> Reply:
+        await released.wait()
+        return "Too late."
+
+    model_server.on("work", hang)
+
+    async with start_service(models_config=config) as service:
+        run = await service.run_agent("plot-specialist-001", judge=False)
+        department = await service.run_department("story")
+        released.set()
+
+    assert (run["status"], run["error"]["code"]) == ("failed", "model-timeout")
+    assert (department["status"], department["error"]["code"]) == ("failed", "all-specialists-failed")
+
+
+@pytest.mark.parametrize("answer", ["I like it.", "{}", '{"confidence": "very"}', "[1, 2]"])
+async def test_a_judge_that_answers_garbage_leaves_the_score_unset_and_the_run_completed(
+    shared_service: Service, model_server: ModelServer, answer: str
+) -> None:
+    model_server.on("judge", answer)
+
+    run = await shared_service.run_agent("plot-specialist-001")
+
+    assert (run["status"], run["qualityScore"]) == ("completed", None)
+    (check,) = [one for one in await shared_service.events(run["executionId"]) if one["type"] == "quality-check"]
+    assert check["score"] is None

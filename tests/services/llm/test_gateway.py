@@ -1,0 +1,386 @@
+"""Model calls through LiteLLM's Router, against a real HTTP server that answers as each test says."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from app.models.json_values import JsonObject
+from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose, TokenUsage
+from app.services.llm.errors import (
+    ModelAccessDenied,
+    ModelAnswerInvalid,
+    ModelCallFailed,
+    ModelRateLimited,
+    ModelRequestRefused,
+    ModelTimedOut,
+)
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
+from tests.services.llm.conftest import OpenGateway, entry, request
+
+SECRET = "sk-what-the-provider-says"
+
+
+def with_usage(**usage: Any) -> JsonObject:  # noqa: ANN401 - a provider may count anything
+    return completion("Good.") | {"usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, **usage}}
+
+
+def with_message(**fields: Any) -> JsonObject:  # noqa: ANN401 - a model may answer anything
+    answer = completion("Good.")
+    answer["choices"][0]["message"] |= fields
+    return answer
+
+
+def chunk(text: str) -> str:
+    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
+    return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+
+
+def streamed(*pieces: str, breaks: bool = False) -> Response:
+    """A stream that ends, or breaks, after these pieces."""
+
+    async def body() -> AsyncIterator[str]:
+        for piece in pieces:
+            yield piece
+        if breaks:
+            raise ConnectionAbortedError
+
+    return StreamingResponse(body(), media_type="text/event-stream")
+
+
+async def test_a_call_carries_whom_it_is_for_and_gives_text_usage_and_no_cost_for_an_unknown_price(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    gateway = open_gateway(entry(model_server))
+
+    answer = await gateway.complete(request(purpose=RunPurpose.ORCHESTRATE, temperature=0.2, max_tokens=500))
+
+    assert answer == Completion("The work is done.", (), TokenUsage(10, 5), None, "house/model", "stop")
+    call = model_server.calls[0]
+    assert (call.execution_id, call.purpose) == ("exec_1", "orchestrate")
+    assert (call.body["temperature"], call.body["max_tokens"]) == (0.2, 500)
+    assert "stream" not in call.body
+
+
+async def test_tool_calls_come_with_their_arguments_as_the_model_wrote_them(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    model_server.on("work", completion("Let me count.", ("wordCount", {"text": "ä b"}), ("other", "{not json")))
+    gateway = open_gateway(entry(model_server))
+
+    answer = await gateway.complete(request())
+
+    assert answer.text == "Let me count."
+    assert answer.tool_calls == (
+        RequestedToolCall("call_1_wordCount", "wordCount", json.dumps({"text": "ä b"})),
+        RequestedToolCall("call_2_other", "other", "{not json"),
+    )
+
+
+async def test_tool_calls_of_one_turn_never_share_an_id(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    answer = completion(None, ("a", {}), ("b", {}), ("c", {}))
+    for call in answer["choices"][0]["message"]["tool_calls"]:
+        call["id"] = "same"
+    model_server.on("work", answer)
+    gateway = open_gateway(entry(model_server))
+
+    calls = (await gateway.complete(request())).tool_calls
+
+    assert [call.name for call in calls] == ["a", "b", "c"]
+    assert len({call.id for call in calls}) == 3
+
+
+async def test_a_known_price_becomes_a_cost(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    priced = entry(model_server, input_cost_per_token=1e-3, output_cost_per_token=1e-2)
+    gateway = open_gateway(priced)
+
+    answer = await gateway.complete(request())
+
+    assert answer.cost_usd == pytest.approx(10 * 1e-3 + 5 * 1e-2)
+
+
+async def test_a_price_from_litellms_own_table_becomes_a_cost(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    gateway = open_gateway(entry(model_server, model="openai/gpt-4"))
+
+    answer = await gateway.complete(request())
+
+    assert answer.cost_usd == pytest.approx(10 * 3e-5 + 5 * 6e-5)
+
+
+async def test_cache_tokens_are_told_apart(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    model_server.on("work", with_usage(prompt_tokens_details={"cached_tokens": 4}, cache_creation_input_tokens=3))
+    gateway = open_gateway(entry(model_server))
+
+    answer = await gateway.complete(request())
+
+    assert answer.usage == TokenUsage(10, 5, cache_read=4, cache_write=3)
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": -5}, {"prompt_tokens": 10**12}])
+async def test_an_absurd_count_of_tokens_counts_as_none(
+    open_gateway: OpenGateway, model_server: ModelServer, usage: JsonObject
+) -> None:
+    model_server.on("work", with_usage(**usage))
+    gateway = open_gateway(entry(model_server))
+
+    answer = await gateway.complete(request())
+
+    assert answer.usage == TokenUsage(0, 5)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "A text that is long enough to come in several pieces.",
+        completion("Let me look.", ("wordCount", {"text": "a b"})),
+        completion(None, ("wordCount", {}), ("other", {"deep": [1, {"x": None}]})),
+        completion("Too lo", finish_reason="length"),
+    ],
+)
+async def test_a_streamed_answer_equals_the_plain_one(
+    open_gateway: OpenGateway, model_server: ModelServer, reply: Reply
+) -> None:
+    model_server.on("work", reply)
+    gateway = open_gateway(entry(model_server, input_cost_per_token=1e-3, output_cost_per_token=1e-2))
+    pieces: list[str] = []
+
+    plain = await gateway.complete(request())
+    live = await gateway.complete(request(on_delta=pieces.append))
+
+    assert live == plain
+    assert "".join(pieces) == plain.text
+    assert [call.body.get("stream", False) for call in model_server.calls] == [False, True]
+
+
+async def test_an_entry_that_says_stream_is_streamed_though_nobody_watches(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    gateway = open_gateway(entry(model_server, stream=True), entry(model_server, "house/plain"))
+
+    await gateway.complete(request())
+    await gateway.complete(request("house/plain"))
+
+    assert [call.body.get("stream", False) for call in model_server.calls] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (400, ModelRequestRefused, "model-request-refused"),
+        (401, ModelAccessDenied, "model-access-denied"),
+        (403, ModelAccessDenied, "model-access-denied"),
+        (404, ModelRequestRefused, "model-request-refused"),
+        (422, ModelRequestRefused, "model-request-refused"),
+        (429, ModelRateLimited, "model-rate-limited"),
+        (500, ModelCallFailed, "model-unavailable"),
+        (503, ModelCallFailed, "model-unavailable"),
+    ],
+)
+@pytest.mark.parametrize("live", [False, True])
+async def test_a_providers_refusal_has_its_code_and_none_of_the_providers_words(
+    open_gateway: OpenGateway,
+    model_server: ModelServer,
+    status: int,
+    kind: type[ModelCallFailed],
+    code: str,
+    live: bool,
+) -> None:
+    model_server.on("work", fault(status, SECRET))
+    gateway = open_gateway(entry(model_server))
+
+    with pytest.raises(ModelCallFailed) as caught:
+        await gateway.complete(request(on_delta=str if live else None))
+
+    assert type(caught.value) is kind
+    assert caught.value.code == code
+    assert str(status) in caught.value.message
+    assert "house/model" in caught.value.message
+    assert SECRET not in caught.value.message
+    assert "key-of-the-tests" not in caught.value.message
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # OpenAI's client warns of garbage too
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        HTMLResponse(f"<html>{SECRET}</html>"),
+        PlainTextResponse("ok"),
+        Response(b"", media_type="application/json"),
+        JSONResponse(None),
+        JSONResponse([]),
+        JSONResponse({}),
+        {**completion("x"), "choices": []},
+        {**completion("x"), "choices": [None]},
+        {**completion("x"), "choices": [{"index": 0}]},
+        {**completion("x"), "usage": "many"},
+        with_message(content=5),
+        with_message(content=[{"type": "text"}]),
+        with_message(tool_calls="wordCount"),
+    ],
+    ids=lambda reply: str(reply.body[:12] if isinstance(reply, Response) else reply)[-60:],
+)
+async def test_an_answer_that_is_no_completion_is_told_so(
+    open_gateway: OpenGateway, model_server: ModelServer, garbage: Reply
+) -> None:
+    model_server.on("work", garbage)
+    gateway = open_gateway(entry(model_server))
+
+    with pytest.raises(ModelAnswerInvalid) as caught:
+        await gateway.complete(request())
+
+    assert caught.value.code == "model-answer-invalid"
+    assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_a_model_that_hangs_times_out(
+    open_gateway: OpenGateway,
+    model_server: ModelServer,
+    live: bool,
+) -> None:
+    released = asyncio.Event()
+
+    async def hang(_: Call) -> Reply:
+        await released.wait()
+        return "Too late."
+
+    model_server.on("work", hang)
+    gateway = open_gateway(entry(model_server), timeout=0.3)
+
+    with pytest.raises(ModelTimedOut) as caught:
+        await gateway.complete(request(on_delta=str if live else None))
+
+    released.set()
+    assert caught.value.code == "model-timeout"
+
+
+async def test_a_stream_that_hangs_midway_times_out(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    released = asyncio.Event()
+
+    async def body() -> AsyncIterator[str]:
+        yield chunk("Half an ans")
+        await released.wait()
+
+    model_server.on("work", lambda _: StreamingResponse(body(), media_type="text/event-stream"))
+    gateway = open_gateway(entry(model_server), timeout=0.3)
+
+    with pytest.raises(ModelTimedOut):
+        await gateway.complete(request(on_delta=str))
+
+    released.set()
+
+
+async def test_nobody_at_the_address_is_a_model_that_cannot_be_reached(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    gateway = open_gateway(entry(model_server, api_base="http://127.0.0.1:9/v1"))
+
+    with pytest.raises(ModelCallFailed, match="cannot be reached") as caught:
+        await gateway.complete(request())
+
+    assert caught.value.code == "model-unavailable"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"),
+    [
+        ([chunk("Half an ans")], ModelAnswerInvalid),
+        ([chunk("Half an ans"), "data: {{{{\n\n"], ModelAnswerInvalid),
+        ([chunk("Half"), f'data: {{"error": {{"message": "{SECRET}"}}}}\n\n'], ModelCallFailed),
+    ],
+)
+async def test_a_stream_that_is_cut_is_no_answer(
+    open_gateway: OpenGateway, model_server: ModelServer, pieces: list[str], kind: type[ModelCallFailed]
+) -> None:
+    model_server.on("work", lambda _: streamed(*pieces))
+    gateway = open_gateway(entry(model_server))
+
+    with pytest.raises(ModelCallFailed) as caught:
+        await gateway.complete(request(on_delta=str))
+
+    assert type(caught.value) is kind
+    assert SECRET not in caught.value.message
+
+
+async def test_a_connection_that_breaks_midway_is_no_answer(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    model_server.on("work", lambda _: streamed(chunk("Half an ans"), breaks=True))
+    gateway = open_gateway(entry(model_server))
+
+    with pytest.raises(ModelCallFailed, match="connection broke"):
+        await gateway.complete(request(on_delta=str))
+
+
+async def test_a_failing_model_falls_back_and_the_answer_names_who_gave_it(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    model_server.on("work", lambda call: fault(500) if call.model == "first" else "From the second.")
+    gateway = open_gateway(
+        entry(model_server, "house/first", model="openai/first"),
+        entry(model_server, "house/second", model="openai/second", input_cost_per_token=1, output_cost_per_token=1),
+        fallbacks=[{"house/first": ["house/second"]}],
+    )
+
+    answer = await gateway.complete(request("house/first"))
+
+    assert (answer.text, answer.model, answer.cost_usd) == ("From the second.", "house/second", 15)
+
+
+async def test_calls_are_spread_over_the_usable_deployments_of_a_name_each_at_its_own_price(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    model_server.on("work", lambda call: f"From {call.model}.")
+    keyless = {"model_name": "house/model", "litellm_params": {"model": "openai/keyless"}}
+    gateway = open_gateway(
+        keyless,
+        entry(model_server, model="openai/dear", input_cost_per_token=1, output_cost_per_token=1),
+        entry(model_server, model="openai/cheap", input_cost_per_token=0, output_cost_per_token=0),
+    )
+
+    answers = [await gateway.complete(request()) for _ in range(24)]
+
+    assert {(answer.text, answer.cost_usd) for answer in answers} == {("From dear.", 15), ("From cheap.", 0)}
+
+
+async def test_a_failed_call_is_tried_again_as_the_configuration_says(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    model_server.on("work", lambda _: fault(500) if len(model_server.calls) == 1 else "At last.")
+    gateway = open_gateway(entry(model_server), num_retries=1)
+
+    answer = await gateway.complete(request())
+
+    assert answer.text == "At last."
+    assert len(model_server.calls) == 2
+
+
+async def test_closing_one_gateway_leaves_the_others_and_later_ones_working(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    first, second = open_gateway(entry(model_server)), open_gateway(entry(model_server))
+    await first.complete(request())
+
+    await first.close()
+    answer = await second.complete(request())
+    await second.close()
+    later = await open_gateway(entry(model_server)).complete(request())
+
+    assert answer.text == later.text == "The work is done."
+
+
+async def test_lone_surrogates_never_leave_the_gateway(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    raw = json.dumps(completion("half \ud83d", ("tool\udc00", '{"a": "\\ud800"}')))
+    model_server.on("work", Response(raw, media_type="application/json"))
+    gateway = open_gateway(entry(model_server))
+
+    answer = await gateway.complete(request())
+
+    assert answer.text == "half ?"
+    assert answer.tool_calls[0].name == "tool?"

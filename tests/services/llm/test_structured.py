@@ -1,0 +1,109 @@
+"""Asking a model for data: the schema goes out, the answer is checked, and repaired once."""
+
+from typing import Any
+
+import pytest
+
+from app.models.json_values import JsonObject
+from app.services.llm.errors import ModelRateLimited
+from app.services.llm.structured import AnswerSchema, ask_structured
+from tests.fixtures.model_server import Call, ModelServer, Reply, fault
+from tests.services.llm.conftest import OpenGateway, entry, request
+
+SCHEMA: JsonObject = {
+    "type": "object",
+    "properties": {"count": {"type": "integer", "minimum": 1}, "why": {"type": "string"}},
+    "required": ["count", "why"],
+    "additionalProperties": False,
+}
+ANSWER = AnswerSchema("a_count", SCHEMA)
+GOOD = '{"count": 3, "why": "I counted."}'
+
+
+def one_after_the_other(server: ModelServer, *replies: Reply) -> None:
+    """Answer the first call with the first reply, the next with the next."""
+    server.on("work", lambda _: replies[len(server.calls) - 1])
+
+
+@pytest.mark.parametrize("text", [GOOD, f"```json\n{GOOD}\n```", f"Here it is:\n{GOOD}\nI hope it helps."])
+async def test_a_matching_answer_is_taken_at_once_also_with_words_around_it(
+    open_gateway: OpenGateway, model_server: ModelServer, text: str
+) -> None:
+    one_after_the_other(model_server, text)
+
+    answer = await ask_structured(open_gateway(entry(model_server)), request(), ANSWER)
+
+    assert (answer.valid, answer.value, answer.problems) == (True, {"count": 3, "why": "I counted."}, [])
+    assert answer.usage.as_json()["total"] == 15
+    sent = model_server.calls[0].body["response_format"]
+    assert sent == {"type": "json_schema", "json_schema": {"name": "a_count", "strict": True, "schema": SCHEMA}}
+    assert len(model_server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("I would say three.", "not a JSON object"),
+        ("{count: 3}", "not valid JSON"),
+        ('{"count": 0, "why": "x"}', "count: 0 is less than the minimum of 1"),
+        ('{"count": 3}', '"why" is a required property'),
+        ('{"count": 3, "why": "x", "more": 1}', "more"),
+        ('{"count": NaN, "why": "x"}', "count: null is not of type"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "not valid JSON"),
+        ("", "not a JSON object"),
+    ],
+)
+async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is_wrong(
+    open_gateway: OpenGateway, model_server: ModelServer, text: str, told: str
+) -> None:
+    one_after_the_other(model_server, text, GOOD)
+    gateway = open_gateway(entry(model_server, input_cost_per_token=1, output_cost_per_token=1))
+
+    answer = await ask_structured(gateway, request(), ANSWER)
+
+    assert (answer.valid, answer.value) == (True, {"count": 3, "why": "I counted."})
+    assert (answer.usage.as_json()["total"], answer.cost_usd) == (30, 30)
+    question, said, complaint = model_server.calls[1].messages
+    assert question["content"] == "Say something."
+    assert (said["role"], said["content"]) == ("assistant", text)
+    assert told in complaint["content"]
+    assert model_server.calls[1].body["response_format"] == model_server.calls[0].body["response_format"]
+
+
+async def test_after_a_second_wrong_answer_the_last_object_is_kept_as_invalid(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    one_after_the_other(model_server, '{"count": 0, "why": "x"}', "I give up.")
+
+    answer = await ask_structured(open_gateway(entry(model_server)), request(), ANSWER)
+
+    assert (answer.valid, answer.value) == (False, {"count": 0, "why": "x"})
+    assert answer.problems
+    assert answer.cost_usd is None
+    assert len(model_server.calls) == 2
+
+
+async def test_a_repair_that_fails_is_the_calls_own_failure(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    one_after_the_other(model_server, "no", fault(429))
+
+    with pytest.raises(ModelRateLimited):
+        await ask_structured(open_gateway(entry(model_server)), request(), ANSWER)
+
+
+async def test_a_long_list_of_faults_is_cut_in_the_repair(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    many: dict[str, Any] = {"type": "array", "items": {"type": "integer"}}
+    schema = AnswerSchema("numbers", {"type": "object", "properties": {"n": many}, "required": ["n"]})
+    seen: list[Call] = []
+
+    def script(call: Call) -> Reply:
+        seen.append(call)
+        return f'{{"n": {["x"] * 50}}}'.replace("'", '"')
+
+    model_server.on("work", script)
+
+    answer = await ask_structured(open_gateway(entry(model_server)), request(), schema)
+
+    assert len(answer.problems) == 50
+    assert seen[1].messages[-1]["content"].count("\n- ") == 8
