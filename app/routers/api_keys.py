@@ -1,15 +1,15 @@
-"""API keys: making them, listing them."""
+"""API keys: making, listing and revoking them."""
 
 from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dependencies import AdminRole
+from app.dependencies import AdminRole, ServicesDep
 from app.models.api_key import ApiKey, Role
 from app.routers.problems import problem_responses
 from app.routers.strict_input import StrictRoute
-from app.services.access.api_keys import create_api_key, list_api_keys
+from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
 from app.services.catalog.shapes import Shape, Timestamp
 from app.services.runs.requests import CmsId, Text
 
@@ -72,3 +72,12 @@ async def create_key(body: ApiKeyCreate, _: AdminRole) -> ApiKeyCreated:
     """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
     document, key = await create_api_key(body.name, body.role, body.projects)
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
+
+
+@router.delete(
+    "/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(401, 403, 404, 409, 422, 503)
+)
+async def delete_key(key_id: str, services: ServicesDep, _: AdminRole) -> None:
+    """Revoke a key: within five seconds nobody can use it any more. The last admin key cannot go."""
+    keys = services.gatekeeper.keys
+    await delete_api_key(services.database, key_id, has_bootstrap_key=keys.has_bootstrap_key)

@@ -6,9 +6,13 @@ A key is 32 random bytes, so a plain hash is as good as a slow one.
 import hashlib
 import secrets
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from async_lru import alru_cache
+from bson import ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.errors import AppError, NotFound
 from app.models.api_key import ApiKey, Role
 from app.models.database import Database
 
@@ -16,6 +20,25 @@ KEY_PREFIX = "da_"
 REMEMBER_SECONDS = 3
 MAX_REMEMBERED = 1024
 ROLE_ORDER = (Role.VIEWER, Role.RUNNER, Role.ADMIN)
+
+
+class ApiKeyNotFound(NotFound):
+    """No API key has this id."""
+
+    code = "api-key-not-found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"There is no API key {key_id[:100]!r}.")
+
+
+class LastAdminKey(AppError):
+    """The last key that can administer the service cannot go."""
+
+    code = "last-admin-key"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self) -> None:
+        super().__init__("This is the last admin key, and ADMIN_API_KEY is not set. Make another admin key first.")
 
 
 @dataclass(frozen=True)
@@ -53,12 +76,39 @@ async def list_api_keys() -> list[ApiKey]:
     return await ApiKey.find_all().sort("_id").to_list()
 
 
+async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: bool) -> None:
+    """Revoke a key; within seconds no process accepts it any more.
+
+    All admin keys are touched in one transaction, so that of two deletions at once one sees the other.
+
+    Raises:
+        ApiKeyNotFound: no key has this id.
+        LastAdminKey: nobody could administer the service afterwards.
+    """
+    collection = database[ApiKey.get_collection_name()]
+    selector = {"_id": ObjectId(key_id)} if ObjectId.is_valid(key_id) else {"_id": None}
+
+    async def delete(session: AsyncClientSession) -> None:
+        found = await collection.find_one(selector, session=session)
+        if found is None:
+            raise ApiKeyNotFound(key_id)
+        if found["role"] == Role.ADMIN and not has_bootstrap_key:
+            admins = await collection.update_many({"role": Role.ADMIN.value}, {"$inc": {"counted": 1}}, session=session)
+            if admins.matched_count == 1:
+                raise LastAdminKey
+        await collection.delete_one(selector, session=session)
+
+    async with database.client.start_session() as session:
+        await session.with_transaction(delete)
+
+
 class KeyRing:
     """Who a key belongs to. An answer is remembered for a few seconds, so a revoked key is dead within five."""
 
     def __init__(self, database: Database, *, admin_key: str | None) -> None:
         self._database = database
         self._admin_hash = hash_key(admin_key) if admin_key else None
+        self.has_bootstrap_key = admin_key is not None
         self._lookup = alru_cache(maxsize=MAX_REMEMBERED, ttl=REMEMBER_SECONDS)(self._find)
 
     async def find_caller(self, key: str) -> Caller | None:
