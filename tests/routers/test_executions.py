@@ -146,14 +146,15 @@ async def test_pages_stay_stable_while_runs_are_added(shared_service: Service, p
     seen: list[str] = []
     params = {"project": project, "limit": "2"}
 
-    for _ in range(4):
+    while True:
         page = (await shared_service.http.get(EXECUTIONS, params=params)).json()
         seen += [item["executionId"] for item in page["items"]]
+        if page["nextCursor"] is None:
+            break
         await insert_foreign_executions(shared_service, 1, project=ObjectId(project), startedAt=datetime.now(UTC))
         params["cursor"] = page["nextCursor"]
 
     assert seen == [*same_moment[::-1], *unset[::-1]]
-    assert page["nextCursor"] is None
 
 
 async def test_a_key_made_for_projects_lists_theirs_alone_whatever_it_asks_for(

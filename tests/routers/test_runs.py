@@ -69,6 +69,10 @@ def test_a_preference_that_cannot_be_read_is_none_and_the_longest_wait_is_a_minu
     assert wait_seconds(prefer) == seconds
 
 
+def without_choices() -> Reply:
+    return {**completion("x"), "choices": []}
+
+
 @pytest.mark.parametrize(
     ("reply", "code"),
     [
@@ -78,7 +82,7 @@ def test_a_preference_that_cannot_be_read_is_none_and_the_longest_wait_is_a_minu
         (lambda: fault(404, "sk-secret"), "model-request-refused"),
         (lambda: HTMLResponse("<html>sk-secret</html>"), "model-answer-invalid"),
         (lambda: Response(b"\xff\x00", media_type="application/json"), "model-answer-invalid"),
-        (lambda: {**completion("x"), "choices": []}, "model-answer-invalid"),
+        (without_choices, "model-answer-invalid"),
         (lambda: completion(""), "model-answer-invalid"),
         (lambda: completion("  \n"), "model-answer-invalid"),
         (lambda: completion(None), "model-answer-invalid"),

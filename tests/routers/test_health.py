@@ -1,0 +1,76 @@
+"""Whether the process is up, and whether it can work: also without its database or its models."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import yaml
+
+from app.models.embedded_mongod import EmbeddedMongod
+from tests.conftest import PROJECT, StartService, running_service
+from tests.routers.conftest import assert_problem, open_socket
+
+BODY = {"prompt": "Write.", "project": PROJECT}
+
+
+async def test_a_service_that_can_work_is_up_and_ready_for_everybody(anonymous: httpx.AsyncClient) -> None:
+    up = await anonymous.get("/healthz")
+    ready = await anonymous.get("/readyz")
+
+    assert (up.status_code, up.json()) == (200, {"status": "ok"})
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert set(ready.json()["checks"].values()) == {"ok"}
+
+
+async def test_without_its_database_the_service_is_up_not_ready_and_answers_503_to_all_that_needs_it(
+    tmp_path: Path,
+) -> None:
+    mongod = EmbeddedMongod(tmp_path / "mongod")
+    uri = await mongod.start()
+    try:
+        async with (
+            running_service(uri, tmp_path / "data", seed_on_start=False) as service,
+            open_socket(service) as socket,
+        ):
+            await mongod.stop()
+
+            up, ready, read, run, told, new = await asyncio.gather(
+                service.http.get("/healthz"),
+                service.http.get("/readyz"),
+                service.http.get("/api/v1/agents"),
+                service.http.post("/api/v1/agents/plot-specialist-001/runs", json=BODY),
+                socket.ask(type="subscribe", executionId="exec_1"),
+                service.http.get("/api/v1/executions", headers={"Authorization": "Bearer a-key-to-look-up"}),
+            )
+            still_open = await socket.is_open()
+    finally:
+        await mongod.stop()
+
+    assert up.status_code == 200
+    assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")
+    assert ready.json()["checks"]["database"] != "ok"
+    for answer in (read, run, new):
+        assert_problem(answer, 503, "database-unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+    assert (told["type"], told["code"]) == ("error", "database-unavailable")
+    assert still_open
+
+
+async def test_a_service_whose_models_all_lack_their_keys_starts_and_says_what_is_missing(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    config = tmp_path / "keyless.yaml"
+    entry = {"model_name": "anthropic/claude-sonnet-4.5", "litellm_params": {"model": "anthropic/claude-sonnet-4-5"}}
+    config.write_text(yaml.safe_dump({"model_list": [entry]}))
+
+    async with start_service(models_config=config) as service:
+        ready = await service.http.get("/readyz")
+        run = await service.http.post("/api/v1/agents/plot-specialist-001/runs", json=BODY)
+        models = (await service.http.get("/api/v1/models")).json()
+
+    assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")
+    assert ready.json()["checks"]["models"] != "ok"
+    problem = assert_problem(run, 409, "model-not-configured")
+    assert "ANTHROPIC_API_KEY" in problem["detail"]
+    assert [(model["name"], model["usable"]) for model in models["items"]] == [(entry["model_name"], False)]
+    assert "ANTHROPIC_API_KEY" in models["items"][0]["problem"]

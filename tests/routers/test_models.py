@@ -1,0 +1,58 @@
+"""The models that are set up, over HTTP."""
+
+from pathlib import Path
+
+import httpx
+import yaml
+
+from app.settings import CATALOGUE_MODELS
+from tests.conftest import Service, StartService
+from tests.fixtures.model_server import ModelServer
+from tests.routers.conftest import NewKey, assert_problem
+from tests.services.llm.conftest import entry
+
+
+async def test_every_configured_name_is_listed_once_for_viewers(
+    shared_service: Service, anonymous: httpx.AsyncClient, new_key: NewKey
+) -> None:
+    answer = await shared_service.http.get("/api/v1/models", headers=await new_key("viewer"))
+
+    page = answer.json()
+    assert [model["name"] for model in page["items"]] == list(CATALOGUE_MODELS)
+    assert (page["total"], page["nextCursor"]) == (5, None)
+    assert all(model["usable"] and not model["priceKnown"] for model in page["items"])
+    assert "key-of-the-tests" not in answer.text
+    assert_problem(await anonymous.get("/api/v1/models"), 401, "not-authenticated")
+
+
+async def test_prices_are_told_where_they_are_known(
+    start_service: StartService, tmp_path: Path, model_server: ModelServer
+) -> None:
+    config = tmp_path / "priced.yaml"
+    entries = [
+        entry(model_server, "house/table", model="openai/gpt-4"),
+        entry(model_server, "house/own", input_cost_per_token=0.5, output_cost_per_token=2),
+        entry(model_server, "house/unknown"),
+    ]
+    config.write_text(yaml.safe_dump({"model_list": entries}))
+
+    async with start_service(models_config=config, seed_on_start=False) as service:
+        page = (await service.http.get("/api/v1/models")).json()
+
+    told = {
+        model["name"]: (model["priceKnown"], model["inputCostPerToken"], model["outputCostPerToken"])
+        for model in page["items"]
+    }
+    assert told == {
+        "house/table": (True, 3e-05, 6e-05),
+        "house/own": (True, 0.5, 2),
+        "house/unknown": (False, None, None),
+    }
+
+
+async def test_without_a_configuration_the_source_says_that_it_is_the_demo_model(start_service: StartService) -> None:
+    async with start_service(seed_on_start=False) as service:
+        page = (await service.http.get("/api/v1/models")).json()
+
+    assert "demo" in page["source"]
+    assert all(model["usable"] for model in page["items"])

@@ -1,0 +1,167 @@
+"""Who may do what: every route with every role, as the routes themselves are listed by OpenAPI."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.models.api_key import Role
+from app.services.access.api_keys import Caller, KeyRing, hash_key
+from app.services.access.roles import Gatekeeper, NotAllowed, NotAuthenticated, key_in, require
+from tests.conftest import ADMIN_KEY, Service
+
+ORDER = (None, "viewer", "runner", "admin")
+PUBLIC = None
+READ_BY_ALL = ("/api/v1/departments", "/api/v1/agents", "/api/v1/custom-tools")
+VIEWED = ("/api/v1/executions", "/api/v1/models", "/api/v1/analytics", "/api/v1/quality")
+
+
+def needed_role(method: str, path: str) -> str | None:
+    """The smallest role that a route needs, by the contract's table."""
+    if not path.startswith("/api/v1") or (method == "get" and path.startswith(READ_BY_ALL)):
+        return PUBLIC
+    if path.endswith(("/runs", "/cancel", "/retry", "/review")) or path == "/api/v1/orchestrations":
+        return "runner"
+    if method == "get" and path.startswith(VIEWED):
+        return "viewer"
+    return "admin"
+
+
+@pytest.fixture
+async def keys(shared_service: Service) -> dict[str | None, dict[str, str]]:
+    """The headers of a caller of each role."""
+    made: dict[str | None, dict[str, str]] = {None: {}}
+    for role in ("viewer", "runner", "admin"):
+        answer = await shared_service.http.post("/api/v1/api-keys", json={"name": "of the matrix", "role": role})
+        made[role] = {"X-API-Key": answer.json()["key"]}
+    return made
+
+
+@pytest.fixture
+async def caller(shared_service: Service) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client without a key of its own."""
+    async with httpx.AsyncClient(base_url=shared_service.url, timeout=40) as http:
+        yield http
+
+
+async def test_every_route_lets_in_the_roles_of_the_contract_and_nobody_else(
+    caller: httpx.AsyncClient, keys: dict[str | None, dict[str, str]]
+) -> None:
+    document: dict[str, Any] = (await caller.get("/openapi.json")).json()
+    routes = [(method, path) for path, methods in document["paths"].items() for method in methods]
+    wrong: list[str] = []
+
+    for method, path in routes:
+        needed = needed_role(method, path)
+        for role, headers in keys.items():
+            url = path
+            for name in ("{slug}", "{agent_id}", "{tool_name}", "{execution_id}", "{key_id}", "{seq}"):
+                url = url.replace(name, "nothing-has-this-name")
+            answer = await caller.request(method, url.partition("{")[0], headers=headers)
+            enough = ORDER.index(role) >= ORDER.index(needed)
+            refused = 401 if role is None else 403
+            if (answer.status_code in (401, 403)) == enough or (not enough and answer.status_code != refused):
+                wrong.append(f"{method} {path} as {role}: {answer.status_code}")
+
+    assert len(routes) >= 15
+    assert wrong == []
+
+
+async def test_without_a_key_no_route_but_the_public_ones_answers(caller: httpx.AsyncClient) -> None:
+    document: dict[str, Any] = (await caller.get("/openapi.json")).json()
+    gets = [path for path, methods in document["paths"].items() if "get" in methods]
+
+    open_ones = {path for path in gets if (await caller.get(path)).status_code not in (401, 403)}
+
+    assert open_ones == {path for path in gets if needed_role("get", path) is PUBLIC}
+
+
+@pytest.mark.parametrize(
+    ("role", "needed", "enough"),
+    [
+        (None, Role.VIEWER, False),
+        (Role.VIEWER, Role.VIEWER, True),
+        (Role.VIEWER, Role.RUNNER, False),
+        (Role.RUNNER, Role.VIEWER, True),
+        (Role.RUNNER, Role.ADMIN, False),
+        (Role.ADMIN, Role.VIEWER, True),
+        (Role.ADMIN, Role.ADMIN, True),
+    ],
+)
+def test_each_role_includes_those_before_it(role: Role | None, needed: Role, *, enough: bool) -> None:
+    caller = Caller("a key", role)
+
+    if enough:
+        assert require(caller, needed) is caller
+    else:
+        with pytest.raises(NotAllowed):
+            require(caller, needed)
+
+
+def test_somebody_anonymous_is_asked_for_a_key_also_as_a_viewer_who_wants_more() -> None:
+    with pytest.raises(NotAuthenticated):
+        require(Caller("anonymous", Role.VIEWER), Role.RUNNER)
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({}, None),
+        ({"authorization": "Bearer abc"}, "abc"),
+        ({"authorization": "bEARER   abc "}, "abc"),
+        ({"x-api-key": "abc"}, "abc"),
+        ({"authorization": "Bearer abc", "x-api-key": "abc"}, "abc"),
+        ({"cookie": "key=abc"}, None),
+    ],
+    ids=str,
+)
+def test_a_key_is_found_in_either_header(headers: dict[str, str], key: str | None) -> None:
+    assert key_in(headers) == key
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer  "},
+        {"authorization": "Basic abc"},
+        {"authorization": "abc"},
+        {"x-api-key": ""},
+        {"authorization": "Bearer abc", "x-api-key": "def"},
+        {"authorization": "Basic abc", "x-api-key": "def"},
+    ],
+    ids=str,
+)
+def test_credentials_that_nobody_can_have_are_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(NotAuthenticated):
+        key_in(headers)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 513, "truncated"[:4], "ключ", "\ud800", ADMIN_KEY[:-1], ADMIN_KEY + " "])
+async def test_a_key_that_nobody_has_opens_nothing(shared_service: Service, key: str) -> None:
+    with pytest.raises(NotAuthenticated):
+        await shared_service.services.gatekeeper.identify_key(key)
+
+
+async def test_the_bootstrap_key_is_an_admin_and_no_bootstrap_key_is_no_open_door(shared_service: Service) -> None:
+    database = shared_service.services.database
+    without = Gatekeeper(KeyRing(database, admin_key=None), None)
+
+    caller = await shared_service.services.gatekeeper.identify_key(ADMIN_KEY)
+
+    assert (caller.role, caller.projects) == (Role.ADMIN, frozenset())
+    for key in ("", "None", hash_key(ADMIN_KEY)):
+        with pytest.raises(NotAuthenticated):
+            await without.identify_key(key)
+
+
+def test_a_caller_without_projects_sees_all_and_one_with_projects_its_own_alone() -> None:
+    everybody, one = Caller("a", Role.ADMIN), Caller("b", Role.ADMIN, frozenset({"66f0a1b2c3d4e5f601234567"}))
+
+    assert everybody.may_see(None)
+    assert everybody.may_see("66f0a1b2c3d4e5f601234567")
+    assert one.may_see("66F0A1B2C3D4E5F601234567")
+    assert not one.may_see("66f0a1b2c3d4e5f601234568")
+    assert not one.may_see(None)
