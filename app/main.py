@@ -18,6 +18,7 @@ from app.routers.request_context import RequestContext
 from app.services.access.admin_key import load_admin_key
 from app.services.access.api_keys import KeyRing
 from app.services.access.roles import Gatekeeper
+from app.services.access.tokens import TokenVerifier
 from app.services.catalog.browsing import Catalog
 from app.services.catalog.editing import CatalogEditor
 from app.services.catalog.live_reload import LiveReload
@@ -84,6 +85,12 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     return app
 
 
+def token_verifier(settings: Settings) -> TokenVerifier:
+    """Accepts the tokens that the settings name a secret or published keys for, else none."""
+    secret = settings.jwt_secret
+    return TokenVerifier(secret.get_secret_value() if secret else None, settings.jwt_jwks_url)
+
+
 @asynccontextmanager
 async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
     """The sandbox in which tools run, warm."""
@@ -136,5 +143,5 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             models=models,
             engine=engine,
             starter=RunStarter(loader, models, engine, settings.allowed_models),
-            gatekeeper=Gatekeeper(keys, anonymous),
+            gatekeeper=Gatekeeper(keys, anonymous, token_verifier(settings)),
         )

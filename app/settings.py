@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     admin_api_key: SecretStr | None = None
+    jwt_secret: SecretStr | None = None
+    jwt_jwks_url: str | None = None
     anonymous_role: Literal["none", "viewer"] = "none"
     seed_on_start: bool | None = None
     agent_cache_ttl_seconds: float = Field(default=300, ge=0)

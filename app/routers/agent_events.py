@@ -46,7 +46,7 @@ class Auth(ClientMessage):
     """The first message of a client whose handshake carried no key."""
 
     type: Literal["auth"]
-    token: Annotated[Text, Field(min_length=1, max_length=512)]
+    token: Annotated[Text, Field(min_length=1, max_length=8192)]
 
 
 class Subscribe(ClientMessage):

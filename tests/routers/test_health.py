@@ -4,8 +4,10 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 import yaml
 
+from app.models import database
 from app.models.embedded_mongod import EmbeddedMongod
 from tests.conftest import PROJECT, StartService, running_service
 from tests.routers.conftest import assert_problem, open_socket
@@ -23,8 +25,9 @@ async def test_a_service_that_can_work_is_up_and_ready_for_everybody(anonymous: 
 
 
 async def test_without_its_database_the_service_is_up_not_ready_and_answers_503_to_all_that_needs_it(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(database, "SERVER_SELECTION_MS", 500)
     mongod = EmbeddedMongod(tmp_path / "mongod")
     uri = await mongod.start()
     try:

@@ -1,14 +1,16 @@
 """Authenticating a request: which credentials it carries, and whether they are enough."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from app.errors import AppError
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing
+from app.services.access.tokens import TokenVerifier, looks_like_token
 
 MAX_KEY_CHARACTERS = 512
+MAX_TOKEN_CHARACTERS = 8192
 
 
 class NotAuthenticated(AppError):
@@ -37,6 +39,7 @@ class Gatekeeper:
 
     keys: KeyRing
     anonymous_role: Role | None
+    tokens: TokenVerifier = field(default_factory=TokenVerifier)
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
         """The caller behind the headers; without credentials somebody anonymous.
@@ -50,12 +53,16 @@ class Gatekeeper:
         return await self.identify_key(key)
 
     async def identify_key(self, key: str) -> Caller:
-        """The caller behind a key.
+        """The caller behind an API key or a token.
 
         Raises:
             NotAuthenticated: nobody knows it.
         """
-        caller = await self.keys.find_caller(key) if 0 < len(key) <= MAX_KEY_CHARACTERS else None
+        caller = None
+        if looks_like_token(key) and len(key) <= MAX_TOKEN_CHARACTERS:
+            caller = await self.tokens.find_caller(key)
+        elif 0 < len(key) <= MAX_KEY_CHARACTERS:
+            caller = await self.keys.find_caller(key)
         if caller is None:
             raise NotAuthenticated
         return caller
