@@ -51,6 +51,11 @@ bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: B
 header_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
 
 
+def address_of(connection: HTTPConnection) -> str:
+    """Where a request comes from."""
+    return connection.client.host if connection.client else ""
+
+
 async def any_caller(
     connection: HTTPConnection,
     services: ServicesDep,
@@ -61,7 +66,7 @@ async def any_caller(
 
     FastAPI's own schemes stand here for the OpenAPI description alone.
     """
-    return await services.gatekeeper.identify(connection.headers)
+    return await services.gatekeeper.identify(connection.headers, address_of(connection))
 
 
 async def viewer(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:

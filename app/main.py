@@ -32,6 +32,7 @@ from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.starting import RunStarter
 from app.services.tools.sandbox import ToolSandbox
+from app.services.usage.rate_limits import RateLimiter
 from app.settings import Settings
 
 API_BASE = "/api/v1"
@@ -142,6 +143,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             archive=ExecutionArchive(database),
             models=models,
             engine=engine,
-            starter=RunStarter(loader, models, engine, settings.allowed_models),
-            gatekeeper=Gatekeeper(keys, anonymous, token_verifier(settings)),
+            starter=RunStarter(
+                loader, models, engine, settings.allowed_models, RateLimiter("Starting runs", settings.run_rate_limit)
+            ),
+            gatekeeper=Gatekeeper(
+                keys,
+                anonymous,
+                token_verifier(settings),
+                RateLimiter("Failed authentications", settings.auth_failure_limit),
+            ),
         )

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from limits import parse
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import StartupError
@@ -18,6 +19,17 @@ CATALOGUE_MODELS = (
 
 MIN_ADMIN_KEY_CHARACTERS = 16
 
+
+def is_rate_limit(value: str) -> str:
+    """A limit in the syntax of the `limits` library."""
+    try:
+        parse(value)
+    except ValueError:
+        raise ValueError("must be a rate limit such as 600/minute") from None
+    return value
+
+
+RateLimit = Annotated[str, AfterValidator(is_rate_limit)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -47,6 +59,8 @@ class Settings(BaseSettings):
     tool_memory_mb: int = Field(default=64, ge=8, le=4096)
     allowed_models: CommaSeparated = CATALOGUE_MODELS
     allowed_origins: CommaSeparated = ()
+    run_rate_limit: RateLimit | None = None
+    auth_failure_limit: RateLimit = "30/minute"
     max_concurrent_runs: int = Field(default=64, ge=1)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

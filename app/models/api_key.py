@@ -27,6 +27,7 @@ class ApiKey(Document):
     role: Role
     key_hash: str
     projects: list[str] = Field(default_factory=list)
+    run_rate_limit: str | None = None
     created_at: datetime = Field(default_factory=utc_now)
 
     class Settings:

@@ -1,6 +1,7 @@
 """JSON values that MongoDB, JavaScript and every client can hold: made so from what models and tools produce."""
 
 import math
+import reprlib
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -19,7 +20,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
     """The value as BSON and JSON can both hold it.
 
     Integers beyond 2^53 become floats, NaN and the infinities `null`, lone surrogates `?`; keys lose NUL; what is
-    nested deeper than 64 becomes its text. An object that MongoDB's drivers would read back as a reference has its
+    nested deeper than 64 becomes a short text about it. An object that MongoDB's drivers would read back as a reference has its
     `$id` renamed `_$id`.
     """
     match value:
@@ -32,7 +33,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
         case float():
             return value if math.isfinite(value) else None
         case _ if depth >= MAX_NESTING:
-            return clean_text(str(value))
+            return clean_text(reprlib.repr(value))
         case dict():
             cleaned = {clean_key(key): clean_json(item, depth + 1) for key, item in value.items()}
             return without_reference(cleaned) if "$id" in cleaned else cleaned

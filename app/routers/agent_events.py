@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pymongo.errors import PyMongoError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from app.dependencies import Services
+from app.dependencies import Services, address_of
 from app.errors import AppError, InvalidInput
 from app.events.bus import Ending
 from app.events.replay import ExecutionNotFound
@@ -126,13 +126,14 @@ class SocketSession:
     def __init__(self, websocket: WebSocket, services: Services) -> None:
         self._socket = websocket
         self._services = services
+        self._address = address_of(websocket)
         self._caller: Caller | None = None
         self._following: dict[str, asyncio.Task[None]] = {}
 
     async def authenticate(self) -> bool:
         """Find the caller in the handshake, in the anonymous role, or in the first message; else close."""
         try:
-            caller = await self._services.gatekeeper.identify(self._socket.headers)
+            caller = await self._services.gatekeeper.identify(self._socket.headers, self._address)
             if caller.role is None:
                 async with asyncio.timeout(AUTH_SECONDS):
                     caller = await self._first_message()
@@ -151,7 +152,7 @@ class SocketSession:
         message = parse_message(await self._receive())
         if not isinstance(message, Auth):
             raise NotAuthenticated
-        return await self._services.gatekeeper.identify_key(message.token)
+        return await self._services.gatekeeper.identify_key(message.token, self._address)
 
     async def serve(self) -> None:
         """Answer the client's messages; a wrong one is answered with an error, and the socket stays open."""
@@ -178,12 +179,16 @@ class SocketSession:
             case Ping():
                 await self._send({"type": "pong"})
             case Auth():
-                self._caller = require(await self._services.gatekeeper.identify_key(message.token), Role.VIEWER)
+                await self._authenticate_again(message)
             case Unsubscribe():
                 await self._unfollow(message.execution_id)
                 await self._send({"type": "unsubscribed", "executionId": message.execution_id})
             case Subscribe():
                 await self._subscribe(message)
+
+    async def _authenticate_again(self, message: Auth) -> None:
+        caller = await self._services.gatekeeper.identify_key(message.token, self._address)
+        self._caller = require(caller, Role.VIEWER)
 
     async def _subscribe(self, message: Subscribe) -> None:
         head = await self._services.hub.head(message.execution_id)

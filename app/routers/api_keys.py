@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from app.dependencies import AdminRole, ServicesDep
 from app.models.api_key import ApiKey, Role
@@ -12,6 +13,7 @@ from app.routers.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
 from app.services.catalog.shapes import Shape, Timestamp
 from app.services.runs.requests import CmsId, Text
+from app.settings import RateLimit
 
 router = APIRouter(prefix="/api-keys", tags=["api keys"], route_class=StrictRoute)
 
@@ -20,13 +22,17 @@ class ApiKeyCreate(BaseModel):
     """A key to make."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "nightly runs", "role": "runner"}]}
+        alias_generator=to_camel,
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "nightly runs", "role": "runner"}]},
     )
 
     name: Annotated[Text, Field(min_length=1, max_length=200)]
     role: Role
     projects: Annotated[list[CmsId], Field(max_length=1000)] = []
     """CMS projects that the key is made for; empty means all."""
+    run_rate_limit: Annotated[RateLimit, Field(max_length=100)] | None = None
+    """How often the key may start runs, such as `60/minute`; without one the service's own limit holds."""
 
 
 class ApiKeyRead(Shape):
@@ -36,6 +42,7 @@ class ApiKeyRead(Shape):
     name: str
     role: Role
     projects: list[str]
+    run_rate_limit: str | None
     created_at: Timestamp
 
     @classmethod
@@ -70,7 +77,7 @@ async def list_keys(_: AdminRole) -> ApiKeyList:
 )
 async def create_key(body: ApiKeyCreate, _: AdminRole) -> ApiKeyCreated:
     """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
-    document, key = await create_api_key(body.name, body.role, body.projects)
+    document, key = await create_api_key(body.name, body.role, body.projects, body.run_rate_limit)
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
 
 

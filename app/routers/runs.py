@@ -15,7 +15,7 @@ from app.services.runs.starting import AcceptedRun
 
 MAX_WAIT_SECONDS = 60
 WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
-RUN_PROBLEMS = (400, 401, 403, 404, 409, 413, 415, 422, 503)
+RUN_PROBLEMS = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 RUN_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": ExecutionRead, "description": "With `Prefer: wait=SECONDS`: the finished execution."},
     202: {

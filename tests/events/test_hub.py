@@ -20,21 +20,30 @@ from tests.events.conftest import ENDED, Tree, said
 EVENTS = 90
 
 
-async def collect(
-    hub: EventHub, execution_id: str, after: int = 0, *, pause_seconds: float = 0
-) -> list[Frame | Ending]:
+Seen = list[Frame | AgentDelta | Ending]
+
+
+async def collect(hub: EventHub, execution_id: str, after: int = 0, *, pause_seconds: float = 0) -> Seen:
     """All that a subscriber is given until the end; it takes a pause after each item."""
-    found: list[Frame | Ending] = []
-    async for item in hub.follow(await hub.head(execution_id), after):
-        assert not isinstance(item, AgentDelta)
-        found.append(item)
-        await asyncio.sleep(pause_seconds)
+    found: Seen = []
+    async with asyncio.timeout(20):
+        async for item in hub.follow(await hub.head(execution_id), after):
+            found.append(item)
+            await asyncio.sleep(pause_seconds)
     return found
 
 
-async def collect_later(
-    hub: EventHub, log: TreeLog, tree: Tree, chance: random.Random
-) -> tuple[int, list[Frame | Ending]]:
+def texts_of(seen: Seen) -> list[str]:
+    """The frames as they went over the wire."""
+    return [item.text for item in seen if isinstance(item, Frame)]
+
+
+def numbers_of(seen: Seen) -> list[int]:
+    """The frames' numbers."""
+    return [item.seq for item in seen if isinstance(item, Frame)]
+
+
+async def collect_later(hub: EventHub, log: TreeLog, tree: Tree, chance: random.Random) -> tuple[int, Seen]:
     """Subscribe at some moment after some number; that number, and what was given."""
     await asyncio.sleep(chance.random() * 0.12)
     after = chance.randint(0, log.last_seq)
@@ -42,12 +51,16 @@ async def collect_later(
 
 
 async def append_all(log: TreeLog, ids: list[str], chance: random.Random) -> None:
-    """Append events to random documents in bursts, and end the root last."""
-    while log.last_seq < EVENTS - 1:
-        for _ in range(min(chance.randint(1, 9), EVENTS - 1 - log.last_seq)):
+    """Append events to random documents in bursts, and end them all, the root last."""
+    left = EVENTS - len(ids)
+    while left > 0:
+        burst = min(chance.randint(1, 9), left)
+        for _ in range(burst):
             log.append(chance.choice(ids), said(chance.random()))
+        left -= burst
         await asyncio.sleep(chance.random() * 0.008)
-    log.append(ids[0], said("the end"), changes=ENDED)
+    for execution_id in reversed(ids):
+        log.append(execution_id, said("the end"), changes=ENDED)
 
 
 @pytest.mark.parametrize("buffered", [2, 256])
@@ -66,29 +79,16 @@ async def test_whoever_joins_at_any_moment_gets_exactly_what_follows(
     async with asyncio.TaskGroup() as group:
         group.create_task(append_all(log, ids, chance))
         joined = [group.create_task(collect_later(hub, log, tree, chance)) for _ in range(12)]
-        watched = [group.create_task(first_frames(hub, child, log)) for child in ids[1:]]
+        watched = [group.create_task(collect(hub, child)) for child in ids[1:]]
 
     replay = frames_of(await read_events(tree.database, await read_head(tree.database, tree.id), 0))
     for after, found in (task.result() for task in joined):
-        *frames, ending = found
-        assert [one.text for one in frames if isinstance(one, Frame)] == [frame.text for frame in replay[after:]]
-        assert ending == Ending(tree.id, ExecutionStatus.COMPLETED, EVENTS)
-    for child, frames in zip(ids[1:], (task.result() for task in watched), strict=True):
-        assert [frame.text for frame in frames] == [frame.text for frame in replay if frame.execution_id == child]
-
-
-async def first_frames(hub: EventHub, execution_id: str, log: TreeLog) -> list[Frame]:
-    """What a child's subscriber is given until the tree has ended and no more can come."""
-    found: list[Frame] = []
-    async with asyncio.timeout(10):
-        async for item in hub.follow(await hub.head(execution_id), 0):
-            if isinstance(item, Frame):
-                found.append(item)
-            if log.last_seq == EVENTS and found[-1].seq == (await hub.head(execution_id)).last_seq:
-                await log.committed()
-                if found[-1].seq == (await hub.head(execution_id)).last_seq:
-                    return found
-    return found
+        assert texts_of(found) == [frame.text for frame in replay[after:]]
+        assert found[-1] == Ending(tree.id, ExecutionStatus.COMPLETED, EVENTS)
+    for child, found in zip(ids[1:], (task.result() for task in watched), strict=True):
+        own = [frame for frame in replay if frame.execution_id == child]
+        assert texts_of(found) == [frame.text for frame in own]
+        assert found[-1] == Ending(child, ExecutionStatus.COMPLETED, own[-1].seq)
 
 
 async def test_nothing_is_lost_or_doubled_between_the_replay_and_going_live(
@@ -114,7 +114,7 @@ async def test_nothing_is_lost_or_doubled_between_the_replay_and_going_live(
 
     *frames, ending = await collect(hub, tree.id)
 
-    assert [one.seq for one in frames if isinstance(one, Frame)] == list(range(1, log.last_seq + 1))
+    assert numbers_of(frames) == list(range(1, log.last_seq + 1))
     assert isinstance(ending, Ending)
 
 
@@ -136,7 +136,7 @@ async def test_a_follower_that_cannot_keep_up_reads_what_it_missed_from_the_data
     rest = [item async for item in stream]
 
     assert isinstance(first, Frame)
-    assert [one.seq for one in (first, *rest) if isinstance(one, Frame)] == list(range(1, 43))
+    assert numbers_of([first, *rest]) == list(range(1, 43))
     assert isinstance(rest[-1], Ending)
 
 
@@ -159,7 +159,7 @@ async def test_who_comes_after_the_end_gets_everything_and_the_ending(tree: Tree
     *frames, ending = await collect(hub, tree.id)
     last = await collect(hub, tree.id, after=3)
 
-    assert [one.seq for one in frames if isinstance(one, Frame)] == [1, 2, 3]
+    assert numbers_of(frames) == [1, 2, 3]
     assert ending == Ending(tree.id, ExecutionStatus.COMPLETED, 3)
     assert last == [ending]
 
@@ -171,7 +171,7 @@ async def test_more_events_than_a_page_are_replayed_whole(tree: Tree) -> None:
 
     *frames, _ = await collect(hub, tree.id)
 
-    assert [one.seq for one in frames if isinstance(one, Frame)] == list(range(1, 1202))
+    assert numbers_of(frames) == list(range(1, 1202))
 
 
 async def test_a_child_s_stream_ends_with_the_child_and_not_with_the_tree(tree: Tree) -> None:
@@ -188,7 +188,7 @@ async def test_a_child_s_stream_ends_with_the_child_and_not_with_the_tree(tree: 
     async with asyncio.timeout(10):
         found = await following
 
-    assert [one.seq for one in found if isinstance(one, Frame)] == [2, 3]
+    assert numbers_of(found) == [2, 3]
     assert found[-1] == Ending(child.execution_id, ExecutionStatus.COMPLETED, 3)
 
 
@@ -204,7 +204,7 @@ async def test_a_child_s_ending_does_not_end_the_tree_s_stream(tree: Tree) -> No
     async with asyncio.timeout(10):
         found = await following
 
-    assert [one.seq for one in found if isinstance(one, Frame)] == [1, 2]
+    assert numbers_of(found) == [1, 2]
     assert [one.execution_id for one in found if isinstance(one, Ending)] == [tree.id]
 
 

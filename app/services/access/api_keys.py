@@ -48,6 +48,9 @@ class Caller:
     name: str
     role: Role | None
     projects: frozenset[str] = frozenset()
+    id: str = ""
+    """What its limits are counted under."""
+    run_rate_limit: str | None = None
 
     def has(self, role: Role) -> bool:
         """Whether the caller's role includes another."""
@@ -63,10 +66,14 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
-async def create_api_key(name: str, role: Role, projects: list[str] | None = None) -> tuple[ApiKey, str]:
+async def create_api_key(
+    name: str, role: Role, projects: list[str] | None = None, run_rate_limit: str | None = None
+) -> tuple[ApiKey, str]:
     """Store a new key and give it back with its text, which nobody can read again."""
     key = KEY_PREFIX + secrets.token_urlsafe(32)
-    document = ApiKey(name=name, role=role, key_hash=hash_key(key), projects=projects or [])
+    document = ApiKey(
+        name=name, role=role, key_hash=hash_key(key), projects=projects or [], run_rate_limit=run_rate_limit
+    )
     await document.insert()
     return document, key
 
@@ -115,7 +122,7 @@ class KeyRing:
         """The caller behind a key, if there is one."""
         hashed = hash_key(key)
         if self._admin_hash and secrets.compare_digest(hashed, self._admin_hash):
-            return Caller("ADMIN_API_KEY", Role.ADMIN)
+            return Caller("ADMIN_API_KEY", Role.ADMIN, id="bootstrap")
         return await self._lookup(hashed)
 
     async def _find(self, hashed: str) -> Caller | None:
@@ -123,4 +130,5 @@ class KeyRing:
         if raw is None:
             return None
         document = ApiKey.model_validate(raw)
-        return Caller(document.name, document.role, frozenset(project.lower() for project in document.projects))
+        projects = frozenset(project.lower() for project in document.projects)
+        return Caller(document.name, document.role, projects, str(document.id), document.run_rate_limit)

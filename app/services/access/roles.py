@@ -8,6 +8,7 @@ from app.errors import AppError
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing
 from app.services.access.tokens import TokenVerifier, looks_like_token
+from app.services.usage.rate_limits import RateLimiter
 
 MAX_KEY_CHARACTERS = 512
 MAX_TOKEN_CHARACTERS = 8192
@@ -40,30 +41,35 @@ class Gatekeeper:
     keys: KeyRing
     anonymous_role: Role | None
     tokens: TokenVerifier = field(default_factory=TokenVerifier)
+    failures: RateLimiter = field(default_factory=lambda: RateLimiter("Failed authentications", None))
 
-    async def identify(self, headers: Mapping[str, str]) -> Caller:
+    async def identify(self, headers: Mapping[str, str], address: str = "") -> Caller:
         """The caller behind the headers; without credentials somebody anonymous.
 
         Raises:
             NotAuthenticated: there are credentials, and nobody knows them.
+            TooManyRequests: the address has failed too often lately.
         """
         key = key_in(headers)
         if key is None:
             return Caller("anonymous", self.anonymous_role)
-        return await self.identify_key(key)
+        return await self.identify_key(key, address)
 
-    async def identify_key(self, key: str) -> Caller:
+    async def identify_key(self, key: str, address: str = "") -> Caller:
         """The caller behind an API key or a token.
 
         Raises:
             NotAuthenticated: nobody knows it.
+            TooManyRequests: the address has failed too often lately.
         """
+        await self.failures.check(address)
         caller = None
         if looks_like_token(key) and len(key) <= MAX_TOKEN_CHARACTERS:
             caller = await self.tokens.find_caller(key)
         elif 0 < len(key) <= MAX_KEY_CHARACTERS:
             caller = await self.keys.find_caller(key)
         if caller is None:
+            await self.failures.hit(address)
             raise NotAuthenticated
         return caller
 

@@ -82,4 +82,5 @@ def caller_of(claims: dict[str, Any]) -> Caller | None:
     role, projects = claims.get("role"), claims.get("projects", [])
     if role not in {one.value for one in Role} or not isinstance(projects, list):
         return None
-    return Caller(str(claims.get("sub", "token")), Role(role), frozenset(str(one) for one in projects))
+    subject = str(claims.get("sub", "token"))
+    return Caller(subject, Role(role), frozenset(str(one).lower() for one in projects), f"token:{subject}")

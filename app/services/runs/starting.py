@@ -16,6 +16,7 @@ from app.services.runs.engine import RunEngine
 from app.services.runs.executions import ExecutionRead, Names, read_of
 from app.services.runs.requests import RunCreate, storable_params
 from app.services.runs.tree import new_execution_id
+from app.services.usage.rate_limits import RateLimiter
 
 
 class ProjectNotFound(NotFound):
@@ -59,6 +60,7 @@ class RunStarter:
     models: ModelGateway
     engine: RunEngine
     allowed_models: tuple[str, ...]
+    limiter: RateLimiter
 
     async def start_agent_run(self, agent_id: str, request: RunCreate, caller: Caller) -> AcceptedRun:
         """Start a run of one agent.
@@ -86,6 +88,7 @@ class RunStarter:
     ) -> AcceptedRun:
         if not caller.may_see(request.project):
             raise ProjectNotFound(request.project)
+        await self.limiter.hit(caller.id, caller.run_rate_limit)
         if not self.engine.is_healthy:
             raise ServiceStopping
         if problem := storable_params(request.params):
