@@ -7,7 +7,7 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-NOISY_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcore", "openai", "pymongo", "asyncio")
+NOISY_LOGGERS = ("httpx", "httpcore", "openai", "pymongo", "asyncio")
 CONTROL_CHARACTERS = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160))}
 OTHER_THAN_LINES = {code: text for code, text in CONTROL_CHARACTERS.items() if chr(code) != "\n"}
 

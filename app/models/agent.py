@@ -14,6 +14,7 @@ from app.models.base import (
     RowId,
     Rows,
     WholeNumber,
+    own_index,
     payload_index,
 )
 
@@ -65,6 +66,12 @@ class Agent(PayloadDocument):
         indexes = (
             *TIMESTAMP_INDEXES,
             payload_index("agentId", unique=True),
+            own_index("department", "agentId"),
+            own_index("isActive", "agentId"),
+            own_index("isDepartmentHead", "agentId"),
+            own_index("toolNames.toolName"),
+            own_index("name", "_id"),
+            own_index("createdAt", "_id"),
             IndexModel(
                 [("department", ASCENDING)],
                 name=ONE_HEAD_INDEX,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel
 
 from app.models.base import (
     TIMESTAMP_INDEXES,
@@ -14,6 +14,7 @@ from app.models.base import (
     Relation,
     Rows,
     WholeNumber,
+    own_index,
     payload_index,
 )
 
@@ -138,10 +139,15 @@ class AgentExecution(PayloadDocument):
             payload_index("project", "startedAt"),
             payload_index("agent", "status"),
             payload_index("department", "startedAt"),
-            IndexModel([("project", ASCENDING), ("startedAt", DESCENDING)], name="project_1_startedAt_-1"),
-            IndexModel([("department", ASCENDING), ("startedAt", DESCENDING)], name="department_1_startedAt_-1"),
-            IndexModel([("startedAt", DESCENDING), ("_id", DESCENDING)], name="startedAt_-1__id_-1"),
-            IndexModel([("rootExecutionId", ASCENDING), ("_id", ASCENDING)], name="rootExecutionId_1__id_1"),
+            own_index("project", "-startedAt"),
+            own_index("department", "-startedAt"),
+            own_index("-startedAt", "-_id"),
+            own_index("-createdAt", "-_id"),
+            own_index("rootExecutionId", "_id"),
+            own_index("status", "-startedAt"),
+            own_index("reviewStatus", "-startedAt"),
+            own_index("kind", "-startedAt"),
+            own_index("conversationId", "-startedAt"),
             IndexModel(
                 [("lease.until", ASCENDING)],
                 name="unfinished_lease_until_1",

@@ -9,7 +9,7 @@ from beanie.odm.utils.dump import get_dict
 from bson import ObjectId
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel
 
 
 def utc_now() -> datetime:
@@ -79,6 +79,12 @@ def payload_index(*keys: str | tuple[str, int], unique: bool = False) -> IndexMo
     pairs = [(key, ASCENDING) if isinstance(key, str) else key for key in keys]
     name = "_".join(f"{field}_{direction}" for field, direction in pairs)
     return IndexModel(pairs, name=name, background=True, **({"unique": True} if unique else {}))
+
+
+def own_index(*keys: str) -> IndexModel:
+    """An index of ours beside Payload's; a minus before a key is the descending order. `_id` decides between equals."""
+    pairs = [(key.removeprefix("-"), DESCENDING if key.startswith("-") else ASCENDING) for key in keys]
+    return IndexModel(pairs, name="_".join(f"{field}_{direction}" for field, direction in pairs))
 
 
 TIMESTAMP_INDEXES = [payload_index("createdAt"), payload_index("updatedAt")]

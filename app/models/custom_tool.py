@@ -13,6 +13,7 @@ from app.models.base import (
     RowId,
     Rows,
     WholeNumber,
+    own_index,
     payload_index,
 )
 
@@ -46,4 +47,4 @@ class CustomTool(PayloadDocument):
 
         name = "custom-tools"
         keep_nulls = False
-        indexes = (*TIMESTAMP_INDEXES, payload_index("toolName", unique=True))
+        indexes = (*TIMESTAMP_INDEXES, payload_index("toolName", unique=True), own_index("createdAt", "_id"))

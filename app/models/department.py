@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.models.base import TIMESTAMP_INDEXES, PayloadDocument, WholeNumber, payload_index
+from app.models.base import TIMESTAMP_INDEXES, PayloadDocument, WholeNumber, own_index, payload_index
 
 
 class Department(PayloadDocument):
@@ -28,4 +28,10 @@ class Department(PayloadDocument):
 
         name = "departments"
         keep_nulls = False
-        indexes = (*TIMESTAMP_INDEXES, payload_index("slug", unique=True))
+        indexes = (
+            *TIMESTAMP_INDEXES,
+            payload_index("slug", unique=True),
+            own_index("priority", "_id"),
+            own_index("name", "_id"),
+            own_index("createdAt", "_id"),
+        )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
-from app.routers.entries import WRITE_PROBLEMS, IfMatch, answer_entry
+from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/agents", tags=["agents"], route_class=StrictRoute)
 AgentSort = Literal["agentId", "-agentId", "name", "-name", "createdAt", "-createdAt"]
 
 
-@router.get("", operation_id="listAgents", responses=problem_responses(401, 422, 503))
+@router.get("", operation_id="listAgents", responses=problem_responses())
 async def list_agents(
     services: ServicesDep,
     _: AnyCaller,
@@ -41,20 +41,20 @@ async def list_agents(
     return PageRead[AgentRead].of(await services.catalog.list_agents(wanted, PageRequest(limit, sort, cursor)))
 
 
-@router.post("", operation_id="createAgent", status_code=201, responses=problem_responses(*WRITE_PROBLEMS))
+@router.post("", operation_id="createAgent", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_agent(body: AgentCreate, services: ServicesDep, _: AdminRole, response: Response) -> AgentRead:
     """Create an agent in a department; a second head is refused with the name of the first."""
     entry = await services.catalog.agent_entry(await services.editor.create_agent(body))
     return answer_entry(entry, response, f"/api/v1/agents/{entry.shape.agent_id}")
 
 
-@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(401, 404, 422, 503))
+@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(404))
 async def get_agent(agent_id: str, services: ServicesDep, _: AnyCaller, response: Response) -> AgentRead:
     """Read one agent."""
     return answer_entry(await services.catalog.get_agent(agent_id), response)
 
 
-@router.patch("/{agent_id}", operation_id="updateAgent", responses=problem_responses(404, 412, *WRITE_PROBLEMS))
+@router.patch("/{agent_id}", operation_id="updateAgent", responses=problem_responses(*UPDATE_PROBLEMS))
 async def update_agent(
     agent_id: str,
     body: AgentUpdate,
@@ -69,7 +69,7 @@ async def update_agent(
 
 
 @router.delete(
-    "/{agent_id}", operation_id="deleteAgent", status_code=204, responses=problem_responses(404, 412, *WRITE_PROBLEMS)
+    "/{agent_id}", operation_id="deleteAgent", status_code=204, responses=problem_responses(*DELETE_PROBLEMS)
 )
 async def delete_agent(agent_id: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
     """Delete an agent; its executions stay."""

@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from app.dependencies import AdminRole, ServicesDep
 from app.models.api_key import ApiKey, Role
-from app.routers.problems import problem_responses
+from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
 from app.services.catalog.shapes import Shape, Timestamp
@@ -65,25 +65,21 @@ class ApiKeyList(Shape):
     next_cursor: str | None = None
 
 
-@router.get("", operation_id="listApiKeys", responses=problem_responses(401, 403, 503))
+@router.get("", operation_id="listApiKeys", responses=problem_responses(403))
 async def list_keys(_: AdminRole) -> ApiKeyList:
     """List the keys, without their texts."""
     keys = [ApiKeyRead.of(key) for key in await list_api_keys()]
     return ApiKeyList(items=keys, total=len(keys))
 
 
-@router.post(
-    "", operation_id="createApiKey", status_code=201, responses=problem_responses(400, 401, 403, 413, 415, 422, 503)
-)
+@router.post("", operation_id="createApiKey", status_code=201, responses=problem_responses(403, *BODY_PROBLEMS))
 async def create_key(body: ApiKeyCreate, _: AdminRole) -> ApiKeyCreated:
     """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
     document, key = await create_api_key(body.name, body.role, body.projects, body.run_rate_limit)
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
 
 
-@router.delete(
-    "/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(401, 403, 404, 409, 422, 503)
-)
+@router.delete("/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(403, 404, 409))
 async def delete_key(key_id: str, services: ServicesDep, _: AdminRole) -> None:
     """Revoke a key: within five seconds nobody can use it any more. The last admin key cannot go."""
     keys = services.gatekeeper.keys

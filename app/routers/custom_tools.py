@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, ServicesDep
 from app.models.api_key import Role
-from app.routers.entries import WRITE_PROBLEMS, IfMatch, answer_entry
+from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.strict_input import StrictRoute
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/custom-tools", tags=["custom tools"], route_class=St
 CustomToolSort = Literal["toolName", "-toolName", "createdAt", "-createdAt"]
 
 
-@router.get("", operation_id="listCustomTools", responses=problem_responses(401, 422, 503))
+@router.get("", operation_id="listCustomTools", responses=problem_responses())
 async def list_custom_tools(
     services: ServicesDep,
     caller: AnyCaller,
@@ -33,7 +33,7 @@ async def list_custom_tools(
     return PageRead[CustomToolRead].of(found)
 
 
-@router.post("", operation_id="createCustomTool", status_code=201, responses=problem_responses(*WRITE_PROBLEMS))
+@router.post("", operation_id="createCustomTool", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_custom_tool(
     body: CustomToolCreate, services: ServicesDep, _: AdminRole, response: Response
 ) -> CustomToolRead:
@@ -42,7 +42,7 @@ async def create_custom_tool(
     return answer_entry(entry, response, f"/api/v1/custom-tools/{entry.shape.tool_name}")
 
 
-@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(401, 404, 422, 503))
+@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(404))
 async def get_custom_tool(
     tool_name: str, services: ServicesDep, caller: AnyCaller, response: Response
 ) -> CustomToolRead:
@@ -50,7 +50,7 @@ async def get_custom_tool(
     return answer_entry(await services.catalog.get_custom_tool(tool_name, with_code=caller.has(Role.ADMIN)), response)
 
 
-@router.patch("/{tool_name}", operation_id="updateCustomTool", responses=problem_responses(404, 412, *WRITE_PROBLEMS))
+@router.patch("/{tool_name}", operation_id="updateCustomTool", responses=problem_responses(*UPDATE_PROBLEMS))
 async def update_custom_tool(
     tool_name: str,
     body: CustomToolUpdate,
@@ -68,7 +68,7 @@ async def update_custom_tool(
     "/{tool_name}",
     operation_id="deleteCustomTool",
     status_code=204,
-    responses=problem_responses(404, 412, *WRITE_PROBLEMS),
+    responses=problem_responses(*DELETE_PROBLEMS),
 )
 async def delete_custom_tool(tool_name: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
     """Delete a custom tool that no agent names."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
-from app.routers.entries import WRITE_PROBLEMS, IfMatch, answer_entry
+from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/departments", tags=["departments"], route_class=Stri
 DepartmentSort = Literal["priority", "-priority", "slug", "-slug", "name", "-name", "createdAt", "-createdAt"]
 
 
-@router.get("", operation_id="listDepartments", responses=problem_responses(401, 422, 503))
+@router.get("", operation_id="listDepartments", responses=problem_responses())
 async def list_departments(
     services: ServicesDep,
     _: AnyCaller,
@@ -33,7 +33,7 @@ async def list_departments(
     return PageRead[DepartmentRead].of(await services.catalog.list_departments(PageRequest(limit, sort, cursor)))
 
 
-@router.post("", operation_id="createDepartment", status_code=201, responses=problem_responses(*WRITE_PROBLEMS))
+@router.post("", operation_id="createDepartment", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_department(
     body: DepartmentCreate, services: ServicesDep, _: AdminRole, response: Response
 ) -> DepartmentRead:
@@ -42,13 +42,13 @@ async def create_department(
     return answer_entry(entry, response, f"/api/v1/departments/{entry.shape.slug}")
 
 
-@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(401, 404, 422, 503))
+@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(404))
 async def get_department(slug: str, services: ServicesDep, _: AnyCaller, response: Response) -> DepartmentRead:
     """Read one department."""
     return answer_entry(await services.catalog.get_department(slug), response)
 
 
-@router.patch("/{slug}", operation_id="updateDepartment", responses=problem_responses(404, 412, *WRITE_PROBLEMS))
+@router.patch("/{slug}", operation_id="updateDepartment", responses=problem_responses(*UPDATE_PROBLEMS))
 async def update_department(
     slug: str,
     body: DepartmentUpdate,
@@ -63,7 +63,7 @@ async def update_department(
 
 
 @router.delete(
-    "/{slug}", operation_id="deleteDepartment", status_code=204, responses=problem_responses(404, 412, *WRITE_PROBLEMS)
+    "/{slug}", operation_id="deleteDepartment", status_code=204, responses=problem_responses(*DELETE_PROBLEMS)
 )
 async def delete_department(slug: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
     """Delete a department that has no agents any more."""

@@ -4,11 +4,14 @@ from typing import Annotated, TypeVar
 
 from fastapi import Header, Response
 
+from app.routers.problems import BODY_PROBLEMS
 from app.services.catalog.browsing import Entry
 from app.services.catalog.shapes import Shape
 
 ShapeType = TypeVar("ShapeType", bound=Shape)
-WRITE_PROBLEMS = (400, 401, 403, 409, 413, 415, 422, 503)
+CREATE_PROBLEMS = (*BODY_PROBLEMS, 403, 409)
+UPDATE_PROBLEMS = (*CREATE_PROBLEMS, 404, 412)
+DELETE_PROBLEMS = (403, 404, 409, 412)
 
 IfMatch = Annotated[
     str | None,

@@ -1,5 +1,6 @@
 """Executions: the audit record of every run, its events and its tree."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -7,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, Services, ServicesDep, ViewerRole
 from app.errors import InvalidInput
@@ -24,8 +25,16 @@ from app.services.runs.executions import ExecutionFilter, ExecutionRead, Executi
 from app.services.runs.requests import CmsId
 
 MAX_SEQ = 2**53
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
+
+
+def as_iso_text(value: object) -> object:
+    """A time as people write it; a bare number could be seconds or milliseconds."""
+    if isinstance(value, str) and not ISO_DATE.match(value):
+        raise ValueError("must be a time in ISO 8601, such as 2026-01-31T12:00:00Z")
+    return value
 
 
 def in_utc(moment: datetime) -> datetime:
@@ -36,7 +45,7 @@ def in_utc(moment: datetime) -> datetime:
         raise ValueError("is outside the years 1 to 9999 of UTC") from None
 
 
-Moment = Annotated[datetime, AfterValidator(in_utc)]
+Moment = Annotated[datetime, BeforeValidator(as_iso_text), AfterValidator(in_utc)]
 ExecutionSort = Literal["startedAt", "-startedAt", "createdAt", "-createdAt"]
 AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Events after this number; 0 for all.")]
 Name = Annotated[str | None, Query(max_length=200)]
@@ -50,7 +59,7 @@ class EventPage(Shape):
     status: ExecutionStatus
 
 
-@router.get("", operation_id="listExecutions", responses=problem_responses(401, 403, 422, 503))
+@router.get("", operation_id="listExecutions", responses=problem_responses(403))
 async def list_executions(
     services: ServicesDep,
     caller: ViewerRole,
@@ -85,21 +94,19 @@ async def list_executions(
     return PageRead[ExecutionSummary].of(found)
 
 
-@router.get("/{execution_id}", operation_id="getExecution", responses=problem_responses(401, 403, 404, 503))
+@router.get("/{execution_id}", operation_id="getExecution", responses=problem_responses(403, 404))
 async def get_execution(execution_id: str, services: ServicesDep, caller: ViewerRole) -> ExecutionRead:
     """Read one execution, without its events."""
     return await services.archive.get_execution(execution_id, caller)
 
 
-@router.get("/{execution_id}/tree", operation_id="getExecutionTree", responses=problem_responses(401, 403, 404, 503))
+@router.get("/{execution_id}/tree", operation_id="getExecutionTree", responses=problem_responses(403, 404))
 async def get_execution_tree(execution_id: str, services: ServicesDep, caller: ViewerRole) -> TreeNode:
     """Read an execution with all that it started: status, score and tokens of each."""
     return await services.archive.get_tree(execution_id, caller)
 
 
-@router.get(
-    "/{execution_id}/events", operation_id="listExecutionEvents", responses=problem_responses(401, 403, 404, 422, 503)
-)
+@router.get("/{execution_id}/events", operation_id="listExecutionEvents", responses=problem_responses(403, 404))
 async def list_execution_events(
     execution_id: str, services: ServicesDep, caller: ViewerRole, after: AfterSeq = 0, limit: Limit = DEFAULT_PAGE
 ) -> EventPage:
@@ -119,7 +126,7 @@ async def list_execution_events(
             "description": "`id` is `seq`, `event` the type, `data` the event.",
         },
         204: {"description": "The run is over and nothing follows."},
-        **problem_responses(401, 403, 404, 422, 503),
+        **problem_responses(403, 404),
     },
 )
 async def stream_execution_events(

@@ -30,7 +30,7 @@ class ModelList(Shape):
     source: str
 
 
-@router.get("", operation_id="listModels", responses=problem_responses(401, 403, 503))
+@router.get("", operation_id="listModels", responses=problem_responses(403))
 async def list_models(services: ServicesDep, _: ViewerRole) -> ModelList:
     """List the models that are set up."""
     models = [ModelRead.model_validate(model) for model in services.models.describe()]

@@ -12,12 +12,18 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, WTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import AppError, DatabaseUnavailable, FieldError
 
 MEDIA_TYPE = "application/problem+json"
 FRAMEWORK_CODES = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+API_PROBLEMS = (401, 422, 503)
+"""What every route of the API can end in: wrong credentials, an unknown query parameter, no database."""
+BODY_PROBLEMS = (400, 413, 415)
+"""What a route that takes a body can end in besides."""
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +48,9 @@ class Problem(BaseModel):
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its OpenAPI description."""
-    return {status: {"description": HTTPStatus(status).phrase, "model": Problem} for status in statuses}
+    """The error answers of a route, for its OpenAPI description: those that every route has, and these."""
+    found = sorted({*API_PROBLEMS, *statuses})
+    return {status: {"description": HTTPStatus(status).phrase, "model": Problem} for status in found}
 
 
 def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
@@ -130,9 +137,21 @@ async def render_http_exception(request: Request, error: Exception) -> JSONRespo
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     phrase = HTTPStatus(error.status_code).phrase
     code = FRAMEWORK_CODES.get(error.status_code) or phrase.lower().replace(" ", "-").replace("'", "")
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(allowed_methods(request))
     detail = f"{error.detail.rstrip('.')}." if error.detail else f"{phrase}."
     return problem(request, status=error.status_code, code=code, detail=detail, headers=headers)
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """All methods of a path: the framework names those of one route, and each method is a route of its own."""
+    scopes = ({**request.scope, "method": method} for method in METHODS)
+    return [
+        scope["method"]
+        for scope in scopes
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 async def render_unexpected(request: Request, error: Exception) -> JSONResponse:

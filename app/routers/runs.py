@@ -9,13 +9,14 @@ from fastapi import Header, Response
 
 from app.dependencies import Services
 from app.events.bus import Ending
+from app.routers.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
 from app.services.runs.executions import ExecutionRead
 from app.services.runs.starting import AcceptedRun
 
 MAX_WAIT_SECONDS = 60
 WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
-RUN_PROBLEMS = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+RUN_PROBLEMS = (*BODY_PROBLEMS, 403, 404, 409, 429)
 RUN_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": ExecutionRead, "description": "With `Prefer: wait=SECONDS`: the finished execution."},
     202: {

@@ -9,12 +9,16 @@ from typing import Any
 from bson import ObjectId
 from bson.errors import BSONError
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps, loads
+from pymongo import ASCENDING
+from pymongo.asynchronous.collection import AsyncCollection
 
 from app.errors import InvalidInput
 from app.models.json_values import JsonObject, clean_text
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
+LIST_MILLISECONDS = 5000
+UNIQUE_FIELDS = frozenset({"slug", "agentId", "toolName"})
 MAX_INT64 = 2**63 - 1
 
 
@@ -38,7 +42,9 @@ class PageRequest:
 
     @property
     def order(self) -> list[tuple[str, int]]:
-        """The order in MongoDB's form; `_id` decides between equals."""
+        """The order in MongoDB's form; `_id` decides between equals, where there can be any."""
+        if self.field in UNIQUE_FIELDS:
+            return [(self.field, self.direction)]
         return [(self.field, self.direction), ("_id", self.direction)]
 
     def selector(self) -> JsonObject:
@@ -102,3 +108,41 @@ def is_sortable(value: object) -> bool:
 def forged_cursor() -> InvalidInput:
     """The answer to a cursor that no list gave."""
     return InvalidInput.of_field("cursor", "is not a nextCursor that this list gave with this sort")
+
+
+@dataclass(frozen=True)
+class RawPage:
+    """The raw documents of a page, how many match in all, and where the next page begins."""
+
+    raws: list[JsonObject]
+    total: int
+    next_cursor: str | None
+
+
+async def read_page(
+    collection: AsyncCollection[JsonObject],
+    selector: JsonObject,
+    page: PageRequest,
+    fields: JsonObject | None = None,
+) -> RawPage:
+    """A page of the documents that match a selector.
+
+    Raises:
+        InvalidInput: the cursor is not one that this list gave.
+    """
+    conditions = [part for part in (selector, page.selector()) if part]
+    found = collection.find({"$and": conditions} if conditions else {}, fields, max_time_ms=LIST_MILLISECONDS)
+    raws = await found.sort(page.order).limit(page.limit + 1).to_list()
+    shown = raws[: page.limit]
+    next_cursor = page.cursor_after(shown[-1]) if len(raws) > page.limit else None
+    return RawPage(shown, await count(collection, selector, page), next_cursor)
+
+
+async def count(collection: AsyncCollection[JsonObject], selector: JsonObject, page: PageRequest) -> int:
+    """How many documents match; a search by text goes along the list's own index rather than through everything."""
+    if not selector:
+        return await collection.estimated_document_count()
+    if "$or" not in selector:
+        return await collection.count_documents(selector, maxTimeMS=LIST_MILLISECONDS)
+    ascending = [(field, ASCENDING) for field, _ in page.order]
+    return await collection.count_documents(selector, hint=ascending, maxTimeMS=LIST_MILLISECONDS)

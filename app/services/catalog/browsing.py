@@ -15,9 +15,7 @@ from app.models.json_values import JsonObject
 from app.services.catalog.etags import etag_of
 from app.services.catalog.loading import AgentNotFound, DepartmentNotFound, parsed
 from app.services.catalog.shapes import AgentRead, CustomToolRead, DepartmentRead, Shape
-from app.services.paging import PageRequest
-
-SEARCH_MILLISECONDS = 2000
+from app.services.paging import PageRequest, read_page
 
 DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
 ShapeType = TypeVar("ShapeType", bound=Shape)
@@ -121,14 +119,9 @@ class Catalog:
     async def _list(
         self, document: type[DocumentType], selector: Raw, page: PageRequest, shape: Callable[[DocumentType], Shape]
     ) -> Page:
-        collection = self.database[document.get_collection_name()]
-        conditions = [part for part in (selector, page.selector()) if part]
-        found = collection.find({"$and": conditions} if conditions else {}, max_time_ms=SEARCH_MILLISECONDS)
-        raws = await found.sort(page.order).limit(page.limit + 1).to_list()
-        total = await collection.count_documents(selector)
-        shown = raws[: page.limit]
-        items = [shape(one) for raw in shown if (one := parsed(document, raw))]
-        return Page(items, total, page.cursor_after(shown[-1]) if len(raws) > page.limit else None)
+        found = await read_page(self.database[document.get_collection_name()], selector, page)
+        items = [shape(one) for raw in found.raws if (one := parsed(document, raw))]
+        return Page(items, found.total, found.next_cursor)
 
     async def _get(self, document: type[DocumentType], selector: Raw, missing: AppError) -> Raw:
         """A raw document that can be used; one that cannot is as good as missing."""

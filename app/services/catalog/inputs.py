@@ -42,9 +42,9 @@ DEFAULT_MODEL = "anthropic/claude-sonnet-4.5"
 
 
 class CatalogInput(BaseModel):
-    """A written entry: unknown fields are refused, read-only ones ignored."""
+    """A written entry: unknown fields and other types are refused (`0` is no `false`), read-only fields ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid")
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod

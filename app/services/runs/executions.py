@@ -23,7 +23,7 @@ from app.services.access.api_keys import Caller
 from app.services.catalog.browsing import Page
 from app.services.catalog.loading import parsed
 from app.services.catalog.shapes import Shape, Timestamp
-from app.services.paging import PageRequest
+from app.services.paging import PageRequest, read_page
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0}
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
@@ -143,15 +143,11 @@ class ExecutionArchive:
     async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
         """Executions that match a filter, the newest first unless sorted otherwise."""
         selector = await self._selector(wanted, caller)
-        conditions = [part for part in (selector, page.selector()) if part]
-        found = self._executions.find({"$and": conditions} if conditions else {}, LIST_FIELDS)
-        raws: list[Raw] = await found.sort(page.order).limit(page.limit + 1).to_list()
-        total = await self._executions.count_documents(selector)
-        shown = raws[: page.limit]
-        executions = [one for raw in shown if (one := parsed(AgentExecution, raw))]
+        found = await read_page(self._executions, selector, page, LIST_FIELDS)
+        executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
         names = await self._names(executions)
         items = [ExecutionSummary.model_validate(summary_fields(one, names)) for one in executions]
-        return Page(items, total, page.cursor_after(shown[-1]) if len(raws) > page.limit else None)
+        return Page(items, found.total, found.next_cursor)
 
     async def get_tree(self, execution_id: str, caller: Caller) -> TreeNode:
         """The tree below an execution, with what became of each node.

@@ -34,7 +34,7 @@ def is_storable_text(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(is_storable_text)]
-CmsId = Annotated[str, AfterValidator(is_object_id)]
+CmsId = Annotated[str, AfterValidator(is_object_id), Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})]
 
 
 class RunCreate(BaseModel):
@@ -44,6 +44,7 @@ class RunCreate(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "examples": [
                 {

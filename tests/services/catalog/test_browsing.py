@@ -66,38 +66,13 @@ async def test_a_department_is_filtered_by_its_slug_and_an_unknown_one_has_no_ag
     assert await ids_of(catalog, AgentFilter(department="nowhere")) == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        ".*",
-        "a+b",
-        "(",
-        "[",
-        "\\",
-        "^",
-        "$",
-        "{2}",
-        "|",
-        "?",
-        "a.b",
-        "100%",
-        "\\d",
-        "\\Q",
-        "(?i)",
-        "#",
-        " ",
-        "\t",
-        "\n",
-        "ä",
-        "😀",
-    ],
-)
-async def test_a_search_finds_its_very_text_and_is_never_a_pattern(
-    catalog: Catalog, database: Database, text: str
-) -> None:
-    await add_agents(database, {"agentId": "plain", "name": "aab"}, {"agentId": "exact", "name": f"x{text}x"})
+async def test_a_search_finds_its_very_text_and_is_never_a_pattern(catalog: Catalog, database: Database) -> None:
+    texts = [*".*+?()[]{}|^$\\#/%& \t\n", ".*", "a+b", "\\d", "\\Q", "(?i)", "{2}", "a.b", "ä", "😀", "a\0b"]
+    await add_agents(database, {"agentId": "plain", "name": "aab"})
+    await add_agents(database, *({"agentId": f"exact-{text}", "name": f"<{text}>"} for text in texts))
 
-    assert await ids_of(catalog, AgentFilter(q=text)) == ["exact"]
+    for text in texts:
+        assert await ids_of(catalog, AgentFilter(q=f"<{text}>")) == [f"exact-{text}"]
 
 
 async def test_a_search_looks_at_ids_names_descriptions_and_specialisations_in_any_case(
@@ -115,12 +90,6 @@ async def test_a_search_looks_at_ids_names_descriptions_and_specialisations_in_a
     assert await ids_of(catalog, AgentFilter(q="dialogue")) == ["1-dialogue", "2", "3", "4"]
 
 
-async def test_a_search_with_a_nul_reaches_the_database_as_one(catalog: Catalog, database: Database) -> None:
-    await add_agents(database, {"agentId": "with", "name": "a\0b"}, {"agentId": "without", "name": "ab"})
-
-    assert await ids_of(catalog, AgentFilter(q="a\0b")) == ["with"]
-
-
 async def pages_of(catalog: Catalog, sort: str, limit: int) -> list[list[str]]:
     """All pages of the departments, as slugs."""
     pages: list[list[str]] = []
@@ -132,10 +101,8 @@ async def pages_of(catalog: Catalog, sort: str, limit: int) -> list[list[str]]:
     return pages
 
 
-@pytest.mark.parametrize("sort", ["priority", "-priority", "name", "-name", "createdAt", "-createdAt"])
-@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
 async def test_pages_hold_every_document_once_also_where_the_sorted_field_is_unset_or_equal(
-    catalog: Catalog, database: Database, sort: str, limit: int
+    catalog: Catalog, database: Database
 ) -> None:
     when = datetime(2026, 1, 1, 0, 0, 0, 123000, tzinfo=UTC)
     rows: list[dict[str, Any]] = [
@@ -149,13 +116,14 @@ async def test_pages_hold_every_document_once_also_where_the_sorted_field_is_uns
     ]
     await database["departments"].insert_many(rows)
 
-    pages = await pages_of(catalog, sort, limit)
-
-    direction = -1 if sort.startswith("-") else 1
-    order = [(sort.removeprefix("-"), direction), ("_id", direction)]
-    expected = [row["slug"] async for row in database["departments"].find().sort(order)]
-    assert [slug for page in pages for slug in page] == expected
-    assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
+    for sort in ("priority", "-priority", "name", "-name", "createdAt", "-createdAt"):
+        direction = -1 if sort.startswith("-") else 1
+        order = [(sort.removeprefix("-"), direction), ("_id", direction)]
+        expected = [row["slug"] async for row in database["departments"].find().sort(order)]
+        for limit in (1, 2, 3, 7, 8):
+            pages = await pages_of(catalog, sort, limit)
+            assert [slug for page in pages for slug in page] == expected, (sort, limit)
+            assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
 
 
 async def test_pages_stay_stable_while_documents_are_added_and_removed(catalog: Catalog, database: Database) -> None:
@@ -230,9 +198,9 @@ def forged(**content: Any) -> str:  # noqa: ANN401 - anything may be forged
     ],
     ids=lambda cursor: cursor[-24:],
 )
-async def test_a_cursor_that_no_list_gave_is_refused_by_name(catalog: Catalog, cursor: str) -> None:
+def test_a_cursor_that_no_list_gave_is_refused_by_name(cursor: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await catalog.list_agents(AgentFilter(), PageRequest(50, "agentId", cursor))
+        PageRequest(50, "agentId", cursor).selector()
 
     assert [error.path for error in caught.value.errors] == ["cursor"]
 
