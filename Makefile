@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 SOURCES := app tests benchmarks
 UV ?= uv
+PARALLEL := --numprocesses auto --dist loadfile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
@@ -22,14 +23,14 @@ serve: $(VENV)/.local  ## Serve the API on http://127.0.0.1:8000
 	@$(BIN)/dynamic-agents serve
 
 test: $(VENV)/.dev  ## Run the whole test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest $(PARALLEL)
 
 check: $(VENV)/.dev  ## What CI runs: format, lint, types, import rules, tests with coverage
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest --cov --cov-report=term:skip-covered
+	@$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	@$(BIN)/ruff format $(SOURCES)

@@ -1,7 +1,8 @@
 """What routers ask for: the services of this process, and the caller with the role that a route needs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Query, Security
 from fastapi.requests import HTTPConnection
@@ -56,9 +57,17 @@ def address_of(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else ""
 
 
+async def identify(connection: HTTPConnection) -> Caller:
+    """Whoever asks, looked up once a request."""
+    state = connection.state
+    if not hasattr(state, "caller"):
+        gatekeeper = services_of(connection).gatekeeper
+        state.caller = await gatekeeper.identify(connection.headers, address_of(connection))
+    return cast("Caller", state.caller)
+
+
 async def any_caller(
     connection: HTTPConnection,
-    services: ServicesDep,
     _bearer: Annotated[object, Security(bearer)],
     _header_key: Annotated[object, Security(header_key)],
 ) -> Caller:
@@ -66,7 +75,7 @@ async def any_caller(
 
     FastAPI's own schemes stand here for the OpenAPI description alone.
     """
-    return await services.gatekeeper.identify(connection.headers, address_of(connection))
+    return await identify(connection)
 
 
 async def viewer(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
@@ -83,6 +92,14 @@ async def admin(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
     """A caller who may also edit."""
     return require(caller, Role.ADMIN)
 
+
+NEEDED_ROLES: dict[Callable[..., Any] | None, Role | None] = {
+    any_caller: None,
+    viewer: Role.VIEWER,
+    runner: Role.RUNNER,
+    admin: Role.ADMIN,
+}
+"""The role that each of these dependencies asks for."""
 
 AnyCaller = Annotated[Caller, Depends(any_caller)]
 ViewerRole = Annotated[Caller, Depends(viewer)]

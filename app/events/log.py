@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -23,7 +24,7 @@ from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
     PyMongoError,
-    WTimeoutError,
+    WriteConcernError,
 )
 
 from app.errors import AppError
@@ -46,7 +47,8 @@ ROW_BYTES = 64
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
 CLOSING_SECONDS = 2.0
-TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WTimeoutError)
+Update = tuple[JsonObject, JsonObject]
+TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError)
 
 log = structlog.get_logger(__name__)
 
@@ -265,10 +267,16 @@ class TreeLog:
         updates = updates_of(group, self.fence)
         async for _ in self._attempts():
             with passing_faults():
-                result = await self._collection.bulk_write(updates, ordered=True)
-                if result.matched_count == len(updates) or await self._has_landed(group):
+                if await self._write(updates) == len(updates) or await self._has_landed(group):
                     return
                 raise TreeLost("Another process has taken this run over.")
+
+    async def _write(self, updates: list[Update]) -> int:
+        """How many of the updates matched. Most groups are one update, for which a bulk would be dearer."""
+        if len(updates) == 1:
+            return (await self._collection.update_one(*updates[0])).matched_count
+        bulk = [UpdateOne(*update) for update in updates]
+        return (await self._collection.bulk_write(bulk, ordered=True)).matched_count
 
     async def _has_landed(self, group: list[Row]) -> bool:
         """Whether an earlier attempt, whose reply was lost, stored the group."""
@@ -334,7 +342,7 @@ class TreeLog:
             log.warning("tree-lost", root=self.root_id, reason=reason)
             self.on_lost()
 
-    @property
+    @cached_property
     def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
         return self.database[AgentExecution.get_collection_name()]
 
@@ -369,12 +377,12 @@ def is_terminal(status: object) -> bool:
     return isinstance(status, str) and ExecutionStatus(status).is_terminal
 
 
-def updates_of(group: list[Row], fence: int) -> list[UpdateOne]:
-    """One guarded `$push` for each run of neighbouring rows of one document, in the order of their numbers.
+def updates_of(group: list[Row], fence: int) -> list[Update]:
+    """The filter and the `$push` of each run of neighbouring rows of one document, in the order of their numbers.
 
     A crash between two of them leaves a prefix of the tree's events, never a hole.
     """
-    updates: list[UpdateOne] = []
+    updates: list[Update] = []
     for document, neighbours in groupby(group, key=lambda row: row.document):
         rows = list(neighbours)
         changes: dict[str, Any] = {"updatedAt": utc_now()}
@@ -382,7 +390,7 @@ def updates_of(group: list[Row], fence: int) -> list[UpdateOne]:
             changes |= row.changes
         pushed = [{"event": row.event, "id": new_row_id()} for row in rows]
         updates.append(
-            UpdateOne(
+            (
                 {"_id": document, "fence": fence, "lastSeq": {"$lt": rows[0].seq}},
                 {"$push": {"events": {"$each": pushed}}, "$set": {**changes, "lastSeq": rows[-1].seq}},
             )

@@ -20,8 +20,8 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
     """The value as BSON and JSON can both hold it.
 
     Integers beyond 2^53 become floats, NaN and the infinities `null`, lone surrogates `?`; keys lose NUL; what is
-    nested deeper than 64 becomes a short text about it. An object that MongoDB's drivers would read back as a reference has its
-    `$id` renamed `_$id`.
+    nested deeper than 64 becomes a short text about it. An object that MongoDB's drivers would read back as a
+    reference has its `$id` renamed `_$id`.
     """
     match value:
         case None | bool():

@@ -20,21 +20,21 @@ STATISTICS_FIELDS = frozenset(
 """Fields that change with every run: a change of these alone is no edit of the definition."""
 
 
-def counting_update(milliseconds: float, succeeded: bool | None = None) -> list[JsonObject]:
-    """An update pipeline that counts one ended execution; MongoDB applies it to a document as a whole.
+def counting_update(executions: int, milliseconds: float, successes: int | None = None) -> list[JsonObject]:
+    """An update pipeline that counts ended executions; MongoDB applies it to a document as a whole.
 
     Where success is told, the document keeps a success rate too (agents do, departments do not).
     """
     sums = {
-        "totalExecutions": plus("totalExecutions", 1),
-        "countedExecutions": plus("countedExecutions", 1),
+        "totalExecutions": plus("totalExecutions", executions),
+        "countedExecutions": plus("countedExecutions", executions),
         "countedMilliseconds": plus("countedMilliseconds", milliseconds),
     }
     means: JsonObject = {
         "averageExecutionTime": {"$round": [{"$divide": ["$countedMilliseconds", "$countedExecutions"]}, 1]},
     }
-    if succeeded is not None:
-        sums["countedSuccesses"] = plus("countedSuccesses", int(succeeded))
+    if successes is not None:
+        sums["countedSuccesses"] = plus("countedSuccesses", successes)
         share = {"$divide": ["$countedSuccesses", "$countedExecutions"]}
         means |= {"successRate": {"$round": [{"$multiply": [100, share]}, 2]}, "lastExecutedAt": "$$NOW"}
     return [{"$set": sums}, {"$set": means}]

@@ -1,6 +1,7 @@
 """What starting a run answers: 202 at once, or the finished execution to who prefers to wait."""
 
 import asyncio
+import contextlib
 import re
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -42,11 +43,12 @@ async def answer_run(
     """The accepted execution, or the finished one."""
     found = accepted.as_read()
     response.headers["Location"] = found.links.self
-    if not await wait_for_end(services, found.execution_id, wait_seconds(prefer)):
+    ended = await find_ended(accepted, services, caller, wait_seconds(prefer))
+    if ended is None:
         return found
     response.status_code = HTTPStatus.OK
     response.headers["Preference-Applied"] = "wait"
-    return await services.archive.get_execution(found.execution_id, caller)
+    return ended
 
 
 def wait_seconds(prefer: str | None) -> int:
@@ -55,16 +57,28 @@ def wait_seconds(prefer: str | None) -> int:
     return min(int(wanted[1]), MAX_WAIT_SECONDS) if wanted else 0
 
 
-async def wait_for_end(services: Services, execution_id: str, seconds: int) -> bool:
-    """Whether the execution ended within a time."""
+async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, seconds: int) -> ExecutionRead | None:
+    """The execution, if it ended within a time.
+
+    A run of this process is waited for by its task, which costs the database nothing; only one that left the process
+    before its end is followed by its events.
+    """
     if seconds == 0:
-        return False
-    head = await services.hub.head(execution_id)
-    try:
+        return None
+    execution_id = accepted.root.execution_id
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            async for item in services.hub.follow(head, 0):
-                if isinstance(item, Ending):
-                    return True
-    except TimeoutError:
-        pass
-    return False
+            await services.engine.wait_for_leave(execution_id)
+            found = await services.archive.get_execution(execution_id, caller, known=accepted.names)
+            if not found.status.is_terminal:
+                await wait_for_ending(services, execution_id)
+                found = await services.archive.get_execution(execution_id, caller, known=accepted.names)
+            return found
+    return None
+
+
+async def wait_for_ending(services: Services, execution_id: str) -> None:
+    """Follow an execution's events until it has ended, wherever it runs."""
+    async for item in services.hub.follow(await services.hub.head(execution_id), 0):
+        if isinstance(item, Ending):
+            return

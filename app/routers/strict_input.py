@@ -5,16 +5,19 @@ All of these fail somewhere behind the API, so they are refused in front of it.
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
 
+from app.dependencies import NEEDED_ROLES, identify
 from app.errors import AppError, FieldError, InvalidInput
 from app.models.json_values import JsonObject
+from app.services.access.roles import require
 
 MAX_NESTING = 32
 MAX_INTEGER = 2**53
@@ -41,7 +44,7 @@ class UnsupportedMediaType(AppError):
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body and its query strictly before anything else does."""
+    """A route that reads its body and its query strictly, from whoever may use it at all."""
 
     def get_route_handler(self) -> Handler:
         """The handler, behind the checks."""
@@ -49,14 +52,26 @@ class StrictRoute(APIRoute):
         parameters = get_flat_params(self.dependant)
         known = {parameter.alias for parameter in parameters if isinstance(parameter.field_info, Query)}
         has_body = self.body_field is not None
+        asked_for = [NEEDED_ROLES[call] for call in calls_of(self.dependant) if call in NEEDED_ROLES]
 
         async def handle_strictly(request: Request) -> Response:
+            for role in asked_for:  # who may not come in learns nothing of what is wrong with the rest
+                caller = await identify(request)
+                if role is not None:
+                    require(caller, role)
             check_query(request, known)
             if has_body:
                 await read_body(request)
             return await handle(request)
 
         return handle_strictly
+
+
+def calls_of(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
+    """The functions that a route depends on, at any depth."""
+    for one in dependant.dependencies:
+        yield one.call
+        yield from calls_of(one)
 
 
 def check_query(request: Request, known: set[str]) -> None:

@@ -40,6 +40,32 @@ Version = Annotated[str, Field(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d
 Code = Annotated[str, Field(min_length=1, max_length=200_000)]
 DEFAULT_MODEL = "anthropic/claude-sonnet-4.5"
 
+DEPARTMENT_EXAMPLE: JsonObject = {
+    "slug": "music-rights",
+    "name": "Music Rights",
+    "description": "Finds out who owns the music of a film and what its use costs.",
+    "color": "#8B5CF6",
+    "priority": 4,
+}
+AGENT_EXAMPLE: JsonObject = {
+    "agentId": "subtext-specialist-001",
+    "name": "Subtext Specialist",
+    "description": "Finds what characters mean but do not say.",
+    "department": "story",
+    "instructionsPrompt": "You read dialogue for what is left unsaid. Name each line's subtext in one sentence.",
+    "skills": ["dialogue", "subtext"],
+    "qualityThreshold": 75,
+}
+CUSTOM_TOOL_EXAMPLE: JsonObject = {
+    "toolName": "countScenes",
+    "displayName": "Count Scenes",
+    "description": "Counts the scene headings of a screenplay.",
+    "inputSchema": {"type": "object", "properties": {"script": {"type": "string"}}, "required": ["script"]},
+    "executeFunction": "(input) => ({ scenes: (input.script.match(/^(INT|EXT)\\./gm) ?? []).length })",
+    "exampleInputs": [{"script": "INT. LIGHTHOUSE - NIGHT"}],
+    "isGlobal": True,
+}
+
 
 class CatalogInput(BaseModel):
     """A written entry: unknown fields and other types are refused (`0` is no `false`), read-only fields ignored."""
@@ -73,6 +99,8 @@ class DepartmentOptions(CatalogInput):
 class DepartmentCreate(DepartmentOptions):
     """A new department; `priority` 1 runs first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [DEPARTMENT_EXAMPLE]})
+
     slug: Slug
     name: Name
     description: Prose
@@ -80,6 +108,8 @@ class DepartmentCreate(DepartmentOptions):
 
 class DepartmentUpdate(DepartmentOptions):
     """Changes of a department."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"priority": 2, "color": None}]})
 
     slug: Slug = ""
     name: Name = ""
@@ -103,6 +133,8 @@ class AgentOptions(CatalogInput):
 class AgentCreate(AgentOptions):
     """A new agent of a department. A head never requires review; a department has one head at most."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [AGENT_EXAMPLE]})
+
     agent_id: AgentId
     name: Name
     description: Prose
@@ -112,6 +144,8 @@ class AgentCreate(AgentOptions):
 
 class AgentUpdate(AgentOptions):
     """Changes of an agent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"isActive": False}]})
 
     agent_id: AgentId = ""
     name: Name = ""
@@ -133,6 +167,8 @@ class CustomToolOptions(CatalogInput):
 class CustomToolCreate(CustomToolOptions):
     """A new custom tool: a JavaScript function `(input, context) => result` with the JSON Schema of its input."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [CUSTOM_TOOL_EXAMPLE]})
+
     tool_name: ToolName
     display_name: Name
     description: Prose
@@ -142,6 +178,8 @@ class CustomToolCreate(CustomToolOptions):
 
 class CustomToolUpdate(CustomToolOptions):
     """Changes of a custom tool."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": "1.1.0"}]})
 
     tool_name: ToolName = ""
     display_name: Name = ""

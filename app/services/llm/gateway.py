@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 from openai import APIError
@@ -158,7 +159,7 @@ class ModelGateway:
         await asyncio.sleep(0)
 
 
-OPEN_GATEWAYS: set[ModelGateway] = set()
+OPEN_GATEWAYS: WeakSet[ModelGateway] = WeakSet()
 """The gateways of this process: they share LiteLLM's cache of connections."""
 
 

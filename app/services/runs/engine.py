@@ -22,7 +22,7 @@ from app.services.runs.agent_run import run_agent
 from app.services.runs.department_run import DepartmentRun
 from app.services.runs.execution_run import Crew
 from app.services.runs.leases import RENEW_EVERY_SECONDS, Leases
-from app.services.runs.statistics import count_executions
+from app.services.runs.statistics import Statistics
 from app.services.runs.tree import RunTree
 
 MAX_TAKEOVERS = 3
@@ -63,6 +63,7 @@ class RunEngine:
     crew: Crew
     max_concurrent: int
     leases: Leases = field(init=False)
+    _statistics: Statistics = field(init=False)
     _owned: dict[str, OwnedTree] = field(default_factory=dict, init=False)
     _slots: asyncio.Semaphore = field(init=False)
     _keeper: asyncio.Task[None] | None = field(default=None, init=False)
@@ -70,6 +71,7 @@ class RunEngine:
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.database, owner=f"process_{secrets.token_hex(8)}")
+        self._statistics = Statistics(self.database)
         self._slots = asyncio.Semaphore(self.max_concurrent)
 
     async def start(self) -> None:
@@ -86,6 +88,15 @@ class RunEngine:
         """Run a tree whose root was just stored with this process's lease, by the definition it was checked with."""
         self._own(root, agent)
 
+    async def wait_for_leave(self, root_id: str) -> None:
+        """Wait until this process no longer runs a tree: it has ended, with all of it stored, or others have it.
+
+        Returns at once where the tree does not run here.
+        """
+        owned = self._owned.get(root_id)
+        if owned and owned.task:
+            await asyncio.wait({owned.task})
+
     async def stop(self, grace_seconds: float) -> None:
         """Let short work end, then hand the rest over; nothing is left running without an owner."""
         self._stopping = True
@@ -100,6 +111,7 @@ class RunEngine:
         for owned in list(self._owned.values()):
             owned.stop()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._statistics.settle()
         if left:
             log.info("runs-handed-over", count=len(left))
             with contextlib.suppress(PyMongoError):
@@ -129,7 +141,7 @@ class RunEngine:
                 tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
                 await self._run_to_end(tree, agent)
                 await tree.log.committed()
-                await count_executions(self.database, [run for run in tree.runs.values() if run.state.ended])
+                self._statistics.count(run for run in tree.runs.values() if run.state.ended)
         except TreeLost as error:
             log.warning("run-lost", reason=str(error))
         except PyMongoError as error:

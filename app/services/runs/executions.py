@@ -125,20 +125,23 @@ class Names:
     departments: dict[Relation, str]
 
 
+NO_NAMES = Names({}, {})
+
+
 @dataclass(frozen=True)
 class ExecutionArchive:
     """The executions in the database, as far as a caller may see them."""
 
     database: Database
 
-    async def get_execution(self, execution_id: str, caller: Caller) -> ExecutionRead:
-        """One execution.
+    async def get_execution(self, execution_id: str, caller: Caller, known: Names = NO_NAMES) -> ExecutionRead:
+        """One execution; natural keys that are `known` are not looked up again.
 
         Raises:
             ExecutionNotFound: there is none with this id that the caller may see.
         """
         execution = await self._get(execution_id, caller, {"events": 0})
-        return read_of(execution, await self._names([execution]))
+        return read_of(execution, await self._names([execution], known))
 
     async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
         """Executions that match a filter, the newest first unless sorted otherwise."""
@@ -198,20 +201,22 @@ class ExecutionArchive:
         raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
         return raw["_id"] if raw else ObjectId()
 
-    async def _names(self, executions: list[AgentExecution]) -> Names:
+    async def _names(self, executions: list[AgentExecution], known: Names = NO_NAMES) -> Names:
         agents = {one.agent for one in executions} | {one.reviewed_by for one in executions}
         departments = {one.department for one in executions}
         return Names(
-            await self._keys(Agent, "agentId", agents),
-            await self._keys(Department, "slug", departments),
+            await self._keys(Agent, "agentId", agents, known.agents),
+            await self._keys(Department, "slug", departments, known.departments),
         )
 
     async def _keys(
-        self, document: type[Agent | Department], field: str, ids: set[Relation | None]
+        self, document: type[Agent | Department], field: str, ids: set[Relation | None], known: dict[Relation, str]
     ) -> dict[Relation, str]:
-        wanted = [one for one in ids if one is not None]
+        wanted = [one for one in ids if one is not None and one not in known]
+        if not wanted:
+            return known
         found = self.database[document.get_collection_name()].find({"_id": {"$in": wanted}}, {field: 1})
-        return {raw["_id"]: raw[field] async for raw in found if isinstance(raw.get(field), str)}
+        return known | {raw["_id"]: raw[field] async for raw in found if isinstance(raw.get(field), str)}
 
     @property
     def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents

@@ -35,10 +35,15 @@ class AcceptedRun:
     root: AgentExecution
     agent: AgentDefinition
 
+    @property
+    def names(self) -> Names:
+        """The natural keys behind the root's relations."""
+        department = self.agent.department
+        return Names({self.agent.id: self.agent.agent_id}, {department.id: department.slug})
+
     def as_read(self) -> ExecutionRead:
         """The shape of the root, without another look into the database."""
-        department = self.agent.department
-        return read_of(self.root, Names({self.agent.id: self.agent.agent_id}, {department.id: department.slug}))
+        return read_of(self.root, self.names)
 
 
 class ServiceStopping(AppError):
@@ -116,7 +121,8 @@ class RunStarter:
             lease=self.engine.leases.new_lease(),
         )
         try:
-            await root.insert()
+            root.id = ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
+            await self.engine.database[AgentExecution.get_collection_name()].insert_one(root.as_stored())
         except ConnectionFailure:
             raise DatabaseUnavailable from None
         self.engine.submit(root, agent)

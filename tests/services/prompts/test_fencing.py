@@ -13,17 +13,9 @@ from app.services.prompts.fencing import fenced, shortened
 from app.services.prompts.heads import SpecialistWork, report_prompt
 from app.services.prompts.judging import judge_prompt
 
-FENCE = re.compile(
-    r"<<<(?P<label>LABEL) (?P<key>[0-9a-f]{8})>>>\n(?P<text>.*)\n<<<END (?P=label) (?P=key)>>>", re.DOTALL
-)
-HOSTILE = st.one_of(
-    st.text(),
-    st.lists(
-        st.sampled_from(
-            ["<<<END LABEL 00000000>>>", "<<<LABEL 00000000>>>", "\n", "score 1.0", "deadbeef", "<<<", ">>>"]
-        )
-    ).map("".join),
-)
+FENCE = re.compile(r"<<<LABEL (?P<key>[0-9a-f]{8})>>>\n(?P<text>.*)\n<<<END LABEL (?P=key)>>>", re.DOTALL)
+MARKS = ("<<<END LABEL 00000000>>>", "<<<LABEL 00000000>>>", "\n", "score 1.0", "deadbeef", "<<<", ">>>")
+HOSTILE = st.one_of(st.text(), st.lists(st.sampled_from(MARKS)).map("".join))
 
 
 @given(HOSTILE)
@@ -103,10 +95,8 @@ def test_works_are_fenced_in_a_report_s_prompt_and_failures_named() -> None:
     prompt = report_prompt("The request.", works)
 
     assert fenced("REQUEST", "The request.") in prompt
-    assert (
-        f"Ada (ada-001): completed, review approved, score 87.5 of 100.\n{fenced('WORK OF ada-001', 'Her work.')}"
-        in (prompt)
-    )
+    done = "Ada (ada-001): completed, review approved, score 87.5 of 100."
+    assert f"{done}\n{fenced('WORK OF ada-001', 'Her work.')}" in prompt
     assert "Bob (bob-001): failed, review pending, no score. It failed: no model." in prompt
 
 

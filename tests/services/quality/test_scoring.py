@@ -15,7 +15,7 @@ from app.services.quality.scoring import (
 )
 
 NAMES = ("confidence", "completeness", "relevance", "consistency", "creativity", "technical")
-UNEVEN = dict(zip(NAMES, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), strict=True))
+UNEVEN: dict[str, float] = dict(zip(NAMES, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), strict=True))
 SLUGS = (*DEPARTMENT_WEIGHTS, "any-other")
 
 dimensions = st.dictionaries(st.sampled_from(NAMES), st.floats(0, 1), min_size=1)

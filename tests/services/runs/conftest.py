@@ -1,7 +1,15 @@
-"""One service for the run tests, with a small department of its own beside the seeds, and ways to look at its runs."""
+# pyright: reportPrivateUsage=false
+# To die, a process must be cut off inside.
+"""One service for the run tests, with a small department of its own beside the seeds, and ways to look at its runs.
+
+For take-overs there are processes: run engines of their own on the same database, which can die without a word.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import contextlib
+import dataclasses
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +17,19 @@ import pytest
 import yaml
 from beanie import init_beanie
 
+from app.events.log import TreeLost
 from app.models.agent import Agent, ToolNameRow
 from app.models.agent_execution import AgentExecution
+from app.models.api_key import Role
 from app.models.custom_tool import CustomTool
 from app.models.database import DOCUMENTS, Raw
 from app.models.department import Department
+from app.services.access.api_keys import Caller
+from app.services.runs import engine as engine_module
+from app.services.runs.engine import RunEngine
+from app.services.runs.requests import RunCreate
 from app.settings import CATALOGUE_MODELS
-from tests.conftest import Service, running_service
+from tests.conftest import PROJECT, Service, running_service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
 
 ADA, BOB, CYD, HEAD = "ada-001", "bob-001", "cyd-001", "writers-head-001"
@@ -26,6 +40,9 @@ PRICED_MODEL = "openai/gpt-4-turbo"
 IMPATIENT_MODEL = "openai/gpt-4"
 """Times out after 0.3 s."""
 STREAMED_MODEL = "anthropic/claude-3-opus"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+CALLER = Caller("tests", Role.ADMIN)
+TERMINAL = ("completed", "failed", "cancelled")
 TOOLS = {
     "echo": "(input) => input",
     "fail": "(input) => { throw new Error('the well is dry') }",
@@ -195,3 +212,110 @@ async def all_events(service: Service, execution_id: str) -> list[Json]:
         events += page
         if not page:
             return events
+
+
+@pytest.fixture
+async def lone_processes(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
+    """The service's own engine looks away, and the tests' engines look often."""
+    monkeypatch.setattr(engine_module, "RENEW_EVERY_SECONDS", 0.1)
+    await cut_keeper(service.services.engine)
+    yield
+    await service.services.engine.start()
+
+
+StartProcess = Callable[[], Awaitable[RunEngine]]
+
+
+@pytest.fixture
+async def start_process(service: Service) -> AsyncGenerator[StartProcess]:
+    """Start a process that runs what it is given and takes over what nobody runs."""
+    engines: list[RunEngine] = []
+    parts = service.services
+
+    async def start() -> RunEngine:
+        engine = RunEngine(parts.database, parts.bus, parts.engine.loader, parts.engine.crew, max_concurrent=64)
+        engines.append(engine)
+        await engine.start()
+        return engine
+
+    yield start
+    for engine in engines:
+        await die(engine)
+
+
+class Gate:
+    """A place in a script where calls wait until the test lets them pass."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._open = asyncio.Event()
+
+    async def passed(self, reply: Reply) -> Reply:
+        """The reply, once the gate is open."""
+        self.waiting += 1
+        await self._open.wait()
+        return reply
+
+    def open(self) -> None:
+        """Let everybody pass, now and from now on."""
+        self._open.set()
+
+
+@pytest.fixture
+async def gate() -> AsyncGenerator[Gate]:
+    """A gate that is open at the latest when the test ends."""
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+async def cut_keeper(engine: RunEngine) -> None:
+    """No lease is renewed and no lost run taken up any more."""
+    keeper = engine._keeper
+    assert keeper is not None
+    keeper.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeper
+
+
+async def die(engine: RunEngine) -> None:
+    """End all that a process does, at once and without a word to the database."""
+    await cut_keeper(engine)
+    owned = list(engine._owned.values())
+    for one in owned:
+        one.log._lost = TreeLost("The process died.")  # what was not stored yet never is
+        one.stop()
+    await asyncio.gather(*(one.task for one in owned if one.task), return_exceptions=True)
+
+
+async def accept(service: Service, engine: RunEngine, kind: str, **body: Any) -> str:  # noqa: ANN401 - any field
+    """Have a process accept a run of Ada or of the department; its id."""
+    starter = dataclasses.replace(service.services.starter, engine=engine)
+    request = RunCreate.model_validate({"prompt": "Write.", "project": PROJECT, **body})
+    if kind == "agent":
+        return (await starter.start_agent_run(ADA, request, CALLER)).root.execution_id
+    return (await starter.start_department_run(DEPARTMENT, request, CALLER)).root.execution_id
+
+
+async def expire(service: Service, execution_id: str, **changes: Any) -> None:  # noqa: ANN401 - any stored value
+    """Let a lease run out, as if its owner had been silent for long."""
+    executions = service.services.database[AgentExecution.get_collection_name()]
+    await executions.update_one({"executionId": execution_id}, {"$set": {"lease.until": LONG_AGO, **changes}})
+
+
+async def finished(service: Service, execution_id: str) -> Raw:
+    """The root's document once it has ended."""
+    return await stored_once(service, execution_id, lambda document: document["status"] in TERMINAL)
+
+
+async def stored_once(service: Service, execution_id: str, condition: Callable[[Raw], bool]) -> Raw:
+    """The document once a condition holds, within fifteen seconds."""
+    async with asyncio.timeout(15):
+        while not condition(document := await stored(service, execution_id)):  # noqa: ASYNC110 - others store it
+            await asyncio.sleep(0.02)
+    return document
+
+
+def gapless(events: list[Json]) -> bool:
+    """Whether the numbers are 1, 2, 3 and so on."""
+    return [event["seq"] for event in events] == list(range(1, len(events) + 1))

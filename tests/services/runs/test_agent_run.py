@@ -1,11 +1,9 @@
 """Runs of one agent, over the public API and against a scripted model server."""
 
-import asyncio
 import json
 
 import pytest
 from pydantic import JsonValue
-from starlette.responses import PlainTextResponse
 
 from app.services.prompts.fencing import fenced
 from tests.conftest import PROJECT, Service
@@ -16,17 +14,14 @@ from tests.fixtures.model_server import (
     ModelServer,
     Reply,
     completion,
-    fault,
     judgement,
 )
 from tests.services.runs.conftest import (
     ADA,
-    IMPATIENT_MODEL,
     PRICED_MODEL,
     Catalogue,
     calls_tool,
     first_then,
-    of_type,
     stored,
     types_of,
 )
@@ -318,84 +313,6 @@ async def test_a_model_that_always_calls_a_tool_still_comes_to_an_end(
 
     assert len(model_server.calls_for("work")) == 6
     assert (done["status"], done["error"]["code"]) == ("failed", "model-answer-invalid")
-
-
-SECRET = "key-of-the-tests"
-FAULTS: list[tuple[Reply, str]] = [
-    (fault(401, f"Incorrect API key provided: {SECRET}."), "model-access-denied"),
-    (fault(403, f"{SECRET} may not."), "model-"),
-    (fault(400, f"{SECRET}: bad request"), "model-request-refused"),
-    (fault(404, f"{SECRET}: no such model"), "model-request-refused"),
-    (fault(429, f"{SECRET}: slow down"), "model-rate-limited"),
-    (fault(500, f"{SECRET}: boom"), "model-unavailable"),
-    (PlainTextResponse(f"<html>{SECRET}</html>", media_type="text/html"), "model-"),
-    (PlainTextResponse(f'{{"{SECRET}": ', media_type="application/json"), "model-"),
-    ({"id": SECRET, "object": "chat.completion", "choices": []}, "model-answer-invalid"),
-    (completion(None), "model-answer-invalid"),
-    (completion("  \n"), "model-answer-invalid"),
-    (completion("🎬" * 300_000), "model-answer-invalid"),
-]
-
-
-@pytest.mark.parametrize(("reply", "code"), FAULTS, ids=range(len(FAULTS)))
-async def test_a_model_that_fails_fails_the_run_without_its_own_words(
-    service: Service, model_server: ModelServer, reply: Reply, code: str
-) -> None:
-    model_server.on("work", reply)
-
-    done = await service.run_agent(ADA)
-
-    events = await service.events(done["executionId"])
-    assert (done["status"], done["stopReason"]) == ("failed", "error")
-    assert done["error"]["code"].startswith(code)
-    assert types_of(events) == ["agent-start", "agent-error"]
-    assert events[-1]["error"] == done["error"]
-    assert set(done["error"]) == {"code", "message"}
-    assert events[-1]["agentId"] == ADA
-    document = await stored(service, done["executionId"])
-    assert SECRET not in str(document)
-    assert document["completedAt"]
-    assert document["lease"] is None
-
-
-async def test_a_model_that_hangs_fails_the_run_at_its_timeout(service: Service, model_server: ModelServer) -> None:
-    released = asyncio.Event()
-
-    async def hang(_: Call) -> Reply:
-        await released.wait()
-        return "Too late."
-
-    model_server.on("work", hang)
-
-    done = await service.run_agent(ADA, model=IMPATIENT_MODEL)
-
-    released.set()
-    assert (done["status"], done["error"]["code"]) == ("failed", "model-timeout")
-
-
-async def test_a_failed_run_keeps_its_history_tokens_and_time(service: Service, model_server: ModelServer) -> None:
-    model_server.on("work", first_then(completion(None, ("echo", {"n": 1})), fault(500)))
-
-    done = await service.run_agent(ADA)
-
-    last = (await service.events(done["executionId"]))[-1]
-    assert done["status"] == "failed"
-    assert [message["role"] for message in done["runState"]["messages"]] == ["system", "user", "assistant", "tool"]
-    assert done["tokenUsage"] == last["tokenUsage"] == ONE_CALL
-    assert done["executionTime"] >= 0
-
-
-async def test_a_judge_that_fails_leaves_the_score_unset_and_says_so(
-    service: Service, model_server: ModelServer
-) -> None:
-    model_server.on("judge", fault(500))
-
-    done = await service.run_agent(ADA)
-
-    check = of_type(await service.events(done["executionId"]), "quality-check")[0]
-    assert (done["status"], done["qualityScore"]) == ("completed", None)
-    assert (check["score"], check["dimensions"], check["gate"]["passed"]) == (None, {}, False)
-    assert "could not answer" in check["gate"]["issues"][0]
 
 
 async def test_a_streamed_run_leaves_the_same_record_as_one_that_is_not(

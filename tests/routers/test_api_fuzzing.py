@@ -1,0 +1,176 @@
+"""Requests made up from the OpenAPI description: whatever arrives, the service answers as the description says.
+
+Every boundary of every constraint is tried in each run, and `FUZZ_REQUESTS` random requests, the same ones each time.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ADMIN_KEY, Service, StartService
+from tests.fixtures.processes import bare_environment
+
+FUZZER = Path(sys.executable).with_name("schemathesis")
+FUZZ_REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "300"))
+FUZZ_SECONDS = 60 + FUZZ_REQUESTS // 10
+MAX_RANDOM_RUNS = 20
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+)
+SPARES = ["spare1", "spare2", "spare3"]
+REFUSALS = ["400", "404", "405", "409", "412", "413", "415", "422"]
+CONFIGURATION = """
+base-url = {url}
+headers = {{ Authorization = {authorization} }}
+continue-on-failure = true
+request-timeout = 30
+warnings = false
+
+[generation]
+deterministic = true
+no-shrink = true
+database = "none"
+max-examples = {examples}
+with-security-parameters = false
+
+[phases]
+stateful.enabled = false
+coverage.unexpected-methods = ["PUT", "OPTIONS"]
+
+[checks.negative_data_rejection]
+expected-statuses = {refusals}
+
+[dictionaries]
+agents.values = ["plot-specialist-001", "story-head-001", "dialogue-specialist-001"]
+departments.values = ["story", "character", "visual"]
+tools.values = ["textStatistics", "scenePacing"]
+executions.values = [{execution}]
+spare.values = {spare}
+code.values = ["(input) => input", "() => 1"]
+tags.values = ["*"]
+
+[parameters]
+"path.agent_id" = {{ dictionary = "agents", probability = 0.8 }}
+"path.slug" = {{ dictionary = "departments", probability = 0.8 }}
+"path.tool_name" = {{ dictionary = "tools", probability = 0.8 }}
+"path.execution_id" = {{ dictionary = "executions", probability = 0.8 }}
+"header.if-match" = {{ dictionary = "tags", probability = 0.5 }}
+"body.department" = {{ dictionary = "departments", probability = 0.8 }}
+"body.executeFunction" = {{ dictionary = "code", probability = 0.8 }}
+
+[[operations]]
+include-operation-id = ["deleteDepartment", "deleteCustomTool"]
+parameters."path.slug" = {{ dictionary = "spare", probability = 0.8 }}
+parameters."path.tool_name" = {{ dictionary = "spare", probability = 0.8 }}
+
+[[operations]]
+include-operation-id = "startAgentRun"
+generation.max-examples = {runs}
+
+[[operations]]
+include-operation-id = "startDepartmentRun"
+generation.max-examples = {runs}
+phases.coverage.enabled = false
+"""
+
+Answers = Counter[tuple[str, int]]
+
+
+async def test_no_request_makes_the_service_break_its_own_description(
+    start_service: StartService, models_config: Path, tmp_path: Path
+) -> None:
+    async with start_service(models_config=models_config) as service:
+        document: dict[str, Any] = (await service.http.get("/openapi.json")).json()
+        operations = operation_patterns(document)
+        await create_spares(service)
+        finished = await service.run_agent("plot-specialist-001")
+        (tmp_path / "schemathesis.toml").write_text(configuration(service, finished["executionId"], len(operations)))
+
+        exit_code, printed = await fuzz(service, tmp_path)
+
+        ready = await service.http.get("/readyz")
+    answers = answers_in(tmp_path / "requests.har", operations)
+    assert exit_code == 0, printed
+    assert ready.status_code == 200
+    assert answers.total() >= FUZZ_REQUESTS
+    succeeded = {operation for operation, status in answers if status < 300}
+    assert set(operations) - succeeded == set(), "a fuzzer that never gets past the validation proves little"
+
+
+async def create_spares(service: Service) -> None:
+    """Departments and tools that nothing refers to, for the fuzzer to delete."""
+    for name in SPARES:
+        department = {"slug": name, "name": name, "description": "Nobody works here."}
+        tool = {"toolName": name, "displayName": name, "description": "Nobody uses it."}
+        code = {"inputSchema": {"type": "object"}, "executeFunction": "(input) => input"}
+        for path, body in (("departments", department), ("custom-tools", tool | code)):
+            answer = await service.http.post(f"/api/v1/{path}", json=body)
+            assert answer.status_code == 201, answer.text
+
+
+def configuration(service: Service, execution_id: str, operation_count: int) -> str:
+    """The fuzzer's configuration; a text in JSON is one in TOML too."""
+    examples = max(1, FUZZ_REQUESTS // operation_count)
+    return CONFIGURATION.format(
+        url=json.dumps(service.url),
+        authorization=json.dumps(f"Bearer {ADMIN_KEY}"),
+        examples=examples,
+        runs=min(examples, MAX_RANDOM_RUNS),
+        refusals=json.dumps(REFUSALS),
+        execution=json.dumps(execution_id),
+        spare=json.dumps(SPARES),
+    )
+
+
+async def fuzz(service: Service, folder: Path) -> tuple[int, str]:
+    """Run the fuzzer on a service to its end; its exit code and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        str(FUZZER),
+        *("--config-file", "schemathesis.toml", "run", f"{service.url}/openapi.json"),
+        *("--checks", ",".join(CHECKS), "--report", "har", "--report-har-path", "requests.har", "--no-color"),
+        cwd=folder,
+        env=bare_environment(),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        printed, _ = await asyncio.wait_for(process.communicate(), FUZZ_SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, printed.decode()
+
+
+def operation_patterns(document: dict[str, Any]) -> dict[str, tuple[str, re.Pattern[str]]]:
+    """The method of every operation and the pattern of its paths, by its id."""
+    return {
+        operation["operationId"]: (method.upper(), re.compile(re.sub(r"\{\w+\}", "[^/]+", path)))
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def answers_in(report: Path, operations: dict[str, tuple[str, re.Pattern[str]]]) -> Answers:
+    """How often each operation was answered with each status."""
+    answers: Answers = Counter()
+    for entry in json.loads(report.read_text(encoding="utf-8"))["log"]["entries"]:
+        path = "/" + entry["request"]["url"].split("/", 3)[3].partition("?")[0]
+        for name, (method, pattern) in operations.items():
+            if entry["request"]["method"] == method and pattern.fullmatch(path):
+                answers[name, entry["response"]["status"]] += 1
+    return answers

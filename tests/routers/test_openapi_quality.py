@@ -1,0 +1,104 @@
+"""The OpenAPI description is one to program against: browsed, tried out, trusted with a client's types."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import Service
+
+METHODS = ("get", "post", "put", "patch", "delete")
+API_PROBLEMS = {"401", "422", "503"}
+BODY_PROBLEMS = {"400", "413", "415"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """The OpenAPI document."""
+    app: FastAPI = create_app(Settings(_env_file=None))  # pyright: ignore[reportCallIssue] - pydantic-settings' own
+    return app.openapi()
+
+
+def api_operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every operation under the base, with its method and path."""
+    for path, methods in document["paths"].items():
+        for method in METHODS:
+            if method in methods and path.startswith("/api/v1"):
+                yield f"{method.upper()} {path}", methods[method]
+
+
+def bodies(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schema of every body that operations take, with their method and path."""
+    for name, operation in api_operations(document):
+        if "requestBody" in operation:
+            reference: str = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            yield name, document["components"]["schemas"][reference.rpartition("/")[2]]
+
+
+def test_every_operation_stands_under_one_tag(document: dict[str, Any]) -> None:
+    untagged = [name for name, operation in api_operations(document) if len(operation.get("tags", [])) != 1]
+
+    assert untagged == []
+
+
+def test_every_operation_names_what_strict_input_refuses(document: dict[str, Any]) -> None:
+    for name, operation in api_operations(document):
+        described = set(operation["responses"])
+
+        assert described >= API_PROBLEMS, name
+        assert ("requestBody" in operation) == (described >= BODY_PROBLEMS), name
+
+
+def test_every_body_refuses_unknown_fields_and_shows_an_example_that_fits(document: dict[str, Any]) -> None:
+    found = dict(bodies(document))
+
+    assert len(found) >= 9
+    for name, schema in found.items():
+        validator = jsonschema_rs.validator_for({**schema, "components": document["components"]})
+        assert schema["additionalProperties"] is False, name
+        assert schema["examples"], name
+        assert [error.message for error in validator.iter_errors(schema["examples"][0])] == [], name
+
+
+async def test_every_example_of_something_to_make_can_be_sent_as_it_is(
+    service: Service, document: dict[str, Any]
+) -> None:
+    answers: dict[str, httpx.Response] = {}
+    for name, schema in bodies(document):
+        method, path = name.split()
+        if method == "POST" and "{" not in path:
+            answers[path] = await service.http.post(path, json=schema["examples"][0])
+
+    assert len(answers) >= 4
+    assert {path: answer.status_code for path, answer in answers.items()} == dict.fromkeys(answers, 201)
+
+
+async def test_a_refused_method_is_told_all_that_the_path_has(anonymous: httpx.AsyncClient) -> None:
+    collection = await anonymous.put("/api/v1/agents")
+    entry = await anonymous.put("/api/v1/agents/plot-specialist-001")
+
+    assert (collection.status_code, collection.headers["allow"]) == (405, "GET, POST")
+    assert (entry.status_code, entry.headers["allow"]) == (405, "DELETE, GET, PATCH")
+
+
+@pytest.mark.parametrize("wrong", [{"isActive": 0}, {"isActive": "yes"}, {"priority": "2"}, {"priority": True}])
+async def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(
+    shared_service: Service, wrong: dict[str, Any]
+) -> None:
+    answer = await shared_service.http.patch("/api/v1/departments/story", json=wrong)
+
+    assert (answer.status_code, [error["path"] for error in answer.json()["errors"]]) == (422, list(wrong))
+
+
+@pytest.mark.parametrize(
+    ("moment", "status"), [("2026-01-31T12:00:00Z", 200), ("2026-01-31", 200), ("1700000000", 422)]
+)
+async def test_a_time_is_written_as_a_date_not_as_a_number(shared_service: Service, moment: str, status: int) -> None:
+    answer = await shared_service.http.get("/api/v1/executions", params={"from": moment})
+
+    assert answer.status_code == status
