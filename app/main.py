@@ -38,6 +38,7 @@ from app.settings import Settings
 API_BASE = "/api/v1"
 STOP_GRACE_SECONDS = 5.0
 SANDBOX_WORKERS = 2
+SHORT_KEY_CHARACTERS = 16
 API_ROUTERS = (departments, agents, custom_tools, executions, api_keys, models)
 DESCRIPTION = """
 Run AI agents that live in a MongoDB database. Departments, agents and custom tools are documents: edit one, and the
@@ -132,6 +133,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         stack.push_async_callback(engine.stop, STOP_GRACE_SECONDS)
         keys = KeyRing(database, admin_key=load_admin_key(settings).text)
         anonymous = Role(settings.anonymous_role) if settings.anonymous_role != "none" else None
+        if settings.admin_api_key and len(settings.admin_api_key.get_secret_value()) < SHORT_KEY_CHARACTERS:
+            log.warning("admin-key-short", advice=f"Set ADMIN_API_KEY to {SHORT_KEY_CHARACTERS} characters or more.")
         log.info("models", source=table.source, names=list(table.names))
         yield Services(
             settings=settings,

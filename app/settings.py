@@ -17,8 +17,6 @@ CATALOGUE_MODELS = (
     "openai/gpt-4-turbo",
 )
 
-MIN_ADMIN_KEY_CHARACTERS = 16
-
 
 def is_rate_limit(value: str) -> str:
     """A limit in the syntax of the `limits` library."""
@@ -71,14 +69,6 @@ class Settings(BaseSettings):
         """`a, b` is the list of `a` and `b`."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("admin_api_key")
-    @classmethod
-    def long_enough(cls, value: SecretStr | None) -> SecretStr | None:
-        """A key that is soon guessed is none."""
-        if value is not None and len(value.get_secret_value()) < MIN_ADMIN_KEY_CHARACTERS:
-            raise ValueError(f"must have at least {MIN_ADMIN_KEY_CHARACTERS} characters")
         return value
 
     @field_validator("log_level", "log_format", "anonymous_role", mode="before")

@@ -64,7 +64,6 @@ def test_a_variable_is_read_as_it_is_meant(
         ("PORT", "-1"),
         ("PORT", "65536"),
         ("SEED_ON_START", "perhaps"),
-        ("ADMIN_API_KEY", "short-secret"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("ANONYMOUS_ROLE", "admin"),

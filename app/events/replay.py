@@ -56,7 +56,8 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
     """
     collection = database[AgentExecution.get_collection_name()]
     found = await collection.find_one({"executionId": execution_id}, HEAD_FIELDS)
-    if found is None:
+    status = (found or {}).get("status") or ExecutionStatus.PENDING
+    if found is None or status not in list(ExecutionStatus):  # a foreign document that nobody here can read
         raise ExecutionNotFound(execution_id)
     root_id = found.get("rootExecutionId")
     last_seq = found.get("lastSeq") or 0
@@ -68,7 +69,7 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
     return StreamHead(
         execution_id=execution_id,
         root_id=root_id or execution_id,
-        status=ExecutionStatus(found.get("status") or ExecutionStatus.PENDING),
+        status=ExecutionStatus(status),
         last_seq=last_seq,
         project=str(found["project"]) if found.get("project") else None,
         is_foreign=root_id is None,

@@ -15,7 +15,7 @@ from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
 from app.models.database import Database
 from app.models.json_values import JsonObject
-from tests.events.conftest import ENDED, Tree, said
+from tests.events.conftest import ENDED, RecordingBus, Tree, said
 
 EVENTS = 90
 
@@ -140,6 +140,24 @@ async def test_a_follower_that_cannot_keep_up_reads_what_it_missed_from_the_data
     assert isinstance(first, Frame)
     assert numbers_of([first, *rest]) == list(range(1, 43))
     assert isinstance(rest[-1], Ending)
+
+
+async def test_a_commit_that_the_bus_lost_is_read_from_the_database_before_the_next(tree: Tree) -> None:
+    hub, log = EventHub(tree.database, tree.bus), tree.open_log()
+    log.append(tree.id, said("heard"))
+    await log.committed()
+    stream = hub.follow(await hub.head(tree.id), 0)
+    first = await anext(stream)
+    log.bus = RecordingBus()
+    log.append(tree.id, said("unheard"))
+    await log.committed()
+    log.bus = tree.bus
+    log.append(tree.id, said("heard again"), changes=ENDED)
+    await log.committed()
+
+    seen = [first, *[item async for item in stream]]
+
+    assert numbers_of(seen) == [1, 2, 3]
 
 
 async def test_a_slow_follower_costs_bounded_memory_and_holds_nobody_up(tree: Tree) -> None:

@@ -22,6 +22,7 @@ from app.events.replay import (
 from app.events.types import ToolResult
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.database import Database, Raw
+from tests.conftest import Service
 from tests.events.conftest import ENDED, Tree, said
 from tests.fixtures.json_strategies import json_values
 from tests.fixtures.model_server import Json
@@ -212,3 +213,11 @@ async def test_a_bson_date_is_shown_in_the_wire_s_form(database: Database) -> No
     )
 
     assert (await replayed(database, execution_id))[0]["timestamp"] == "2026-01-02T03:04:05.678Z"
+
+
+async def test_a_status_that_nobody_here_knows_makes_an_execution_unreadable_not_an_error(service: Service) -> None:
+    await service.services.database["agent-executions"].insert_one({"executionId": "exec_odd", "status": "on hold"})
+
+    answer = await service.http.get("/api/v1/executions/exec_odd/events")
+
+    assert answer.status_code == 404
