@@ -1,3 +1,5 @@
+# pyright: reportPrivateUsage=false
+# Faults stand where the log hands a group to MongoDB.
 """A database for the event tests, trees in it, and ways to watch what their logs do."""
 
 import asyncio
@@ -8,12 +10,10 @@ from typing import Any
 import pytest
 from beanie import init_beanie
 from bson import ObjectId
-from pymongo import UpdateOne
-from pymongo.asynchronous.collection import AsyncCollection
 
 from app.events import log as log_module
 from app.events.bus import Committed, InProcessBus
-from app.events.log import Stored, TreeLog
+from app.events.log import Stored, TreeLog, Update
 from app.events.types import AgentResponse, Frame
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.database import DOCUMENTS, Database, Raw, connect
@@ -140,8 +140,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-Write = Callable[[list[UpdateOne]], Awaitable[Any]]
-Fault = Callable[[Write, list[UpdateOne]], Awaitable[Any]]
+Write = Callable[[list[Update]], Awaitable[int]]
+Fault = Callable[[Write, list[Update]], Awaitable[int]]
 
 
 class Faults:
@@ -149,23 +149,23 @@ class Faults:
 
     def __init__(self) -> None:
         self.coming: list[Fault] = []
-        self.writes: list[list[UpdateOne]] = []
+        self.writes: list[list[Update]] = []
 
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     """Faults between the log and MongoDB, and a list of the writes tried."""
     planned = Faults()
-    whole = AsyncCollection.bulk_write
+    whole = TreeLog._write
 
-    async def bulk_write(collection: Any, requests: list[UpdateOne], **options: Any) -> Any:  # noqa: ANN401 - PyMongo's
-        async def write(some: list[UpdateOne]) -> Any:  # noqa: ANN401 - PyMongo's result
-            return await whole(collection, some, **options)
+    async def write_or_fail(log: TreeLog, updates: list[Update]) -> int:
+        async def write(some: list[Update]) -> int:
+            return await whole(log, some)
 
-        planned.writes.append(requests)
+        planned.writes.append(updates)
         fault = planned.coming.pop(0) if planned.coming else None
-        return await (fault(write, requests) if fault else write(requests))
+        return await (fault(write, updates) if fault else write(updates))
 
-    monkeypatch.setattr(AsyncCollection, "bulk_write", bulk_write)
+    monkeypatch.setattr(TreeLog, "_write", write_or_fail)
     monkeypatch.setattr(log_module, "RETRY_PAUSE_SECONDS", 0.01)
     return planned

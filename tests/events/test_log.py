@@ -1,14 +1,12 @@
 """The durable log against a real MongoDB: numbers, order, groups, bounds."""
 
 import asyncio
-from typing import Any
 
 import bson
 import pytest
-from pymongo import UpdateOne
 
 from app.events import log as log_module
-from app.events.log import ExecutionTooLarge, TreeLost
+from app.events.log import ExecutionTooLarge, TreeLost, Update
 from app.events.replay import read_events, read_head
 from app.events.types import AgentComplete, ToolResult
 from app.models.agent_execution import ExecutionStatus
@@ -64,7 +62,7 @@ async def test_nothing_is_published_before_it_is_stored(tree: Tree, faults: Faul
     log = tree.open_log()
     seen: list[tuple[int, int]] = []
 
-    async def look(write: Write, requests: list[UpdateOne]) -> Any:  # noqa: ANN401 - PyMongo's result
+    async def look(write: Write, requests: list[Update]) -> int:
         before = len(tree.bus.frames)
         result = await write(requests)
         seen.append((before, len(tree.bus.frames)))
@@ -110,7 +108,7 @@ async def test_a_child_is_stored_after_all_that_was_appended_before(tree: Tree, 
     child = tree.new_child()
     order: list[str] = []
 
-    async def note(write: Write, requests: list[UpdateOne]) -> Any:  # noqa: ANN401 - PyMongo's result
+    async def note(write: Write, requests: list[Update]) -> int:
         order.append("a child" if await tree.executions.find_one({"executionId": child.execution_id}) else "no child")
         return await write(requests)
 
@@ -199,7 +197,7 @@ async def test_a_slow_database_holds_the_run_up(tree: Tree, faults: Faults, monk
     log = tree.open_log()
     stalled = asyncio.Event()
 
-    async def stall(write: Write, requests: list[UpdateOne]) -> Any:  # noqa: ANN401 - PyMongo's result
+    async def stall(write: Write, requests: list[Update]) -> int:
         await stalled.wait()
         return await write(requests)
 

@@ -5,33 +5,32 @@ from typing import Any
 
 import pytest
 from bson.errors import InvalidDocument
-from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from app.events import log as log_module
-from app.events.log import TreeLog, TreeLost
+from app.events.log import TreeLog, TreeLost, Update
 from tests.events.conftest import ENDED, Fault, Faults, Tree, Write, said, until
 
 
-async def reply_lost(write: Write, requests: list[UpdateOne]) -> None:
+async def reply_lost(write: Write, requests: list[Update]) -> int:
     """MongoDB stores all and its answer does not arrive."""
     await write(requests)
     raise AutoReconnect("the reply was lost")
 
 
-async def request_lost(_: Write, __: list[UpdateOne]) -> None:
+async def request_lost(_: Write, __: list[Update]) -> int:
     """MongoDB never hears of it."""
     raise AutoReconnect("the request was lost")
 
 
-async def cut_after_one(write: Write, requests: list[UpdateOne]) -> None:
+async def cut_after_one(write: Write, requests: list[Update]) -> int:
     """MongoDB dies after the first update of the group."""
     await write(requests[:1])
     raise AutoReconnect("the connection was cut")
 
 
-async def refused(_: Write, __: list[UpdateOne]) -> None:
+async def refused(_: Write, __: list[Update]) -> int:
     """MongoDB refuses the write for good."""
     raise OperationFailure("no", 10334)
 
@@ -135,7 +134,7 @@ async def test_two_owners_never_store_the_same_number(tree: Tree) -> None:
 async def test_a_lost_reply_before_a_take_over_is_left_to_the_new_owner(tree: Tree, faults: Faults) -> None:
     log = tree.open_log()
 
-    async def reply_lost_then_taken(write: Write, requests: list[UpdateOne]) -> None:
+    async def reply_lost_then_taken(write: Write, requests: list[Update]) -> int:
         await write(requests)
         await tree.take_over()
         raise AutoReconnect("the reply was lost")

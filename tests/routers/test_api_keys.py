@@ -65,7 +65,7 @@ async def test_keys_are_listed_as_any_list_is(shared_service: Service, new_key: 
         ({"name": "x", "role": "root"}, ["role"]),
         ({"name": "x", "role": {"$ne": None}}, ["role"]),
         ({"name": "x", "role": "viewer", "projects": "all"}, ["projects"]),
-        ({"name": "x", "role": "viewer", "projects": [str(ObjectId()), "66f0"]}, ["projects.1"]),
+        ({"name": "x", "role": "viewer", "projects": ["66f0a1b2c3d4e5f601234567", "66f0"]}, ["projects.1"]),
         ({"name": "x", "role": "viewer", "key": "chosen-by-myself"}, ["key"]),
         ({"name": "x", "role": "viewer", "keyHash": "0" * 64}, ["keyHash"]),
     ],
