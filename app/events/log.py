@@ -35,7 +35,7 @@ from app.models.base import iso_milliseconds, new_row_id, utc_now
 from app.models.database import Database
 from app.models.json_values import JsonObject, clean_json
 
-GROUPING_SECONDS = 0.003
+GROUPING_SECONDS = 0.008
 MAX_QUEUED_ITEMS = 10_000
 MAX_GROUP_ROWS = 500
 MAX_GROUP_BYTES = 2 * 1024 * 1024

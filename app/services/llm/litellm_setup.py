@@ -11,6 +11,7 @@ from typing import Any
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import looks for a price list on the network
 
 import litellm as untyped_litellm
+from litellm._internal_context import is_internal_call
 from litellm.llms.custom_llm import CustomLLM
 from litellm.types.router import RouterRateLimitError
 from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
@@ -21,7 +22,9 @@ __all__ = [
     "ModelResponse",
     "Router",
     "RouterRateLimitError",
+    "UncountedRouter",
     "Usage",
+    "is_internal_call",
     "litellm",
 ]
 
@@ -33,3 +36,13 @@ for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
     logging.getLogger(name).handlers.clear()
     logging.getLogger(name).setLevel(logging.CRITICAL)
 litellm.drop_params = True  # a parameter that a provider does not know (a temperature, say) is left out of its request
+
+
+class UncountedRouter(Router):
+    """A Router that keeps no count of tokens and requests a minute: nobody reads it where no limit is set."""
+
+    async def deployment_callback_on_success(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - LiteLLM's own
+        """Count nothing."""
+
+    async def increment_deployment_usage_for_response(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - LiteLLM's own
+        """Count nothing."""

@@ -1,6 +1,7 @@
 """Counting ended executions on their agents and departments, and tool calls on their tools."""
 
 import asyncio
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from app.models.database import Database
 from app.models.department import Department
 from app.models.statistics import counting_update
 from app.services.runs.execution_run import ExecutionRun
+
+BATCH_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +41,7 @@ class Tally:
 
 @dataclass
 class Statistics:
-    """Counts what ended, in the background: what ends while one batch is written goes into the next.
+    """Counts what ended, in the background and in batches a moment apart: many short runs share few updates.
 
     Statistics follow the audit record and are no part of it: a process that dies just before this leaves its
     executions uncounted. Each document is counted up by one atomic update a batch, so runs that end together do not
@@ -48,6 +51,7 @@ class Statistics:
     database: Database
     _ended: list[ExecutionRun] = field(default_factory=list[ExecutionRun], init=False)
     _writer: asyncio.Task[None] | None = field(default=None, init=False)
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def count(self, runs: Iterable[ExecutionRun]) -> None:
         """Count executions that ended here; returns at once."""
@@ -56,12 +60,15 @@ class Statistics:
             self._writer = asyncio.create_task(self._write(), name="statistics")
 
     async def settle(self) -> None:
-        """Wait until all is counted."""
+        """Count at once what is not counted yet, and wait until it is."""
+        self._hurry.set()
         if self._writer:
             await self._writer
 
     async def _write(self) -> None:
         while self._ended:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), BATCH_SECONDS)
             runs, self._ended = self._ended, []
             try:
                 await asyncio.gather(*(self._count_up(document, some) for document, some in updates_for(runs).items()))

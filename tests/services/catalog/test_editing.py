@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.conftest import Service
+from tests.fixtures.waiting import wait_until
 
 DEPARTMENT = {"slug": "costume", "name": "Costume", "description": "Dresses everybody."}
 AGENT = {
@@ -253,6 +254,10 @@ async def test_a_tool_is_checked_as_a_whole_when_a_part_of_it_changes(http: http
 async def test_runs_count_on_their_agents_departments_and_tools(http: httpx.AsyncClient, service: Service) -> None:
     await asyncio.gather(*(service.run_agent("plot-specialist-001", judge=False) for _ in range(10)))
 
+    async def is_counted() -> bool:
+        return (await http.get("/api/v1/agents/plot-specialist-001")).json()["totalExecutions"] == 10
+
+    await wait_until(is_counted)
     agent = (await http.get("/api/v1/agents/plot-specialist-001")).json()
     department = (await http.get("/api/v1/departments/story")).json()
     assert (agent["totalExecutions"], agent["successRate"]) == (10, 100)
