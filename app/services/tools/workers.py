@@ -70,8 +70,15 @@ class ToolWorker:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process is known to be gone."""
-        return self._process.returncode is not None
+        """Whether the process is gone, also where the event loop has not heard of it yet."""
+        if self._process.returncode is not None:
+            return True
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
     async def ask(self, request: bytes) -> dict[str, Any]:
         """The reply to one request.
