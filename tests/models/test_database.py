@@ -59,7 +59,6 @@ async def test_a_standalone_server_is_refused_with_the_reason_and_the_way_out(st
     assert "\n" not in message
 
 
-# PyMongo leaves a socket that was still connecting when its client was closed to the garbage collector.
 async def test_nobody_at_the_address_is_told_in_less_than_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert database_module.SERVER_SELECTION_MS < 5000
     monkeypatch.setattr(database_module, "SERVER_SELECTION_MS", 200)

@@ -25,7 +25,6 @@ async def test_a_service_that_can_work_is_up_and_ready_for_everybody(anonymous: 
     assert set(ready.json()["checks"].values()) == {"ok"}
 
 
-# PyMongo leaves a socket that was still connecting when its client was closed to the garbage collector.
 async def test_without_its_database_the_service_is_up_not_ready_and_answers_503_to_all_that_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
