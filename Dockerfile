@@ -10,10 +10,10 @@ WORKDIR /build
 # The libraries first, so that an edit of the service does not install them again. Wheels only: nothing is compiled.
 COPY requirements/build.lock requirements/runtime.lock requirements/
 RUN python -m venv tools \
-    && tools/bin/pip install --require-hashes --only-binary :all: -r requirements/build.lock \
+    && tools/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements/build.lock \
     && python -m venv --without-pip /opt/dynamic-agents \
     && tools/bin/pip --python /opt/dynamic-agents/bin/python install \
-        --require-hashes --only-binary :all: -r requirements/runtime.lock
+        --no-deps --require-hashes --only-binary :all: -r requirements/runtime.lock
 
 COPY pyproject.toml README.md ./
 COPY app app

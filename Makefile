@@ -54,12 +54,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.local: requirements/local.lock | $(VENV)/bin/python
 	@echo "Installing the locked dependencies …"
-	@$(PIP) --require-hashes -r requirements/local.lock
+	@$(PIP) --no-deps --require-hashes -r requirements/local.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock | $(VENV)/bin/python
 	@echo "Installing the locked dependencies …"
-	@$(PIP) --require-hashes -r requirements/dev.lock
+	@$(PIP) --no-deps --require-hashes -r requirements/dev.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.local

@@ -23,6 +23,7 @@ from app.models.embedded_mongod import EmbeddedMongod
 from app.services.tools.sandbox import ToolSandbox
 from app.settings import CATALOGUE_MODELS, Settings
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
+from tests.fixtures.valkey import ValkeyProcess, running_valkey
 
 ADMIN_KEY = "admin-key-of-the-tests"
 TOOL_TIMEOUT_SECONDS = 2
@@ -43,6 +44,27 @@ async def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator
 def database_uri(mongod_uri: str) -> str:
     """A database of this test alone."""
     return mongod_uri.replace("/?", f"/test_{next(DATABASE_NUMBERS)}?")
+
+
+@pytest.fixture
+async def valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[ValkeyProcess]:
+    """A real Valkey of this test alone, for tests that stop, flush or freeze it."""
+    async with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def session_valkey(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[ValkeyProcess]:
+    """The Valkey behind `redis_url`."""
+    async with running_valkey(tmp_path_factory.mktemp("session-valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_url(session_valkey: ValkeyProcess) -> str:
+    """A real, empty Valkey for tests that leave it as it is."""
+    await session_valkey.flush()
+    return session_valkey.url
 
 
 @pytest.fixture(scope="session")
