@@ -41,6 +41,8 @@ class CustomTool(PayloadDocument):
     total_executions: WholeNumber = 0
     last_used_at: datetime | None = None
     payload_version: WholeNumber = Field(default=0, alias="__v")
+    idempotent: bool = False
+    """Ours, after Payload's fields: whether running it twice with one input does no more than running it once."""
 
     class Settings:
         """Collection and indexes, as Payload has them."""

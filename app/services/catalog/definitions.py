@@ -41,7 +41,10 @@ class DepartmentDefinition:
 
 @dataclass(frozen=True)
 class ToolDefinition:
-    """A custom tool as a run sees it: `code` is its JavaScript, `input_schema` JSON Schema."""
+    """A custom tool as a run sees it: `code` is its JavaScript, `input_schema` JSON Schema.
+
+    `idempotent` is its author's word that running it twice with one input does no more than running it once.
+    """
 
     name: str
     description: str
@@ -51,6 +54,7 @@ class ToolDefinition:
     is_active: bool
     is_global: bool
     departments: frozenset[Relation]
+    idempotent: bool = False
 
     @classmethod
     def of(cls, tool: CustomTool) -> "ToolDefinition":
@@ -64,7 +68,18 @@ class ToolDefinition:
             is_active=tool.is_active,
             is_global=tool.is_global,
             departments=frozenset(tool.departments),
+            idempotent=tool.idempotent,
         )
+
+    @property
+    def is_pure(self) -> bool:
+        """Whether a call can have no effect outside itself: the sandbox gives `fetch` only to code that names it."""
+        return "fetch" not in self.code
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether a call whose outcome is unknown may simply be made again."""
+        return self.is_pure or self.idempotent
 
     def is_offered_to(self, department: DepartmentDefinition) -> bool:
         """Whether agents of the department may be granted it."""

@@ -162,6 +162,7 @@ class CustomToolOptions(CatalogInput):
     is_global: bool = False
     is_active: bool = True
     version: Version = "1.0.0"
+    idempotent: bool = False
 
 
 class CustomToolCreate(CustomToolOptions):

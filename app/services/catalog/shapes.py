@@ -96,6 +96,7 @@ class CustomToolRead(Shape):
     is_global: bool
     is_active: bool
     version: str
+    idempotent: bool
     total_executions: int
     last_used_at: Timestamp | None
     created_at: Timestamp
