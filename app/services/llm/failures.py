@@ -17,7 +17,7 @@ from app.services.llm.errors import (
     ModelRequestRefused,
     ModelTimedOut,
 )
-from app.services.llm.litellm_setup import RouterRateLimitError, litellm
+from app.services.llm.litellm_setup import BaseLLMException, RouterRateLimitError, litellm
 
 DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
@@ -60,5 +60,10 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def told_by_provider(error: BaseException) -> bool:
-    """Whether it is an error that OpenAI's client read in an answer; LiteLLM's own classes only descend from those."""
+    """Whether it is an error that stood in an answer, be it OpenAI's client that read it or LiteLLM itself.
+
+    LiteLLM's public classes descend from the client's; its inner ones carry the status 200 of what is no completion.
+    """
+    if isinstance(error, BaseLLMException):
+        return error.status_code >= HTTPStatus.BAD_REQUEST
     return isinstance(error, openai.APIError) and type(error).__module__.startswith("openai")

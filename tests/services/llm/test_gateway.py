@@ -63,7 +63,7 @@ async def test_a_call_carries_whom_it_is_for_and_gives_text_usage_and_no_cost_fo
     call = model_server.calls[0]
     assert (call.execution_id, call.purpose) == ("exec_1", "orchestrate")
     assert (call.body["temperature"], call.body["max_tokens"]) == (0.2, 500)
-    assert "stream" not in call.body
+    assert not call.body.get("stream")
 
 
 async def test_tool_calls_come_with_their_arguments_as_the_model_wrote_them(
