@@ -46,7 +46,12 @@ def services_of(connection: HTTPConnection) -> Services:
     return cast("Services", connection.app.state.services)
 
 
-ServicesDep = Annotated[Services, Depends(services_of)]
+async def provide_services(connection: HTTPConnection) -> Services:
+    """The services of the process that answers; FastAPI runs a dependency that is no coroutine in a thread."""
+    return services_of(connection)
+
+
+ServicesDep = Annotated[Services, Depends(provide_services)]
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer KEY`.")
 header_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")

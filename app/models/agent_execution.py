@@ -1,5 +1,6 @@
 """One run of one agent: the `agent-executions` collection, shared with Payload, and the run engine's own fields."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from app.models.base import (
     WholeNumber,
     own_index,
     payload_index,
+    stored_name,
 )
 
 
@@ -155,6 +157,13 @@ class AgentExecution(PayloadDocument):
             ),
         )
 
+    def note_changes(self, changes: Mapping[str, Any], last_seq: int) -> None:
+        """Take over what is being stored of it by the names of MongoDB, together with the event of this number."""
+        for key, value in changes.items():
+            kind = CHOICES.get(key)
+            setattr(self, FIELDS_BY_KEY[key], kind(value) if kind and value is not None else value)
+        self.last_seq = last_seq
+
     @property
     def root_id(self) -> str:
         """The root of its tree: itself for a root, and for an execution that another program created."""
@@ -164,3 +173,13 @@ class AgentExecution(PayloadDocument):
     def is_ours(self) -> bool:
         """Whether this service created it; another program's execution is shown and never run."""
         return self.root_execution_id is not None
+
+
+FIELDS_BY_KEY = {stored_name(name): name for name in AgentExecution.model_fields} | {"__v": "payload_version"}
+"""The field behind each key of the stored document."""
+CHOICES: dict[str, type[StrEnum]] = {
+    "status": ExecutionStatus,
+    "reviewStatus": ReviewStatus,
+    "stopReason": StopReason,
+}
+"""The keys that hold one of a few names."""

@@ -12,7 +12,7 @@ from app.dependencies import Services
 from app.events.bus import Ending
 from app.routers.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
-from app.services.runs.executions import ExecutionRead
+from app.services.runs.executions import ExecutionRead, read_of
 from app.services.runs.starting import AcceptedRun
 
 MAX_WAIT_SECONDS = 60
@@ -60,20 +60,19 @@ def wait_seconds(prefer: str | None) -> int:
 async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, seconds: int) -> ExecutionRead | None:
     """The execution, if it ended within a time.
 
-    A run of this process is waited for by its task, which costs the database nothing; only one that left the process
-    before its end is followed by its events.
+    A run of this process is known when its task ends, which costs the database nothing; only one that left the
+    process before its end is followed by its events.
     """
     if seconds == 0:
         return None
     execution_id = accepted.root.execution_id
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await services.engine.wait_for_leave(execution_id)
-            found = await services.archive.get_execution(execution_id, caller, known=accepted.names)
-            if not found.status.is_terminal:
-                await wait_for_ending(services, execution_id)
-                found = await services.archive.get_execution(execution_id, caller, known=accepted.names)
-            return found
+            ended = await services.engine.wait_for_end(execution_id)
+            if ended is not None:
+                return read_of(ended, accepted.names)
+            await wait_for_ending(services, execution_id)
+            return await services.archive.get_execution(execution_id, caller, known=accepted.names)
     return None
 
 

@@ -33,6 +33,22 @@ async def test_who_waits_gets_the_finished_execution(shared_service: Service) ->
     assert answer.headers["preference-applied"] == "wait"
 
 
+@pytest.mark.parametrize("path", ["agents/plot-specialist-001", "departments/story"])
+@pytest.mark.parametrize("status", [200, 500])
+async def test_who_waits_gets_to_the_letter_what_is_stored(
+    shared_service: Service, model_server: ModelServer, path: str, status: int
+) -> None:
+    if status != 200:
+        model_server.on("work", lambda _: fault(status, "out of order"))
+    answer = await shared_service.http.post(
+        f"/api/v1/{path}/runs", json={**BODY, "params": {"tone": "calm"}}, headers={"Prefer": "wait=20"}
+    )
+
+    stored = await shared_service.http.get(answer.json()["links"]["self"])
+    assert answer.json()["status"] == ("completed" if status == 200 else "failed")
+    assert answer.json() == stored.json()
+
+
 async def test_who_waits_too_short_a_time_gets_202_and_the_run_goes_on(shared_service: Service, gate: Gate) -> None:
     answer = await shared_service.http.post(RUNS, json=BODY, headers={"Prefer": "wait=1"})
 

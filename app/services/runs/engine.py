@@ -45,7 +45,7 @@ class OwnedTree:
     """A tree that this process runs: its log and the task that runs it."""
 
     log: TreeLog
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[AgentExecution | None] | None = None
 
     def stop(self) -> None:
         """Stop the task: the tree is lost, or handed over."""
@@ -88,14 +88,13 @@ class RunEngine:
         """Run a tree whose root was just stored with this process's lease, by the definition it was checked with."""
         self._own(root, agent)
 
-    async def wait_for_leave(self, root_id: str) -> None:
-        """Wait until this process no longer runs a tree: it has ended, with all of it stored, or others have it.
-
-        Returns at once where the tree does not run here.
-        """
+    async def wait_for_end(self, root_id: str) -> AgentExecution | None:
+        """The root as it is stored, once its tree has ended here; `None` where others have it."""
         owned = self._owned.get(root_id)
-        if owned and owned.task:
-            await asyncio.wait({owned.task})
+        if owned is None or owned.task is None:
+            return None
+        await asyncio.wait({owned.task})
+        return None if owned.task.cancelled() or owned.task.exception() else owned.task.result()
 
     async def stop(self, grace_seconds: float) -> None:
         """Let short work end, then hand the rest over; nothing is left running without an owner."""
@@ -132,8 +131,11 @@ class RunEngine:
         self._owned[root.execution_id] = owned
         owned.task = asyncio.create_task(self._run(tree, agent), name=f"run {root.execution_id}")
 
-    async def _run(self, tree: RunTree, agent: AgentDefinition | None) -> None:
-        """Run a tree to its end, whatever happens in it: the edge where a crash becomes a failed run."""
+    async def _run(self, tree: RunTree, agent: AgentDefinition | None) -> AgentExecution | None:
+        """Run a tree to its end, whatever happens in it: the edge where a crash becomes a failed run.
+
+        Gives the root as it is stored, unless the tree went to others.
+        """
         root = tree.root
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         try:
@@ -142,6 +144,7 @@ class RunEngine:
                 await self._run_to_end(tree, agent)
                 await tree.log.committed()
                 self._statistics.count(run for run in tree.runs.values() if run.state.ended)
+                return root if root.execution_id in tree.runs else None
         except TreeLost as error:
             log.warning("run-lost", reason=str(error))
         except PyMongoError as error:
@@ -149,6 +152,7 @@ class RunEngine:
         finally:
             await tree.log.close()
             self._owned.pop(root.execution_id, None)
+        return None
 
     async def _read_tree(self, tree: RunTree) -> dict[str, Stored]:
         """All documents of a tree that was taken over; what they say of its executions goes into the tree."""

@@ -67,15 +67,15 @@ class ExecutionRun:
 
     def append(self, *events: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
         """Append events, and with them changes of the document's fields; both at once, or neither."""
-        for event in self.log.append(self.id, *events, changes=changes):
+        stored = self.log.append(self.id, *events, changes=changes)
+        for event in stored:
             self.state.apply(event)
+        self.execution.note_changes(changes, stored[-1]["seq"])
 
     def begin(self, *then: Event) -> None:
         """Say that the agent starts, and `then` what goes with it, once, however often the run is taken over."""
         if self.state.started:
             return
-        now = utc_now()
-        self.execution.started_at = now
         start = AgentStart(
             agent_id=self.agent.agent_id,
             name=self.agent.name,
@@ -84,7 +84,7 @@ class ExecutionRun:
             tool_names=[tool.name for tool in self.agent.tools],
             prompt=self.execution.prompt,
         )
-        self.append(start, *then, status=ExecutionStatus.RUNNING.value, startedAt=now)
+        self.append(start, *then, status=ExecutionStatus.RUNNING.value, startedAt=utc_now())
 
     def request(self, messages: list[JsonObject], purpose: RunPurpose, tools: list[JsonObject]) -> ModelRequest:
         """A model call for this execution, streamed where somebody watches its text as it comes."""
@@ -144,13 +144,13 @@ def ending_fields(
     """The fields that every ending sets, by what the execution's events say."""
     now = utc_now()
     started = execution.started_at or now
-    execution.execution_time = max(round((now - started).total_seconds() * 1000), 0)
     ending: JsonObject = {
         "status": status.value,
         "stopReason": stop_reason.value,
         "startedAt": started,
         "completedAt": now,
-        "executionTime": execution.execution_time,
+        "executionTime": max(round((now - started).total_seconds() * 1000), 0),
+        "updatedAt": now,
         "tokenUsage": state.usage.as_json(),
         "costUsd": state.cost_usd,
         "retryCount": state.retry_count,
