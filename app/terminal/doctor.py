@@ -22,6 +22,7 @@ from app.terminal.progress import plain, run_console
 
 REDIS_SECONDS = 3
 MAX_NAMED = 20
+INDEX_OPTIONS = ("key", "unique", "partialFilterExpression")
 STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
 
 
@@ -69,6 +70,8 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
     yield Finding("MongoDB", True, f"{build['version']}, replica set {replica_set}, database {database.name} ({where})")
     for document in DOCUMENTS:
         yield await examine_indexes(database, document)
+        async for finding in examine_unique_keys(database, document):
+            yield finding
     for document in DOCUMENTS:
         if issubclass(document, PayloadDocument):
             async for finding in examine_documents(database, document):
@@ -91,12 +94,34 @@ async def examine_indexes(database: Database, document: type[Document]) -> Findi
         found = present.get(wanted["name"])
         if found is None:
             wrong.append(f"{wanted['name']} is missing")
-        elif bool(found.get("unique")) != bool(wanted.get("unique")) or dict(found["key"]) != dict(wanted["key"]):
+        elif any(found.get(option) != wanted.get(option) for option in INDEX_OPTIONS):
             wrong.append(f"{wanted['name']} has other options")
     if wrong:
         advice = "Remove what stands in the way (a duplicate, an index with the same name) and restart."
         return Finding(name, False, f"{'; '.join(wrong)}. {advice}")
     return Finding(name, True, "all indexes are there")
+
+
+async def examine_unique_keys(database: Database, document: type[Document]) -> AsyncGenerator[Finding]:
+    """Keys that several documents share although only one may have each: no unique index can be built over them."""
+    name = document.get_collection_name()
+    for index in expected_indexes(document):
+        wanted = index.document
+        if not wanted.get("unique"):
+            continue
+        fields = list(wanted["key"])
+        together = {field.replace(".", "_"): f"${field}" for field in fields}
+        stages = [
+            {"$match": wanted.get("partialFilterExpression", {})},
+            {"$group": {"_id": together, "documents": {"$push": "$_id"}}},
+            {"$match": {"documents.1": {"$exists": True}}},
+            {"$limit": MAX_NAMED},
+        ]
+        async for group in await database[name].aggregate(stages, allowDiskUse=True):
+            key = ", ".join(f"{field} {value}" for field, value in group["_id"].items())
+            shared = ", ".join(map(str, group["documents"][:MAX_NAMED]))
+            text = f"{len(group['documents'])} documents share {key or fields[0]}: {shared}. Keep one of them."
+            yield Finding(name, False, text)
 
 
 async def examine_documents(database: Database, document: type[PayloadDocument]) -> AsyncGenerator[Finding]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.models.database import Database
 from tests.conftest import PROJECT, write_models_config
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import processes_in, run_command, serving
@@ -141,7 +142,11 @@ async def test_the_doctor_finds_nothing_wrong_with_a_fresh_installation(tmp_path
     assert "agent-executions: all indexes are there" in printed
 
 
-async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str) -> None:
+async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str, database: Database) -> None:
+    await database["departments"].drop_index("slug_1")
+    twins = await database["departments"].insert_many([{"slug": "story", "name": "A"}, {"slug": "story", "name": "B"}])
+    await database["agents"].drop_index("agentId_1")
+    await database["agents"].create_index("agentId", name="agentId_1", unique=False)
     config = tmp_path / "models.yaml"
     entry = {"model_name": "m", "litellm_params": {"model": "openai/x", "api_key": "os.environ/NO_SUCH_KEY"}}
     config.write_text(json.dumps({"model_list": [entry]}))
@@ -153,6 +158,11 @@ async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str)
     assert code == 1
     assert re.search(r"WRONG +m: .*NO_SUCH_KEY", printed)
     assert re.search(r"WRONG +Redis: REDIS_URL", printed)
+    assert re.search(r"WRONG +departments: slug_1 is missing", printed)
+    assert re.search(
+        rf"WRONG +departments: 2 documents share slug story: {'.*'.join(map(str, twins.inserted_ids))}", printed
+    )
+    assert re.search(r"WRONG +agents: agentId_1 has other options", printed)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """An edit by anybody is in use by the next run within a second, in every process."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from app.models.database import Database
+from app.models.database import Database, bind_documents, connect
 from app.services.catalog import live_reload
 from app.services.catalog.live_reload import LiveReload
 from tests.conftest import Service, StartService
+from tests.fixtures.replica_set import running_replica_set
 from tests.fixtures.waiting import wait_until
 
 
@@ -82,3 +84,23 @@ async def test_a_stream_that_the_server_ended_is_opened_again(
 
     await wait_until(lambda: len(edits) > seen)
     await watcher.stop()
+
+
+async def test_edits_are_seen_after_the_primary_has_changed(tmp_path: Path) -> None:
+    async with running_replica_set(tmp_path) as replica_set:
+        database = await connect(replica_set.uri)
+        await bind_documents(database)
+        edits: list[int] = []
+        watcher = LiveReload(database, lambda: edits.append(1))
+        await watcher.start()
+        seen = len(edits)
+
+        primary = await replica_set.find_primary()
+        assert primary is not None
+        await primary.end()
+        await wait_until(replica_set.has_primary, seconds=30)
+        await database["agents"].insert_one({"agentId": "new-001"})
+
+        await wait_until(lambda: len(edits) > seen, seconds=10)
+        await watcher.stop()
+        await database.client.close()
