@@ -6,12 +6,13 @@ import statistics
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 import uvloop
+from rich.table import Table
 
 from benchmarks.children import Child, running, usage_of
 from benchmarks.load import Sample, Target, client_session, drive
@@ -20,15 +21,18 @@ from benchmarks.service import (
     PROMPT,
     agent_run_target,
     insert_agent,
+    model_server_command,
     running_service,
     service_environment,
     write_models_config,
 )
+from benchmarks.tables import goal, table_of
 
 ROUNDS = 3
 WARM_UP_SECONDS = 1.0
 SECONDS_AT = {1: 1.5, 16: 1.5, 64: 2.0}
 """How long a round measures each target at each concurrency."""
+RATIO_GOAL = 2.0
 SERVICE, ROUTER, PLAIN = "agent run", "2 Router.acompletion", "2 litellm.acompletion"
 
 
@@ -60,8 +64,7 @@ def measure_agent_run() -> Comparison:
 def targets(directory: Path) -> Generator[list[Target]]:
     """The service and the bare server, warm, both on the same model server."""
     with contextlib.ExitStack() as stack:
-        command = [sys.executable, "-m", "benchmarks.model_server"]
-        model = stack.enter_context(running("model-server", command, {}, directory))
+        model = stack.enter_context(running("model-server", model_server_command(), {}, directory))
         model.wait_until_ready("/")
         config = write_models_config(directory / "models.yaml", model.url)
         service = stack.enter_context(running_service(service_environment(directory, config), directory))
@@ -122,3 +125,54 @@ async def compare(found: list[Target]) -> Comparison:
         for target in found:
             comparison.loaded_mb[target.name] = usage_of(target.pid).resident_mb
     return comparison
+
+
+def agent_run_tables() -> Iterator[Table]:
+    """One run at a time, and many at once."""
+    comparison = measure_agent_run()
+    yield one_run_table(comparison)
+    yield throughput_table(comparison)
+
+
+def one_run_table(comparison: Comparison) -> Table:
+    """One run at a time."""
+    table = table_of(
+        "One agent run (two model calls, one tool call), one at a time",
+        "ms median", "p95", "ratio to Router", "to acompletion", "CPU ms", "mongod CPU", "tool CPU",
+    )  # fmt: skip
+    for name in (PLAIN, ROUTER, SERVICE):
+        to_router = comparison.ratio(name, ROUTER, 1, "median_ms")
+        to_plain = comparison.ratio(name, PLAIN, 1, "median_ms")
+        figures = [comparison.median(name, 1, one) for one in ("own_cpu_ms", "database_cpu_ms", "other_cpu_ms")]
+        table.add_row(
+            name,
+            f"{comparison.median(name, 1, 'median_ms'):.2f}",
+            f"{comparison.median(name, 1, 'p95_ms'):.2f}",
+            goal(f"{to_router:.2f}", met=to_router <= RATIO_GOAL) if name == SERVICE else f"{to_router:.2f}",
+            f"{to_plain:.2f}",
+            *(f"{figure:.2f}" for figure in figures),
+        )
+    return table
+
+
+def throughput_table(comparison: Comparison) -> Table:
+    """Many runs at once, and what they leave in memory."""
+    headings = [f"runs/s at {at_once}" for at_once in SECONDS_AT]
+    table = table_of("Runs a second, and memory", *headings, "CPU ms at 16", "MiB idle", "MiB after")
+    for name in (PLAIN, ROUTER, SERVICE):
+        table.add_row(
+            name,
+            *(throughput(comparison, name, at_once) for at_once in SECONDS_AT),
+            f"{comparison.median(name, 16, 'own_cpu_ms'):.2f}",
+            f"{comparison.idle_mb[name]:.0f}",
+            f"{comparison.loaded_mb[name]:.0f}",
+        )
+    return table
+
+
+def throughput(comparison: Comparison, name: str, at_once: int) -> str:
+    """Runs a second, and for the service their ratio to the Router's."""
+    per_second = f"{comparison.median(name, at_once, 'per_second'):.0f}"
+    if name != SERVICE:
+        return per_second
+    return f"{per_second} ({comparison.ratio(name, ROUTER, at_once, 'per_second'):.2f})"

@@ -38,6 +38,11 @@ TOOL_SCHEMA = {
 COMMAND = str(Path(sys.executable).with_name("dynamic-agents"))
 
 
+def model_server_command() -> list[str]:
+    """How the model server is started: a process of its own, like a real one."""
+    return [sys.executable, "-m", "benchmarks.model_server"]
+
+
 def service_environment(directory: Path, models_config: Path | None = None) -> dict[str, str]:
     """The settings of a service whose data lie in the directory."""
     environment = {"DATA_DIR": str(directory / "data"), "ADMIN_API_KEY": ADMIN_KEY, "LOG_FORMAT": "json"}

@@ -7,15 +7,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from rich.table import Table
 
 from app.models.embedded_mongod import EmbeddedMongod
 from benchmarks.children import PROJECT_ROOT
 from benchmarks.service import COMMAND, running_service, service_environment
+from benchmarks.tables import goal, table_of
 
 ROUNDS = 3
+HELP_GOAL_SECONDS, READY_GOAL_SECONDS = 1.0, 8.0
 SET_PRICES_LOCAL = "import os; os.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'"
 
 
@@ -77,3 +81,27 @@ def time_start(directory: Path, settings: dict[str, str]) -> float:
     started = time.perf_counter()
     with running_service(service_environment(directory) | settings, directory):
         return time.perf_counter() - started
+
+
+def start_up_tables() -> Iterator[Table]:
+    """Seconds until something answers."""
+    yield start_up_table(measure_start_up())
+
+
+def start_up_table(found: StartUp) -> Table:
+    """Seconds until something answers."""
+    table = table_of("Start-up, warm", "seconds", "goal")
+    rows = (
+        ("dynamic-agents --help", found.help_seconds, HELP_GOAL_SECONDS),
+        ("import litellm, for comparison", found.import_litellm_seconds, None),
+        ("service ready, new embedded MongoDB", found.first_seconds, None),
+        ("service ready, embedded MongoDB", found.embedded_seconds, READY_GOAL_SECONDS),
+        ("service ready, external MongoDB", found.external_seconds, READY_GOAL_SECONDS),
+    )
+    for name, seconds, limit in rows:
+        shown = f"{seconds:.2f}"
+        if limit is None:
+            table.add_row(name, shown, "")
+        else:
+            table.add_row(name, goal(shown, met=seconds < limit), f"< {limit:.0f}")
+    return table
