@@ -85,6 +85,21 @@ def run_department(slug: str, project: Project, prompt: Prompt, url: Url = DEFAU
     start_and_follow("department", slug, project, prompt, url, key)
 
 
+@run_app.command("all")
+def run_all(
+    project: Project,
+    prompt: Prompt,
+    department: Annotated[
+        list[str] | None, typer.Option("--department", help="One to run; repeat it. All active ones without it.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Run several departments in the order of their priority, make one result of it, and follow it."""
+    chosen = {"departments": department} if department else {}
+    start_and_follow("orchestration", "", project, prompt, url, key, **chosen)
+
+
 @keys_app.command("create")
 def create_key(
     name: Annotated[str, typer.Option("--name", help="What the key is for.")],
@@ -106,12 +121,13 @@ def doctor() -> None:
     finish(run(print_findings(settings)))
 
 
-def start_and_follow(kind: str, target: str, project: str, prompt: str, url: str, key: str | None) -> None:
+def start_and_follow(
+    kind: str, target: str, project: str, prompt: str, url: str, key: str | None, **body: list[str]
+) -> None:
     """Start a run on a server and follow it on the terminal."""
     from app.terminal.following import run_on_server  # noqa: PLC0415 - heavy, see the module's docstring
 
-    body = {"prompt": prompt, "project": project}
-    finish(run(run_on_server(url, key, kind, target, body)))
+    finish(run(run_on_server(url, key, kind, target, {"prompt": prompt, "project": project, **body})))
 
 
 def load_settings(**overrides: Any) -> "Settings":  # noqa: ANN401 - any setting

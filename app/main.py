@@ -12,7 +12,17 @@ from app.events.bus import InProcessBus
 from app.events.hub import EventHub
 from app.models.api_key import Role
 from app.models.opening import open_database
-from app.routers import agent_events, agents, api_keys, custom_tools, departments, executions, health, models
+from app.routers import (
+    agent_events,
+    agents,
+    api_keys,
+    custom_tools,
+    departments,
+    executions,
+    health,
+    models,
+    orchestrations,
+)
 from app.routers.problems import Problem, add_problem_handlers
 from app.routers.request_context import RequestContext
 from app.services.access.admin_key import load_admin_key
@@ -39,13 +49,14 @@ API_BASE = "/api/v1"
 STOP_GRACE_SECONDS = 5.0
 SANDBOX_WORKERS = 2
 SHORT_KEY_CHARACTERS = 16
-API_ROUTERS = (departments, agents, custom_tools, executions, api_keys, models)
+API_ROUTERS = (departments, agents, custom_tools, orchestrations, executions, api_keys, models)
 DESCRIPTION = """
 Run AI agents that live in a MongoDB database. Departments, agents and custom tools are documents: edit one, and the
 next run uses it.
 
-Start a run with `POST /api/v1/agents/{agentId}/runs` or `POST /api/v1/departments/{slug}/runs`; watch it over the
-WebSocket `/api/agent-events` or as Server-Sent Events; read its audit record under `/api/v1/executions`.
+Start a run with `POST /api/v1/agents/{agentId}/runs`, `POST /api/v1/departments/{slug}/runs` or, over several
+departments, `POST /api/v1/orchestrations`; watch it over the WebSocket `/api/agent-events` or as Server-Sent Events;
+read its audit record under `/api/v1/executions`.
 
 Errors are RFC 9457 problem details with a stable `code`. Every answer carries `X-Request-Id`.
 """

@@ -125,6 +125,11 @@ class Service:
         """Run a department to its end."""
         return await self._run(f"/api/v1/departments/{slug}/runs", body)
 
+    async def run_orchestration(self, *departments: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+        """Run several departments to their end, all active ones when none is named."""
+        named = {"departments": list(departments)} if departments else {}
+        return await self._run("/api/v1/orchestrations", named | body)
+
     async def _run(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         body = {"prompt": "Write something.", "project": PROJECT} | body
         answer = await self.http.post(path, json=body, headers={"Prefer": "wait=30"})

@@ -155,6 +155,22 @@ class DepartmentComplete(Event):
     report: JsonObject
 
 
+class OrchestratorProgress(Event):
+    """How far an orchestration is: `done` of its `total` departments have ended, `message` for people.
+
+    `stage` is `started`, `department-started`, `department-completed`, `department-failed`, `result` (the final result
+    is being written) or `completed`; those of a department name it and its execution, where it got one.
+    """
+
+    type: ClassVar[str] = "orchestrator-progress"
+    stage: str
+    message: str
+    done: int
+    total: int
+    department_slug: str | None = None
+    department_execution_id: str | None = None
+
+
 class AgentDelta(BaseModel):
     """Text as the model produces it: live only, without a `seq`, never stored."""
 

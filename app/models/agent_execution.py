@@ -68,7 +68,7 @@ class StopReason(StrEnum):
 
 
 class RunOptions(BaseModel):
-    """What the client asked of a run beside its prompt; children inherit it."""
+    """What the client asked of a run beside its prompt; children inherit it, but for an orchestration's departments."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
@@ -76,6 +76,7 @@ class RunOptions(BaseModel):
     max_revisions: int = 1
     deltas: bool = False
     judge: bool = True
+    departments: list[str] | None = None
 
 
 class Lease(BaseModel):

@@ -31,8 +31,9 @@ class ServiceClient:
     headers: dict[str, str]
 
     async def start_run(self, kind: str, target: str, body: JsonObject) -> JsonObject:
-        """Start a run of an `agent` or a `department`; gives the accepted execution."""
-        return await self.post(f"/api/v1/{kind}s/{quote(target, safe='')}/runs", body)
+        """Start a run of an `agent` or a `department`, or an `orchestration`; gives the accepted execution."""
+        runs = f"/{quote(target, safe='')}/runs" if target else ""
+        return await self.post(f"/api/v1/{kind}s{runs}", body)
 
     async def post(self, path: str, body: JsonObject) -> JsonObject:
         """Send a JSON body.

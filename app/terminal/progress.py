@@ -28,6 +28,7 @@ COLOURS = {
     "review-status": "bold magenta",
     "department-start": "bold blue",
     "department-complete": "bold blue",
+    "orchestrator-progress": "bold cyan",
 }
 
 
@@ -95,6 +96,7 @@ GISTS: dict[str, Callable[[JsonObject], str]] = {
     "agent-error": lambda event: f"{event['error']['code']}: {event['error']['message']}",
     "department-start": lambda event: event["departmentSlug"],
     "department-complete": lambda event: event["report"]["summary"],
+    "orchestrator-progress": lambda event: f"{event['done']} of {event['total']} departments: {event['message']}",
 }
 
 
@@ -119,13 +121,14 @@ def print_outcome(console: Console, execution: JsonObject, tree: JsonObject) -> 
 def gates_table(gates: list[JsonObject]) -> Table:
     """The gates of a report."""
     table = Table(title="Quality gates", title_justify="left", box=None, pad_edge=False)
-    for heading in ("gate", "agent", "score", "threshold", "", "issues"):
+    for heading in ("gate", "of", "score", "threshold", "", "issues"):
         table.add_column(heading)
     for gate in gates:
         score = "none" if gate["score"] is None else f"{gate['score']:.2f}"
         verdict = Text("passed", style="green") if gate["passed"] else Text("not passed", style="red")
         issues = plain("; ".join(gate["issues"]))
-        table.add_row(gate["name"], gate.get("agentId", ""), score, f"{gate['threshold']:.2f}", verdict, Text(issues))
+        whose = plain(gate.get("agentId") or gate.get("department") or "")
+        table.add_row(gate["name"], whose, score, f"{gate['threshold']:.2f}", verdict, Text(issues))
     if not any(gate["name"] == "orchestrator" for gate in gates):
         table.add_row("orchestrator", "", "", "0.75", Text("for runs over several departments", style="dim"), "")
     return table

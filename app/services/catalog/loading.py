@@ -96,6 +96,7 @@ class DefinitionLoader:
         cached = alru_cache(maxsize=MAX_CACHED, ttl=ttl_seconds or 0.001)
         self._agent = cached(self._read_agent)
         self._team = cached(self._read_team)
+        self._departments = cached(self._read_departments)
 
     async def get_agent(self, agent_id: str) -> AgentDefinition:
         """An active agent of an active department.
@@ -113,10 +114,15 @@ class DefinitionLoader:
         """
         return await self._team(slug)
 
+    async def list_departments(self) -> tuple[DepartmentDefinition, ...]:
+        """All departments, those that run first before the others, whether active or not."""
+        return await self._departments()
+
     def forget_all(self) -> None:
         """Drop every cached definition: the next run reads what is stored now."""
         self._agent.cache_clear()
         self._team.cache_clear()
+        self._departments.cache_clear()
 
     async def _read_agent(self, agent_id: str) -> AgentDefinition:
         raw = await self._database[Agent.get_collection_name()].find_one({"agentId": agent_id})
@@ -146,6 +152,11 @@ class DefinitionLoader:
         if head is None:
             raise DepartmentWithoutHead(slug)
         return Team(department, head, tuple(member for member in members if not member.is_department_head))
+
+    async def _read_departments(self) -> tuple[DepartmentDefinition, ...]:
+        found = self._database[Department.get_collection_name()].find({}).sort([("priority", 1), ("slug", 1)])
+        departments = [department async for raw in found if (department := parsed(Department, raw))]
+        return tuple(map(DepartmentDefinition.of, departments))
 
     async def _find_department(self, selector: Raw) -> DepartmentDefinition | None:
         raw = await self._database[Department.get_collection_name()].find_one(selector)

@@ -1,13 +1,12 @@
 """A department run: the head plans, specialists work, their work is judged and reviewed, the head reports."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from app.errors import AppError
-from app.events.log import TreeLost
 from app.events.types import AgentThinking, DepartmentComplete, DepartmentStart
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition, Team
@@ -25,11 +24,7 @@ from app.services.runs.execution_run import ExecutionRun
 from app.services.runs.plan import Assignment, Plan, plan_for_all, usable_plan
 from app.services.runs.report import department_report, work_of
 from app.services.runs.specialist_run import run_specialist
-
-Hire = Callable[[AgentDefinition, str], Awaitable[ExecutionRun]]
-"""Find the specialist's execution in the tree, or create it with the given prompt."""
-
-log = structlog.get_logger(__name__)
+from app.services.runs.tree import RunTree
 
 
 class AllSpecialistsFailed(AppError):
@@ -43,11 +38,11 @@ class AllSpecialistsFailed(AppError):
 
 @dataclass(frozen=True)
 class DepartmentRun:
-    """The head's execution, the team, and how specialists' executions come into the tree."""
+    """The head's execution, the team, and the tree that specialists' executions come into, below the head's."""
 
     head: ExecutionRun
     team: Team
-    hire: Hire
+    tree: RunTree
 
     async def run(self) -> None:
         """Go on from wherever the tree stands to the department's report.
@@ -116,24 +111,11 @@ class DepartmentRun:
     ) -> ExecutionRun:
         before = [await tasks[name] for name in assignment.depends_on]
         outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
-        specialist = await self.hire(agent, assignment_prompt(self.request, assignment.instructions, outputs))
+        prompt = assignment_prompt(self.request, assignment.instructions, outputs)
+        specialist = await self.tree.hire(self.head, agent, prompt)
         with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
-            await self._see_through(specialist)
+            await self.tree.see_through(specialist, partial(run_specialist, specialist, self.head))
         return specialist
-
-    async def _see_through(self, specialist: ExecutionRun) -> None:
-        """Run a specialist to its end; its failure is its own, and the department goes on."""
-        if specialist.state.ended:
-            return
-        try:
-            await run_specialist(specialist, self.head)
-        except AppError as error:
-            specialist.fail(error)
-        except (TreeLost, asyncio.CancelledError):
-            raise
-        except Exception:
-            log.exception("specialist-crashed")
-            specialist.fail(AppError("The specialist's run failed for a reason that is in the service's log."))
 
     def _refuse_if_all_failed(self, specialists: list[ExecutionRun]) -> None:
         if all(run.failure is not None for run in specialists):

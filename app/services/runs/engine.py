@@ -22,6 +22,7 @@ from app.services.runs.agent_run import run_agent
 from app.services.runs.department_run import DepartmentRun
 from app.services.runs.execution_run import Crew
 from app.services.runs.leases import RENEW_EVERY_SECONDS, Leases
+from app.services.runs.orchestration_run import OrchestrationRun
 from app.services.runs.statistics import Statistics
 from app.services.runs.tree import RunTree
 
@@ -170,7 +171,7 @@ class RunEngine:
             if name is not None:
                 tree.agent_ids[one.execution_id] = name
             if one.parent_execution_id is not None:
-                tree.children[name or one.execution_id] = one
+                tree.children[one.parent_execution_id, name or one.execution_id] = one
         tree.log.last_seq = max(one.last_seq for one, _ in members)
         return {one.execution_id: Stored(raw["_id"], len(bson.encode(raw))) for one, raw in members}
 
@@ -182,11 +183,14 @@ class RunEngine:
                 agent = await self._take_up(tree)
             structlog.contextvars.bind_contextvars(agentId=agent.agent_id)
             run = tree.run_of(root, agent)
-            if root.kind is ExecutionKind.DEPARTMENT:
-                team = await self.loader.get_team(agent.department.slug)
-                await DepartmentRun(run, team, tree.hire).run()
-            else:
-                await run_agent(run)
+            match root.kind:
+                case ExecutionKind.DEPARTMENT:
+                    team = await self.loader.get_team(agent.department.slug)
+                    await DepartmentRun(run, team, tree).run()
+                case ExecutionKind.ORCHESTRATION:
+                    await OrchestrationRun(run, tree, self.loader).run()
+                case ExecutionKind.AGENT:
+                    await run_agent(run)
             log.info("run-completed", kind=root.kind.value)
         except AppError as error:
             log.info("run-failed", code=error.code)

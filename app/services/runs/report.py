@@ -1,11 +1,51 @@
-"""A department's report: the head's text, and what became of each specialist and gate."""
+"""Reports: the head's text, and what became of each specialist, each department, and each gate."""
+
+from dataclasses import dataclass
 
 from app.models.agent_execution import ExecutionStatus
 from app.models.json_values import JsonObject
 from app.services.prompts.heads import SpecialistWork
+from app.services.prompts.orchestrations import DepartmentWork
 from app.services.runs.execution_run import ExecutionRun
 
 MAX_SUMMARY_CHARACTERS = 1000
+
+
+@dataclass(frozen=True)
+class DepartmentOutcome:
+    """What became of a department in an orchestration; without an execution it could not even begin."""
+
+    slug: str
+    name: str
+    execution_id: str | None = None
+    quality_score: float | None = None
+    gate: JsonObject | None = None
+    report: JsonObject | None = None
+    failure: JsonObject | None = None
+
+    @classmethod
+    def of(cls, head: ExecutionRun) -> "DepartmentOutcome":
+        """The outcome of a head's ended execution."""
+        state, department = head.state, head.agent.department
+        gate = state.check["gate"] if state.check else None
+        return cls(department.slug, department.name, head.id, state.quality_score, gate, state.report, state.failure)
+
+    def as_work(self) -> DepartmentWork:
+        """The same for whoever builds on it."""
+        report = self.report or {"summary": "", "text": ""}
+        problem = self.failure["message"] if self.failure else None
+        return DepartmentWork(self.slug, self.name, self.quality_score, report["summary"], report["text"], problem)
+
+    def as_line(self) -> JsonObject:
+        """What the orchestration's report says of it."""
+        line: JsonObject = {
+            "department": self.slug,
+            "executionId": self.execution_id,
+            "status": (ExecutionStatus.FAILED if self.failure else ExecutionStatus.COMPLETED).value,
+            "qualityScore": self.quality_score,
+            "summary": (self.report or {}).get("summary", ""),
+        }
+        return line | ({"error": self.failure} if self.failure else {})
 
 
 def work_of(run: ExecutionRun) -> SpecialistWork:
@@ -34,6 +74,20 @@ def department_report(slug: str, text: str, specialists: list[ExecutionRun], che
         "summary": summary_of(text),
         "text": text,
         "specialists": [specialist_line(run) for run in specialists],
+        "gates": gates,
+    }
+
+
+def orchestration_report(root: ExecutionRun, text: str, outcomes: list[DepartmentOutcome]) -> JsonObject:
+    """The report of an orchestration as it stands in the root's output."""
+    gates: list[JsonObject] = [one.gate | {"department": one.slug} for one in outcomes if one.gate is not None]
+    if root.state.check is not None:
+        gates.append(root.state.check["gate"])
+    return {
+        "department": root.agent.department.slug,
+        "summary": summary_of(text),
+        "text": text,
+        "departments": [one.as_line() for one in outcomes],
         "gates": gates,
     }
 

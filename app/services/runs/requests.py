@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from app.models.json_values import JsonObject
 
 MAX_PROMPT_CHARACTERS = 100_000
+MAX_DEPARTMENTS = 100
 MODEL_TIERS = {
     "simple": "anthropic/claude-3-haiku",
     "standard": "anthropic/claude-sonnet-4.5",
@@ -80,6 +81,25 @@ class RunCreate(BaseModel):
     def chosen_model(self) -> str | None:
         """The model that the client asked for, by name or by complexity."""
         return self.model or (MODEL_TIERS[self.complexity] if self.complexity else None)
+
+
+class OrchestrationCreate(RunCreate):
+    """An orchestration to start: a run over several departments."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "prompt": "Develop a short film about a lighthouse keeper who hears the sea answer.",
+                    "project": "66f0a1b2c3d4e5f601234567",
+                    "departments": ["story", "character", "visual"],
+                }
+            ]
+        },
+    )
+
+    departments: Annotated[list[Text], Field(min_length=1, max_length=MAX_DEPARTMENTS)] | None = None
+    """The slugs of the departments to run, in the order of their priority; without it, all active ones."""
 
 
 def storable_params(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 - any JSON value

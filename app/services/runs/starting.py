@@ -9,14 +9,28 @@ from app.errors import AppError, DatabaseUnavailable, InvalidInput, NotFound
 from app.models.agent_execution import AgentExecution, ExecutionKind, RunOptions
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
-from app.services.catalog.loading import DefinitionLoader
+from app.services.catalog.loading import CatalogConflict, DefinitionLoader, DepartmentNotFound
 from app.services.llm.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import ExecutionRead, Names, read_of
-from app.services.runs.requests import RunCreate, storable_params
+from app.services.runs.requests import OrchestrationCreate, RunCreate, storable_params
 from app.services.runs.tree import new_execution_id
 from app.services.usage.rate_limits import RateLimiter
+
+ORCHESTRATING_DEPARTMENT = "production"
+
+
+class OrchestratorMissing(CatalogConflict):
+    """There is nobody to lead an orchestration."""
+
+    code = "orchestrator-missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"The head of the department {ORCHESTRATING_DEPARTMENT!r} leads orchestrations, and there is no such "
+            "department. Create it, with an active head."
+        )
 
 
 class ProjectNotFound(NotFound):
@@ -88,8 +102,45 @@ class RunStarter:
         team = await self.loader.get_team(slug)
         return await self._start(ExecutionKind.DEPARTMENT, team.head, request, caller)
 
+    async def start_orchestration(self, request: OrchestrationCreate, caller: Caller) -> AcceptedRun:
+        """Start a run over several departments; its root is an execution of the head of Production.
+
+        Raises:
+            OrchestratorMissing: there is no department `production`.
+            DepartmentInactive, DepartmentWithoutHead: that one, or one that the request names, cannot run.
+            ModelNotConfigured: the model of the head of Production has no usable entry.
+            InvalidInput: it names a department that does not exist, or a model that is not allowed or not configured.
+        """
+        slugs = await self._departments_of(request)
+        try:
+            team = await self.loader.get_team(ORCHESTRATING_DEPARTMENT)
+        except DepartmentNotFound:
+            raise OrchestratorMissing from None
+        return await self._start(ExecutionKind.ORCHESTRATION, team.head, request, caller, slugs)
+
+    async def _departments_of(self, request: OrchestrationCreate) -> list[str]:
+        """The departments to run, each checked as a run of its own would be; by default all active ones."""
+        if request.departments is None:
+            active = [one.slug for one in await self.loader.list_departments() if one.is_active]
+            if not active:
+                raise InvalidInput.of_field("departments", "there is no active department")
+            return active
+        for place, slug in enumerate(request.departments):
+            if slug in request.departments[:place]:
+                raise InvalidInput.of_field(f"departments.{place}", f"{slug!r} is named twice")
+            try:
+                await self.loader.get_team(slug)
+            except DepartmentNotFound as error:
+                raise InvalidInput.of_field(f"departments.{place}", error.message) from None
+        return request.departments
+
     async def _start(
-        self, kind: ExecutionKind, agent: AgentDefinition, request: RunCreate, caller: Caller
+        self,
+        kind: ExecutionKind,
+        agent: AgentDefinition,
+        request: RunCreate,
+        caller: Caller,
+        departments: list[str] | None = None,
     ) -> AcceptedRun:
         if not caller.may_see(request.project):
             raise ProjectNotFound(request.project)
@@ -116,6 +167,7 @@ class RunStarter:
                 max_revisions=request.max_revisions,
                 deltas=request.deltas,
                 judge=request.judge,
+                departments=departments,
             ),
             fence=1,
             lease=self.engine.leases.new_lease(),

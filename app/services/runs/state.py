@@ -41,6 +41,8 @@ class ExecutionState:
     failure: JsonObject | None = None
     check: JsonObject | None = None
     review: JsonObject | None = None
+    report: JsonObject | None = None
+    progress: set[tuple[str, str | None]] = field(default_factory=set[tuple[str, str | None]])
     retry_count: int = 0
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_usd: float | None = 0.0
@@ -84,6 +86,14 @@ class ExecutionState:
     def fold_check(self, event: JsonObject) -> None:
         """The judge spoke."""
         self.check = event
+
+    def fold_report(self, event: JsonObject) -> None:
+        """The department has its report."""
+        self.report = event["report"]
+
+    def fold_progress(self, event: JsonObject) -> None:
+        """An orchestration reached a stage, for a department or as a whole."""
+        self.progress.add((event["stage"], event.get("departmentSlug")))
 
     def fold_end(self, event: JsonObject) -> None:
         """The execution ended."""
@@ -154,6 +164,8 @@ FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {
     "agent-response": ExecutionState.fold_answer,
     "quality-check": ExecutionState.fold_check,
     "review-status": ExecutionState.fold_review,
+    "department-complete": ExecutionState.fold_report,
+    "orchestrator-progress": ExecutionState.fold_progress,
     "agent-complete": ExecutionState.fold_end,
     "agent-cancelled": ExecutionState.fold_end,
     "agent-error": ExecutionState.fold_end,

@@ -3,10 +3,13 @@
 import secrets
 import string
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import structlog
+
 from app.errors import AppError
-from app.events.log import TreeLog
+from app.events.log import TreeLog, TreeLost
 from app.events.types import AgentError, AgentRetry
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.models.json_values import JsonObject
@@ -15,6 +18,8 @@ from app.services.runs.execution_run import Crew, ExecutionRun, ending_fields, e
 from app.services.runs.state import ExecutionState
 
 ID_ALPHABET = string.digits + string.ascii_lowercase
+
+log = structlog.get_logger(__name__)
 
 
 def new_execution_id() -> str:
@@ -25,12 +30,16 @@ def new_execution_id() -> str:
 
 @dataclass
 class RunTree:
-    """A root, its children by agent, and what their stored events say of each; `agent_ids` by execution id."""
+    """A root, what it started, and what their stored events say of each.
+
+    `children` are those that an execution started, by its id and the child's agent: an agent can stand in a tree twice,
+    as the head of Production does when it leads an orchestration. `agent_ids` are by execution id.
+    """
 
     root: AgentExecution
     log: TreeLog
     crew: Crew
-    children: dict[str, AgentExecution] = field(default_factory=dict)
+    children: dict[tuple[str, str], AgentExecution] = field(default_factory=dict)
     agent_ids: dict[str, str] = field(default_factory=dict)
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
     runs: dict[str, ExecutionRun] = field(default_factory=dict)
@@ -52,16 +61,20 @@ class RunTree:
             state.apply(event)
         return state
 
-    async def hire(self, agent: AgentDefinition, prompt: str) -> ExecutionRun:
-        """The agent's execution in the tree, created with the prompt unless it is there already."""
-        child = self.children.get(agent.agent_id)
+    async def hire(
+        self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind = ExecutionKind.AGENT
+    ) -> ExecutionRun:
+        """The agent's execution below `parent`, created with the prompt unless it is there already."""
+        child = self.children.get((parent.id, agent.agent_id))
         if child is None:
-            child = self._new_child(agent, prompt)
+            child = self._new_child(parent, agent, prompt, kind)
             await self.log.add_child(child)
-            self.children[agent.agent_id] = child
-        return self.run_of(child, agent)
+            self.children[parent.id, agent.agent_id] = child
+        return self.runs.get(child.execution_id) or self.run_of(child, agent)
 
-    def _new_child(self, agent: AgentDefinition, prompt: str) -> AgentExecution:
+    def _new_child(
+        self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind
+    ) -> AgentExecution:
         root = self.root
         return AgentExecution(
             execution_id=new_execution_id(),
@@ -71,11 +84,29 @@ class RunTree:
             episode=root.episode,
             conversation_id=root.conversation_id,
             prompt=prompt,
-            kind=ExecutionKind.AGENT,
+            kind=kind,
             root_execution_id=root.execution_id,
-            parent_execution_id=root.execution_id,
-            options=root.options,
+            parent_execution_id=parent.id,
+            options=self.options.model_copy(update={"departments": None}),
         )
+
+    async def see_through(self, run: ExecutionRun, go_on: Callable[[], Awaitable[None]]) -> None:
+        """Run a child to its end; its failure is its own, ends all below it, and leaves the others to go on.
+
+        Raises:
+            TreeLost: this process no longer owns the tree.
+        """
+        if run.state.ended:
+            return
+        try:
+            await go_on()
+        except AppError as error:
+            self.fail(error, run.execution)
+        except TreeLost:
+            raise
+        except Exception:
+            log.exception("child-crashed")
+            self.fail(AppError("It failed for a reason that is in the service's log."), run.execution)
 
     def note_takeover(self) -> None:
         """Say in the root's events that another process goes on with the run."""
@@ -83,14 +114,22 @@ class RunTree:
         attempt = self.root.fence - 1  # the first owner's fence is 1; a hand-over is no take-over, but an attempt
         self.log.append(root_id, AgentRetry(agent_id=self.agent_ids.get(root_id), reason="taken-over", attempt=attempt))
 
-    def fail(self, error: AppError) -> None:
-        """End every execution of the tree that has not ended, the root last."""
-        for execution in (*self.children.values(), self.root):
+    def fail(self, error: AppError, top: AgentExecution | None = None) -> None:
+        """End every execution at and below `top` (the root) that has not ended, each before the one that started it."""
+        for execution in self._at_and_below(top or self.root):
             run = self.runs.get(execution.execution_id)
             if run is None and not execution.status.is_terminal:
                 self._fail_unopened(execution, error)
             elif run is not None and not run.state.ended:
                 run.fail(error)
+
+    def children_of(self, parent: AgentExecution) -> list[AgentExecution]:
+        """The executions that one started."""
+        return [child for (parent_id, _), child in self.children.items() if parent_id == parent.execution_id]
+
+    def _at_and_below(self, top: AgentExecution) -> list[AgentExecution]:
+        """An execution and all below it, the deepest first."""
+        return [*(one for child in self.children_of(top) for one in self._at_and_below(child)), top]
 
     def _fail_unopened(self, execution: AgentExecution, error: AppError) -> None:
         """End an execution that was taken over and never gone on with: its agent may not exist any more."""

@@ -27,7 +27,7 @@ from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.runs import engine as engine_module
 from app.services.runs.engine import RunEngine
-from app.services.runs.requests import RunCreate
+from app.services.runs.requests import OrchestrationCreate, RunCreate
 from app.settings import CATALOGUE_MODELS
 from tests.conftest import PROJECT, Service, running_service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
@@ -130,6 +130,10 @@ class Catalogue:
         """Set fields of all three specialists."""
         for agent_id in SPECIALISTS:
             await self.edit_agent(agent_id, **fields)
+
+    async def edit_department(self, slug: str, /, **fields: Any) -> None:  # noqa: ANN401 - any stored value
+        """Set fields of a department, by their stored names."""
+        await self._edit("departments", {"slug": slug}, fields)
 
     async def edit_tool(self, name: str, **fields: Any) -> None:  # noqa: ANN401 - any stored value
         """Set fields of a custom tool."""
@@ -289,8 +293,11 @@ async def die(engine: RunEngine) -> None:
 
 
 async def accept(service: Service, engine: RunEngine, kind: str, **body: Any) -> str:  # noqa: ANN401 - any field
-    """Have a process accept a run of Ada or of the department; its id."""
+    """Have a process accept a run of Ada, of the department, or of several departments; its id."""
     starter = dataclasses.replace(service.services.starter, engine=engine)
+    if kind == "orchestration":
+        asked = OrchestrationCreate.model_validate({"prompt": "Write.", "project": PROJECT, **body})
+        return (await starter.start_orchestration(asked, CALLER)).root.execution_id
     request = RunCreate.model_validate({"prompt": "Write.", "project": PROJECT, **body})
     if kind == "agent":
         return (await starter.start_agent_run(ADA, request, CALLER)).root.execution_id

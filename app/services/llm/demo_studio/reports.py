@@ -24,7 +24,7 @@ from app.services.llm.demo_studio.story import words_of
 from app.services.llm.demo_studio.works import write_work
 
 STANDING = re.compile(
-    r"^(?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\): (?P<status>[\w -]+), review (?P<review>[\w -]+), "
+    r"^(?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\): (?P<status>[\w -]+?), (?:review (?P<review>[\w -]+), )?"
     r"(?:score (?P<score>[\d.]+) of 100|no score)\.(?P<problem>[^\n]*)$",
     re.M,
 )
@@ -83,7 +83,7 @@ def entries_in(messages: list[JsonObject]) -> list[Entry]:
                 title=f"{title} ({name})" if taken else title,
                 name=name,
                 status=standing["status"] if standing else "completed",
-                review=standing["review"] if standing else "none",
+                review=(standing["review"] if standing else None) or "none",
                 score=float(score) if score and score.count(".") < 2 and score.strip(".") else None,
                 text=texts.get(key, "").strip(),
                 problem=standing["problem"].strip() if standing else "",

@@ -1,0 +1,64 @@
+"""What an orchestration tells its departments, and what the head of Production is asked in the end."""
+
+from dataclasses import dataclass
+
+from app.services.prompts.fencing import fenced, shortened
+
+REQUEST = "REQUEST"
+REPORT = "REPORT OF"
+MAX_REPORT_CHARACTERS = 4_000
+MAX_REPORTS_CHARACTERS = 24_000
+MAX_FINAL_REPORT_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class DepartmentWork:
+    """One department's part as others are told of it; `quality_score` is 0 to 100."""
+
+    slug: str
+    name: str
+    quality_score: float | None
+    summary: str
+    text: str
+    problem: str | None = None
+
+
+def orchestrated_prompt(request: str, before: list[DepartmentWork]) -> str:
+    """What a department of an orchestration is asked: the client's request, and what others have reported before it."""
+    if not before:
+        return request
+    limit = min(MAX_REPORT_CHARACTERS, MAX_REPORTS_CHARACTERS // len(before))
+    parts = "\n\n".join(handed_on(work, limit) for work in before)
+    return f"{request}\n\nOther departments have reported on this before you. Build on it:\n\n{parts}"
+
+
+def handed_on(work: DepartmentWork, limit: int) -> str:
+    """A report as the departments after it read it: whole where it is short, else its summary and its beginning."""
+    if work.problem:
+        return f"{work.name} failed and has no report."
+    text = work.text
+    if len(text) > limit:
+        summary = work.summary[: limit // 2]
+        text = f"Summary: {summary}\n\n{shortened(text, limit - len(summary))}"
+    return f"{work.name}:\n{fenced(f'{REPORT} {work.slug}', text)}"
+
+
+def orchestration_prompt(request: str, works: list[DepartmentWork]) -> str:
+    """Ask for the one result of all departments."""
+    parts = "\n\n".join(map(describe_department, works))
+    return (
+        f"Bring the departments' reports on this request together:\n{fenced(REQUEST, request)}\n\n{parts}\n\n"
+        "Write in Markdown. Begin with a section '## Summary' of at most five sentences, then make one result of the "
+        "reports: what the departments agree on, where they contradict each other and what you chose, which department "
+        "failed or stayed below its gate, and what should happen next, in order. Invent nothing that is not in the "
+        "reports above."
+    )
+
+
+def describe_department(work: DepartmentWork) -> str:
+    """One department's part, for the final result."""
+    if work.problem:
+        return f"{work.name} ({work.slug}): failed, no score. {work.problem}"
+    score = "no score" if work.quality_score is None else f"score {work.quality_score:g} of 100"
+    title = f"{work.name} ({work.slug}): completed, {score}."
+    return f"{title}\n{fenced(f'{REPORT} {work.slug}', shortened(work.text, MAX_FINAL_REPORT_CHARACTERS))}"
