@@ -29,7 +29,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
         case str():
             return clean_text(value)
         case int():
-            return value if abs(value) <= MAX_SAFE_INTEGER else clean_float(value)
+            return int(value) if abs(value) <= MAX_SAFE_INTEGER else clean_float(value)  # BSON's Int64 is an int too
         case float():
             return value if math.isfinite(value) else None
         case _ if depth >= MAX_NESTING:

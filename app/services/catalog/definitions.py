@@ -9,7 +9,7 @@ from app.models.agent import Agent
 from app.models.base import Relation
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
-from app.models.json_values import JsonObject
+from app.models.json_values import JsonObject, clean_json
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ToolDefinition:
         return cls(
             name=tool.tool_name,
             description=tool.description or tool.display_name,
-            input_schema=tool.input_schema or {"type": "object"},
+            input_schema=clean_json(tool.input_schema) or {"type": "object"},
             code=tool.execute_function,
             version=tool.version,
             is_active=tool.is_active,

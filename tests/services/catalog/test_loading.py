@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import Int64, ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from structlog.testing import capture_logs
@@ -278,3 +278,16 @@ async def test_a_foreign_document_that_is_asked_for_by_name_is_not_there(
         await loader.get_team("broken")
     with pytest.raises(AgentNotFound):
         await loader.get_agent("broken-001")
+
+
+async def test_a_large_number_in_a_tool_s_schema_is_a_plain_one_whatever_width_it_is_stored_in(
+    database: Database, loader: DefinitionLoader
+) -> None:
+    department = await add_department(database)
+    await add_agent(database, "zoe-001", department, "wordCount")
+    limits = {"minimum": Int64(0), "maximum": 1_000_000_000_000}
+    await add_tool(database, "wordCount", inputSchema={"type": "object", "properties": {"count": limits}})
+
+    schema = (await loader.get_agent("zoe-001")).tools[0].input_schema
+
+    assert [type(one) for one in schema["properties"]["count"].values()] == [int, int]
