@@ -41,13 +41,13 @@ from app.services.runs.engine import RunEngine
 from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.starting import RunStarter
+from app.services.tools.egress import Egress
 from app.services.tools.sandbox import ToolSandbox
 from app.services.usage.rate_limits import RateLimiter
 from app.settings import Settings
 
 API_BASE = "/api/v1"
 STOP_GRACE_SECONDS = 5.0
-SANDBOX_WORKERS = 2
 SHORT_KEY_CHARACTERS = 16
 API_ROUTERS = (departments, agents, custom_tools, orchestrations, executions, api_keys, models)
 DESCRIPTION = """
@@ -108,7 +108,10 @@ def token_verifier(settings: Settings) -> TokenVerifier:
 async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
     """The sandbox in which tools run, warm."""
     sandbox = ToolSandbox(
-        timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=SANDBOX_WORKERS
+        timeout_seconds=settings.tool_timeout_seconds,
+        memory_mb=settings.tool_memory_mb,
+        workers=settings.tool_workers,
+        egress=Egress.to(settings.tool_egress_allowlist),
     )
     await sandbox.start()
     try:

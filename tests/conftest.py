@@ -159,7 +159,8 @@ def share_the_sandbox(monkeypatch: pytest.MonkeyPatch, warm_sandbox: ToolSandbox
 
     @asynccontextmanager
     async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
-        if (settings.tool_timeout_seconds, settings.tool_memory_mb) == (TOOL_TIMEOUT_SECONDS, 64):
+        usual = (settings.tool_timeout_seconds, settings.tool_memory_mb) == (TOOL_TIMEOUT_SECONDS, 64)
+        if usual and not settings.tool_egress_allowlist:
             yield warm_sandbox
             return
         async with open_another(settings) as sandbox:

@@ -1,41 +1,29 @@
-"""One call of a tool in a JavaScript engine made for it: the only module that knows the engine.
+"""A JavaScript engine made for one call of a tool: the only module that knows the engine.
 
-Imported by the worker process alone: standard library and the engine, nothing else.
+Imported by the worker process alone: standard library and the engine, nothing else. Every engine begins from one image
+of its memory, in which everything that tools find around them (`prelude/`) stands already: an engine is made ready in
+half a millisecond, before its call comes.
 """
 
 import asyncio
 import json
-import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from quickjs_rs import Context, DeadlockError, Handle, InterruptError, JSError, MemoryLimitError, Runtime
+from quickjs_rs import Context, DeadlockError, Handle, InterruptError, JSError, MemoryLimitError, Runtime, Snapshot
 from wasmtime import Trap, TrapCode
 
 from app.services.tools.confinement import data_bytes
-from app.services.tools.protocol import MAX_OUTPUT_BYTES, MAX_OUTPUT_DEPTH
+from app.services.tools.replies import Reply, failure, reply_to, whole_characters
 
-INVOKE = Path(__file__).with_name("invoke.js").read_text(encoding="utf-8")
+PRELUDE = Path(__file__).with_name("prelude")
+PARTS = ("core", "console", "timers", "encoding", "clone", "random", "url", "fetch", "call")
 # The engine runs at most 100,000 promise reactions at a go (about 0.1 s), then calls the promise dead, settled or not.
 # A go that ended sooner than this found nothing left to run.
 EMPTY_QUEUE_SECONDS = 0.01
 ALMOST_FULL_BYTES = 2 * 1024 * 1024
-SYNTAX_ERROR_LINE = re.compile(r"<input>:(\d+)")
-NOT_A_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^"\[\]{}]+')
-LONE_SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}")
-
-MESSAGES = {
-    "tool-timeout": "The tool did not finish in time.",
-    "tool-memory-exceeded": "The tool needs more memory than it may use.",
-    "tool-never-settled": "The tool's promise can never settle: nothing is left that could resolve it.",
-    "tool-recursion": "The tool recurses, or its values are nested, too deeply.",
-    "tool-crashed": "The JavaScript engine failed while it ran the tool.",
-    "tool-output-too-large": f"The tool's result is over {MAX_OUTPUT_BYTES // 1024} KiB as JSON.",
-}
-
-Reply = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,125 +35,144 @@ class EngineLimits:
     data_bytes: int = 0
 
 
-def invoke(request: str, limits: EngineLimits, loop: asyncio.AbstractEventLoop) -> Reply:
-    """Run one request (JSON text) in an engine of its own and give the reply.
+class Host(Protocol):
+    """The worker, as far as an engine may ask something of it."""
 
-    A failed engine is thrown away with its memory, whatever it ran into; a failure that is not the tool's doing asks
-    for a new worker, one that nobody expected ends this one.
+    open_fetches: int
 
-    Raises:
-        MemoryError: the worker itself has no room left.
-    """
-    runtime = Runtime(memory_limit=limits.memory_bytes)
-    context: Context = runtime.new_context(timeout=limits.timeout_seconds)
-    handles: list[Handle] = []
-    try:
-        answer = _evaluate(context, request, time.monotonic() + limits.timeout_seconds, loop, handles)
-        return _reply_to(json.loads(whole_characters(answer)), limits)
-    except InterruptError:
-        return failure("tool-timeout")
-    except DeadlockError:
-        return failure("tool-never-settled")
-    except MemoryLimitError:
-        return failure("tool-memory-exceeded")
-    except Trap as trap:
-        return failure("tool-recursion") if trap.trap_code == TrapCode.STACK_OVERFLOW else _breakdown(limits)
-    except JSError:
-        return _breakdown(limits)
-    finally:
-        # Closing first makes disposing a formality that no longer enters the engine, which a trap may have broken.
-        context.close()
-        runtime.close()
-        for handle in handles:
+    def send_fetches(self, fetches: list[dict[str, Any]]) -> None:
+        """Pass requests of `fetch` on to the service."""
+        ...
+
+    def wait(self, seconds: float) -> list[str]:
+        """Wait for answers to open requests, so long at most; those that came, as JSON."""
+        ...
+
+
+def make_image(limits: EngineLimits) -> Snapshot:
+    """The memory of an engine in which the prelude has run."""
+    parts = ",\n".join((PRELUDE / f"{name}.js").read_text(encoding="utf-8") for name in PARTS)
+    with Runtime(memory_limit=limits.memory_bytes) as runtime:
+        context: Context = runtime.new_context(timeout=limits.timeout_seconds)
+        core = "const core = {}; for (const part of parts) part(globalThis, core);"
+        context.eval_handle(f"((parts) => {{ {core} }})([{parts}])").dispose()
+        return context.create_snapshot()
+
+
+@dataclass
+class Engine:
+    """An engine that is ready for its one call."""
+
+    limits: EngineLimits
+    runtime: Runtime
+    context: Context
+    exchange: Handle
+    data_bytes_before: int
+    handles: list[Handle] = field(default_factory=list[Handle])
+
+    @classmethod
+    def prepare(cls, image: Snapshot, limits: EngineLimits) -> "Engine":
+        """Make one from the image."""
+        runtime = Runtime(memory_limit=limits.memory_bytes)
+        context: Context = runtime.new_context(timeout=limits.timeout_seconds)
+        runtime.restore_snapshot(image, context)
+        exchange = context.eval_handle("exchange")
+        return cls(limits, runtime, context, exchange, data_bytes(), [exchange])
+
+    def invoke(self, request: str, host: Host, loop: asyncio.AbstractEventLoop) -> Reply:
+        """Run one request (JSON text) and give the reply; the engine cannot be used again.
+
+        A failure that is not the tool's doing asks for a new worker, one that nobody expected ends this one.
+
+        Raises:
+            MemoryError: the worker itself has no room left.
+        """
+        try:
+            answer = self._evaluate(request, time.monotonic() + self.limits.timeout_seconds, host, loop)
+            reply = reply_to(json.loads(whole_characters(answer)), memory_is_spent=self._memory_is_spent)
+        except InterruptError:
+            reply = failure("tool-timeout")
+        except DeadlockError:
+            reply = failure("tool-never-settled")
+        except MemoryLimitError:
+            reply = failure("tool-memory-exceeded")
+        except Trap as trap:
+            overflow = trap.trap_code == TrapCode.STACK_OVERFLOW
+            reply = failure("tool-recursion") if overflow else self._breakdown()
+        except JSError:
+            reply = self._breakdown()
+        return reply | self._memory_used()
+
+    def close(self) -> None:
+        """Throw the engine away with its memory, whatever it ran into.
+
+        Closing first makes disposing a formality that no longer enters the engine, which a trap may have broken.
+        """
+        self.context.close()
+        self.runtime.close()
+        for handle in self.handles:
             handle.dispose()
 
+    def _evaluate(self, request: str, deadline: float, host: Host, loop: asyncio.AbstractEventLoop) -> str:
+        self.context.globals["request"] = request
+        answer = self._kept(self.context.eval_handle("run()"))
+        if answer.type_of != "string":
+            answer = self._drive(answer, deadline, host, loop)
+        return answer.to_python()
 
-def failure(code: str, message: str | None = None, *, retire: bool = False) -> Reply:
-    """The reply to a call that failed."""
-    return {"error": {"code": code, "message": message or MESSAGES[code]}, "retire": retire}
+    def _drive(self, promise: Handle, deadline: float, host: Host, loop: asyncio.AbstractEventLoop) -> Handle:
+        """Run promise reactions until this promise settles, waiting with the tool for timers and answers.
 
+        Raises:
+            InterruptError: the deadline came first; an interrupt inside a reaction looks like a dead promise.
+            DeadlockError: nothing is left to run and it has not settled.
+        """
+        while True:
+            started = time.monotonic()
+            try:
+                return self._kept(loop.run_until_complete(promise.await_promise(timeout=deadline - started)))
+            except DeadlockError:
+                now = time.monotonic()
+                if now >= deadline:
+                    raise InterruptError from None
+                if now - started < EMPTY_QUEUE_SECONDS:
+                    self._wait(deadline, host)
 
-def _evaluate(
-    context: Context, request: str, deadline: float, loop: asyncio.AbstractEventLoop, handles: list[Handle]
-) -> str:
-    context.globals["request"] = request
-    promise = context.eval_handle(INVOKE, filename="invoke.js")
-    handles.append(promise)
-    settled = _drive(promise, deadline, loop)
-    handles.append(settled)
-    return settled.to_python()
+    def _wait(self, deadline: float, host: Host) -> None:
+        """Wait for what the tool waits for; answers are delivered and due timers fired.
 
+        Raises:
+            DeadlockError: it waits for nothing.
+            InterruptError: the deadline came first.
+        """
+        wanted = json.loads(self._tell(""))
+        host.send_fetches(wanted["fetches"])
+        if wanted["wait"] is None and not host.open_fetches:
+            raise DeadlockError
+        left = deadline - time.monotonic()
+        patience = left if wanted["wait"] is None else min(wanted["wait"] / 1000, left)
+        for answer in host.wait(max(patience, 0)):
+            self._tell(answer)
+        if time.monotonic() >= deadline:
+            raise InterruptError
+        self._tell("timers")
 
-def _drive(promise: Handle, deadline: float, loop: asyncio.AbstractEventLoop) -> Handle:
-    """Run promise reactions until this promise settles.
+    def _tell(self, message: str) -> str:
+        with self.exchange.call(message) as told:
+            return told.to_python()
 
-    Raises:
-        InterruptError: the deadline came first; an interrupt inside a reaction looks like a dead promise.
-        DeadlockError: nothing is left to run and it has not settled.
-    """
-    while True:
-        started = time.monotonic()
-        try:
-            return loop.run_until_complete(promise.await_promise(timeout=deadline - started))
-        except DeadlockError:
-            now = time.monotonic()
-            if now >= deadline:
-                raise InterruptError from None
-            if now - started < EMPTY_QUEUE_SECONDS:
-                raise
+    def _kept(self, handle: Handle) -> Handle:
+        self.handles.append(handle)
+        return handle
 
+    def _memory_used(self) -> Reply:
+        """What the call made this process grow by, where the system tells: an engine's memory never shrinks."""
+        return {"memoryBytes": max(data_bytes() - self.data_bytes_before, 0)} if self.data_bytes_before else {}
 
-def _reply_to(answer: dict[str, Any], limits: EngineLimits) -> Reply:
-    phase = answer.get("phase")
-    if phase is None:
-        return _success(answer["output"], answer["console"])
-    if phase == "too-large":
-        return failure("tool-output-too-large")
-    if phase == "not-a-function":
-        return failure("tool-syntax-error", "The code must be one function: (input, context) => result.")
-    name, message = answer.get("name"), answer["message"]
-    if name == "InternalError" and message in ("out of memory", "string too long"):
-        return failure("tool-memory-exceeded")
-    if name is None and message == "null" and _memory_is_spent(limits):
-        # With no room left even for an error object the engine throws null.
-        return failure("tool-memory-exceeded")
-    if phase == "compile" and name == "SyntaxError":
-        line = SYNTAX_ERROR_LINE.search(answer["stack"] or "")
-        return failure("tool-syntax-error", f"Line {line[1]}: {message}" if line else message)
-    if phase == "result":
-        return failure("tool-result-invalid", f"The tool's result is not JSON: {message}.")
-    return failure("tool-error", f"{name}: {message}" if name else message)
+    def _breakdown(self) -> Reply:
+        """The reply when the engine, or the script around the tool, gave up: out of memory, or nobody knows why."""
+        return failure("tool-memory-exceeded" if self._memory_is_spent() else "tool-crashed", retire=True)
 
-
-def _breakdown(limits: EngineLimits) -> Reply:
-    """The reply when the engine, or the script around the tool, gave up: for want of memory, or nobody knows why."""
-    return failure("tool-memory-exceeded" if _memory_is_spent(limits) else "tool-crashed", retire=True)
-
-
-def _memory_is_spent(limits: EngineLimits) -> bool:
-    return limits.data_bytes > 0 and data_bytes() > limits.data_bytes - ALMOST_FULL_BYTES
-
-
-def _success(output: str, console: list[str]) -> Reply:
-    output = whole_characters(output)
-    if len(output.encode()) > MAX_OUTPUT_BYTES:
-        return failure("tool-output-too-large")
-    if _depth_exceeds(output, MAX_OUTPUT_DEPTH):
-        return failure("tool-result-invalid", f"The tool's result is nested over {MAX_OUTPUT_DEPTH} levels deep.")
-    return {"output": output, "console": console, "retire": False}
-
-
-def whole_characters(text: str) -> str:
-    """JSON text whose halves of characters (a text cut inside an emoji) are U+FFFD: no database stores a half."""
-    return LONE_SURROGATE.sub(r"\1\\ufffd", text)
-
-
-def _depth_exceeds(text: str, limit: int) -> bool:
-    if text.count("[") + text.count("{") <= limit:
-        return False
-    depth = 0
-    for bracket in NOT_A_BRACKET.sub("", text):
-        depth += 1 if bracket in "[{" else -1
-        if depth > limit:
-            return True
-    return False
+    def _memory_is_spent(self) -> bool:
+        limit = self.limits.data_bytes
+        return limit > 0 and data_bytes() > limit - ALMOST_FULL_BYTES

@@ -1,11 +1,16 @@
 """What the service and its tool workers say to each other: length-prefixed JSON over a pipe.
 
 Both ends import this module, and a worker must start fast and know nothing of the service: standard library only.
-A request is `{"code", "input", "context", "checkOnly"}`. A reply is `{"output", "console", "retire"}`, where `output`
-is JSON text, or `{"error": {"code", "message"}, "retire"}`; `retire` asks for a new worker in this one's place.
+
+Frames to a worker begin with what they are: a call, or an answer to one of its requests. A call is `{"code", "input",
+"context", "checkOnly", …}`. A reply is `{"output", "console", "memoryBytes", "retire"}` with `output` as JSON text, or
+`{"error": {"code", "message"}, …}`; `retire` asks for a new worker in this one's place. Before its reply a worker may
+send `{"fetch": {"id", "url", "method", "headers", "text" or "base64", "redirect"}}`; the answer is `{"id", "status",
+"statusText", "url", "redirected", "headers", "text" or "base64"}` or `{"id", "error"}`.
 """
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 
@@ -15,6 +20,12 @@ MAX_OUTPUT_DEPTH = 100
 MAX_CONSOLE_CHARACTERS = 8 * 1024
 # An output of nothing but quotes or non-ASCII text grows threefold when it is wrapped into a reply.
 MAX_REPLY_BYTES = 2 * 1024 * 1024
+MAX_FETCHES = 50
+"""Requests of one call."""
+SEED_BYTES = 32
+
+CALL = b"C"
+ANSWER = b"A"
 
 LENGTH = struct.Struct(">I")
 
@@ -25,11 +36,12 @@ def frame(body: bytes) -> bytes:
 
 
 def encode_request(body: Mapping[str, object]) -> bytes:
-    """A request as the worker's script reads it, with the limits that the script keeps itself.
+    """A request as the worker's script reads it, with the limits that the script keeps itself and fresh randomness.
 
     Raises:
         ValueError: a value is not JSON (`NaN`, a circle).
         RecursionError: a value is nested too deeply.
     """
-    limits = {"maxConsole": MAX_CONSOLE_CHARACTERS, "maxOutput": MAX_OUTPUT_BYTES}
-    return json.dumps({**body, **limits}, allow_nan=False).encode("ascii")
+    limits = {"maxConsole": MAX_CONSOLE_CHARACTERS, "maxOutput": MAX_OUTPUT_BYTES, "maxFetches": MAX_FETCHES}
+    seed = os.urandom(SEED_BYTES).hex()
+    return json.dumps({**body, **limits, "seed": seed}, allow_nan=False).encode("ascii")

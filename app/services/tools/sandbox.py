@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 from pydantic import JsonValue
 
 from app.errors import StartupError
+from app.services.tools.egress import Egress
 from app.services.tools.protocol import MAX_REQUEST_BYTES, encode_request
 from app.services.tools.workers import ToolWorker, WorkerLost
 
@@ -32,23 +34,37 @@ class ToolInvocation:
     input: JsonValue
     context: Mapping[str, JsonValue]
 
+    @property
+    def may_fetch(self) -> bool:
+        """Whether the tool is given `fetch`: code that does not name it has no effects, and can be run again."""
+        return "fetch" in self.code
+
 
 @dataclass(frozen=True)
 class ToolOutcome:
-    """What a call gave: its result, the time it took without waiting for a worker, and what it logged."""
+    """What a call gave: its result, the time it took without waiting for a worker, what it logged and what it held."""
 
     output: JsonValue
     duration_ms: float
     console: list[str] = field(default_factory=list[str])
+    memory_bytes: int | None = None
 
 
 class ToolFailed(Exception):
-    """A call that gave no result; inside a run this goes back to the model as `{"error": {"code", "message"}}`."""
+    """A call that gave no result; inside a run this goes back to the model as `{"error": {"code", "message"}}`.
 
-    def __init__(self, code: str, message: str) -> None:
+    `duration_ms`, `console` and `memory_bytes` are set where the call began.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, console: list[str] | None = None, memory_bytes: int | None = None
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.console = console or []
+        self.memory_bytes = memory_bytes
+        self.duration_ms: float | None = None
 
 
 class ToolSandbox:
@@ -64,12 +80,14 @@ class ToolSandbox:
         timeout_seconds: float,
         memory_mb: int,
         workers: int = 2,
+        egress: Egress | None = None,
         max_waiting: int = 1000,
         max_wait_seconds: float = 60.0,
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._memory_mb = memory_mb
         self._workers = workers
+        self._egress = egress or Egress()
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
         self._waiting = 0
@@ -84,6 +102,11 @@ class ToolSandbox:
     def worker_pids(self) -> list[int]:
         """The processes that are up, busy or not."""
         return [birth.result().pid for birth in self._members if is_born(birth)]
+
+    @property
+    def weaknesses(self) -> list[str]:
+        """What this system cannot keep tools from, in plain words."""
+        return next((birth.result().weaknesses for birth in self._members if is_born(birth)), [])
 
     async def start(self) -> None:
         """Start the workers and wait until all are warm.
@@ -112,7 +135,7 @@ class ToolSandbox:
             ToolFailed: there is no result; the code says why.
         """
         call = {"input": invocation.input, "context": dict(invocation.context), "checkOnly": False}
-        return await self._ask(invocation.code, call)
+        return await self._ask(invocation.code, call | {"mayFetch": invocation.may_fetch})
 
     async def check(self, code: str) -> None:
         """Compile the code and see that it is a function, without calling it.
@@ -139,23 +162,35 @@ class ToolSandbox:
         request = encode({"code": code, **call})
         async with self._turn():
             birth = await self._take()
-            reusable = False
+            started = time.perf_counter()
             try:
-                started = time.perf_counter()
-                async with asyncio.timeout(self._timeout_seconds + KILL_GRACE_SECONDS):
-                    reply = await birth.result().ask(request)
-                reusable = not reply.get("retire", True)
-                return outcome_of(reply, duration_ms=(time.perf_counter() - started) * 1000)
-            except TimeoutError:
-                raise ToolFailed("tool-timeout", "The tool did not finish in time and was killed.") from None
-            except WorkerLost:
-                reusable = False
-                raise ToolFailed("tool-crashed", "The process that ran the tool ended.") from None
-            finally:
-                if reusable:
-                    self._idle.append(birth)
-                else:
-                    self._replace(birth)
+                reply = await self._ask_worker(birth, request)
+                return outcome_of(reply, duration_ms=milliseconds_since(started))
+            except ToolFailed as error:
+                error.duration_ms = milliseconds_since(started)
+                raise
+
+    async def _ask_worker(self, birth: Birth, request: bytes) -> dict[str, Any]:
+        """The worker's reply; a worker that gave none, or asks for it, is replaced."""
+        reusable = False
+        seconds = self._timeout_seconds + KILL_GRACE_SECONDS
+        fetch = partial(self._egress.answer, until=asyncio.get_running_loop().time() + self._timeout_seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await birth.result().ask(request, fetch)
+            reusable = is_reply(reply) and not reply["retire"]
+            if not is_reply(reply):
+                raise WorkerLost
+            return reply
+        except TimeoutError:
+            raise ToolFailed("tool-timeout", "The tool did not finish in time and was killed.") from None
+        except WorkerLost:
+            raise ToolFailed("tool-crashed", "The process that ran the tool ended.") from None
+        finally:
+            if reusable:
+                self._idle.append(birth)
+            else:
+                self._replace(birth)
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
@@ -235,20 +270,38 @@ def encode(body: dict[str, Any]) -> bytes:
     return request
 
 
+def is_reply(reply: dict[str, Any]) -> bool:
+    """Whether a worker sends such replies."""
+    error = reply.get("error")
+    told = (
+        isinstance(reply.get("output"), str)
+        if error is None
+        else isinstance(error, dict) and {"code", "message"} <= error.keys()
+    )
+    return told and isinstance(reply.get("retire"), bool) and isinstance(reply.get("console", []), list)
+
+
 def outcome_of(reply: dict[str, Any], *, duration_ms: float) -> ToolOutcome:
     """The outcome a reply tells of.
 
     Raises:
         ToolFailed: the reply tells of a failure.
-        WorkerLost: it is none that a worker sends.
     """
+    console = [str(line) for line in reply.get("console", [])]
+    memory_bytes = reply.get("memoryBytes")
+    if "error" in reply:
+        code, message = str(reply["error"]["code"]), str(reply["error"]["message"])
+        raise ToolFailed(code, message, console=console, memory_bytes=memory_bytes)
     try:
-        if "error" in reply:
-            raise ToolFailed(str(reply["error"]["code"]), str(reply["error"]["message"]))
         output = json.loads(reply["output"], parse_int=number_of)
-        return ToolOutcome(output, duration_ms, [str(line) for line in reply["console"]])
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise WorkerLost from error
+    except (ValueError, RecursionError):
+        raise ToolFailed("tool-crashed", "The process that ran the tool answered no JSON.") from None
+    return ToolOutcome(output, duration_ms, console, memory_bytes)
+
+
+def milliseconds_since(started: float) -> float:
+    """The time that has passed, to the microsecond."""
+    return round((time.perf_counter() - started) * 1000, 3)
 
 
 def number_of(digits: str) -> int | float:

@@ -5,13 +5,17 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
 
-from app.services.tools.protocol import LENGTH, MAX_REPLY_BYTES, frame
+from app.services.tools.protocol import ANSWER, CALL, LENGTH, MAX_FETCHES, MAX_REPLY_BYTES, frame
 
 IMPORT_ROOT = Path(__file__).parents[3]
 START_SECONDS = 30.0
+
+Fetch = Callable[[dict[str, Any]], Awaitable[bytes]]
+"""Makes a request of a tool and gives the answer for its worker, as JSON; never fails."""
 
 
 class WorkerLost(Exception):
@@ -32,6 +36,8 @@ class ToolWorker:
         self._stdin = process.stdin
         self._stdout = process.stdout
         self._pipes = asyncio.Lock()
+        self.weaknesses: list[str] = []
+        """What this system cannot keep a worker from, in plain words."""
 
     @classmethod
     async def start(cls, *, timeout_seconds: float, memory_mb: int) -> Self:
@@ -55,7 +61,7 @@ class ToolWorker:
         worker = cls(process)
         try:
             async with asyncio.timeout(START_SECONDS):
-                await worker._receive()
+                worker.weaknesses = list(map(str, (await worker._receive()).get("weaknesses", [])))
         except BaseException as error:
             await worker.stop()
             if isinstance(error, TimeoutError):
@@ -80,19 +86,27 @@ class ToolWorker:
         except ChildProcessError:
             return True
 
-    async def ask(self, request: bytes) -> dict[str, Any]:
-        """The reply to one request.
+    async def ask(self, request: bytes, fetch: Fetch) -> dict[str, Any]:
+        """The reply to one call; `fetch` is asked for what the tool fetches meanwhile.
+
+        No answer to a request is on its way any more when this returns.
 
         Raises:
             WorkerLost: there will be no reply.
         """
         async with self._pipes:
+            fetches: list[asyncio.Task[None]] = []
             try:
-                self._stdin.write(frame(request))
-                await self._stdin.drain()
-            except ConnectionError as error:
-                raise WorkerLost from error
-            return await self._receive()
+                await self._send(CALL + request)
+                while "fetch" in (message := await self._receive()):
+                    if len(fetches) >= MAX_FETCHES or not isinstance(message["fetch"], dict):
+                        raise WorkerLost
+                    fetches.append(asyncio.create_task(self._answer(message["fetch"], fetch)))
+                return message
+            finally:
+                for task in fetches:
+                    task.cancel()
+                await asyncio.gather(*fetches, return_exceptions=True)
 
     async def stop(self) -> None:
         """Kill the process and wait until it is gone and its pipes are closed."""
@@ -104,6 +118,16 @@ class ToolWorker:
         """Kill the process now; `stop` must still be awaited."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
+
+    async def _answer(self, request: dict[str, Any], fetch: Fetch) -> None:
+        await self._send(ANSWER + await fetch(request))
+
+    async def _send(self, body: bytes) -> None:
+        try:
+            self._stdin.write(frame(body))
+            await self._stdin.drain()
+        except ConnectionError as error:
+            raise WorkerLost from error
 
     async def _receive(self) -> dict[str, Any]:
         try:

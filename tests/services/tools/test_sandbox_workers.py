@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import StartupError
 from app.services.tools import workers
-from app.services.tools.sandbox import ToolFailed, ToolInvocation, ToolSandbox, outcome_of
+from app.services.tools.sandbox import ToolFailed, ToolInvocation, ToolSandbox, is_reply, outcome_of
 from tests.services.tools.conftest import Call, is_running, is_there, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -145,11 +145,21 @@ async def test_a_sandbox_that_cannot_start_says_so_and_leaves_no_process(monkeyp
 
 @pytest.mark.parametrize(
     "reply",
-    [{}, {"output": "1"}, {"output": "[", "console": []}, {"output": 1, "console": []}, {"error": "text"}],
+    [
+        {},
+        {"output": "1"},
+        {"output": 1, "retire": False},
+        {"error": "text", "retire": True},
+        {"error": {}, "retire": True},
+    ],
 )
-def test_a_reply_that_no_worker_sends_counts_as_a_lost_worker(reply: dict[str, Any]) -> None:
-    with pytest.raises(workers.WorkerLost):
-        outcome_of(reply, duration_ms=1)
+def test_a_reply_that_no_worker_sends_is_known(reply: dict[str, Any]) -> None:
+    assert not is_reply(reply)
+
+
+def test_an_output_that_is_not_json_is_the_worker_s_failure() -> None:
+    with pytest.raises(ToolFailed, match="tool-crashed"):
+        outcome_of({"output": "[", "retire": False}, duration_ms=1)
 
 
 async def test_workers_die_with_a_parent_that_is_killed() -> None:
