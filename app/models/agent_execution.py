@@ -93,7 +93,8 @@ class AgentExecution(PayloadDocument):
 
     Payload's fields come first and hold only what Payload can re-save. The run engine's own stand after `__v`:
     `lastSeq` is the last event number of the tree stored in this document, `fence` the token that guards every
-    write of the run, `lease` (on roots) who runs it. `qualityScore` is 0 to 100, `executionTime` milliseconds.
+    write of the run, `lease` (on roots) who runs it, `uncounted` what statistics have still to count.
+    `qualityScore` is 0 to 100, `executionTime` milliseconds.
     """
 
     execution_id: Annotated[str, Field(min_length=1)]
@@ -130,6 +131,7 @@ class AgentExecution(PayloadDocument):
     fence: WholeNumber = 0
     takeovers: WholeNumber = 0
     lease: Lease | None = None
+    uncounted: Any = None
 
     class Settings:
         """Collection and indexes: Payload's, the report's descending twins, and the engine's."""
@@ -155,6 +157,11 @@ class AgentExecution(PayloadDocument):
                 [("lease.until", ASCENDING)],
                 name="unfinished_lease_until_1",
                 partialFilterExpression={"lease.until": {"$exists": True}},
+            ),
+            IndexModel(
+                [("uncounted", ASCENDING)],
+                name="uncounted_1",
+                partialFilterExpression={"uncounted": {"$exists": True}},
             ),
         )
 

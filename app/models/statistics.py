@@ -20,24 +20,29 @@ STATISTICS_FIELDS = frozenset(
 """Fields that change with every run: a change of these alone is no edit of the definition."""
 
 
-def counting_update(executions: int, milliseconds: float, successes: int | None = None) -> list[JsonObject]:
+def counting_update(
+    executions: int, finished: int, milliseconds: float, successes: int | None = None
+) -> list[JsonObject]:
     """An update pipeline that counts ended executions; MongoDB applies it to a document as a whole.
 
-    Where success is told, the document keeps a success rate too (agents do, departments do not).
+    Means and rates are over those that `finished`, cancelled ones left out. Where success is told, the document keeps
+    a success rate too (agents do, departments do not).
     """
     sums = {
         "totalExecutions": plus("totalExecutions", executions),
-        "countedExecutions": plus("countedExecutions", executions),
+        "countedExecutions": plus("countedExecutions", finished),
         "countedMilliseconds": plus("countedMilliseconds", milliseconds),
     }
     means: JsonObject = {
         "averageExecutionTime": {"$round": [{"$divide": ["$countedMilliseconds", "$countedExecutions"]}, 1]},
     }
+    last: JsonObject = {}
     if successes is not None:
         sums["countedSuccesses"] = plus("countedSuccesses", successes)
         share = {"$divide": ["$countedSuccesses", "$countedExecutions"]}
-        means |= {"successRate": {"$round": [{"$multiply": [100, share]}, 2]}, "lastExecutedAt": "$$NOW"}
-    return [{"$set": sums}, {"$set": means}]
+        means |= {"successRate": {"$round": [{"$multiply": [100, share]}, 2]}}
+        last = {"lastExecutedAt": "$$NOW"}
+    return [{"$set": sums | last}, *([{"$set": means}] if finished else [])]
 
 
 def plus(field: str, amount: float) -> JsonObject:

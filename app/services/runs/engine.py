@@ -144,7 +144,7 @@ class RunEngine:
                 tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
                 await self._run_to_end(tree, agent)
                 await tree.log.committed()
-                self._statistics.count(run for run in tree.runs.values() if run.state.ended)
+                self._statistics.count_soon()
                 return root if root.execution_id in tree.runs else None
         except TreeLost as error:
             log.warning("run-lost", reason=str(error))
@@ -226,6 +226,7 @@ class RunEngine:
         if self._owned:
             await self.leases.renew(list(self._owned))
         await self.leases.read_clock()
+        self._statistics.count_soon()
         for root_id in await self.leases.find_expired(SWEEP_LIMIT):
             if root_id in self._owned:
                 continue

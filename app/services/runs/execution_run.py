@@ -18,6 +18,7 @@ from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
 from app.services.prompts.agents import agent_system_prompt
 from app.services.prompts.fencing import system_message, user_message
 from app.services.runs.state import ExecutionState
+from app.services.runs.statistics import countable
 from app.services.tools.sandbox import ToolSandbox
 
 MAX_DATA_BYTES = 512 * 1024
@@ -155,6 +156,7 @@ def ending_fields(
         "costUsd": state.cost_usd,
         "retryCount": state.retry_count,
         "lease": None,
+        "uncounted": countable(state.turns),
     }
     if state.quality_score is not None:
         ending["qualityScore"] = state.quality_score

@@ -1,62 +1,73 @@
-"""Counting ended executions on their agents and departments, and tool calls on their tools."""
+"""Counting ended executions on their agents and departments, and tool calls on their tools: each once.
+
+An execution ends with what there is to count in its own document (`uncounted`). One transaction takes that away and
+counts it up, so it is counted once whatever dies meanwhile, and whichever process finds it.
+"""
 
 import asyncio
 import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from pymongo import UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
 from app.models.agent import Agent
+from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import Relation, utc_now
 from app.models.custom_tool import CustomTool
-from app.models.database import Database
+from app.models.database import Database, Raw
 from app.models.department import Department
+from app.models.json_values import JsonObject
 from app.models.statistics import counting_update
-from app.services.runs.execution_run import ExecutionRun
 
 BATCH_SECONDS = 0.5
+BATCH_EXECUTIONS = 500
+COUNTED_FIELDS = {"agent": 1, "department": 1, "status": 1, "executionTime": 1, "uncounted": 1}
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Tally:
-    """What ended executions add up to."""
+    """What ended executions add up to; cancelled ones say nothing of an agent's success or pace."""
 
     executions: int = 0
+    finished: int = 0
     successes: int = 0
     milliseconds: float = 0
 
-    def add(self, run: ExecutionRun) -> None:
+    def add(self, ended: Raw) -> None:
         """Count one more."""
         self.executions += 1
-        self.successes += run.failure is None
-        self.milliseconds += run.execution.execution_time or 0
+        if ended.get("status") == ExecutionStatus.CANCELLED:
+            return
+        self.finished += 1
+        self.successes += ended.get("status") == ExecutionStatus.COMPLETED
+        self.milliseconds += ended.get("executionTime") or 0
 
 
 @dataclass
 class Statistics:
     """Counts what ended, in the background and in batches a moment apart: many short runs share few updates.
 
-    Statistics follow the audit record and are no part of it: a process that dies just before this leaves its
-    executions uncounted. Each document is counted up by one atomic update a batch, so runs that end together do not
-    queue for the document of the agent that they share.
+    Each document is counted up by one atomic update a batch, so runs that end together do not queue for the
+    document of the agent that they share.
     """
 
     database: Database
-    _ended: list[ExecutionRun] = field(default_factory=list[ExecutionRun], init=False)
     _writer: asyncio.Task[None] | None = field(default=None, init=False)
+    _wanted: bool = field(default=False, init=False)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
-    def count(self, runs: Iterable[ExecutionRun]) -> None:
-        """Count executions that ended here; returns at once."""
-        self._ended += runs
-        if self._ended and (self._writer is None or self._writer.done()):
+    def count_soon(self) -> None:
+        """Something ended, here or in a process that died: count what is not counted yet; returns at once."""
+        self._wanted = True
+        if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write(), name="statistics")
 
     async def settle(self) -> None:
@@ -66,37 +77,65 @@ class Statistics:
             await self._writer
 
     async def _write(self) -> None:
-        while self._ended:
+        while self._wanted:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), BATCH_SECONDS)
-            runs, self._ended = self._ended, []
+            self._wanted = False
             try:
-                await asyncio.gather(*(self._count_up(document, some) for document, some in updates_for(runs).items()))
+                while await self._count_batch():
+                    pass
             except PyMongoError as error:
-                log.warning("executions-not-counted", count=len(runs), error=type(error).__name__)
+                log.warning("executions-not-counted-yet", error=type(error).__name__)
 
-    async def _count_up(self, collection: str, updates: list[UpdateOne]) -> None:
-        if updates:
-            await self.database[collection].bulk_write(updates, ordered=False)
+    async def _count_batch(self) -> bool:
+        """Count some executions; whether there may be more."""
+        executions = self.database[AgentExecution.get_collection_name()]
+        found = executions.find({"uncounted": {"$exists": True}}, COUNTED_FIELDS).limit(BATCH_EXECUTIONS)
+        batch = await found.to_list()
+        if batch:
+            async with self.database.client.start_session() as session:
+                await session.with_transaction(lambda active: self._count(active, batch))
+        return len(batch) == BATCH_EXECUTIONS
+
+    async def _count(self, session: AsyncClientSession, batch: Sequence[Raw]) -> None:
+        """Take the batch's counts out of its documents and count them up; nothing if somebody else began to."""
+        ids = [ended["_id"] for ended in batch]
+        taken = await self.database[AgentExecution.get_collection_name()].update_many(
+            {"_id": {"$in": ids}, "uncounted": {"$exists": True}}, {"$unset": {"uncounted": ""}}, session=session
+        )
+        if taken.modified_count < len(batch):
+            await session.abort_transaction()
+            return
+        for collection, updates in updates_for(batch).items():
+            if updates:
+                await self.database[collection].bulk_write(updates, ordered=False, session=session)
 
 
-def updates_for(runs: list[ExecutionRun]) -> Mapping[str, list[UpdateOne]]:
+def countable(turns: Sequence[JsonObject]) -> JsonObject:
+    """What an execution's end leaves to be counted beside itself: how often it called each tool."""
+    names = Counter(call["function"]["name"] for turn in turns for call in turn.get("tool_calls", ()))
+    return {"toolCalls": [{"name": name, "count": count} for name, count in names.items()]}
+
+
+def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
     """The updates of a batch, by collection."""
     agents: defaultdict[Relation, Tally] = defaultdict(Tally)
     departments: defaultdict[Relation, Tally] = defaultdict(Tally)
     calls: Counter[str] = Counter()
-    for run in runs:
-        agents[run.agent.id].add(run)
-        departments[run.agent.department.id].add(run)
-        calls.update(call["function"]["name"] for turn in run.state.turns for call in turn.get("tool_calls", ()))
+    for ended in batch:
+        agents[ended["agent"]].add(ended)
+        departments[ended["department"]].add(ended)
+        calls.update({call["name"]: call["count"] for call in ended["uncounted"].get("toolCalls", ())})
     used: dict[str, Any] = {"lastUsedAt": utc_now()}
     return {
         Agent.get_collection_name(): [
-            UpdateOne({"_id": one}, counting_update(tally.executions, tally.milliseconds, tally.successes))
+            UpdateOne(
+                {"_id": one}, counting_update(tally.executions, tally.finished, tally.milliseconds, tally.successes)
+            )
             for one, tally in agents.items()
         ],
         Department.get_collection_name(): [
-            UpdateOne({"_id": one}, counting_update(tally.executions, tally.milliseconds))
+            UpdateOne({"_id": one}, counting_update(tally.executions, tally.finished, tally.milliseconds))
             for one, tally in departments.items()
         ],
         CustomTool.get_collection_name(): [

@@ -1,0 +1,89 @@
+"""Statistics of agents, departments and tools: each ended execution and each tool call once."""
+
+import asyncio
+from typing import Any
+
+from bson import ObjectId
+
+from app.models.agent_execution import AgentExecution, ExecutionStatus
+from app.services.runs.statistics import Statistics
+from tests.conftest import Service, StartService
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
+from tests.fixtures.waiting import wait_until
+
+AGENT = "plot-specialist-001"
+COUNTED = ("totalExecutions", "successRate", "averageExecutionTime", "lastExecutedAt")
+
+
+async def agent_of(service: Service) -> dict[str, Any]:
+    """The agent as it is stored."""
+    found = await service.services.database["agents"].find_one({"agentId": AGENT})
+    assert found is not None
+    return found
+
+
+async def until_counted(service: Service, total: int) -> dict[str, Any]:
+    """The agent, once it has so many executions."""
+
+    async def is_counted() -> bool:
+        return (await agent_of(service)).get("totalExecutions") == total
+
+    await wait_until(is_counted, seconds=15)
+    return await agent_of(service)
+
+
+def ended(agent: dict[str, Any], status: ExecutionStatus, milliseconds: float) -> dict[str, Any]:
+    """An execution whose process died before anybody counted it."""
+    identity = f"exec_{ObjectId()}"
+    execution = AgentExecution(
+        execution_id=identity,
+        root_execution_id=identity,
+        agent=agent["_id"],
+        department=agent["department"],
+        status=status,
+        execution_time=milliseconds,
+        uncounted={"toolCalls": [{"name": "beatSheetTiming", "count": 2}]},
+    )
+    return execution.as_stored()
+
+
+async def test_runs_that_end_together_are_counted_exactly(service: Service, model_server: ModelServer) -> None:
+    def answer(call: Call) -> Reply:
+        if "fail" in call.text:
+            return fault(400, "no")
+        return "Done." if call.tool_results else completion(None, ("beatSheetTiming", {"pages": 100}))
+
+    model_server.on("work", answer)
+    prompts = ["fail" if place % 4 == 0 else "Write." for place in range(20)]
+    await asyncio.gather(*(service.run_agent(AGENT, prompt=prompt, judge=False) for prompt in prompts))
+
+    agent = await until_counted(service, 20)
+    tool = await service.services.database["custom-tools"].find_one({"toolName": "beatSheetTiming"})
+    assert (agent["successRate"], agent["lastExecutedAt"] is not None) == (75.0, True)
+    assert agent["averageExecutionTime"] > 0
+    assert tool is not None
+    assert tool["totalExecutions"] == 15
+    assert await service.services.database["agent-executions"].count_documents({"uncounted": {"$exists": True}}) == 0
+
+
+async def test_what_a_process_left_uncounted_is_counted_once_by_whoever_finds_it(start_service: StartService) -> None:
+    async with start_service() as service:
+        agent = await agent_of(service)
+        left = [ended(agent, ExecutionStatus.COMPLETED, 100) for _ in range(30)]
+        left += [ended(agent, ExecutionStatus.FAILED, 400) for _ in range(10)]
+        left += [ended(agent, ExecutionStatus.CANCELLED, 9000) for _ in range(2)]
+        await service.services.database["agent-executions"].insert_many(left)
+        counters = [Statistics(service.services.database) for _ in range(3)]
+        for counter in counters:
+            counter.count_soon()
+        await asyncio.gather(*(counter.settle() for counter in counters))
+
+        agent = await until_counted(service, 42)
+
+        department = await service.services.database["departments"].find_one({"_id": agent["department"]})
+        tool = await service.services.database["custom-tools"].find_one({"toolName": "beatSheetTiming"})
+        assert {name: agent[name] for name in COUNTED[1:3]} == {"successRate": 75.0, "averageExecutionTime": 175.0}
+        assert department is not None
+        assert (department["totalExecutions"], department["averageExecutionTime"]) == (42, 175.0)
+        assert tool is not None
+        assert tool["totalExecutions"] == 84
