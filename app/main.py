@@ -18,6 +18,7 @@ from app.routers import (
     api_keys,
     custom_tools,
     departments,
+    execution_events,
     executions,
     health,
     models,
@@ -49,7 +50,16 @@ from app.settings import Settings
 API_BASE = "/api/v1"
 STOP_GRACE_SECONDS = 5.0
 SHORT_KEY_CHARACTERS = 16
-API_ROUTERS = (departments, agents, custom_tools, orchestrations, executions, api_keys, models)
+API_ROUTERS = (
+    departments,
+    agents,
+    custom_tools,
+    orchestrations,
+    executions,
+    execution_events,
+    api_keys,
+    models,
+)
 DESCRIPTION = """
 Run AI agents that live in a MongoDB database. Departments, agents and custom tools are documents: edit one, and the
 next run uses it.

@@ -3,17 +3,20 @@
 `append` numbers events and queues them; one writer stores the queue in order, in groups, by compare-and-set on
 `fence` and `lastSeq`, with majority write concern; what is stored is then published. So nothing is seen that a later
 replay lacks, numbers have no gaps, a repeated write cannot double, and a process that lost the tree writes nothing.
+
+A document takes 2,000 rows or 1 MiB of them; the rest goes to pages, each bounded too, so that an event costs the same
+however many came before it. A group with rows on pages is one transaction with the guarded update of its documents.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
-import bson
+import pymongo
 import structlog
 from bson import ObjectId
 from pymongo import UpdateOne
@@ -27,27 +30,23 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from app.errors import AppError
 from app.events.bus import Committed, Ending, EventBus
+from app.events.cutting import cut_event
+from app.events.rows import ROW_BYTES, GroupWrite, Row, Stored, bounded_groups, write_of
 from app.events.types import AgentDelta, Event, Frame, stamp
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.base import iso_milliseconds, new_row_id, utc_now
+from app.models.base import iso_milliseconds, utc_now
 from app.models.database import Database
+from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.json_values import JsonObject, clean_json
 
 GROUPING_SECONDS = 0.008
 MAX_QUEUED_ITEMS = 10_000
-MAX_GROUP_ROWS = 500
-MAX_GROUP_BYTES = 2 * 1024 * 1024
-MAX_DOCUMENT_BYTES = 12 * 1024 * 1024
-MAX_EVENT_BYTES = 6 * 1024 * 1024
-"""What the events of a document may hold; the rest is kept for its end: the last events, `output`, `runState`."""
-ROW_BYTES = 64
-"""What a row takes beside its event: its own id and its key in the array."""
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
+TRANSACTION_SECONDS = 5.0
 CLOSING_SECONDS = 2.0
-Update = tuple[JsonObject, JsonObject]
+Result = TypeVar("Result")
 TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError)
 
 log = structlog.get_logger(__name__)
@@ -57,44 +56,12 @@ class TreeLost(Exception):
     """This process no longer owns the run tree: another took it over, or the database was away for too long."""
 
 
-class ExecutionTooLarge(AppError):
-    """The events of one execution come near the size that MongoDB can hold."""
-
-    code = "execution-too-large"
-
-    def __init__(self, execution_id: str) -> None:
-        super().__init__(f"Execution {execution_id} has events of {MAX_EVENT_BYTES} bytes, the most it may.")
-
-
-@dataclass(slots=True)
-class Row:
-    """One numbered event on its way to its document, with the changes that belong to it."""
-
-    document: ObjectId
-    seq: int
-    event: JsonObject
-    frame: Frame
-    size_bytes: int
-    changes: Mapping[str, Any]
-    ending: Ending | None
-    completes: bool
-    """Whether it is the last row of its `append`, whose rows are stored together or not at all."""
-
-
 @dataclass(slots=True, eq=False)
 class Birth:
     """A child execution on its way into the tree."""
 
     execution: AgentExecution
     done: asyncio.Future[None]
-
-
-@dataclass(slots=True)
-class Stored:
-    """What the log keeps of each of its documents; `size_bytes` is what MongoDB holds of it, as BSON."""
-
-    id: ObjectId
-    size_bytes: int = 0
 
 
 @dataclass
@@ -129,38 +96,49 @@ class TreeLog:
     def append(self, execution_id: str, *events: Event, changes: Mapping[str, Any] | None = None) -> list[JsonObject]:
         """Number the events and queue them as one row group; `changes` are set together with the last of them.
 
-        Returns at once with the events as they will be stored and seen.
+        Returns at once with the events whole; where a payload is oversized, what is stored and seen of them is cut.
 
         Raises:
             TreeLost: this process no longer owns the tree.
-            ExecutionTooLarge: the document is full; only events that end the execution still fit.
         """
         if self._lost:
             raise self._lost
-        document = self._documents[execution_id]
-        status = (changes or {}).get("status")
+        changed = changes or {}
+        status = changed.get("status")
         timestamp = iso_milliseconds(utc_now())
-        stamped: list[JsonObject] = [
-            clean_json(stamp(event, seq=seq, execution_id=execution_id, root_id=self.root_id, timestamp=timestamp))
-            for seq, event in enumerate(events, start=self.last_seq + 1)
-        ]
-        sizes = [len(bson.encode(raw)) + ROW_BYTES for raw in stamped]
-        if document.size_bytes + sum(sizes) > MAX_EVENT_BYTES and not is_terminal(status):
-            raise ExecutionTooLarge(execution_id)
-        document.size_bytes += sum(sizes)
-        self.last_seq += len(stamped)
-        for raw, size in zip(stamped, sizes, strict=True):
-            last = raw is stamped[-1]
-            ending = Ending(execution_id, ExecutionStatus(status), raw["seq"]) if last and is_terminal(status) else None
-            self._queue.append(
-                Row(document.id, raw["seq"], raw, Frame(raw), size, changes or {} if last else {}, ending, last)
+        stamped: list[JsonObject] = []
+        for event in events:
+            self.last_seq += 1
+            raw = clean_json(
+                stamp(event, seq=self.last_seq, execution_id=execution_id, root_id=self.root_id, timestamp=timestamp)
             )
+            stamped.append(raw)
+            last = len(stamped) == len(events)
+            ending = (
+                Ending(execution_id, ExecutionStatus(status), self.last_seq) if last and is_terminal(status) else None
+            )
+            self._queue.append(self._row(raw, changed if last else {}, ending, completes=last))
         self._wake.set()
         return stamped
 
-    def spare_bytes(self, execution_id: str) -> int:
-        """How much more the execution's document can hold."""
-        return MAX_DOCUMENT_BYTES - self._documents[execution_id].size_bytes
+    def _row(self, event: JsonObject, changes: Mapping[str, Any], ending: Ending | None, *, completes: bool) -> Row:
+        """An event in its place: in its document, or on a page once that is full; cut when it is oversized."""
+        document = self._documents[event["executionId"]]
+        frame, whole = Frame(event), None
+        if (cut := cut_event(event, frame.data)) is not None:
+            event, frame, whole = cut, Frame(cut), frame.data
+        page = document.place(frame.seq, len(frame.data) + ROW_BYTES)
+        return Row(
+            document=document.id,
+            page=page,
+            event=event,
+            frame=frame,
+            changes=changes,
+            ending=ending,
+            completes=completes,
+            whole=whole,
+            begins_pages=document.pages_from == frame.seq,
+        )
 
     async def room(self) -> None:
         """Wait until the queue has room: run code calls this once a step, so that a slow database slows the run."""
@@ -264,19 +242,40 @@ class TreeLog:
 
         Repeating is safe: an update whose rows have landed no longer matches, because `lastSeq` has moved on.
         """
-        updates = updates_of(group, self.fence)
+        write = write_of(group, self.fence)
         async for _ in self._attempts():
             with passing_faults():
-                if await self._write(updates) == len(updates) or await self._has_landed(group):
+                if await self._write(write) == len(write.documents) or await self._has_landed(group):
                     return
                 raise TreeLost("Another process has taken this run over.")
 
-    async def _write(self, updates: list[Update]) -> int:
-        """How many of the updates matched. Most groups are one update, for which a bulk would be dearer."""
-        if len(updates) == 1:
-            return (await self._collection.update_one(*updates[0])).matched_count
-        bulk = [UpdateOne(*update) for update in updates]
+    async def _write(self, write: GroupWrite) -> int:
+        """How many documents matched. Most groups are one update, for which a bulk would be dearer."""
+        if write.payloads:
+            await self.database[EventPayload.get_collection_name()].bulk_write(write.payloads, ordered=False)
+        if write.pages:
+            return await self._in_transaction(lambda session: self._write_pages(session, write))
+        if len(write.documents) == 1:
+            return (await self._collection.update_one(*write.documents[0])).matched_count
+        bulk = [UpdateOne(*update) for update in write.documents]
         return (await self._collection.bulk_write(bulk, ordered=True)).matched_count
+
+    async def _write_pages(self, session: AsyncClientSession, write: GroupWrite) -> int:
+        """The documents under their guards, and the pages only if all of them matched."""
+        bulk = [UpdateOne(*update) for update in write.documents]
+        matched = (await self._collection.bulk_write(bulk, ordered=True, session=session)).matched_count
+        if matched == len(bulk):
+            pages = self.database[ExecutionEventPage.get_collection_name()]
+            await pages.bulk_write(write.pages, ordered=True, session=session)
+        else:
+            await session.abort_transaction()
+        return matched
+
+    async def _in_transaction(self, work: Callable[[AsyncClientSession], Awaitable[Result]]) -> Result:
+        """Commit some work with majority, or none of it; conflicts are tried again for a few seconds."""
+        with pymongo.timeout(TRANSACTION_SECONDS):
+            async with self.database.client.start_session() as session:
+                return await session.with_transaction(work, write_concern=self.database.write_concern)
 
     async def _has_landed(self, group: list[Row]) -> bool:
         """Whether an earlier attempt, whose reply was lost, stored the group."""
@@ -298,8 +297,7 @@ class TreeLog:
         documents = [execution.as_stored() for execution in executions]
         async for _ in self._attempts():
             with passing_faults():
-                async with self.database.client.start_session() as session:
-                    await session.with_transaction(lambda active: self._insert_guarded(active, documents))
+                await self._in_transaction(lambda session: self._insert_guarded(session, documents))
                 break
         for birth in births:
             assert birth.execution.id is not None  # noqa: S101 - given above
@@ -358,41 +356,6 @@ def passing_faults() -> Generator[None]:
             raise
 
 
-def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """The rows in order, in groups that one write can carry; the rows of one `append` stay together."""
-    group: list[Row] = []
-    size = 0
-    for row in rows:
-        if group and group[-1].completes and (len(group) >= MAX_GROUP_ROWS or size + row.size_bytes > MAX_GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(row)
-        size += row.size_bytes
-    if group:
-        yield group
-
-
 def is_terminal(status: object) -> bool:
     """Whether a `status` among the changes ends the execution."""
     return isinstance(status, str) and ExecutionStatus(status).is_terminal
-
-
-def updates_of(group: list[Row], fence: int) -> list[Update]:
-    """The filter and the `$push` of each run of neighbouring rows of one document, in the order of their numbers.
-
-    A crash between two of them leaves a prefix of the tree's events, never a hole.
-    """
-    updates: list[Update] = []
-    for document, neighbours in groupby(group, key=lambda row: row.document):
-        rows = list(neighbours)
-        changes: dict[str, Any] = {"updatedAt": utc_now()}
-        for row in rows:
-            changes |= row.changes
-        pushed = [{"event": row.event, "id": new_row_id()} for row in rows]
-        updates.append(
-            (
-                {"_id": document, "fence": fence, "lastSeq": {"$lt": rows[0].seq}},
-                {"$push": {"events": {"$each": pushed}}, "$set": {**changes, "lastSeq": rows[-1].seq}},
-            )
-        )
-    return updates

@@ -1,9 +1,11 @@
 """Reading stored events: what the majority of the database holds, in order, page by page.
 
 A reader never skips: within a tree it stops at the first missing number, for two documents of the tree are read at
-slightly different moments.
+slightly different moments. What a page costs does not depend on how many events there are: it names its numbers, and
+only the documents and pages that hold some of them are looked into.
 """
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,10 +15,14 @@ from app.events.types import Frame
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import iso_milliseconds
 from app.models.database import Database
+from app.models.execution_events import ExecutionEventPage
 from app.models.json_values import JsonObject, clean_json
 
 PAGE_ROWS = 500
-HEAD_FIELDS = {"executionId": 1, "rootExecutionId": 1, "status": 1, "lastSeq": 1, "project": 1}
+PAGE_BYTES = 1024 * 1024
+BATCH_ROWS = 100
+"""How many rows are decoded at a time, so that the event loop is never held up for long."""
+HEAD_FIELDS = {"executionId": 1, "rootExecutionId": 1, "status": 1, "lastSeq": 1, "pagesFrom": 1, "project": 1}
 
 
 class ExecutionNotFound(NotFound):
@@ -41,6 +47,7 @@ class StreamHead:
     last_seq: int
     project: str | None
     is_foreign: bool
+    has_pages: bool = False
 
     @property
     def is_tree(self) -> bool:
@@ -61,11 +68,14 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
         raise ExecutionNotFound(execution_id)
     root_id = found.get("rootExecutionId")
     last_seq = found.get("lastSeq") or 0
+    has_pages = found.get("pagesFrom") is not None
     if root_id is None:
         last_seq = await count_rows(database, execution_id)
     elif root_id == execution_id:
-        tree = collection.find({"rootExecutionId": root_id}, {"lastSeq": 1, "_id": 0})
-        last_seq = max([last_seq, *[document.get("lastSeq") or 0 async for document in tree]])
+        tree = collection.find({"rootExecutionId": root_id}, {"lastSeq": 1, "pagesFrom": 1, "_id": 0})
+        async for document in tree:
+            last_seq = max(last_seq, document.get("lastSeq") or 0)
+            has_pages = has_pages or document.get("pagesFrom") is not None
     return StreamHead(
         execution_id=execution_id,
         root_id=root_id or execution_id,
@@ -73,6 +83,7 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
         last_seq=last_seq,
         project=str(found["project"]) if found.get("project") else None,
         is_foreign=root_id is None,
+        has_pages=has_pages,
     )
 
 
@@ -87,33 +98,71 @@ async def count_rows(database: Database, execution_id: str) -> int:
 
 async def read_events(database: Database, head: StreamHead, after: int, limit: int = PAGE_ROWS) -> list[JsonObject]:
     """The stored events of a stream that follow number `after`, at most `limit`, in order and without a gap."""
-    if head.is_foreign:
-        return await read_foreign_events(database, head, after, limit)
-    selector: JsonObject = {"rootExecutionId": head.root_id, "lastSeq": {"$gt": after}}
-    if not head.is_tree:
-        selector["executionId"] = head.execution_id
-    newer = {"$filter": {"input": {"$ifNull": ["$events", []]}, "cond": {"$gt": ["$$this.event.seq", after]}}}
-    pipeline: list[JsonObject] = [
-        {"$match": selector},
-        {"$project": {"_id": 0, "rows": newer}},
-        {"$unwind": "$rows"},
-        {"$replaceWith": "$rows.event"},
-        {"$sort": {"seq": 1}},
-        {"$limit": limit},
-    ]
-    cursor = await database[AgentExecution.get_collection_name()].aggregate(pipeline)
-    events = await cursor.to_list()
-    return without_gap(events, after) if head.is_tree else events
+    return [event async for event in stored_events(database, head, after, limit)]
 
 
-def without_gap(events: list[JsonObject], after: int) -> list[JsonObject]:
-    """The events up to the first missing number."""
-    contiguous: list[JsonObject] = []
-    for expected, event in enumerate(events, start=after + 1):
-        if event["seq"] != expected:
+async def read_frames(database: Database, head: StreamHead, after: int, limit: int = PAGE_ROWS) -> list[Frame]:
+    """The same as frames, byte for byte those that were sent live; about a megabyte of them at most."""
+    frames: list[Frame] = []
+    size = 0
+    async for event in stored_events(database, head, after, limit):
+        frames.append(Frame(event))
+        size += len(frames[-1].data)
+        if size >= PAGE_BYTES:
             break
-        contiguous.append(event)
-    return contiguous
+    return frames
+
+
+async def stored_events(database: Database, head: StreamHead, after: int, limit: int) -> AsyncGenerator[JsonObject]:
+    """The events of a stream after a number, one by one, up to the first gap."""
+    if head.is_foreign:
+        for event in await read_foreign_events(database, head, after, limit):
+            yield event
+        return
+    pipeline = tree_range(head, after, after + limit) if head.is_tree else own_range(head, after, limit)
+    executions = database[AgentExecution.get_collection_name()]
+    async with await executions.aggregate(pipeline, batchSize=BATCH_ROWS) as found:
+        async for event in found:
+            if head.is_tree and event["seq"] != after + 1:
+                return
+            after = event["seq"]
+            yield event
+
+
+def tree_range(
+    head: StreamHead, after: int, until: int, shape: object = "$rows.event", seq: str = "seq"
+) -> list[JsonObject]:
+    """The events of a tree with the numbers after `after` up to `until`, in order, each in a shape."""
+    rows = rows_between(after, until, shape)
+    documents: JsonObject = {"rootExecutionId": head.root_id, "lastSeq": {"$gt": after}}
+    if not head.has_pages:
+        return [{"$match": documents}, *rows, {"$sort": {seq: 1}}]
+    documents["pagesFrom"] = {"$not": {"$lte": after + 1}}
+    pages = {"rootExecutionId": head.root_id, "lastSeq": {"$gt": after}, "firstSeq": {"$lte": until}}
+    return [{"$match": documents}, *rows, with_pages([{"$match": pages}, *rows]), {"$sort": {seq: 1}}]
+
+
+def own_range(head: StreamHead, after: int, limit: int) -> list[JsonObject]:
+    """The first `limit` events of one execution after a number: what was stored first stands in its document."""
+    rows = rows_between(after, None)
+    pipeline: list[JsonObject] = [{"$match": {"executionId": head.execution_id, "lastSeq": {"$gt": after}}}, *rows]
+    if head.has_pages:
+        pages = {"executionId": head.execution_id, "lastSeq": {"$gt": after}}
+        pipeline.append(with_pages([{"$match": pages}, {"$sort": {"firstSeq": 1}}, *rows, {"$limit": limit}]))
+    return [*pipeline, {"$sort": {"seq": 1}}, {"$limit": limit}]
+
+
+def rows_between(after: int, until: int | None, shape: object = "$rows.event") -> list[JsonObject]:
+    """The stages that take the events after one number up to another out of documents; rows of others have none."""
+    seq = "$$this.event.seq"
+    bounds: list[JsonObject] = [{"$gt": [seq, after]}, {"$lte": [seq, 2**53 if until is None else until]}]
+    wanted = {"$filter": {"input": {"$ifNull": ["$events", []]}, "cond": {"$and": bounds}}}
+    return [{"$project": {"executionId": 1, "rows": wanted}}, {"$unwind": "$rows"}, {"$replaceWith": shape}]
+
+
+def with_pages(pipeline: list[JsonObject]) -> JsonObject:
+    """The stage that adds what a pipeline finds on pages."""
+    return {"$unionWith": {"coll": ExecutionEventPage.get_collection_name(), "pipeline": pipeline}}
 
 
 async def read_foreign_events(database: Database, head: StreamHead, after: int, limit: int) -> list[JsonObject]:

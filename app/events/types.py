@@ -184,15 +184,20 @@ class AgentDelta(BaseModel):
 
 
 class Frame:
-    """An event as it goes over the wire: serialised once, its text shared by all sockets."""
+    """An event as it goes over the wire: serialised once, its bytes shared by all who follow."""
 
-    __slots__ = ("execution_id", "seq", "text", "type")
+    __slots__ = ("data", "execution_id", "seq", "type")
 
     def __init__(self, event: JsonObject) -> None:
         self.seq: int = event["seq"]
         self.type: str = event["type"]
         self.execution_id: str = event["executionId"]
-        self.text = orjson.dumps(event).decode()
+        self.data = orjson.dumps(event)
+
+    @property
+    def text(self) -> str:
+        """The JSON as text."""
+        return self.data.decode()
 
 
 def stamp(event: Event, *, seq: int, execution_id: str, root_id: str, timestamp: str) -> JsonObject:

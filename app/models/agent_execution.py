@@ -92,9 +92,9 @@ class AgentExecution(PayloadDocument):
     """The audit record of one execution.
 
     Payload's fields come first and hold only what Payload can re-save. The run engine's own stand after `__v`:
-    `lastSeq` is the last event number of the tree stored in this document, `fence` the token that guards every
-    write of the run, `lease` (on roots) who runs it, `uncounted` what statistics have still to count.
-    `qualityScore` is 0 to 100, `executionTime` milliseconds.
+    `lastSeq` is the number of the execution's last event, `pagesFrom` that of the first one that its document had no
+    room for and that stands on a page, `fence` the token that guards every write of the run, `lease` (on roots) who
+    runs it, `uncounted` what statistics have still to count. `qualityScore` is 0 to 100, `executionTime` milliseconds.
     """
 
     execution_id: Annotated[str, Field(min_length=1)]
@@ -128,6 +128,7 @@ class AgentExecution(PayloadDocument):
     cost_usd: float | None = None
     stop_reason: StopReason | None = None
     last_seq: WholeNumber = 0
+    pages_from: WholeNumber | None = None
     fence: WholeNumber = 0
     takeovers: WholeNumber = 0
     lease: Lease | None = None

@@ -18,9 +18,18 @@ from app.models.agent_execution import AgentExecution
 from app.models.api_key import ApiKey
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
+from app.models.execution_events import EventPayload, ExecutionEventPage
 
 DEFAULT_DATABASE = "dynamic_agents"
-DOCUMENTS: tuple[type[Document], ...] = (Department, Agent, CustomTool, AgentExecution, ApiKey)
+DOCUMENTS: tuple[type[Document], ...] = (
+    Department,
+    Agent,
+    CustomTool,
+    AgentExecution,
+    ExecutionEventPage,
+    EventPayload,
+    ApiKey,
+)
 SERVER_SELECTION_MS = 4000
 MAJORITY_TIMEOUT_MS = 10_000
 

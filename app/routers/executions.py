@@ -1,30 +1,21 @@
 """Executions: the audit record of every run, its events and its tree."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Query
 from pydantic import AfterValidator, BeforeValidator
 
-from app.dependencies import DEFAULT_PAGE, Cursor, Limit, Services, ServicesDep, ViewerRole
-from app.errors import InvalidInput
-from app.events.replay import ExecutionNotFound, StreamHead, read_events
+from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
-from app.routers.server_sent_events import sse_frames
 from app.routers.strict_input import StrictRoute
-from app.services.access.api_keys import Caller
-from app.services.catalog.shapes import Shape
 from app.services.paging import PageRequest
 from app.services.runs.executions import ExecutionFilter, ExecutionRead, ExecutionSummary, TreeNode
 from app.services.runs.requests import CmsId
 
-MAX_SEQ = 2**53
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
@@ -47,16 +38,7 @@ def in_utc(moment: datetime) -> datetime:
 
 Moment = Annotated[datetime, BeforeValidator(as_iso_text), AfterValidator(in_utc)]
 ExecutionSort = Literal["startedAt", "-startedAt", "createdAt", "-createdAt"]
-AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Events after this number; 0 for all.")]
 Name = Annotated[str | None, Query(max_length=200)]
-
-
-class EventPage(Shape):
-    """Stored events in order; ask again with `after` set to the last `seq` while there are more."""
-
-    items: list[dict[str, Any]]
-    last_seq: int
-    status: ExecutionStatus
 
 
 @router.get("", operation_id="listExecutions", responses=problem_responses(403))
@@ -104,61 +86,3 @@ async def get_execution(execution_id: str, services: ServicesDep, caller: Viewer
 async def get_execution_tree(execution_id: str, services: ServicesDep, caller: ViewerRole) -> TreeNode:
     """Read an execution with all that it started: status, score and tokens of each."""
     return await services.archive.get_tree(execution_id, caller)
-
-
-@router.get("/{execution_id}/events", operation_id="listExecutionEvents", responses=problem_responses(403, 404))
-async def list_execution_events(
-    execution_id: str, services: ServicesDep, caller: ViewerRole, after: AfterSeq = 0, limit: Limit = DEFAULT_PAGE
-) -> EventPage:
-    """List stored events: of a root its whole tree's, of a child its own."""
-    head = await visible_head(services, execution_id, caller)
-    events = await read_events(services.database, head, after, limit)
-    return EventPage(items=events, last_seq=head.last_seq, status=head.status)
-
-
-@router.get(
-    "/{execution_id}/events/stream",
-    operation_id="streamExecutionEvents",
-    response_class=StreamingResponse,
-    responses={
-        200: {
-            "content": {"text/event-stream": {}},
-            "description": "`id` is `seq`, `event` the type, `data` the event.",
-        },
-        204: {"description": "The run is over and nothing follows."},
-        **problem_responses(403, 404),
-    },
-)
-async def stream_execution_events(
-    execution_id: str,
-    services: ServicesDep,
-    caller: ViewerRole,
-    after: Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Wins over `Last-Event-ID`.")] = None,
-    last_event_id: Annotated[str | None, Header(description="The `id` of the last event seen.")] = None,
-) -> Response:
-    """Follow events as Server-Sent Events: stored ones first, then live, until `execution-end`."""
-    head = await visible_head(services, execution_id, caller)
-    position = after if after is not None else last_seen(last_event_id)
-    if head.status.is_terminal and position >= head.last_seq:
-        return Response(status_code=HTTPStatus.NO_CONTENT)
-    frames: AsyncIterator[str] = sse_frames(services.hub, head, position)
-    return StreamingResponse(
-        frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
-
-
-async def visible_head(services: Services, execution_id: str, caller: Caller) -> StreamHead:
-    """Where an execution's stream stands, for a caller who may see it."""
-    head = await services.hub.head(execution_id)
-    if not caller.may_see(head.project):
-        raise ExecutionNotFound(execution_id)
-    return head
-
-
-def last_seen(last_event_id: str | None) -> int:
-    """The number in `Last-Event-ID`; an empty one is none."""
-    if not last_event_id:
-        return 0
-    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_SEQ)):
-        return min(int(last_event_id), MAX_SEQ)
-    raise InvalidInput.of_field("Last-Event-ID", "must be the number of an event")

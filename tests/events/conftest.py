@@ -13,7 +13,8 @@ from bson import ObjectId
 
 from app.events import log as log_module
 from app.events.bus import Committed, InProcessBus
-from app.events.log import Stored, TreeLog, Update
+from app.events.log import TreeLog
+from app.events.rows import GroupWrite, Stored
 from app.events.types import AgentResponse, Frame
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.database import DOCUMENTS, Database, Raw, connect
@@ -140,8 +141,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-Write = Callable[[list[Update]], Awaitable[int]]
-Fault = Callable[[Write, list[Update]], Awaitable[int]]
+Write = Callable[[GroupWrite], Awaitable[int]]
+Fault = Callable[[Write, GroupWrite], Awaitable[int]]
 
 
 class Faults:
@@ -149,7 +150,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.coming: list[Fault] = []
-        self.writes: list[list[Update]] = []
+        self.writes: list[GroupWrite] = []
 
 
 @pytest.fixture
@@ -158,8 +159,8 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     planned = Faults()
     whole = TreeLog._write
 
-    async def write_or_fail(log: TreeLog, updates: list[Update]) -> int:
-        async def write(some: list[Update]) -> int:
+    async def write_or_fail(log: TreeLog, updates: GroupWrite) -> int:
+        async def write(some: GroupWrite) -> int:
             return await whole(log, some)
 
         planned.writes.append(updates)

@@ -2,13 +2,12 @@
 
 import asyncio
 
-import bson
 import pytest
 
 from app.events import log as log_module
-from app.events.log import ExecutionTooLarge, TreeLost, Update
+from app.events.log import TreeLost
 from app.events.replay import read_events, read_head
-from app.events.types import AgentComplete, ToolResult
+from app.events.rows import GroupWrite
 from app.models.agent_execution import ExecutionStatus
 from tests.events.conftest import ENDED, Faults, Tree, Write, said, until
 
@@ -62,7 +61,7 @@ async def test_nothing_is_published_before_it_is_stored(tree: Tree, faults: Faul
     log = tree.open_log()
     seen: list[tuple[int, int]] = []
 
-    async def look(write: Write, requests: list[Update]) -> int:
+    async def look(write: Write, requests: GroupWrite) -> int:
         before = len(tree.bus.frames)
         result = await write(requests)
         seen.append((before, len(tree.bus.frames)))
@@ -108,7 +107,7 @@ async def test_a_child_is_stored_after_all_that_was_appended_before(tree: Tree, 
     child = tree.new_child()
     order: list[str] = []
 
-    async def note(write: Write, requests: list[Update]) -> int:
+    async def note(write: Write, requests: GroupWrite) -> int:
         order.append("a child" if await tree.executions.find_one({"executionId": child.execution_id}) else "no child")
         return await write(requests)
 
@@ -131,40 +130,6 @@ async def test_children_born_at_once_are_all_stored(tree: Tree) -> None:
     await asyncio.gather(*(log.add_child(child) for child in children))
 
     assert await tree.executions.count_documents({"parentExecutionId": tree.id, "fence": 1}) == 5
-
-
-async def test_a_full_document_takes_no_more_events_but_its_end(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "MAX_EVENT_BYTES", 2000)
-    log = tree.open_log()
-
-    def fill() -> None:
-        for number in range(100):
-            log.append(tree.id, said(number))
-
-    with pytest.raises(ExecutionTooLarge):
-        fill()
-    stored = log.last_seq
-    complete = AgentComplete(output={"text": "x" * 3000}, token_usage={}, cost_usd=None, stop_reason="completed")
-    log.append(tree.id, complete, changes=ENDED)
-    await log.committed()
-
-    assert 1 < stored < 20
-    assert await tree.numbers() == list(range(1, stored + 2))
-    assert (await tree.document())["status"] == "completed"
-
-
-async def test_the_bound_is_on_what_mongodb_stores_and_holds_for_one_append_of_many(tree: Tree) -> None:
-    log = tree.open_log()
-    small = ToolResult(tool_call_id="1", tool_name="t", output=[1] * 100_000)
-    assert len(bson.encode({"output": small.output})) > 900_000
-
-    with pytest.raises(ExecutionTooLarge):
-        log.append(tree.id, *[small] * 10)
-    log.append(tree.id, said("still fits"))
-    await log.committed()
-
-    assert await tree.numbers() == [1]
-    assert log.spare_bytes(tree.id) > 11 * 1024 * 1024
 
 
 async def test_an_ending_is_published_with_its_last_event(tree: Tree) -> None:
@@ -197,7 +162,7 @@ async def test_a_slow_database_holds_the_run_up(tree: Tree, faults: Faults, monk
     log = tree.open_log()
     stalled = asyncio.Event()
 
-    async def stall(write: Write, requests: list[Update]) -> int:
+    async def stall(write: Write, requests: GroupWrite) -> int:
         await stalled.wait()
         return await write(requests)
 

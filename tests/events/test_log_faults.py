@@ -1,6 +1,7 @@
 """The durable log with faults between it and MongoDB, and with others who own the tree now."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,28 +10,29 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import AutoReconnect, OperationFailure
 
 from app.events import log as log_module
-from app.events.log import TreeLog, TreeLost, Update
+from app.events.log import TreeLog, TreeLost
+from app.events.rows import GroupWrite
 from tests.events.conftest import ENDED, Fault, Faults, Tree, Write, said, until
 
 
-async def reply_lost(write: Write, requests: list[Update]) -> int:
+async def reply_lost(write: Write, requests: GroupWrite) -> int:
     """MongoDB stores all and its answer does not arrive."""
     await write(requests)
     raise AutoReconnect("the reply was lost")
 
 
-async def request_lost(_: Write, __: list[Update]) -> int:
+async def request_lost(_: Write, __: GroupWrite) -> int:
     """MongoDB never hears of it."""
     raise AutoReconnect("the request was lost")
 
 
-async def cut_after_one(write: Write, requests: list[Update]) -> int:
+async def cut_after_one(write: Write, requests: GroupWrite) -> int:
     """MongoDB dies after the first update of the group."""
-    await write(requests[:1])
+    await write(replace(requests, documents=requests.documents[:1]))
     raise AutoReconnect("the connection was cut")
 
 
-async def refused(_: Write, __: list[Update]) -> int:
+async def refused(_: Write, __: GroupWrite) -> int:
     """MongoDB refuses the write for good."""
     raise OperationFailure("no", 10334)
 
@@ -134,7 +136,7 @@ async def test_two_owners_never_store_the_same_number(tree: Tree) -> None:
 async def test_a_lost_reply_before_a_take_over_is_left_to_the_new_owner(tree: Tree, faults: Faults) -> None:
     log = tree.open_log()
 
-    async def reply_lost_then_taken(write: Write, requests: list[Update]) -> int:
+    async def reply_lost_then_taken(write: Write, requests: GroupWrite) -> int:
         await write(requests)
         await tree.take_over()
         raise AutoReconnect("the reply was lost")
@@ -215,10 +217,10 @@ async def test_a_child_whose_confirmation_was_lost_is_stored_once(
     whole = AsyncClientSession.with_transaction
     tried = 0
 
-    async def with_transaction(session: AsyncClientSession, *rest: Any) -> Any:  # noqa: ANN401 - PyMongo's
+    async def with_transaction(session: AsyncClientSession, *rest: Any, **options: Any) -> Any:  # noqa: ANN401 - PyMongo's
         nonlocal tried
         tried += 1
-        result = await whole(session, *rest)
+        result = await whole(session, *rest, **options)
         if tried == 1:
             raise AutoReconnect("the reply was lost")
         return result

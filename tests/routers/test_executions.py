@@ -1,6 +1,7 @@
 """Executions over HTTP: the record of every run, its events and its tree."""
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from bson import ObjectId
 
 from app.models.base import iso_milliseconds
 from tests.conftest import Service
-from tests.fixtures.model_server import ModelServer, fault
+from tests.fixtures.model_server import ModelServer, completion, fault
 from tests.routers.conftest import (
     NewKey,
     assert_problem,
@@ -248,3 +249,32 @@ async def test_after_the_last_event_there_are_none(shared_service: Service) -> N
     page = (await shared_service.http.get(run["links"]["events"], params={"after": 2**53})).json()
 
     assert (page["items"], page["lastSeq"], page["status"]) == ([], 3, "completed")
+
+
+async def test_one_event_is_read_whole_where_the_list_shows_it_cut(
+    shared_service: Service, model_server: ModelServer
+) -> None:
+    text = "word " * 20_000
+    model_server.on("work", completion(text))
+    run = await shared_service.run_agent("plot-specialist-001", judge=False)
+    base = f"/api/v1/executions/{run['executionId']}/events"
+
+    _, response, complete = await shared_service.events(run["executionId"])
+    answer = await shared_service.http.get(f"{base}/2")
+    first = await shared_service.http.get(f"{base}/1")
+
+    assert (response["truncated"], text.startswith(response["content"])) == (True, True)
+    assert complete["output"]["text"] == response["content"]
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["content"] == text
+    assert (len(answer.content), sha256(answer.content).hexdigest()) == (response["size"], response["sha256"])
+    assert first.json()["type"] == "agent-start"
+
+
+@pytest.mark.parametrize(("seq", "status"), [("4", 404), ("0", 422), ("-1", 422), ("abc", 422), (str(2**60), 422)])
+async def test_an_event_that_is_not_there_is_not_found(shared_service: Service, seq: str, status: int) -> None:
+    run = await shared_service.run_agent("plot-specialist-001", judge=False)
+
+    answer = await shared_service.http.get(f"/api/v1/executions/{run['executionId']}/events/{seq}")
+
+    assert_problem(answer, status, "event-not-found" if status == 404 else "validation-error")

@@ -5,14 +5,15 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field
 
-import bson
 import structlog
 from pydantic import ValidationError
 from pymongo.errors import PyMongoError
 
 from app.errors import AppError
 from app.events.bus import EventBus
-from app.events.log import Stored, TreeLog, TreeLost
+from app.events.log import TreeLog, TreeLost
+from app.events.rows import Stored
+from app.events.whole import read_stored, tree_events
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionKind
 from app.models.database import Database
@@ -158,22 +159,23 @@ class RunEngine:
     async def _read_tree(self, tree: RunTree) -> dict[str, Stored]:
         """All documents of a tree that was taken over; what they say of its executions goes into the tree."""
         found = self.database[AgentExecution.get_collection_name()].find(
-            {"rootExecutionId": tree.root.execution_id}, {"runState": 0}
+            {"rootExecutionId": tree.root.execution_id}, {"runState": 0, "events": 0}
         )
-        members = [(one, raw) async for raw in found if (one := parsed(AgentExecution, raw))]
+        members = [one async for raw in found if (one := parsed(AgentExecution, raw))]
         agents = self.database[Agent.get_collection_name()].find(
-            {"_id": {"$in": [one.agent for one, _ in members]}}, {"agentId": 1}
+            {"_id": {"$in": [one.agent for one in members]}}, {"agentId": 1}
         )
         names = {raw["_id"]: raw.get("agentId") async for raw in agents}
-        for one, _ in members:
-            tree.stored_events[one.execution_id] = [row["event"] for row in one.events if is_ours(row.get("event"))]
+        for one in members:
             name = names.get(one.agent)
             if name is not None:
                 tree.agent_ids[one.execution_id] = name
             if one.parent_execution_id is not None:
                 tree.children[one.parent_execution_id, name or one.execution_id] = one
-        tree.log.last_seq = max(one.last_seq for one, _ in members)
-        return {one.execution_id: Stored(raw["_id"], len(bson.encode(raw))) for one, raw in members}
+        async for execution_id, event in tree_events(self.database, tree.root.execution_id):
+            tree.stored_events.setdefault(execution_id, []).append(event)
+        tree.log.last_seq = max(one.last_seq for one in members)
+        return await read_stored(self.database, tree.root.execution_id)
 
     async def _run_to_end(self, tree: RunTree, agent: AgentDefinition | None) -> None:
         """Run the root by its kind; an error of any sort ends the whole tree as failed."""
@@ -244,8 +246,3 @@ def stored_new(root: AgentExecution) -> dict[str, Stored]:
     """The documents of a tree that has just begun."""
     assert root.id is not None  # noqa: S101 - it was stored
     return {root.execution_id: Stored(root.id)}
-
-
-def is_ours(event: object) -> bool:
-    """Whether a stored row is an event of this service: another program may have added rows of its own."""
-    return isinstance(event, dict) and "seq" in event

@@ -22,6 +22,8 @@ from app.services.runs.statistics import countable
 from app.services.tools.sandbox import ToolSandbox
 
 MAX_DATA_BYTES = 512 * 1024
+MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
+"""What a `runState` may take: beside it, events, prompt, output and error keep their document below 12 MB."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class ExecutionRun:
 
     def _ending(self, status: ExecutionStatus, stop_reason: StopReason) -> JsonObject:
         """The fields that every ending sets. The message history is written here, once, not at every step."""
-        history = history_for([*self.opening, *self.state.turns], self.log.spare_bytes(self.id))
+        history = history_for([*self.opening, *self.state.turns])
         return ending_fields(self.execution, self.state, status, stop_reason) | {"runState": history}
 
     def review_changes(self, status: str, notes: str | None, reviewer: AgentDefinition) -> JsonObject:
@@ -163,10 +165,10 @@ def ending_fields(
     return ending
 
 
-def history_for(messages: list[JsonObject], spare_bytes: int) -> JsonObject:
+def history_for(messages: list[JsonObject]) -> JsonObject:
     """The `runState` that an execution ends with; a history that its document cannot hold too is left to its events."""
     history: JsonObject = {"messages": messages}
-    if len(bson.encode(history)) > spare_bytes:
+    if len(bson.encode(history)) > MAX_RUN_STATE_BYTES:
         return {"messages": [], "omitted": "The history is too large for one document; the events hold it."}
     return history
 

@@ -141,6 +141,6 @@ class RunTree:
             cost_usd=state.cost_usd,
         )
         changes = ending_fields(execution, state, ExecutionStatus.FAILED, StopReason.ERROR)
-        history = history_for(state.turns, self.log.spare_bytes(execution.execution_id))
+        history = history_for(state.turns)
         changes |= {"error": last.error, "runState": history}
         self.log.append(execution.execution_id, last, changes=changes)

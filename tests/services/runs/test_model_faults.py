@@ -100,19 +100,21 @@ async def test_a_judge_that_fails_leaves_the_score_unset_and_says_so(
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of requests over 1 MiB
 @pytest.mark.parametrize("result", ["'x'.repeat(250000)", "Array(100000).fill(1)"])
-async def test_a_run_whose_tools_fill_its_document_fails_and_still_ends(
+async def test_a_run_whose_tools_give_more_than_its_document_can_hold_ends_well(
     service: Service, model_server: ModelServer, catalogue: Catalogue, result: str
 ) -> None:
     await catalogue.edit_tool("echo", executeFunction=f"() => {result}")
-    model_server.on("work", completion(None, *[("echo", {})] * 16))
+    model_server.on("work", first_then(completion(None, *[("echo", {})] * 16), "Done."))
 
-    done = await service.run_agent(ADA)
+    done = await service.run_agent(ADA, judge=False)
 
     document = await stored(service, done["executionId"])
-    assert (done["status"], done["error"]["code"]) == ("failed", "execution-too-large")
+    results = of_type(await all_events(service, done["executionId"]), "tool-result")
+    whole = await service.http.get(f"/api/v1/executions/{done['executionId']}/events/{results[0]['seq']}")
+    assert (done["status"], done["output"]["text"]) == ("completed", "Done.")
     assert len(bson.encode(document)) < 12 * 1024 * 1024
-    assert document["lease"] is None
-    assert (await all_events(service, done["executionId"]))[-1]["type"] == "agent-error"
+    assert [result["truncated"] for result in results] == [True] * 16
+    assert len(whole.json()["output"]) in (250_000, 100_000)
 
 
 async def test_the_longest_answer_that_is_allowed_ends_the_run_well(

@@ -10,6 +10,7 @@ import asyncio
 import pytest
 from bson import ObjectId
 
+from app.events import rows as rows_module
 from app.models.agent_execution import AgentExecution
 from app.models.database import Raw
 from tests.conftest import Service
@@ -115,6 +116,40 @@ async def test_a_tool_call_without_its_result_is_made_again_and_the_model_call_b
     assert sorted(event["toolName"] for event in of_type(events, "tool-result")) == ["echo", "hang"]
     assert gapless(events)
     assert len(model_server.calls_for("work")) == 2
+
+
+async def test_events_on_pages_and_payloads_that_were_cut_are_gone_on_from_whole(
+    service: Service,
+    model_server: ModelServer,
+    start_process: StartProcess,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rows_module, "MAX_DOCUMENT_ROWS", 2)
+    text = "0123456789" * 10_000
+
+    async def work(call: Call) -> Reply:
+        if not call.tool_results:
+            return completion("Hm.", ("echo", {"text": text}))
+        return "Done." if gate.waiting else await gate.passed("Lost.")
+
+    model_server.on("work", work)
+    first = await start_process()
+    execution_id = await accept(service, first, "agent", judge=False)
+    await until(lambda: gate.waiting == 1)
+    await stored_once(service, execution_id, lambda document: document["lastSeq"] == 4)
+
+    await die(first)
+    await expire(service, execution_id)
+    await start_process()
+    document = await finished(service, execution_id)
+
+    _, lost, repeated = model_server.calls_for("work")
+    events = await all_events(service, execution_id)
+    assert lost.messages == repeated.messages
+    assert text in str(repeated.messages)
+    assert (len(document["events"]), document["pagesFrom"], len(events)) == (2, 3, 7)
+    assert gapless(events)
 
 
 async def test_in_a_department_nothing_that_was_finished_is_done_again(

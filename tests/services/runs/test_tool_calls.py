@@ -124,7 +124,10 @@ async def test_arguments_past_all_bounds_are_cut_and_refused(service: Service, m
     events, told = await run_with(service, model_server, completion(None, ("textStatistics", arguments)))
 
     assert told[0]["error"]["code"] == "tool-arguments-invalid"
-    assert len(of_type(events, "tool-call")[0]["arguments"]) == 256 * 1024
+    call = of_type(events, "tool-call")[0]
+    whole = await service.http.get(f"/api/v1/executions/{call['executionId']}/events/{call['seq']}")
+    assert call["truncated"] is True
+    assert len(whole.json()["arguments"]) == 256 * 1024
 
 
 async def test_arguments_that_fail_the_schema_are_an_error_that_names_the_field(

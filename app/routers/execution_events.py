@@ -1,0 +1,110 @@
+"""The events of an execution over HTTP: stored ones page by page, single ones whole, all of them as a stream."""
+
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+
+from app.dependencies import DEFAULT_PAGE, Limit, Services, ServicesDep, ViewerRole
+from app.errors import InvalidInput
+from app.events.replay import ExecutionNotFound, StreamHead, read_frames
+from app.events.whole import read_whole_event
+from app.models.agent_execution import ExecutionStatus
+from app.routers.problems import problem_responses
+from app.routers.server_sent_events import sse_frames
+from app.routers.strict_input import StrictRoute
+from app.services.access.api_keys import Caller
+from app.services.catalog.shapes import Shape
+
+MAX_SEQ = 2**53
+
+router = APIRouter(prefix="/executions/{execution_id}/events", tags=["executions"], route_class=StrictRoute)
+
+AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Events after this number; 0 for all.")]
+Seq = Annotated[int, Path(ge=1, le=MAX_SEQ, description="The event's number.")]
+
+
+class EventPage(Shape):
+    """Stored events in order; ask again with `after` set to the last `seq` while there are more.
+
+    An event with a payload over 64 KiB is cut: it has `truncated: true`, and the `size` and `sha256` of its whole JSON.
+    """
+
+    items: list[dict[str, Any]]
+    last_seq: int
+    status: ExecutionStatus
+
+
+@router.get("", operation_id="listExecutionEvents", response_model=EventPage, responses=problem_responses(403, 404))
+async def list_execution_events(
+    execution_id: str, services: ServicesDep, caller: ViewerRole, after: AfterSeq = 0, limit: Limit = DEFAULT_PAGE
+) -> Response:
+    """List stored events: of a root its whole tree's, of a child its own."""
+    head = await visible_head(services, execution_id, caller)
+    frames = await read_frames(services.database, head, after, limit)
+    rest = orjson.dumps({"lastSeq": head.last_seq, "status": head.status})
+    content = b'{"items":[' + b",".join(frame.data for frame in frames) + b"]," + rest[1:]
+    return Response(content, media_type="application/json")
+
+
+@router.get(
+    "/stream",
+    operation_id="streamExecutionEvents",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {"text/event-stream": {}},
+            "description": "`id` is `seq`, `event` the type, `data` the event.",
+        },
+        204: {"description": "The run is over and nothing follows."},
+        **problem_responses(403, 404),
+    },
+)
+async def stream_execution_events(
+    execution_id: str,
+    services: ServicesDep,
+    caller: ViewerRole,
+    after: Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Wins over `Last-Event-ID`.")] = None,
+    last_event_id: Annotated[str | None, Header(description="The `id` of the last event seen.")] = None,
+) -> Response:
+    """Follow events as Server-Sent Events: stored ones first, then live, until `execution-end`."""
+    head = await visible_head(services, execution_id, caller)
+    position = after if after is not None else last_seen(last_event_id)
+    if head.status.is_terminal and position >= head.last_seq:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    frames: AsyncIterator[str] = sse_frames(services.hub, head, position)
+    return StreamingResponse(
+        frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+@router.get(
+    "/{seq}",
+    operation_id="getExecutionEvent",
+    response_model=dict[str, Any],
+    responses=problem_responses(403, 404),
+)
+async def get_execution_event(execution_id: str, seq: Seq, services: ServicesDep, caller: ViewerRole) -> Response:
+    """Read one event whole, also where lists and streams show it cut."""
+    head = await visible_head(services, execution_id, caller)
+    return Response(await read_whole_event(services.database, head, seq), media_type="application/json")
+
+
+async def visible_head(services: Services, execution_id: str, caller: Caller) -> StreamHead:
+    """Where an execution's stream stands, for a caller who may see it."""
+    head = await services.hub.head(execution_id)
+    if not caller.may_see(head.project):
+        raise ExecutionNotFound(execution_id)
+    return head
+
+
+def last_seen(last_event_id: str | None) -> int:
+    """The number in `Last-Event-ID`; an empty one is none."""
+    if not last_event_id:
+        return 0
+    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_SEQ)):
+        return min(int(last_event_id), MAX_SEQ)
+    raise InvalidInput.of_field("Last-Event-ID", "must be the number of an event")
