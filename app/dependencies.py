@@ -18,6 +18,7 @@ from app.services.catalog.browsing import Catalog
 from app.services.catalog.editing import CatalogEditor
 from app.services.llm.gateway import ModelGateway
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
+from app.services.quality.weights import WeightBook
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.starting import RunStarter
@@ -35,6 +36,7 @@ class Services:
     catalog: Catalog
     editor: CatalogEditor
     archive: ExecutionArchive
+    weights: WeightBook
     models: ModelGateway
     engine: RunEngine
     starter: RunStarter

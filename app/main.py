@@ -23,6 +23,7 @@ from app.routers import (
     health,
     models,
     orchestrations,
+    quality,
 )
 from app.routers.problems import Problem, add_problem_handlers
 from app.routers.request_context import RequestContext
@@ -38,6 +39,8 @@ from app.services.catalog.seeding import insert_missing_seeds
 from app.services.catalog.tool_checks import ToolChecker
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
+from app.services.quality.gates import GateName, Thresholds
+from app.services.quality.weights import WeightBook
 from app.services.runs.engine import RunEngine
 from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
@@ -57,6 +60,7 @@ API_ROUTERS = (
     orchestrations,
     executions,
     execution_events,
+    quality,
     api_keys,
     models,
 )
@@ -108,6 +112,15 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     return app
 
 
+def gate_thresholds(settings: Settings) -> Thresholds:
+    """What each quality gate asks for."""
+    return {
+        GateName.SPECIALIST: settings.specialist_gate,
+        GateName.DEPARTMENT: settings.department_gate,
+        GateName.ORCHESTRATOR: settings.orchestrator_gate,
+    }
+
+
 def token_verifier(settings: Settings) -> TokenVerifier:
     """Accepts the tokens that the settings name a secret or published keys for, else none."""
     secret = settings.jwt_secret
@@ -151,7 +164,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         reload = LiveReload(database, on_edit=loader.forget_all)
         await reload.start()
         stack.push_async_callback(reload.stop)
-        crew = Crew(models=models, sandbox=sandbox, wants_deltas=bus.wants_deltas, record_name=models.record_name)
+        crew = Crew(
+            models=models,
+            sandbox=sandbox,
+            wants_deltas=bus.wants_deltas,
+            record_name=models.record_name,
+            thresholds=gate_thresholds(settings),
+        )
         engine = RunEngine(database, bus, loader, crew, settings.max_concurrent_runs)
         await engine.start()
         stack.push_async_callback(engine.stop, STOP_GRACE_SECONDS)
@@ -168,6 +187,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             catalog=Catalog(database),
             editor=CatalogEditor(database, ToolChecker(sandbox), frozenset({*settings.allowed_models, *table.names})),
             archive=ExecutionArchive(database),
+            weights=WeightBook(database, loader),
             models=models,
             engine=engine,
             starter=RunStarter(

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     allowed_origins: CommaSeparated = ()
     run_rate_limit: RateLimit | None = None
     auth_failure_limit: RateLimit = "30/minute"
+    specialist_gate: float = Field(default=0.5, ge=0, le=1)
+    department_gate: float = Field(default=0.6, ge=0, le=1)
+    orchestrator_gate: float = Field(default=0.75, ge=0, le=1)
     max_concurrent_runs: int = Field(default=64, ge=1)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -120,13 +120,17 @@ class AgentRetry(Event):
 
 
 class QualityCheck(ModelTurn):
-    """A judge's verdict: `score` and the `dimensions` 0 to 1, the `gate` with its issues; `null` without a score."""
+    """A judge's verdict: `score` and the `dimensions` 0 to 1, the `gate` with its issues; `null` without a score.
+
+    `judgeVersion` is the version of the judge's prompt, `model` the judge's model: only scores with equal ones compare.
+    """
 
     type: ClassVar[str] = "quality-check"
     score: float | None
     dimensions: dict[str, float]
     gate: JsonObject
     reasoning: str | None = None
+    judge_version: str | None = None
     nullable: ClassVar[frozenset[str]] = frozenset({"score"})
 
 

@@ -19,6 +19,7 @@ from app.models.api_key import ApiKey
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
+from app.models.quality_weights import QualityWeights
 
 DEFAULT_DATABASE = "dynamic_agents"
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -29,6 +30,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ExecutionEventPage,
     EventPayload,
     ApiKey,
+    QualityWeights,
 )
 SERVER_SELECTION_MS = 4000
 MAJORITY_TIMEOUT_MS = 10_000

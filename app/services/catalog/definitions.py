@@ -3,7 +3,8 @@
 Plain immutable values, apart from the documents behind them: a run keeps the ones it started with.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from app.models.agent import Agent
 from app.models.base import Relation
@@ -23,9 +24,13 @@ class DepartmentDefinition:
     priority: int
     default_model: str
     is_active: bool
+    stored_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
+    """The quality weights that people have stored, for this department and under `default`."""
 
     @classmethod
-    def of(cls, department: Department) -> "DepartmentDefinition":
+    def of(
+        cls, department: Department, stored_weights: Mapping[str, Mapping[str, float]] | None = None
+    ) -> "DepartmentDefinition":
         """The definition in a document."""
         assert department.id is not None  # noqa: S101 - read from the database
         return cls(
@@ -36,6 +41,7 @@ class DepartmentDefinition:
             priority=department.priority,
             default_model=department.default_model,
             is_active=department.is_active,
+            stored_weights=stored_weights or {},
         )
 
 

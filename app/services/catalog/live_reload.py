@@ -1,7 +1,7 @@
 """Live reload: whoever edits a definition, through the API, a CMS or by hand, the next run of this process sees it.
 
-A change stream on the three collections drops this process's cached definitions. While the stream is away, a cached
-definition lives no longer than its time to live.
+A change stream on the catalogue's collections and the quality weights drops this process's cached definitions. While
+the stream is away, a cached definition lives no longer than its time to live.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from app.models.custom_tool import CustomTool
 from app.models.database import Database
 from app.models.department import Department
 from app.models.json_values import JsonObject
+from app.models.quality_weights import QualityWeights
 from app.services.catalog.etags import IGNORED
 
 RETRY_SECONDS = 1.0
@@ -33,7 +34,7 @@ def edits_only() -> list[JsonObject]:
             {"$eq": [{"$ifNull": ["$updateDescription.removedFields", []]}, []]},
         ]
     }
-    collections = [document.get_collection_name() for document in (Department, Agent, CustomTool)]
+    collections = [document.get_collection_name() for document in (Department, Agent, CustomTool, QualityWeights)]
     return [
         {"$match": {"ns.coll": {"$in": collections}, "$expr": {"$not": [statistics_alone]}}},
         {"$project": {"operationType": 1, "ns": 1}},

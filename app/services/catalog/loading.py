@@ -9,19 +9,20 @@ from typing import TypeVar
 
 import structlog
 from async_lru import alru_cache
+from beanie import Document
 from pydantic import ValidationError
 
 from app.errors import AppError, NotFound
 from app.models.agent import Agent
-from app.models.base import PayloadDocument
 from app.models.custom_tool import CustomTool
 from app.models.database import Database, Raw
 from app.models.department import Department
+from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, Team, ToolDefinition
 
 MAX_CACHED = 4096
 
-DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
+DocumentType = TypeVar("DocumentType", bound=Document)
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +162,13 @@ class DefinitionLoader:
     async def _find_department(self, selector: Raw) -> DepartmentDefinition | None:
         raw = await self._database[Department.get_collection_name()].find_one(selector)
         department = parsed(Department, raw) if raw else None
-        return DepartmentDefinition.of(department) if department else None
+        return DepartmentDefinition.of(department, await self._read_weights(department)) if department else None
+
+    async def _read_weights(self, department: Department) -> dict[str, dict[str, float]]:
+        slugs = [department.slug, DEFAULT_SLUG]
+        found = self._database[QualityWeights.get_collection_name()].find({"slug": {"$in": slugs}})
+        documents = [document async for raw in found if (document := parsed(QualityWeights, raw))]
+        return {document.slug: document.weights for document in documents}
 
     async def _read_tools(self, agents: list[Agent]) -> dict[str, ToolDefinition]:
         names = sorted({name for agent in agents for name in agent.granted_tool_names})
@@ -186,7 +193,7 @@ def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:
         return None
 
 
-def problem_in(document: type[PayloadDocument], raw: Raw) -> str | None:
+def problem_in(document: type[Document], raw: Raw) -> str | None:
     """Why a raw document would be skipped, or `None`."""
     try:
         document.model_validate(raw)

@@ -8,6 +8,7 @@ import jsonschema_rs
 
 from app.models.json_values import JsonObject
 from app.services.llm.calls import ModelCaller, ModelRequest, TokenUsage, add_costs
+from app.services.llm.errors import ModelCallFailed
 
 MAX_PROBLEMS_SHOWN = 8
 
@@ -44,8 +45,10 @@ class StructuredAnswer:
 async def ask_structured(models: ModelCaller, request: ModelRequest, schema: AnswerSchema) -> StructuredAnswer:
     """Ask once and, when the answer does not match, once more with what was wrong.
 
+    When that second call fails, the first answer stands as it was, invalid and paid for.
+
     Raises:
-        ModelCallFailed: a call gave no answer at all.
+        ModelCallFailed: the first call gave no answer at all.
     """
     request = replace(request, response_format=schema.response_format)
     first = await models.complete(request)
@@ -53,7 +56,11 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
     if not problems:
         return StructuredAnswer(value, True, [], first.usage, first.cost_usd, first.model, first.text)
     messages = [*request.messages, {"role": "assistant", "content": first.text}, repair_message(problems)]
-    second = await models.complete(replace(request, messages=messages))
+    try:
+        second = await models.complete(replace(request, messages=messages))
+    except ModelCallFailed as error:
+        problems = [*problems, f"repair: {error.message}"]
+        return StructuredAnswer(value, False, problems, first.usage, first.cost_usd, first.model, first.text)
     repaired, problems = parse_object(second.text, schema)
     return StructuredAnswer(
         value=repaired if repaired is not None else value,

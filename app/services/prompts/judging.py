@@ -12,6 +12,8 @@ DIMENSIONS: dict[str, str] = {
     "technical": "How correct is it in its craft?",
 }
 OUTPUT = "OUTPUT"
+JUDGE_VERSION = "2"
+"""Counted up with every change of what the judge is told: scores of different versions cannot be compared."""
 MAX_OUTPUT_CHARACTERS = 40_000
 
 JUDGE_SYSTEM_PROMPT = (

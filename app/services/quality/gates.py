@@ -15,11 +15,23 @@ class GateName(StrEnum):
     ORCHESTRATOR = "orchestrator"
 
 
-THRESHOLDS: Mapping[GateName, float] = {
+Thresholds = Mapping[GateName, float]
+DEFAULT_THRESHOLDS: Thresholds = {
     GateName.SPECIALIST: 0.50,
     GateName.DEPARTMENT: 0.60,
     GateName.ORCHESTRATOR: 0.75,
 }
+
+
+ADVICE: Mapping[str, str] = {
+    "confidence": "support its claims, and say what could not be known",
+    "completeness": "answer every part of the request",
+    "relevance": "cut what the request does not ask for",
+    "consistency": "resolve what contradicts itself or the material given",
+    "creativity": "replace the expected choice by one that only this project could have",
+    "technical": "correct the craft: form, figures, terms",
+}
+"""What to do about a weak dimension."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +56,17 @@ class QualityGate:
 
 
 def pass_gate(
-    name: GateName, score: float | None, dimensions: Mapping[str, float], unscored: str | None = None
+    name: GateName,
+    threshold: float,
+    score: float | None,
+    dimensions: Mapping[str, float],
+    unscored: str | None = None,
 ) -> QualityGate:
     """Hold a score against a gate. Without a score it does not pass; `unscored` says why there is none."""
-    threshold = THRESHOLDS[name]
     if score is None:
         return QualityGate(name, threshold, passed=False, score=None, issues=(unscored or "There is no score.",))
     weak = sorted((value, dimension) for dimension, value in dimensions.items() if value < threshold)
-    issues = [f"{dimension} is {value:.2f}, below {threshold:.2f}" for value, dimension in weak]
+    issues = [f"{dimension} is {value:.2f}, below {threshold:.2f}: {ADVICE[dimension]}" for value, dimension in weak]
     passed = score >= threshold
     if not passed:
         issues.insert(0, f"The score {score:.2f} is below the {name.value} gate's {threshold:.2f}.")

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from app.models.quality_weights import DEFAULT_SLUG
+
 Weights = Mapping[str, float]
 
 DEFAULT_WEIGHTS: Weights = {
@@ -67,9 +69,14 @@ DEPARTMENT_WEIGHTS: Mapping[str, Weights] = {
 }
 
 
-def weights_of(department_slug: str) -> Weights:
-    """The weights that a department's work is scored with."""
-    return DEPARTMENT_WEIGHTS.get(department_slug, DEFAULT_WEIGHTS)
+def weights_of(department_slug: str, stored: Mapping[str, Weights] | None = None) -> Weights:
+    """The weights that a department's work is scored with: stored ones before the report's, its own before the default.
+
+    `stored` are by department, the stored default under `default`.
+    """
+    given = stored or {}
+    own = given.get(department_slug) or DEPARTMENT_WEIGHTS.get(department_slug)
+    return own or given.get(DEFAULT_SLUG) or DEFAULT_WEIGHTS
 
 
 def usable_dimensions(answer: Mapping[str, Any]) -> dict[str, float]:

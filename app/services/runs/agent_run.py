@@ -3,7 +3,7 @@
 from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import task_prompt
 from app.services.quality.gates import GateName
-from app.services.quality.judge import judge_output
+from app.services.quality.judge import Submission, judge_output
 from app.services.runs.agent_loop import stop_reason_of, work
 from app.services.runs.execution_run import ExecutionRun, text_output
 
@@ -22,14 +22,17 @@ async def judge(run: ExecutionRun, model: str, gate: GateName) -> None:
     """Have the present answer scored, once."""
     if run.state.check is not None:
         return
-    run.append(
-        await judge_output(
-            run.crew.models,
-            agent=run.agent,
-            model=model,
-            execution_id=run.id,
-            request=run.execution.prompt,
-            output=run.state.answer or "",
-            gate=gate,
-        )
+    run.append(await judge_output(run.crew.models, submission_of(run, model, gate)))
+
+
+def submission_of(run: ExecutionRun, model: str, gate: GateName) -> Submission:
+    """The present answer as the judge gets it."""
+    return Submission(
+        agent=run.agent,
+        model=model,
+        execution_id=run.id,
+        request=run.execution.prompt,
+        output=run.state.answer or "",
+        gate=gate,
+        threshold=run.crew.thresholds[gate],
     )

@@ -17,6 +17,7 @@ from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
 from app.services.prompts.agents import agent_system_prompt
 from app.services.prompts.fencing import system_message, user_message
+from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
 from app.services.runs.state import ExecutionState
 from app.services.runs.statistics import countable
 from app.services.tools.sandbox import ToolSandbox
@@ -34,6 +35,8 @@ class Crew:
     sandbox: ToolSandbox
     wants_deltas: Callable[[str], bool]
     record_name: Callable[[str], str]
+    thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    """What each quality gate asks for."""
 
 
 @dataclass

@@ -98,7 +98,7 @@ async def test_fifty_loads_at_once_are_one_query_of_each_kind(
 
     agents = await asyncio.gather(*(loader.get_agent("zoe-001") for _ in range(50)))
 
-    assert finds.count == {"agents": 1, "departments": 1, "custom-tools": 1}
+    assert finds.count == {"agents": 1, "departments": 1, "quality-weights": 1, "custom-tools": 1}
     assert all(agent is agents[0] for agent in agents)
 
 
@@ -109,7 +109,7 @@ async def test_a_whole_team_is_one_query_of_each_kind(
 
     teams = await asyncio.gather(*(loader.get_team("story") for _ in range(50)))
 
-    assert finds.count == {"departments": 1, "agents": 1, "custom-tools": 1}
+    assert finds.count == {"departments": 1, "quality-weights": 1, "agents": 1, "custom-tools": 1}
     assert teams[0].head.agent_id == "head-001"
     assert [agent.agent_id for agent in teams[0].specialists] == ["adam-001", "zoe-001"]
     assert [tool.name for tool in teams[0].specialists[1].tools] == ["wordCount", "outline"]

@@ -83,13 +83,26 @@ async def test_after_a_second_wrong_answer_the_last_object_is_kept_as_invalid(
     assert len(model_server.calls) == 2
 
 
-async def test_a_repair_that_fails_is_the_calls_own_failure(
+async def test_a_first_call_that_fails_is_the_question_s_failure(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
-    one_after_the_other(model_server, "no", fault(429))
+    one_after_the_other(model_server, fault(429))
 
     with pytest.raises(ModelRateLimited):
         await ask_structured(open_gateway(entry(model_server)), request(), ANSWER)
+
+
+async def test_when_the_repair_fails_the_first_answer_stands_invalid_and_its_tokens_count(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    one_after_the_other(model_server, '{"count": 0, "why": "x"}', fault(429))
+    gateway = open_gateway(entry(model_server, input_cost_per_token=1, output_cost_per_token=1))
+
+    answer = await ask_structured(gateway, request(), ANSWER)
+
+    assert (answer.valid, answer.value) == (False, {"count": 0, "why": "x"})
+    assert (answer.usage.as_json()["total"], answer.cost_usd) == (15, 15)
+    assert answer.problems[-1].startswith("repair: ")
 
 
 async def test_a_long_list_of_faults_is_cut_in_the_repair(open_gateway: OpenGateway, model_server: ModelServer) -> None:

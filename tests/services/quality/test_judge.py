@@ -6,8 +6,9 @@ import pytest
 
 from app.events.types import QualityCheck
 from app.services.prompts.fencing import fenced
+from app.services.prompts.judging import JUDGE_VERSION
 from app.services.quality.gates import GateName
-from app.services.quality.judge import judge_output
+from app.services.quality.judge import Submission, judge_output
 from tests.conftest import Service
 from tests.fixtures.model_server import GOOD_SCORES, ModelServer, Reply, fault, judgement
 
@@ -18,15 +19,16 @@ EXECUTION = "exec_1_abc"
 async def judged(service: Service, *, request: str = "Write.", output: str = "Work.") -> QualityCheck:
     """What the judge says of an output of the story department."""
     agent = await service.services.engine.loader.get_agent(AGENT)
-    return await judge_output(
-        service.services.models,
+    submission = Submission(
         agent=agent,
         model=agent.model,
         execution_id=EXECUTION,
         request=request,
         output=output,
         gate=GateName.SPECIALIST,
+        threshold=0.5,
     )
+    return await judge_output(service.services.models, submission)
 
 
 async def test_the_judge_is_asked_coolly_and_for_a_strict_schema(
@@ -76,6 +78,7 @@ async def test_a_verdict_carries_score_dimensions_gate_reasons_and_what_it_cost(
     assert check.reasoning == "As scripted."
     assert (check.usage or {})["total"] == 15
     assert check.agent_id == AGENT
+    assert (check.judge_version, check.model) == (JUDGE_VERSION, "anthropic/claude-sonnet-4.5")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Quality: the weights that departments' work is scored with."""
+
+from fastapi import APIRouter
+
+from app.dependencies import AdminRole, ServicesDep, ViewerRole
+from app.routers.problems import BODY_PROBLEMS, problem_responses
+from app.routers.strict_input import StrictRoute
+from app.services.quality.weights import WeightsRead, WeightsUpdate
+
+router = APIRouter(prefix="/quality", tags=["quality"], route_class=StrictRoute)
+
+
+@router.get("/weights", operation_id="listQualityWeights", responses=problem_responses(403))
+async def list_quality_weights(services: ServicesDep, _: ViewerRole) -> dict[str, WeightsRead]:
+    """List the weights by department: `default`, and each department that has weights of its own."""
+    return await services.weights.list_weights()
+
+
+@router.get("/weights/{slug}", operation_id="getQualityWeights", responses=problem_responses(403, 404))
+async def get_quality_weights(slug: str, services: ServicesDep, _: ViewerRole) -> WeightsRead:
+    """Read the weights that a department's work is scored with: its own, else the default."""
+    return await services.weights.get_weights(slug)
+
+
+@router.put("/weights/{slug}", operation_id="setQualityWeights", responses=problem_responses(*BODY_PROBLEMS, 403, 404))
+async def set_quality_weights(slug: str, body: WeightsUpdate, services: ServicesDep, _: AdminRole) -> WeightsRead:
+    """Give a department, or `default`, weights of its own; the next run is scored with them."""
+    return await services.weights.set_weights(slug, body)
+
+
+@router.delete(
+    "/weights/{slug}", operation_id="resetQualityWeights", status_code=204, responses=problem_responses(403, 404)
+)
+async def reset_quality_weights(slug: str, services: ServicesDep, _: AdminRole) -> None:
+    """Take a department's own weights away: it is scored as the service comes."""
+    await services.weights.reset_weights(slug)

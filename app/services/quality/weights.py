@@ -1,0 +1,120 @@
+"""The weights of quality dimensions as people see and change them; the next run scores with what is stored."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from app.models.base import utc_now
+from app.models.database import Database
+from app.models.department import Department
+from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.services.catalog.loading import DefinitionLoader, DepartmentNotFound, parsed
+from app.services.catalog.shapes import Shape
+from app.services.quality.scoring import DEPARTMENT_WEIGHTS, Weights, weights_of
+
+MAX_WEIGHT = 1_000_000
+Weight = Annotated[float, Field(ge=0, le=MAX_WEIGHT, allow_inf_nan=False)]
+EXAMPLE: dict[str, JsonValue] = {
+    "confidence": 0.1,
+    "completeness": 0.25,
+    "relevance": 0.2,
+    "consistency": 0.25,
+    "creativity": 0.15,
+    "technical": 0.05,
+}
+
+
+class WeightsRead(Shape):
+    """The six weights that a department's work is scored with; only their proportions matter."""
+
+    confidence: float
+    completeness: float
+    relevance: float
+    consistency: float
+    creativity: float
+    technical: float
+
+
+class WeightsUpdate(BaseModel):
+    """All six weights; a dimension with 0 does not count, and one at least must count."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]})
+
+    confidence: Weight
+    completeness: Weight
+    relevance: Weight
+    consistency: Weight
+    creativity: Weight
+    technical: Weight
+
+    @model_validator(mode="after")
+    def one_counts(self) -> "WeightsUpdate":
+        """Without any weight there would be no score."""
+        if not any(self.model_dump().values()):
+            raise ValueError("at least one weight must be above 0")
+        return self
+
+
+@dataclass(frozen=True)
+class WeightBook:
+    """The stored weights, over the research report's own and its default."""
+
+    database: Database
+    loader: DefinitionLoader
+
+    async def list_weights(self) -> dict[str, WeightsRead]:
+        """The default's, and those of every department that has weights of its own."""
+        stored = await self._read({})
+        slugs = sorted({*DEPARTMENT_WEIGHTS, *stored} - {DEFAULT_SLUG})
+        return {slug: shape_of(weights_of(slug, stored)) for slug in (DEFAULT_SLUG, *slugs)}
+
+    async def get_weights(self, slug: str) -> WeightsRead:
+        """The weights that a department's next run is scored with, its own or the default.
+
+        Raises:
+            DepartmentNotFound: no department has this slug.
+        """
+        await self._check(slug)
+        return shape_of(weights_of(slug, await self._read({"slug": {"$in": [slug, DEFAULT_SLUG]}})))
+
+    async def set_weights(self, slug: str, weights: WeightsUpdate) -> WeightsRead:
+        """Give a department weights of its own.
+
+        Raises:
+            DepartmentNotFound: no department has this slug.
+        """
+        await self._check(slug)
+        changes = {"weights": weights.model_dump(), "updatedAt": utc_now()}
+        await self._collection.update_one({"slug": slug}, {"$set": changes}, upsert=True)
+        self.loader.forget_all()
+        return await self.get_weights(slug)
+
+    async def reset_weights(self, slug: str) -> None:
+        """Go back to the report's weights, or the default where the report has none for the department.
+
+        Raises:
+            DepartmentNotFound: no department has this slug.
+        """
+        await self._check(slug)
+        await self._collection.delete_one({"slug": slug})
+        self.loader.forget_all()
+
+    async def _check(self, slug: str) -> None:
+        departments = self.database[Department.get_collection_name()]
+        if slug != DEFAULT_SLUG and await departments.find_one({"slug": slug}, {"_id": 1}) is None:
+            raise DepartmentNotFound(slug)
+
+    async def _read(self, selector: dict[str, Any]) -> dict[str, Weights]:
+        found = self._collection.find(selector)
+        documents = [document async for raw in found if (document := parsed(QualityWeights, raw))]
+        return {document.slug: document.weights for document in documents}
+
+    @property
+    def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[QualityWeights.get_collection_name()]
+
+
+def shape_of(weights: Weights) -> WeightsRead:
+    """Weights in the API's shape; a dimension that is not named does not count."""
+    return WeightsRead.model_validate({name: weights.get(name, 0) for name in WeightsRead.model_fields})

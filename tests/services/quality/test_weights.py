@@ -1,0 +1,161 @@
+"""Quality weights over the API: read, changed, used by the next run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.services.quality.scoring import DEFAULT_WEIGHTS, DEPARTMENT_WEIGHTS
+from tests.conftest import Service, StartService
+from tests.fixtures.model_server import ModelServer, judgement
+from tests.fixtures.waiting import wait_until
+
+WEIGHTS = "/api/v1/quality/weights"
+UNEVEN = {
+    "confidence": 0.5,
+    "completeness": 0.6,
+    "relevance": 0.7,
+    "consistency": 0.8,
+    "creativity": 0.9,
+    "technical": 1.0,
+}
+ONLY_TECHNICAL = dict.fromkeys(UNEVEN, 0) | {"technical": 3}
+SPECIALISTS = {
+    "story": "plot-specialist-001",
+    "character": "arc-specialist-001",
+    "visual": "cinematographer-001",
+    "video": "editor-001",
+    "audio": "composer-001",
+    "production": "line-producer-001",
+}
+# 0.5, 0.6, 0.7, 0.8, 0.9, 1.0 by the report's weights, added up by hand
+SCORES = {"story": 72.5, "character": 71.5, "visual": 76.0, "video": 78.0, "audio": 77.0, "production": 70.0}
+
+
+async def put(service: Service, slug: str, weights: Any) -> int:  # noqa: ANN401 - any body
+    """Set a department's weights; the status of the answer."""
+    return (await service.http.put(f"{WEIGHTS}/{slug}", json=weights)).status_code
+
+
+async def test_the_weights_are_the_report_s_until_somebody_changes_them(shared_service: Service) -> None:
+    listed = (await shared_service.http.get(WEIGHTS)).json()
+
+    assert listed == {"default": DEFAULT_WEIGHTS, **DEPARTMENT_WEIGHTS}
+    assert next(iter(listed)) == "default"
+    for slug, weights in listed.items():
+        assert (await shared_service.http.get(f"{WEIGHTS}/{slug}")).json() == weights
+
+
+@pytest.mark.parametrize("slug", list(SPECIALISTS))
+async def test_the_stored_score_of_each_department_is_the_one_added_up_by_hand(
+    shared_service: Service, model_server: ModelServer, slug: str
+) -> None:
+    model_server.on("judge", judgement(**UNEVEN))
+
+    done = await shared_service.run_agent(SPECIALISTS[slug])
+
+    stored = await shared_service.services.database["agent-executions"].find_one({"executionId": done["executionId"]})
+    assert stored is not None
+    assert (done["department"], done["qualityScore"], stored["qualityScore"]) == (slug, SCORES[slug], SCORES[slug])
+    assert isinstance(stored["qualityScore"], float)
+
+
+async def test_dimensions_that_cannot_be_used_are_left_out_of_the_stored_score(
+    shared_service: Service, model_server: ModelServer
+) -> None:
+    odd = judgement(**(UNEVEN | {"technical": 97, "creativity": "high", "consistency": -0.1}))
+    model_server.on("judge", odd.replace('"relevance": 0.7', '"relevance": NaN'))
+
+    done = await shared_service.run_agent(SPECIALISTS["story"])
+
+    # (0.10 of 0.5 and 0.25 of 0.6) of 0.35
+    assert done["qualityScore"] == 57.14
+
+
+async def test_changed_weights_score_the_next_run_in_every_process_and_a_deletion_takes_them_back(
+    start_service: StartService, model_server: ModelServer, models_config: Path
+) -> None:
+    model_server.on("judge", judgement(**UNEVEN))
+    async with start_service(models_config=models_config) as first, start_service(models_config=models_config) as other:
+
+        async def scores(expected: float) -> bool:
+            return (await other.run_agent(SPECIALISTS["story"]))["qualityScore"] == expected
+
+        assert await scores(72.5)
+
+        answer = await first.http.put(f"{WEIGHTS}/story", json=ONLY_TECHNICAL)
+
+        assert (answer.status_code, answer.json()) == (200, ONLY_TECHNICAL)
+        assert (await first.run_agent(SPECIALISTS["story"]))["qualityScore"] == 100
+        await wait_until(lambda: scores(100), seconds=2)
+        assert (await other.http.get(WEIGHTS)).json()["story"] == ONLY_TECHNICAL
+
+        assert (await first.http.delete(f"{WEIGHTS}/story")).status_code == 204
+        assert (await first.http.delete(f"{WEIGHTS}/story")).status_code == 204
+        assert (await first.http.get(f"{WEIGHTS}/story")).json() == DEPARTMENT_WEIGHTS["story"]
+        await wait_until(lambda: scores(72.5), seconds=2)
+
+
+async def test_a_department_without_weights_of_its_own_has_the_default_as_it_stands(
+    service: Service, model_server: ModelServer
+) -> None:
+    body = {"slug": "sound-lab", "name": "Sound lab", "description": "Listens."}
+    assert (await service.http.post("/api/v1/departments", json=body)).status_code == 201
+    assert (await service.http.get(f"{WEIGHTS}/sound-lab")).json() == DEFAULT_WEIGHTS
+
+    assert await put(service, "default", ONLY_TECHNICAL) == 200
+
+    assert (await service.http.get(f"{WEIGHTS}/sound-lab")).json() == ONLY_TECHNICAL
+    assert (await service.http.get(f"{WEIGHTS}/story")).json() == DEPARTMENT_WEIGHTS["story"]
+    assert await put(service, "sound-lab", UNEVEN) == 200
+    listed = (await service.http.get(WEIGHTS)).json()
+    assert (listed["default"], listed["sound-lab"]) == (ONLY_TECHNICAL, UNEVEN)
+    model_server.on("judge", judgement(**UNEVEN))
+    await service.http.patch(f"/api/v1/agents/{SPECIALISTS['audio']}", json={"department": "sound-lab"})
+    assert (await service.run_agent(SPECIALISTS["audio"]))["qualityScore"] == 78.89  # 3.55 of 4.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {name: value for name, value in UNEVEN.items() if name != "technical"},
+        UNEVEN | {"technical": -0.1},
+        UNEVEN | {"technical": "0.1"},
+        UNEVEN | {"technical": True},
+        UNEVEN | {"technical": None},
+        UNEVEN | {"technical": 1e300},
+        UNEVEN | {"beauty": 1},
+        dict.fromkeys(UNEVEN, 0),
+    ],
+)
+async def test_weights_that_cannot_be_used_are_refused(shared_service: Service, wrong: dict[str, Any]) -> None:
+    assert await put(shared_service, "story", wrong) == 422
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_there_are_no_weights_of_a_department_that_does_not_exist(shared_service: Service, method: str) -> None:
+    body = UNEVEN if method == "PUT" else None
+
+    answer = await shared_service.http.request(method, f"{WEIGHTS}/nowhere", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "department-not-found")
+
+
+async def test_stored_weights_that_make_no_sense_are_passed_over(service: Service, model_server: ModelServer) -> None:
+    await service.services.database["quality-weights"].insert_one({"slug": "story", "weights": {"technical": "much"}})
+    model_server.on("judge", judgement(**UNEVEN))
+
+    assert (await service.run_agent(SPECIALISTS["story"]))["qualityScore"] == 72.5
+
+
+async def test_a_gate_s_threshold_is_a_setting(
+    start_service: StartService, model_server: ModelServer, models_config: Path
+) -> None:
+    model_server.on("judge", judgement(**dict.fromkeys(UNEVEN, 0.8)))
+    async with start_service(models_config=models_config, specialist_gate=0.81, department_gate=0.8) as service:
+        done = await service.run_department("audio")
+
+    gates = done["output"]["report"]["gates"]
+    found = {(gate["name"], gate["threshold"], gate["passed"]) for gate in gates}
+    assert found == {("specialist", 0.81, False), ("department", 0.8, True)}
