@@ -2,8 +2,10 @@
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,16 +30,29 @@ from tests.fixtures.valkey import ValkeyProcess, running_valkey
 ADMIN_KEY = "admin-key-of-the-tests"
 TOOL_TIMEOUT_SECONDS = 2
 PROJECT = "66f0a1b2c3d4e5f601234567"
+MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
+MEMORY_DISK_BYTES = 4 * 1024**3
 DATABASE_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 async def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[str]:
-    """A real mongod for the whole session."""
-    mongod = EmbeddedMongod(tmp_path_factory.mktemp("mongod"))
-    uri = await mongod.start()
-    yield uri
-    await mongod.stop()
+    """A real mongod for the whole session, on a memory disk where there is one: each test has a database of its own."""
+    with quick_directory(tmp_path_factory) as directory:
+        mongod = EmbeddedMongod(directory)
+        uri = await mongod.start()
+        yield uri
+        await mongod.stop()
+
+
+@contextmanager
+def quick_directory(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
+    """A directory in memory, where files and their indexes are made three times as fast; else an ordinary one."""
+    if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > MEMORY_DISK_BYTES:
+        with tempfile.TemporaryDirectory(prefix="mongod-", dir=MEMORY_DISK) as name:
+            yield Path(name)
+    else:
+        yield tmp_path_factory.mktemp("mongod")
 
 
 @pytest.fixture
