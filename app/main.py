@@ -47,6 +47,7 @@ from app.services.runs.executions import ExecutionArchive
 from app.services.runs.starting import RunStarter
 from app.services.tools.egress import Egress
 from app.services.tools.sandbox import ToolSandbox
+from app.services.tools.toolbox import Toolbox
 from app.services.usage.rate_limits import RateLimiter
 from app.settings import Settings
 
@@ -166,7 +167,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         stack.push_async_callback(reload.stop)
         crew = Crew(
             models=models,
-            sandbox=sandbox,
+            tools=Toolbox(sandbox, settings.tool_timeout_seconds),
             wants_deltas=bus.wants_deltas,
             record_name=models.record_name,
             thresholds=gate_thresholds(settings),

@@ -72,13 +72,15 @@ class ToolCall(ModelTurn):
 
 
 class ToolResult(Event):
-    """What a tool gave back, or `{"error": {"code", "message"}}`."""
+    """What a tool gave back, or `{"error": {"code", "message"}}`; what it logged, and how much memory it took."""
 
     type: ClassVar[str] = "tool-result"
     tool_call_id: str
     tool_name: str
     output: Any = None
     duration_ms: float | None = None
+    console: list[str] | None = None
+    memory_bytes: int | None = None
     nullable: ClassVar[frozenset[str]] = frozenset({"output"})
 
 

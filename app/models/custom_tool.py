@@ -1,9 +1,10 @@
 """A custom tool: the `custom-tools` collection, shared with Payload."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from app.models.base import (
     TIMESTAMP_INDEXES,
@@ -18,6 +19,19 @@ from app.models.base import (
 )
 
 
+class ToolSource(StrEnum):
+    """What kind of tool it is; those of MCP servers are never stored."""
+
+    CUSTOM = "custom"
+    BUILTIN = "builtin"
+    MCP = "mcp"
+
+
+def known_source(value: object) -> object:
+    """What another program keeps under this name makes a tool no built-in one."""
+    return ToolSource.BUILTIN if value == ToolSource.BUILTIN else ToolSource.CUSTOM
+
+
 class ExampleRow(EmbeddedRow):
     """One example input."""
 
@@ -26,7 +40,11 @@ class ExampleRow(EmbeddedRow):
 
 
 class CustomTool(PayloadDocument):
-    """A JavaScript function, `(input, context) => result`, with the JSON Schema of its input."""
+    """A JavaScript function, `(input, context) => result`, with the JSON Schema of its input.
+
+    Fields after Payload's own are the service's. `idempotent`: running it twice with one input does no more than
+    running it once. `source`: a built-in one stands here for the function in Python that has its name.
+    """
 
     tool_name: Annotated[str, Field(min_length=1)]
     display_name: str = ""
@@ -42,7 +60,7 @@ class CustomTool(PayloadDocument):
     last_used_at: datetime | None = None
     payload_version: WholeNumber = Field(default=0, alias="__v")
     idempotent: bool = False
-    """Ours, after Payload's fields: whether running it twice with one input does no more than running it once."""
+    source: Annotated[ToolSource, BeforeValidator(known_source)] = ToolSource.CUSTOM
 
     class Settings:
         """Collection and indexes, as Payload has them."""

@@ -5,12 +5,16 @@ Plain immutable values, apart from the documents behind them: a run keeps the on
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from app.models.agent import Agent
 from app.models.base import Relation
-from app.models.custom_tool import CustomTool
+from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
 from app.models.json_values import JsonObject, clean_json
+from app.services.tools.mcp_tools import McpTool
+from app.services.tools.names import function_name
+from app.services.tools.schemas import InputValidator, compile_schema
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class DepartmentDefinition:
 
 @dataclass(frozen=True)
 class ToolDefinition:
-    """A custom tool as a run sees it: `code` is its JavaScript, `input_schema` JSON Schema.
+    """A tool as a run sees it: `code` is its JavaScript, where it is a custom one, `input_schema` JSON Schema.
 
     `idempotent` is its author's word that running it twice with one input does no more than running it once.
     """
@@ -61,6 +65,7 @@ class ToolDefinition:
     is_global: bool
     departments: frozenset[Relation]
     idempotent: bool = False
+    source: ToolSource = ToolSource.CUSTOM
 
     @classmethod
     def of(cls, tool: CustomTool) -> "ToolDefinition":
@@ -75,12 +80,43 @@ class ToolDefinition:
             is_global=tool.is_global,
             departments=frozenset(tool.departments),
             idempotent=tool.idempotent,
+            source=tool.source,
         )
+
+    @classmethod
+    def of_server(cls, tool: McpTool) -> "ToolDefinition":
+        """The definition of a tool that an MCP server offers: to whomever it is granted."""
+        return cls(
+            name=tool.name,
+            description=tool.description,
+            input_schema=tool.input_schema,
+            code="",
+            version="",
+            is_active=True,
+            is_global=True,
+            departments=frozenset(),
+            idempotent=tool.idempotent,
+            source=ToolSource.MCP,
+        )
+
+    @property
+    def function_name(self) -> str:
+        """The name by which models call it."""
+        return function_name(self.name)
+
+    @cached_property
+    def validator(self) -> InputValidator:
+        """Checks inputs; compiled once.
+
+        Raises:
+            InvalidSchema: somebody stored a schema that is none.
+        """
+        return compile_schema(self.input_schema)
 
     @property
     def is_pure(self) -> bool:
         """Whether a call can have no effect outside itself: the sandbox gives `fetch` only to code that names it."""
-        return "fetch" not in self.code
+        return self.source == ToolSource.CUSTOM and "fetch" not in self.code
 
     @property
     def may_run_again(self) -> bool:
@@ -93,7 +129,7 @@ class ToolDefinition:
 
     def as_model_tool(self) -> JsonObject:
         """The tool in the form in which models are told of it."""
-        function = {"name": self.name, "description": self.description, "parameters": self.input_schema}
+        function = {"name": self.function_name, "description": self.description, "parameters": self.input_schema}
         return {"type": "function", "function": function}
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from app.errors import InvalidInput
 from app.models.json_values import JsonObject
-from app.services.tools.sandbox import ToolFailed, ToolInvocation, ToolSandbox
+from app.services.tools.outcomes import ToolFailed
+from app.services.tools.sandbox import ToolInvocation, ToolSandbox
 from app.services.tools.schemas import InputValidator, InvalidSchema, compile_schema
 
 EXAMPLE_CONTEXT = {"executionId": "example", "agentId": "example", "department": "example", "project": None}

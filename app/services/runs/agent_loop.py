@@ -76,12 +76,12 @@ def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, spend
     except (ValueError, RecursionError):
         arguments = None
     is_object = isinstance(arguments, dict) and len(call.arguments) <= MAX_ARGUMENT_CHARACTERS
-    granted = next((tool for tool in run.agent.tools if tool.name == call.name), None)
+    granted = next((tool for tool in run.agent.tools if tool.function_name == call.name), None)
     identity = f"{call.id}_{step}_{run.state.retry_count}" if is_taken(run, call.id) else call.id
     return ToolCall(
         agent_id=run.agent.agent_id,
         tool_call_id=identity,
-        tool_name=call.name,
+        tool_name=granted.name if granted else call.name,
         input=arguments if is_object else None,
         arguments=None if is_object else call.arguments[:MAX_ARGUMENT_CHARACTERS],
         version=granted.version if granted else None,

@@ -20,7 +20,7 @@ from app.services.prompts.fencing import system_message, user_message
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
 from app.services.runs.state import ExecutionState
 from app.services.runs.statistics import countable
-from app.services.tools.sandbox import ToolSandbox
+from app.services.tools.toolbox import Toolbox
 
 MAX_DATA_BYTES = 512 * 1024
 MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
@@ -32,7 +32,7 @@ class Crew:
     """What every run of this process works with."""
 
     models: ModelCaller
-    sandbox: ToolSandbox
+    tools: Toolbox
     wants_deltas: Callable[[str], bool]
     record_name: Callable[[str], str]
     thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)

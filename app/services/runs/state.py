@@ -14,6 +14,7 @@ from app.models.json_values import JsonObject
 from app.services.llm.calls import TokenUsage, add_costs
 from app.services.prompts.agents import revision_prompt
 from app.services.prompts.fencing import user_message
+from app.services.tools.names import function_name
 
 
 @dataclass
@@ -112,7 +113,7 @@ class ExecutionState:
         call = {
             "id": event["toolCallId"],
             "type": "function",
-            "function": {"name": event["toolName"], "arguments": arguments},
+            "function": {"name": function_name(event["toolName"]), "arguments": arguments},
         }
         self.turns[-1].setdefault("tool_calls", []).append(call)
         self.open_calls[event["toolCallId"]] = OpenToolCall(
@@ -153,7 +154,12 @@ class ExecutionState:
 def tool_message(event: JsonObject) -> JsonObject:
     """The chat message in which a model is told a tool's result."""
     content = json.dumps(event.get("output"), ensure_ascii=False)
-    return {"role": "tool", "tool_call_id": event["toolCallId"], "name": event["toolName"], "content": content}
+    return {
+        "role": "tool",
+        "tool_call_id": event["toolCallId"],
+        "name": function_name(event["toolName"]),
+        "content": content,
+    }
 
 
 FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {

@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from app.errors import StartupError
 from app.services.tools.egress import Egress
+from app.services.tools.outcomes import ToolFailed, ToolOutcome
 from app.services.tools.protocol import MAX_REQUEST_BYTES, encode_request
 from app.services.tools.workers import ToolWorker, WorkerLost
 
@@ -38,33 +39,6 @@ class ToolInvocation:
     def may_fetch(self) -> bool:
         """Whether the tool is given `fetch`: code that does not name it has no effects, and can be run again."""
         return "fetch" in self.code
-
-
-@dataclass(frozen=True)
-class ToolOutcome:
-    """What a call gave: its result, the time it took without waiting for a worker, what it logged and what it held."""
-
-    output: JsonValue
-    duration_ms: float
-    console: list[str] = field(default_factory=list[str])
-    memory_bytes: int | None = None
-
-
-class ToolFailed(Exception):
-    """A call that gave no result; inside a run this goes back to the model as `{"error": {"code", "message"}}`.
-
-    `duration_ms`, `console` and `memory_bytes` are set where the call began.
-    """
-
-    def __init__(
-        self, code: str, message: str, *, console: list[str] | None = None, memory_bytes: int | None = None
-    ) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.console = console or []
-        self.memory_bytes = memory_bytes
-        self.duration_ms: float | None = None
 
 
 class ToolSandbox:

@@ -1,5 +1,6 @@
 """Tool calls of a run: the real sandbox, the models scripted."""
 
+import itertools
 import json
 
 import pytest
@@ -10,6 +11,12 @@ from tests.fixtures.model_server import Json, ModelServer, completion
 from tests.services.runs.conftest import ADA, Catalogue, all_events, calls_tool, first_then, of_type, types_of
 
 SLOW = "(input) => { const end = Date.now() + input.milliseconds; while (Date.now() < end) {} return input }"
+
+NAP = """async (input) => {
+  const from = Date.now();
+  await new Promise(resolve => setTimeout(resolve, 20));
+  return { ...input, from, to: Date.now() };
+}"""
 
 
 async def run_with(service: Service, model_server: ModelServer, *turns: Json) -> tuple[list[Json], list[Json]]:
@@ -130,6 +137,38 @@ async def test_arguments_past_all_bounds_are_cut_and_refused(service: Service, m
     assert len(whole.json()["arguments"]) == 256 * 1024
 
 
+async def test_thirty_calls_of_one_turn_run_side_by_side_and_none_is_lost(
+    service: Service, model_server: ModelServer, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("echo", executeFunction=NAP)
+    turn = completion(None, *(("echo", {"n": number}) for number in range(30)))
+
+    events, told = await run_with(service, model_server, turn)
+
+    assert types_of(events)[1:31] == ["tool-call"] * 30
+    assert [result["n"] for result in told] == list(range(30))
+    naps = sorted((result["from"], result["to"]) for result in told)
+    assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(naps)), "two workers, two at a time"
+
+
+async def test_what_a_tool_logs_and_takes_is_in_its_result(
+    service: Service, model_server: ModelServer, catalogue: Catalogue
+) -> None:
+    code = """input => {
+      console.log('seen', input);
+      if (input.fail) throw new Error('no');
+      return new Uint8Array(9e6).length;
+    }"""
+    await catalogue.edit_tool("echo", executeFunction=code)
+
+    events, _ = await run_with(service, model_server, completion(None, ("echo", {}), ("echo", {"fail": True})))
+
+    results = {bool(event["output"] == 9e6): event for event in of_type(events, "tool-result")}
+    assert (results[True]["console"], results[False]["console"]) == (["seen {}"], ['seen {"fail":true}'])
+    assert results[True]["memoryBytes"] > 8e6
+    assert results[False]["durationMs"] > 0
+
+
 async def test_arguments_that_fail_the_schema_are_an_error_that_names_the_field(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -153,14 +192,14 @@ async def test_a_tool_that_loops_for_ever_times_out_and_the_run_goes_on(
     assert error["code"] == "tool-timeout"
 
 
-async def test_of_a_hundred_calls_in_one_turn_sixteen_run_and_the_others_are_refused(
+async def test_of_a_hundred_calls_in_one_turn_thirty_two_run_and_the_others_are_refused(
     service: Service, model_server: ModelServer
 ) -> None:
     turn = completion(None, *(("echo", {"n": number}) for number in range(100)))
 
     events, told = await run_with(service, model_server, turn)
 
-    assert told[:MAX_CALLS_A_TURN] == [{"n": number} for number in range(16)]
+    assert told[:MAX_CALLS_A_TURN] == [{"n": number} for number in range(32)]
     assert {result["error"]["code"] for result in told[MAX_CALLS_A_TURN:]} == {"too-many-tool-calls"}
     called = [event["toolCallId"] for event in of_type(events, "tool-call")]
     answered = [event["toolCallId"] for event in of_type(events, "tool-result")]

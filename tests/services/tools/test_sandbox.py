@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from app.services.tools.sandbox import ToolFailed, ToolInvocation, ToolSandbox
+from app.services.tools.outcomes import ToolFailed
+from app.services.tools.sandbox import ToolInvocation, ToolSandbox
 from tests.services.tools.conftest import CONTEXT, Call, Fail
 
 SCALARS = (

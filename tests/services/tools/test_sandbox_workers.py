@@ -11,7 +11,8 @@ import pytest
 
 from app.errors import StartupError
 from app.services.tools import workers
-from app.services.tools.sandbox import ToolFailed, ToolInvocation, ToolSandbox, is_reply, outcome_of
+from app.services.tools.outcomes import ToolFailed
+from app.services.tools.sandbox import ToolInvocation, ToolSandbox, is_reply, outcome_of
 from tests.services.tools.conftest import Call, is_running, is_there, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -1,0 +1,24 @@
+"""The names of tools: as they are granted, and as models may be told of them."""
+
+import hashlib
+import re
+
+MCP_PREFIX = "mcp:"
+MCP_TOOL_NAME = r"mcp:[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_./-]{1,128}"
+FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+NOT_IN_A_FUNCTION_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+MAX_KEPT_CHARACTERS = 55
+
+
+def function_name(tool_name: str) -> str:
+    """The name by which models know a tool: letters, digits, `_` and `-`, 64 at most, the same for ever.
+
+    `mcp:server/tool` is `mcp__server__tool`; a name that loses more than its marks so ends in a digest of the whole.
+    """
+    if FUNCTION_NAME.fullmatch(tool_name):
+        return tool_name
+    marked = tool_name.replace(MCP_PREFIX, "mcp__", 1).replace("/", "__", 1)
+    if tool_name.startswith(MCP_PREFIX) and FUNCTION_NAME.fullmatch(marked):
+        return marked
+    digest = hashlib.sha256(tool_name.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{NOT_IN_A_FUNCTION_NAME.sub('_', marked)[:MAX_KEPT_CHARACTERS]}_{digest}"

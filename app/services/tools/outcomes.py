@@ -1,0 +1,50 @@
+"""What a tool call gives, or why it gave nothing, whatever kind of tool was called."""
+
+import json
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from app.services.tools.protocol import MAX_OUTPUT_BYTES
+
+
+@dataclass(frozen=True)
+class ToolOutcome:
+    """What a call gave: its result, the time it took without waiting for a worker, what it logged and what it held."""
+
+    output: JsonValue
+    duration_ms: float
+    console: list[str] = field(default_factory=list[str])
+    memory_bytes: int | None = None
+
+
+class ToolFailed(Exception):
+    """A call that gave no result; inside a run this goes back to the model as `{"error": {"code", "message"}}`.
+
+    `duration_ms`, `console` and `memory_bytes` are set where the call began.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, console: list[str] | None = None, memory_bytes: int | None = None
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.console = console or []
+        self.memory_bytes = memory_bytes
+        self.duration_ms: float | None = None
+
+
+def checked_output(output: object) -> JsonValue:
+    """The output of a tool that ran outside the sandbox, as the JSON value that it is.
+
+    Raises:
+        ToolFailed: it is none, or too large.
+    """
+    try:
+        text = json.dumps(output, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ToolFailed("tool-result-invalid", f"The tool's result is not JSON: {error}.") from None
+    if len(text) > MAX_OUTPUT_BYTES:
+        raise ToolFailed("tool-output-too-large", f"The tool's result is over {MAX_OUTPUT_BYTES // 1024} KiB as JSON.")
+    return json.loads(text)

@@ -1,0 +1,83 @@
+"""One front for everything that can run a tool: the sandbox, functions in Python, MCP servers."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import JsonValue
+
+from app.models.custom_tool import ToolSource
+from app.services.tools.builtin import BuiltinTool
+from app.services.tools.mcp_tools import McpTools, NoServers
+from app.services.tools.outcomes import ToolFailed, ToolOutcome
+from app.services.tools.sandbox import ToolInvocation, ToolSandbox, milliseconds_since
+
+
+class RunnableTool(Protocol):
+    """What is needed to run a tool."""
+
+    @property
+    def name(self) -> str:
+        """The name by which it is granted."""
+        ...
+
+    @property
+    def source(self) -> ToolSource:
+        """What kind of tool it is."""
+        ...
+
+    @property
+    def code(self) -> str:
+        """Its JavaScript, where it is of the catalogue."""
+        ...
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether a call whose outcome is unknown may be made again."""
+        ...
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """Runs tools; every kind under the same time limit, with the same outcomes and errors."""
+
+    sandbox: ToolSandbox
+    timeout_seconds: float
+    builtins: Mapping[str, BuiltinTool] = field(default_factory=dict[str, BuiltinTool])
+    mcp: McpTools = field(default_factory=NoServers)
+
+    async def run(
+        self, tool: RunnableTool, tool_input: dict[str, Any], context: Mapping[str, JsonValue]
+    ) -> ToolOutcome:
+        """Call a tool with an input that its schema allows.
+
+        Raises:
+            ToolFailed: there is no result; the code says why.
+        """
+        if tool.source == ToolSource.CUSTOM:
+            return await self.sandbox.run(ToolInvocation(tool.code, tool_input, context))
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                output = await self._run_outside(tool, tool_input, context)
+        except TimeoutError:
+            error = ToolFailed("tool-timeout", "The tool did not finish in time.")
+        except ToolFailed as failed:
+            error = failed
+        else:
+            return ToolOutcome(output, milliseconds_since(started))
+        error.duration_ms = milliseconds_since(started)
+        raise error
+
+    async def _run_outside(
+        self, tool: RunnableTool, tool_input: dict[str, Any], context: Mapping[str, JsonValue]
+    ) -> JsonValue:
+        """The output of a tool that does not run in the sandbox."""
+        if tool.source == ToolSource.MCP:
+            return await self.mcp.call(tool.name, tool_input, may_repeat=tool.may_run_again)
+        builtin = self.builtins.get(tool.name)
+        if builtin is None:
+            raise ToolFailed("tool-unavailable", f"The built-in tool {tool.name!r} is not part of this service.")
+        return await builtin.run(tool_input, context)
