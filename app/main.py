@@ -171,6 +171,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             wants_deltas=bus.wants_deltas,
             record_name=models.record_name,
             thresholds=gate_thresholds(settings),
+            context_tokens=models.context_tokens,
         )
         engine = RunEngine(database, bus, loader, crew, settings.max_concurrent_runs)
         await engine.start()

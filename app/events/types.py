@@ -133,6 +133,8 @@ class QualityCheck(ModelTurn):
     gate: JsonObject
     reasoning: str | None = None
     judge_version: str | None = None
+    judged_together: int | None = None
+    """How many outputs were judged in the same call, whose tokens they share; unset where it was judged alone."""
     nullable: ClassVar[frozenset[str]] = frozenset({"score"})
 
 

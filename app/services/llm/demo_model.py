@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.models.json_values import JsonObject
 from app.services.llm.demo_studio.arguments import Builder
-from app.services.llm.demo_studio.plans import write_plan
+from app.services.llm.demo_studio.plans import ids_allowed, write_plan
 from app.services.llm.demo_studio.premise import read_premise
 from app.services.llm.demo_studio.reading import (
     as_list,
@@ -21,7 +21,7 @@ from app.services.llm.demo_studio.reading import (
     tool_outcomes,
 )
 from app.services.llm.demo_studio.reports import entries_in, write_report
-from app.services.llm.demo_studio.verdicts import write_judgement, write_review
+from app.services.llm.demo_studio.verdicts import write_judgement, write_judgements, write_review
 from app.services.llm.demo_studio.vocabulary import PROSE_NAMES, Draft
 from app.services.llm.demo_studio.works import MAX_CALLS, excerpt_of, thinking, wanted_calls, write_work
 
@@ -67,7 +67,8 @@ def decision(purpose: str, chat: list[JsonObject], schema: JsonObject | None) ->
         case "plan":
             told = write_plan(chat, schema, role_of(chat))
         case "judge":
-            told = write_judgement(chat)
+            batch = ids_allowed(schema, "verdicts")
+            told = write_judgements(chat, batch) if batch else write_judgement(chat)
         case _:
             told = write_review(chat, role_of(chat))
     if all(name in told for name in as_list(as_object(schema).get("required"))):

@@ -14,6 +14,7 @@ CHUNK_CHARACTERS = 48
 LIST_PRICE: JsonObject = {
     "litellm_provider": PROVIDER,
     "mode": "chat",
+    "max_input_tokens": 128_000,
     "input_cost_per_token": 1e-6,
     "output_cost_per_token": 5e-6,
     "cache_read_input_token_cost": 0,

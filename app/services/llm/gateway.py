@@ -77,6 +77,13 @@ class ModelGateway:
         """The name under which records show a catalogue name's model."""
         return self._first_entry(model).record_name if model in self.table.names else model
 
+    def context_tokens(self, model: str) -> int | None:
+        """How many tokens of input every deployment of a configured name takes; `None` where that is not known."""
+        entries = [entry for entry in self.table.entries if entry.name == model and entry.problem is None]
+        known = [entry.prices.get("max_input_tokens") for entry in entries]
+        sizes = [size for size in known if isinstance(size, int) and size > 0]
+        return min(sizes) if sizes and len(sizes) == len(known) else None
+
     def describe(self) -> list[ModelDescription]:
         """Every configured name, whether it can be used, and its price."""
         return [self._describe(name) for name in self.table.names]

@@ -1,7 +1,7 @@
 """A department run: the head plans, specialists work, their work is judged and reviewed, the head reports."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -17,6 +17,7 @@ from app.services.prompts.agents import assignment_prompt, task_prompt
 from app.services.prompts.fencing import user_message
 from app.services.prompts.heads import plan_prompt, plan_schema, report_prompt
 from app.services.quality.gates import GateName
+from app.services.quality.judge_bench import JudgeBench
 from app.services.runs.agent_loop import stop_reason_of, work
 from app.services.runs.agent_run import judge
 from app.services.runs.concurrency import plain_errors
@@ -36,13 +37,18 @@ class AllSpecialistsFailed(AppError):
         super().__init__(f"All specialists of the department {slug!r} failed: {'; '.join(causes)}")
 
 
-@dataclass(frozen=True)
+@dataclass
 class DepartmentRun:
     """The head's execution, the team, and the tree that specialists' executions come into, below the head's."""
 
     head: ExecutionRun
     team: Team
     tree: RunTree
+    bench: JudgeBench = field(init=False)
+
+    def __post_init__(self) -> None:
+        crew = self.head.crew
+        self.bench = JudgeBench(crew.models, crew.context_tokens(self.head.model))
 
     async def run(self) -> None:
         """Go on from wherever the tree stands to the department's report.
@@ -114,7 +120,7 @@ class DepartmentRun:
         prompt = assignment_prompt(self.request, assignment.instructions, outputs)
         specialist = await self.tree.hire(self.head, agent, prompt)
         with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
-            await self.tree.see_through(specialist, partial(run_specialist, specialist, self.head))
+            await self.tree.see_through(specialist, partial(run_specialist, specialist, self.head, self.bench))
         return specialist
 
     def _refuse_if_all_failed(self, specialists: list[ExecutionRun]) -> None:

@@ -1,22 +1,29 @@
 """A specialist's part of a department run: work, judgement, review, and again while the head asks for it."""
 
+import asyncio
+
 from app.models.agent_execution import ReviewStatus, StopReason
 from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import task_prompt
 from app.services.quality.gates import GateName
+from app.services.quality.judge_bench import JudgeBench
 from app.services.quality.review import needs_review, review_work
 from app.services.runs.agent_loop import stop_reason_of, work
-from app.services.runs.agent_run import judge
+from app.services.runs.agent_run import submission_of
 from app.services.runs.execution_run import ExecutionRun, text_output
 
 
-async def run_specialist(run: ExecutionRun, head: ExecutionRun) -> None:
+async def run_specialist(run: ExecutionRun, head: ExecutionRun, bench: JudgeBench) -> None:
     """Go on from wherever the specialist stands until its work is approved, rejected, or out of revisions."""
     run.begin()
     run.open_with(task_prompt(run.execution.prompt, None))
     while True:
-        await work(run, RunPurpose.WORK)
-        await judge(run, head.model, GateName.SPECIALIST)
+        began = asyncio.get_running_loop().time()
+        with bench.at_work():
+            await work(run, RunPurpose.WORK)
+        if run.state.check is None:
+            worked_seconds = asyncio.get_running_loop().time() - began
+            run.append(await bench.judge(submission_of(run, head.model, GateName.SPECIALIST), worked_seconds))
         if not run.state.is_reviewed and (is_revised(run) or needs_review(run.agent, run.state.quality_score)):
             await review(run, head)
         if run.state.answer is not None:

@@ -40,6 +40,8 @@ PRICED_MODEL = "openai/gpt-4-turbo"
 IMPATIENT_MODEL = "openai/gpt-4"
 """Times out after 0.3 s."""
 STREAMED_MODEL = "anthropic/claude-3-opus"
+ROOMY_MODEL = "anthropic/claude-3-haiku"
+"""Takes 100,000 tokens, so that several outputs are judged in one call."""
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 CALLER = Caller("tests", Role.ADMIN)
 TERMINAL = ("completed", "failed", "cancelled")
@@ -67,6 +69,7 @@ def write_models(path: Path, url: str) -> Path:
                 "api_key": "key-of-the-tests",
                 **ENTRY_SETTINGS.get(name, {}),
             },
+            **({"model_info": {"max_input_tokens": 100_000}} if name == ROOMY_MODEL else {}),
         }
         for name in CATALOGUE_MODELS
     ]

@@ -15,6 +15,7 @@ from tests.services.runs.conftest import (
     CYD,
     DEPARTMENT,
     HEAD,
+    ROOMY_MODEL,
     SPECIALISTS,
     Catalogue,
     all_events,
@@ -184,6 +185,29 @@ async def test_a_specialist_s_tokens_are_its_own_and_count_its_judge_and_reviews
     documents = await stored_tree(service, done["executionId"])
     assert documents[ADA]["tokenUsage"]["total"] == 3 * 15
     assert done["tokenUsage"]["total"] == 3 * 15
+
+
+async def test_outputs_that_are_ready_together_are_judged_in_one_call_whose_tokens_they_share(
+    service: Service, model_server: ModelServer
+) -> None:
+    barrier = asyncio.Barrier(3)
+
+    async def work(_: Call) -> Reply:
+        async with asyncio.timeout(10):
+            await barrier.wait()
+        return "Together."
+
+    model_server.on("work", work)
+
+    done = await service.run_department(DEPARTMENT, model=ROOMY_MODEL)
+
+    documents = await stored_tree(service, done["executionId"])
+    checks = of_type(await all_events(service, done["executionId"]), "quality-check")
+    assert len(checks) == 4
+    assert {documents[agent]["qualityScore"] for agent in SPECIALISTS} == {90.0}
+    assert sum(document["tokenUsage"]["total"] for document in documents.values()) == 15 * len(model_server.calls)
+    assert len(model_server.calls_for("judge")) < 4
+    assert max(check.get("judgedTogether", 0) for check in checks) >= 2
 
 
 async def test_a_specialist_is_told_its_assignment_and_the_request_and_not_the_parameters_as_orders(

@@ -42,10 +42,10 @@ def colleague(found: re.Match[str]) -> Colleague:
     return Colleague(found["agent_id"], found["name"], found["tools"] or "", craft_of(identity, found["description"]))
 
 
-def ids_allowed(schema: JsonObject | None) -> list[str]:
-    """The agent ids that a plan's schema allows."""
+def ids_allowed(schema: JsonObject | None, rows: str = "assignments") -> list[str]:
+    """The agent ids that a schema allows in its rows: a plan's assignments, a batch's verdicts."""
     place: JsonObject = as_object(schema)
-    for step in ("properties", "assignments", "items", "properties", "agentId"):
+    for step in ("properties", rows, "items", "properties", "agentId"):
         place = as_object(place.get(step))
     return [agent_id for agent_id in as_list(place.get("enum")) if isinstance(agent_id, str)]
 

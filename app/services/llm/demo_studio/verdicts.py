@@ -66,11 +66,24 @@ def evidence_in(output: str, request: str) -> Evidence:
 def write_judgement(messages: list[JsonObject]) -> JsonObject:
     """The six dimensions of the output in the latest ask, with a strength and a weakness."""
     outputs = [fence.text for fence in materials(messages)]
-    output = outputs[-1] if outputs else ""
     every = asks(messages)
     requests = [fence.text for fence in fences(every[-1]) if fence.label == "REQUEST"] if every else []
-    request = without_fences(requests[0]) or requests[0] if requests else ""
-    found = evidence_in(output, request)
+    return judged(requests[0] if requests else "", outputs[-1] if outputs else "")
+
+
+def write_judgements(messages: list[JsonObject], agent_ids: list[str]) -> JsonObject:
+    """The judgements on several outputs in the latest ask, which stand in the order of their agents."""
+    every = asks(messages)
+    found = fences(every[-1]) if every else []
+    requests = [fence.text for fence in found if fence.label == "REQUEST"]
+    outputs = [fence.text for fence in found if fence.label == "OUTPUT"]
+    rows = zip(agent_ids, requests, outputs, strict=False)
+    return {"verdicts": [{"agentId": agent_id, **judged(request, output)} for agent_id, request, output in rows]}
+
+
+def judged(request: str, output: str) -> JsonObject:
+    """The six dimensions of an output, held against its request."""
+    found = evidence_in(output, without_fences(request) or request)
     if found.words < LEAST_WORDS:
         low = round(0.3 * found.words / LEAST_WORDS, 2)
         reasoning = "There is hardly any work to judge; nothing in it answers the request."
