@@ -19,6 +19,7 @@ from app.services.catalog.editing import CatalogEditor
 from app.services.llm.gateway import ModelGateway
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
 from app.services.quality.weights import WeightBook
+from app.services.runs.control import ExecutionControl
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.starting import RunStarter
@@ -40,6 +41,7 @@ class Services:
     models: ModelGateway
     engine: RunEngine
     starter: RunStarter
+    control: ExecutionControl
     gatekeeper: Gatekeeper
 
 

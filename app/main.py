@@ -18,6 +18,7 @@ from app.routers import (
     api_keys,
     custom_tools,
     departments,
+    execution_control,
     execution_events,
     executions,
     health,
@@ -41,7 +42,8 @@ from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
 from app.services.quality.gates import GateName, Thresholds
 from app.services.quality.weights import WeightBook
-from app.services.runs.engine import RunEngine
+from app.services.runs.control import ExecutionControl
+from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.starting import RunStarter
@@ -61,6 +63,7 @@ API_ROUTERS = (
     orchestrations,
     executions,
     execution_events,
+    execution_control,
     quality,
     api_keys,
     models,
@@ -173,7 +176,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             thresholds=gate_thresholds(settings),
             context_tokens=models.context_tokens,
         )
-        engine = RunEngine(database, bus, loader, crew, settings.max_concurrent_runs)
+        limits = RunLimits(settings.max_concurrent_runs, settings.max_department_runs, settings.max_run_seconds)
+        engine = RunEngine(database, bus, loader, crew, limits)
         await engine.start()
         stack.push_async_callback(engine.stop, STOP_GRACE_SECONDS)
         keys = KeyRing(database, admin_key=load_admin_key(settings).text)
@@ -181,6 +185,10 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         if settings.admin_api_key and len(settings.admin_api_key.get_secret_value()) < SHORT_KEY_CHARACTERS:
             log.warning("admin-key-short", advice=f"Set ADMIN_API_KEY to {SHORT_KEY_CHARACTERS} characters or more.")
         log.info("models", source=table.source, names=list(table.names))
+        archive = ExecutionArchive(database)
+        starter = RunStarter(
+            loader, models, engine, settings.allowed_models, RateLimiter("Starting runs", settings.run_rate_limit)
+        )
         yield Services(
             settings=settings,
             database=database,
@@ -188,13 +196,12 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             hub=EventHub(database, bus),
             catalog=Catalog(database),
             editor=CatalogEditor(database, ToolChecker(sandbox), frozenset({*settings.allowed_models, *table.names})),
-            archive=ExecutionArchive(database),
+            archive=archive,
             weights=WeightBook(database, loader),
             models=models,
             engine=engine,
-            starter=RunStarter(
-                loader, models, engine, settings.allowed_models, RateLimiter("Starting runs", settings.run_rate_limit)
-            ),
+            starter=starter,
+            control=ExecutionControl(database, archive, engine, starter),
             gatekeeper=Gatekeeper(
                 keys,
                 anonymous,

@@ -113,6 +113,15 @@ class AgentError(Event):
     stop_reason: str = "error"
 
 
+class AgentCancelled(Event):
+    """Somebody cancelled the run before the execution had ended."""
+
+    type: ClassVar[str] = "agent-cancelled"
+    token_usage: JsonObject | None = None
+    cost_usd: float | None = None
+    stop_reason: str = "cancelled"
+
+
 class AgentRetry(Event):
     """Another process goes on with the run, or something is tried again; `attempt` counts from 1."""
 

@@ -88,13 +88,24 @@ class Lease(BaseModel):
     until: datetime
 
 
+class Idempotency(BaseModel):
+    """The request that made an execution: hashes of its key in the caller's scope, and of what it asked."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    key: str
+    fingerprint: str
+
+
 class AgentExecution(PayloadDocument):
     """The audit record of one execution.
 
     Payload's fields come first and hold only what Payload can re-save. The run engine's own stand after `__v`:
     `lastSeq` is the number of the execution's last event, `pagesFrom` that of the first one that its document had no
     room for and that stands on a page, `fence` the token that guards every write of the run, `lease` (on roots) who
-    runs it, `uncounted` what statistics have still to count. `qualityScore` is 0 to 100, `executionTime` milliseconds.
+    runs it, `deadline` (on roots, by the database's clock) when it must have ended, `priority` (on roots) where it
+    stands in the queue, `uncounted` what statistics have still to count. `qualityScore` is 0 to 100, `executionTime`
+    milliseconds.
     """
 
     execution_id: Annotated[str, Field(min_length=1)]
@@ -133,6 +144,14 @@ class AgentExecution(PayloadDocument):
     takeovers: WholeNumber = 0
     lease: Lease | None = None
     uncounted: Any = None
+    priority: WholeNumber | None = None
+    deadline: datetime | None = None
+    cancel_requested: bool | None = None
+    retry_of: str | None = None
+    goes_on: bool | None = None
+    """Of a retry: whether it begins with what is stored of the run that it tries again."""
+    previous_execution_id: str | None = None
+    idempotency: Idempotency | None = None
 
     class Settings:
         """Collection and indexes: Payload's, the report's descending twins, and the engine's."""
@@ -163,6 +182,12 @@ class AgentExecution(PayloadDocument):
                 [("uncounted", ASCENDING)],
                 name="uncounted_1",
                 partialFilterExpression={"uncounted": {"$exists": True}},
+            ),
+            IndexModel(
+                [("idempotency.key", ASCENDING)],
+                name="idempotency_key_1",
+                unique=True,
+                partialFilterExpression={"idempotency.key": {"$exists": True}},
             ),
         )
 

@@ -8,7 +8,7 @@ from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, 
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
-from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
+from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
 from app.routers.strict_input import StrictRoute
 from app.services.catalog.browsing import AgentFilter
 from app.services.catalog.inputs import AgentCreate, AgentUpdate
@@ -89,7 +89,8 @@ async def start_agent_run(
     caller: RunnerRole,
     response: Response,
     prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> ExecutionRead:
     """Run one agent: it calls its model and its tools until it has an answer."""
-    accepted = await services.starter.start_agent_run(agent_id, body, caller)
+    accepted = await services.starter.start_agent_run(agent_id, body, caller, idempotency_key)
     return await answer_run(accepted, services, caller, response, prefer)

@@ -8,7 +8,7 @@ from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, 
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
-from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
+from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
 from app.routers.strict_input import StrictRoute
 from app.services.catalog.inputs import DepartmentCreate, DepartmentUpdate
 from app.services.catalog.shapes import DepartmentRead
@@ -83,10 +83,11 @@ async def start_department_run(
     caller: RunnerRole,
     response: Response,
     prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> ExecutionRead:
     """Run a department: its head plans, its specialists work, their work is judged and reviewed, the head reports.
 
     The answer is the root execution; watch its events for the rest.
     """
-    accepted = await services.starter.start_department_run(slug, body, caller)
+    accepted = await services.starter.start_department_run(slug, body, caller, idempotency_key)
     return await answer_run(accepted, services, caller, response, prefer)

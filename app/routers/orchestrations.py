@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from app.dependencies import RunnerRole, ServicesDep
 from app.routers.problems import problem_responses
-from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, Prefer, answer_run
+from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
 from app.routers.strict_input import StrictRoute
 from app.services.runs.executions import ExecutionRead
 from app.services.runs.requests import OrchestrationCreate
@@ -24,6 +24,7 @@ async def start_orchestration(
     caller: RunnerRole,
     response: Response,
     prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> ExecutionRead:
     """Run several departments in the order of their priority, those of equal priority side by side.
 
@@ -31,5 +32,5 @@ async def start_orchestration(
     the head of the department `production`, whose execution is the root, makes one result of the reports. Follow the
     root's `orchestrator-progress` events to see how far it is.
     """
-    accepted = await services.starter.start_orchestration(body, caller)
+    accepted = await services.starter.start_orchestration(body, caller, idempotency_key)
     return await answer_run(accepted, services, caller, response, prefer)

@@ -23,13 +23,29 @@ RUN_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {
         "model": ExecutionRead,
         "description": "Accepted: stored with majority write concern. `Location` is the execution.",
-        "headers": {"Location": {"schema": {"type": "string"}}},
+        "headers": {
+            "Location": {"schema": {"type": "string"}},
+            "Idempotency-Replayed": {
+                "schema": {"type": "string"},
+                "description": "`true` where an earlier request with the same `Idempotency-Key` made the execution.",
+            },
+        },
     },
 }
 
 Prefer = Annotated[
     str | None,
     Header(description="`wait=SECONDS` (at most 60) answers 200 with the finished execution if it ends by then."),
+]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same key with the same body gives the same execution back, however often it is sent.",
+    ),
 ]
 
 
@@ -41,7 +57,11 @@ async def answer_run(
     prefer: str | None,
 ) -> ExecutionRead:
     """The accepted execution, or the finished one."""
-    found = accepted.as_read()
+    if accepted.replayed:
+        found = await services.archive.get_execution(accepted.root.execution_id, caller)
+        response.headers["Idempotency-Replayed"] = "true"
+    else:
+        found = accepted.as_read()
     response.headers["Location"] = found.links.self
     ended = await find_ended(accepted, services, caller, wait_seconds(prefer))
     if ended is None:

@@ -141,7 +141,8 @@ class DepartmentRun:
             agent_id=head.agent.agent_id, department_slug=self.team.department.slug, report=report
         )
         if head.state.plan is not None:
-            head.opening = [head.opening[0], user_message(self.request), plan_turn(head.state.plan), head.opening[1]]
+            *before, last = head.opening
+            head.opening = [*before, user_message(self.request), plan_turn(head.state.plan), last]
         head.complete(output, stop_reason_of(head), done)
 
 

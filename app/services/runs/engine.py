@@ -1,4 +1,4 @@
-"""The run engine: runs the trees that this process owns, and takes up those that nobody runs any more."""
+"""The run engine: runs the trees that this process owns, and takes up those that nobody runs."""
 
 import asyncio
 import contextlib
@@ -20,15 +20,22 @@ from app.models.database import Database
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loading import AgentNotFound, DefinitionLoader, parsed
 from app.services.runs.agent_run import run_agent
+from app.services.runs.conversations import read_history
 from app.services.runs.department_run import DepartmentRun
 from app.services.runs.execution_run import Crew
-from app.services.runs.leases import RENEW_EVERY_SECONDS, Leases
+from app.services.runs.keeping import LeaseKeeper
+from app.services.runs.leases import Leases
 from app.services.runs.orchestration_run import OrchestrationRun
+from app.services.runs.queue import RunQueue, Waiting
+from app.services.runs.retries import SecondAttempt
 from app.services.runs.statistics import Statistics
 from app.services.runs.tree import RunTree
 
 MAX_TAKEOVERS = 3
-SWEEP_LIMIT = 16
+LOOK_EVERY_SECONDS = 2.0
+"""How often a process looks for work that nobody told it of."""
+CLAIMS_AT_ONCE = 8
+CANCEL_SECONDS = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -42,11 +49,30 @@ class WorkerLost(AppError):
         super().__init__(f"The process that ran this died, and so did those that took it over ({takeovers} in all).")
 
 
-@dataclass
+class RunTooLong(AppError):
+    """The run did not end in the time that a run may take."""
+
+    code = "run-too-long"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The run did not end within {seconds:g} s, the most that a run may take.")
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """How many trees a process runs at a time, how many of a department all processes do, and for how long each."""
+
+    max_concurrent: int = 64
+    per_department: int | None = None
+    run_seconds: float = 3600
+
+
+@dataclass(eq=False)
 class OwnedTree:
-    """A tree that this process runs: its log and the task that runs it."""
+    """A tree that this process runs, or ends for who cancelled it: its log, and the task that does so."""
 
     log: TreeLog
+    is_cancelled: bool
     task: asyncio.Task[AgentExecution | None] | None = None
 
     def stop(self) -> None:
@@ -57,38 +83,95 @@ class OwnedTree:
 
 @dataclass
 class RunEngine:
-    """Runs accepted executions as tasks of this process, at most `max_concurrent` trees at a time."""
+    """Runs accepted executions as tasks of this process, at most `limits.max_concurrent` trees at a time."""
 
     database: Database
     bus: EventBus
     loader: DefinitionLoader
     crew: Crew
-    max_concurrent: int
+    limits: RunLimits
     leases: Leases = field(init=False)
+    keeper: LeaseKeeper = field(init=False)
+    _queue: RunQueue = field(init=False)
     _statistics: Statistics = field(init=False)
-    _owned: dict[str, OwnedTree] = field(default_factory=dict, init=False)
-    _slots: asyncio.Semaphore = field(init=False)
-    _keeper: asyncio.Task[None] | None = field(default=None, init=False)
+    _owned: dict[str, OwnedTree] = field(default_factory=dict[str, OwnedTree], init=False)
+    _reserved: int = field(default=0, init=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _more_waits: bool = field(default=False, init=False)
+    _taker: asyncio.Task[None] | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.leases = Leases(self.database, owner=f"process_{secrets.token_hex(8)}")
+        owner = f"process_{secrets.token_hex(8)}"
+        self.leases = Leases(self.database, owner, self.limits.run_seconds)
+        self.keeper = LeaseKeeper(self.leases, self._fences, self._lose)
+        self._queue = RunQueue(self.database, self.leases, self.limits.per_department)
         self._statistics = Statistics(self.database)
-        self._slots = asyncio.Semaphore(self.max_concurrent)
 
     async def start(self) -> None:
-        """Take up what earlier processes left, and keep the leases of what runs here."""
-        await self.leases.read_clock()
-        self._keeper = asyncio.create_task(self._keep(), name="lease keeper")
+        """Keep the leases of what runs here, and take up what nobody runs."""
+        await self.keeper.start()
+        self._taker = asyncio.create_task(self._take_work(), name="work taker")
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the process is on its way out and takes no new runs."""
+        return self._stopping
 
     @property
     def is_healthy(self) -> bool:
-        """Whether leases are kept and lost runs taken up."""
-        return self._keeper is not None and not self._keeper.done() and not self._stopping
+        """Whether leases are kept and waiting runs taken up."""
+        return self._taker is not None and not self._taker.done() and not self._stopping and self.keeper.is_healthy
 
-    def submit(self, root: AgentExecution, agent: AgentDefinition) -> None:
-        """Run a tree whose root was just stored with this process's lease, by the definition it was checked with."""
-        self._own(root, agent)
+    @property
+    def room(self) -> int:
+        """How many more trees this process may run now."""
+        running = sum(not owned.is_cancelled for owned in self._owned.values())
+        return 0 if self._stopping else max(self.limits.max_concurrent - running - self._reserved, 0)
+
+    def wake(self) -> None:
+        """Look for waiting runs now: there are some."""
+        self._more_waits = True
+        self._wake.set()
+
+    async def accept(self, root: AgentExecution, agent: AgentDefinition) -> None:
+        """Store a root with majority; then run it here, or leave it to whoever has room.
+
+        Where a department's runs are limited, the queue decides on every one.
+        """
+        here = self.room > 0 and self.limits.per_department is None
+        root.fence = 1
+        if here:
+            self.leases.give(root)
+        else:
+            self.leases.leave_to_queue(root)
+        self._reserved += here
+        try:
+            await self.database[AgentExecution.get_collection_name()].insert_one(root.as_stored())
+        finally:
+            self._reserved -= here
+        if here:
+            self._own(root, agent)
+        else:
+            self.wake()
+
+    async def cancel(self, root_id: str) -> bool:
+        """End a tree as cancelled, wherever it runs, and wait until that is stored; whether this process did it.
+
+        From the transaction on no write of its owner succeeds. An owner here is stopped at once, one elsewhere
+        notices by the fence.
+        """
+        root = await self.leases.cancel(root_id)
+        if root is None:
+            return False
+        log.info("run-cancelled", executionId=root_id)
+        if owner := self._owned.get(root_id):
+            owner.stop()
+        self._own(root, None)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self.wait_for_end(root_id)
+        return True
 
     async def wait_for_end(self, root_id: str) -> AgentExecution | None:
         """The root as it is stored, once its tree has ended here; `None` where others have it."""
@@ -101,25 +184,34 @@ class RunEngine:
     async def stop(self, grace_seconds: float) -> None:
         """Let short work end, then hand the rest over; nothing is left running without an owner."""
         self._stopping = True
-        if self._keeper:
-            self._keeper.cancel()
+        if self._taker:
+            self._taker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+                await self._taker
         tasks = [owned.task for owned in self._owned.values() if owned.task]
         if tasks:
             await asyncio.wait(tasks, timeout=grace_seconds)
-        left = list(self._owned)
-        for owned in list(self._owned.values()):
+        await self.keeper.stop()
+        left = list(self._owned.values())
+        for owned in left:
             owned.stop()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(owned.task for owned in left if owned.task), return_exceptions=True)
         await self._statistics.settle()
         if left:
             log.info("runs-handed-over", count=len(left))
-            with contextlib.suppress(PyMongoError):
-                await self.leases.hand_over(left)
+        with contextlib.suppress(PyMongoError):
+            await self.leases.hand_over()
+
+    def _fences(self) -> dict[str, int]:
+        return {root_id: owned.log.fence for root_id, owned in self._owned.items()}
+
+    def _lose(self, root_id: str, reason: str) -> None:
+        if owned := self._owned.get(root_id):
+            log.warning("run-lost", executionId=root_id, reason=reason)
+            owned.stop()
 
     def _own(self, root: AgentExecution, agent: AgentDefinition | None) -> None:
-        """Run a tree as a task; without an agent it is one that was taken over, and is read first."""
+        """Run a tree as a task; without an agent it is one that was begun, and is read first."""
         tree_log = TreeLog(
             database=self.database,
             bus=self.bus,
@@ -128,12 +220,12 @@ class RunEngine:
             last_seq=root.last_seq,
             on_lost=lambda: owned.stop(),
         )
-        owned = OwnedTree(tree_log)
+        owned = OwnedTree(tree_log, bool(root.cancel_requested))
         tree = RunTree(root, tree_log, self.crew)
         self._owned[root.execution_id] = owned
-        owned.task = asyncio.create_task(self._run(tree, agent), name=f"run {root.execution_id}")
+        owned.task = asyncio.create_task(self._run(tree, agent, owned), name=f"run {root.execution_id}")
 
-    async def _run(self, tree: RunTree, agent: AgentDefinition | None) -> AgentExecution | None:
+    async def _run(self, tree: RunTree, agent: AgentDefinition | None, owned: OwnedTree) -> AgentExecution | None:
         """Run a tree to its end, whatever happens in it: the edge where a crash becomes a failed run.
 
         Gives the root as it is stored, unless the tree went to others.
@@ -141,19 +233,21 @@ class RunEngine:
         root = tree.root
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         try:
-            async with self._slots:
-                tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
-                await self._run_to_end(tree, agent)
-                await tree.log.committed()
-                self._statistics.count_soon()
-                return root if root.execution_id in tree.runs else None
+            tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
+            await self._run_to_end(tree, agent)
+            await tree.log.committed()
+            self._statistics.count_soon()
+            return root
         except TreeLost as error:
             log.warning("run-lost", reason=str(error))
         except PyMongoError as error:
             log.warning("run-left-to-others", error=type(error).__name__)
         finally:
             await tree.log.close()
-            self._owned.pop(root.execution_id, None)
+            if self._owned.get(root.execution_id) is owned:
+                self._owned.pop(root.execution_id)
+            if self._more_waits:
+                self.wake()
         return None
 
     async def _read_tree(self, tree: RunTree) -> dict[str, Stored]:
@@ -167,41 +261,52 @@ class RunEngine:
         )
         names = {raw["_id"]: raw.get("agentId") async for raw in agents}
         for one in members:
-            name = names.get(one.agent)
-            if name is not None:
-                tree.agent_ids[one.execution_id] = name
-            if one.parent_execution_id is not None:
-                tree.children[one.parent_execution_id, name or one.execution_id] = one
+            tree.adopt(one, names.get(one.agent))
         async for execution_id, event in tree_events(self.database, tree.root.execution_id):
             tree.stored_events.setdefault(execution_id, []).append(event)
         tree.log.last_seq = max(one.last_seq for one in members)
         return await read_stored(self.database, tree.root.execution_id)
 
     async def _run_to_end(self, tree: RunTree, agent: AgentDefinition | None) -> None:
-        """Run the root by its kind; an error of any sort ends the whole tree as failed."""
-        root = tree.root
+        """Run the root by its kind within its time; an error of any sort ends the whole tree as failed."""
+        if tree.root.cancel_requested:
+            tree.cancel()
+            return
+        limit = asyncio.timeout(self.leases.seconds_left(tree.root))
         try:
-            if agent is None:
-                agent = await self._take_up(tree)
-            structlog.contextvars.bind_contextvars(agentId=agent.agent_id)
-            run = tree.run_of(root, agent)
-            match root.kind:
-                case ExecutionKind.DEPARTMENT:
-                    team = await self.loader.get_team(agent.department.slug)
-                    await DepartmentRun(run, team, tree).run()
-                case ExecutionKind.ORCHESTRATION:
-                    await OrchestrationRun(run, tree, self.loader).run()
-                case ExecutionKind.AGENT:
-                    await run_agent(run)
-            log.info("run-completed", kind=root.kind.value)
+            async with limit:
+                await self._run_root(tree, agent or await self._take_up(tree))
+            log.info("run-completed", kind=tree.root.kind.value)
         except AppError as error:
             log.info("run-failed", code=error.code)
             tree.fail(error)
         except (TreeLost, PyMongoError):
             raise
         except Exception:
+            if limit.expired():
+                log.info("run-failed", code=RunTooLong.code)
+                tree.fail(RunTooLong(self.limits.run_seconds))
+                return
             log.exception("run-crashed")
             tree.fail(AppError("The run failed for a reason that is in the service's log."))
+
+    async def _run_root(self, tree: RunTree, agent: AgentDefinition) -> None:
+        root = tree.root
+        structlog.contextvars.bind_contextvars(agentId=agent.agent_id)
+        tree.agent_ids[root.execution_id] = agent.agent_id
+        if root.goes_on and root.retry_of is not None:
+            await SecondAttempt(self.database, tree, root.retry_of).go_on()
+        if root.previous_execution_id is not None:
+            tree.history = await read_history(self.database, root.previous_execution_id)
+        run = tree.run_of(root, agent)
+        match root.kind:
+            case ExecutionKind.DEPARTMENT:
+                team = await self.loader.get_team(agent.department.slug)
+                await DepartmentRun(run, team, tree).run()
+            case ExecutionKind.ORCHESTRATION:
+                await OrchestrationRun(run, tree, self.loader).run()
+            case ExecutionKind.AGENT:
+                await run_agent(run)
 
     async def _take_up(self, tree: RunTree) -> AgentDefinition:
         """Go on with a tree that another process left, by the definitions as they stand now."""
@@ -213,33 +318,42 @@ class RunEngine:
             raise AgentNotFound(str(tree.root.agent))
         return await self.loader.get_agent(raw["agentId"])
 
-    async def _keep(self) -> None:
-        """Renew the leases of what runs here, and take up what nobody runs, for as long as the process lives."""
+    async def _take_work(self) -> None:
+        """Take what waits whenever there is room, for as long as the process lives."""
         while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_SECONDS):  # wait_for can swallow a cancellation
+                    await self._wake.wait()
+            self._wake.clear()
+            self._statistics.count_soon()
             try:
-                await self._renew_and_sweep()
+                if self.room and self.keeper.holds:
+                    await self._take_waiting()
             except PyMongoError as error:
-                log.warning("leases-not-kept", error=type(error).__name__)
+                log.warning("queue-not-read", error=type(error).__name__)
             except Exception:
-                log.exception("sweep-crashed")
-            await asyncio.sleep(RENEW_EVERY_SECONDS)
+                log.exception("work-taker-crashed")
 
-    async def _renew_and_sweep(self) -> None:
-        if self._owned:
-            await self.leases.renew(list(self._owned))
-        await self.leases.read_clock()
-        self._statistics.count_soon()
-        for root_id in await self.leases.find_expired(SWEEP_LIMIT):
-            if root_id in self._owned:
-                continue
-            try:
-                root = await self.leases.take_over(root_id)
-            except ValidationError as error:
-                log.error("run-unreadable", executionId=root_id, problems=error.error_count())
-                continue
-            if root is not None:
-                log.info("run-taken-over", executionId=root_id, takeovers=root.takeovers)
-                self._own(root, None)
+    async def _take_waiting(self) -> None:
+        """Take the first ones that can be had, as many as there is room for."""
+        waiting = [one for one in await self._queue.find_waiting() if one.root_id not in self._owned]
+        self._more_waits = False
+        while waiting and (room := self.room):
+            some, waiting = waiting[: min(room, CLAIMS_AT_ONCE)], waiting[min(room, CLAIMS_AT_ONCE) :]
+            taken = await asyncio.gather(*(self._take(one) for one in some))
+            self._more_waits = self._more_waits or not all(taken)
+        self._more_waits = self._more_waits or bool(waiting)
+
+    async def _take(self, one: Waiting) -> bool:
+        try:
+            root = await self._queue.take(one)
+        except ValidationError as error:
+            log.error("run-unreadable", executionId=one.root_id, problems=error.error_count())
+            return False
+        if root is not None:
+            log.info("run-taken", executionId=one.root_id, takeovers=root.takeovers)
+            self._own(root, None)
+        return root is not None
 
 
 def stored_new(root: AgentExecution) -> dict[str, Stored]:

@@ -53,6 +53,8 @@ class ExecutionRun:
     state: ExecutionState
     opening: list[JsonObject] = field(default_factory=list)
     """The messages that come before the execution's own turns: who the agent is and what it is asked."""
+    history: list[JsonObject] = field(default_factory=list[JsonObject])
+    """The conversation that it goes on from."""
 
     @property
     def id(self) -> str:
@@ -71,7 +73,7 @@ class ExecutionRun:
 
     def open_with(self, prompt: str) -> None:
         """Begin the conversation with what the agent is asked."""
-        self.opening = [system_message(agent_system_prompt(self.agent)), user_message(prompt)]
+        self.opening = [system_message(agent_system_prompt(self.agent)), *self.history, user_message(prompt)]
 
     def append(self, *events: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
         """Append events, and with them changes of the document's fields; both at once, or neither."""

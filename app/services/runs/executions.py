@@ -57,6 +57,10 @@ class ExecutionSummary(Shape):
     project: str | None
     episode: str | None
     conversation_id: str | None
+    retry_of: str | None
+    """The execution that this one tries again."""
+    previous_execution_id: str | None
+    """The execution whose conversation this one goes on from."""
     prompt: str
     started_at: Timestamp | None
     completed_at: Timestamp | None
@@ -142,6 +146,14 @@ class ExecutionArchive:
         """
         execution = await self._get(execution_id, caller, {"events": 0})
         return read_of(execution, await self._names([execution], known))
+
+    async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
+        """An execution's document, without its events and history.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+        """
+        return await self._get(execution_id, caller, SUMMARY_FIELDS)
 
     async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
         """Executions that match a filter, the newest first unless sorted otherwise."""

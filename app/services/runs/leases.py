@@ -1,27 +1,30 @@
 """Who runs a tree: leases by the database's clock, and the fence that locks out whoever lost one."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from app.models.agent_execution import AgentExecution, Lease
+from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
 from app.models.database import Database, Raw
 
 LEASE_SECONDS = 15
-RENEW_EVERY_SECONDS = 4.0
 NOBODY = ""
-"""The owner of a tree that its process handed over; taking it up is no take-over."""
+"""The owner of a tree that waits for its turn, or that its process handed over; taking it up is no take-over."""
+UNFINISHED = [ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value]
+WITHOUT_BULK: Raw = {"events": 0, "runState": 0}
 
 
 @dataclass
 class Leases:
-    """The leases that this process holds under its `owner` name."""
+    """The leases that this process holds under its `owner` name; a run may take `run_seconds` from its first claim."""
 
     database: Database
     owner: str
+    run_seconds: float
     _clock_offset: float | None = field(default=None, init=False)
 
     async def read_clock(self) -> None:
@@ -35,28 +38,39 @@ class Leases:
             raise RuntimeError("read_clock comes first")
         return datetime.fromtimestamp(asyncio.get_running_loop().time() + self._clock_offset, UTC)
 
-    def new_lease(self) -> Lease:
-        """The lease with which an execution is created by the process that will run it."""
-        return Lease(owner=self.owner, until=self.server_now() + timedelta(seconds=LEASE_SECONDS))
+    def give(self, root: AgentExecution) -> None:
+        """Let an execution be created as this process's own."""
+        now = self.server_now()
+        root.lease = Lease(owner=self.owner, until=now + timedelta(seconds=LEASE_SECONDS))
+        root.deadline = now + timedelta(seconds=self.run_seconds)
+
+    def leave_to_queue(self, root: AgentExecution) -> None:
+        """Let an execution be created as one that waits for a process with room."""
+        root.lease = Lease(owner=NOBODY, until=self.server_now())
+
+    def seconds_left(self, root: AgentExecution) -> float:
+        """How long a run may go on."""
+        return (root.deadline - self.server_now()).total_seconds() if root.deadline else self.run_seconds
 
     async def renew(self, root_ids: list[str]) -> None:
         """Hold on to trees that are still this process's own."""
-        extended = {"$dateAdd": {"startDate": "$$NOW", "unit": "second", "amount": LEASE_SECONDS}}
-        await self._executions.update_many(
-            {"executionId": {"$in": root_ids}, "lease.owner": self.owner}, [{"$set": {"lease.until": extended}}]
-        )
-
-    async def hand_over(self, root_ids: list[str]) -> None:
-        """Let another process take these trees at once."""
         await self._executions.update_many(
             {"executionId": {"$in": root_ids}, "lease.owner": self.owner},
+            [{"$set": {"lease.until": seconds_from_now(LEASE_SECONDS)}}],
+        )
+
+    async def hand_over(self) -> None:
+        """Let other processes take all that this one holds, at once."""
+        await self._executions.update_many(
+            {"lease.until": {"$exists": True}, "lease.owner": self.owner},
             [{"$set": {"lease": {"owner": NOBODY, "until": "$$NOW"}}}],
         )
 
-    async def find_expired(self, limit: int) -> list[str]:
-        """Roots whose owner let its lease run out, the oldest first."""
-        found = self._executions.find({"lease.until": {"$lt": self.server_now()}}, {"executionId": 1})
-        return [document["executionId"] async for document in found.sort("lease.until").limit(limit)]
+    async def find_lost(self, fences: Mapping[str, int]) -> list[str]:
+        """Which of these roots have another fence by now: somebody took them over, or cancelled them."""
+        found = self._executions.find({"executionId": {"$in": list(fences)}}, {"_id": 0, "executionId": 1, "fence": 1})
+        stored = {raw["executionId"]: raw.get("fence") async for raw in found}
+        return [root_id for root_id, fence in fences.items() if stored.get(root_id) != fence]
 
     async def take_over(self, root_id: str) -> AgentExecution | None:
         """Become the owner of a tree whose lease ran out; `None` when somebody else was faster.
@@ -64,35 +78,54 @@ class Leases:
         One transaction raises the fence on all its documents, so that every write of the old owner misses from one
         moment on, and what it stored stays a prefix.
         """
-        async with self.database.client.start_session() as session:
-            raw = await session.with_transaction(lambda active: self._raise_fence(active, root_id))
-        return AgentExecution.model_validate(raw) if raw else None
+        expired = {"executionId": root_id, "$expr": {"$lt": ["$lease.until", "$$NOW"]}, "lease": {"$type": "object"}}
+        counted = {"$add": ["$takeovers", {"$cond": [{"$eq": ["$lease.owner", NOBODY]}, 0, 1]}]}
+        first = await self.take_waiting(root_id, None)
+        return validated(first) or await self._own_tree(expired, {"takeovers": counted})
 
-    async def _raise_fence(self, session: AsyncClientSession, root_id: str) -> Raw | None:
-        root: Raw | None = await self._executions.find_one_and_update(
-            {"executionId": root_id, "$expr": {"$lt": ["$lease.until", "$$NOW"]}, "lease": {"$type": "object"}},
-            [
-                {
-                    "$set": {
-                        "fence": {"$add": ["$fence", 1]},
-                        "takeovers": {"$add": ["$takeovers", {"$cond": [{"$eq": ["$lease.owner", NOBODY]}, 0, 1]}]},
-                        "lease": {
-                            "owner": self.owner,
-                            "until": {"$dateAdd": {"startDate": "$$NOW", "unit": "second", "amount": LEASE_SECONDS}},
-                        },
-                    }
-                }
-            ],
-            projection={"events": 0, "runState": 0},
-            return_document=True,
-            session=session,
+    async def take_waiting(self, root_id: str, session: AsyncClientSession | None) -> Raw | None:
+        """Become the first owner of a root in the queue: one update, for it is alone in its tree."""
+        waiting = {"executionId": root_id, "lease.owner": NOBODY, "status": ExecutionStatus.PENDING.value, "lastSeq": 0}
+        return await self._own_root(waiting, {}, session)
+
+    async def cancel(self, root_id: str) -> AgentExecution | None:
+        """Become the owner of an unfinished tree in order to end it, whoever runs it.
+
+        The same transaction as a take-over, so that exactly one of this and the run's last write happens. `None`
+        when it has ended, or somebody cancels it already.
+        """
+        running = {"executionId": root_id, "rootExecutionId": root_id, "status": {"$in": UNFINISHED}}
+        return await self._own_tree({**running, "cancelRequested": {"$ne": True}}, {"cancelRequested": True})
+
+    async def _own_tree(self, selector: Raw, changes: Raw) -> AgentExecution | None:
+        async def raise_fence(session: AsyncClientSession) -> Raw | None:
+            root = await self._own_root(selector, changes, session)
+            if root is not None:
+                members = {"rootExecutionId": root["executionId"]}
+                await self._executions.update_many(members, {"$set": {"fence": root["fence"]}}, session=session)
+            return root
+
+        async with self.database.client.start_session() as session:
+            return validated(await session.with_transaction(raise_fence))
+
+    async def _own_root(self, selector: Raw, changes: Raw, session: AsyncClientSession | None) -> Raw | None:
+        lease = {"owner": self.owner, "until": seconds_from_now(LEASE_SECONDS)}
+        deadline = {"$ifNull": ["$deadline", seconds_from_now(self.run_seconds)]}
+        owned = {"fence": {"$add": ["$fence", 1]}, "lease": lease, "deadline": deadline, **changes}
+        return await self._executions.find_one_and_update(
+            selector, [{"$set": owned}], projection=WITHOUT_BULK, return_document=True, session=session
         )
-        if root is not None:
-            await self._executions.update_many(
-                {"rootExecutionId": root_id}, {"$set": {"fence": root["fence"]}}, session=session
-            )
-        return root
 
     @property
     def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
         return self.database[AgentExecution.get_collection_name()]
+
+
+def seconds_from_now(seconds: float) -> Raw:
+    """A moment of the database's clock, as an expression."""
+    return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(seconds * 1000)}}
+
+
+def validated(raw: Raw | None) -> AgentExecution | None:
+    """The execution in a raw document, if there is one."""
+    return AgentExecution.model_validate(raw) if raw else None

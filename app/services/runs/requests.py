@@ -70,6 +70,8 @@ class RunCreate(BaseModel):
     """A catalogue model that the whole run uses instead of its agents' own."""
     complexity: Literal["simple", "standard", "complex"] | None = None
     """Pick the model by the difficulty of the task; `model` wins over it."""
+    previous_execution_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    """A finished execution of the same project whose conversation the run goes on from."""
     max_revisions: Annotated[int, Field(ge=0, le=5)] = 1
     """How often a reviewer may send a specialist's work back."""
     deltas: bool = False

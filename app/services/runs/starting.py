@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 from bson import ObjectId
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, DuplicateKeyError
 
 from app.errors import AppError, DatabaseUnavailable, InvalidInput, NotFound
-from app.models.agent_execution import AgentExecution, ExecutionKind, RunOptions
+from app.models.agent_execution import AgentExecution, ExecutionKind, Idempotency, RunOptions
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loading import CatalogConflict, DefinitionLoader, DepartmentNotFound
 from app.services.llm.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
+from app.services.runs.conversations import check_previous
 from app.services.runs.engine import RunEngine
-from app.services.runs.executions import ExecutionRead, Names, read_of
+from app.services.runs.executions import NO_NAMES, ExecutionRead, Names, read_of
+from app.services.runs.idempotency import find_made, idempotency_of
 from app.services.runs.requests import OrchestrationCreate, RunCreate, storable_params
 from app.services.runs.tree import new_execution_id
 from app.services.usage.rate_limits import RateLimiter
@@ -44,16 +46,14 @@ class ProjectNotFound(NotFound):
 
 @dataclass(frozen=True)
 class AcceptedRun:
-    """A run that was stored: its root and the agent that runs it."""
+    """A run that was stored: its root, with the natural keys behind its relations as far as they are known.
+
+    `replayed` says that an earlier request with the same idempotency key made it.
+    """
 
     root: AgentExecution
-    agent: AgentDefinition
-
-    @property
-    def names(self) -> Names:
-        """The natural keys behind the root's relations."""
-        department = self.agent.department
-        return Names({self.agent.id: self.agent.agent_id}, {department.id: department.slug})
+    names: Names
+    replayed: bool = False
 
     def as_read(self) -> ExecutionRead:
         """The shape of the root, without another look into the database."""
@@ -81,42 +81,63 @@ class RunStarter:
     allowed_models: tuple[str, ...]
     limiter: RateLimiter
 
-    async def start_agent_run(self, agent_id: str, request: RunCreate, caller: Caller) -> AcceptedRun:
-        """Start a run of one agent.
+    async def start_agent_run(
+        self, agent_id: str, request: RunCreate, caller: Caller, key: str | None = None
+    ) -> AcceptedRun:
+        """Start a run of one agent, or give back the one that the idempotency key made.
 
         Raises:
             AgentNotFound, AgentInactive, AgentWithoutDepartment, DepartmentInactive: the agent cannot run.
             ModelNotConfigured: its model has no usable entry.
-            InvalidInput: the request names a model that is not allowed or not configured.
+            InvalidInput: the request names a model that is not allowed or not configured, or no previous execution.
+            IdempotencyKeyReused: the key was used for another request.
         """
-        return await self._start(ExecutionKind.AGENT, await self.loader.get_agent(agent_id), request, caller)
+        record = record_of(key, caller, f"agents/{agent_id}", request)
+        if made := await self.find_made(record):
+            return made
+        agent = await self.loader.get_agent(agent_id)
+        return await self._start(ExecutionKind.AGENT, agent, request, caller, record)
 
-    async def start_department_run(self, slug: str, request: RunCreate, caller: Caller) -> AcceptedRun:
-        """Start a run of a department; its root is the head's execution.
+    async def start_department_run(
+        self, slug: str, request: RunCreate, caller: Caller, key: str | None = None
+    ) -> AcceptedRun:
+        """Start a run of a department, whose root is the head's execution, or give back the one that the key made.
 
         Raises:
             DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead: the department cannot run.
             ModelNotConfigured: the head's model has no usable entry.
-            InvalidInput: the request names a model that is not allowed or not configured.
+            InvalidInput: the request names a model that is not allowed or not configured, or no previous execution.
+            IdempotencyKeyReused: the key was used for another request.
         """
+        record = record_of(key, caller, f"departments/{slug}", request)
+        if made := await self.find_made(record):
+            return made
         team = await self.loader.get_team(slug)
-        return await self._start(ExecutionKind.DEPARTMENT, team.head, request, caller)
+        return await self._start(ExecutionKind.DEPARTMENT, team.head, request, caller, record)
 
-    async def start_orchestration(self, request: OrchestrationCreate, caller: Caller) -> AcceptedRun:
-        """Start a run over several departments; its root is an execution of the head of Production.
+    async def start_orchestration(
+        self, request: OrchestrationCreate, caller: Caller, key: str | None = None
+    ) -> AcceptedRun:
+        """Start a run over several departments, whose root is an execution of the head of Production.
+
+        Where an earlier request with the idempotency key made one, give that back.
 
         Raises:
             OrchestratorMissing: there is no department `production`.
             DepartmentInactive, DepartmentWithoutHead: that one, or one that the request names, cannot run.
             ModelNotConfigured: the model of the head of Production has no usable entry.
             InvalidInput: it names a department that does not exist, or a model that is not allowed or not configured.
+            IdempotencyKeyReused: the key was used for another request.
         """
+        record = record_of(key, caller, "orchestrations", request)
+        if made := await self.find_made(record):
+            return made
         slugs = await self._departments_of(request)
         try:
             team = await self.loader.get_team(ORCHESTRATING_DEPARTMENT)
         except DepartmentNotFound:
             raise OrchestratorMissing from None
-        return await self._start(ExecutionKind.ORCHESTRATION, team.head, request, caller, slugs)
+        return await self._start(ExecutionKind.ORCHESTRATION, team.head, request, caller, record, slugs)
 
     async def _departments_of(self, request: OrchestrationCreate) -> list[str]:
         """The departments to run, each checked as a run of its own would be; by default all active ones."""
@@ -140,16 +161,17 @@ class RunStarter:
         agent: AgentDefinition,
         request: RunCreate,
         caller: Caller,
+        record: Idempotency | None,
         departments: list[str] | None = None,
     ) -> AcceptedRun:
         if not caller.may_see(request.project):
             raise ProjectNotFound(request.project)
-        await self.limiter.hit(caller.id, caller.run_rate_limit)
-        if not self.engine.is_healthy:
-            raise ServiceStopping
         if problem := storable_params(request.params):
             raise InvalidInput.of_field("params", problem)
         self._check_model(agent, request)
+        await self.admit(caller)
+        if request.previous_execution_id is not None:
+            await check_previous(self.engine.database, request.previous_execution_id, request.project, caller)
         execution_id = new_execution_id()
         root = AgentExecution(
             execution_id=execution_id,
@@ -169,16 +191,45 @@ class RunStarter:
                 judge=request.judge,
                 departments=departments,
             ),
-            fence=1,
-            lease=self.engine.leases.new_lease(),
+            previous_execution_id=request.previous_execution_id,
+            idempotency=record,
         )
+        return await self.store(root, agent)
+
+    async def admit(self, caller: Caller) -> None:
+        """Count a run that is about to start against the caller's limit.
+
+        Raises:
+            TooManyRequests: it is one too many.
+            ServiceStopping: the process takes no new runs.
+        """
+        await self.limiter.hit(caller.id, caller.run_rate_limit)
+        if self.engine.is_stopping:
+            raise ServiceStopping
+
+    async def store(self, root: AgentExecution, agent: AgentDefinition) -> AcceptedRun:
+        """Store a root and let it run; of two with one idempotency key the first is stored."""
+        root.priority = agent.department.priority
+        root.id = ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
         try:
-            root.id = ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
-            await self.engine.database[AgentExecution.get_collection_name()].insert_one(root.as_stored())
+            await self.engine.accept(root, agent)
         except ConnectionFailure:
             raise DatabaseUnavailable from None
-        self.engine.submit(root, agent)
-        return AcceptedRun(root, agent)
+        except DuplicateKeyError:
+            if made := await self.find_made(root.idempotency):
+                return made
+            raise
+        department = agent.department
+        return AcceptedRun(root, Names({agent.id: agent.agent_id}, {department.id: department.slug}))
+
+    async def find_made(self, record: Idempotency | None) -> AcceptedRun | None:
+        """The run that an earlier request with the same idempotency key made.
+
+        Raises:
+            IdempotencyKeyReused: that request asked for something else.
+        """
+        found = await find_made(self.engine.database, record) if record else None
+        return AcceptedRun(found, NO_NAMES, replayed=True) if found else None
 
     def _check_model(self, agent: AgentDefinition, request: RunCreate) -> None:
         """Refuse at once what could only fail later."""
@@ -193,3 +244,8 @@ class RunStarter:
             self.models.check(chosen)
         except ModelNotConfigured as error:
             raise InvalidInput.of_field(field, error.message) from None
+
+
+def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:
+    """The idempotency record of a request that carries a key."""
+    return idempotency_of(key, caller.id, path, request.model_dump(mode="json")) if key is not None else None

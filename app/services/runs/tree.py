@@ -5,18 +5,20 @@ import string
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from app.errors import AppError
 from app.events.log import TreeLog, TreeLost
-from app.events.types import AgentError, AgentRetry
+from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
 from app.services.runs.execution_run import Crew, ExecutionRun, ending_fields, error_detail, history_for
 from app.services.runs.state import ExecutionState
 
+TAKEN_OVER, RETRIED = "taken-over", "retried"
 ID_ALPHABET = string.digits + string.ascii_lowercase
 
 log = structlog.get_logger(__name__)
@@ -43,15 +45,37 @@ class RunTree:
     agent_ids: dict[str, str] = field(default_factory=dict)
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
     runs: dict[str, ExecutionRun] = field(default_factory=dict)
+    history: list[JsonObject] = field(default_factory=list[JsonObject])
+    """The conversation that the root goes on from."""
 
     @property
     def options(self) -> RunOptions:
         """What the client asked of the run."""
         return self.root.options or RunOptions()
 
+    @property
+    def members(self) -> tuple[AgentExecution, ...]:
+        """All executions, parents before children."""
+        return (self.root, *self.children.values())
+
+    def adopt(self, execution: AgentExecution, agent_id: str | None) -> None:
+        """Take an execution that is stored already into the tree; an agent that was deleted has no id."""
+        if agent_id is not None:
+            self.agent_ids[execution.execution_id] = agent_id
+        if execution.parent_execution_id is not None:
+            self.children[execution.parent_execution_id, agent_id or execution.execution_id] = execution
+
+    def append_stored(self, execution: AgentExecution, event: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
+        """Append an event to an execution that is not run yet; its run begins with what the event says."""
+        stored = self.log.append(execution.execution_id, event, changes=changes)
+        execution.note_changes(changes, stored[-1]["seq"])
+        self.stored_events.setdefault(execution.execution_id, []).extend(stored)
+
     def run_of(self, execution: AgentExecution, agent: AgentDefinition) -> ExecutionRun:
         """The running form of an execution, from where its stored events leave it."""
         run = ExecutionRun(execution, agent, self.log, self.crew, self.options, self._stored_state(execution))
+        if execution is self.root:
+            run.history = self.history
         self.runs[execution.execution_id] = run
         return run
 
@@ -109,19 +133,28 @@ class RunTree:
             self.fail(AppError("It failed for a reason that is in the service's log."), run.execution)
 
     def note_takeover(self) -> None:
-        """Say in the root's events that another process goes on with the run."""
+        """Say in the root's events that somebody goes on with the run; its first owner has nothing to go on with."""
         root_id = self.root.execution_id
-        attempt = self.root.fence - 1  # the first owner's fence is 1; a hand-over is no take-over, but an attempt
-        self.log.append(root_id, AgentRetry(agent_id=self.agent_ids.get(root_id), reason="taken-over", attempt=attempt))
+        if self.root.last_seq == 0 and self.root.takeovers == 0:
+            return
+        stored = self.stored_events.get(root_id, ())
+        earlier = sum(event["type"] == AgentRetry.type and event["reason"] == TAKEN_OVER for event in stored)
+        retry = AgentRetry(agent_id=self.agent_ids.get(root_id), reason=TAKEN_OVER, attempt=earlier + 1)
+        self.append_stored(self.root, retry)
 
     def fail(self, error: AppError, top: AgentExecution | None = None) -> None:
         """End every execution at and below `top` (the root) that has not ended, each before the one that started it."""
-        for execution in self._at_and_below(top or self.root):
-            run = self.runs.get(execution.execution_id)
-            if run is None and not execution.status.is_terminal:
-                self._fail_unopened(execution, error)
-            elif run is not None and not run.state.ended:
+        for execution in self._unended(top or self.root):
+            if run := self.runs.get(execution.execution_id):
                 run.fail(error)
+            else:  # taken over and never gone on with: its agent may not exist any more
+                detail = error_detail(error)
+                self._end(execution, AgentError(error=detail), ExecutionStatus.FAILED, StopReason.ERROR, error=detail)
+
+    def cancel(self) -> None:
+        """End every execution of the tree that has not ended as cancelled, each before the one that started it."""
+        for execution in self._unended(self.root):
+            self._end(execution, AgentCancelled(), ExecutionStatus.CANCELLED, StopReason.CANCELLED)
 
     def children_of(self, parent: AgentExecution) -> list[AgentExecution]:
         """The executions that one started."""
@@ -131,16 +164,27 @@ class RunTree:
         """An execution and all below it, the deepest first."""
         return [*(one for child in self.children_of(top) for one in self._at_and_below(child)), top]
 
-    def _fail_unopened(self, execution: AgentExecution, error: AppError) -> None:
-        """End an execution that was taken over and never gone on with: its agent may not exist any more."""
+    def _unended(self, top: AgentExecution) -> list[AgentExecution]:
+        return [one for one in self._at_and_below(top) if not self._has_ended(one)]
+
+    def _has_ended(self, execution: AgentExecution) -> bool:
+        run = self.runs.get(execution.execution_id)
+        return run.state.ended if run else execution.status.is_terminal
+
+    def _end(
+        self,
+        execution: AgentExecution,
+        last: AgentError | AgentCancelled,
+        status: ExecutionStatus,
+        stop_reason: StopReason,
+        **changes: JsonObject,
+    ) -> None:
+        """End an execution by what its stored events say."""
+        execution_id = execution.execution_id
         state = self._stored_state(execution)
-        last = AgentError(
-            agent_id=self.agent_ids.get(execution.execution_id),
-            error=error_detail(error),
-            token_usage=state.usage.as_json(),
-            cost_usd=state.cost_usd,
-        )
-        changes = ending_fields(execution, state, ExecutionStatus.FAILED, StopReason.ERROR)
-        history = history_for(state.turns)
-        changes |= {"error": last.error, "runState": history}
-        self.log.append(execution.execution_id, last, changes=changes)
+        spent = {"token_usage": state.usage.as_json(), "cost_usd": state.cost_usd}
+        last = last.model_copy(update={"agent_id": self.agent_ids.get(execution_id), **spent})
+        ending = ending_fields(execution, state, status, stop_reason)
+        changes = {**ending, **changes, "runState": history_for(state.turns)}
+        stored = self.log.append(execution_id, last, changes=changes)
+        execution.note_changes(changes, stored[-1]["seq"])

@@ -26,7 +26,8 @@ from app.models.database import DOCUMENTS, Raw
 from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.runs import engine as engine_module
-from app.services.runs.engine import RunEngine
+from app.services.runs import keeping
+from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.requests import OrchestrationCreate, RunCreate
 from app.settings import CATALOGUE_MODELS
 from tests.conftest import PROJECT, Service, running_service
@@ -224,13 +225,15 @@ async def all_events(service: Service, execution_id: str) -> list[Json]:
 @pytest.fixture
 async def lone_processes(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
     """The service's own engine looks away, and the tests' engines look often."""
-    monkeypatch.setattr(engine_module, "RENEW_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(keeping, "RENEW_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(engine_module, "LOOK_EVERY_SECONDS", 0.1)
     await cut_keeper(service.services.engine)
     yield
     await service.services.engine.start()
 
 
-StartProcess = Callable[[], Awaitable[RunEngine]]
+StartProcess = Callable[..., Awaitable[RunEngine]]
+DEFAULT_LIMITS = RunLimits()
 
 
 @pytest.fixture
@@ -239,8 +242,8 @@ async def start_process(service: Service) -> AsyncGenerator[StartProcess]:
     engines: list[RunEngine] = []
     parts = service.services
 
-    async def start() -> RunEngine:
-        engine = RunEngine(parts.database, parts.bus, parts.engine.loader, parts.engine.crew, max_concurrent=64)
+    async def start(limits: RunLimits = DEFAULT_LIMITS) -> RunEngine:
+        engine = RunEngine(parts.database, parts.bus, parts.engine.loader, parts.engine.crew, limits)
         engines.append(engine)
         await engine.start()
         return engine
@@ -278,11 +281,12 @@ async def gate() -> AsyncGenerator[Gate]:
 
 async def cut_keeper(engine: RunEngine) -> None:
     """No lease is renewed and no lost run taken up any more."""
-    keeper = engine._keeper
-    assert keeper is not None
-    keeper.cancel()
+    taker = engine._taker
+    assert taker is not None
+    taker.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await keeper
+        await taker
+    await engine.keeper.stop()
 
 
 async def die(engine: RunEngine) -> None:

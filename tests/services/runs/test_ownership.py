@@ -10,6 +10,7 @@ import pytest
 from bson import ObjectId, json_util
 
 from app.models.agent_execution import AgentExecution
+from app.services.runs.engine import RunLimits
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
 from tests.services.runs.conftest import (
@@ -218,7 +219,7 @@ async def test_an_execution_that_another_program_created_is_never_run(
     before = [await stored(service, execution_id) for execution_id in ids]
     engine = await start_process()
 
-    await engine._renew_and_sweep()
+    await engine._take_waiting()
 
     assert [await stored(service, execution_id) for execution_id in ids] == before
     assert "pending" in {document["status"] for document in before}
@@ -233,7 +234,7 @@ async def test_a_damaged_document_does_not_keep_a_process_from_its_work(
     broken = {"executionId": "broken", "rootExecutionId": "broken", "status": "odd", "fence": 1, "takeovers": 0}
     await executions.insert_one(broken | {"lease": {"owner": "dead", "until": datetime(2019, 1, 1, tzinfo=UTC)}})
     first = await start_process()
-    first._slots = asyncio.Semaphore(0)
+    first.limits = RunLimits(max_concurrent=0)
     execution_id = await accept(service, first, "agent")
     await die(first)
     await expire(service, execution_id)
@@ -289,7 +290,7 @@ async def test_a_run_whose_agent_is_gone_fails_and_leaves_nobody_running(
     service: Service, start_process: StartProcess, catalogue: Catalogue
 ) -> None:
     first = await start_process()
-    first._slots = asyncio.Semaphore(0)
+    first.limits = RunLimits(max_concurrent=0)
     execution_id = await accept(service, first, "agent")
     await die(first)
     await expire(service, execution_id, agent=ObjectId())

@@ -5,14 +5,13 @@
 Each "process" is a run engine of its own on the same database; one that dies is cut off without a word.
 """
 
-import asyncio
-
 import pytest
 from bson import ObjectId
 
 from app.events import rows as rows_module
 from app.models.agent_execution import AgentExecution
 from app.models.database import Raw
+from app.services.runs.engine import RunLimits
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of, review
 from tests.services.runs.conftest import (
@@ -24,6 +23,7 @@ from tests.services.runs.conftest import (
     StartProcess,
     accept,
     all_events,
+    cut_keeper,
     die,
     expire,
     finished,
@@ -86,15 +86,15 @@ async def test_a_run_that_was_only_accepted_is_run_by_another_process(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
     first = await start_process()
-    first._slots = asyncio.Semaphore(0)
+    await cut_keeper(first)
+    first.limits = RunLimits(max_concurrent=0)
     execution_id = await accept(service, first, "department")
     await die(first)
-    await expire(service, execution_id)
 
     await start_process()
 
     assert (await finished(service, execution_id))["status"] == "completed"
-    assert types_of(await all_events(service, execution_id))[:3] == ["agent-retry", "agent-start", "department-start"]
+    assert types_of(await all_events(service, execution_id))[:2] == ["agent-start", "department-start"]
     assert len(model_server.calls_for("plan")) == 1
 
 

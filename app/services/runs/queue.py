@@ -1,0 +1,110 @@
+"""The queue of run trees that nobody runs: its order is decided in MongoDB, when somebody with room takes from it.
+
+First come trees that were begun. Then the department's priority decides (1 before 10; each minute of waiting makes up
+for one step), and among equals the project that has the fewest runs under way, counting those that would go first.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from app.models.agent_execution import AgentExecution
+from app.models.base import Relation
+from app.models.database import Database, Raw
+from app.services.runs.leases import NOBODY, Leases, validated
+
+MAX_CANDIDATES = 512
+DEFAULT_PRIORITY = 5
+SLOTS = "run-slots"
+"""A document for each department, which claims of its runs touch so that of two at once one sees the other."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A root that can be taken; `place` is its number among those of its project and priority."""
+
+    root_id: str
+    project: Relation | None
+    department: Relation | None
+    begun: bool
+    priority: float
+    place: int
+
+
+@dataclass(frozen=True)
+class RunQueue:
+    """What waits, and taking from it; `per_department` bounds the runs of a department over all processes."""
+
+    database: Database
+    leases: Leases
+    per_department: int | None = None
+
+    async def find_waiting(self) -> list[Waiting]:
+        """Roots that nobody runs, in the order in which they should be taken."""
+        now = self.leases.server_now()
+        cursor = await self._executions.aggregate(waiting_pipeline(now))
+        waiting = [
+            Waiting(
+                root_id=raw["executionId"],
+                project=raw.get("project"),
+                department=raw.get("department"),
+                begun=raw["begun"],
+                priority=raw["rank"],
+                place=raw["place"],
+            )
+            async for raw in cursor
+        ]
+        running = await self._count_running(now) if len(waiting) > 1 else Counter[Relation | None]()
+        return sorted(waiting, key=lambda one: (not one.begun, one.priority, running[one.project] + one.place))
+
+    async def take(self, one: Waiting) -> AgentExecution | None:
+        """Become the owner of a root; `None` when somebody was faster, or its department has no room."""
+        if self.per_department is None or one.begun or one.department is None:
+            return await self.leases.take_over(one.root_id)
+        return await self._take_within_limit(one.root_id, one.department, self.per_department)
+
+    async def _take_within_limit(self, root_id: str, department: Relation, limit: int) -> AgentExecution | None:
+        async def claim(session: AsyncClientSession) -> Raw | None:
+            slot = {"_id": department}
+            await self.database[SLOTS].update_one(slot, {"$inc": {"claims": 1}}, upsert=True, session=session)
+            held = {"lease.until": {"$gte": self.leases.server_now()}, "lease.owner": {"$ne": NOBODY}}
+            count = await self._executions.count_documents({**held, "department": department}, session=session)
+            return await self.leases.take_waiting(root_id, session) if count < limit else None
+
+        async with self.database.client.start_session() as session:
+            return validated(await session.with_transaction(claim))
+
+    async def _count_running(self, now: datetime) -> Counter[Relation | None]:
+        """How many runs of each project are under way, in all processes."""
+        held = {"$match": {"lease.until": {"$gte": now}}}
+        cursor = await self._executions.aggregate([held, {"$group": {"_id": "$project", "count": {"$sum": 1}}}])
+        return Counter({raw["_id"]: raw["count"] async for raw in cursor})
+
+    @property
+    def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[AgentExecution.get_collection_name()]
+
+
+def waiting_pipeline(now: datetime) -> list[Raw]:
+    """The aggregation that ranks what waits; a lease that was left to the queue ran out when the wait began."""
+    minutes = {"$dateDiff": {"startDate": "$lease.until", "endDate": now, "unit": "minute"}}
+    fields = {
+        "executionId": 1,
+        "project": 1,
+        "department": 1,
+        "since": "$lease.until",
+        "begun": {"$or": [{"$eq": ["$status", "running"]}, {"$ne": ["$lease.owner", NOBODY]}]},
+        "rank": {"$subtract": [{"$ifNull": ["$priority", DEFAULT_PRIORITY]}, minutes]},
+    }
+    peers = {"project": "$project", "rank": "$rank"}
+    place = {"partitionBy": peers, "sortBy": {"since": 1}, "output": {"place": {"$documentNumber": {}}}}
+    return [
+        {"$match": {"lease.until": {"$lt": now}}},
+        {"$project": fields},
+        {"$setWindowFields": place},
+        {"$sort": {"begun": -1, "rank": 1, "place": 1}},
+        {"$limit": MAX_CANDIDATES},
+    ]
