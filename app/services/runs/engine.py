@@ -321,11 +321,12 @@ class RunEngine:
     async def _take_work(self) -> None:
         """Take what waits whenever there is room, for as long as the process lives."""
         while True:
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(LOOK_EVERY_SECONDS):  # wait_for can swallow a cancellation
                     await self._wake.wait()
+            except TimeoutError:
+                self._statistics.count_soon()
             self._wake.clear()
-            self._statistics.count_soon()
             try:
                 if self.room and self.keeper.holds:
                     await self._take_waiting()
