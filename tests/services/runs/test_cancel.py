@@ -101,7 +101,7 @@ async def test_a_specialist_s_id_cancels_the_run_that_it_belongs_to(
 
 async def test_a_sandbox_in_which_a_cancelled_tool_runs_is_killed(service: Service, model_server: ModelServer) -> None:
     model_server.on("work", completion(None, ("hang", {})))
-    sandbox = service.services.engine.crew.sandbox
+    sandbox = service.services.engine.crew.tools.sandbox
     execution_id = await start(service)
     await stored_once(service, execution_id, lambda document: document["lastSeq"] == 2)
     before = set(sandbox.worker_pids)
