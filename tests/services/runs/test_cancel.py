@@ -112,22 +112,31 @@ async def test_a_sandbox_in_which_a_cancelled_tool_runs_is_killed(service: Servi
     assert len(model_server.calls) == 1
 
 
-async def test_of_a_cancel_and_a_completion_one_wins(service: Service, model_server: ModelServer) -> None:
-    model_server.on("work", lambda call: "Done." if call.tool_results else completion("Hm.", ("echo", {"n": 1})))
+async def test_of_a_cancel_and_a_completion_one_wins_and_nothing_begins_a_second_later(
+    service: Service, model_server: ModelServer
+) -> None:
+    clock = asyncio.get_running_loop().time
+    asked: list[tuple[str, float]] = []
+    stopped: dict[str, float] = {}
+
+    def work(call: Call) -> Reply:
+        asked.append((call.execution_id, clock()))
+        return "Done." if call.tool_results else completion("Hm.", ("echo", {"n": 1}))
+
+    model_server.on("work", work)
     ids = await asyncio.gather(*(start(service) for _ in range(50)))
 
     async def cancel_later(place: int) -> tuple[int, str]:
         await asyncio.sleep(place * 0.02)
-        return await cancel(service, ids[place])
+        answer = await cancel(service, ids[place])
+        stopped[ids[place]] = clock()
+        return answer
 
     answers = await asyncio.gather(*map(cancel_later, range(len(ids))))
-    for execution_id in ids:
-        await finished(service, execution_id)
-    calls = len(model_server.calls)
 
     ends = set[str]()
     for execution_id, answer in zip(ids, answers, strict=True):
-        document = await stored(service, execution_id)
+        document = await finished(service, execution_id)
         ends.add(document["status"])
         events = await all_events(service, execution_id)
         assert gapless(events)
@@ -138,7 +147,7 @@ async def test_of_a_cancel_and_a_completion_one_wins(service: Service, model_ser
             assert (answer, endings) == ((409, "execution-already-finished"), ["agent-complete"])
     assert ends <= {"cancelled", "completed"}
     assert "cancelled" in ends
-    assert len(model_server.calls) == calls
+    assert all(moment < stopped[execution_id] + 1 for execution_id, moment in asked)
 
 
 @pytest.mark.usefixtures("lone_processes")
