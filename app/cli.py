@@ -30,9 +30,13 @@ run_app = typer.Typer(help="Start a run on a server and follow it live.", no_arg
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
 app.add_typer(keys_app, name="keys")
+tool_app = typer.Typer(help="Custom tools.", no_args_is_help=True)
+app.add_typer(tool_app, name="tool")
 
 Url = Annotated[str, typer.Option("--url", envvar="DYNAMIC_AGENTS_URL", help="The server's address.")]
-Key = Annotated[str | None, typer.Option("--key", envvar="DYNAMIC_AGENTS_KEY", help="An API key with the role runner.")]
+Key = Annotated[
+    str | None, typer.Option("--key", envvar="DYNAMIC_AGENTS_KEY", help="An API key with the role that is needed.")
+]
 Project = Annotated[str, typer.Option("--project", help="The CMS project's id (24 hexadecimal characters).")]
 Prompt = Annotated[str, typer.Option("--prompt", help="What is asked.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -110,6 +114,19 @@ def create_key(
     from app.terminal.catalog import print_new_key  # noqa: PLC0415 - heavy, see the module's docstring
 
     run(print_new_key(settings, name, role))
+
+
+@tool_app.command("test")
+def try_tool_on_server(
+    name: str,
+    tool_input: Annotated[str, typer.Option("--input", help="The tool's input, as JSON.")] = "{}",
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Call a tool on a server once, and print what it logs, gives and takes; the key must be an admin's."""
+    from app.terminal.tool_trial import try_tool  # noqa: PLC0415 - heavy, see the module's docstring
+
+    finish(run(try_tool(url, key, name, tool_input)))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from app.services.access.api_keys import Caller
 from app.services.access.roles import Gatekeeper, require
 from app.services.catalog.browsing import Catalog
 from app.services.catalog.editing import CatalogEditor
+from app.services.catalog.tool_trials import ToolTrials
 from app.services.llm.gateway import ModelGateway
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
 from app.services.quality.weights import WeightBook
@@ -36,6 +37,7 @@ class Services:
     hub: EventHub
     catalog: Catalog
     editor: CatalogEditor
+    trials: ToolTrials
     archive: ExecutionArchive
     weights: WeightBook
     models: ModelGateway

@@ -33,11 +33,13 @@ from app.services.access.api_keys import KeyRing
 from app.services.access.roles import Gatekeeper
 from app.services.access.tokens import TokenVerifier
 from app.services.catalog.browsing import Catalog
+from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editing import CatalogEditor
 from app.services.catalog.live_reload import LiveReload
 from app.services.catalog.loading import DefinitionLoader
 from app.services.catalog.seeding import insert_missing_seeds
 from app.services.catalog.tool_checks import ToolChecker
+from app.services.catalog.tool_trials import ToolTrials
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
 from app.services.quality.gates import GateName, Thresholds
@@ -47,6 +49,7 @@ from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.starting import RunStarter
+from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress import Egress
 from app.services.tools.sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
@@ -164,13 +167,16 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         stack.push_async_callback(models.close)
         sandbox = await stack.enter_async_context(open_sandbox(settings))
         bus = InProcessBus()
+        builtins = load_builtin_tools(settings.tool_modules)
+        await store_builtin_tools(database, builtins)
+        toolbox = Toolbox(sandbox, settings.tool_timeout_seconds, builtins)
         loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds)
         reload = LiveReload(database, on_edit=loader.forget_all)
         await reload.start()
         stack.push_async_callback(reload.stop)
         crew = Crew(
             models=models,
-            tools=Toolbox(sandbox, settings.tool_timeout_seconds),
+            tools=toolbox,
             wants_deltas=bus.wants_deltas,
             record_name=models.record_name,
             thresholds=gate_thresholds(settings),
@@ -197,6 +203,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             catalog=Catalog(database),
             editor=CatalogEditor(database, ToolChecker(sandbox), frozenset({*settings.allowed_models, *table.names})),
             archive=archive,
+            trials=ToolTrials(database, toolbox),
             weights=WeightBook(database, loader),
             models=models,
             engine=engine,

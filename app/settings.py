@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     tool_memory_mb: int = Field(default=64, ge=8, le=4096)
     tool_workers: int = Field(default=2, ge=1, le=64)
     tool_egress_allowlist: CommaSeparated = ()
+    tool_modules: CommaSeparated = ()
+    mcp_servers: Path | None = None
     allowed_models: CommaSeparated = CATALOGUE_MODELS
     allowed_origins: CommaSeparated = ()
     run_rate_limit: RateLimit | None = None
@@ -70,7 +72,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("allowed_models", "allowed_origins", "tool_egress_allowlist", mode="before")
+    @field_validator("allowed_models", "allowed_origins", "tool_egress_allowlist", "tool_modules", mode="before")
     @classmethod
     def split_commas(cls, value: object) -> object:
         """`a, b` is the list of `a` and `b`."""

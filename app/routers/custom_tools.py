@@ -8,13 +8,16 @@ from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, 
 from app.models.api_key import Role
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
-from app.routers.problems import problem_responses
+from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.catalog.inputs import CustomToolCreate, CustomToolUpdate
 from app.services.catalog.shapes import CustomToolRead
+from app.services.catalog.tool_trials import ToolTestFailure, ToolTestInput, ToolTestOutcome
 from app.services.paging import PageRequest
 
 router = APIRouter(prefix="/custom-tools", tags=["custom tools"], route_class=StrictRoute)
+
+TEST_PROBLEMS = (*BODY_PROBLEMS, 403, 404)
 
 CustomToolSort = Literal["toolName", "-toolName", "createdAt", "-createdAt"]
 
@@ -73,3 +76,14 @@ async def update_custom_tool(
 async def delete_custom_tool(tool_name: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
     """Delete a custom tool that no agent names."""
     await services.editor.delete_custom_tool(tool_name, if_match)
+
+
+@router.post("/{tool_name}/test", operation_id="testCustomTool", responses=problem_responses(*TEST_PROBLEMS))
+async def try_custom_tool(
+    tool_name: str, body: ToolTestInput, services: ServicesDep, _: AdminRole
+) -> ToolTestOutcome | ToolTestFailure:
+    """Call a tool once, as an agent would: its output or its error, what it logged, and what it took.
+
+    A tool that fails is answered with 200 too, and `error` in place of `output`. The call is in no statistics.
+    """
+    return await services.trials.run(tool_name, body)

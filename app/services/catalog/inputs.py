@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from app.models.json_values import JsonObject
+from app.services.tools.names import MCP_TOOL_NAME
 
 READ_ONLY = frozenset(
     {
@@ -21,6 +22,7 @@ READ_ONLY = frozenset(
         "successRate",
         "lastExecutedAt",
         "lastUsedAt",
+        "source",
     }
 )
 """What the service itself keeps; a request that brings it back is not wrong, and changes nothing."""
@@ -30,6 +32,9 @@ AgentId = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, examples=["plot-specialist-002"])
 ]
 ToolName = Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9]*$", max_length=64, examples=["countScenes"])]
+GrantedTool = Annotated[
+    str, Field(pattern=rf"^([a-z][a-zA-Z0-9]*|{MCP_TOOL_NAME})$", max_length=200, examples=["countScenes"])
+]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Prose = Annotated[str, Field(min_length=1, max_length=20_000)]
 Instructions = Annotated[str, Field(min_length=1, max_length=200_000)]
@@ -121,7 +126,7 @@ class AgentOptions(CatalogInput):
 
     is_department_head: bool = False
     model: ModelName = DEFAULT_MODEL
-    tool_names: Annotated[list[ToolName], Field(max_length=100)] = []
+    tool_names: Annotated[list[GrantedTool], Field(max_length=100)] = []
     max_agent_steps: Steps = 20
     specialization: Annotated[str, Field(max_length=200)] | None = None
     skills: Annotated[list[Name], Field(max_length=100)] = []

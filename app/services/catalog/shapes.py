@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 
 from app.models.agent import Agent
 from app.models.base import Relation, iso_milliseconds
-from app.models.custom_tool import CustomTool
+from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
 from app.models.json_values import clean_json
 
@@ -83,7 +83,10 @@ class AgentRead(Shape):
 
 
 class CustomToolRead(Shape):
-    """A custom tool; `departments` are slugs, `executeFunction` is shown to admins only."""
+    """A custom tool; `departments` are slugs, `executeFunction` is shown to admins only.
+
+    `source` is `custom`, or `builtin` for a function of the service's own code, which cannot be changed here.
+    """
 
     id: str
     tool_name: str
@@ -97,6 +100,7 @@ class CustomToolRead(Shape):
     is_active: bool
     version: str
     idempotent: bool
+    source: ToolSource
     total_executions: int
     last_used_at: Timestamp | None
     created_at: Timestamp

@@ -4,18 +4,13 @@ import asyncio
 
 from app.events.types import ToolResult
 from app.models.json_values import JsonObject
-from app.services.catalog.definitions import ToolDefinition
+from app.services.catalog.tool_checks import check_input
 from app.services.runs.concurrency import plain_errors
 from app.services.runs.execution_run import ExecutionRun
 from app.services.runs.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
-from app.services.tools.schemas import InvalidSchema, count_nodes
 
 MAX_CALLS_A_TURN = 32
-MAX_NAMED_ERRORS = 8
-# More is checked in a thread: a pattern can take 80 µs a character.
-SMALL_INPUT_CHARACTERS = 2000
-SMALL_INPUT_NODES = 200
 
 
 async def run_open_calls(run: ExecutionRun) -> None:
@@ -35,33 +30,14 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
     try:
         if tool is None:
             raise ToolFailed("tool-not-granted", f"There is no tool {call.name!r} for you.")
-        await check_input(tool, call)
+        if call.arguments is not None:
+            raise ToolFailed("tool-arguments-invalid", "The arguments are not a JSON object.")
+        await check_input(tool, call.input)
         outcome = await run.crew.tools.run(tool, call.input, context_of(run))
     except ToolFailed as error:
         record_failure(run, call, error)
     else:
         record(run, call, outcome)
-
-
-async def check_input(tool: ToolDefinition, call: OpenToolCall) -> None:
-    """Refuse a call whose input does not match the tool's schema, in words that a model can act on.
-
-    Raises:
-        ToolFailed: so.
-    """
-    if call.arguments is not None:
-        raise ToolFailed("tool-arguments-invalid", "The arguments are not a JSON object.")
-    try:
-        validator = tool.validator
-    except InvalidSchema as error:
-        raise ToolFailed("tool-schema-invalid", str(error)) from None
-    is_small = (
-        count_nodes(call.input, SMALL_INPUT_NODES) < SMALL_INPUT_NODES and len(str(call.input)) < SMALL_INPUT_CHARACTERS
-    )
-    wrong = validator.errors(call.input) if is_small else await asyncio.to_thread(validator.errors, call.input)
-    if wrong:
-        listed = "; ".join(f"{error.path or 'input'}: {error.message}" for error in wrong[:MAX_NAMED_ERRORS])
-        raise ToolFailed("tool-input-invalid", listed)
 
 
 def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome) -> None:

@@ -243,7 +243,7 @@ async def test_an_agent_never_ends_in_a_department_that_was_deleted_meanwhile(
 async def test_a_tool_is_checked_as_a_whole_when_a_part_of_it_changes(http: httpx.AsyncClient) -> None:
     await create(http, "custom-tools", TOOL)
 
-    stricter = {"inputSchema": {"properties": {"n": {"maximum": 1}}}}
+    stricter = {"inputSchema": {"properties": {"n": {"maximum": 1}}}, "version": "1.1.0"}
     refused = await http.patch("/api/v1/custom-tools/double", json=stricter)
     accepted = await http.patch("/api/v1/custom-tools/double", json={**stricter, "exampleInputs": [{"n": 1}]})
 

@@ -1,0 +1,49 @@
+"""The catalogue's entries of built-in tools, so that they are listed, granted and counted like all others.
+
+What the code says of a tool is written at each start; whom it is offered to, and whether it is active, is the
+catalogue's own, as for every tool.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+from pymongo.errors import DuplicateKeyError
+
+from app.models.base import utc_now
+from app.models.custom_tool import CustomTool, ToolSource
+from app.models.database import Database
+from app.models.json_values import JsonObject
+from app.services.tools.builtin import BuiltinTool
+
+log = structlog.get_logger(__name__)
+
+
+async def store_builtin_tools(database: Database, tools: Mapping[str, BuiltinTool]) -> None:
+    """Insert the entries that are missing and bring the others up to date; a custom tool of the same name stays."""
+    collection = database[CustomTool.get_collection_name()]
+    for tool in tools.values():
+        told = entry_fields(tool)
+        raw = await collection.find_one({"toolName": tool.name})
+        if raw is None:
+            new = CustomTool.model_validate({"toolName": tool.name, "isGlobal": True, **told})
+            try:
+                await collection.insert_one(new.as_stored())
+            except DuplicateKeyError:
+                log.info("builtin-tool-stored-elsewhere", tool=tool.name)
+        elif raw.get("source") != ToolSource.BUILTIN:
+            log.warning("builtin-tool-hidden", tool=tool.name, reason="a custom tool has the same name")
+        elif any(raw.get(name) != value for name, value in told.items()):
+            await collection.update_one({"_id": raw["_id"]}, {"$set": {**told, "updatedAt": utc_now()}})
+
+
+def entry_fields(tool: BuiltinTool) -> JsonObject:
+    """What the code says of a tool, in the form of its entry."""
+    return {
+        "displayName": tool.display_name,
+        "description": tool.description,
+        "inputSchema": tool.input_schema,
+        "executeFunction": f"// Python: {tool.address}",
+        "version": tool.version,
+        "idempotent": tool.idempotent,
+        "source": ToolSource.BUILTIN.value,
+    }

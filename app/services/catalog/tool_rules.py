@@ -1,0 +1,38 @@
+"""Rules of changing a custom tool that need no sandbox: which version may follow which."""
+
+import re
+
+from app.errors import InvalidInput
+from app.models.json_values import JsonObject
+
+VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?")
+VERSIONED = {"executeFunction": "the code", "inputSchema": "the schema"}
+
+Precedence = tuple[int, int, int, bool, list[tuple[bool, int, str]]]
+
+
+def require_risen_version(stored: JsonObject, changed: JsonObject) -> None:
+    """Hold a tool to one code and one schema a version; `changed` is the tool as it would be.
+
+    Raises:
+        InvalidInput: code or schema change, and the version does not rise.
+    """
+    parts = [words for name, words in VERSIONED.items() if stored.get(name) != changed.get(name)]
+    before, after = str(stored.get("version") or ""), str(changed.get("version") or "")
+    if parts and precedence(after) <= precedence(before):
+        message = f"must rise above {before or 'what is stored'}, because {' and '.join(parts)} changed"
+        raise InvalidInput.of_field("version", message)
+
+
+def precedence(version: str) -> Precedence:
+    """What semantic versions are ordered by; what somebody stored that is none comes before all."""
+    found = VERSION.fullmatch(version)
+    if found is None:
+        return (-1, 0, 0, False, [])
+    major, minor, patch, pre = found.groups()
+    return (int(major), int(minor), int(patch), pre is None, [identifier(part) for part in (pre or "").split(".")])
+
+
+def identifier(part: str) -> tuple[bool, int, str]:
+    """A part of a pre-release: numbers by their value, before words."""
+    return (False, int(part), "") if part.isdecimal() else (True, 0, part)

@@ -1,0 +1,145 @@
+"""Writing documents of the catalogue: one transaction each, targeted updates, conflicts told by their names.
+
+A write touches what it refers to (an agent its department and tools), so that a concurrent delete of that conflicts
+with it and one of the two looks again. What others stored in the same document stays as it is.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from bson import ObjectId
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DuplicateKeyError
+
+from app.errors import AppError, InvalidInput
+from app.models.base import PayloadDocument, Relation, utc_now
+from app.models.database import Database, Raw
+from app.models.json_values import JsonObject
+from app.services.catalog.etags import REFERRED, check_if_match
+
+
+class CatalogWriteConflict(AppError):
+    """The write would break a rule of the catalogue."""
+
+    code = "conflict"
+    status = HTTPStatus.CONFLICT
+
+
+class KeyTaken(CatalogWriteConflict):
+    """Another entry has this key already."""
+
+    code = "already-exists"
+
+    def __init__(self, key: str, value: str) -> None:
+        super().__init__(f"There is already one with the {key} {value!r}.")
+
+
+class DepartmentHasHead(CatalogWriteConflict):
+    """A department has one head."""
+
+    code = "department-has-head"
+
+    def __init__(self, department: str, head: str) -> None:
+        super().__init__(f"The department {department!r} already has a head: {head}.")
+
+
+@dataclass(frozen=True)
+class CatalogWriter:
+    """Stores, changes and deletes documents, each in a transaction."""
+
+    database: Database
+
+    async def touch(
+        self, document: type[PayloadDocument], key: str, value: str, path: str, session: AsyncClientSession
+    ) -> Relation:
+        """The id of what a natural key names, locked against its deletion until this transaction has ended."""
+        found = await self.collection(document).find_one_and_update(
+            {key: value}, {"$inc": {REFERRED: 1}}, projection={"_id": 1}, session=session
+        )
+        if found is None:
+            raise InvalidInput.of_field(path, f"{value!r} does not exist")
+        return found["_id"]
+
+    async def insert(
+        self,
+        document: type[PayloadDocument],
+        fields: JsonObject | Callable[[AsyncClientSession], Awaitable[JsonObject]],
+        key: str,
+    ) -> Raw:
+        """Store a new document in Payload's form, with every default."""
+
+        async def insert(session: AsyncClientSession) -> Raw:
+            prepared = fields if isinstance(fields, dict) else await fields(session)
+            new = document.model_validate(prepared | {"_id": ObjectId()})
+            raw = new.as_stored()
+            await self.collection(document).insert_one(raw, session=session)
+            return raw
+
+        return await self._in_transaction(insert, key)
+
+    async def update(
+        self,
+        document: type[PayloadDocument],
+        selector: Raw,
+        missing: AppError,
+        prepare: Callable[[AsyncClientSession, Raw], Awaitable[JsonObject]],
+        if_match: str | None,
+    ) -> Raw:
+        """Set what changes and nothing else; `null` unsets."""
+
+        async def update(session: AsyncClientSession) -> Raw:
+            raw = await self.collection(document).find_one(selector, session=session)
+            if raw is None:
+                raise missing
+            check_if_match(raw, if_match)
+            changes = await prepare(session, raw)
+            if not changes:
+                return raw
+            setting = {name: value for name, value in changes.items() if value is not None} | {"updatedAt": utc_now()}
+            unsetting = {name: "" for name, value in changes.items() if value is None}
+            operators = {"$set": setting} | ({"$unset": unsetting} if unsetting else {})
+            return await self.collection(document).find_one_and_update(
+                {"_id": raw["_id"]}, operators, return_document=True, session=session
+            )
+
+        return await self._in_transaction(update, next(iter(selector)))
+
+    async def delete(
+        self,
+        document: type[PayloadDocument],
+        selector: Raw,
+        missing: AppError,
+        refuse: Callable[[AsyncClientSession, Raw], Awaitable[None]],
+        if_match: str | None,
+    ) -> None:
+        async def delete(session: AsyncClientSession) -> None:
+            raw = await self.collection(document).find_one(selector, session=session)
+            if raw is None:
+                raise missing
+            check_if_match(raw, if_match)
+            await refuse(session, raw)
+            await self.collection(document).delete_one({"_id": raw["_id"]}, session=session)
+
+        await self._in_transaction(delete, next(iter(selector)))
+
+    async def _in_transaction(self, work: Callable[[AsyncClientSession], Awaitable[Any]], key: str) -> Any:  # noqa: ANN401 - whatever the work gives
+        """Run in a transaction, again when it met another one; a broken unique index is a conflict that names it."""
+        async with self.database.client.start_session() as session:
+            try:
+                return await session.with_transaction(work)
+            except DuplicateKeyError as error:
+                raise duplicate(error, key) from None
+
+    def collection(self, document: type[PayloadDocument]) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[document.get_collection_name()]
+
+
+def duplicate(error: DuplicateKeyError, key: str) -> AppError:
+    """The conflict behind a broken unique index."""
+    details = error.details or {}
+    value: JsonObject = details.get("keyValue") or {}
+    if "department" in value:
+        return DepartmentHasHead(str(value["department"]), "another agent was faster")
+    return KeyTaken(key, str(value.get(key)))
