@@ -14,6 +14,7 @@ from app.models.api_key import Role
 from app.models.database import Database
 from app.services.access.api_keys import Caller
 from app.services.access.roles import Gatekeeper, require
+from app.services.access.watching import CredentialWatch
 from app.services.catalog.browsing import Catalog
 from app.services.catalog.editing import CatalogEditor
 from app.services.catalog.tool_trials import ToolTrials
@@ -45,6 +46,7 @@ class Services:
     starter: RunStarter
     control: ExecutionControl
     gatekeeper: Gatekeeper
+    credentials: CredentialWatch
 
 
 def services_of(connection: HTTPConnection) -> Services:

@@ -8,8 +8,8 @@ import structlog
 from fastapi import FastAPI
 
 from app.dependencies import Services
-from app.events.bus import InProcessBus
 from app.events.hub import EventHub
+from app.events.opening import open_bus, running_in_background
 from app.models.api_key import Role
 from app.models.opening import open_database
 from app.routers import (
@@ -32,6 +32,7 @@ from app.services.access.admin_key import load_admin_key
 from app.services.access.api_keys import KeyRing
 from app.services.access.roles import Gatekeeper
 from app.services.access.tokens import TokenVerifier
+from app.services.access.watching import CredentialWatch
 from app.services.catalog.browsing import Catalog
 from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editing import CatalogEditor
@@ -166,10 +167,11 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         models = ModelGateway(table)
         stack.push_async_callback(models.close)
         sandbox = await stack.enter_async_context(open_sandbox(settings))
-        bus = InProcessBus()
         builtins = load_builtin_tools(settings.tool_modules)
         await store_builtin_tools(database, builtins)
         toolbox = Toolbox(sandbox, settings.tool_timeout_seconds, builtins)
+        redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+        bus = await stack.enter_async_context(open_bus(redis_url, database))
         loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds)
         reload = LiveReload(database, on_edit=loader.forget_all)
         await reload.start()
@@ -188,6 +190,14 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         stack.push_async_callback(engine.stop, STOP_GRACE_SECONDS)
         keys = KeyRing(database, admin_key=load_admin_key(settings).text)
         anonymous = Role(settings.anonymous_role) if settings.anonymous_role != "none" else None
+        gatekeeper = Gatekeeper(
+            keys,
+            anonymous,
+            token_verifier(settings),
+            RateLimiter("Failed authentications", settings.auth_failure_limit),
+        )
+        credentials = CredentialWatch(gatekeeper)
+        await stack.enter_async_context(running_in_background(credentials.run(), "credential watch"))
         if settings.admin_api_key and len(settings.admin_api_key.get_secret_value()) < SHORT_KEY_CHARACTERS:
             log.warning("admin-key-short", advice=f"Set ADMIN_API_KEY to {SHORT_KEY_CHARACTERS} characters or more.")
         log.info("models", source=table.source, names=list(table.names))
@@ -209,10 +219,6 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             engine=engine,
             starter=starter,
             control=ExecutionControl(database, archive, engine, starter),
-            gatekeeper=Gatekeeper(
-                keys,
-                anonymous,
-                token_verifier(settings),
-                RateLimiter("Failed authentications", settings.auth_failure_limit),
-            ),
+            gatekeeper=gatekeeper,
+            credentials=credentials,
         )

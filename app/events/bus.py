@@ -1,7 +1,8 @@
-"""The bus: what was committed reaches everybody who follows a run tree, in this process.
+"""The bus: what was committed reaches everybody who follows a run tree.
 
 The bus is a doorbell with the frames as a shortcut. A follower that cannot keep up loses frames here, never events:
-it is told so (`missed`) and reads the database from where it stood.
+it is told so (`missed`) and reads the database from where it stood. Trees that other processes run are followed by
+looking at their heads now and then (`app/events/polling.py`), with Redis or without it.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
 
 MAX_BUFFERED_COMMITS = 256
+LOCAL_SECONDS = 2.0
+POLL_SECONDS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +38,29 @@ class Committed:
     endings: tuple[Ending, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The tree has got as far as `last_seq`, or something ended; what is new stands in the database."""
+
+    root_id: str
+    last_seq: int
+
+
+Message = Committed | Moved | AgentDelta
+
+
 class Follower:
     """One reader's bounded buffer of what was committed to a tree since it began to follow."""
 
-    def __init__(self, *, deltas: bool) -> None:
-        self.deltas = deltas
+    def __init__(self, root_id: str, *, foreign: bool = False) -> None:
+        self.root_id = root_id
+        self.foreign = foreign
+        self.deltas = False
         self.missed = False
-        self._buffer: deque[Committed | AgentDelta] = deque()
+        self._buffer: deque[Message] = deque()
         self._ready = asyncio.Event()
 
-    def offer(self, message: Committed | AgentDelta) -> None:
+    def offer(self, message: Message) -> None:
         """Buffer a message; when the buffer is full a delta is dropped and a commit noted as missed."""
         if len(self._buffer) >= MAX_BUFFERED_COMMITS:
             if isinstance(message, AgentDelta):
@@ -54,7 +70,7 @@ class Follower:
         self._buffer.append(message)
         self._ready.set()
 
-    async def take(self) -> list[Committed | AgentDelta]:
+    async def take(self) -> list[Message]:
         """All that is buffered, waiting for at least one message."""
         await self._ready.wait()
         self._ready.clear()
@@ -84,36 +100,81 @@ class EventBus(Protocol):
         """Whether anybody who follows the tree asked for live text."""
         ...
 
-    def follow(self, root_id: str, *, deltas: bool) -> AbstractContextManager[Follower]:
+    def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[Follower]:
         """A buffer of the tree's commits from now on."""
+        ...
+
+    def ask_for_deltas(self, follower: Follower) -> None:
+        """From now on pass live text to the follower too."""
+        ...
+
+
+class Heads(Protocol):
+    """What the poller needs of a bus."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a tree of another process may have moved unheard."""
+        ...
+
+    def unheard(self) -> list[Follower]:
+        """Followers of trees that this process does not run now."""
+        ...
+
+    def deliver(self, message: Message, root_id: str) -> None:
+        """Pass a message to the followers of a tree here."""
         ...
 
 
 class InProcessBus:
-    """The bus of a single process."""
+    """The bus of a process that hears of others only through the database."""
 
     def __init__(self) -> None:
         self._followers: dict[str, set[Follower]] = {}
+        self._published_at: dict[str, float] = {}
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a tree of another process may have moved unheard."""
+        return POLL_SECONDS
 
     def publish(self, committed: Committed) -> None:
         """Tell the tree's followers; called only after the commit."""
-        for follower in self._followers.get(committed.root_id, ()):
-            follower.offer(committed)
+        if committed.root_id in self._followers:
+            self._published_at[committed.root_id] = asyncio.get_running_loop().time()
+            self.deliver(committed, committed.root_id)
 
     def publish_delta(self, delta: AgentDelta) -> None:
         """Pass live text on to the followers that asked for it."""
-        for follower in self._followers.get(delta.root_execution_id, ()):
-            if follower.deltas:
-                follower.offer(delta)
+        self.deliver(delta, delta.root_execution_id)
+
+    def deliver(self, message: Message, root_id: str) -> None:
+        """Pass a message to the followers of a tree here."""
+        for follower in self._followers.get(root_id, ()):
+            if follower.deltas or not isinstance(message, AgentDelta):
+                follower.offer(message)
 
     def wants_deltas(self, root_id: str) -> bool:
         """Whether anybody who follows the tree asked for live text."""
         return any(follower.deltas for follower in self._followers.get(root_id, ()))
 
+    def ask_for_deltas(self, follower: Follower) -> None:
+        """From now on pass live text to the follower too."""
+        follower.deltas = True
+
+    def unheard(self) -> list[Follower]:
+        """Followers of trees that this process does not run now, one a tree."""
+        recently = asyncio.get_running_loop().time() - LOCAL_SECONDS
+        return [
+            next(iter(followers))
+            for root_id, followers in self._followers.items()
+            if self._published_at.get(root_id, 0.0) < recently
+        ]
+
     @contextmanager
-    def follow(self, root_id: str, *, deltas: bool) -> Generator[Follower]:
+    def follow(self, root_id: str, *, foreign: bool = False) -> Generator[Follower]:
         """A buffer of the tree's commits from now on."""
-        follower = Follower(deltas=deltas)
+        follower = Follower(root_id, foreign=foreign)
         followers = self._followers.setdefault(root_id, set())
         followers.add(follower)
         try:
@@ -122,3 +183,4 @@ class InProcessBus:
             followers.discard(follower)
             if not followers:
                 self._followers.pop(root_id, None)
+                self._published_at.pop(root_id, None)

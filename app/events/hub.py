@@ -1,33 +1,32 @@
-"""Following a run: subscribe, then replay, then live, so that nothing is lost or doubled between the two."""
+"""Following runs: each subscriber gets each event once, in order, whatever is committed meanwhile."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 
-from app.errors import AppError
-from app.events.bus import Committed, Ending, EventBus, Follower
-from app.events.replay import PAGE_ROWS, StreamHead, frames_of, read_events, read_head
+from app.events.bus import Ending, EventBus
+from app.events.feeds import Feed, Subscription, replay
+from app.events.outlets import QueueOutlet
+from app.events.replay import StreamHead, read_head
+from app.events.shared_reads import SharedReads
 from app.events.types import AgentDelta, Frame
+from app.events.wire import Failure
 from app.models.database import Database
 
 
-class EventsMissing(AppError):
-    """Somebody removed stored events of a finished run; the stream says so rather than to skip them."""
-
-    code = "events-missing"
-
-    def __init__(self, head: StreamHead, after: int) -> None:
-        super().__init__(
-            f"Execution {head.execution_id} ended with event {head.last_seq}, but what follows event {after} is no "
-            "longer in the database."
-        )
-
-
-@dataclass(frozen=True)
+@dataclass
 class EventHub:
-    """Gives each subscriber the events of a stream in order, once, whatever was committed meanwhile."""
+    """All feeds of this process, one for each tree that somebody follows."""
 
     database: Database
     bus: EventBus
+    _reads: SharedReads = field(init=False)
+    _feeds: dict[str, Feed] = field(default_factory=dict[str, Feed], init=False)
+    _stopping: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]], init=False)
+
+    def __post_init__(self) -> None:
+        self._reads = SharedReads(self.database)
 
     async def head(self, execution_id: str) -> StreamHead:
         """Where the stream stands now.
@@ -37,63 +36,56 @@ class EventHub:
         """
         return await read_head(self.database, execution_id)
 
+    def subscribe(self, subscription: Subscription) -> None:
+        """Give the subscription's outlet every event after its number, then its `Ending`, or a `Failure`.
+
+        What was stored before the subscription's head was read is replayed; what is committed later comes through
+        the feed of its tree, or from the database when the bus misses it.
+        """
+        head = subscription.head
+        if head.status.is_terminal:
+            subscription.ending = Ending(head.execution_id, head.status, head.last_seq)
+            subscription.task = asyncio.create_task(replay(subscription, self._reads), name="replay")
+            return
+        feed = self._feeds.get(head.root_id)
+        if feed is None:
+            feed = Feed(self.bus, self._reads, replace(head, execution_id=head.root_id))
+            self._feeds[head.root_id] = feed
+            feed.start()
+        feed.add(subscription)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Give it nothing more, from this moment on."""
+        feed = self._feeds.get(subscription.head.root_id)
+        if feed:
+            feed.remove(subscription)
+            if feed.is_idle:
+                del self._feeds[subscription.head.root_id]
+                stopping = asyncio.create_task(feed.stop(), name="stop feed")
+                self._stopping.add(stopping)
+                stopping.add_done_callback(self._stopping.discard)
+        elif subscription.task:
+            subscription.task.cancel()
+
     async def follow(
         self, head: StreamHead, after: int, *, deltas: bool = False
-    ) -> AsyncIterator[Frame | AgentDelta | Ending]:
-        """Every event of the stream after number `after`; its `Ending` comes last, also for who comes late.
+    ) -> AsyncGenerator[Frame | AgentDelta | Ending]:
+        """Every event of the stream after number `after`, at the reader's pace; its `Ending` comes last.
 
-        The buffer of live commits is opened before the database is read, so a commit falls into the replay, into
-        the buffer, or into both, and numbers tell which were seen.
+        Raises:
+            EventsMissing: stored events of a finished run have been removed.
         """
-        with self.bus.follow(head.root_id, deltas=deltas) as follower:
-            while True:
-                head = await self.head(head.execution_id)
-                async for frame in self._replay(head, after):
-                    after = frame.seq
-                    yield frame
-                if head.status.is_terminal:
-                    if after < head.last_seq:
-                        raise EventsMissing(head, after)
-                    yield Ending(head.execution_id, head.status, head.last_seq)
-                    return
-                async for item in live(follower, head, after):
-                    yield item
-                    if isinstance(item, Ending):
-                        return
-                    if isinstance(item, Frame):
-                        after = item.seq
-                follower.clear()
-
-    async def _replay(self, head: StreamHead, after: int) -> AsyncIterator[Frame]:
-        """What is stored after `after`, page by page, up to what can be read without a gap."""
-        while after < head.last_seq:
-            frames = frames_of(await read_events(self.database, head, after))
-            for frame in frames:
-                yield frame
-            if len(frames) < PAGE_ROWS:
-                return
-            after = frames[-1].seq
-
-
-async def live(follower: Follower, head: StreamHead, after: int) -> AsyncIterator[Frame | AgentDelta | Ending]:
-    """What is committed from now on; returns when the buffer missed something and the database must be read."""
-    while not follower.missed:
-        for message in await follower.take():
-            if follower.missed:
-                return
-            for item in items_of(message, head):
-                if isinstance(item, Frame):
-                    if item.seq <= after:
-                        continue
-                    if head.is_tree and item.seq > after + 1:
-                        return
-                    after = item.seq
-                yield item
-
-
-def items_of(message: Committed | AgentDelta, head: StreamHead) -> list[Frame | AgentDelta | Ending]:
-    """What a message holds for the stream, in order."""
-    if isinstance(message, AgentDelta):
-        return [message] if head.is_tree or message.execution_id == head.execution_id else []
-    frames = [frame for frame in message.frames if head.is_tree or frame.execution_id == head.execution_id]
-    return [*frames, *(ending for ending in message.endings if ending.execution_id == head.execution_id)]
+        outlet = QueueOutlet()
+        subscription = Subscription(head, after, outlet, deltas=deltas)
+        self.subscribe(subscription)
+        try:
+            async with aclosing(outlet.batches()) as batches:
+                async for batch in batches:
+                    for item in batch.items:
+                        if isinstance(item, Failure):
+                            raise item.error
+                        yield item
+                        if isinstance(item, Ending):
+                            return
+        finally:
+            self.unsubscribe(subscription)

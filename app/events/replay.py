@@ -54,6 +54,11 @@ class StreamHead:
         """Whether the stream has all events of a tree, and so no gaps."""
         return self.execution_id == self.root_id and not self.is_foreign
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether numbers follow one another in the stream: a tree's, or the places of another program's rows."""
+        return self.execution_id == self.root_id
+
 
 async def read_head(database: Database, execution_id: str) -> StreamHead:
     """The present state of an execution's stream.

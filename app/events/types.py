@@ -211,6 +211,13 @@ class Frame:
         self.execution_id: str = event["executionId"]
         self.data = orjson.dumps(event)
 
+    @classmethod
+    def of(cls, seq: int, kind: str, execution_id: str, data: bytes) -> "Frame":
+        """A frame that was serialised elsewhere."""
+        frame = cls.__new__(cls)
+        frame.seq, frame.type, frame.execution_id, frame.data = seq, kind, execution_id, data
+        return frame
+
     @property
     def text(self) -> str:
         """The JSON as text."""

@@ -1,15 +1,16 @@
 """The events of an execution over HTTP: stored ones page by page, single ones whole, all of them as a stream."""
 
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.dependencies import DEFAULT_PAGE, Limit, Services, ServicesDep, ViewerRole
 from app.errors import InvalidInput
+from app.events.feeds import Subscription
+from app.events.outlets import QueueOutlet
 from app.events.replay import ExecutionNotFound, StreamHead, read_frames
 from app.events.whole import read_whole_event
 from app.models.agent_execution import ExecutionStatus
@@ -17,6 +18,7 @@ from app.routers.problems import problem_responses
 from app.routers.server_sent_events import sse_frames
 from app.routers.strict_input import StrictRoute
 from app.services.access.api_keys import Caller
+from app.services.access.roles import key_in
 from app.services.catalog.shapes import Shape
 
 MAX_SEQ = 2**53
@@ -64,6 +66,7 @@ async def list_execution_events(
     },
 )
 async def stream_execution_events(
+    request: Request,
     execution_id: str,
     services: ServicesDep,
     caller: ViewerRole,
@@ -75,7 +78,9 @@ async def stream_execution_events(
     position = after if after is not None else last_seen(last_event_id)
     if head.status.is_terminal and position >= head.last_seq:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    frames: AsyncIterator[str] = sse_frames(services.hub, head, position)
+    outlet = QueueOutlet()
+    subscription = Subscription(head, position, outlet)
+    frames = sse_frames(services.hub, subscription, outlet, services.credentials, key_in(request.headers))
     return StreamingResponse(
         frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )

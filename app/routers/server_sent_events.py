@@ -3,66 +3,62 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import orjson
-from pymongo.errors import PyMongoError
-
 from app.errors import AppError
 from app.events.bus import Ending
+from app.events.feeds import Subscription
 from app.events.hub import EventHub
-from app.events.replay import StreamHead
+from app.events.outlets import QueueOutlet
 from app.events.types import AgentDelta, Frame
+from app.events.wire import Batch, Failure, Item, error_text, text_of
+from app.services.access.roles import NotAuthenticated
+from app.services.access.watching import CredentialWatch
 
 HEARTBEAT_SECONDS = 15.0
-HEARTBEAT = ": still here\n\n"
+HEARTBEAT = b": still here\n\n"
 
 
-async def sse_frames(hub: EventHub, head: StreamHead, after: int) -> AsyncIterator[str]:
+async def sse_frames(
+    hub: EventHub, subscription: Subscription, outlet: QueueOutlet, watch: CredentialWatch, credential: str | None
+) -> AsyncIterator[bytes]:
     """The frames of a stream, with a comment whenever nothing came for a while."""
-    items = aiter(hub.follow(head, after))
-    waiting = asyncio.ensure_future(anext(items, None))
-    try:
-        while True:
-            done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
-            if not done:
-                yield HEARTBEAT
-                continue
-            item = waiting.result()
-            if item is None:
-                return
-            yield sse_frame(item)
-            waiting = asyncio.ensure_future(anext(items, None))
-    except AppError as error:
-        yield error_frame(error.code, error.message)
-    except PyMongoError:
-        yield error_frame("database-unavailable", "The database does not answer; connect again.")
-    finally:
-        waiting.cancel()
+    batches = aiter(outlet.batches())
+    waiting = asyncio.ensure_future(anext(batches))
+    hub.subscribe(subscription)
+    with watch.watching(credential, lambda: subscription.fail(NotAuthenticated())):
+        try:
+            while True:
+                done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
+                if not done:
+                    yield HEARTBEAT
+                    continue
+                batch = waiting.result()
+                yield b"".join(map(sse_frame, batch.items))
+                if ends(batch):
+                    return
+                waiting = asyncio.ensure_future(anext(batches))
+        finally:
+            hub.unsubscribe(subscription)
+            waiting.cancel()
 
 
-def sse_frame(item: Frame | AgentDelta | Ending) -> str:
+def ends(batch: Batch) -> bool:
+    """Whether nothing follows."""
+    return isinstance(batch.items[-1], Ending | Failure)
+
+
+def sse_frame(item: Item) -> bytes:
     """One frame. JSON has no raw line breaks, so a text cannot end its `data` line."""
     match item:
         case Frame():
-            return f"id: {item.seq}\nevent: {item.type}\ndata: {item.text}\n\n"
+            return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, item.type.encode(), item.data)
         case Ending():
-            return f"event: execution-end\ndata: {ending_text(item)}\n\n"
+            return b"event: execution-end\ndata: %b\n\n" % text_of(item)
         case AgentDelta():
-            return f"event: agent-delta\ndata: {item.model_dump_json(by_alias=True)}\n\n"
+            return b"event: agent-delta\ndata: %b\n\n" % text_of(item)
+        case Failure():
+            return error_frame(item.error)
 
 
-def error_frame(code: str, message: str) -> str:
+def error_frame(error: AppError) -> bytes:
     """What ends a stream that cannot go on; the client may connect again with its `Last-Event-ID`."""
-    text = orjson.dumps({"type": "error", "code": code, "message": message}).decode()
-    return f"event: error\ndata: {text}\n\n"
-
-
-def ending_text(ending: Ending) -> str:
-    """The message that ends a stream, also over WebSocket."""
-    return orjson.dumps(
-        {
-            "type": "execution-end",
-            "executionId": ending.execution_id,
-            "status": ending.status,
-            "lastSeq": ending.last_seq,
-        }
-    ).decode()
+    return b"event: error\ndata: %b\n\n" % error_text(error.code, error.message, None)

@@ -7,14 +7,23 @@ import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 
 from app.errors import StartupError
 from app.main import create_app, open_services
 from app.settings import Settings
+from app.terminal.event_sockets import EventSocketProtocol
 
-MAX_SOCKET_MESSAGE_BYTES = 64 * 1024
+SOCKET_OPTIONS: dict[str, Any] = {
+    "ws": EventSocketProtocol,
+    "ws_max_size": 64 * 1024,
+    "ws_per_message_deflate": False,
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": 20.0,
+}
+"""Event sockets: half-open ones are found by pings; compression would cost each socket its own copy of every event."""
 GRACE_SECONDS = 5
 
 
@@ -64,8 +73,7 @@ async def running_server(settings: Settings) -> AsyncGenerator[RunningServer]:
                     create_app(settings, services),
                     log_config=None,
                     access_log=False,
-                    ws="websockets-sansio",
-                    ws_max_size=MAX_SOCKET_MESSAGE_BYTES,
+                    **SOCKET_OPTIONS,
                     timeout_graceful_shutdown=GRACE_SECONDS,
                 )
             )

@@ -6,15 +6,15 @@ import random
 import pytest
 
 from app.events import bus as bus_module
-from app.events import hub as hub_module
+from app.events import feeds, shared_reads
 from app.events.bus import Committed, Ending
-from app.events.hub import EventHub, EventsMissing
+from app.events.feeds import EventsMissing
+from app.events.hub import EventHub
 from app.events.log import TreeLog
-from app.events.replay import ExecutionNotFound, StreamHead, frames_of, read_events, read_head
+from app.events.replay import ExecutionNotFound, StreamHead, frames_of, read_events, read_frames, read_head
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
 from app.models.database import Database
-from app.models.json_values import JsonObject
 from tests.events.conftest import ENDED, RecordingBus, Tree, said
 
 EVENTS = 90
@@ -91,33 +91,33 @@ async def test_whoever_joins_at_any_moment_gets_exactly_what_follows(
         assert found[-1] == Ending(child, ExecutionStatus.COMPLETED, own[-1].seq)
 
 
-@pytest.mark.parametrize("buffered", [1, 256])
+@pytest.mark.parametrize("remembered", [0, 512 * 1024])
 async def test_nothing_is_lost_or_doubled_between_the_replay_and_going_live(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch, buffered: int
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, remembered: int
 ) -> None:
     hub, log = EventHub(tree.database, tree.bus), tree.open_log()
     log.append(tree.id, *map(said, range(5)))
     await log.committed()
     reads = 0
 
-    async def read_while_others_write(database: Database, head: StreamHead, after: int) -> list[JsonObject]:
+    async def read_while_others_write(database: Database, head: StreamHead, after: int) -> list[Frame]:
         nonlocal reads
         reads += 1
-        found = await read_events(database, head, after)
+        found = await read_frames(database, head, after)
         if reads == 1:
             for changes in ({}, {}, ENDED):
                 log.append(tree.id, *map(said, range(300)), changes=changes)
                 await log.committed()
         return found
 
-    monkeypatch.setattr(hub_module, "read_events", read_while_others_write)
-    monkeypatch.setattr(bus_module, "MAX_BUFFERED_COMMITS", buffered)
+    monkeypatch.setattr(shared_reads, "read_frames", read_while_others_write)
+    monkeypatch.setattr(feeds, "RECENT_BYTES", remembered)
 
     seen = await collect(hub, tree.id)
 
     assert numbers_of(seen) == list(range(1, 906))
     assert seen[-1] == Ending(tree.id, ExecutionStatus.COMPLETED, 905)
-    assert (reads > 1) == (buffered == 1)
+    assert (reads > 1) == (remembered == 0)
 
 
 async def test_a_follower_that_cannot_keep_up_reads_what_it_missed_from_the_database(
@@ -162,7 +162,8 @@ async def test_a_commit_that_the_bus_lost_is_read_from_the_database_before_the_n
 
 async def test_a_slow_follower_costs_bounded_memory_and_holds_nobody_up(tree: Tree) -> None:
     log = tree.open_log()
-    with tree.bus.follow(tree.id, deltas=True) as stalled:
+    with tree.bus.follow(tree.id) as stalled:
+        tree.bus.ask_for_deltas(stalled)
         for _ in range(2000):
             tree.bus.publish(Committed(tree.id, ()))
             log.show_delta(tree.id, "ada-001", "x" * 100)

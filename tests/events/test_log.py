@@ -184,7 +184,8 @@ async def test_a_slow_database_holds_the_run_up(tree: Tree, faults: Faults, monk
 
 async def test_live_text_is_shown_to_those_who_asked_and_never_stored(tree: Tree) -> None:
     log = tree.open_log()
-    with tree.bus.follow(tree.id, deltas=True) as wanted, tree.bus.follow(tree.id, deltas=False) as unwanted:
+    with tree.bus.follow(tree.id) as wanted, tree.bus.follow(tree.id) as unwanted:
+        tree.bus.ask_for_deltas(wanted)
         log.show_delta(tree.id, "ada-001", "Once")
         log.append(tree.id, said("Once upon"))
         await log.committed()

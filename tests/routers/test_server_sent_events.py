@@ -159,10 +159,10 @@ async def test_a_quiet_stream_carries_a_comment_now_and_then(
     async with shared_service.http.stream("GET", f"/api/v1/executions/{execution_id}/events/stream") as answer:
         async for text in answer.aiter_text():
             received += text
-            if received.count(server_sent_events.HEARTBEAT) >= 2:
+            if received.count(server_sent_events.HEARTBEAT.decode()) >= 2:
                 gate.opened.set()
 
-    assert server_sent_events.HEARTBEAT.startswith(":")
+    assert server_sent_events.HEARTBEAT.startswith(b":")
     assert [frame["event"] for frame in frames_in(received)] == [
         "agent-start",
         "agent-response",

@@ -63,15 +63,19 @@ class Gatekeeper:
             TooManyRequests: the address has failed too often lately.
         """
         await self.failures.check(address)
-        caller = None
-        if looks_like_token(key) and len(key) <= MAX_TOKEN_CHARACTERS:
-            caller = await self.tokens.find_caller(key)
-        elif 0 < len(key) <= MAX_KEY_CHARACTERS:
-            caller = await self.keys.find_caller(key)
+        caller = await self.find_caller(key)
         if caller is None:
             await self.failures.hit(address)
             raise NotAuthenticated
         return caller
+
+    async def find_caller(self, key: str) -> Caller | None:
+        """The caller behind an API key or a token, if it is good; asking counts as no attempt."""
+        if looks_like_token(key) and len(key) <= MAX_TOKEN_CHARACTERS:
+            return await self.tokens.find_caller(key)
+        if 0 < len(key) <= MAX_KEY_CHARACTERS:
+            return await self.keys.find_caller(key)
+        return None
 
 
 def key_in(headers: Mapping[str, str]) -> str | None:

@@ -53,7 +53,7 @@ async def test_a_zombie_s_later_writes_store_nothing_and_it_stops(
     await start_process()
     ended = await finished(service, execution_id)
 
-    with service.services.bus.follow(execution_id, deltas=False) as follower:
+    with service.services.bus.follow(execution_id) as follower:
         gate.open()
         await until(lambda: not zombie._owned)
 
