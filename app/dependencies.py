@@ -24,6 +24,7 @@ from app.services.quality.weights import WeightBook
 from app.services.runs.control import ExecutionControl
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import ExecutionArchive
+from app.services.runs.reviews import ReviewDesk
 from app.services.runs.starting import RunStarter
 from app.settings import Settings
 
@@ -45,6 +46,7 @@ class Services:
     engine: RunEngine
     starter: RunStarter
     control: ExecutionControl
+    reviews: ReviewDesk
     gatekeeper: Gatekeeper
     credentials: CredentialWatch
 

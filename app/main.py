@@ -25,6 +25,7 @@ from app.routers import (
     models,
     orchestrations,
     quality,
+    reviews,
 )
 from app.routers.problems import Problem, add_problem_handlers
 from app.routers.request_context import RequestContext
@@ -49,6 +50,7 @@ from app.services.runs.control import ExecutionControl
 from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
+from app.services.runs.reviews import ReviewDesk
 from app.services.runs.starting import RunStarter
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress import Egress
@@ -68,6 +70,7 @@ API_ROUTERS = (
     executions,
     execution_events,
     execution_control,
+    reviews,
     quality,
     api_keys,
     models,
@@ -219,6 +222,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             engine=engine,
             starter=starter,
             control=ExecutionControl(database, archive, engine, starter),
+            reviews=ReviewDesk(database, bus, archive, engine, starter),
             gatekeeper=gatekeeper,
             credentials=credentials,
         )

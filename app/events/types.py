@@ -148,12 +148,18 @@ class QualityCheck(ModelTurn):
 
 
 class ReviewStatusChanged(ModelTurn):
-    """What the reviewer decided about an execution's output; `reviewedBy` is the reviewing agent's id."""
+    """What the reviewer decided about an execution's output; `reviewedBy` is the reviewing agent's id.
+
+    A review by a person has `reviewer` instead: `{"kind": "person", "name"}`. It comes after the end, and where it asks
+    for a revision `reopens` the execution.
+    """
 
     type: ClassVar[str] = "review-status"
     status: str
     notes: str | None = None
     reviewed_by: str | None = None
+    reviewer: JsonObject | None = None
+    reopens: bool | None = None
     retry_count: int = 0
 
 

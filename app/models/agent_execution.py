@@ -152,6 +152,13 @@ class AgentExecution(PayloadDocument):
     """Of a retry: whether it begins with what is stored of the run that it tries again."""
     previous_execution_id: str | None = None
     idempotency: Idempotency | None = None
+    reopening: Any = None
+    """On a root: a person's wish to have something in its ended tree revised, until the tree's owner has noted it."""
+    quality_gate: Any = None
+    quality_threshold: float | None = None
+    """The agent's threshold (0 to 100) when the execution ended."""
+    person_review: Any = None
+    """The last review by a person, with the score that the judge had given."""
 
     class Settings:
         """Collection and indexes: Payload's, the report's descending twins, and the engine's."""

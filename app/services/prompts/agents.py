@@ -42,9 +42,10 @@ def assignment_prompt(request: str, instructions: str, outputs: dict[str, str]) 
     return "\n\n".join(parts)
 
 
-def revision_prompt(notes: str) -> str:
+def revision_prompt(notes: str, *, by_person: bool = False) -> str:
     """What sends a specialist back to work."""
-    return f"Your head of department asks for a revision:\n{notes}\n\nAnswer with the whole revised work."
+    who = "A person who read your work" if by_person else "Your head of department"
+    return f"{who} asks for a revision:\n{notes}\n\nAnswer with the whole revised work."
 
 
 def last_step_prompt() -> str:

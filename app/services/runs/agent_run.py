@@ -15,6 +15,7 @@ async def run_agent(run: ExecutionRun) -> None:
     await work(run, RunPurpose.WORK)
     if run.options.judge:
         await judge(run, run.model, GateName.SPECIALIST)
+    run.await_review()
     run.complete(text_output(run.state.answer or ""), stop_reason_of(run))
 
 

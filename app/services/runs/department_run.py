@@ -134,6 +134,7 @@ class DepartmentRun:
         head.open_with(report_prompt(self.request, [work_of(run) for run in specialists]))
         await work(head, RunPurpose.REPORT)
         await judge(head, head.model, GateName.DEPARTMENT)
+        head.await_review()
         text = head.state.answer or ""
         report = department_report(self.team.department.slug, text, specialists, head.state.check)
         output: JsonObject = {"text": text, "report": report}

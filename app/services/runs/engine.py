@@ -16,7 +16,7 @@ from app.events.rows import Stored
 from app.events.whole import read_stored, tree_events
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionKind
-from app.models.database import Database
+from app.models.database import Database, Raw
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loading import AgentNotFound, DefinitionLoader, parsed
 from app.services.runs.agent_run import run_agent
@@ -27,6 +27,7 @@ from app.services.runs.keeping import LeaseKeeper
 from app.services.runs.leases import Leases
 from app.services.runs.orchestration_run import OrchestrationRun
 from app.services.runs.queue import RunQueue, Waiting
+from app.services.runs.reopening import grant_wish
 from app.services.runs.retries import SecondAttempt
 from app.services.runs.statistics import Statistics
 from app.services.runs.tree import RunTree
@@ -173,6 +174,16 @@ class RunEngine:
                 await self.wait_for_end(root_id)
         return True
 
+    async def reopen(self, root_id: str, reopened: list[str], wish: Raw) -> bool:
+        """Go on with executions of an ended tree, as a person wishes; whether this process does."""
+        await self.wait_for_end(root_id)
+        root = await self.leases.reopen(root_id, reopened, wish)
+        if root is None:
+            return False
+        log.info("run-reopened", executionId=root_id)
+        self._own(root, None)
+        return True
+
     async def wait_for_end(self, root_id: str) -> AgentExecution | None:
         """The root as it is stored, once its tree has ended here; `None` where others have it."""
         owned = self._owned.get(root_id)
@@ -310,7 +321,10 @@ class RunEngine:
 
     async def _take_up(self, tree: RunTree) -> AgentDefinition:
         """Go on with a tree that another process left, by the definitions as they stand now."""
-        tree.note_takeover()
+        if tree.root.reopening is not None:
+            grant_wish(tree)
+        else:
+            tree.note_takeover()
         if tree.root.takeovers > MAX_TAKEOVERS:
             raise WorkerLost(tree.root.takeovers)
         raw = await self.database[Agent.get_collection_name()].find_one({"_id": tree.root.agent}, {"agentId": 1})

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import bson
 
 from app.errors import AppError
 from app.events.log import TreeLog
-from app.events.types import AgentComplete, AgentError, AgentStart, Event
+from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
 from app.models.base import utc_now
 from app.models.json_values import JsonObject, clean_json
@@ -138,7 +139,21 @@ class ExecutionRun:
     def _ending(self, status: ExecutionStatus, stop_reason: StopReason) -> JsonObject:
         """The fields that every ending sets. The message history is written here, once, not at every step."""
         history = history_for([*self.opening, *self.state.turns])
-        return ending_fields(self.execution, self.state, status, stop_reason) | {"runState": history}
+        ending = ending_fields(self.execution, self.state, status, stop_reason)
+        return ending | {"runState": history, "qualityThreshold": self.agent.quality_threshold}
+
+    def await_review(self) -> None:
+        """Say that a draft which a person asked for has not been reviewed yet, where no head will do it."""
+        if self.state.review is None or self.state.is_reviewed:
+            return
+        notes = "Revised; not reviewed again yet."
+        pending = ReviewStatusChanged(
+            agent_id=self.agent.agent_id,
+            status=ReviewStatus.PENDING.value,
+            notes=notes,
+            retry_count=self.state.retry_count,
+        )
+        self.append(pending, reviewStatus=ReviewStatus.PENDING.value, reviewNotes=notes)
 
     def review_changes(self, status: str, notes: str | None, reviewer: AgentDefinition) -> JsonObject:
         """The fields that a review sets."""
@@ -159,17 +174,29 @@ def ending_fields(
         "stopReason": stop_reason.value,
         "startedAt": started,
         "completedAt": now,
-        "executionTime": max(round((now - started).total_seconds() * 1000), 0),
+        "executionTime": worked_milliseconds(execution, state, started, now),
         "updatedAt": now,
         "tokenUsage": state.usage.as_json(),
         "costUsd": state.cost_usd,
         "retryCount": state.retry_count,
         "lease": None,
-        "uncounted": countable(state.turns),
     }
+    if state.reopened_at is None:  # what went on after its end is counted already
+        ending["uncounted"] = countable(state.turns)
     if state.quality_score is not None:
         ending["qualityScore"] = state.quality_score
+    if state.check is not None:
+        ending["qualityGate"] = {name: state.check["gate"][name] for name in ("name", "threshold", "passed", "score")}
     return ending
+
+
+def worked_milliseconds(execution: AgentExecution, state: ExecutionState, started: datetime, now: datetime) -> float:
+    """How long it ran; the time between its end and a revision that a person asked for does not count."""
+    before = 0.0
+    if state.reopened_at is not None:
+        started = datetime.fromisoformat(state.reopened_at)
+        before = execution.execution_time or 0
+    return before + max(round((now - started).total_seconds() * 1000), 0)
 
 
 def history_for(messages: list[JsonObject]) -> JsonObject:

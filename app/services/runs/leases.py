@@ -15,6 +15,7 @@ LEASE_SECONDS = 15
 NOBODY = ""
 """The owner of a tree that waits for its turn, or that its process handed over; taking it up is no take-over."""
 UNFINISHED = [ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value]
+REVISABLE = [ExecutionStatus.COMPLETED.value, ExecutionStatus.FAILED.value]
 WITHOUT_BULK: Raw = {"events": 0, "runState": 0}
 
 
@@ -97,12 +98,31 @@ class Leases:
         running = {"executionId": root_id, "rootExecutionId": root_id, "status": {"$in": UNFINISHED}}
         return await self._own_tree({**running, "cancelRequested": {"$ne": True}}, {"cancelRequested": True})
 
-    async def _own_tree(self, selector: Raw, changes: Raw) -> AgentExecution | None:
+    async def reopen(self, root_id: str, reopened: list[str], wish: Raw) -> AgentExecution | None:
+        """Become the owner of an ended tree in order to go on with some of its executions, as a person wishes.
+
+        The same transaction stores the wish, so that whoever owns the tree next can grant it. `None` when the tree
+        has not ended, was cancelled, or is reopened already.
+        """
+        ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}}
+        limit = seconds_from_now(self.run_seconds)
+        changes = {"takeovers": 0, "deadline": limit, "reopening": {"$literal": wish}}
+        return await self._own_tree(ended, changes, reopened)
+
+    async def lock_ended(self, root_id: str) -> AgentExecution | None:
+        """Raise the fence of an ended tree for one addition to it, without a lease; `None` when it has not ended."""
+        ended = {"executionId": root_id, "status": {"$nin": UNFINISHED}}
+        return await self._own_tree(ended, {"lease": None, "deadline": "$deadline"})
+
+    async def _own_tree(self, selector: Raw, changes: Raw, reopened: list[str] | None = None) -> AgentExecution | None:
         async def raise_fence(session: AsyncClientSession) -> Raw | None:
             root = await self._own_root(selector, changes, session)
             if root is not None:
                 members = {"rootExecutionId": root["executionId"]}
                 await self._executions.update_many(members, {"$set": {"fence": root["fence"]}}, session=session)
+                if reopened:
+                    running = {"$set": {"status": ExecutionStatus.RUNNING.value}}
+                    await self._executions.update_many({"executionId": {"$in": reopened}}, running, session=session)
             return root
 
         async with self.database.client.start_session() as session:

@@ -133,6 +133,7 @@ class OrchestrationRun:
         root.open_with(orchestration_prompt(self._request, [one.as_work() for one in ended]))
         await work(root, RunPurpose.ORCHESTRATE)
         await judge(root, root.model, GateName.ORCHESTRATOR)
+        root.await_review()
         text = root.state.answer or ""
         output: JsonObject = {"text": text, "report": orchestration_report(root, text, ended)}
         root.complete(output, stop_reason_of(root), self._progress("completed", "The orchestration is complete."))

@@ -16,6 +16,9 @@ from app.services.prompts.agents import revision_prompt
 from app.services.prompts.fencing import user_message
 from app.services.tools.names import function_name
 
+REVISION = "revision"
+"""The reason of an `agent-retry` where something below was revised after the end."""
+
 
 @dataclass
 class OpenToolCall:
@@ -34,6 +37,8 @@ class ExecutionState:
     max_revisions: int
     started: bool = False
     ended: bool = False
+    reopened_at: str | None = None
+    """When it went on after its end, because a person asked for a revision of it or of something below it."""
     step: int = 0
     turns: list[JsonObject] = field(default_factory=list)
     open_calls: dict[str, OpenToolCall] = field(default_factory=dict)
@@ -123,12 +128,32 @@ class ExecutionState:
     def fold_review(self, event: JsonObject) -> None:
         """Note a decision; one that asks for a revision, while any is left, begins the next attempt."""
         self.review = event
-        if event["status"] == ReviewStatus.REVISION_NEEDED and self.retry_count < self.max_revisions:
-            self.turns.append(user_message(revision_prompt(event.get("notes") or "")))
+        reopens = bool(event.get("reopens"))
+        if reopens or (event["status"] == ReviewStatus.REVISION_NEEDED and self.retry_count < self.max_revisions):
+            if reopens:
+                self._go_on(event)
+            self.turns.append(user_message(revision_prompt(event.get("notes") or "", by_person=reopens)))
             self.retry_count += 1
             self.answer = None
             self.check = None
             self.step = 0
+
+    def fold_retry(self, event: JsonObject) -> None:
+        """Something below was sent back after the end: what was made of it is to be made anew."""
+        if event["reason"] == REVISION:
+            self._go_on(event)
+            self.turns = []
+            self.answer = None
+            self.check = None
+            self.step = 0
+
+    def _go_on(self, event: JsonObject) -> None:
+        """It is no longer ended."""
+        self.ended = False
+        self.reopened_at = event["timestamp"]
+        self.failure = None
+        self.report = None
+        self.progress -= {("result", None), ("completed", None)}
 
     @property
     def score(self) -> float | None:
@@ -170,6 +195,7 @@ FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {
     "agent-response": ExecutionState.fold_answer,
     "quality-check": ExecutionState.fold_check,
     "review-status": ExecutionState.fold_review,
+    "agent-retry": ExecutionState.fold_retry,
     "department-complete": ExecutionState.fold_report,
     "orchestrator-progress": ExecutionState.fold_progress,
     "agent-complete": ExecutionState.fold_end,

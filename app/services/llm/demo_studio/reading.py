@@ -18,7 +18,8 @@ PLACE_IN_HOUSE = re.compile(
 )
 INSTRUCTED_HEADING = re.compile(r"`##\s+([^`\n]{2,60})`")
 REVISION = re.compile(
-    r"\AYour head of department asks for a revision:\s*(?P<notes>.*?)\s*(?:Answer with the whole revised work\.)?\s*\Z",
+    r"\A(?:Your head of department|A person who read your work) asks for a revision:"
+    r"\s*(?P<notes>.*?)\s*(?:Answer with the whole revised work\.)?\s*\Z",
     re.S,
 )
 LAST_STEP = "This is your last step"
