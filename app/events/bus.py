@@ -100,6 +100,10 @@ class EventBus(Protocol):
         """Whether anybody who follows the tree asked for live text."""
         ...
 
+    def may_be_followed(self, root_id: str) -> bool:
+        """Whether somebody may be waiting to see the tree's events."""
+        ...
+
     def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[Follower]:
         """A buffer of the tree's commits from now on."""
         ...
@@ -157,6 +161,10 @@ class InProcessBus:
     def wants_deltas(self, root_id: str) -> bool:
         """Whether anybody who follows the tree asked for live text."""
         return any(follower.deltas for follower in self._followers.get(root_id, ()))
+
+    def may_be_followed(self, root_id: str) -> bool:
+        """Whether anybody here follows the tree; other processes look at its head now and then."""
+        return root_id in self._followers
 
     def ask_for_deltas(self, follower: Follower) -> None:
         """From now on pass live text to the follower too."""

@@ -41,6 +41,8 @@ from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.json_values import JsonObject, clean_json
 
 GROUPING_SECONDS = 0.008
+UNWATCHED_GROUPING_SECONDS = 0.03
+"""Nobody waits to see the events, so more of them share a write; so much of a run's last steps a crash may cost."""
 MAX_QUEUED_ITEMS = 10_000
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
@@ -218,8 +220,9 @@ class TreeLog:
     async def _linger(self) -> None:
         """Give more events a few milliseconds to join the group, unless somebody waits for it."""
         if not self._urgent.is_set():
+            seconds = GROUPING_SECONDS if self.bus.may_be_followed(self.root_id) else UNWATCHED_GROUPING_SECONDS
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GROUPING_SECONDS):
+                async with asyncio.timeout(seconds):
                     await self._urgent.wait()
 
     async def _store_rows(self, rows: list[Row]) -> None:

@@ -98,6 +98,10 @@ class RedisBus(InProcessBus):
         """Whether anybody who follows the tree asked for live text, here or in another process."""
         return super().wants_deltas(root_id) or self._is_wished(root_id)
 
+    def may_be_followed(self, root_id: str) -> bool:
+        """Whether anybody may follow the tree: nobody here knows who does in another process."""
+        return True
+
     def ask_for_deltas(self, follower: Follower) -> None:
         """From now on pass live text to the follower too, also that of other processes."""
         super().ask_for_deltas(follower)
