@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test check format bench lock clean
+.PHONY: help demo serve test check format bench fuzz lock clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 
 bench: $(VENV)/.dev  ## Run the benchmarks
 	@$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/.dev  ## Run random hostile tools in the sandbox for ten minutes (SECONDS=600)
+	@$(BIN)/python -m tests.services.tools.fuzz --seconds $(or $(SECONDS),600)
 
 lock:  ## Lock the requirements anew (needs uv)
 	@$(COMPILE) pyproject.toml --extra embedded --group build --group dev --output-file requirements/dev.lock

@@ -77,7 +77,11 @@ class Request:
         method = str(asked["method"])
         if method not in METHODS:
             raise denied(f"The method must be one of {', '.join(sorted(METHODS))}.")
-        body = base64.b64decode(asked["base64"], validate=True) if "base64" in asked else str(asked.get("text", "")).encode()
+        body = (
+            base64.b64decode(asked["base64"], validate=True)
+            if "base64" in asked
+            else str(asked.get("text", "")).encode()
+        )
         if len(body) > MAX_SENT_BYTES:
             raise denied(f"A request's body is at most {MAX_SENT_BYTES} bytes.")
         headers = [(str(name), str(value)) for name, value in asked["headers"]]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Protocol
@@ -81,3 +82,12 @@ def is_running(pid: int) -> bool:
 def is_there(pid: int) -> bool:
     """Whether a process exists, be it as a zombie."""
     return Path(f"/proc/{pid}").exists()
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds in memory; 0 once it is gone."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -2,15 +2,21 @@
 
 import asyncio
 import os
+import secrets
 import sys
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
+from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox import ToolInvocation, ToolSandbox
-from tests.services.tools.conftest import Call, Fail, failure_of, running, until
+from tests.fixtures.web_server import WebServer, plain, web_server
+from tests.services.tools.conftest import Call, Fail, failure_of, resident_bytes, running, until
+from tests.services.tools.hostile import RESULT, SNIPPETS
 
 # Compares a hundred billion characters in one step of the engine, which cannot be interrupted there.
 UNINTERRUPTIBLE = "() => 'a'.repeat(5e6).indexOf('a'.repeat(2e6) + 'b')"
@@ -19,35 +25,79 @@ UNINTERRUPTIBLE = "() => 'a'.repeat(5e6).indexOf('a'.repeat(2e6) + 'b')"
 OWN_FILES = ("pipe:", "socket:", "anon_inode:", "/dev/null", "/memfd:wasm", "/proc/")
 
 
+HASTY_SECONDS = 0.3
+# Half a second in the goal, measured on a machine that has nothing else to do; here others run beside.
+PATIENCE_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A secret in the places where tools must not get."""
+
+    secret: str
+    file: Path
+    web: WebServer
+
+
 @pytest.fixture(scope="module")
 async def hasty() -> AsyncGenerator[ToolSandbox]:
-    async with running(ToolSandbox(timeout_seconds=0.3, memory_mb=64)) as sandbox:
+    async with running(ToolSandbox(timeout_seconds=HASTY_SECONDS, memory_mb=64)) as sandbox:
         yield sandbox
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "() => { for (;;) {} }",
-        "() => { for (;;) { try { for (;;) {} } catch {} finally { continue } } }",
-        "async () => { for (;;) await 0 }",
-        "() => { const again = () => Promise.resolve().then(again); return again() }",
-        "() => ({ then: function then(resolve) { resolve({ then }) } })",
-        "() => /^(a+)+$/.test('a'.repeat(40) + 'b')",
-        "() => ({ toJSON() { for (;;) {} } })",
-        "() => new Proxy({}, { get() { for (;;) {} } })",
-        "() => { throw { get message() { for (;;) {} } } }",
-        "() => [3, 2, 1].sort(() => { for (;;) {} })",
-        "(() => { for (;;) {} })()",
-    ],
-)
-async def test_a_tool_that_loops_for_ever_ends_at_its_deadline(hasty: ToolSandbox, code: str) -> None:
-    started = time.monotonic()
+@pytest.fixture
+async def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Canary]:
+    """A secret in the environment, in a file, in the service's memory and behind a port of the loopback."""
+    secret = secrets.token_hex(16)
+    monkeypatch.setenv("CANARY", secret)
+    file = tmp_path / "canary"
+    file.write_text(secret)
+    async with web_server() as web:
+        web.answers["/"] = plain(secret.encode())
+        yield Canary(secret, file, web)
 
-    failure = await failure_of(hasty, code)
 
-    assert failure.code == "tool-timeout"
-    assert time.monotonic() - started < 3
+async def ending(sandbox: ToolSandbox, code: str, value: JsonValue) -> tuple[str, str, float]:
+    """How a call ended: its code or `result`, all that was told, and the milliseconds it took."""
+    try:
+        outcome = await sandbox.run(ToolInvocation(code, value, {}))
+    except ToolFailed as error:
+        return error.code, f"{error.message} {error.console}", error.duration_ms or 0
+    return RESULT, f"{outcome.output} {outcome.console}", outcome.duration_ms
+
+
+async def longest_lags(stop: asyncio.Event) -> list[float]:
+    """How late the event loop came back from short naps, in seconds, in their order."""
+    lags: list[float] = []
+    while not stop.is_set():
+        started = time.monotonic()
+        await asyncio.sleep(0.005)
+        lags.append(time.monotonic() - started - 0.005)
+    return sorted(lags)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_every_hostile_tool_ends_as_it_should_and_touches_nothing(hasty: ToolSandbox, canary: Canary) -> None:
+    value: JsonValue = {"file": str(canary.file)}
+    before, stop = resident_bytes(os.getpid()), asyncio.Event()
+    lags = asyncio.create_task(longest_lags(stop))
+
+    codes = {name: code.replace("{port}", str(canary.web.port)) for name, (code, _) in SNIPPETS.items()}
+    endings = dict(
+        zip(codes, await asyncio.gather(*(ending(hasty, code, value) for code in codes.values())), strict=True)
+    )
+    stop.set()
+
+    assert len(SNIPPETS) >= 60
+    unexpected = {name: end[:2] for name, end in endings.items() if end[0] not in SNIPPETS[name][1]}
+    assert unexpected == {}
+    assert max(milliseconds for *_, milliseconds in endings.values()) < (HASTY_SECONDS + PATIENCE_SECONDS) * 1000
+    assert not [name for name, (_, told, _) in endings.items() if canary.secret in told]
+    assert (canary.file.read_text(), canary.web.connections) == (canary.secret, 0)
+    assert (await hasty.run(ToolInvocation("() => 'next'", None, {}))).output == "next"
+    assert resident_bytes(os.getpid()) - before < 64 * 1024 * 1024
+    measured = await lags
+    assert measured[len(measured) * 99 // 100] < PATIENCE_SECONDS
 
 
 async def test_what_the_engine_cannot_interrupt_is_killed_and_the_worker_replaced(hasty: ToolSandbox) -> None:
@@ -60,23 +110,6 @@ async def test_what_the_engine_cannot_interrupt_is_killed_and_the_worker_replace
     assert (await hasty.run(ToolInvocation("() => 'next'", None, {}))).output == "next"
     await until(lambda: len(hasty.worker_pids) == 2)
     assert len(before & set(hasty.worker_pids)) == 1
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "() => { const all = []; for (;;) all.push(new Array(10000).fill(1)) }",
-        "() => { let text = 'x'; for (;;) text += text }",
-        "() => { const all = []; for (;;) all.push(new ArrayBuffer(1 << 20)) }",
-        "() => { const all = []; for (;;) all.push({}) }",
-        "() => 'x'.repeat(1 << 28)",
-        "() => { const buffer = new ArrayBuffer(1, { maxByteLength: 1 << 30 }); buffer.resize(1 << 29) }",
-        "async () => { const all = []; for (;;) { all.push(new Uint8Array(1 << 20)); await 0 } }",
-    ],
-)
-async def test_a_tool_that_eats_memory_is_stopped(call: Call, fail: Fail, code: str) -> None:
-    assert (await fail(code)).code == "tool-memory-exceeded"
-    assert await call("() => 'next'") == "next"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -93,15 +126,6 @@ async def test_a_tool_that_hides_its_hunger_never_gets_past_its_memory(hasty: To
 
     assert (await call).code in {"tool-timeout", "tool-memory-exceeded"}
     assert max(peaks) < 200 * 1024 * 1024
-
-
-def resident_bytes(pid: int) -> int:
-    """What a process holds in memory; 0 once it is gone."""
-    try:
-        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_a_budget_of_memory_can_be_used(call: Call) -> None:

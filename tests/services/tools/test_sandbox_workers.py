@@ -13,12 +13,14 @@ from app.errors import StartupError
 from app.services.tools import workers
 from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox import ToolInvocation, ToolSandbox, is_reply, outcome_of
-from tests.services.tools.conftest import Call, is_running, is_there, running, until
+from tests.services.tools.conftest import Call, is_running, is_there, resident_bytes, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 ENDLESS = ToolInvocation("() => { for (;;) {} }", None, {})
 UNINTERRUPTIBLE = ToolInvocation("() => 'a'.repeat(5e6).indexOf('a'.repeat(2e6) + 'b')", None, {})
+
+BUSY = "async n => { const big = new Array(10000).fill(n); await 0; console.log(n); return big[7] }"
 
 PARENT = """
 import asyncio, json
@@ -178,3 +180,29 @@ async def test_workers_die_with_a_parent_that_is_killed() -> None:
 
     assert len(pids) == 2
     await until(lambda: not any(is_running(pid) for pid in pids))
+
+
+async def test_a_thousand_calls_leave_no_process_descriptor_or_memory_behind(sandbox: ToolSandbox, call: Call) -> None:
+    await until(lambda: len(sandbox.worker_pids) == 2)
+    await asyncio.gather(*(call(BUSY, n) for n in range(50)))
+    pids, children, files = sandbox.worker_pids, child_pids(), open_files(os.getpid())
+    held = [resident_bytes(pid) for pid in (os.getpid(), *pids)]
+    worker_files = [open_files(pid) for pid in pids]
+
+    outputs = await asyncio.gather(*(call(BUSY, n) for n in range(1000)))
+
+    assert outputs == list(range(1000))
+    assert (sandbox.worker_pids, child_pids(), open_files(os.getpid())) == (pids, children, files)
+    assert [open_files(pid) for pid in pids] == worker_files
+    grown = [after - before for after, before in zip(map(resident_bytes, (os.getpid(), *pids)), held, strict=True)]
+    assert max(grown) < 8 * 1024 * 1024, grown
+
+
+def child_pids() -> set[str]:
+    """The processes that this one has started and that are still there."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors a process has."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
