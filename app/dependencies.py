@@ -20,6 +20,7 @@ from app.services.catalog.editing import CatalogEditor
 from app.services.catalog.tool_trials import ToolTrials
 from app.services.llm.gateway import ModelGateway
 from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
+from app.services.quality.analytics import QualityReader
 from app.services.quality.weights import WeightBook
 from app.services.runs.control import ExecutionControl
 from app.services.runs.engine import RunEngine
@@ -42,6 +43,7 @@ class Services:
     trials: ToolTrials
     archive: ExecutionArchive
     weights: WeightBook
+    quality: QualityReader
     models: ModelGateway
     engine: RunEngine
     starter: RunStarter

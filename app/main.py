@@ -15,6 +15,7 @@ from app.models.opening import open_database
 from app.routers import (
     agent_events,
     agents,
+    analytics,
     api_keys,
     custom_tools,
     departments,
@@ -44,6 +45,7 @@ from app.services.catalog.tool_checks import ToolChecker
 from app.services.catalog.tool_trials import ToolTrials
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
+from app.services.quality.analytics import QualityReader
 from app.services.quality.gates import GateName, Thresholds
 from app.services.quality.weights import WeightBook
 from app.services.runs.control import ExecutionControl
@@ -72,6 +74,7 @@ API_ROUTERS = (
     execution_control,
     reviews,
     quality,
+    analytics,
     api_keys,
     models,
 )
@@ -218,6 +221,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             archive=archive,
             trials=ToolTrials(database, toolbox),
             weights=WeightBook(database, loader),
+            quality=QualityReader(database),
             models=models,
             engine=engine,
             starter=starter,

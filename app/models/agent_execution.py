@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from app.models.base import (
     TIMESTAMP_INDEXES,
@@ -189,6 +189,17 @@ class AgentExecution(PayloadDocument):
                 [("uncounted", ASCENDING)],
                 name="uncounted_1",
                 partialFilterExpression={"uncounted": {"$exists": True}},
+            ),
+            IndexModel(
+                [
+                    ("startedAt", DESCENDING),
+                    *((name, ASCENDING) for name in ("project", "department", "agent")),
+                    *((name, ASCENDING) for name in ("qualityScore", "qualityThreshold", "retryCount", "reviewStatus")),
+                    *((f"qualityGate.{name}", ASCENDING) for name in ("name", "passed")),
+                    *((f"personReview.{name}", ASCENDING) for name in ("status", "passed")),
+                ],
+                name="quality_startedAt_-1",
+                partialFilterExpression={"qualityGate.name": {"$exists": True}},
             ),
             IndexModel(
                 [("idempotency.key", ASCENDING)],

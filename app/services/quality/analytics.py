@@ -1,0 +1,238 @@
+"""How good the work is: scores, gates, revisions and reviews of judged executions, by department, agent and day."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+
+from app.models.agent import Agent
+from app.models.agent_execution import AgentExecution, ReviewStatus
+from app.models.database import Database, Raw
+from app.models.department import Department
+from app.models.json_values import JsonObject
+from app.services.access.api_keys import Caller
+from app.services.catalog.shapes import Shape
+from app.services.quality.gates import GateName
+
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+TARGET_SHARE = 0.8
+"""The research report's metric: this share of executions should meet their threshold."""
+
+
+class QualityGroup(Shape):
+    """Judged executions of one department, agent or day."""
+
+    key: str
+    executions: int
+    average_score: float | None
+    """0 to 100, over those with a score."""
+    gate_pass_rate: float
+    meeting_threshold: float | None
+    """The share that reached their agent's `qualityThreshold`, of those with a score."""
+    revision_rate: float
+    """The share that was revised at least once."""
+
+
+class GateRate(Shape):
+    """How often a gate was passed; what got no score did not pass."""
+
+    name: GateName
+    executions: int
+    passed: int
+    unscored: int
+    pass_rate: float
+
+
+class ReviewCounts(Shape):
+    """How many executions stand at each review status."""
+
+    pending: int
+    approved: int
+    rejected: int
+    revision_needed: int
+
+
+class Agreement(Shape):
+    """How often people and the judge agree: approved and passed, or neither."""
+
+    reviewed: int
+    agreed: int
+    share: float | None
+
+
+class QualityAnalytics(Shape):
+    """The quality of judged executions; rates and shares are 0 to 1, `null` where there is nothing to divide by."""
+
+    executions: int
+    average_score: float | None
+    meeting_threshold: float | None
+    target: float
+    """The share that should meet its threshold."""
+    revision_rate: float | None
+    gates: list[GateRate]
+    reviews: ReviewCounts
+    agreement: Agreement
+    by_department: list[QualityGroup]
+    by_agent: list[QualityGroup]
+    by_day: list[QualityGroup]
+
+
+@dataclass(frozen=True)
+class QualityFilter:
+    """Which executions to count, by when they started."""
+
+    project: str | None = None
+    department: str | None = None
+    agent: str | None = None
+    started_from: datetime | None = None
+    started_to: datetime | None = None
+
+
+FIELDS: JsonObject = {
+    "_id": 0,
+    "startedAt": 1,
+    "department": 1,
+    "agent": 1,
+    "qualityScore": 1,
+    "qualityThreshold": 1,
+    "retryCount": 1,
+    "reviewStatus": 1,
+    "qualityGate.name": 1,
+    "qualityGate.passed": 1,
+    "personReview.status": 1,
+    "personReview.passed": 1,
+}
+"""All of them in one index, so that no execution's document is read."""
+
+
+def counted(condition: object) -> JsonObject:
+    """How many documents of a group meet a condition."""
+    return {"$sum": {"$cond": [condition, 1, 0]}}
+
+
+HAS_SCORE = {"$isNumber": "$qualityScore"}
+TALLY: JsonObject = {
+    "executions": {"$sum": 1},
+    "scored": counted(HAS_SCORE),
+    "scores": {"$sum": {"$ifNull": ["$qualityScore", 0]}},
+    "passed": counted("$qualityGate.passed"),
+    "met": counted({"$and": [HAS_SCORE, {"$gte": ["$qualityScore", {"$ifNull": ["$qualityThreshold", 0]}]}]}),
+    "revised": counted({"$gt": ["$retryCount", 0]}),
+}
+APPROVED = {"$eq": ["$personReview.status", ReviewStatus.APPROVED.value]}
+FACETS: JsonObject = {
+    "all": [{"$group": {"_id": None, **TALLY}}],
+    "byDepartment": [{"$group": {"_id": "$department", **TALLY}}],
+    "byAgent": [{"$group": {"_id": "$agent", **TALLY}}],
+    "byDay": [{"$group": {"_id": {"$dateToString": {"format": "%Y-%m-%d", "date": "$startedAt"}}, **TALLY}}],
+    "gates": [{"$group": {"_id": "$qualityGate.name", **TALLY}}],
+    "reviews": [{"$group": {"_id": "$reviewStatus", "executions": {"$sum": 1}}}],
+    "agreement": [
+        {"$match": {"personReview.status": {"$gt": ""}, "personReview.passed": {"$in": [True, False]}}},
+        {
+            "$group": {
+                "_id": None,
+                "reviewed": {"$sum": 1},
+                "agreed": counted({"$eq": [APPROVED, "$personReview.passed"]}),
+            }
+        },
+    ],
+}
+
+
+@dataclass(frozen=True)
+class QualityReader:
+    """Counts what the database says of quality, as far as a caller may see it."""
+
+    database: Database
+
+    async def read(self, wanted: QualityFilter, caller: Caller) -> QualityAnalytics:
+        """The quality of the executions that match a filter."""
+        pipeline = [{"$match": await self._selector(wanted, caller)}, {"$project": FIELDS}, {"$facet": FACETS}]
+        executions = self.database[AgentExecution.get_collection_name()]
+        found: Raw = (await (await executions.aggregate(pipeline)).to_list())[0]
+        total = next(iter(found["all"]), None)
+        agreement = next(iter(found["agreement"]), {"reviewed": 0, "agreed": 0})
+        reviews = {row["_id"]: row["executions"] for row in found["reviews"]}
+        departments = await self._names(Department, "slug", found["byDepartment"])
+        agents = await self._names(Agent, "agentId", found["byAgent"])
+        return QualityAnalytics(
+            executions=total["executions"] if total else 0,
+            average_score=average(total),
+            meeting_threshold=share(total["met"], total["scored"]) if total else None,
+            target=TARGET_SHARE,
+            revision_rate=share(total["revised"], total["executions"]) if total else None,
+            gates=[gate_rate(row) for row in found["gates"] if row["_id"] in list(GateName)],
+            reviews=ReviewCounts.model_validate({one.name.lower(): reviews.get(one.value, 0) for one in ReviewStatus}),
+            agreement=Agreement(
+                reviewed=agreement["reviewed"],
+                agreed=agreement["agreed"],
+                share=share(agreement["agreed"], agreement["reviewed"]),
+            ),
+            by_department=groups(found["byDepartment"], departments),
+            by_agent=groups(found["byAgent"], agents),
+            by_day=groups(found["byDay"], {}),
+        )
+
+    async def _selector(self, wanted: QualityFilter, caller: Caller) -> JsonObject:
+        bounds = {"$gte": wanted.started_from or BEGINNING, "$lt": wanted.started_to}
+        started = {operator: value for operator, value in bounds.items() if value}
+        selector: JsonObject = {"qualityGate.name": {"$gt": ""}, "startedAt": started}
+        if wanted.project is not None:
+            visible = [ObjectId(wanted.project)] if caller.may_see(wanted.project) else []
+            selector["project"] = {"$in": visible}
+        elif caller.projects:
+            selector["project"] = {"$in": [ObjectId(one) for one in caller.projects if ObjectId.is_valid(one)]}
+        if wanted.department is not None:
+            selector["department"] = await self._id_of(Department, {"slug": wanted.department})
+        if wanted.agent is not None:
+            selector["agent"] = await self._id_of(Agent, {"agentId": wanted.agent})
+        return selector
+
+    async def _id_of(self, document: type[Agent | Department], selector: Raw) -> ObjectId:
+        """The id behind a natural key; an unknown one gets an id that nothing has."""
+        raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
+        return raw["_id"] if raw else ObjectId()
+
+    async def _names(self, document: type[Agent | Department], field: str, rows: list[Raw]) -> dict[Any, str]:
+        ids = [row["_id"] for row in rows]
+        found = self.database[document.get_collection_name()].find({"_id": {"$in": ids}}, {field: 1})
+        return {raw["_id"]: raw[field] async for raw in found if isinstance(raw.get(field), str)}
+
+
+def share(part: int, whole: int) -> float | None:
+    """A part of a whole, 0 to 1."""
+    return round(part / whole, 4) if whole else None
+
+
+def average(tally: Raw | None) -> float | None:
+    """The mean score of a group."""
+    return round(tally["scores"] / tally["scored"], 2) if tally and tally["scored"] else None
+
+
+def gate_rate(row: Raw) -> GateRate:
+    """How often a gate was passed."""
+    return GateRate(
+        name=GateName(row["_id"]),
+        executions=row["executions"],
+        passed=row["passed"],
+        unscored=row["executions"] - row["scored"],
+        pass_rate=share(row["passed"], row["executions"]) or 0,
+    )
+
+
+def groups(rows: list[Raw], names: dict[Any, str]) -> list[QualityGroup]:
+    """Groups under their natural keys, in order; what was deleted since is shown by its id."""
+    shaped = [
+        QualityGroup(
+            key=names.get(row["_id"], str(row["_id"])),
+            executions=row["executions"],
+            average_score=average(row),
+            gate_pass_rate=share(row["passed"], row["executions"]) or 0,
+            meeting_threshold=share(row["met"], row["scored"]),
+            revision_rate=share(row["revised"], row["executions"]) or 0,
+        )
+        for row in rows
+    ]
+    return sorted(shaped, key=lambda group: group.key)
