@@ -43,6 +43,7 @@ from app.services.catalog.loading import DefinitionLoader
 from app.services.catalog.seeding import insert_missing_seeds
 from app.services.catalog.tool_checks import ToolChecker
 from app.services.catalog.tool_trials import ToolTrials
+from app.services.llm.calls import CallLimits
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
 from app.services.quality.analytics import QualityReader
@@ -141,6 +142,11 @@ def token_verifier(settings: Settings) -> TokenVerifier:
     return TokenVerifier(secret.get_secret_value() if secret else None, settings.jwt_jwks_url)
 
 
+def call_limits(settings: Settings) -> CallLimits:
+    """How long a model call may take."""
+    return CallLimits(settings.model_first_byte_seconds, settings.model_idle_seconds, settings.model_total_seconds)
+
+
 @asynccontextmanager
 async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
     """The sandbox in which tools run, warm."""
@@ -170,7 +176,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
         if settings.seeds_on_start:
             count = await insert_missing_seeds(database)
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
-        models = ModelGateway(table)
+        models = ModelGateway(table, call_limits(settings))
         stack.push_async_callback(models.close)
         sandbox = await stack.enter_async_context(open_sandbox(settings))
         builtins = load_builtin_tools(settings.tool_modules)
@@ -187,6 +193,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             tools=toolbox,
             wants_deltas=bus.wants_deltas,
             record_name=models.record_name,
+            retries=models.retries_of,
             thresholds=gate_thresholds(settings),
             context_tokens=models.context_tokens,
         )

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(default=64, ge=1)
     max_department_runs: int | None = Field(default=None, ge=1)
     max_run_seconds: float = Field(default=3600, gt=0)
+    model_first_byte_seconds: float = Field(default=60, gt=0)
+    model_idle_seconds: float = Field(default=30, gt=0)
+    model_total_seconds: float = Field(default=600, gt=0)
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

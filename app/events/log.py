@@ -34,6 +34,7 @@ from app.events.bus import Committed, Ending, EventBus
 from app.events.cutting import cut_event
 from app.events.rows import ROW_BYTES, GroupWrite, Row, Stored, bounded_groups, write_of
 from app.events.types import AgentDelta, Event, Frame, stamp
+from app.failpoints import failpoint
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import iso_milliseconds, utc_now
 from app.models.database import Database
@@ -79,6 +80,8 @@ class TreeLog:
     fence: int
     last_seq: int
     on_lost: Callable[[], None]
+    holds: Callable[[], bool] = lambda: True
+    """Whether the lease surely lasts still."""
     _documents: dict[str, Stored] = field(default_factory=dict)
     _queue: list[Row | Birth] = field(default_factory=list)
     _births: set[Birth] = field(default_factory=set)
@@ -141,6 +144,15 @@ class TreeLog:
             whole=whole,
             begins_pages=document.pages_from == frame.seq,
         )
+
+    def ensure_owned(self) -> None:
+        """Refuse to begin what only the owner may do: a model call, a tool.
+
+        Raises:
+            TreeLost: this process no longer owns the tree, or may not own it any more.
+        """
+        if self._lost or not self.holds():
+            raise self._lost or TreeLost("The lease may have run out.")
 
     async def room(self) -> None:
         """Wait until the queue has room: run code calls this once a step, so that a slow database slows the run."""
@@ -228,7 +240,9 @@ class TreeLog:
     async def _store_rows(self, rows: list[Row]) -> None:
         """Store rows in groups of bounded size and publish each once it is stored."""
         for group in bounded_groups(rows):
+            failpoint("before-commit")
             await self._until_stored(group)
+            failpoint("after-commit")
             self.bus.publish(
                 Committed(
                     self.root_id,

@@ -91,6 +91,15 @@ class Completion:
     finish_reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How long a call may take: to its first byte and between two parts where it is streamed, and in all."""
+
+    first_byte_seconds: float = 60.0
+    idle_seconds: float = 30.0
+    total_seconds: float = 600.0
+
+
 class ModelCaller(Protocol):
     """Whoever runs models."""
 

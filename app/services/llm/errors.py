@@ -16,10 +16,13 @@ class ModelNotConfigured(AppError):
 
 
 class ModelCallFailed(AppError):
-    """The model gave no usable answer."""
+    """The model gave no usable answer; `is_passing` says whether another try may get one."""
 
     code = "model-unavailable"
     status = HTTPStatus.BAD_GATEWAY
+    is_passing = True
+    wait_seconds: float | None = None
+    """How long the provider asks to wait before another try."""
 
 
 class ModelTimedOut(ModelCallFailed):
@@ -38,12 +41,14 @@ class ModelAccessDenied(ModelCallFailed):
     """The provider refuses the key, or the key may not use the model."""
 
     code = "model-access-denied"
+    is_passing = False
 
 
 class ModelRequestRefused(ModelCallFailed):
     """The provider says that the request itself is wrong (too long, an unknown model, refused content)."""
 
     code = "model-request-refused"
+    is_passing = False
 
 
 class ModelAnswerInvalid(ModelCallFailed):

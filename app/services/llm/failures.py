@@ -3,6 +3,7 @@
 The provider's text never passes: it may quote a key or a prompt.
 """
 
+import math
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -23,7 +24,24 @@ DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def failure_of(model: str, error: Exception) -> ModelCallFailed:
-    """A failed call, told by its class and code.
+    """A failed call, told by its class and code, with the wait that the provider asks for."""
+    failure = kind_of(model, error)
+    failure.wait_seconds = next((wait for cause in causes_of(error) if (wait := wait_asked(cause)) is not None), None)
+    return failure
+
+
+def wait_asked(error: BaseException) -> float | None:
+    """The seconds in a response's `Retry-After`."""
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def kind_of(model: str, error: Exception) -> ModelCallFailed:
+    """The class of a failed call.
 
     LiteLLM gives the status 500 to all that it has no name for, a refused connection and an answer that is no
     completion alike; the errors that caused its own tell these apart.

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from app.errors import StartupError
 from app.models.json_values import JsonObject, clean_text
-from app.services.llm.calls import Completion, ModelRequest, RequestedToolCall, TokenUsage
+from app.services.llm.calls import CallLimits, Completion, ModelRequest, RequestedToolCall, TokenUsage
 from app.services.llm.demo_provider import register_demo_provider
 from app.services.llm.errors import ModelAnswerInvalid, ModelNotConfigured, ModelRequestRefused
 from app.services.llm.failures import failure_of
@@ -19,9 +19,11 @@ from app.services.llm.litellm_setup import Router, UncountedRouter, is_internal_
 from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.streams import StreamCut, collect_stream
 
+DEFAULT_LIMITS = CallLimits()
 MAX_ANSWER_CHARACTERS = 1_000_000
 LIMITS = {"tpm", "rpm", "itpm", "otpm", "max_budget"}
 PLAIN_SETTINGS = {"num_retries", "timeout", "disable_cooldowns", "fallbacks", "retry_after", "retry_policy"}
+RETRY_POLICIES = ("retry_policy", "model_group_retry_policy")
 MAX_PLAUSIBLE_TOKENS = 100_000_000
 
 log = structlog.get_logger(__name__)
@@ -42,8 +44,9 @@ class ModelDescription:
 class ModelGateway:
     """LiteLLM's Router over the entries of a model table."""
 
-    def __init__(self, table: ModelTable) -> None:
+    def __init__(self, table: ModelTable, limits: CallLimits = DEFAULT_LIMITS) -> None:
         register_demo_provider()
+        self._limits = limits
         self.table = table
         self._entries = {entry.id: entry for entry in table.entries}
         for name, value in table.litellm_settings.items():
@@ -57,6 +60,7 @@ class ModelGateway:
             self._router = router_type(model_list=[router_row(entry) for entry in usable], **table.router_settings)
         except (APIError, ValueError, TypeError) as error:
             raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
+        self._router_retries = any(table.router_settings.get(name) for name in RETRY_POLICIES)
         self._streamed = {entry.name for entry in usable if entry.stream}
         OPEN_GATEWAYS.add(self)
 
@@ -72,6 +76,13 @@ class ModelGateway:
         problems = [entry.problem for entry in entries]
         if all(problems):
             raise ModelNotConfigured(model, str(problems[0]))
+
+    def retries_of(self, model: str) -> int:
+        """How often a failed call of a catalogue name is made again; the Router's own retry policies count there."""
+        if self._router_retries:
+            return 0
+        own = self._first_entry(model).params.get("num_retries")
+        return int(self.table.router_settings.get("num_retries") or 0 if own is None else own)
 
     def record_name(self, model: str) -> str:
         """The name under which records show a catalogue name's model."""
@@ -114,7 +125,8 @@ class ModelGateway:
         """
         self.check(request.model)
         try:
-            return self._completion(request, await self._call(request))
+            async with asyncio.timeout(self._limits.total_seconds):
+                return self._completion(request, await self._call(request))
         except StreamCut as cut:
             raise ModelAnswerInvalid(str(cut)) from None
         except (APIError, ValueError, TypeError, KeyError, AttributeError, IndexError, TimeoutError) as error:
@@ -129,18 +141,23 @@ class ModelGateway:
 
     async def _call(self, request: ModelRequest) -> Any:  # noqa: ANN401 - LiteLLM's response
         arguments = call_arguments(request)
+        if not self._router_retries:
+            arguments["num_retries"] = 0  # whoever calls counts the tries
         live = request.on_delta is not None or request.model in self._streamed
         if live:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
         # LiteLLM then skips what it does after a call for its callbacks: a seventh of the call's CPU.
         before = is_internal_call.set(self._is_bare)
         try:
-            answer = await self._router.acompletion(**arguments)
+            async with asyncio.timeout(self._limits.first_byte_seconds if live else None):
+                answer = await self._router.acompletion(**arguments)
         finally:
             is_internal_call.reset(before)
         if answer is None:  # what LiteLLM makes of a 422 once it has left out the parameters that it names
             raise ModelRequestRefused(f"The model {request.model!r}: the provider refuses the request (HTTP 422).")
-        return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS) if live else answer
+        if not live:
+            return answer
+        return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS, self._limits)
 
     def _completion(self, request: ModelRequest, response: Any) -> Completion:  # noqa: ANN401 - LiteLLM's response
         choices = getattr(response, "choices", None)

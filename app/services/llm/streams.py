@@ -1,8 +1,10 @@
 """Collecting a streamed answer, passing its text on as it comes."""
 
-from collections.abc import AsyncIterable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Any
 
+from app.services.llm.calls import CallLimits
 from app.services.llm.litellm_setup import litellm
 
 
@@ -11,17 +13,18 @@ class StreamCut(Exception):
 
 
 async def collect_stream(
-    stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int
+    stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int, limits: CallLimits
 ) -> Any:  # noqa: ANN401 - LiteLLM's response
     """The whole response behind a stream of chunks.
 
     Raises:
         StreamCut: no finish reason came, or more than `max_characters` did.
+        TimeoutError: the next part did not come in time.
     """
     chunks: list[Any] = []
     characters = 0
     finished = False
-    async for chunk in stream:
+    async for chunk in paced(stream, limits):
         chunks.append(chunk)
         choice = chunk.choices[0] if chunk.choices else None
         if choice is None:
@@ -41,6 +44,24 @@ async def collect_stream(
     hidden = getattr(stream, "_hidden_params", None) or {}
     response._hidden_params = {**(getattr(response, "_hidden_params", None) or {}), **hidden}  # noqa: SLF001 - where LiteLLM keeps who answered, and the cost
     return response
+
+
+async def paced(stream: AsyncIterable[Any], limits: CallLimits) -> AsyncGenerator[Any]:
+    """The chunks of a stream that does not stall.
+
+    Raises:
+        TimeoutError: the next one did not come in time.
+    """
+    chunks = aiter(stream)
+    seconds = limits.first_byte_seconds
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        seconds = limits.idle_seconds
+        yield chunk
 
 
 def told_to_finish(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream

@@ -14,6 +14,7 @@ from app.events.bus import EventBus
 from app.events.log import TreeLog, TreeLost
 from app.events.rows import Stored
 from app.events.whole import read_stored, tree_events
+from app.failpoints import failpoint
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionKind
 from app.models.database import Database, Raw
@@ -148,7 +149,9 @@ class RunEngine:
             self.leases.leave_to_queue(root)
         self._reserved += here
         try:
+            failpoint("before-insert")
             await self.database[AgentExecution.get_collection_name()].insert_one(root.as_stored())
+            failpoint("after-insert")
         finally:
             self._reserved -= here
         if here:
@@ -230,6 +233,7 @@ class RunEngine:
             fence=root.fence,
             last_seq=root.last_seq,
             on_lost=lambda: owned.stop(),
+            holds=lambda: self.keeper.holds,
         )
         owned = OwnedTree(tree_log, bool(root.cancel_requested))
         tree = RunTree(root, tree_log, self.crew)
@@ -245,8 +249,10 @@ class RunEngine:
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         try:
             tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
+            failpoint("before-first-event")
             await self._run_to_end(tree, agent)
             await tree.log.committed()
+            failpoint("after-end")
             self._statistics.count_soon()
             return root
         except TreeLost as error:
@@ -366,6 +372,7 @@ class RunEngine:
             log.error("run-unreadable", executionId=one.root_id, problems=error.error_count())
             return False
         if root is not None:
+            failpoint("after-claim")
             log.info("run-taken", executionId=one.root_id, takeovers=root.takeovers)
             self._own(root, None)
         return root is not None

@@ -38,6 +38,8 @@ class Crew:
     record_name: Callable[[str], str]
     thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     """What each quality gate asks for."""
+    retries: Callable[[str], int] = lambda _: 0
+    """How often a failed call of a model is made again."""
     context_tokens: Callable[[str], int | None] = lambda _: None
     """How much a model takes, where that is known: then several outputs are judged in one call."""
 

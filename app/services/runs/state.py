@@ -22,12 +22,16 @@ REVISION = "revision"
 
 @dataclass
 class OpenToolCall:
-    """A tool call that has no result yet; `arguments` is kept where the model's text was not a JSON object."""
+    """A tool call that has no result yet; `arguments` is kept where the model's text was not a JSON object.
+
+    `is_inherited` says that another process may have run it, with an outcome that nobody knows.
+    """
 
     id: str
     name: str
     input: Any
     arguments: str | None
+    is_inherited: bool = False
 
 
 @dataclass

@@ -3,7 +3,9 @@
 import asyncio
 
 from app.events.types import ToolResult
+from app.failpoints import failpoint
 from app.models.json_values import JsonObject
+from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.tool_checks import check_input
 from app.services.runs.concurrency import plain_errors
 from app.services.runs.execution_run import ExecutionRun
@@ -33,11 +35,31 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
         if call.arguments is not None:
             raise ToolFailed("tool-arguments-invalid", "The arguments are not a JSON object.")
         await check_input(tool, call.input)
+        await ensure_unique(run, tool, call)
+        failpoint("before-tool-call")
         outcome = await run.crew.tools.run(tool, call.input, context_of(run))
     except ToolFailed as error:
         record_failure(run, call, error)
     else:
+        failpoint("after-tool-call")
         record(run, call, outcome)
+
+
+async def ensure_unique(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> None:
+    """Let no tool run twice for one call that may have an effect: its call is stored before it begins.
+
+    Raises:
+        ToolFailed: another process may have run it.
+        TreeLost: this process no longer owns the run.
+    """
+    run.log.ensure_owned()
+    if tool.may_run_again:
+        return
+    if call.is_inherited:
+        raise ToolFailed(
+            "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
+        )
+    await run.log.committed()
 
 
 def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome) -> None:

@@ -4,7 +4,7 @@ import secrets
 import string
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionS
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
 from app.services.runs.execution_run import Crew, ExecutionRun, ending_fields, error_detail, history_for
+from app.services.runs.model_calls import TreeModels
 from app.services.runs.state import ExecutionState
 
 TAKEN_OVER, RETRIED = "taken-over", "retried"
@@ -47,6 +48,10 @@ class RunTree:
     runs: dict[str, ExecutionRun] = field(default_factory=dict)
     history: list[JsonObject] = field(default_factory=list[JsonObject])
     """The conversation that the root goes on from."""
+
+    def __post_init__(self) -> None:
+        models = TreeModels(self.crew.models, self.crew.retries, self._note_retry, self.log.ensure_owned)
+        self.crew = replace(self.crew, models=models)
 
     @property
     def options(self) -> RunOptions:
@@ -83,6 +88,8 @@ class RunTree:
         state = ExecutionState(max_revisions=self.options.max_revisions)
         for event in self.stored_events.pop(execution.execution_id, ()):
             state.apply(event)
+        for call in state.open_calls.values():
+            call.is_inherited = True
         return state
 
     async def hire(
@@ -131,6 +138,12 @@ class RunTree:
         except Exception:
             log.exception("child-crashed")
             self.fail(AppError("It failed for a reason that is in the service's log."), run.execution)
+
+    def _note_retry(self, execution_id: str, reason: str, attempt: int) -> None:
+        """Say in an execution's events that a model call for it is made again."""
+        run = self.runs.get(execution_id)
+        if run is not None and not run.state.ended:
+            run.append(AgentRetry(agent_id=run.agent.agent_id, reason=reason, attempt=attempt))
 
     def note_takeover(self) -> None:
         """Say in the root's events that somebody goes on with the run; its first owner has nothing to go on with."""

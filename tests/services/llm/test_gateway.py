@@ -349,16 +349,20 @@ async def test_calls_are_spread_over_the_usable_deployments_of_a_name_each_at_it
     assert {(answer.text, answer.cost_usd) for answer in answers} == {("From dear.", 15), ("From cheap.", 0)}
 
 
-async def test_a_failed_call_is_tried_again_as_the_configuration_says(
+async def test_a_failed_call_is_tried_once_and_the_configuration_says_how_often_again(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
-    model_server.on("work", lambda _: fault(500) if len(model_server.calls) == 1 else "At last.")
-    gateway = open_gateway(entry(model_server), num_retries=1)
+    model_server.on("work", fault(500))
+    gateway = open_gateway(entry(model_server), num_retries=4)
+    own = open_gateway(entry(model_server, num_retries=1), num_retries=4)
+    by_policy = open_gateway(entry(model_server), num_retries=4, retry_policy={"InternalServerErrorRetries": 1})
 
-    answer = await gateway.complete(request())
+    for one in (gateway, own, by_policy):
+        with pytest.raises(ModelCallFailed):
+            await one.complete(request())
 
-    assert answer.text == "At last."
-    assert len(model_server.calls) == 2
+    assert [one.retries_of("house/model") for one in (gateway, own, by_policy)] == [4, 1, 0]
+    assert len(model_server.calls) == 1 + 1 + 2
 
 
 async def test_closing_one_gateway_leaves_the_others_and_later_ones_working(

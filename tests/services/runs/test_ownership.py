@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 from bson import ObjectId, json_util
+from pymongo.errors import NetworkTimeout
 
 from app.models.agent_execution import AgentExecution
+from app.services.runs import keeping
 from app.services.runs.engine import RunLimits
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
@@ -124,6 +126,36 @@ async def test_a_process_that_lives_keeps_its_runs(
 
     assert (document["status"], document["takeovers"], document["fence"]) == ("completed", 0, 1)
     assert len(model_server.calls_for("work")) == 1
+
+
+async def test_a_process_that_cannot_renew_stops_its_runs_before_another_can_take_them(
+    service: Service,
+    model_server: ModelServer,
+    start_process: StartProcess,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work(_: Call) -> Reply:
+        return "The heir's." if gate.waiting else await gate.passed("Lost.")
+
+    async def no_answer(*_: object) -> None:
+        raise NetworkTimeout
+
+    model_server.on("work", work)
+    cut_off = await start_process()
+    execution_id = await accept(service, cut_off, "agent")
+    await until(lambda: gate.waiting == 1)
+    monkeypatch.setattr(keeping, "GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(cut_off.leases, "renew", no_answer)
+
+    await until(lambda: not cut_off._owned)
+
+    assert (await stored(service, execution_id))["lease"]["until"] > cut_off.leases.server_now()
+    assert not cut_off.is_healthy
+    monkeypatch.undo()
+    await expire(service, execution_id)
+    await start_process()
+    assert (await finished(service, execution_id))["output"]["text"] == "The heir's."
 
 
 async def test_a_process_that_stops_in_good_order_hands_its_runs_over_at_no_cost(

@@ -19,6 +19,7 @@ from tests.services.runs.conftest import (
     BOB,
     HEAD,
     LONG_AGO,
+    Catalogue,
     Gate,
     StartProcess,
     accept,
@@ -150,6 +151,32 @@ async def test_events_on_pages_and_payloads_that_were_cut_are_gone_on_from_whole
     assert text in str(repeated.messages)
     assert (len(document["events"]), document["pagesFrom"], len(events)) == (2, 3, 7)
     assert gapless(events)
+
+
+@pytest.mark.parametrize(("idempotent", "code"), [(False, "outcome-unknown"), (True, "tool-timeout")])
+async def test_a_call_that_may_have_had_an_effect_is_made_again_only_where_its_author_allows_it(
+    service: Service,
+    model_server: ModelServer,
+    start_process: StartProcess,
+    catalogue: Catalogue,
+    idempotent: bool,
+    code: str,
+) -> None:
+    await catalogue.edit_tool("hang", executeFunction="(input, { fetch }) => { for (;;) {} }", idempotent=idempotent)
+    model_server.on("work", first_then(completion(None, ("hang", {})), "Done."))
+    first = await start_process()
+    execution_id = await accept(service, first, "agent", judge=False)
+    await stored_once(service, execution_id, lambda document: document["lastSeq"] == 2)
+
+    await die(first)
+    await expire(service, execution_id)
+    await start_process()
+    document = await finished(service, execution_id)
+
+    results = of_type(await all_events(service, execution_id), "tool-result")
+    assert document["status"] == "completed"
+    assert [result["output"]["error"]["code"] for result in results] == [code]
+    assert model_server.calls[-1].tool_results[0]["error"]["code"] == code
 
 
 async def test_in_a_department_nothing_that_was_finished_is_done_again(

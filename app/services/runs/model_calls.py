@@ -1,0 +1,70 @@
+"""Model calls of a run tree: tried again where that can help, and never begun once the tree is lost.
+
+LiteLLM's Router picks the deployment and falls back within one try; how often there is another is `num_retries` of
+MODELS_CONFIG, counted here alone, so that tries are never multiplied.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from app.failpoints import failpoint
+from app.services.llm.calls import Completion, ModelCaller, ModelRequest
+from app.services.llm.errors import ModelCallFailed
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 20.0
+LONGEST_WAIT_SECONDS = 120.0
+"""A provider that asks for a longer wait than this is not waited for."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class TreeModels:
+    """The models, for one tree; `note` says in the execution's events that a call is made again."""
+
+    models: ModelCaller
+    retries: Callable[[str], int]
+    note: Callable[[str, str, int], None]
+    ensure_owned: Callable[[], None]
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request, after so many more tries as the model may have.
+
+        Raises:
+            ModelCallFailed: the last try failed, or one in a way that another would not mend.
+            TreeLost: this process no longer owns the tree.
+        """
+        attempt = 0
+        while True:
+            self.ensure_owned()
+            failpoint("before-model-call")
+            try:
+                completion = await self.models.complete(request)
+            except ModelCallFailed as error:
+                attempt += 1
+                pause = pause_before(attempt, error)
+                if pause is None or attempt > self.retries(request.model):
+                    raise
+                log.info("model-call-again", model=request.model, code=error.code, attempt=attempt, seconds=pause)
+                self.note(request.execution_id, error.code, attempt)
+                await asyncio.sleep(pause)
+            else:
+                failpoint("after-model-call")
+                return completion
+
+
+def pause_before(attempt: int, error: ModelCallFailed) -> float | None:
+    """How long to wait before another try, at random up to a bound that doubles, but as long as the provider asks.
+
+    `None` where another try would not mend anything.
+    """
+    asked = error.wait_seconds or 0.0
+    if not error.is_passing or asked > LONGEST_WAIT_SECONDS:
+        return None
+    bound = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+    return asked + bound * (0.5 + random.random() / 2)  # noqa: S311 - spreads clients, hides nothing
