@@ -55,6 +55,18 @@ def serve(
 
 
 @app.command()
+def worker(
+    host: Annotated[str | None, typer.Option(help="Where it answers /healthz and /readyz; overrides HOST.")] = None,
+    port: Annotated[int, typer.Option(help="The port for that; 0 is a free one.")] = 0,
+) -> None:
+    """Run what other processes accept, on the same MONGODB_URI and REDIS_URL."""
+    settings = load_settings(host=host, port=port)
+    from app.terminal.serve import work_until_stopped  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(work_until_stopped(settings))
+
+
+@app.command()
 def demo() -> None:
     """Run the Story department on a sample request, with everything embedded and the offline demo model."""
     settings = load_settings(log_level="warning")

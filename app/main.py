@@ -8,9 +8,11 @@ import structlog
 from fastapi import FastAPI
 
 from app.dependencies import Services
+from app.events.bus import EventBus
 from app.events.hub import EventHub
 from app.events.opening import open_bus, running_in_background
 from app.models.api_key import Role
+from app.models.database import Database
 from app.models.opening import open_database
 from app.routers import (
     agent_events,
@@ -50,6 +52,7 @@ from app.services.quality.analytics import QualityReader
 from app.services.quality.gates import GateName, Thresholds
 from app.services.quality.weights import WeightBook
 from app.services.runs.control import ExecutionControl
+from app.services.runs.doorbell import RedisDoorbell
 from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
@@ -136,6 +139,14 @@ def gate_thresholds(settings: Settings) -> Thresholds:
     }
 
 
+def create_worker_app(services: Services) -> FastAPI:
+    """What a worker answers over HTTP: how it is."""
+    app = FastAPI(title="Dynamic Agents worker", version=version("dynamic-agents"), docs_url=None, redoc_url=None)
+    app.state.services = services
+    app.include_router(health.router)
+    return app
+
+
 def token_verifier(settings: Settings) -> TokenVerifier:
     """Accepts the tokens that the settings name a secret or published keys for, else none."""
     secret = settings.jwt_secret
@@ -164,15 +175,42 @@ async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncGenerator[Services]:
+async def open_engine(
+    settings: Settings, database: Database, bus: EventBus, loader: DefinitionLoader, crew: Crew, *, works: bool
+) -> AsyncGenerator[RunEngine]:
+    """The run engine, with a doorbell to the other processes where there is a Redis."""
+    limits = RunLimits(
+        max_concurrent=settings.max_concurrent_runs if works else 0,
+        per_department=settings.max_department_runs,
+        run_seconds=settings.max_run_seconds,
+    )
+    doorbell = RedisDoorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
+    engine = RunEngine(database, bus, loader, crew, limits, doorbell)
+    if doorbell:
+        doorbell.has_room, doorbell.wake = lambda: engine.room > 0, engine.wake
+    await engine.start()
+    if doorbell:
+        doorbell.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop(STOP_GRACE_SECONDS)
+        if doorbell:
+            await doorbell.stop()
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
+
+    A worker runs what is accepted elsewhere, and shares the embedded database of a service beside it.
 
     Raises:
         StartupError: a part cannot start; the message says which and why.
     """
     table = load_model_table(settings)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(open_database(settings))
+        database = await stack.enter_async_context(open_database(settings, share=is_worker))
         if settings.seeds_on_start:
             count = await insert_missing_seeds(database)
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
@@ -197,10 +235,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services]:
             thresholds=gate_thresholds(settings),
             context_tokens=models.context_tokens,
         )
-        limits = RunLimits(settings.max_concurrent_runs, settings.max_department_runs, settings.max_run_seconds)
-        engine = RunEngine(database, bus, loader, crew, limits)
-        await engine.start()
-        stack.push_async_callback(engine.stop, STOP_GRACE_SECONDS)
+        engine = await stack.enter_async_context(
+            open_engine(settings, database, bus, loader, crew, works=is_worker or settings.serve_runs)
+        )
         keys = KeyRing(database, admin_key=load_admin_key(settings).text)
         anonymous = Role(settings.anonymous_role) if settings.anonymous_role != "none" else None
         gatekeeper = Gatekeeper(

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     specialist_gate: float = Field(default=0.5, ge=0, le=1)
     department_gate: float = Field(default=0.6, ge=0, le=1)
     orchestrator_gate: float = Field(default=0.75, ge=0, le=1)
+    serve_runs: bool = True
+    drain_seconds: float = Field(default=0, ge=0, le=600)
     max_concurrent_runs: int = Field(default=64, ge=1)
     max_department_runs: int | None = Field(default=None, ge=1)
     max_run_seconds: float = Field(default=3600, gt=0)

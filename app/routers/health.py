@@ -35,12 +35,14 @@ async def get_health() -> Health:
 
 @router.get("/readyz", operation_id="getReadiness", responses={503: {"model": Readiness}})
 async def get_readiness(response: Response, services: ServicesDep) -> Readiness:
-    """Database, run engine and model set-up can be used; 503 says which cannot."""
+    """Database, run engine, queue and model set-up can be used; 503 says which cannot."""
     checks = {
         "database": await check_database(services),
-        "runs": "ok" if services.engine.is_healthy else "The run engine is stopping or has stopped.",
+        "runs": "ok" if services.engine.is_healthy else "The run engine is stopping, or cannot keep its leases.",
         "models": check_models(services),
     }
+    if services.engine.doorbell is not None:
+        checks["queue"] = "ok" if services.engine.doorbell.is_healthy else "Redis does not answer."
     ready = all(result == "ok" for result in checks.values())
     if not ready:
         response.status_code = 503

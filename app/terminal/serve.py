@@ -1,4 +1,4 @@
-"""`dynamic-agents serve`: the service until somebody stops it."""
+"""`dynamic-agents serve` and `worker`: the service, and a process that only runs, until somebody stops them."""
 
 from app.services.access.admin_key import load_admin_key
 from app.settings import Settings
@@ -26,4 +26,17 @@ async def serve_until_stopped(settings: Settings) -> None:
         elif admin_key.text is None:
             console.print("No bootstrap admin key: make one with 'dynamic-agents keys create', or set ADMIN_API_KEY.")
         console.print(f"Dynamic Agents serves on {running.url}")
+        await running.wait()
+
+
+async def work_until_stopped(settings: Settings) -> None:
+    """Run what other processes accept, until SIGTERM or Ctrl-C; short work then ends, and the rest is handed over.
+
+    Raises:
+        StartupError: the worker cannot start.
+    """
+    leave_on_signals()
+    async with running_server(settings, is_worker=True) as running:
+        stop_on_signals(running)
+        run_console().print(f"Dynamic Agents worker; its state is at {running.url}/readyz")
         await running.wait()

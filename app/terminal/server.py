@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from app.errors import StartupError
-from app.main import create_app, open_services
+from app.main import create_app, create_worker_app, open_services
 from app.settings import Settings
 from app.terminal.event_sockets import EventSocketProtocol
 
@@ -52,6 +52,18 @@ class RunningServer:
     url: str
     server: Server
     task: asyncio.Task[None]
+    drain: Callable[[], None]
+    """Take no new runs and say so in `/readyz`."""
+    drain_seconds: float
+
+    def stop(self, number: int) -> None:
+        """Stop in order on a signal: not ready first, then no new connections; a second one does not wait."""
+        if self.server.should_exit or self.drain_seconds == 0:
+            self.drain()
+            self.server.handle_exit(number, None)
+            return
+        self.drain()
+        asyncio.get_running_loop().call_later(self.drain_seconds, self.server.handle_exit, number, None)
 
     async def wait(self) -> None:
         """Wait for its end."""
@@ -59,18 +71,18 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running_server(settings: Settings) -> AsyncGenerator[RunningServer]:
-    """The service, ready to answer, for as long as the context lasts.
+async def running_server(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[RunningServer]:
+    """The service, ready to answer, for as long as the context lasts; a worker answers how it is and nothing else.
 
     Raises:
         StartupError: it cannot start; the message says what to mend.
     """
     with contextlib.closing(listen(settings)) as listener:
         host, port = listener.getsockname()[:2]
-        async with open_services(settings) as services:
+        async with open_services(settings, is_worker=is_worker) as services:
             server = Server(
                 uvicorn.Config(
-                    create_app(settings, services),
+                    create_worker_app(services) if is_worker else create_app(settings, services),
                     log_config=None,
                     access_log=False,
                     **SOCKET_OPTIONS,
@@ -83,7 +95,9 @@ async def running_server(settings: Settings) -> AsyncGenerator[RunningServer]:
                     {task, asyncio.ensure_future(server.answers.wait())}, return_when=asyncio.FIRST_COMPLETED
                 )
                 shown = f"[{host}]" if ":" in host else host
-                yield RunningServer(f"http://{shown}:{port}", server, task)
+                yield RunningServer(
+                    f"http://{shown}:{port}", server, task, services.engine.drain, settings.drain_seconds
+                )
             finally:
                 server.should_exit = True
                 await task
@@ -118,4 +132,4 @@ def stop_on_signals(running: RunningServer) -> None:
     """Let SIGTERM and Ctrl-C stop the server in order; a second one does not wait."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.server.handle_exit, number, None)
+        loop.add_signal_handler(number, running.stop, number)

@@ -23,6 +23,7 @@ from app.services.catalog.loading import AgentNotFound, DefinitionLoader, parsed
 from app.services.runs.agent_run import run_agent
 from app.services.runs.conversations import read_history
 from app.services.runs.department_run import DepartmentRun
+from app.services.runs.doorbell import Doorbell
 from app.services.runs.execution_run import Crew
 from app.services.runs.keeping import LeaseKeeper
 from app.services.runs.leases import Leases
@@ -92,6 +93,8 @@ class RunEngine:
     loader: DefinitionLoader
     crew: Crew
     limits: RunLimits
+    doorbell: Doorbell | None = None
+    """Where several processes share the work: what is accepted then goes to whoever hears it first."""
     leases: Leases = field(init=False)
     keeper: LeaseKeeper = field(init=False)
     _queue: RunQueue = field(init=False)
@@ -99,6 +102,7 @@ class RunEngine:
     _owned: dict[str, OwnedTree] = field(default_factory=dict[str, OwnedTree], init=False)
     _reserved: int = field(default=0, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _wanted: int = field(default=0, init=False)
     _more_waits: bool = field(default=False, init=False)
     _taker: asyncio.Task[None] | None = field(default=None, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -114,6 +118,10 @@ class RunEngine:
         """Keep the leases of what runs here, and take up what nobody runs."""
         await self.keeper.start()
         self._taker = asyncio.create_task(self._take_work(), name="work taker")
+
+    def drain(self) -> None:
+        """Take no new runs from now on; what runs goes on."""
+        self._stopping = True
 
     @property
     def is_stopping(self) -> bool:
@@ -132,16 +140,17 @@ class RunEngine:
         return 0 if self._stopping else max(self.limits.max_concurrent - running - self._reserved, 0)
 
     def wake(self) -> None:
-        """Look for waiting runs now: there are some."""
+        """Look for one more waiting run."""
+        self._wanted += 1
         self._more_waits = True
         self._wake.set()
 
     async def accept(self, root: AgentExecution, agent: AgentDefinition) -> None:
         """Store a root with majority; then run it here, or leave it to whoever has room.
 
-        Where a department's runs are limited, the queue decides on every one.
+        Where processes share the work, or a department's runs are limited, the queue decides on every one.
         """
-        here = self.room > 0 and self.limits.per_department is None
+        here = self.room > 0 and self.limits.per_department is None and self.doorbell is None
         root.fence = 1
         if here:
             self.leases.give(root)
@@ -156,6 +165,8 @@ class RunEngine:
             self._reserved -= here
         if here:
             self._own(root, agent)
+        elif self.doorbell is not None:
+            self.doorbell.ring(root.execution_id)
         else:
             self.wake()
 
@@ -345,25 +356,28 @@ class RunEngine:
                 async with asyncio.timeout(LOOK_EVERY_SECONDS):  # wait_for can swallow a cancellation
                     await self._wake.wait()
             except TimeoutError:
+                self._wanted = self.limits.max_concurrent
                 self._statistics.count_soon()
             self._wake.clear()
+            wanted, self._wanted = self._wanted, 0
             try:
                 if self.room and self.keeper.holds:
-                    await self._take_waiting()
+                    await self._take_waiting(wanted)
             except PyMongoError as error:
                 log.warning("queue-not-read", error=type(error).__name__)
             except Exception:
                 log.exception("work-taker-crashed")
 
-    async def _take_waiting(self) -> None:
-        """Take the first ones that can be had, as many as there is room for."""
+    async def _take_waiting(self, wanted: int) -> None:
+        """Take the first that can be had, as many as are wanted and there is room for."""
         waiting = [one for one in await self._queue.find_waiting() if one.root_id not in self._owned]
-        self._more_waits = False
-        while waiting and (room := self.room):
-            some, waiting = waiting[: min(room, CLAIMS_AT_ONCE)], waiting[min(room, CLAIMS_AT_ONCE) :]
+        refused = False
+        while waiting and (batch := min(self.room, wanted, CLAIMS_AT_ONCE)) > 0:
+            some, waiting = waiting[:batch], waiting[batch:]
             taken = await asyncio.gather(*(self._take(one) for one in some))
-            self._more_waits = self._more_waits or not all(taken)
-        self._more_waits = self._more_waits or bool(waiting)
+            wanted -= sum(taken)
+            refused = refused or not all(taken)
+        self._more_waits = refused or bool(waiting)
 
     async def _take(self, one: Waiting) -> bool:
         try:

@@ -251,7 +251,7 @@ async def test_an_execution_that_another_program_created_is_never_run(
     before = [await stored(service, execution_id) for execution_id in ids]
     engine = await start_process()
 
-    await engine._take_waiting()
+    await engine._take_waiting(64)
 
     assert [await stored(service, execution_id) for execution_id in ids] == before
     assert "pending" in {document["status"] for document in before}
