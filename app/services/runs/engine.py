@@ -369,14 +369,20 @@ class RunEngine:
                 log.exception("work-taker-crashed")
 
     async def _take_waiting(self, wanted: int) -> None:
-        """Take the first that can be had, as many as are wanted and there is room for."""
+        """Take the first that can be had, as many as are wanted and there is room for.
+
+        Where departments are limited one is taken after the other, and a department that refused one is left alone.
+        """
+        limited = self.limits.per_department is not None
         waiting = [one for one in await self._queue.find_waiting() if one.root_id not in self._owned]
         refused = False
-        while waiting and (batch := min(self.room, wanted, CLAIMS_AT_ONCE)) > 0:
+        while waiting and (batch := min(self.room, wanted, 1 if limited else CLAIMS_AT_ONCE)) > 0:
             some, waiting = waiting[:batch], waiting[batch:]
             taken = await asyncio.gather(*(self._take(one) for one in some))
             wanted -= sum(taken)
             refused = refused or not all(taken)
+            if limited and not taken[0]:
+                waiting = [one for one in waiting if one.begun or one.department != some[0].department]
         self._more_waits = refused or bool(waiting)
 
     async def _take(self, one: Waiting) -> bool:

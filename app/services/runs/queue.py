@@ -70,12 +70,18 @@ class RunQueue:
         async def claim(session: AsyncClientSession) -> Raw | None:
             slot = {"_id": department}
             await self.database[SLOTS].update_one(slot, {"$inc": {"claims": 1}}, upsert=True, session=session)
-            held = {"lease.until": {"$gte": self.leases.server_now()}, "lease.owner": {"$ne": NOBODY}}
-            count = await self._executions.count_documents({**held, "department": department}, session=session)
-            return await self.leases.take_waiting(root_id, session) if count < limit else None
+            has_room = await self._count_of(department, session) < limit
+            return await self.leases.take_waiting(root_id, session) if has_room else None
 
+        if await self._count_of(department, None) >= limit:
+            return None
         async with self.database.client.start_session() as session:
             return validated(await session.with_transaction(claim))
+
+    async def _count_of(self, department: Relation, session: AsyncClientSession | None) -> int:
+        """How many runs of a department are under way, in all processes."""
+        held = {"lease.until": {"$gte": self.leases.server_now()}, "lease.owner": {"$ne": NOBODY}}
+        return await self._executions.count_documents({**held, "department": department}, session=session)
 
     async def _count_running(self, now: datetime) -> Counter[Relation | None]:
         """How many runs of each project are under way, in all processes."""

@@ -125,7 +125,7 @@ async def test_a_department_s_limit_holds_over_all_processes(
     limits = RunLimits(per_department=2)
     engines = [await start_process(limits) for _ in range(3)]
 
-    ids = await asyncio.gather(*(accept(service, engines[place % 3], "agent", judge=False) for place in range(12)))
+    ids = await asyncio.gather(*(accept(service, engines[place % 3], "agent", judge=False) for place in range(8)))
     for one in ids:
         assert (await finished(service, one))["status"] == "completed"
 
