@@ -57,6 +57,7 @@ class RedisBus(InProcessBus):
         self._wishes: dict[str, float] = {}
         self._heard_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = False
 
     @property
     def is_healthy(self) -> bool:
@@ -74,7 +75,9 @@ class RedisBus(InProcessBus):
         self._tasks = [asyncio.create_task(job, name=f"redis {name}") for name, job in jobs.items()]
 
     async def stop(self) -> None:
-        """Send and listen no more."""
+        """Send and listen no more. redis-py may swallow a cancellation, so the loops look at a flag as well."""
+        self._stopped = True
+        self._changed.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -130,7 +133,7 @@ class RedisBus(InProcessBus):
 
     async def _send(self) -> None:
         """Send what is queued, many at a time."""
-        while True:
+        while not self._stopped:
             messages = [await self._queue.get()]
             while not self._queue.empty() and len(messages) < MAX_SENT_TOGETHER:
                 messages.append(self._queue.get_nowait())
@@ -147,13 +150,14 @@ class RedisBus(InProcessBus):
         """Send this process a sign of life through Redis, and repeat what is wished of others."""
         loop = asyncio.get_running_loop()
         wished_at, was_healthy = 0.0, True
-        while True:
+        while not self._stopped:
             self._enqueue(PREFIX + self._origin, b"{}")
             if loop.time() - wished_at >= WISH_AGAIN_SECONDS:
                 wished_at = loop.time()
                 self._wishes = {root_id: until for root_id, until in self._wishes.items() if until > wished_at}
-                for root_id in [one for one in self._followers if super().wants_deltas(one)]:
-                    self._wish(root_id)
+                for root_id, followers in self._followers.items():
+                    if any(follower.deltas for follower in followers):
+                        self._wish(root_id)
             await asyncio.sleep(HEARTBEAT_SECONDS)
             if self.is_healthy != was_healthy:
                 was_healthy = self.is_healthy
@@ -161,7 +165,7 @@ class RedisBus(InProcessBus):
 
     async def _listen(self) -> None:
         """Hear what others commit; a connection on which nothing comes is given up for a new one."""
-        while True:
+        while not self._stopped:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
                     channels = {WISHES, PREFIX + self._origin, *self._wanted_channels()}
@@ -169,7 +173,7 @@ class RedisBus(InProcessBus):
                         await pubsub.subscribe(*channels)
                     self._pubsub, self._subscribed = pubsub, channels
                     self._changed.set()
-                    while True:
+                    while not self._stopped:
                         async with asyncio.timeout(SILENCE_SECONDS):
                             message = await pubsub.get_message(timeout=None)
                         if message is not None:
@@ -187,7 +191,7 @@ class RedisBus(InProcessBus):
 
     async def _subscribe(self) -> None:
         """Keep the subscriptions in Redis as those here are."""
-        while True:
+        while not self._stopped:
             await self._changed.wait()
             self._changed.clear()
             pubsub = self._pubsub
