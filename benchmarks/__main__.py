@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.agent_run import agent_run_tables
 from benchmarks.catalogue import catalogue_tables
+from benchmarks.department_run import department_run_tables
 from benchmarks.start_up import start_up_tables
 
 PLAIN_WIDTH = 120
@@ -19,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "agent-run": agent_run_tables,
     "start-up": start_up_tables,
     "catalogue": catalogue_tables,
+    "department-run": department_run_tables,
 }
 
 
