@@ -89,9 +89,10 @@ async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             ended = await services.engine.wait_for_end(execution_id)
-            if ended is not None:
+            if ended is None:
+                await wait_for_ending(services, execution_id)
+            elif not accepted.replayed:
                 return read_of(ended, accepted.names)
-            await wait_for_ending(services, execution_id)
             return await services.archive.get_execution(execution_id, caller, known=accepted.names)
     return None
 

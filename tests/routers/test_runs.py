@@ -49,6 +49,22 @@ async def test_who_waits_gets_to_the_letter_what_is_stored(
     assert answer.json() == stored.json()
 
 
+async def test_a_request_sent_again_while_its_run_goes_on_waits_for_the_same_answer(
+    shared_service: Service, gate: Gate
+) -> None:
+    headers = {"Idempotency-Key": "sent-twice", "Prefer": "wait=20"}
+    first = asyncio.create_task(shared_service.http.post(RUNS, json=BODY, headers=headers))
+    await gate.reached.wait()
+    again = asyncio.create_task(shared_service.http.post(RUNS, json=BODY, headers=headers))
+    pending = await shared_service.http.post(RUNS, json=BODY, headers={"Idempotency-Key": "sent-twice"})
+    gate.opened.set()
+
+    answers = [await first, await again]
+    assert (pending.status_code, pending.json()["agent"]) == (202, "plot-specialist-001")
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true"]
+    assert answers[0].json() == answers[1].json()
+
+
 async def test_who_waits_too_short_a_time_gets_202_and_the_run_goes_on(shared_service: Service, gate: Gate) -> None:
     answer = await shared_service.http.post(RUNS, json=BODY, headers={"Prefer": "wait=1"})
 
