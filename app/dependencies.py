@@ -26,6 +26,7 @@ from app.services.runs.control import ExecutionControl
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.reviews import ReviewDesk
+from app.services.runs.shown_prompts import PromptReader
 from app.services.runs.starting import RunStarter
 from app.settings import Settings
 
@@ -49,6 +50,7 @@ class Services:
     starter: RunStarter
     control: ExecutionControl
     reviews: ReviewDesk
+    prompts: PromptReader
     gatekeeper: Gatekeeper
     credentials: CredentialWatch
 

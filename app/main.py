@@ -23,6 +23,7 @@ from app.routers import (
     departments,
     execution_control,
     execution_events,
+    execution_prompts,
     executions,
     health,
     models,
@@ -57,6 +58,7 @@ from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.execution_run import Crew
 from app.services.runs.executions import ExecutionArchive
 from app.services.runs.reviews import ReviewDesk
+from app.services.runs.shown_prompts import PromptReader
 from app.services.runs.starting import RunStarter
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress import Egress
@@ -76,6 +78,7 @@ API_ROUTERS = (
     executions,
     execution_events,
     execution_control,
+    execution_prompts,
     reviews,
     quality,
     analytics,
@@ -270,6 +273,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             engine=engine,
             starter=starter,
             control=ExecutionControl(database, archive, engine, starter),
+            prompts=PromptReader(database, archive, loader),
             reviews=ReviewDesk(database, bus, archive, engine, starter),
             gatekeeper=gatekeeper,
             credentials=credentials,

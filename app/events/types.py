@@ -48,6 +48,7 @@ class AgentStart(Event):
     model: str | None = None
     tool_names: list[str] | None = None
     prompt: str | None = None
+    prompts_version: str | None = None
 
 
 class AgentThinking(ModelTurn):

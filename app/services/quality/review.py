@@ -24,6 +24,14 @@ def needs_review(agent: AgentDefinition, quality_score: float | None) -> bool:
     return agent.requires_review or (quality_score is not None and quality_score < agent.quality_threshold)
 
 
+def judgement_of(agent: AgentDefinition, quality_score: float | None, check: JsonObject | None) -> str:
+    """What the judge said, for the reviewer."""
+    if quality_score is None or check is None:
+        return "The judge gave no score."
+    issues = "; ".join(check["gate"]["issues"]) or "none"
+    return f"The judge's score: {quality_score:g} of 100 (threshold {agent.quality_threshold:g}). Issues: {issues}."
+
+
 async def review_work(
     models: ModelCaller,
     *,

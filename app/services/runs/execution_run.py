@@ -18,6 +18,7 @@ from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
 from app.services.prompts.agents import agent_system_prompt
 from app.services.prompts.fencing import system_message, user_message
+from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
 from app.services.runs.state import ExecutionState
 from app.services.runs.statistics import countable
@@ -96,6 +97,7 @@ class ExecutionRun:
             model=self.crew.record_name(self.model),
             tool_names=[tool.name for tool in self.agent.tools],
             prompt=self.execution.prompt,
+            prompts_version=PROMPTS_VERSION,
         )
         self.append(start, *then, status=ExecutionStatus.RUNNING.value, startedAt=utc_now())
 

@@ -7,7 +7,7 @@ from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import task_prompt
 from app.services.quality.gates import GateName
 from app.services.quality.judge_bench import JudgeBench
-from app.services.quality.review import needs_review, review_work
+from app.services.quality.review import judgement_of, needs_review, review_work
 from app.services.runs.agent_loop import stop_reason_of, work
 from app.services.runs.agent_run import submission_of
 from app.services.runs.execution_run import ExecutionRun, text_output
@@ -47,18 +47,9 @@ async def review(run: ExecutionRun, head: ExecutionRun) -> None:
         assignment=run.execution.prompt,
         work=run.state.answer or "",
         draft=run.state.retry_count + 1,
-        judgement=judgement_of(run),
+        judgement=judgement_of(run.agent, run.state.quality_score, run.state.check),
     )
     run.append(decision, **run.review_changes(decision.status, decision.notes, head.agent))
-
-
-def judgement_of(run: ExecutionRun) -> str:
-    """What the judge said, for the reviewer."""
-    score = run.state.quality_score
-    if score is None or run.state.check is None:
-        return "The judge gave no score."
-    issues = "; ".join(run.state.check["gate"]["issues"]) or "none"
-    return f"The judge's score: {score:g} of 100 (threshold {run.agent.quality_threshold:g}). Issues: {issues}."
 
 
 def outcome_of(run: ExecutionRun) -> StopReason:

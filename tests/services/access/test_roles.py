@@ -24,7 +24,7 @@ def needed_role(method: str, path: str) -> str | None:
         return PUBLIC
     if path.endswith(("/runs", "/cancel", "/retry", "/review")) or path == "/api/v1/orchestrations":
         return "runner"
-    if method == "get" and path.startswith(VIEWED):
+    if method == "get" and path.startswith(VIEWED) and not path.endswith("/prompts"):
         return "viewer"
     return "admin"
 
