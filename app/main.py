@@ -26,6 +26,7 @@ from app.routers import (
     execution_prompts,
     executions,
     health,
+    mcp_servers,
     models,
     orchestrations,
     quality,
@@ -62,6 +63,7 @@ from app.services.runs.shown_prompts import PromptReader
 from app.services.runs.starting import RunStarter
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress import Egress
+from app.services.tools.mcp_tools import McpTools, NoServers, load_mcp_servers
 from app.services.tools.sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
 from app.services.usage.rate_limits import RateLimiter
@@ -74,6 +76,7 @@ API_ROUTERS = (
     departments,
     agents,
     custom_tools,
+    mcp_servers,
     orchestrations,
     executions,
     execution_events,
@@ -178,6 +181,23 @@ async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
 
 
 @asynccontextmanager
+async def open_mcp(settings: Settings) -> AsyncGenerator[McpTools]:
+    """The MCP servers that the settings name, being connected in the background."""
+    named = load_mcp_servers(settings.mcp_servers)
+    if not named:
+        yield NoServers()
+        return
+    from app.services.tools.mcp_servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
+
+    servers = McpServers(named, log_file=settings.data_dir / "mcp-servers.log")
+    servers.start()
+    try:
+        yield servers
+    finally:
+        await servers.stop()
+
+
+@asynccontextmanager
 async def open_engine(
     settings: Settings, database: Database, bus: EventBus, loader: DefinitionLoader, crew: Crew, *, works: bool
 ) -> AsyncGenerator[RunEngine]:
@@ -222,10 +242,12 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         sandbox = await stack.enter_async_context(open_sandbox(settings))
         builtins = load_builtin_tools(settings.tool_modules)
         await store_builtin_tools(database, builtins)
-        toolbox = Toolbox(sandbox, settings.tool_timeout_seconds, builtins)
+        mcp = await stack.enter_async_context(open_mcp(settings))
+        toolbox = Toolbox(sandbox, settings.tool_timeout_seconds, builtins, mcp)
+        loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds, mcp=mcp)
+        mcp.on_change(loader.forget_all)
         redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
         bus = await stack.enter_async_context(open_bus(redis_url, database))
-        loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds)
         reload = LiveReload(database, on_edit=loader.forget_all)
         await reload.start()
         stack.push_async_callback(reload.stop)
@@ -264,7 +286,9 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             bus=bus,
             hub=EventHub(database, bus),
             catalog=Catalog(database),
-            editor=CatalogEditor(database, ToolChecker(sandbox), frozenset({*settings.allowed_models, *table.names})),
+            editor=CatalogEditor(
+                database, ToolChecker(sandbox), frozenset({*settings.allowed_models, *table.names}), mcp
+            ),
             archive=archive,
             trials=ToolTrials(database, toolbox),
             weights=WeightBook(database, loader),

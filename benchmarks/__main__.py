@@ -14,6 +14,7 @@ from benchmarks.agent_run import agent_run_tables
 from benchmarks.catalogue import catalogue_tables
 from benchmarks.department_run import department_run_tables
 from benchmarks.start_up import start_up_tables
+from benchmarks.tools import tools_tables
 
 PLAIN_WIDTH = 120
 BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
@@ -21,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "start-up": start_up_tables,
     "catalogue": catalogue_tables,
     "department-run": department_run_tables,
+    "tools": tools_tables,
 }
 
 

@@ -19,6 +19,8 @@ from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, Team, ToolDefinition
+from app.services.tools.mcp_tools import McpTools, NoServers
+from app.services.tools.names import MCP_PREFIX
 
 MAX_CACHED = 4096
 
@@ -92,8 +94,9 @@ class DepartmentWithoutHead(CatalogConflict):
 class DefinitionLoader:
     """The cached definitions of this process; `ttl_seconds` bounds how long one outlives an edit unnoticed."""
 
-    def __init__(self, database: Database, *, ttl_seconds: float) -> None:
+    def __init__(self, database: Database, *, ttl_seconds: float, mcp: McpTools | None = None) -> None:
         self._database = database
+        self._mcp = mcp or NoServers()
         cached = alru_cache(maxsize=MAX_CACHED, ttl=ttl_seconds or 0.001)
         self._agent = cached(self._read_agent)
         self._team = cached(self._read_team)
@@ -176,7 +179,9 @@ class DefinitionLoader:
             return {}
         found = self._database[CustomTool.get_collection_name()].find({"toolName": {"$in": names}})
         tools = [tool async for raw in found if (tool := parsed(CustomTool, raw))]
-        return {tool.tool_name: ToolDefinition.of(tool) for tool in tools}
+        served = [await self._mcp.find(name) for name in names if name.startswith(MCP_PREFIX)]
+        definitions = {tool.tool_name: ToolDefinition.of(tool) for tool in tools}
+        return definitions | {tool.name: ToolDefinition.of_server(tool) for tool in served if tool}
 
 
 def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:

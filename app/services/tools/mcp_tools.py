@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -61,6 +62,10 @@ class McpTools(Protocol):
         """How each server is doing."""
         ...
 
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Call this whenever a server's tools are others than before."""
+        ...
+
 
 class NoServers:
     """No servers are named."""
@@ -80,6 +85,9 @@ class NoServers:
     def describe(self) -> list[McpServerState]:
         """None."""
         return []
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """They never change."""
 
 
 def split_name(name: str) -> tuple[str, str]:
