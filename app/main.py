@@ -19,6 +19,7 @@ from app.routers import (
     agents,
     analytics,
     api_keys,
+    async_api,
     custom_tools,
     departments,
     execution_control,
@@ -132,6 +133,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     for module in API_ROUTERS:
         app.include_router(module.router, prefix=API_BASE)
     app.include_router(agent_events.router)
+    app.include_router(async_api.router)
     app.include_router(health.router)
     return app
 

@@ -1,7 +1,5 @@
 """A client of the service: starts runs over HTTP and follows them over the WebSocket, resuming where it was cut."""
 
-import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,13 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from app.models.json_values import JsonObject
-
-RECONNECT_SECONDS = 1.0
-MAX_RECONNECTS = 60
+from app.terminal.event_client import EventClient, FollowingRefused
 
 
 class RequestRefused(Exception):
@@ -57,29 +51,11 @@ class ServiceClient:
         Raises:
             RequestRefused: the service refuses the subscription, or stays away for too long.
         """
-        after = 0
-        for _ in range(MAX_RECONNECTS):
-            try:
-                async for message in self._listen(execution_id, after):
-                    after = message.get("seq", after)
-                    yield message
-                    if message["type"] == "execution-end":
-                        return
-            except (OSError, ConnectionClosed, InvalidHandshake):
-                await asyncio.sleep(RECONNECT_SECONDS)
-        raise RequestRefused(f"{self.url} stays away; the run goes on without us.")
-
-    async def _listen(self, execution_id: str, after: int) -> AsyncGenerator[JsonObject]:
-        """One connection's worth of events."""
-        address = f"{self.url.replace('http', 'ws', 1)}/api/agent-events"
-        async with connect(address, additional_headers=self.headers, max_size=None) as socket:
-            await socket.send(json.dumps({"type": "subscribe", "executionId": execution_id, "afterSeq": after}))
-            async for text in socket:
-                message: JsonObject = json.loads(text)
-                if message["type"] == "error":
-                    raise RequestRefused(message["message"])
-                if message["type"] != "subscribed":
-                    yield message
+        try:
+            async for message in EventClient(self.url, self.headers).follow(execution_id):
+                yield message
+        except FollowingRefused as error:
+            raise RequestRefused(str(error)) from None
 
 
 @asynccontextmanager
