@@ -13,6 +13,7 @@ from rich.table import Table
 from benchmarks.agent_run import agent_run_tables
 from benchmarks.catalogue import catalogue_tables
 from benchmarks.department_run import department_run_tables
+from benchmarks.events import event_tables
 from benchmarks.start_up import start_up_tables
 from benchmarks.tools import tools_tables
 
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "catalogue": catalogue_tables,
     "department-run": department_run_tables,
     "tools": tools_tables,
+    "events": event_tables,
 }
 
 
