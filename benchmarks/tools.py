@@ -31,6 +31,8 @@ TOOLS: dict[str, tuple[str, JsonValue]] = {
     "async, one await": ("async input => { await null; return input }", {"a": 1}),
     "textStatistics, 860 characters": (SEEDS.joinpath("textStatistics", "execute.js").read_text(), {"text": TEXT}),
 }
+# Its own work takes most of its time.
+WORKING = frozenset({"textStatistics, 860 characters"})
 HOSTILE = (
     "() => { for (;;) {} }",
     "() => 'a'.repeat(5e6).indexOf('a'.repeat(2e6) + 'b')",
@@ -69,7 +71,11 @@ async def calls_table() -> Table:
         for name, (code, value) in TOOLS.items():
             invocation = ToolInvocation(code, value, {"executionId": "e", "agentId": "a", "department": "d"})
             latency = Latency.of([await time_call(box, invocation) for _ in range(CALLS)])
-            p50 = goal(f"{latency.p50:.2f}", met=latency.p50 < LATENCY_GOAL_MS)
+            p50 = (
+                f"{latency.p50:.2f}"
+                if name in WORKING
+                else goal(f"{latency.p50:.2f}", met=latency.p50 < LATENCY_GOAL_MS)
+            )
             table.add_row(name, p50, f"{latency.p99:.2f}", f"{await throughput(box, invocation):.0f}")
     return table
 

@@ -59,7 +59,7 @@ async def run_shell(block: str, served: tuple[Path, ServeProcess]) -> str:
     """Run a shell example against the served service."""
     directory, server = served
     script = block.replace("http://127.0.0.1:8000", server.url).replace(".venv/bin/dynamic-agents", str(COMMAND))
-    if "dynamic-agents run" in block:
+    if "bin/dynamic-agents" in block:
         script = script.rstrip() + f" --url {server.url}"
     return await run_program("bash", "-euo", "pipefail", "-c", script, cwd=directory)
 

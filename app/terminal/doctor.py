@@ -17,6 +17,10 @@ from app.models.opening import open_database
 from app.services.catalog.loading import problem_in
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
+from app.services.tools.builtin import load_builtin_tools
+from app.services.tools.egress import Egress
+from app.services.tools.mcp_tools import load_mcp_servers
+from app.services.tools.sandbox import ToolSandbox
 from app.settings import Settings
 from app.terminal.progress import plain, run_console
 
@@ -57,6 +61,8 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding]:
     except PyMongoError as error:
         yield Finding("MongoDB", False, f"It stopped answering ({type(error).__name__}).")
     yield await examine_redis(settings)
+    async for finding in examine_tools(settings):
+        yield finding
     async for finding in examine_models(settings):
         yield finding
 
@@ -145,6 +151,26 @@ async def examine_redis(settings: Settings) -> Finding:
     except (RedisError, OSError, TimeoutError, ValueError) as error:
         return Finding("Redis", False, f"REDIS_URL: it does not answer ({type(error).__name__}).")
     return Finding("Redis", True, "it answers")
+
+
+async def examine_tools(settings: Settings) -> AsyncGenerator[Finding]:
+    """Whether tools can run here, and what this system cannot keep them from."""
+    sandbox = ToolSandbox(timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=1)
+    try:
+        Egress.to(settings.tool_egress_allowlist)
+        load_builtin_tools(settings.tool_modules)
+        servers = load_mcp_servers(settings.mcp_servers)
+        await sandbox.start()
+    except StartupError as error:
+        yield Finding("tools", False, str(error))
+        return
+    weaknesses = sandbox.weaknesses
+    await sandbox.close()
+    yield Finding("tools", True, "the sandbox runs")
+    for weakness in weaknesses:
+        yield Finding("tools", None, f"weaker here: {weakness}")
+    for name, server in servers.items():
+        yield Finding(f"MCP server {name}", None, server.url or f"started as {server.command}")
 
 
 async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:

@@ -108,6 +108,24 @@ async def test_run_follows_a_run_on_a_server(tmp_path: Path) -> None:
     assert nobody == (1, "dynamic-agents: There is no agent 'nobody-001'. (HTTP 404)\n")
 
 
+async def test_a_tool_is_tried_on_a_server(tmp_path: Path) -> None:
+    async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key") as server:
+        common = ("--url", server.url, "--key", "a-bootstrap-admin-key")
+        given = await run_command(
+            "tool", "test", "textStatistics", "--input", '{"text": "Two words."}', *common, cwd=tmp_path
+        )
+        failed = await run_command("tool", "test", "textStatistics", "--input", "{}", *common, cwd=tmp_path)
+        unknown = await run_command("tool", "test", "noSuchTool", *common, cwd=tmp_path)
+    garbled = await run_command("tool", "test", "textStatistics", "--input", "{", cwd=tmp_path)
+
+    assert given[0] == 0, given[1]
+    assert '"words": 2' in given[1]
+    assert re.search(r"^\d+\.\d ms", given[1], re.MULTILINE)
+    assert (failed[0], failed[1].startswith("tool-input-invalid: text")) == (1, True)
+    assert unknown == (1, "dynamic-agents: There is no custom tool 'noSuchTool'. (HTTP 404)\n")
+    assert (garbled[0], "--input is not JSON" in garbled[1]) == (1, True)
+
+
 async def test_run_says_when_no_server_answers(tmp_path: Path) -> None:
     arguments = ("--project", PROJECT, "--prompt", "x", "--url", "http://127.0.0.1:9")
 
@@ -140,6 +158,7 @@ async def test_the_doctor_finds_nothing_wrong_with_a_fresh_installation(tmp_path
     assert "WRONG" not in printed
     assert "replica set" in printed
     assert "agent-executions: all indexes are there" in printed
+    assert "tools: the sandbox runs" in printed
 
 
 async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str, database: Database) -> None:
