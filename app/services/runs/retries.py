@@ -20,6 +20,7 @@ from app.models.database import Database, Raw
 from app.models.json_values import JsonObject
 from app.services.llm.calls import TokenUsage
 from app.services.runs.leases import WITHOUT_BULK
+from app.services.runs.state import REVISION
 from app.services.runs.tree import RETRIED, RunTree, new_execution_id
 
 LEFT_OUT = ("agent-error", "agent-cancelled", "agent-retry")
@@ -60,6 +61,11 @@ class CopiedEvent:
         return self._body
 
 
+def is_copied(event: JsonObject) -> bool:
+    """Whether an event is part of what the new run begins with; a revision after an end changes what follows."""
+    return event["type"] not in LEFT_OUT or event.get("reason") == REVISION
+
+
 @dataclass
 class SecondAttempt:
     """The copying of one old run into a tree that this process owns; `twins` are the new executions by the old ids."""
@@ -83,7 +89,7 @@ class SecondAttempt:
         if any(event["type"] == AgentRetry.type and event["reason"] == RETRIED for event in stored):
             return
         await self._read_old()
-        done = sum(event["type"] not in LEFT_OUT for event in stored)
+        done = sum(map(is_copied, stored))
         place = 0
         async for event in self._old_events():
             place += 1
@@ -106,7 +112,7 @@ class SecondAttempt:
     async def _old_events(self) -> AsyncIterator[JsonObject]:
         """What the old run's events say, without what ended it."""
         async for execution_id, event in tree_events(self.database, self.old_root):
-            if event["type"] not in LEFT_OUT and execution_id in self.old:
+            if is_copied(event) and execution_id in self.old:
                 yield event
 
     async def _copy(self, event: JsonObject) -> None:
@@ -118,7 +124,7 @@ class SecondAttempt:
         elif event["type"] == "review-status":
             reviewed = ("reviewStatus", "reviewNotes", "reviewedBy")
             changes = {name: old[name] for name in reviewed if name in old}
-        elif event["type"] == "agent-complete":
+        elif event["type"] == "agent-complete" and old["status"] == ExecutionStatus.COMPLETED:
             changes = {name: old[name] for name in KEPT_ENDING if name in old} | NOTHING_SPENT
         self.tree.append_stored(twin, cast("Event", CopiedEvent(event)), **changes)
 

@@ -348,6 +348,63 @@ async def test_an_accepted_orchestration_says_what_it_is(service: Service) -> No
     await finished(service, body["executionId"])
 
 
+async def test_a_cancelled_orchestration_leaves_nothing_running(
+    service: Service, model_server: ModelServer, gate: Gate
+) -> None:
+    model_server.on("plan", nobody)
+    model_server.on("work", lambda _: gate.passed("Too late."))
+    body = {"prompt": "Go.", "project": PROJECT, "departments": ["story", "audio"]}
+    execution_id = (await service.http.post("/api/v1/orchestrations", json=body)).json()["executionId"]
+    await until(lambda: gate.waiting == 1)
+
+    answer = await service.http.post(f"/api/v1/executions/{execution_id}/cancel")
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    nodes = nodes_of(await tree_of(service, execution_id))
+    assert [(node["kind"], node["status"]) for node in nodes] == [
+        ("orchestration", "cancelled"),
+        ("department", "cancelled"),
+        ("agent", "cancelled"),
+    ]
+    assert gapless(await all_events(service, execution_id))
+
+
+async def test_a_failed_orchestration_that_is_tried_again_repeats_no_department(
+    service: Service, model_server: ModelServer
+) -> None:
+    model_server.on("plan", nobody)
+    model_server.on("orchestrate", fault(400))
+    failed = await service.run_orchestration("story", "audio")
+    model_server.calls.clear()
+    model_server.on("orchestrate", "## Summary\nOne film.")
+
+    answer = await service.http.post(f"/api/v1/executions/{failed['executionId']}/retry", headers={"Prefer": "wait=30"})
+
+    done = answer.json()
+    assert (failed["status"], done["status"], done["retryOf"]) == ("failed", "completed", failed["executionId"])
+    assert [call.purpose for call in model_server.calls] == ["orchestrate", "judge"]
+    assert [line["status"] for line in done["output"]["report"]["departments"]] == ["completed"] * 2
+    tree = await tree_of(service, done["executionId"])
+    assert [len(child["children"]) for child in tree["children"]] == [1, 1]
+    assert gapless(await all_events(service, done["executionId"]))
+
+
+async def test_an_orchestration_is_started_once_for_an_idempotency_key(
+    service: Service, model_server: ModelServer
+) -> None:
+    model_server.on("plan", nobody)
+    body = {"prompt": "Go.", "project": PROJECT, "departments": ["story"]}
+    headers = {"Idempotency-Key": "orchestration-1"}
+
+    first = await service.http.post("/api/v1/orchestrations", json=body, headers=headers)
+    again = await service.http.post("/api/v1/orchestrations", json=body, headers=headers)
+    other = await service.http.post("/api/v1/orchestrations", json=body | {"departments": ["audio"]}, headers=headers)
+
+    assert first.json()["executionId"] == again.json()["executionId"]
+    assert (again.headers["idempotency-replayed"], other.status_code) == ("true", 422)
+    await finished(service, first.json()["executionId"])
+
+
 @pytest.mark.usefixtures("lone_processes")
 async def test_an_orchestration_that_was_taken_over_uses_what_had_ended(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate

@@ -271,6 +271,27 @@ async def test_a_revision_that_fails_fails_the_specialist_and_the_report_says_so
     }
 
 
+async def test_a_report_that_cannot_be_written_anew_is_tried_again_from_there(
+    service: Service, model_server: ModelServer
+) -> None:
+    done, ids = await two_specialists(service, model_server)
+    model_server.on("work", "Warmer.")
+    model_server.on("report", fault(400))
+    await send_back(service, ids[ADA])
+    failed = await finished(service, done["executionId"])
+    model_server.calls.clear()
+    model_server.on("report", "## Summary\nWarmer at last.")
+
+    answer = await service.http.post(f"/api/v1/executions/{done['executionId']}/retry", headers={"Prefer": "wait=30"})
+
+    again = answer.json()
+    assert (failed["status"], again["status"]) == ("failed", "completed")
+    assert Counter(call.purpose for call in model_server.calls) == {"report": 1, "judge": 1}
+    assert again["output"]["report"]["summary"] == "Warmer at last."
+    assert "Warmer." in model_server.calls_for("report")[0].text
+    assert gapless(await all_events(service, again["executionId"]))
+
+
 async def test_an_execution_s_time_is_the_time_that_it_worked(service: Service) -> None:
     done = await service.run_agent(ADA)
     executions = service.services.database[AgentExecution.get_collection_name()]
