@@ -133,7 +133,7 @@ def summary(entries: list[Entry], role: Role, words: dict[str, str]) -> str:
 
 def in_sentence(title: str) -> str:
     """A title as it stands within a sentence."""
-    return title[:1].lower() + title[1:]
+    return title if title.istitle() and " " in title else title[:1].lower() + title[1:]
 
 
 def digest(entry: Entry, most_words: int, known: str) -> str:
