@@ -5,15 +5,18 @@ import contextlib
 import json
 import shutil
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import aiohttp
 import pytest
 from playwright.async_api import Page, async_playwright
+from pydantic import SecretStr
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from app.routers import socket_outlets
 from tests.conftest import ADMIN_KEY, SOCKET_OPTIONS, Service, StartService
+from tests.fixtures.valkey import ValkeyProcess
 from tests.routers.conftest import Gate, insert_foreign_executions, open_socket, start_run
 
 CHROMIUM = next(
@@ -180,3 +183,29 @@ async def test_a_browser_follows_a_run(shared_service: Service, gate: Gate, proj
 
     assert (subscribed["type"], end["type"], end["status"]) == ("subscribed", "execution-end", "completed")
     assert events == await shared_service.events(execution_id)
+
+
+async def test_a_run_of_one_service_is_followed_live_at_another_while_redis_loses_everything(
+    start_service: StartService, models_config: Path, valkey: ValkeyProcess, gate: Gate, project: str
+) -> None:
+    shared = {"models_config": models_config, "redis_url": SecretStr(valkey.url)}
+    async with start_service(**shared) as first, start_service(**shared) as second:
+        execution_id = await start_run(first, project)
+        await gate.reached.wait()
+        async with open_socket(second) as socket:
+            await socket.send(type="subscribe", executionId=execution_id)
+            seen = [await socket.receive(), await socket.receive()]
+            await valkey.flush()
+            await valkey.stop()
+            await valkey.start()
+            gate.opened.set()
+            seen += await socket.until_end()
+
+        assert seen[1:-1] == await first.events(execution_id)
+        assert [message["type"] for message in seen] == [
+            "subscribed",
+            "agent-start",
+            "agent-response",
+            "agent-complete",
+            "execution-end",
+        ]
