@@ -26,6 +26,7 @@ from app.settings import Settings
 from app.terminal.server import SOCKET_OPTIONS
 
 LAG_EVERY_SECONDS = 0.01
+FILL_STEP = 20
 GROWTH_STEP = 20
 GROWTH_AT = (100, 2_000, 20_000)
 LARGE_RUN_EVENTS = 40_000
@@ -71,9 +72,11 @@ class Lever:
     async def fill(self, count: int, text: str) -> str:
         """A tree with so many events."""
         execution_id = await self.new_tree()
-        for _ in range(count):
+        for number in range(count):
             self.logs[execution_id].append(execution_id, AgentResponse(agent_id="ada-001", content=text))
-            await self.logs[execution_id].room()
+            if number % FILL_STEP == 0:
+                await self.logs[execution_id].room()
+                await asyncio.sleep(0)
         await self.logs[execution_id].committed()
         return execution_id
 
