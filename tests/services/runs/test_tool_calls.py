@@ -8,7 +8,17 @@ import pytest
 from app.services.runs.tool_calls import MAX_CALLS_A_TURN
 from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Json, ModelServer, completion
-from tests.services.runs.conftest import ADA, Catalogue, all_events, calls_tool, first_then, of_type, types_of
+from tests.services.runs.conftest import (
+    ADA,
+    DEPARTMENT,
+    HEAD,
+    Catalogue,
+    all_events,
+    calls_tool,
+    first_then,
+    of_type,
+    types_of,
+)
 
 SLOW = "(input) => { const end = Date.now() + input.milliseconds; while (Date.now() < end) {} return input }"
 
@@ -97,6 +107,21 @@ async def test_a_tool_that_the_agent_was_not_granted_does_not_run(service: Servi
     error = await error_of(service, model_server, "beatSheetTiming", {"runtimeMinutes": 90})
 
     assert error["code"] == "tool-not-granted"
+
+
+async def test_a_specialist_cannot_use_its_head_s_tools(
+    service: Service, model_server: ModelServer, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("beatSheetTiming", isGlobal=True)
+    await catalogue.edit_agent(HEAD, toolNames=[{"toolName": "beatSheetTiming", "id": "0" * 24}])
+    model_server.on("work", calls_tool("beatSheetTiming", {"pages": 90}))
+
+    await service.run_department(DEPARTMENT)
+
+    working = model_server.calls_for("work")
+    assert all("beatSheetTiming" not in call.tools for call in working)
+    told = [result["error"]["code"] for call in working for result in call.tool_results]
+    assert set(told) == {"tool-not-granted"}
 
 
 @pytest.mark.parametrize("change", [{"isActive": False}, {"isGlobal": False, "departments": []}])
