@@ -6,6 +6,8 @@ import pytest
 from pydantic import JsonValue
 
 from app.services.prompts.fencing import fenced
+from app.services.prompts.judging import JUDGE_VERSION
+from app.services.prompts.versions import PROMPTS_VERSION
 from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import (
     GOOD_SCORES,
@@ -48,6 +50,7 @@ async def test_an_answer_without_tools_is_exactly_these_four_events(service: Ser
             "model": "anthropic/claude-sonnet-4.5",
             "toolNames": ["textStatistics", "echo", "fail", "hang", "tellContext"],
             "prompt": "Write a line.",
+            "promptsVersion": PROMPTS_VERSION,
         },
         {
             "type": "agent-response",
@@ -66,6 +69,7 @@ async def test_an_answer_without_tools_is_exactly_these_four_events(service: Ser
             "dimensions": GOOD_SCORES,
             "gate": gate,
             "reasoning": "As scripted.",
+            "judgeVersion": JUDGE_VERSION,
             **spent,
         },
         {
