@@ -41,6 +41,15 @@ class EventsMissing(AppError):
         )
 
 
+class StreamBroken(AppError):
+    """A bug in the service ended a stream."""
+
+    code = "stream-broken"
+
+    def __init__(self) -> None:
+        super().__init__("The stream broke for a reason that is in the service's log; subscribe again.")
+
+
 @dataclass(eq=False, slots=True)
 class Subscription:
     """One reader of one stream: `after` is the number up to which it has been given everything."""
@@ -169,6 +178,17 @@ class Feed:
         subscription.task = asyncio.create_task(self._catch_up(subscription), name="catch up")
 
     async def _catch_up(self, subscription: Subscription) -> None:
+        """Let a subscription join; whatever goes wrong, its reader is told."""
+        try:
+            await self._give_until_joined(subscription)
+        except Exception:
+            log.exception("catch-up-crashed", root=self.tree.root_id)
+            subscription.fail(StreamBroken())
+        finally:
+            self._joining.discard(subscription)
+            subscription.task = None
+
+    async def _give_until_joined(self, subscription: Subscription) -> None:
         """Give what is stored until nothing is missing between that and what the feed gives, then join it."""
         await self._ready.wait()
         subscription.ending = self._endings.get(subscription.head.execution_id)
@@ -182,8 +202,6 @@ class Feed:
                     subscription.after = max(subscription.after, known)
                 elif subscription.after < known:
                     await asyncio.sleep(PAUSE_SECONDS)  # of two documents, one was read a moment too early
-        self._joining.discard(subscription)
-        subscription.task = None
 
     def _join(self, subscription: Subscription) -> bool:
         """Join the feed if nothing is missing; what is, and is still remembered, is given now."""
@@ -206,7 +224,7 @@ class Feed:
             self._fail(error)
         except Exception:
             log.exception("feed-crashed", root=self.tree.root_id)
-            self._fail(AppError("The stream broke for a reason that is in the service's log; subscribe again."))
+            self._fail(StreamBroken())
 
     def _fail(self, error: AppError) -> None:
         for subscription in [*self._live, *self._joining]:
