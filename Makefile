@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test check format bench fuzz lock clean
+.PHONY: help demo serve test check format bench soak fuzz lock clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ check: $(VENV)/.dev  ## What CI runs: format, lint, types, import rules, tests w
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
+
+soak: $(VENV)/.dev  ## Kill random processes under load for SOAK_SECONDS (60) and check every promise
+	@$(BIN)/python -m benchmarks.soak
 
 bench: $(VENV)/.dev  ## Run the benchmarks
 	@$(BIN)/python -m benchmarks

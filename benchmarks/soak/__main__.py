@@ -1,0 +1,150 @@
+"""The soak: runs under steady load while random processes are killed, and every promise checked afterwards.
+
+`python -m benchmarks.soak`, for `SOAK_SECONDS` (60). Leaves with 1 when a promise did not hold.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from rich.console import Console
+
+from app.models.database import bind_documents, connect
+from benchmarks.children import free_port
+from benchmarks.service import MODEL_NAME
+from benchmarks.soak.clients import Clients
+from benchmarks.soak.models import TOOL, ModelLog
+from benchmarks.soak.parts import Cluster, cluster_in
+from benchmarks.soak.verdict import MAX_SHOWN, Verdict, judge
+from benchmarks.tables import table_of
+
+START_EVERY_SECONDS = 0.25
+KILL_PAUSE_SECONDS = (2.0, 6.0)
+SETTLE_SECONDS = 90.0
+DEPARTMENT, HEAD, AGENT = "soak", "soak-head-001", "soak-agent-001"
+
+
+def agent(agent_id: str, *, is_head: bool = False) -> dict[str, object]:
+    """An agent of the soak."""
+    return {
+        "agentId": agent_id,
+        "name": agent_id,
+        "description": "Of the soak.",
+        "department": DEPARTMENT,
+        "isDepartmentHead": is_head,
+        "model": MODEL_NAME,
+        "instructionsPrompt": "Work.",
+        "toolNames": [] if is_head else [TOOL],
+        "requiresReview": not is_head,
+    }
+
+
+TOOL_BODY = {
+    "toolName": TOOL,
+    "displayName": "Count",
+    "description": "Counts characters.",
+    "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    "executeFunction": "(input) => ({ characters: input.text.length })",
+    "isGlobal": True,
+}
+
+
+async def soak(seconds: float, directory: Path, console: Console) -> bool:
+    """Everything, from the first start to the verdict; whether all held."""
+    models = ModelLog()
+    application = web.Application()
+    application.router.add_post("/v1/chat/completions", models.answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    cluster = cluster_in(directory, write_models_config(directory / "models.yaml", port))
+    try:
+        await cluster.start()
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            clients = Clients(cluster.api.url, http)
+            department = {"slug": DEPARTMENT, "name": "Soak", "description": "Of the soak."}
+            agents = [agent(HEAD, is_head=True), agent(AGENT), agent("soak-agent-002")]
+            await clients.set_up(agents, department, TOOL_BODY)
+            settled = await run_under_torment(cluster, clients, seconds)
+        database = await connect(cluster.mongodb_uri)
+        await bind_documents(database)
+        verdict = await judge(database, clients.runs, clients.keys, models.calls)
+        await database.client.close()
+    finally:
+        await cluster.stop()
+        await runner.cleanup()
+    print_verdict(console, cluster, clients, models, verdict, settled)
+    return verdict.holds
+
+
+async def run_under_torment(cluster: Cluster, clients: Clients, seconds: float) -> float:
+    """Load and kills for so long; then the seconds until every run had ended and every follower knew."""
+    starting = asyncio.create_task(clients.keep_starting(AGENT, DEPARTMENT, START_EVERY_SECONDS))
+    await cluster.torment(seconds, KILL_PAUSE_SECONDS)
+    loop = asyncio.get_running_loop()
+    all_up = loop.time()
+    clients.stop_starting()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await starting
+    settled = loop.time() - all_up
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    return settled
+
+
+def write_models_config(path: Path, port: int) -> Path:
+    """A MODELS_CONFIG with one model, the soak's own."""
+    params = {"model": "openai/soak", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "none-needed"}
+    settings = {"num_retries": 4, "timeout": 30, "disable_cooldowns": True}
+    rows = [{"model_name": MODEL_NAME, "litellm_params": params}]
+    path.write_text(json.dumps({"model_list": rows, "router_settings": settings}))
+    return path
+
+
+def print_verdict(
+    console: Console, cluster: Cluster, clients: Clients, models: ModelLog, verdict: Verdict, settled: float
+) -> None:
+    """The tables."""
+    kills = ", ".join(f"{part.name} {part.kills}" for part in cluster.parts)
+    figures = table_of("What happened", "figure")
+    for name, value in (
+        ("killed", kills),
+        ("runs accepted", len(clients.runs)),
+        ("refused meanwhile, and sent again", clients.refusals),
+        ("ended", ", ".join(f"{status} {count}" for status, count in verdict.statuses.most_common())),
+        ("errors of failed runs", ", ".join(f"{code} {count}" for code, count in verdict.errors.items()) or "none"),
+        ("take-overs", verdict.takeovers),
+        ("events stored", verdict.events),
+        ("events seen by subscribers", verdict.frames),
+        ("model calls answered, and of them lost by kills", f"{verdict.model_calls}, {verdict.lost_calls}"),
+        ("model faults (429, 500)", models.faults),
+        ("median seconds of a run", f"{verdict.median_seconds:.1f}"),
+        ("seconds from all parts up to all runs ended", f"{settled:.1f}"),
+    ):
+        figures.add_row(name, str(value))
+    promises = table_of("What was promised", "broken")
+    for name, broken in verdict.broken.items():
+        promises.add_row(name, str(len(broken)) + "".join(f"\n{one}" for one in broken[:MAX_SHOWN]))
+    console.print(figures, "", promises, sep="\n")
+
+
+def main() -> None:
+    """Soak for as long as the environment says."""
+    seconds = float(os.environ.get("SOAK_SECONDS", "60"))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.print(f"Soaking for {seconds:g} s: one API, two workers, mongod and Valkey, killed at random.\n")
+    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+        holds = asyncio.run(soak(seconds, Path(name), console))
+    sys.exit(0 if holds else 1)
+
+
+if __name__ == "__main__":
+    main()

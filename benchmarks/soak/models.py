@@ -1,0 +1,80 @@
+"""The model server of the soak: every answer is its own, so that what was saved tells which call gave it."""
+
+import asyncio
+import hashlib
+import itertools
+import json
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+SCORES = dict.fromkeys(("confidence", "completeness", "relevance", "consistency", "creativity", "technical"), 0.9)
+TOOL = "soakCount"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request: for whom, a hash of what it says, the mark in its answer, and when it came and was answered."""
+
+    execution_id: str
+    content: str
+    mark: str
+    at: float
+
+
+@dataclass
+class ModelLog:
+    """What the server was asked, in its order."""
+
+    calls: list[Asked] = field(default_factory=list[Asked])
+    faults: int = 0
+    _marks: Any = field(default_factory=lambda: itertools.count(1))
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """One completion, after a moment; now and then a fault."""
+        body = await request.json()
+        await asyncio.sleep(random.uniform(0.02, 0.4))  # noqa: S311 - a model's moods
+        chance = random.random()  # noqa: S311 - the same
+        if chance < 0.02:
+            self.faults += 1
+            return web.json_response({"error": {"message": "soak"}}, status=429, headers={"Retry-After": "1"})
+        if chance < 0.04:
+            self.faults += 1
+            return web.json_response({"error": {"message": "soak"}}, status=500)
+        mark = f"mark-{next(self._marks)}"
+        content = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        execution_id = request.headers.get("X-Execution-Id", "")
+        self.calls.append(Asked(execution_id, content, mark, asyncio.get_running_loop().time()))
+        return web.json_response(completion(message_for(request.headers.get("X-Run-Purpose", ""), body, mark)))
+
+
+def message_for(purpose: str, body: dict[str, Any], mark: str) -> dict[str, Any]:
+    """What the model says: first a tool call, then a text; data where data is wanted."""
+    if purpose == "plan":
+        schema = body["response_format"]["json_schema"]["schema"]
+        agents = schema["properties"]["assignments"]["items"]["properties"]["agentId"]["enum"]
+        rows = [{"agentId": one, "instructions": "Do it.", "dependsOn": []} for one in agents]
+        return {"content": json.dumps({"assignments": rows, "rationale": mark})}
+    if purpose == "judge":
+        return {"content": json.dumps({**SCORES, "reasoning": mark})}
+    if purpose == "review":
+        return {"content": json.dumps({"decision": "approved", "notes": mark})}
+    if body.get("tools") and not any(message["role"] == "tool" for message in body["messages"]):
+        call = {"name": TOOL, "arguments": json.dumps({"text": mark})}
+        return {"content": mark, "tool_calls": [{"id": f"call_{mark}", "type": "function", "function": call}]}
+    return {"content": f"Done: {mark}."}
+
+
+def completion(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as a chat completion."""
+    reason = "tool_calls" if "tool_calls" in message else "stop"
+    return {
+        "id": "chatcmpl-soak",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "soak",
+        "choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    }
