@@ -1,6 +1,7 @@
 """The soak: runs under steady load while random processes are killed, and every promise checked afterwards.
 
-`python -m benchmarks.soak`, for `SOAK_SECONDS` (60). Leaves with 1 when a promise did not hold.
+`python -m benchmarks.soak`, for `SOAK_SECONDS` (60). Leaves with 1 when a promise did not hold. An empty
+`SOAK_DIRECTORY` keeps the logs and the data.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from benchmarks.tables import table_of
 
 START_EVERY_SECONDS = 0.25
 KILL_PAUSE_SECONDS = (2.0, 6.0)
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 120.0
 DEPARTMENT, HEAD, AGENT = "soak", "soak-head-001", "soak-agent-001"
 
 
@@ -141,7 +142,9 @@ def main() -> None:
     seconds = float(os.environ.get("SOAK_SECONDS", "60"))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(f"Soaking for {seconds:g} s: one API, two workers, mongod and Valkey, killed at random.\n")
-    with tempfile.TemporaryDirectory(prefix="soak-") as name:
+    with contextlib.ExitStack() as stack:
+        kept = os.environ.get("SOAK_DIRECTORY")
+        name = kept or stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-"))
         holds = asyncio.run(soak(seconds, Path(name), console))
     sys.exit(0 if holds else 1)
 

@@ -1,5 +1,6 @@
 """What the soak proves: each promise, by the database, the model server's log and the subscribers' records."""
 
+import re
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from benchmarks.soak.models import Asked
 ENDINGS = ("agent-complete", "agent-error", "agent-cancelled")
 TERMINAL = ("completed", "failed", "cancelled")
 MAX_SHOWN = 5
+MARK = re.compile(r"mark-\d+")
 
 
 @dataclass
@@ -93,26 +95,16 @@ def check_frames(verdict: Verdict, run: Followed, events: list[dict[str, Any]]) 
 
 def check_calls(verdict: Verdict, events: list[dict[str, Any]], calls: list[Asked]) -> None:
     """Of the calls that ask the same, the one whose answer was saved is the last: nothing saved is asked again."""
-    saved = " ".join(str(event) for event in events if "usage" in event)
+    saved = {mark for event in events if "usage" in event for mark in MARK.findall(str(event))}
     by_content: defaultdict[tuple[str, str], list[Asked]] = defaultdict(list)
     for call in calls:
         by_content[call.execution_id, call.content].append(call)
     verdict.model_calls = len(calls)
     for same in by_content.values():
-        places = [place for place, call in enumerate(same) if is_in(call.mark, saved)]
+        places = [place for place, call in enumerate(same) if call.mark in saved]
         verdict.lost_calls += len(same) - len(places)
         if len(places) > 1 or (places and places[0] != len(same) - 1):
             verdict.broken[CALLS].append(f"{same[0].execution_id}: {len(same)} calls, saved {places}")
-
-
-def is_in(mark: str, text: str) -> bool:
-    """Whether a mark stands in a text, and not only as the beginning of another."""
-    place = text.find(mark)
-    while place >= 0:
-        if not text[place + len(mark) : place + len(mark) + 1].isdigit():
-            return True
-        place = text.find(mark, place + 1)
-    return False
 
 
 STORED = "every accepted run is stored"

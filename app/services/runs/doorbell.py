@@ -6,6 +6,7 @@ for itself every few seconds. What Redis loses is found there; what it says twic
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -29,6 +30,7 @@ FULL_PAUSE_SECONDS = 0.1
 DELETE_WHEN_DONE = -1
 FAULTS = (RedisError, OSError, TimeoutError)
 
+logging.getLogger("saq").setLevel(logging.WARNING)  # else two lines for each ring
 log = structlog.get_logger(__name__)
 
 

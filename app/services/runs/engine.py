@@ -76,11 +76,13 @@ class OwnedTree:
 
     log: TreeLog
     is_cancelled: bool
+    is_stopped: bool = False
     task: asyncio.Task[AgentExecution | None] | None = None
 
     def stop(self) -> None:
-        """Stop the task: the tree is lost, or handed over."""
-        if self.task:
+        """Stop the task, once: the tree is lost, or handed over. A second cancel would cut off its cleaning up."""
+        if self.task and not self.is_stopped:
+            self.is_stopped = True
             self.task.cancel()
 
 
@@ -231,7 +233,8 @@ class RunEngine:
         return {root_id: owned.log.fence for root_id, owned in self._owned.items()}
 
     def _lose(self, root_id: str, reason: str) -> None:
-        if owned := self._owned.get(root_id):
+        owned = self._owned.get(root_id)
+        if owned and not owned.is_stopped:
             log.warning("run-lost", executionId=root_id, reason=reason)
             owned.stop()
 
@@ -270,13 +273,21 @@ class RunEngine:
             log.warning("run-lost", reason=str(error))
         except PyMongoError as error:
             log.warning("run-left-to-others", error=type(error).__name__)
+        except Exception:
+            log.exception("run-left-to-others")
         finally:
-            await tree.log.close()
-            if self._owned.get(root.execution_id) is owned:
-                self._owned.pop(root.execution_id)
-            if self._more_waits:
-                self.wake()
+            try:
+                await tree.log.close()
+            finally:
+                self._let_go(root.execution_id, owned)
         return None
+
+    def _let_go(self, root_id: str, owned: OwnedTree) -> None:
+        """Own a tree no more, and look for another in its place if any waits."""
+        if self._owned.get(root_id) is owned:
+            self._owned.pop(root_id)
+        if self._more_waits:
+            self.wake()
 
     async def _read_tree(self, tree: RunTree) -> dict[str, Stored]:
         """All documents of a tree that was taken over; what they say of its executions goes into the tree."""

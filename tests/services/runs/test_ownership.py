@@ -151,6 +151,7 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_another_can_tak
     await until(lambda: not cut_off._owned)
 
     assert (await stored(service, execution_id))["lease"]["until"] > cut_off.leases.server_now()
+    assert cut_off.room == cut_off.limits.max_concurrent
     assert not cut_off.is_healthy
     monkeypatch.undo()
     await expire(service, execution_id)

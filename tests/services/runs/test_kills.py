@@ -1,0 +1,199 @@
+# pyright: reportPrivateUsage=false
+"""Real processes killed at chosen places: whoever takes their runs over does nothing twice that was saved.
+
+The processes are workers that take one run each and fail in it; their heir is a run engine of the test's own.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.models import base
+from app.models.database import Raw
+from app.services.runs import execution_run
+from app.services.runs.engine import RunEngine, RunLimits
+from tests.conftest import ADMIN_KEY, PROJECT, Service
+from tests.fixtures.model_server import Call, ModelServer, completion
+from tests.fixtures.processes import ServeProcess, serving
+from tests.services.runs.conftest import (
+    ADA,
+    StartProcess,
+    accept,
+    all_events,
+    expire,
+    finished,
+    gapless,
+    stored,
+    stored_once,
+    types_of,
+    until,
+    write_models,
+)
+
+pytestmark = pytest.mark.usefixtures("lone_processes")
+PLACES = {
+    "after-claim": (2, 2),
+    "after-model-call": (3, 3),
+    "before-commit:kill:2": (2, 3),
+    "after-commit:kill:2": (2, 3),
+    "after-end": (2, 2),
+}
+"""How many model calls a run of two may cost at least and at most when its worker is killed there."""
+
+
+EVENTS = ["agent-start", "agent-thinking", "tool-call", "tool-result", "agent-response", "agent-complete"]
+
+
+def work(call: Call) -> str | Raw:
+    return "Done." if call.tool_results else completion("Hm.", ("echo", {"n": 1}))
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """A new folder for one process."""
+    (folder / name).mkdir()
+    return folder / name
+
+
+@asynccontextmanager
+async def failing_worker(
+    service: Service, folder: Path, model_server: ModelServer, failpoint: str, command: str = "worker"
+) -> AsyncGenerator[ServeProcess]:
+    """A process that takes one run at a time and fails at a place in it."""
+    address = await service.services.database.client.address
+    assert address is not None
+    uri = f"mongodb://{address[0]}:{address[1]}/{service.services.database.name}?directConnection=true"
+    async with serving(
+        folder,
+        command,
+        MONGODB_URI=uri,
+        MODELS_CONFIG=str(write_models(folder / "models.yaml", model_server.url)),
+        ADMIN_API_KEY=ADMIN_KEY,
+        SEED_ON_START="false",
+        MAX_CONCURRENT_RUNS="1",
+        FAILPOINTS=failpoint,
+    ) as process:
+        yield process
+
+
+async def test_a_run_survives_its_worker_s_death_at_every_stage(
+    service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path
+) -> None:
+    model_server.on("work", work)
+    full = await start_process(RunLimits(max_concurrent=0))
+    async with AsyncExitStack() as stack:
+        workers = await asyncio.gather(
+            *(
+                stack.enter_async_context(
+                    failing_worker(
+                        service, subfolder(tmp_path, str(place)), model_server, name if ":" in name else f"{name}:kill"
+                    )
+                )
+                for place, name in enumerate(PLACES)
+            ),
+        )
+        ids = [await accept(service, full, "agent", judge=False) for _ in workers]
+        async with asyncio.timeout(40):
+            codes = [await worker.process.wait() for worker in workers]
+    assert codes == [-signal.SIGKILL] * len(PLACES)
+    unended = [one for one in ids if (await stored(service, one))["status"] != "completed"]
+    calls_before = len(model_server.calls)
+    for one in unended:
+        await expire(service, one)
+
+    await start_process()
+    documents = [await finished(service, one) for one in ids]
+
+    assert calls_before >= len(PLACES) - 1
+    assert len(unended) == len(PLACES) - 1
+    assert {document["status"] for document in documents} == {"completed"}
+    for document in documents:
+        events = await all_events(service, document["executionId"])
+        assert gapless(events)
+        kinds = [kind for kind in types_of(events) if kind != "agent-retry"]
+        assert kinds == [
+            "agent-start",
+            "agent-thinking",
+            "tool-call",
+            "tool-result",
+            "agent-response",
+            "agent-complete",
+        ]
+    asked = sorted(sum(call.execution_id == one for call in model_server.calls) for one in ids)
+    assert sum(low for low, _ in PLACES.values()) <= sum(asked) <= sum(high for _, high in PLACES.values())
+
+
+async def test_a_process_that_wakes_up_after_its_lease_stores_nothing(
+    service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path
+) -> None:
+    model_server.on("work", work)
+    full = await start_process(RunLimits(max_concurrent=0))
+    async with failing_worker(service, subfolder(tmp_path, "zombie"), model_server, "before-commit:pause:2") as zombie:
+        execution_id = await accept(service, full, "agent", judge=False)
+        await stored_once(service, execution_id, lambda document: document["lastSeq"] == 1)
+        stat = Path(f"/proc/{zombie.process.pid}/stat")
+        await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+
+        await expire(service, execution_id)
+        await start_process()
+        ended = await finished(service, execution_id)
+        zombie.process.send_signal(signal.SIGCONT)
+        readyz = f"{zombie.url}".replace("/readyz", "") + "/readyz"
+        async with httpx.AsyncClient(timeout=10) as http:
+            answer = await http.get(readyz)
+
+        assert ended["takeovers"] == 1
+        assert answer.json()["checks"]["database"] == "ok"
+        assert await zombie.stop() == 0
+    after = await stored(service, execution_id)
+    assert {name: after.get(name) for name in ended if name != "uncounted"} == {
+        name: ended[name] for name in ended if name != "uncounted"
+    }
+
+
+async def test_a_run_accepted_by_a_process_that_died_before_its_answer_is_found_by_its_key(
+    service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path
+) -> None:
+    model_server.on("work", work)
+    path, body = f"/api/v1/agents/{ADA}/runs", {"prompt": "Write.", "project": PROJECT, "judge": False}
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Idempotency-Key": "before-the-answer"}
+    async with failing_worker(service, subfolder(tmp_path, "api"), model_server, "after-insert:kill", "serve") as api:
+        async with httpx.AsyncClient(base_url=api.url, headers=headers, timeout=10) as http:
+            with pytest.raises(httpx.TransportError):
+                await http.post(path, json=body)
+        await api.process.wait()
+
+    again = await service.http.post(path, json=body, headers=headers)
+    execution_id = again.json()["executionId"]
+    await expire(service, execution_id)
+    await start_process()
+
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+    assert (await finished(service, execution_id))["status"] == "completed"
+    assert len(model_server.calls) == 2
+
+
+async def test_an_hour_s_jump_of_a_clock_changes_nothing(
+    service: Service, model_server: ModelServer, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines: list[RunEngine] = []
+
+    def jump(call: Call) -> str | Raw:
+        real = base.utc_now
+        monkeypatch.setattr(execution_run, "utc_now", lambda: real() + timedelta(hours=1))
+        monkeypatch.setattr("app.events.log.utc_now", lambda: real() + timedelta(hours=1))
+        return work(call)
+
+    model_server.on("work", jump)
+    engines += [await start_process(), await start_process()]
+    execution_id = await accept(service, engines[0], "agent", judge=False)
+
+    document = await finished(service, execution_id)
+
+    assert (document["status"], document["fence"], document["takeovers"]) == ("completed", 1, 0)
+    assert gapless(await all_events(service, execution_id))
