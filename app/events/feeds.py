@@ -197,7 +197,7 @@ class Feed:
             if self._join(subscription) or subscription.end_if_over():
                 break
             known = self.position
-            if await give_page(subscription, self.reads, known=known):
+            if await give_page(subscription, self.reads, known=0 if subscription.head.is_whole else known):
                 if not subscription.head.is_whole:
                     subscription.after = max(subscription.after, known)
                 elif subscription.after < known:
@@ -328,11 +328,13 @@ class Feed:
                 while self.position < state.last_seq:
                     page = await self.reads.page(tree, self.position, state.last_seq)
                     if not page.frames:
-                        break
+                        break  # somebody removed events: whoever catches up is told once the run has ended
                     self._give([frame for frame in page.frames if frame.seq > self.position])
             except PyMongoError as error:
                 log.warning("feed-interrupted", error=type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._end([ending for ending in state.endings if ending.last_seq <= self.position])
-            return
+            if self.position >= state.last_seq:
+                return
+            await asyncio.sleep(PAUSE_SECONDS)

@@ -34,7 +34,7 @@ class SharedReads:
 
     async def page(self, head: StreamHead, after: int, known: int) -> StoredPage:
         """What follows number `after`, in a read that began no earlier than the tree was known to be at `known`."""
-        key = (head.execution_id, after, 0 if head.is_whole else known)
+        key = (head.execution_id, after, known)
         reading = self._pages.get(key)
         if reading is None:
             reading = asyncio.create_task(self._read(key, head, after), name=f"read {head.execution_id}")
