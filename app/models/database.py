@@ -19,6 +19,7 @@ from app.models.api_key import ApiKey
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
+from app.models.pymongo_waits import make_waits_safe
 from app.models.quality_weights import QualityWeights
 
 DEFAULT_DATABASE = "dynamic_agents"
@@ -50,6 +51,7 @@ async def connect(uri: str) -> Database:
     Raises:
         StartupError: the URI is malformed, nobody answers, or the server is not a replica set.
     """
+    make_waits_safe()
     try:
         name = parse_uri(uri)["database"] or DEFAULT_DATABASE
         client: AsyncMongoClient[Raw] = AsyncMongoClient(

@@ -9,8 +9,12 @@ import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from bson import ObjectId
 
 from tests.conftest import ADMIN_KEY, Service, StartService
 from tests.fixtures.processes import bare_environment
@@ -57,7 +61,10 @@ expected-statuses = {refusals}
 agents.values = ["plot-specialist-001", "story-head-001", "dialogue-specialist-001"]
 departments.values = ["story", "character", "visual"]
 tools.values = ["textStatistics", "scenePacing"]
-executions.values = [{execution}]
+executions.values = {finished}
+running.values = {running}
+failed.values = {failed}
+doomed.values = {doomed}
 spare.values = {spare}
 code.values = ["(input) => input", "() => 1"]
 tags.values = ["*"]
@@ -77,6 +84,18 @@ parameters."path.slug" = {{ dictionary = "spare", probability = 0.8 }}
 parameters."path.tool_name" = {{ dictionary = "spare", probability = 0.8 }}
 
 [[operations]]
+include-operation-id = "cancelExecution"
+parameters."path.execution_id" = {{ dictionary = "running", probability = 0.9 }}
+
+[[operations]]
+include-operation-id = "retryExecution"
+parameters."path.execution_id" = {{ dictionary = "failed", probability = 0.9 }}
+
+[[operations]]
+include-operation-id = "deleteExecution"
+parameters."path.execution_id" = {{ dictionary = "doomed", probability = 0.9 }}
+
+[[operations]]
 include-operation-id = "startAgentRun"
 generation.max-examples = {runs}
 
@@ -85,6 +104,18 @@ include-operation-id = "startDepartmentRun"
 generation.max-examples = {runs}
 phases.coverage.enabled = false
 """
+
+OF_EACH_KIND = 8
+OTHER_EXECUTIONS: dict[str, dict[str, Any]] = {
+    "running": {
+        "status": "running",
+        "completedAt": None,
+        "lease": {"owner": "another process", "until": datetime(2100, 1, 1, tzinfo=UTC)},
+    },
+    "failed": {"status": "failed", "error": {"code": "model-unavailable", "message": "It was away."}},
+    "doomed": {},
+}
+"""What others than the finished one have in their documents."""
 
 Answers = Counter[tuple[str, int]]
 
@@ -96,8 +127,8 @@ async def test_no_request_makes_the_service_break_its_own_description(
         document: dict[str, Any] = (await service.http.get("/openapi.json")).json()
         operations = operation_patterns(document)
         await create_spares(service)
-        finished = await service.run_agent("plot-specialist-001")
-        (tmp_path / "schemathesis.toml").write_text(configuration(service, finished["executionId"], len(operations)))
+        executions = await create_executions(service)
+        (tmp_path / "schemathesis.toml").write_text(configuration(service, executions, len(operations)))
 
         exit_code, printed = await fuzz(service, tmp_path)
 
@@ -121,7 +152,23 @@ async def create_spares(service: Service) -> None:
             assert answer.status_code == 201, answer.text
 
 
-def configuration(service: Service, execution_id: str, operation_count: int) -> str:
+async def create_executions(service: Service) -> dict[str, list[str]]:
+    """Executions that were run, and others that somebody else seems to run, has failed with, or nobody needs."""
+    run = await service.run_agent("plot-specialist-001")
+    executions = service.services.database["agent-executions"]
+    stored = await executions.find_one({"executionId": run["executionId"]})
+    assert stored is not None
+    found = {"finished": [run["executionId"]]}
+    for kind, changes in OTHER_EXECUTIONS.items():
+        found[kind] = [f"{kind}-{place}" for place in range(OF_EACH_KIND)]
+        copies = [
+            stored | changes | {"_id": ObjectId(), "executionId": one, "rootExecutionId": one} for one in found[kind]
+        ]
+        await executions.insert_many(copies)
+    return found
+
+
+def configuration(service: Service, executions: Mapping[str, list[str]], operation_count: int) -> str:
     """The fuzzer's configuration; a text in JSON is one in TOML too."""
     examples = max(1, FUZZ_REQUESTS // operation_count)
     return CONFIGURATION.format(
@@ -130,7 +177,7 @@ def configuration(service: Service, execution_id: str, operation_count: int) -> 
         examples=examples,
         runs=min(examples, MAX_RANDOM_RUNS),
         refusals=json.dumps(REFUSALS),
-        execution=json.dumps(execution_id),
+        **{kind: json.dumps(names) for kind, names in executions.items()},
         spare=json.dumps(SPARES),
     )
 

@@ -15,7 +15,7 @@ from tests.conftest import ADMIN_KEY, Service
 ORDER = (None, "viewer", "runner", "admin")
 PUBLIC = None
 READ_BY_ALL = ("/api/v1/departments", "/api/v1/agents", "/api/v1/custom-tools")
-VIEWED = ("/api/v1/executions", "/api/v1/models", "/api/v1/analytics", "/api/v1/quality")
+VIEWED = ("/api/v1/executions", "/api/v1/models", "/api/v1/analytics", "/api/v1/quality", "/api/v1/mcp-servers")
 
 
 def needed_role(method: str, path: str) -> str | None:
