@@ -14,6 +14,7 @@ from benchmarks.agent_run import agent_run_tables
 from benchmarks.catalogue import catalogue_tables
 from benchmarks.department_run import department_run_tables
 from benchmarks.events import event_tables
+from benchmarks.run_engine import run_engine_tables
 from benchmarks.start_up import start_up_tables
 from benchmarks.tools import tools_tables
 
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "department-run": department_run_tables,
     "tools": tools_tables,
     "events": event_tables,
+    "run-engine": run_engine_tables,
 }
 
 

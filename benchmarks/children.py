@@ -17,6 +17,8 @@ PROJECT_ROOT = Path(__file__).parents[1]
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.01
+PORT = "{port}"
+"""Stands in a command for the port that the child is given."""
 LOG_TAIL_CHARACTERS = 2000
 PR_SET_PDEATHSIG = 1
 MEBIBYTE = 1024 * 1024
@@ -28,7 +30,7 @@ class ChildFailed(Exception):
 
 @dataclass(frozen=True)
 class Child:
-    """A running process that answers HTTP on a loopback port."""
+    """A running process that serves on a loopback port."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -45,8 +47,19 @@ class Child:
         Raises:
             ChildFailed: it ended, or took longer than a minute.
         """
+        self._wait_until(lambda: answers(self.port, path))
+
+    def wait_until_listening(self) -> None:
+        """Wait until it takes connections, for a child that does not speak HTTP.
+
+        Raises:
+            ChildFailed: it ended, or took longer than a minute.
+        """
+        self._wait_until(lambda: listens(self.port))
+
+    def _wait_until(self, is_up: Callable[[], bool]) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not answers(self.port, path):
+        while not is_up():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 tail = self.log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:]
                 raise ChildFailed(f"{self.log.stem} did not come up:\n{tail}")
@@ -70,14 +83,15 @@ class Usage:
 def running(name: str, command: list[str], environment: Mapping[str, str], directory: Path) -> Generator[Child]:
     """Run a command that serves on the port given to it as `PORT`; stopped at the end, killed if it will not stop.
 
-    It sees no variable of this machine but those that a program needs to start, and dies with the benchmark.
+    In the command `{port}` stands for the port. It sees no variable of this machine but those that a program needs to
+    start, and dies with the benchmark.
     """
     port = free_port()
     log = directory / f"{name}.log"
     inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command,
+            [part.replace(PORT, str(port)) for part in command],
             cwd=directory,
             env={**inherited, "PYTHONPATH": str(PROJECT_ROOT), **environment, "PORT": str(port)},
             stdin=subprocess.DEVNULL,
@@ -113,6 +127,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections on a port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def answers(port: int, path: str) -> bool:

@@ -77,6 +77,25 @@ async def post_until(http: aiohttp.ClientSession, target: Target, end: float) ->
     return took
 
 
+async def post_many(http: aiohttp.ClientSession, target: Target, *, count: int, at_once: int) -> float:
+    """Post so many times, `at_once` at any time; posts a second.
+
+    Raises:
+        WrongAnswer: an answer is not what it should be.
+    """
+    left = iter(range(count))
+    started = time.perf_counter()
+
+    async def client() -> None:
+        for _ in left:
+            await post_until(http, target, end=0)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(at_once):
+            group.create_task(client())
+    return count / (time.perf_counter() - started)
+
+
 def sample_of(milliseconds: list[float], seconds: float, before: Usage, after: Usage) -> Sample:
     """The figures of a measurement."""
     count = len(milliseconds)

@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import orjson
+from pydantic import SecretStr
 
 from app.models.agent import Agent, ToolNameRow
 from app.models.custom_tool import CustomTool
@@ -71,9 +72,13 @@ def write_models_config(path: Path, model_url: str) -> Path:
     return path
 
 
-async def insert_agent(data_dir: Path) -> None:
-    """Put the department, the tool and the agent into the database of the running service."""
-    settings = Settings(_env_file=None, data_dir=data_dir)  # pyright: ignore[reportCallIssue] - pydantic-settings' own
+async def insert_agent(data_dir: Path, mongodb_uri: str | None = None) -> None:
+    """Put the department, the tool and the agent into the database at the URI, else into the running service's."""
+    settings = Settings(
+        _env_file=None,  # pyright: ignore[reportCallIssue] - pydantic-settings' own
+        data_dir=data_dir,
+        mongodb_uri=SecretStr(mongodb_uri) if mongodb_uri else None,
+    )
     async with open_database(settings, share=True):
         department = await Department(slug=DEPARTMENT, name="Benchmark").insert()
         await CustomTool(
