@@ -14,6 +14,8 @@ from app.models.database import Database, Raw
 LEASE_SECONDS = 15
 NOBODY = ""
 """The owner of a tree that waits for its turn, or that its process handed over; taking it up is no take-over."""
+CLOCK_DOUBT = timedelta(seconds=1)
+"""How far behind another process may believe the database's clock; what is left to the queue is in its past too."""
 UNFINISHED = [ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value]
 REVISABLE = [ExecutionStatus.COMPLETED.value, ExecutionStatus.FAILED.value]
 WITHOUT_BULK: Raw = {"events": 0, "runState": 0}
@@ -47,7 +49,7 @@ class Leases:
 
     def leave_to_queue(self, root: AgentExecution) -> None:
         """Let an execution be created as one that waits for a process with room."""
-        root.lease = Lease(owner=NOBODY, until=self.server_now())
+        root.lease = Lease(owner=NOBODY, until=self.server_now() - CLOCK_DOUBT)
 
     def seconds_left(self, root: AgentExecution) -> float:
         """How long a run may go on."""

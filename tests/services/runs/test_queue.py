@@ -12,6 +12,7 @@ from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
 from app.services.runs import doorbell as doorbell_module
 from app.services.runs.doorbell import RedisDoorbell
 from app.services.runs.engine import RunEngine, RunLimits
+from app.services.runs.leases import Leases
 from app.services.runs.queue import RunQueue
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply
@@ -84,6 +85,24 @@ async def test_a_run_that_has_waited_for_minutes_overtakes(service: Service, wai
     found = await RunQueue(service.services.database, leases).find_waiting()
 
     assert [one.root_id for one in found] == ["patient", "urgent"]
+
+
+async def test_a_process_whose_clock_is_behind_sees_what_another_leaves_to_the_queue(
+    service: Service, waiting: Callable[..., Any]
+) -> None:
+    ahead = service.services.engine.leases
+    await ahead.read_clock()
+    behind = Leases(service.services.database, "behind", run_seconds=60)
+    await behind.read_clock()
+    assert behind._clock_offset is not None
+    behind._clock_offset -= 0.5
+    root = AgentExecution(execution_id="fresh")
+    ahead.leave_to_queue(root)
+    await waiting("fresh", ObjectId(), 5, lease=root.lease)
+
+    found = await RunQueue(service.services.database, behind).find_waiting()
+
+    assert [one.root_id for one in found] == ["fresh"]
 
 
 async def test_a_process_takes_no_more_than_it_has_room_for(
