@@ -12,14 +12,12 @@ from pymongo.errors import PyMongoError
 from app.errors import AppError
 from app.events.bus import EventBus
 from app.events.log import TreeLog, TreeLost
-from app.events.rows import Stored
-from app.events.whole import read_stored, tree_events
 from app.failpoints import failpoint
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionKind
 from app.models.database import Database, Raw
 from app.services.catalog.definitions import AgentDefinition
-from app.services.catalog.loading import AgentNotFound, DefinitionLoader, parsed
+from app.services.catalog.loading import AgentNotFound, DefinitionLoader
 from app.services.runs.agent_run import run_agent
 from app.services.runs.conversations import read_history
 from app.services.runs.department_run import DepartmentRun
@@ -29,6 +27,7 @@ from app.services.runs.keeping import LeaseKeeper
 from app.services.runs.leases import Leases
 from app.services.runs.orchestration_run import OrchestrationRun
 from app.services.runs.queue import RunQueue, Waiting
+from app.services.runs.reading import read_tree, stored_new
 from app.services.runs.reopening import grant_wish
 from app.services.runs.retries import SecondAttempt
 from app.services.runs.statistics import Statistics
@@ -262,7 +261,7 @@ class RunEngine:
         root = tree.root
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         try:
-            tree.log.open(await self._read_tree(tree) if agent is None else stored_new(tree.root))
+            tree.log.open(await read_tree(self.database, tree) if agent is None else stored_new(tree.root))
             failpoint("before-first-event")
             await self._run_to_end(tree, agent)
             await tree.log.committed()
@@ -288,23 +287,6 @@ class RunEngine:
             self._owned.pop(root_id)
         if self._more_waits:
             self.wake()
-
-    async def _read_tree(self, tree: RunTree) -> dict[str, Stored]:
-        """All documents of a tree that was taken over; what they say of its executions goes into the tree."""
-        found = self.database[AgentExecution.get_collection_name()].find(
-            {"rootExecutionId": tree.root.execution_id}, {"runState": 0, "events": 0}
-        )
-        members = [one async for raw in found if (one := parsed(AgentExecution, raw))]
-        agents = self.database[Agent.get_collection_name()].find(
-            {"_id": {"$in": [one.agent for one in members]}}, {"agentId": 1}
-        )
-        names = {raw["_id"]: raw.get("agentId") async for raw in agents}
-        for one in members:
-            tree.adopt(one, names.get(one.agent))
-        async for execution_id, event in tree_events(self.database, tree.root.execution_id):
-            tree.stored_events.setdefault(execution_id, []).append(event)
-        tree.log.last_seq = max(one.last_seq for one in members)
-        return await read_stored(self.database, tree.root.execution_id)
 
     async def _run_to_end(self, tree: RunTree, agent: AgentDefinition | None) -> None:
         """Run the root by its kind within its time; an error of any sort ends the whole tree as failed."""
@@ -407,9 +389,3 @@ class RunEngine:
             log.info("run-taken", executionId=one.root_id, takeovers=root.takeovers)
             self._own(root, None)
         return root is not None
-
-
-def stored_new(root: AgentExecution) -> dict[str, Stored]:
-    """The documents of a tree that has just begun."""
-    assert root.id is not None  # noqa: S101 - it was stored
-    return {root.execution_id: Stored(root.id)}
