@@ -1,6 +1,7 @@
 """Statistics of agents, departments and tools: each ended execution and each tool call once."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
@@ -47,23 +48,28 @@ def ended(agent: dict[str, Any], status: ExecutionStatus, milliseconds: float) -
     return execution.as_stored()
 
 
-async def test_runs_that_end_together_are_counted_exactly(service: Service, model_server: ModelServer) -> None:
+async def test_runs_that_end_together_are_counted_exactly(
+    start_service: StartService, models_config: Path, model_server: ModelServer
+) -> None:
     def answer(call: Call) -> Reply:
         if "fail" in call.text:
             return fault(400, "no")
         return "Done." if call.tool_results else completion(None, ("beatSheetTiming", {"pages": 100}))
 
     model_server.on("work", answer)
-    prompts = ["fail" if place % 4 == 0 else "Write." for place in range(20)]
-    await asyncio.gather(*(service.run_agent(AGENT, prompt=prompt, judge=False) for prompt in prompts))
+    async with start_service(models_config=models_config) as service:
+        prompts = ["fail" if place % 4 == 0 else "Write." for place in range(20)]
+        await asyncio.gather(*(service.run_agent(AGENT, prompt=prompt, judge=False) for prompt in prompts))
 
-    agent = await until_counted(service, 20)
-    tool = await service.services.database["custom-tools"].find_one({"toolName": "beatSheetTiming"})
-    assert (agent["successRate"], agent["lastExecutedAt"] is not None) == (75.0, True)
-    assert agent["averageExecutionTime"] > 0
-    assert tool is not None
-    assert tool["totalExecutions"] == 15
-    assert await service.services.database["agent-executions"].count_documents({"uncounted": {"$exists": True}}) == 0
+        agent = await until_counted(service, 20)
+        tool = await service.services.database["custom-tools"].find_one({"toolName": "beatSheetTiming"})
+        assert (agent["successRate"], agent["lastExecutedAt"] is not None) == (75.0, True)
+        assert agent["averageExecutionTime"] > 0
+        assert tool is not None
+        assert tool["totalExecutions"] == 15
+        assert (
+            await service.services.database["agent-executions"].count_documents({"uncounted": {"$exists": True}}) == 0
+        )
 
 
 async def test_what_a_process_left_uncounted_is_counted_once_by_whoever_finds_it(start_service: StartService) -> None:
