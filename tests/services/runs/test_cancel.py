@@ -124,18 +124,18 @@ async def test_of_a_cancel_and_a_completion_one_wins_and_nothing_begins_a_second
         return "Done." if call.tool_results else completion("Hm.", ("echo", {"n": 1}))
 
     model_server.on("work", work)
-    ids = await asyncio.gather(*(start(service) for _ in range(50)))
 
-    async def cancel_later(place: int) -> tuple[int, str]:
-        await asyncio.sleep(place * 0.02)
-        answer = await cancel(service, ids[place])
-        stopped[ids[place]] = clock()
-        return answer
+    async def cancel_later(place: int) -> tuple[str, tuple[int, str]]:
+        execution_id = await start(service)
+        await asyncio.sleep(place * 0.01)
+        answer = await cancel(service, execution_id)
+        stopped[execution_id] = clock()
+        return execution_id, answer
 
-    answers = await asyncio.gather(*map(cancel_later, range(len(ids))))
+    answers = await asyncio.gather(*map(cancel_later, range(50)))
 
     ends = set[str]()
-    for execution_id, answer in zip(ids, answers, strict=True):
+    for execution_id, answer in answers:
         document = await finished(service, execution_id)
         ends.add(document["status"])
         events = await all_events(service, execution_id)
