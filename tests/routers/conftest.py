@@ -112,6 +112,7 @@ class Socket:
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
+        self.patience_seconds = 10.0
 
     async def send(self, **message: Any) -> None:  # noqa: ANN401 - any JSON value
         """Send a message; `afterSeq=3` is a field."""
@@ -119,7 +120,7 @@ class Socket:
 
     async def receive(self) -> Message:
         """The next message."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(self.patience_seconds):
             return json.loads(await self.connection.recv())
 
     async def ask(self, **message: Any) -> Message:  # noqa: ANN401 - any JSON value
