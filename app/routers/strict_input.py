@@ -6,6 +6,7 @@ All of these fail somewhere behind the API, so they are refused in front of it.
 
 import json
 from collections.abc import Callable, Coroutine, Iterator
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
@@ -33,14 +34,14 @@ class MalformedJson(AppError):
     """The body is not JSON in UTF-8."""
 
     code = "malformed-json"
-    status = AppError.status.BAD_REQUEST
+    status = HTTPStatus.BAD_REQUEST
 
 
 class UnsupportedMediaType(AppError):
     """The body is announced as something else than JSON."""
 
     code = "unsupported-media-type"
-    status = AppError.status.UNSUPPORTED_MEDIA_TYPE
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class StrictRoute(APIRoute):
