@@ -87,7 +87,7 @@ async def runs_service(
     folder = tmp_path_factory.mktemp("runs-service")
     config = write_models(folder / "models.yaml", shared_model_server.url)
     uri = mongod_uri.replace("/?", "/test_runs?")
-    async with running_service(uri, folder / "data", models_config=config, tool_timeout_seconds=1) as running:
+    async with running_service(uri, folder / "data", models_config=config) as running:
         await insert_department()
         yield running
 
@@ -194,8 +194,8 @@ def calls_tool(name: str, arguments: Any, then: str = "Done.") -> Callable[[Call
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that no event tells of, ten seconds at most."""
-    async with asyncio.timeout(10):
+    """Wait for a condition that no event tells of, half a minute at most."""
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - what happens on the other side of a socket sets no event here
             await asyncio.sleep(0.005)
 
