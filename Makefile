@@ -11,10 +11,10 @@ PARALLEL := --numprocesses auto --dist loadfile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test check format bench soak fuzz lock clean
+.PHONY: help demo serve test test-long check format bench soak fuzz lock clean
 
 help:  ## Show what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: $(VENV)/.local  ## Run a department of agents here, with nothing but Python
 	@$(BIN)/dynamic-agents demo
@@ -24,6 +24,9 @@ serve: $(VENV)/.local  ## Serve the API on http://127.0.0.1:8000
 
 test: $(VENV)/.dev  ## Run the whole test suite
 	@$(BIN)/pytest $(PARALLEL)
+
+test-long: $(VENV)/.dev  ## Run the tests that wait for minutes: restarts, outages, kills
+	@$(BIN)/pytest -m long
 
 check: $(VENV)/.dev  ## What CI runs: format, lint, types, import rules, tests with coverage
 	@$(BIN)/ruff format --check $(SOURCES)
