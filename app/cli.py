@@ -4,6 +4,7 @@ Commands import what they need when they run: LiteLLM's import takes seconds, an
 """
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Coroutine
@@ -170,7 +171,12 @@ def load_settings(**overrides: Any) -> "Settings":  # noqa: ANN401 - any setting
 
 
 def run(work: Coroutine[Any, Any, ResultType]) -> ResultType:
-    """Run a coroutine to its end on the fastest event loop there is."""
+    """Run a coroutine to its end on the fastest event loop there is.
+
+    What the imports have made stays for good: the garbage collector need not look at it again, which takes it 0.2 s.
+    """
+    gc.freeze()
+    gc.enable()
     if sys.platform == "win32":
         return asyncio.run(work)
     import uvloop  # noqa: PLC0415 - does not exist on Windows
@@ -184,7 +190,12 @@ def finish(succeeded: bool) -> None:
 
 
 def main() -> None:
-    """Run the command; an expected failure is one line on stderr and exit code 1."""
+    """Run the command; an expected failure is one line on stderr and exit code 1.
+
+    The garbage collector rests until the work begins: imports leave little garbage, and would have it look at all that
+    they have made again and again, for a second.
+    """
+    gc.disable()
     try:
         app()
     except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -94,6 +95,7 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
                 await asyncio.wait(
                     {task, asyncio.ensure_future(server.answers.wait())}, return_when=asyncio.FIRST_COMPLETED
                 )
+                gc.freeze()  # what the start has made stays too: no collection has to look at it
                 shown = f"[{host}]" if ":" in host else host
                 yield RunningServer(
                     f"http://{shown}:{port}", server, task, services.engine.drain, settings.drain_seconds

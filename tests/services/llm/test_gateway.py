@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from litellm._lazy_imports import get_default_encoding
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from app.models.json_values import JsonObject
+from app.services.llm import litellm_setup
 from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose, TokenUsage
 from app.services.llm.errors import (
     ModelAccessDenied,
@@ -18,6 +20,7 @@ from app.services.llm.errors import (
     ModelRequestRefused,
     ModelTimedOut,
 )
+from app.services.llm.litellm_setup import litellm
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 
@@ -111,6 +114,47 @@ async def test_a_price_from_litellms_own_table_becomes_a_cost(
     answer = await gateway.complete(request())
 
     assert answer.cost_usd == pytest.approx(10 * 3e-5 + 5 * 6e-5)
+
+
+async def test_an_answer_is_priced_once(
+    open_gateway: OpenGateway, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    priced: list[float] = []
+
+    def counted(*arguments: Any, **options: Any) -> float:  # noqa: ANN401 - LiteLLM's own
+        priced.append(calculate(*arguments, **options))
+        return priced[-1]
+
+    calculate = litellm.cost_calculator.completion_cost
+    for module in (litellm, litellm.cost_calculator):
+        monkeypatch.setattr(module, "completion_cost", counted)
+    gateway = open_gateway(entry(model_server, model="openai/gpt-4"))
+
+    answer = await gateway.complete(request())
+
+    assert priced == [answer.cost_usd]
+
+
+async def test_no_tokenizer_is_loaded_for_a_provider_that_counts(
+    open_gateway: OpenGateway, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[bool] = []
+
+    def load() -> object:
+        loaded.append(True)
+        return get_default_encoding()
+
+    monkeypatch.setattr(litellm_setup, "get_default_encoding", load)
+    gateway = open_gateway(entry(model_server))
+
+    await gateway.complete(request())
+    deltas: list[str] = []
+    await gateway.complete(request(on_delta=deltas.append))
+
+    assert deltas
+    assert loaded == []
+    assert litellm.main.encoding.encode("Say something.")
+    assert loaded == [True]
 
 
 async def test_cache_tokens_are_told_apart(open_gateway: OpenGateway, model_server: ModelServer) -> None:
