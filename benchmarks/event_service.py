@@ -1,6 +1,7 @@
 """The service with a lever: the real application and its event rooms, and routes that append events on demand."""
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -177,6 +178,7 @@ async def serve() -> None:
         config = uvicorn.Config(
             app, port=int(os.environ["PORT"]), log_config=None, access_log=False, backlog=4096, **SOCKET_OPTIONS
         )
+        gc.freeze()  # as the command does
         await uvicorn.Server(config).serve()
 
 
