@@ -225,6 +225,53 @@ async def open_engine(
 
 
 @asynccontextmanager
+async def open_toolbox(settings: Settings, database: Database, sandbox: ToolSandbox) -> AsyncGenerator[Toolbox]:
+    """Whatever runs tools: the sandbox, functions of this process, and MCP servers."""
+    builtins = load_builtin_tools(settings.tool_modules)
+    await store_builtin_tools(database, builtins)
+    async with open_mcp(settings) as mcp:
+        yield Toolbox(sandbox, settings.tool_timeout_seconds, builtins, mcp)
+
+
+@asynccontextmanager
+async def open_loader(settings: Settings, database: Database, mcp: McpTools) -> AsyncGenerator[DefinitionLoader]:
+    """What is stored of departments, agents and tools, as runs use it: an edit anywhere holds for the next run."""
+    loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds, mcp=mcp)
+    mcp.on_change(loader.forget_all)
+    reload = LiveReload(database, on_edit=loader.forget_all)
+    await reload.start()
+    try:
+        yield loader
+    finally:
+        await reload.stop()
+
+
+def make_crew(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus) -> Crew:
+    """What every run works with."""
+    return Crew(
+        models=models,
+        tools=toolbox,
+        wants_deltas=bus.wants_deltas,
+        record_name=models.record_name,
+        retries=models.retries_of,
+        thresholds=gate_thresholds(settings),
+        context_tokens=models.context_tokens,
+    )
+
+
+def make_gatekeeper(settings: Settings, database: Database) -> Gatekeeper:
+    """Who may ask for what."""
+    if settings.admin_api_key and len(settings.admin_api_key.get_secret_value()) < SHORT_KEY_CHARACTERS:
+        log.warning("admin-key-short", advice=f"Set ADMIN_API_KEY to {SHORT_KEY_CHARACTERS} characters or more.")
+    return Gatekeeper(
+        KeyRing(database, admin_key=load_admin_key(settings).text),
+        Role(settings.anonymous_role) if settings.anonymous_role != "none" else None,
+        token_verifier(settings),
+        RateLimiter("Failed authentications", settings.auth_failure_limit),
+    )
+
+
+@asynccontextmanager
 async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
 
@@ -234,6 +281,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         StartupError: a part cannot start; the message says which and why.
     """
     table = load_model_table(settings)
+    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(open_database(settings, share=is_worker))
         if settings.seeds_on_start:
@@ -241,56 +289,30 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
         models = ModelGateway(table, call_limits(settings))
         stack.push_async_callback(models.close)
+        log.info("models", source=table.source, names=list(table.names))
         sandbox = await stack.enter_async_context(open_sandbox(settings))
-        builtins = load_builtin_tools(settings.tool_modules)
-        await store_builtin_tools(database, builtins)
-        mcp = await stack.enter_async_context(open_mcp(settings))
-        toolbox = Toolbox(sandbox, settings.tool_timeout_seconds, builtins, mcp)
-        loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds, mcp=mcp)
-        mcp.on_change(loader.forget_all)
-        redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
+        toolbox = await stack.enter_async_context(open_toolbox(settings, database, sandbox))
         bus = await stack.enter_async_context(open_bus(redis_url, database))
-        reload = LiveReload(database, on_edit=loader.forget_all)
-        await reload.start()
-        stack.push_async_callback(reload.stop)
-        crew = Crew(
-            models=models,
-            tools=toolbox,
-            wants_deltas=bus.wants_deltas,
-            record_name=models.record_name,
-            retries=models.retries_of,
-            thresholds=gate_thresholds(settings),
-            context_tokens=models.context_tokens,
-        )
+        loader = await stack.enter_async_context(open_loader(settings, database, toolbox.mcp))
+        crew = make_crew(settings, models, toolbox, bus)
         engine = await stack.enter_async_context(
             open_engine(settings, database, bus, loader, crew, works=is_worker or settings.serve_runs)
         )
-        keys = KeyRing(database, admin_key=load_admin_key(settings).text)
-        anonymous = Role(settings.anonymous_role) if settings.anonymous_role != "none" else None
-        gatekeeper = Gatekeeper(
-            keys,
-            anonymous,
-            token_verifier(settings),
-            RateLimiter("Failed authentications", settings.auth_failure_limit),
-        )
+        gatekeeper = make_gatekeeper(settings, database)
         credentials = CredentialWatch(gatekeeper)
         await stack.enter_async_context(running_in_background(credentials.run(), "credential watch"))
-        if settings.admin_api_key and len(settings.admin_api_key.get_secret_value()) < SHORT_KEY_CHARACTERS:
-            log.warning("admin-key-short", advice=f"Set ADMIN_API_KEY to {SHORT_KEY_CHARACTERS} characters or more.")
-        log.info("models", source=table.source, names=list(table.names))
         archive = ExecutionArchive(database)
         starter = RunStarter(
             loader, models, engine, settings.allowed_models, RateLimiter("Starting runs", settings.run_rate_limit)
         )
+        known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
             settings=settings,
             database=database,
             bus=bus,
             hub=EventHub(database, bus),
             catalog=Catalog(database),
-            editor=CatalogEditor(
-                database, ToolChecker(sandbox), frozenset({*settings.allowed_models, *table.names}), mcp
-            ),
+            editor=CatalogEditor(database, ToolChecker(sandbox), known_models, toolbox.mcp),
             archive=archive,
             trials=ToolTrials(database, toolbox),
             weights=WeightBook(database, loader),
