@@ -21,11 +21,11 @@ import certifi
 import httpcore
 
 from app.services.tools.egress_hosts import Address, AllowList, EgressRefused, Target, bracketed, denied, failed
+from app.services.tools.protocol import MAX_SENT_BYTES
 
 MAX_REDIRECTS = 5
 MAX_HEADERS = 50
 MAX_HEADER_CHARACTERS = 16 * 1024
-MAX_SENT_BYTES = 256 * 1024
 MAX_RECEIVED_BYTES = 1024 * 1024
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -12,14 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from quickjs_rs import Context, DeadlockError, Handle, InterruptError, JSError, MemoryLimitError, Runtime, Snapshot
+from quickjs_rs import (
+    Context,
+    DeadlockError,
+    Handle,
+    InterruptError,
+    MemoryLimitError,
+    QuickJSError,
+    Runtime,
+    Snapshot,
+)
 from wasmtime import Trap, TrapCode
 
 from app.services.tools.confinement import data_bytes
-from app.services.tools.replies import Reply, failure, reply_to, whole_characters
+from app.services.tools.replies import Reply, breakdown, failure, reply_to, whole_characters
 
 PRELUDE = Path(__file__).with_name("prelude")
-PARTS = ("core", "console", "timers", "encoding", "clone", "random", "url", "fetch", "call")
+PARTS = ("core", "console", "timers", "encoding", "clone", "random", "url", "abort", "fetch", "call")
 # The engine runs at most 100,000 promise reactions at a go (about 0.1 s), then calls the promise dead, settled or not.
 # A go that ended sooner than this found nothing left to run.
 EMPTY_QUEUE_SECONDS = 0.01
@@ -98,9 +107,9 @@ class Engine:
             reply = failure("tool-memory-exceeded")
         except Trap as trap:
             overflow = trap.trap_code == TrapCode.STACK_OVERFLOW
-            reply = failure("tool-recursion") if overflow else self._breakdown()
-        except JSError:
-            reply = self._breakdown()
+            reply = failure("tool-recursion") if overflow else self._breakdown(trap)
+        except QuickJSError as error:
+            reply = self._breakdown(error)
         return reply | self._memory_used()
 
     def close(self) -> None:
@@ -169,9 +178,11 @@ class Engine:
         """What the call made this process grow by, where the system tells: an engine's memory never shrinks."""
         return {"memoryBytes": max(data_bytes() - self.data_bytes_before, 0)} if self.data_bytes_before else {}
 
-    def _breakdown(self) -> Reply:
+    def _breakdown(self, error: Exception) -> Reply:
         """The reply when the engine, or the script around the tool, gave up: out of memory, or nobody knows why."""
-        return failure("tool-memory-exceeded" if self._memory_is_spent() else "tool-crashed", retire=True)
+        if self._memory_is_spent():
+            return failure("tool-memory-exceeded", retire=True)
+        return breakdown(error)
 
     def _memory_is_spent(self) -> bool:
         limit = self.limits.data_bytes

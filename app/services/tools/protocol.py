@@ -4,9 +4,10 @@ Both ends import this module, and a worker must start fast and know nothing of t
 
 Frames to a worker begin with what they are: a call, or an answer to one of its requests. A call is `{"code", "input",
 "context", "checkOnly", …}`. A reply is `{"output", "console", "memoryBytes", "retire"}` with `output` as JSON text, or
-`{"error": {"code", "message"}, …}`; `retire` asks for a new worker in this one's place. Before its reply a worker may
-send `{"fetch": {"id", "url", "method", "headers", "text" or "base64", "redirect"}}`; the answer is `{"id", "status",
-"statusText", "url", "redirected", "headers", "text" or "base64"}` or `{"id", "error"}`.
+`{"error": {"code", "message"}, …}`; `retire` asks for a new worker in this one's place, `cause` says for the log why
+the engine failed. Before its reply a worker may send `{"fetch": {"id", "url", "method", "headers", "text" or "base64",
+"redirect"}}`; the answer is `{"id", "status", "statusText", "url", "redirected", "headers", "text" or "base64"}` or
+`{"id", "error"}`.
 """
 
 import json
@@ -22,6 +23,8 @@ MAX_CONSOLE_CHARACTERS = 8 * 1024
 MAX_REPLY_BYTES = 2 * 1024 * 1024
 MAX_FETCHES = 50
 """Requests of one call."""
+MAX_SENT_BYTES = 256 * 1024
+"""The body of one of them."""
 SEED_BYTES = 32
 
 CALL = b"C"
@@ -42,6 +45,11 @@ def encode_request(body: Mapping[str, object]) -> bytes:
         ValueError: a value is not JSON (`NaN`, a circle).
         RecursionError: a value is nested too deeply.
     """
-    limits = {"maxConsole": MAX_CONSOLE_CHARACTERS, "maxOutput": MAX_OUTPUT_BYTES, "maxFetches": MAX_FETCHES}
+    limits = {
+        "maxConsole": MAX_CONSOLE_CHARACTERS,
+        "maxOutput": MAX_OUTPUT_BYTES,
+        "maxFetches": MAX_FETCHES,
+        "maxSent": MAX_SENT_BYTES,
+    }
     seed = os.urandom(SEED_BYTES).hex()
     return json.dumps({**body, **limits, "seed": seed}, allow_nan=False).encode("ascii")

@@ -1,6 +1,7 @@
 """The worker's replies: what the script around a tool answered, in words for the service. Standard library only."""
 
 import re
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ MESSAGES = {
     "tool-crashed": "The JavaScript engine failed while it ran the tool.",
     "tool-output-too-large": f"The tool's result is over {MAX_OUTPUT_BYTES // 1024} KiB as JSON.",
 }
+MAX_CAUSE_CHARACTERS = 2000
 EGRESS_CODES = frozenset({"egress-denied", "egress-failed"})
 
 Reply = dict[str, Any]
@@ -26,6 +28,12 @@ Reply = dict[str, Any]
 def failure(code: str, message: str | None = None, *, retire: bool = False) -> Reply:
     """The reply to a call that failed."""
     return {"error": {"code": code, "message": message or MESSAGES[code]}, "retire": retire}
+
+
+def breakdown(error: Exception) -> Reply:
+    """The reply when what runs tools failed itself; the cause is for the service's log."""
+    cause = "".join(traceback.format_exception(error)).strip()
+    return failure("tool-crashed", retire=True) | {"cause": cause[-MAX_CAUSE_CHARACTERS:]}
 
 
 def reply_to(answer: dict[str, Any], *, memory_is_spent: Callable[[], bool]) -> Reply:

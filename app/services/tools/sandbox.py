@@ -155,16 +155,26 @@ class ToolSandbox:
             reusable = is_reply(reply) and not reply["retire"]
             if not is_reply(reply):
                 raise WorkerLost
+            if "cause" in reply:
+                log.warning("tool-engine-failed", pid=birth.result().pid, cause=reply["cause"])
             return reply
         except TimeoutError:
-            raise ToolFailed("tool-timeout", "The tool did not finish in time and was killed.") from None
+            raise killed() from None
         except WorkerLost:
-            raise ToolFailed("tool-crashed", "The process that ran the tool ended.") from None
+            raise await self._loss(birth.result()) from None
         finally:
             if reusable:
                 self._idle.append(birth)
             else:
                 self._replace(birth)
+
+    async def _loss(self, worker: ToolWorker) -> ToolFailed:
+        """What a call fails with whose worker gave no reply; the log says how the process ended."""
+        if self._closed:
+            return ToolFailed("tool-crashed", "The service is closing.")
+        ending = await worker.ending()
+        log.warning("tool-worker-lost", pid=worker.pid, ending=str(ending))
+        return killed() if ending.is_late else ToolFailed("tool-crashed", f"The tool's process ended: {ending}.")
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
@@ -227,6 +237,11 @@ class ToolSandbox:
 def is_born(birth: Birth) -> bool:
     """Whether this worker came up; it may have ended since."""
     return birth.done() and not birth.cancelled() and birth.exception() is None
+
+
+def killed() -> ToolFailed:
+    """The failure of a call that nothing but a signal could end."""
+    return ToolFailed("tool-timeout", "The tool did not finish in time and was killed.")
 
 
 def encode(body: dict[str, Any]) -> bytes:

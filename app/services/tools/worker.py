@@ -1,7 +1,7 @@
 """The worker process that runs tools: `python -m app.services.tools.worker PARENT_PID TIMEOUT_SECONDS MEMORY_MB`.
 
 It takes calls from stdin and answers on stdout, one at a time, until stdin closes or the service kills it. After each
-answer it makes the next engine ready. An error that nobody expected ends it: the service sees that and starts another.
+answer it makes the next engine ready. An error that nobody expected is told to the service, which starts another one.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from app.services.tools.confinement import confine, die_with_parent, leave_netwo
 from app.services.tools.engine import Engine, EngineLimits, make_image
 from app.services.tools.pipes import ServicePipe, silence_errors
 from app.services.tools.protocol import encode_request
-from app.services.tools.replies import Reply, failure
+from app.services.tools.replies import Reply, breakdown, failure
 
 # The kernel ends a worker that the service should have killed long before: the service itself may hang.
 ALARM_GRACE_SECONDS = 1.0
@@ -79,6 +79,8 @@ def answer(engine: Engine, request: bytes, pipe: ServicePipe, loop: asyncio.Abst
     except MemoryError:
         engine.close()
         return failure("tool-memory-exceeded", retire=True)
+    except Exception as error:  # noqa: BLE001 - the edge of a worker: a silent death would tell nobody why
+        return breakdown(error)
 
 
 if __name__ == "__main__":

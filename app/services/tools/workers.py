@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +15,11 @@ from app.services.tools.protocol import ANSWER, CALL, LENGTH, MAX_FETCHES, MAX_R
 
 IMPORT_ROOT = Path(__file__).parents[3]
 START_SECONDS = 30.0
+# How long a process whose pipe closed may take to be gone, for its end to be told.
+ENDING_SECONDS = 0.2
+SIGNALS = {number.value: number.name for number in signal.Signals}
+# What ends a worker that the service should have killed before.
+TIME_SIGNALS = frozenset({signal.SIGALRM, signal.SIGXCPU})
 
 Fetch = Callable[[dict[str, Any]], Awaitable[bytes]]
 """Makes a request of a tool and gives the answer for its worker, as JSON; never fails."""
@@ -20,6 +27,23 @@ Fetch = Callable[[dict[str, Any]], Awaitable[bytes]]
 
 class WorkerLost(Exception):
     """The worker ended, or said something that no worker says."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A process's exit status; a signal's number is negative, `None` stands for one that is there."""
+
+    status: int | None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a limit on time ended it."""
+        return self.status is not None and -self.status in TIME_SIGNALS
+
+    def __str__(self) -> str:
+        if self.status is None:
+            return "said what no worker says"
+        return SIGNALS.get(-self.status, f"exit status {self.status}")
 
 
 class ToolWorker:
@@ -85,6 +109,13 @@ class ToolWorker:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             return True
+
+    async def ending(self) -> "Ending":
+        """How a process that gave no reply ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ENDING_SECONDS):
+                await self._process.wait()
+        return Ending(self._process.returncode)
 
     async def ask(self, request: bytes, fetch: Fetch) -> dict[str, Any]:
         """The reply to one call; `fetch` is asked for what the tool fetches meanwhile.

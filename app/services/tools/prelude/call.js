@@ -1,5 +1,7 @@
 // One call of a tool. The worker sets `request` (JSON text) and evaluates `run()`, which gives the answer as JSON text,
 // or a promise of it where the tool waits for something. While it waits, `exchange` tells what for, and takes what came.
+// What the worker is told is put together from primitive values, and no promise of a tool's settles for the sandbox:
+// nothing that a tool does to the language (`Object.prototype.toJSON`) changes what is said, or runs its code there.
 (global, core) => {
   "use strict";
   const { parse, stringify, slice, Promise } = core;
@@ -33,13 +35,15 @@
     (typeof value === "object" || typeof value === "function") && value !== null && typeof value.then === "function";
 
   core.define("run", () => {
-    const { code, input, context, checkOnly, maxConsole, maxOutput, seed, mayFetch, maxFetches } = parse(global.request);
+    const { code, input, context, checkOnly, maxConsole, maxOutput, seed, mayFetch, maxFetches, maxSent } = parse(
+      global.request,
+    );
     delete global.request;
     delete global.run;
     delete global.exchange;
     core.allowConsole(maxConsole);
     core.seed(seed);
-    context.fetch = core.fetch(mayFetch, maxFetches);
+    context.fetch = core.fetch({ mayFetch, maxFetches, maxSent });
 
     let tool;
     try {
@@ -60,21 +64,20 @@
     }
     return new Promise((resolve) => {
       core.abort = (error) => resolve(failed("call", error));
-      const settle = async () => {
+      (async () => {
         try {
           result = await result;
         } catch (error) {
-          return failed("call", error);
+          return resolve(failed("call", error));
         }
-        return succeeded(result, maxOutput);
-      };
-      (async () => resolve(await settle()))();
+        resolve(succeeded(result, maxOutput));
+      })();
     });
   });
 
   core.define("exchange", (message) => {
     if (message === "timers") core.fireTimers();
     else if (message !== "") core.receive(parse(message));
-    return stringify({ fetches: core.takeFetches(), wait: core.nextTimer() });
+    return `{"fetches":[${core.takeFetches()}],"wait":${core.nextTimer()}}`;
   });
 }

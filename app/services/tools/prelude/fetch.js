@@ -1,23 +1,26 @@
 // `context.fetch`: the request goes to the service, which decides whether it may be made, and makes it.
 (global, core) => {
   "use strict";
-  const { TypeError, Map } = core;
+  const { TypeError, Map, stringify } = core;
+  // What URL, method and headers may take together; the service has its own, smaller bounds for each.
+  const MAX_HEAD_CHARACTERS = 64 * 1024;
   const codes = new WeakMap();
   const codeIn = codes.get.bind(codes);
+  const note = codes.set.bind(codes);
   const open = new core.Map();
-  let asked = [];
+  let asked = "";
   let last = 0;
 
   core.codeOf = (error) => (typeof error === "object" && error !== null ? codeIn(error) : undefined);
   core.takeFetches = () => {
     const taken = asked;
-    asked = [];
+    asked = "";
     return taken;
   };
   const refusal = ({ code, message }) => {
     const error = new TypeError(message);
     error.code = code;
-    codes.set(error, code);
+    note(error, code);
     return error;
   };
 
@@ -92,48 +95,67 @@
     }
   }
 
+  const denied = (message) => refusal({ code: "egress-denied", message });
   const bodyOf = (body, headers) => {
-    if (body === undefined || body === null) return {};
+    if (body === undefined || body === null) return { text: "" };
     const say = (type) => {
       if (!headers.has("content-type")) headers.set("content-type", type);
     };
     if (body instanceof URLSearchParams) say("application/x-www-form-urlencoded;charset=UTF-8");
-    else if (core.isView(body) || body instanceof ArrayBuffer) return { base64: core.bytesOf(body).toBase64() };
+    else if (core.isView(body) || body instanceof ArrayBuffer) return { bytes: core.bytesOf(body) };
     else say("text/plain;charset=UTF-8");
     return { text: `${body}` };
   };
+  const toldBody = ({ text, bytes }, maxSent) => {
+    if ((bytes ?? text).length > maxSent) throw denied(`A request's body is at most ${maxSent} bytes.`);
+    return bytes ? `"base64":${stringify(`${bytes.toBase64()}`)}` : `"text":${stringify(text)}`;
+  };
+  // Told as text at once, of primitive strings alone: what it says cannot be changed later.
+  const tell = (id, url, init, maxSent) => {
+    const headers = new Headers(init.headers ?? []);
+    const body = toldBody(bodyOf(init.body, headers), maxSent);
+    const [to, method, redirect] = [`${url}`, `${init.method ?? "GET"}`.toUpperCase(), `${init.redirect ?? "follow"}`];
+    let size = to.length + method.length + redirect.length;
+    let pairs = "";
+    for (const [name, value] of headers) {
+      size += `${name}`.length + `${value}`.length + 16;
+      if (size <= MAX_HEAD_CHARACTERS) pairs += `${pairs && ","}[${stringify(`${name}`)},${stringify(`${value}`)}]`;
+    }
+    if (size > MAX_HEAD_CHARACTERS) throw denied("The request's URL and headers are too large.");
+    return (
+      `{"id":${id},"url":${stringify(to)},"method":${stringify(method)},"headers":[${pairs}],` +
+      `"redirect":${stringify(redirect)},${body}}`
+    );
+  };
 
-  core.fetch = (mayFetch, maxFetches) => (url, init = {}) =>
+  core.fetch = ({ mayFetch, maxFetches, maxSent }) => (url, init) =>
     new core.Promise((resolve, reject) => {
-      if (!mayFetch) {
-        reject(refusal({ code: "egress-denied", message: "This tool may not fetch." }));
-        return;
-      }
+      if (!mayFetch) throw denied("This tool may not fetch.");
       if (last >= maxFetches) {
-        const message = `A call makes at most ${maxFetches} requests.`;
-        reject(refusal({ code: "egress-failed", message }));
-        return;
+        throw refusal({ code: "egress-failed", message: `A call makes at most ${maxFetches} requests.` });
       }
-      const headers = new Headers(init.headers);
-      const body = bodyOf(init.body, headers);
-      const request = {
-        id: ++last,
-        url: `${url}`,
-        method: `${init.method ?? "GET"}`.toUpperCase(),
-        headers: [...headers],
-        redirect: `${init.redirect ?? "follow"}`,
-        ...body,
-      };
-      core.mapSet(open, request.id, { resolve, reject });
-      core.push(asked, request);
+      const signal = init?.signal;
+      signal?.throwIfAborted();
+      const id = ++last;
+      const request = tell(id, url, init ?? {}, maxSent);
+      asked += `${asked && ","}${request}`;
+      core.mapSet(open, id, { resolve, reject });
+      signal?.addEventListener("abort", () => reject(signal.reason));
     });
 
+  // As a reaction, where the tool's deadline holds: what an answer is made of can be the tool's own by now.
   core.receive = (message) => {
     const waiting = core.mapGet(open, message.id);
     core.mapDelete(open, message.id);
     if (waiting === undefined) return;
-    if (message.error) waiting.reject(refusal(message.error));
-    else waiting.resolve(new Response(message));
+    core.queueMicrotask(() => {
+      try {
+        if (message.error) throw refusal(message.error);
+        waiting.resolve(new Response(message));
+      } catch (error) {
+        waiting.reject(error);
+      }
+    });
   };
   core.define("Headers", Headers);
 }

@@ -10,9 +10,11 @@
     const set = (callback, delay, ...values) => {
       if (typeof callback !== "function") throw new core.TypeError(`${name} needs a function.`);
       if (core.mapSize(timers) >= MAX_TIMERS) throw new core.RangeError(`At most ${MAX_TIMERS} timers wait at a time.`);
-      const every = delay > 0 && delay <= MAX_DELAY ? +delay : delay > MAX_DELAY ? MAX_DELAY : 0;
-      core.mapSet(timers, ++last, { due: core.now() + every, every: repeats ? every : -1, callback, values });
-      return last;
+      const wanted = +delay;
+      const every = wanted > 0 && wanted <= MAX_DELAY ? wanted : wanted > MAX_DELAY ? MAX_DELAY : 0;
+      const id = ++last;
+      core.mapSet(timers, id, { id, due: core.now() + every, every: repeats ? every : -1, callback, values });
+      return id;
     };
     core.define(name, set);
   };
@@ -36,24 +38,20 @@
   // The callbacks run as reactions, where the tool's deadline holds; one that throws fails the call.
   core.fireTimers = () => {
     const now = core.now();
-    const due = [];
-    core.mapForEach(timers, (timer, id) => {
-      if (timer.due <= now) core.push(due, [timer.due, id, timer]);
+    // Without a prototype: a setter that a tool gave to all arrays would be called.
+    const due = { __proto__: null, length: 0 };
+    core.mapForEach(timers, (timer) => {
+      if (timer.due <= now) due[due.length++] = timer;
     });
-    for (let i = 1; i < due.length; i++) {
-      const one = due[i];
-      let at = i;
-      while (at > 0 && due[at - 1][0] > one[0]) due[at] = due[--at];
-      due[at] = one;
-    }
+    core.sort(due, (one, other) => one.due - other.due || one.id - other.id);
     for (let i = 0; i < due.length; i++) {
-      const [, id, timer] = due[i];
+      const timer = due[i];
       core.queueMicrotask(() => {
-        if (!core.mapHas(timers, id)) return;
-        if (timer.every < 0) core.mapDelete(timers, id);
+        if (!core.mapHas(timers, timer.id)) return;
+        if (timer.every < 0) core.mapDelete(timers, timer.id);
         else timer.due = core.now() + (timer.every > 1 ? timer.every : 1);
         try {
-          timer.callback(...timer.values);
+          core.apply(timer.callback, undefined, timer.values);
         } catch (error) {
           core.abort(error);
         }
