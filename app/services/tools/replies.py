@@ -2,7 +2,6 @@
 
 import re
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from app.services.tools.protocol import MAX_OUTPUT_BYTES, MAX_OUTPUT_DEPTH
@@ -36,13 +35,13 @@ def breakdown(error: Exception) -> Reply:
     return failure("tool-crashed", retire=True) | {"cause": cause[-MAX_CAUSE_CHARACTERS:]}
 
 
-def reply_to(answer: dict[str, Any], *, memory_is_spent: Callable[[], bool]) -> Reply:
+def reply_to(answer: dict[str, Any], *, memory_is_spent: bool) -> Reply:
     """The reply that an answer of the script stands for, with what the tool logged."""
     console: list[str] = answer.get("console", [])
     return _outcome(answer, memory_is_spent) | {"console": console}
 
 
-def _outcome(answer: dict[str, Any], memory_is_spent: Callable[[], bool]) -> Reply:
+def _outcome(answer: dict[str, Any], memory_is_spent: bool) -> Reply:
     phase = answer.get("phase")
     if phase is None:
         return _success(answer["output"])
@@ -53,8 +52,8 @@ def _outcome(answer: dict[str, Any], memory_is_spent: Callable[[], bool]) -> Rep
     name, message = answer.get("name"), answer["message"]
     if name == "InternalError" and message in ("out of memory", "string too long"):
         return failure("tool-memory-exceeded")
-    if name is None and message == "null" and memory_is_spent():
-        # With no room left even for an error object the engine throws null.
+    if (name, message) in ((None, "null"), ("InternalError", "")) and memory_is_spent:
+        # With no room left for an error's message, or for an error, this is what the engine throws.
         return failure("tool-memory-exceeded")
     if phase == "compile" and name == "SyntaxError":
         line = SYNTAX_ERROR_LINE.search(answer["stack"] or "")

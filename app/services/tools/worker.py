@@ -33,7 +33,7 @@ def main(parent_pid: int, timeout_seconds: float, memory_mb: int) -> None:
     loop = asyncio.new_event_loop()
     image = warm_up(memory_bytes, pipe, loop)
     confinement = confine(memory_bytes, has_own_network=has_own_network)
-    limits = EngineLimits(timeout_seconds, memory_bytes, confinement.data_bytes)
+    limits = EngineLimits(timeout_seconds, memory_bytes)
     pipe.send({"ready": True, "weaknesses": confinement.weaknesses})
     silence_errors()
     serve(pipe, image, limits, loop)

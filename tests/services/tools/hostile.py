@@ -39,6 +39,7 @@ LOOPS = {
     "timer": "() => new Promise(() => setTimeout(() => { for (;;) {} }, 1))",
     "intervals": "() => new Promise(() => setInterval(() => {}, 0))",
     "timers that breed": "() => new Promise(() => { const go = () => { setTimeout(go, 0); setTimeout(go, 0) }; go() })",
+    "many timers": "() => new Promise(() => { for (let i = 0; i < 9999; i++) setInterval(() => {}, 9999 - i) })",
     "far timer": "() => new Promise(resolve => setTimeout(resolve, 1e9))",
     "finally": "async () => { try { await 0 } finally { for (;;) {} } }",
     "async iterator": "async () => { for await (const x of (async function* () { for (;;) yield 1 })()) {} }",
@@ -47,6 +48,7 @@ LOOPS = {
     "big numbers": "() => { let n = 3n; for (;;) n = n * n % (2n ** 4000n) }",
     "eval": "() => eval('for (;;) {}')",
     "Function": "() => new Function('for (;;) {}')()",
+    "fetch without end": "async (i, { fetch }) => { for (;;) { fetch('http://127.0.0.1/').catch(() => {}); await 0 } }",
     "fetch in a loop": "async (i, { fetch }) => { for (;;) try { await fetch('http://127.0.0.1/') } catch {} }",
 }
 MEMORY_EATERS = {
@@ -94,11 +96,39 @@ ESCAPES = {
     "revived input": ('i => JSON.parse(\'{"__proto__": {"a": 1}}\').a ?? 1', HARMLESS),
     "context's fetch to the loopback": ("(i, { fetch }) => fetch('http://127.0.0.1:{port}/')", DENIED),
     "fetch to a file": ("(i, { fetch }) => fetch('file:///etc/passwd')", DENIED),
+    "fetch of megabytes": ("(i, { fetch }) => fetch('http://a.b/', { method: 'POST', body: 'x'.repeat(3e6) })", DENIED),
+    "fetch of a long name": ("(i, { fetch }) => fetch('http://a.b/' + 'x'.repeat(3e6))", DENIED),
+    "fetch with long headers": ("(i, { fetch }) => fetch('http://a.b/', { headers: { a: 'é'.repeat(3e6) } })", DENIED),
+    "fetch with many headers": (
+        "(i, { fetch }) => fetch('http://a.b/', { headers: Array.from({ length: 1e5 }, (_, n) => [n, '']) })",
+        DENIED | TIMEOUT,
+    ),
     "forged answer": ('() => \'{"output":"1","console":[]}\'', HARMLESS),
     "wasm": ("() => typeof WebAssembly", HARMLESS),
     "workers": ("() => [typeof Worker, typeof Atomics.wait, typeof os].join()", HARMLESS | ERROR),
     "waiting on shared memory": ("() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)", ERROR | TIMEOUT),
     "finalizers": ("() => { new FinalizationRegistry(() => { for (;;) {} }).register({}, 1); return 1 }", HARMLESS),
+}
+# What a tool can do to the language, against what the sandbox itself does while the tool waits.
+TAMPERING = {
+    "toJSON of everything": "Object.prototype.toJSON = () => 1",
+    "forged toJSON": "Object.prototype.toJSON = () => ({ fetches: [{ url: 'http://127.0.0.1:{port}/' }], wait: 0 })",
+    "endless toJSON": "Object.prototype.toJSON = Array.prototype.toJSON = () => { for (;;) {} }",
+    "hungry toJSON": "Object.prototype.toJSON = () => { let n = 2n; for (;;) n = n ** 2n }",
+    "setters of arrays": "Object.defineProperty(Array.prototype, '0', { set() { throw 1 }, get() { throw 2 } })",
+    "no iterators": "Array.prototype[Symbol.iterator] = Map.prototype[Symbol.iterator] = null",
+    "no language": "globalThis.Object = globalThis.Map = globalThis.Promise = globalThis.TypeError = null",
+    "inherited fields": "Object.prototype.error = Object.prototype.fetches = Object.prototype.wait = 'forged'",
+    "endless getters": "for (const n of ['error', 'due', 'base64', 'length']) "
+    "Object.defineProperty(Object.prototype, n, { get() { for (;;) {} }, set() { for (;;) {} } })",
+}
+WAITS = {
+    "a timer": (
+        "const later = {}; setTimeout(() => later.go(), 1); await { then(go) { later.go = go } }; return 1",
+        HARMLESS,
+    ),
+    "nothing": ("return new Promise(() => {})", NEVER | ERROR),
+    "an answer": ("try { await fetch('http://127.0.0.1:{port}/') } catch { return 1 }", HARMLESS | TIMEOUT),
 }
 POLLUTION = {
     "prototypes": ("() => { Object.prototype.a = Array.prototype.a = 1; return 1 }", HARMLESS),
@@ -111,6 +141,16 @@ POLLUTION = {
     "frozen": ("() => { Object.freeze(globalThis); Object.freeze(Object.prototype); return 1 }", HARMLESS),
     "maps": (
         "async () => { Map.prototype.get = null; await new Promise(done => setTimeout(done, 1)); return 1 }",
+        HARMLESS,
+    ),
+    **{
+        f"{how} while it waits for {what}": (f"async (i, {{ fetch }}) => {{ {tampering}; {wait} }}", endings)
+        for how, tampering in TAMPERING.items()
+        for what, (wait, endings) in WAITS.items()
+    },
+    "promises that are not": (
+        "() => { Object.defineProperty(Promise.prototype, 'constructor', { value: null }); "
+        'Promise.prototype.then = done => done(\'{"phase": "forged"}\'); return new Promise(() => {}) }',
         HARMLESS,
     ),
     "setters": (
@@ -130,6 +170,10 @@ ODD_RESULTS = {
     "recursion in getters": ("() => { const o = { get a() { return o.a } }; return o.a }", RECURSION | ERROR),
     "recursion in proxies": ("() => { let p = {}; for (let i = 0; i < 1e5; i++) p = new Proxy(p, {}); return p.a }",
                              RECURSION | ERROR | MEMORY_OR_TIMEOUT | HARMLESS),
+    "timer at no time": (
+        "() => new Promise(() => { let n = 0; setTimeout(() => {}, { valueOf: () => (n++ ? NaN : 9) }) })",
+        NEVER,
+    ),
     "never settled": ("() => new Promise(() => {})", NEVER),
     "thenable that never calls": ("async () => await { then() {} }", NEVER),
     "half characters": ("() => '\\ud83d'.repeat(10)", HARMLESS),
