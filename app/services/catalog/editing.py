@@ -180,6 +180,8 @@ class CatalogEditor(CatalogWriter):
             changes = await self._tool_fields(given, session)
             if "inputSchema" in given:
                 changes["inputSchema"] = merge_patch(raw.get("inputSchema") or {}, given["inputSchema"])
+            if "version" in given:
+                require_risen_version({"inputSchema": {}, **raw}, {"inputSchema": {}, **raw} | changes)
             if changes.get("toolName", tool_name) != tool_name:
                 await self._refuse_if_named(tool_name, session)
             return changes

@@ -1,6 +1,7 @@
 """Rules of changing a custom tool that need no sandbox: which version may follow which."""
 
 import re
+from typing import cast
 
 from app.errors import InvalidInput
 from app.models.json_values import JsonObject
@@ -15,13 +16,26 @@ def require_risen_version(stored: JsonObject, changed: JsonObject) -> None:
     """Hold a tool to one code and one schema a version; `changed` is the tool as it would be.
 
     Raises:
-        InvalidInput: code or schema change, and the version does not rise.
+        InvalidInput: code or schema change, and the version does not rise; or it falls, and could rise a second time.
     """
-    parts = [words for name, words in VERSIONED.items() if stored.get(name) != changed.get(name)]
+    parts = [words for name, words in VERSIONED.items() if not same_json(stored.get(name), changed.get(name))]
     before, after = str(stored.get("version") or ""), str(changed.get("version") or "")
     if parts and precedence(after) <= precedence(before):
         message = f"must rise above {before or 'what is stored'}, because {' and '.join(parts)} changed"
         raise InvalidInput.of_field("version", message)
+    if precedence(after) < precedence(before):
+        raise InvalidInput.of_field("version", f"must not fall below {before}, which calls are recorded with")
+
+
+def same_json(one: object, other: object) -> bool:
+    """Whether two values are the same JSON: `true` is not 1, and 1.0 is."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        left, right = cast("JsonObject", one), cast("JsonObject", other)
+        return left.keys() == right.keys() and all(same_json(left[name], right[name]) for name in left)
+    if isinstance(one, list) and isinstance(other, list):
+        pairs = list(zip(cast("list[object]", one), cast("list[object]", other), strict=False))
+        return len(one) == len(other) and all(same_json(left, right) for left, right in pairs)
+    return isinstance(one, bool) is isinstance(other, bool) and one == other
 
 
 def precedence(version: str) -> Precedence:

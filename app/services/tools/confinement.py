@@ -11,9 +11,8 @@ import signal
 import struct
 import sys
 import time
-from dataclasses import dataclass
 
-# Room in the worker itself for a request, its copies and the reply, beside the memory the tool may use.
+# Room for the engine's own needs, and in the worker for a request, its copies and the reply.
 HEADROOM_BYTES = 24 * 1024 * 1024
 MAX_OPEN_FILES = 32
 CPU_GRACE_SECONDS = 2
@@ -32,14 +31,6 @@ SCOPES = 0x3
 IS_LINUX = sys.platform == "linux"
 IS_ROOT = os.getuid() == 0
 """Asked before the process is nobody in a user namespace of its own."""
-
-
-@dataclass(frozen=True)
-class Confinement:
-    """What holds: the kernel refuses memory past `data_bytes` (0: it does not); `weaknesses` tells what is missing."""
-
-    data_bytes: int
-    weaknesses: list[str]
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -66,9 +57,9 @@ def leave_network() -> bool:
     return libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWNET) == 0
 
 
-def confine(memory_bytes: int, *, has_own_network: bool) -> Confinement:
-    """Give up, for good, files, processes, and memory beyond what is held now and the budget."""
-    data_limit = limit_resources(memory_bytes)
+def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
+    """Give up, for good, files, processes, and memory beyond what is held now and the budget; what does not hold."""
+    counts_memory = limit_resources(memory_bytes)
     landlock = landlock_everything()
     weaknesses: list[str] = []
     if not has_own_network:
@@ -76,31 +67,29 @@ def confine(memory_bytes: int, *, has_own_network: bool) -> Confinement:
         weaknesses.append(f"no network namespace of its own: {left} stands before the network")
     if landlock < 1:
         weaknesses.append("no Landlock: nothing but the engine stands before files that the service can read")
-    if not data_limit:
-        weaknesses.append("memory is not limited by the kernel, only by the engine's own count")
+    if not counts_memory:
+        weaknesses.append("memory is not limited by the kernel, only by the engine")
     if IS_ROOT:
         weaknesses.append("runs as root, whose processes the kernel does not count")
     if not IS_LINUX:
         weaknesses.append("a worker in an endless loop outlives a killed service by the time limit of a call")
-    return Confinement(data_limit, weaknesses)
+    return weaknesses
 
 
-def limit_resources(memory_bytes: int) -> int:
-    """Fix this process's limits; gives the bytes at which allocations fail, 0 if the system does not count.
+def limit_resources(memory_bytes: int) -> bool:
+    """Fix this process's limits; whether the system counts its memory.
 
-    The engine's own `memory_limit` does not see most of what buffers and strings take (3.4 GB were measured at a
-    limit of 64 MB), so the kernel counts: what the warm process has, plus the budget. `RLIMIT_AS` cannot serve,
-    WebAssembly reserves 4 GiB of addresses a call.
+    What the warm process has, plus the budget and room: the engine stops before that, and leaves the worker what it
+    needs to say so. `RLIMIT_AS` cannot serve, WebAssembly reserves 4 GiB of addresses a call.
     """
     warm_bytes = data_bytes()
-    limit = warm_bytes + memory_bytes + HEADROOM_BYTES if warm_bytes else 0
-    if limit:
-        _set_limit(resource.RLIMIT_DATA, limit)
+    if warm_bytes:
+        _set_limit(resource.RLIMIT_DATA, warm_bytes + memory_bytes + HEADROOM_BYTES)
     _set_limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
     _set_limit(resource.RLIMIT_FSIZE, 0)
     _set_limit(resource.RLIMIT_CORE, 0)
     _set_limit(resource.RLIMIT_NPROC, 0)
-    return limit
+    return warm_bytes > 0
 
 
 def limit_cpu(seconds: float) -> None:

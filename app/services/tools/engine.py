@@ -144,7 +144,7 @@ class Engine:
             reply = failure("tool-recursion") if overflow else self._breakdown(trap)
         except QuickJSError as error:
             reply = self._breakdown(error)
-        return reply | {"memoryBytes": self.memory.grown_bytes}
+        return {"console": self._logged()} | reply | {"memoryBytes": self.memory.grown_bytes}
 
     def close(self) -> None:
         """Throw the engine away with its memory, whatever it ran into.
@@ -199,6 +199,13 @@ class Engine:
         if time.monotonic() >= deadline:
             raise InterruptError
         self._tell("timers")
+
+    def _logged(self) -> list[str]:
+        """What a tool that did not come to its end had logged, where the engine can still be asked."""
+        try:
+            return json.loads(f"[{whole_characters(self._tell('console'))}]")
+        except (QuickJSError, Trap, ValueError):
+            return []
 
     def _tell(self, message: str) -> str:
         with self.exchange.call(message) as told:

@@ -32,9 +32,9 @@ def main(parent_pid: int, timeout_seconds: float, memory_mb: int) -> None:
     memory_bytes = memory_mb * 1024 * 1024
     loop = asyncio.new_event_loop()
     image = warm_up(memory_bytes, pipe, loop)
-    confinement = confine(memory_bytes, has_own_network=has_own_network)
+    weaknesses = confine(memory_bytes, has_own_network=has_own_network)
     limits = EngineLimits(timeout_seconds, memory_bytes)
-    pipe.send({"ready": True, "weaknesses": confinement.weaknesses})
+    pipe.send({"ready": True, "weaknesses": weaknesses})
     silence_errors()
     serve(pipe, image, limits, loop)
 

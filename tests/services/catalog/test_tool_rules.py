@@ -7,7 +7,7 @@ import pytest
 
 from app.models.custom_tool import CustomTool
 from app.services.catalog.definitions import ToolDefinition
-from app.services.catalog.tool_rules import precedence
+from app.services.catalog.tool_rules import precedence, same_json
 from tests.conftest import Service
 
 TOOLS = "/api/v1/custom-tools"
@@ -69,6 +69,26 @@ async def test_a_version_stands_for_one_code_and_one_schema(service: Service) ->
         assert words in refused.json()["detail"]
     risen = await service.http.patch(f"{TOOLS}/double", json={**other_code, "version": "1.0.1"})
     assert (risen.status_code, risen.json()["version"]) == (200, "1.0.1")
+
+
+async def test_a_version_never_falls_so_that_none_stands_for_two_codes(service: Service) -> None:
+    await service.http.post(TOOLS, json={**TOOL, "version": "1.1.0"})
+
+    fallen = await service.http.patch(f"{TOOLS}/double", json={"version": "1.0.0"})
+    same = await service.http.patch(f"{TOOLS}/double", json={"version": "1.1.0"})
+    risen = await service.http.patch(f"{TOOLS}/double", json={"version": "1.1.1"})
+
+    assert (fallen.status_code, [error["path"] for error in fallen.json()["errors"]]) == (422, ["version"])
+    assert [answer.json()["version"] for answer in (same, risen)] == ["1.1.0", "1.1.1"]
+
+
+def test_a_schema_with_true_in_place_of_one_is_another() -> None:
+    schema = {"properties": {"n": {"enum": [1, {"a": 0}]}}}
+
+    assert same_json(schema, {"properties": {"n": {"enum": [1.0, {"a": 0}]}}})
+    assert not same_json(schema, {"properties": {"n": {"enum": [True, {"a": 0}]}}})
+    assert not same_json(schema, {"properties": {"n": {"enum": [1, {"a": False}]}}})
+    assert not same_json(schema, {"properties": {"n": {"enum": [1]}}})
 
 
 async def test_what_does_not_change_needs_no_new_version(service: Service) -> None:

@@ -18,7 +18,7 @@ from app.services.tools.confinement import confine, leave_network, limit_cpu
 
 parent, port, path = os.getppid(), int(sys.argv[1]), sys.argv[2]
 own_network = leave_network()
-found = confine(8 << 20, has_own_network=own_network)
+weaknesses = confine(8 << 20, has_own_network=own_network)
 
 def refused(act):
     try:
@@ -38,7 +38,7 @@ def take():
 
 limit_cpu(1)
 print(json.dumps({
-    "weaknesses": found.weaknesses,
+    "weaknesses": weaknesses,
     "connect": refused(connect),
     "send": refused(send),
     "read": refused(lambda: open(path)),

@@ -63,9 +63,33 @@ async def test_the_usual_functions_do_what_they_do_elsewhere(call: Call, express
     assert await call(f"() => {expression}") == value
 
 
+ABORTS: list[tuple[str, JsonValue]] = [
+    ("(c => { c.abort(); c.abort(1); return [c.signal.aborted, c.signal.reason.name] })(new AbortController())",
+     [True, "AbortError"]),
+    ("AbortSignal.abort('why').reason", "why"),
+    ("AbortSignal.any([new AbortController().signal, AbortSignal.abort(7)]).reason", 7),
+    ("new Promise(done => AbortSignal.timeout(5).addEventListener('abort', e => done([e.type, e.target.reason.name])))",
+     ["abort", "TimeoutError"]),
+    ("(c => { let n = 0; const add = () => n++; c.signal.onabort = add; c.signal.addEventListener('abort', add);"
+     "c.signal.addEventListener('abort', add); c.signal.removeEventListener('abort', () => 1); c.abort(); return n })"
+     "(new AbortController())", 2),
+    ("(c => { c.abort(new RangeError('r')); try { c.signal.throwIfAborted() } catch (e) { return e.message } })"
+     "(new AbortController())", "r"),
+    ("context.fetch('http://a.b/', { signal: AbortSignal.abort() }).catch(error => error.name)", "AbortError"),
+    ("(c => { setTimeout(() => c.abort('late'), 1); return Promise.all([context.fetch('http://a.b/', c)])"
+     ".catch(error => error.code) })(new AbortController())", "egress-denied"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expression", "value"), ABORTS)
+async def test_what_is_under_way_can_be_aborted(call: Call, expression: str, value: JsonValue) -> None:
+    assert await call(f"(input, context) => {expression}") == value
+
+
 @pytest.mark.parametrize(
     ("expression", "name"),
     [
+        ("new AbortSignal()", "TypeError"),
         ("new TextDecoder('utf-8', { fatal: true }).decode(new Uint8Array([255]))", "TypeError"),
         ("new TextDecoder('latin1')", "RangeError"),
         ("structuredClone(() => 1)", "DataCloneError"),

@@ -1,6 +1,7 @@
 """What a tool gets, what it may give back, and how its failures are told."""
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -95,6 +96,27 @@ async def test_an_outcome_tells_its_duration_and_what_the_tool_logged(sandbox: T
 
     assert outcome.console == ['count 2 {"a":[1]}', "0 undefined [not printable] Symbol(s)"]
     assert 0 < outcome.duration_ms < 10_000
+
+
+@pytest.mark.parametrize(
+    ("statement", "lines"),
+    [
+        ("console.log('%s is %d, %i, %f: %j%%', 'a', '1.5', '1.5', '1.5', { b: 1 }, 'rest')",
+         ['a is 1.5, 1, 1.5: {"b":1}% rest']),
+        ("console.log('100%', '%s', 1); console.log('%s')", ["100% %s 1", "%s"]),
+        ("for (const name of ['info', 'warn', 'debug', 'trace', 'dir', 'table', 'group']) console[name](name)",
+         ["info", "warn", "debug", "trace", "dir", "table", "group"]),
+        ("console.assert(1, 'a'); console.assert(0, 'b %s', 'c'); console.assert(0, 7)",
+         ["Assertion failed: b c", "Assertion failed 7"]),
+        ("console.count(); console.count('x'); console.count(); console.countReset(); console.count()",
+         ["default: 1", "x: 1", "default: 2", "default: 1"]),
+        ("console.time('t'); console.timeEnd('t'); console.groupEnd(); console.clear()", ["t: 0 ms"]),
+    ],
+)  # fmt: skip
+async def test_the_console_does_what_authors_know(sandbox: ToolSandbox, statement: str, lines: list[str]) -> None:
+    outcome = await sandbox.run(ToolInvocation(f"() => {{ {statement} }}", None, {}))
+
+    assert [re.sub(r"\d+ ms", "0 ms", line) for line in outcome.console] == lines
 
 
 async def test_the_log_is_cut_at_eight_kibibytes(sandbox: ToolSandbox) -> None:

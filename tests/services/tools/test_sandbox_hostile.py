@@ -128,6 +128,24 @@ async def test_a_tool_that_hides_its_hunger_never_gets_past_its_memory(hasty: To
     assert max(peaks) < 200 * 1024 * 1024
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "throw new Error('x')",
+        "for (;;) {}",
+        "return (function deeper() { return deeper() + 1 })()",
+        "const all = []; for (;;) all.push(new Uint8Array(1 << 20))",
+        "return new Promise(() => {})",
+        "return 'x'.repeat(1e6)",
+        "return 1n",
+    ],
+)
+async def test_what_a_tool_logged_is_told_however_it_ends(hasty: ToolSandbox, ending: str) -> None:
+    failure = await failure_of(hasty, f"() => {{ console.log('half', '\ud800'); {ending} }}")
+
+    assert failure.console == ["half \ufffd"]
+
+
 async def test_a_budget_of_memory_can_be_used(call: Call) -> None:
     assert await call("() => new Uint8Array(50 << 20).fill(1).length") == 50 << 20
 

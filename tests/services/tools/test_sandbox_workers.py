@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import StartupError
 from app.services.tools import workers
 from app.services.tools.outcomes import ToolFailed
+from app.services.tools.replies import breakdown
 from app.services.tools.sandbox import ToolInvocation, ToolSandbox, is_reply, outcome_of
 from tests.services.tools.conftest import Call, is_running, is_there, resident_bytes, running, until
 
@@ -67,18 +69,41 @@ async def test_a_cancelled_call_that_cannot_be_interrupted_loses_its_process(san
     assert task.cancelled()
 
 
-async def test_a_worker_that_dies_in_a_call_fails_that_call_alone(sandbox: ToolSandbox, call: Call) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (signal.SIGKILL, "tool-crashed", "The tool's process ended: SIGKILL."),
+        (signal.SIGABRT, "tool-crashed", "The tool's process ended: SIGABRT."),
+        (signal.SIGXCPU, "tool-timeout", "The tool did not finish in time and was killed."),
+    ],
+)
+async def test_a_worker_that_dies_in_a_call_fails_that_call_alone(
+    sandbox: ToolSandbox, call: Call, number: signal.Signals, code: str, message: str
+) -> None:
     await until(lambda: len(sandbox.worker_pids) == 2)
     before = {pid: cpu_ticks(pid) for pid in sandbox.worker_pids}
     task = asyncio.create_task(sandbox.run(ENDLESS))
     await until(lambda: any(cpu_ticks(pid) > ticks + 5 for pid, ticks in before.items()))
 
-    os.kill(max(before, key=lambda pid: cpu_ticks(pid) - before[pid]), signal.SIGKILL)
+    with capture_logs() as logs:
+        os.kill(max(before, key=lambda pid: cpu_ticks(pid) - before[pid]), number)
 
-    assert await call("() => 'other'") == "other"
-    with pytest.raises(ToolFailed, match="tool-crashed"):
-        await task
+        assert await call("() => 'other'") == "other"
+        with pytest.raises(ToolFailed) as caught:
+            await task
+    assert (caught.value.code, caught.value.message) == (code, message)
+    assert [entry["ending"] for entry in logs if entry["event"] == "tool-worker-lost"] == [number.name]
     assert await asyncio.gather(*(call("n => n", n) for n in range(4))) == list(range(4))
+
+
+def test_a_failure_of_the_worker_itself_is_told_with_its_cause() -> None:
+    error = KeyError("fetches")
+
+    reply = breakdown(error)
+
+    assert reply["error"] == {"code": "tool-crashed", "message": "The JavaScript engine failed while it ran the tool."}
+    assert (reply["retire"], reply["cause"]) == (True, "KeyError: 'fetches'")
+    assert is_reply(reply)
 
 
 async def test_workers_that_die_while_idle_fail_no_call(sandbox: ToolSandbox, call: Call) -> None:

@@ -76,6 +76,7 @@
   });
 
   core.define("exchange", (message) => {
+    if (message === "console") return core.logged();
     if (message === "timers") core.fireTimers();
     else if (message !== "") core.receive(parse(message));
     return `{"fetches":[${core.takeFetches()}],"wait":${core.nextTimer()}}`;
