@@ -25,19 +25,21 @@ from app.events.wire import Batch, Failure, batches_of
 
 RECENT_BYTES = 512 * 1024
 PAUSE_SECONDS = 0.3
+MISSING_LOOKS = 10
+"""What is missing so often was removed; of two documents one may just have been read a moment too early."""
 
 log = structlog.get_logger(__name__)
 
 
 class EventsMissing(AppError):
-    """Somebody removed stored events of a finished run; the stream says so rather than to skip them."""
+    """Somebody removed stored events of a run; the stream says so rather than to skip them."""
 
     code = "events-missing"
 
     def __init__(self, execution_id: str, last_seq: int, after: int) -> None:
         super().__init__(
-            f"Execution {execution_id} ended with event {last_seq}, but what follows event {after} is no longer in the "
-            "database."
+            f"Execution {execution_id} has got as far as event {last_seq}, but what follows event {after} is no longer "
+            "in the database."
         )
 
 
@@ -116,6 +118,26 @@ async def give_page(subscription: Subscription, reads: SharedReads, *, known: in
     return page.is_last
 
 
+@dataclass
+class Patience:
+    """How often a stream has looked in vain for its next event, which should be in the database."""
+
+    execution_id: str
+    _after: int = -1
+    _looks: int = 0
+
+    def lose(self, after: int, last_seq: int) -> None:
+        """Note that what follows `after` is not there, although the tree has got as far as `last_seq`.
+
+        Raises:
+            EventsMissing: it was not there too often.
+        """
+        self._looks = self._looks + 1 if after == self._after else 1
+        self._after = after
+        if self._looks >= MISSING_LOOKS:
+            raise EventsMissing(self.execution_id, last_seq, after)
+
+
 @dataclass(eq=False)
 class Feed:
     """Follows a tree for its subscriptions in this process, from the first to the last of them."""
@@ -123,6 +145,8 @@ class Feed:
     bus: EventBus
     reads: SharedReads
     tree: StreamHead
+    on_broken: Callable[["Feed"], None]
+    """Told once, when the feed cannot go on and its subscriptions have been told so."""
     position: int = 0
     """Everything up to this number has been given to the live subscriptions."""
     _live: dict[Subscription, None] = field(default_factory=dict[Subscription, None])
@@ -181,6 +205,8 @@ class Feed:
         """Let a subscription join; whatever goes wrong, its reader is told."""
         try:
             await self._give_until_joined(subscription)
+        except AppError as error:
+            subscription.fail(error)
         except Exception:
             log.exception("catch-up-crashed", root=self.tree.root_id)
             subscription.fail(StreamBroken())
@@ -192,6 +218,7 @@ class Feed:
         """Give what is stored until nothing is missing between that and what the feed gives, then join it."""
         await self._ready.wait()
         subscription.ending = self._endings.get(subscription.head.execution_id)
+        patience = Patience(subscription.head.execution_id)
         while not subscription.is_over:
             await subscription.outlet.drained()
             if self._join(subscription) or subscription.end_if_over():
@@ -201,7 +228,8 @@ class Feed:
                 if not subscription.head.is_whole:
                     subscription.after = max(subscription.after, known)
                 elif subscription.after < known:
-                    await asyncio.sleep(PAUSE_SECONDS)  # of two documents, one was read a moment too early
+                    patience.lose(subscription.after, known)
+                    await asyncio.sleep(PAUSE_SECONDS)
 
     def _join(self, subscription: Subscription) -> bool:
         """Join the feed if nothing is missing; what is, and is still remembered, is given now."""
@@ -227,6 +255,8 @@ class Feed:
             self._fail(StreamBroken())
 
     def _fail(self, error: AppError) -> None:
+        self._deltas.stop()
+        self.on_broken(self)
         for subscription in [*self._live, *self._joining]:
             subscription.fail(error)
 
@@ -320,7 +350,13 @@ class Feed:
                 return state.last_seq
 
     async def _read_on(self) -> None:
-        """Give what the bus did not bring, from the database."""
+        """Give what the bus did not bring, from the database.
+
+        Raises:
+            EventsMissing: somebody removed what comes next.
+            ExecutionNotFound: somebody removed the whole run.
+        """
+        patience = Patience(self.tree.execution_id)
         while True:
             try:
                 state = await read_state(self.reads.database, self.tree)
@@ -328,7 +364,7 @@ class Feed:
                 while self.position < state.last_seq:
                     page = await self.reads.page(tree, self.position, state.last_seq)
                     if not page.frames:
-                        break  # somebody removed events: whoever catches up is told once the run has ended
+                        break
                     self._give([frame for frame in page.frames if frame.seq > self.position])
             except PyMongoError as error:
                 log.warning("feed-interrupted", error=type(error).__name__)
@@ -337,4 +373,5 @@ class Feed:
             self._end([ending for ending in state.endings if ending.last_seq <= self.position])
             if self.position >= state.last_seq:
                 return
+            patience.lose(self.position, state.last_seq)
             await asyncio.sleep(PAUSE_SECONDS)

@@ -49,7 +49,7 @@ class EventHub:
             return
         feed = self._feeds.get(head.root_id)
         if feed is None:
-            feed = Feed(self.bus, self._reads, replace(head, execution_id=head.root_id))
+            feed = Feed(self.bus, self._reads, replace(head, execution_id=head.root_id), self._drop)
             self._feeds[head.root_id] = feed
             feed.start()
         feed.add(subscription)
@@ -60,12 +60,17 @@ class EventHub:
         if feed:
             feed.remove(subscription)
             if feed.is_idle:
-                del self._feeds[subscription.head.root_id]
+                self._drop(feed)
                 stopping = asyncio.create_task(feed.stop(), name="stop feed")
                 self._stopping.add(stopping)
                 stopping.add_done_callback(self._stopping.discard)
         elif subscription.task:
             subscription.task.cancel()
+
+    def _drop(self, feed: Feed) -> None:
+        """Let the next subscription of the feed's tree begin another feed."""
+        if self._feeds.get(feed.tree.root_id) is feed:
+            del self._feeds[feed.tree.root_id]
 
     async def follow(
         self, head: StreamHead, after: int, *, deltas: bool = False
@@ -73,7 +78,8 @@ class EventHub:
         """Every event of the stream after number `after`, at the reader's pace; its `Ending` comes last.
 
         Raises:
-            EventsMissing: stored events of a finished run have been removed.
+            EventsMissing: stored events of the run have been removed.
+            ExecutionNotFound: the whole run has.
         """
         outlet = QueueOutlet()
         subscription = Subscription(head, after, outlet, deltas=deltas)

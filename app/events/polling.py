@@ -15,6 +15,9 @@ LOOK_EVERY_SECONDS = 0.2
 REST_RATIO = 10
 """How much longer the pause is than the look before it: thousands of followed trees are looked at less often."""
 
+GONE = 2**53
+"""The head of a tree that is no longer there: whoever follows it looks, and is told."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -48,7 +51,8 @@ class HeadPoller:
         unheard = self.bus.unheard()
         ours = [one.root_id for one in unheard if not one.foreign]
         foreign = [one.root_id for one in unheard if one.foreign]
-        heads = await self._heads(ours) | await self._foreign_heads(foreign)
+        stored = await self._heads(ours) | await self._foreign_heads(foreign)
+        heads = {root_id: stored.get(root_id, GONE) for root_id in (*ours, *foreign)}
         for root_id, last_seq in heads.items():
             if last_seq != self._known.get(root_id):
                 self.bus.deliver(Moved(root_id, abs(last_seq)), root_id)

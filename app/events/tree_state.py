@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.events.bus import Ending
-from app.events.replay import StreamHead, read_head
+from app.events.replay import ExecutionNotFound, StreamHead, read_head
 from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus
 from app.models.database import Database
 
@@ -20,7 +20,7 @@ async def read_state(database: Database, tree: StreamHead) -> TreeState:
     """The present state of a tree, or of an execution of another program.
 
     Raises:
-        ExecutionNotFound: somebody removed an execution of another program.
+        ExecutionNotFound: somebody removed it.
     """
     if tree.is_foreign:
         head = await read_head(database, tree.execution_id)
@@ -29,6 +29,8 @@ async def read_state(database: Database, tree: StreamHead) -> TreeState:
     fields = {"executionId": 1, "status": 1, "lastSeq": 1, "_id": 0}
     found = database[AgentExecution.get_collection_name()].find({"rootExecutionId": tree.root_id}, fields)
     members = [one async for one in found]
+    if not members:
+        raise ExecutionNotFound(tree.execution_id)
     last_seq = max((one.get("lastSeq") or 0 for one in members), default=0)
     endings = [
         Ending(

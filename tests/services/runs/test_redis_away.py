@@ -28,6 +28,7 @@ AGENT = "plot-specialist-001"
 AWAY_SECONDS = 60.0
 BACK_SECONDS = 10.0
 START_EVERY_SECONDS = 0.5
+END_SECONDS = 30
 MODEL_SECONDS = 0.3
 MAX_LATENCY_SECONDS = 4.0
 """From append to frame, across processes: two seconds are promised, a busy machine has twice as long."""
@@ -82,11 +83,19 @@ async def see_through(http: httpx.AsyncClient, url: str, runs: list[Run]) -> Non
 async def steady_runs(http: httpx.AsyncClient, url: str, seconds: float) -> list[Run]:
     """Start a run now and again for so long; all of them, once they have ended."""
     runs: list[Run] = []
+    following: set[asyncio.Task[None]] = set()
     ends_at = time.monotonic() + seconds
-    async with asyncio.timeout(seconds + 30), asyncio.TaskGroup() as group:
-        while time.monotonic() < ends_at:
-            group.create_task(see_through(http, url, runs))
-            await asyncio.sleep(START_EVERY_SECONDS)
+    while time.monotonic() < ends_at:
+        following.add(asyncio.create_task(see_through(http, url, runs)))
+        await asyncio.sleep(START_EVERY_SECONDS)
+    _, left = await asyncio.wait(following, timeout=END_SECONDS)
+    for task in left:
+        task.cancel()
+    unended = [run for run in runs if not run.ended]
+    paths = [f"{url}/api/v1/executions/{run.execution_id}" for run in unended]
+    assert not left, [(len(run.seen), (await http.get(path)).text) for run, path in zip(unended, paths, strict=True)]
+    for task in following:
+        task.result()
     return runs
 
 
