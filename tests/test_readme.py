@@ -13,7 +13,7 @@ import pytest
 from app.settings import Settings
 from tests.conftest import write_models_config
 from tests.fixtures.model_server import ModelServer
-from tests.fixtures.processes import COMMAND, ROOT, ServeProcess, bare_environment, serving
+from tests.fixtures.processes import COMMAND, INSTALLED, ROOT, ServeProcess, bare_environment, serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHELL_EXAMPLES = [
@@ -31,7 +31,7 @@ async def served(
     directory = tmp_path_factory.mktemp("readme")
     shared_model_server.reset()
     config = write_models_config(directory / "models.yaml", shared_model_server.url)
-    async with serving(directory, MODELS_CONFIG=str(config)) as server:
+    async with serving(directory, "serve", INSTALLED, MODELS_CONFIG=str(config)) as server:
         yield directory, server
 
 

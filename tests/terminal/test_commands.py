@@ -12,11 +12,11 @@ import pytest
 from app.models.database import Database
 from tests.conftest import PROJECT, write_models_config
 from tests.fixtures.model_server import ModelServer
-from tests.fixtures.processes import processes_in, run_command, serving
+from tests.fixtures.processes import INSTALLED, processes_in, run_command, run_installed, serving
 
 
 async def test_help_lists_the_commands(tmp_path: Path) -> None:
-    code, printed = await run_command("--help", cwd=tmp_path)
+    code, printed = await run_installed("--help", cwd=tmp_path)
 
     assert code == 0
     assert all(command in printed for command in ("serve", "demo", "seed", "run", "keys", "doctor"))
@@ -26,7 +26,7 @@ async def test_the_demo_shows_a_whole_department_run_and_leaves_nothing_behind(t
     # Whatever is configured, the demo uses neither it nor a network.
     configured = {"MODELS_CONFIG": "/nowhere.yaml", "MONGODB_URI": "mongodb://nowhere", "ANTHROPIC_API_KEY": "k" * 20}
 
-    code, printed = await run_command("demo", cwd=tmp_path, **configured)
+    code, printed = await run_installed("demo", cwd=tmp_path, **configured)
 
     assert code == 0, printed
     events = printed.split("\nReport\n")[0].split("pending\n")[1].strip().splitlines()
@@ -51,7 +51,7 @@ async def test_the_demo_shows_a_whole_department_run_and_leaves_nothing_behind(t
 
 
 async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(tmp_path: Path) -> None:
-    async with serving(tmp_path) as first:
+    async with serving(tmp_path, "serve", INSTALLED) as first:
         key = (tmp_path / ".data" / "admin-key").read_text().strip()
         async with httpx.AsyncClient(base_url=first.url, headers={"X-API-Key": key}) as http:
             made = await http.post("/api/v1/api-keys", json={"name": "mine", "role": "viewer"})
