@@ -1,37 +1,49 @@
 """Live text at a pace that a reader can follow: what comes faster is joined."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, TypeVar
 
 from app.events.types import AgentDelta
 
 PACE_SECONDS = 0.05
 MAX_PENDING_CHARACTERS = 64 * 1024
 
+Stream = TypeVar("Stream", bound=Hashable)
 
-class DeltaPacer:
-    """Joins the text of each execution and lets one delta go every 50 milliseconds: 20 a second at most."""
 
-    def __init__(self, give: Callable[[list[AgentDelta]], None]) -> None:
+class DeltaPacer(Generic[Stream]):
+    """Joins the text of each execution and lets one delta go every 50 milliseconds: 20 a second at most.
+
+    Where several streams share the pace, they take turns, and the text of each is joined by itself.
+    """
+
+    def __init__(self, give: Callable[[Stream, AgentDelta], None]) -> None:
         self._give = give
-        self._pending: dict[str, AgentDelta] = {}
+        self._pending: dict[tuple[Stream, str], AgentDelta] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, delta: AgentDelta) -> None:
+    def add(self, stream: Stream, delta: AgentDelta) -> None:
         """Let a delta go at once when none went lately, else with what comes until it is its turn."""
-        earlier = self._pending.get(delta.execution_id)
+        key = (stream, delta.execution_id)
+        earlier = self._pending.get(key)
         if earlier:
             text = (earlier.text + delta.text)[-MAX_PENDING_CHARACTERS:]
-            self._pending[delta.execution_id] = earlier.model_copy(update={"text": text})
+            self._pending[key] = earlier.model_copy(update={"text": text})
         else:
-            self._pending[delta.execution_id] = delta
+            self._pending[key] = delta
         if self._timer is None:
             self._let_one_go()
 
-    def flush(self, execution_ids: set[str]) -> None:
+    def flush(self, stream: Stream, execution_ids: Iterable[str]) -> None:
         """Let go what is pending of executions whose next event is about to be given."""
-        for execution_id in execution_ids & self._pending.keys():
-            self._give([self._pending.pop(execution_id)])
+        for execution_id in execution_ids:
+            if delta := self._pending.pop((stream, execution_id), None):
+                self._give(stream, delta)
+
+    def forget(self, stream: Stream) -> None:
+        """Let go nothing more of a stream."""
+        self._pending = {key: delta for key, delta in self._pending.items() if key[0] != stream}
 
     def stop(self) -> None:
         """Let nothing more go."""
@@ -42,5 +54,6 @@ class DeltaPacer:
     def _let_one_go(self) -> None:
         self._timer = None
         if self._pending:
-            self._give([self._pending.pop(next(iter(self._pending)))])
+            key = next(iter(self._pending))
+            self._give(key[0], self._pending.pop(key))
             self._timer = asyncio.get_running_loop().call_later(PACE_SECONDS, self._let_one_go)

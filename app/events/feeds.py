@@ -60,6 +60,8 @@ class Subscription:
     after: int
     outlet: Outlet
     deltas: bool = False
+    pacer: "DeltaPacer[Subscription] | None" = None
+    """The pace of live text that it shares with other subscriptions of its reader."""
     ending: Ending | None = None
     on_end: Callable[[], None] | None = None
     is_live: bool = False
@@ -72,8 +74,19 @@ class Subscription:
             batch = batch.after(self.after)
         own = batch if self.head.is_whole else batch.by_execution.get(self.head.execution_id)
         if own is not None and own.items:
+            if self.pacer:
+                self.pacer.flush(self, own.by_execution)
             self.outlet.send(own)
         self.after = max(self.after, batch.last_seq)
+
+    def show(self, batch: Batch, delta: AgentDelta) -> None:
+        """Pass on live text, alone in its batch, if it is wanted and its reader is not behind with what counts."""
+        wanted = self.deltas and (self.head.is_whole or self.head.execution_id == delta.execution_id)
+        if wanted and not self.outlet.is_full:
+            if self.pacer:
+                self.pacer.add(self, delta)
+            else:
+                self.outlet.send(batch)
 
     def end_if_over(self) -> bool:
         """Say that the execution has ended once all its events were given; whether that was said."""
@@ -156,11 +169,11 @@ class Feed:
     _endings: dict[str, Ending] = field(default_factory=dict[str, Ending])
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _follower: Follower | None = None
-    _deltas: DeltaPacer = field(init=False)
+    _deltas: DeltaPacer[None] = field(init=False)
     _pump_task: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self._deltas = DeltaPacer(self._give_deltas)
+        self._deltas = DeltaPacer[None](self._show)
 
     def start(self) -> None:
         """Begin to follow."""
@@ -284,7 +297,7 @@ class Feed:
         for message in messages:
             match message:
                 case AgentDelta():
-                    self._deltas.add(message)
+                    self._deltas.add(None, message)
                 case Moved():
                     behind = behind or message.last_seq >= expected or self.tree.is_foreign
                 case Committed():
@@ -302,7 +315,7 @@ class Feed:
         """Hand frames to all live subscriptions; who has enough to read leaves the feed."""
         if not frames:
             return
-        self._deltas.flush({frame.execution_id for frame in frames})
+        self._deltas.flush(None, {frame.execution_id for frame in frames})
         self._remember(frames)
         for batch in batches_of(frames, BATCH_BYTES):
             self.position = batch.last_seq
@@ -329,14 +342,10 @@ class Feed:
                     if subscription.is_live and subscription.end_if_over():
                         self._live.pop(subscription, None)
 
-    def _give_deltas(self, deltas: list[AgentDelta]) -> None:
-        """Pass live text to those who asked and are not behind with what counts."""
-        for delta in deltas:
-            batch = Batch([delta])
-            for subscription in self._live:
-                wanted = subscription.head.is_whole or subscription.head.execution_id == delta.execution_id
-                if subscription.deltas and wanted and not subscription.outlet.is_full:
-                    subscription.outlet.send(batch)
+    def _show(self, _: None, delta: AgentDelta) -> None:
+        batch = Batch([delta])
+        for subscription in self._live:
+            subscription.show(batch, delta)
 
     async def _begin(self) -> int:
         """How far the tree is stored now, and what has ended in it; a database that is away is waited for."""

@@ -10,8 +10,11 @@ from starlette.websockets import WebSocketDisconnect
 
 from app.dependencies import Services, address_of
 from app.errors import AppError, InvalidInput
+from app.events.deltas import DeltaPacer
 from app.events.feeds import Subscription
 from app.events.replay import ExecutionNotFound
+from app.events.types import AgentDelta
+from app.events.wire import Batch
 from app.models.api_key import Role
 from app.routers.socket_messages import (
     AnyMessage,
@@ -81,7 +84,17 @@ def origin_allowed(websocket: WebSocket, allowed: tuple[str, ...]) -> bool:
 class SocketSession:
     """One socket: its caller and what it follows. A subscription that is live costs no task."""
 
-    __slots__ = ("_address", "_caller", "_credential", "_following", "_outlet", "_services", "_socket", "_watched")
+    __slots__ = (
+        "_address",
+        "_caller",
+        "_credential",
+        "_following",
+        "_outlet",
+        "_pacer",
+        "_services",
+        "_socket",
+        "_watched",
+    )
 
     def __init__(self, websocket: WebSocket, services: Services) -> None:
         self._socket = websocket
@@ -91,6 +104,7 @@ class SocketSession:
         self._credential: str | None = None
         self._following: dict[str, Subscription] = {}
         self._outlet: SocketOutlet | None = None
+        self._pacer: DeltaPacer[Subscription] | None = None
         self._watched = contextlib.ExitStack()
 
     async def authenticate(self) -> bool:
@@ -141,6 +155,8 @@ class SocketSession:
                 await outlet.drained()
         finally:
             self._watched.close()
+            if self._pacer:
+                self._pacer.stop()
             for execution_id in list(self._following):
                 self._unfollow(execution_id)
             await outlet.end()
@@ -188,12 +204,23 @@ class SocketSession:
         subscription = Subscription(head, message.after_seq, self._outlet, deltas=message.deltas)
         subscription.on_end = lambda: self._unfollow(head.execution_id)
         self._following[head.execution_id] = subscription
+        self._share_pace()
         self._services.hub.subscribe(subscription)
+
+    def _share_pace(self) -> None:
+        """Let all streams of live text share one pace; a single one has that of its feed."""
+        streams = [one for one in self._following.values() if one.deltas]
+        if self._pacer is None and len(streams) > 1:
+            self._pacer = DeltaPacer(show_live_text)
+        for stream in streams:
+            stream.pacer = self._pacer
 
     def _unfollow(self, execution_id: str) -> None:
         subscription = self._following.pop(execution_id, None)
         if subscription:
             self._services.hub.unsubscribe(subscription)
+            if self._pacer:
+                self._pacer.forget(subscription)
 
     def _close_too_slow(self) -> None:
         """Close a socket whose client reads nothing, with the number from which to resume what is furthest behind."""
@@ -213,6 +240,12 @@ class SocketSession:
             self._unfollow(execution_id)
         if self._outlet:
             self._outlet.close(code, reason)
+
+
+def show_live_text(stream: Subscription, delta: AgentDelta) -> None:
+    """Send live text, unless its stream is behind with what counts."""
+    if stream.is_live and not stream.outlet.is_full:
+        stream.outlet.send(Batch([delta]))
 
 
 def error_message(code: str, message: str, execution_id: str | None) -> bytes:

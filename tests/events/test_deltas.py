@@ -26,12 +26,12 @@ def given() -> list[AgentDelta]:
 
 
 async def test_what_comes_faster_than_20_a_second_is_joined(given: list[AgentDelta]) -> None:
-    pacer = DeltaPacer(given.extend)
+    pacer = DeltaPacer[str](lambda _, one: given.append(one))
     loop = asyncio.get_running_loop()
     started = loop.time()
 
     for number in range(200):
-        pacer.add(delta(f"{number} "))
+        pacer.add("s", delta(f"{number} "))
         await asyncio.sleep(0.001)
     await until(lambda: "".join(one.text for one in given).endswith("199 "))
 
@@ -41,11 +41,11 @@ async def test_what_comes_faster_than_20_a_second_is_joined(given: list[AgentDel
 
 
 async def test_executions_that_stream_at_once_share_the_pace_and_keep_their_own_text(given: list[AgentDelta]) -> None:
-    pacer = DeltaPacer(given.extend)
+    pacer = DeltaPacer[str](lambda _, one: given.append(one))
 
     for number in range(5):
         for execution_id in ("e1", "e2", "e3"):
-            pacer.add(delta(str(number), execution_id))
+            pacer.add("s", delta(str(number), execution_id))
     await until(lambda: len(given) == 4)
 
     assert [(one.execution_id, one.text) for one in given] == [
@@ -58,11 +58,11 @@ async def test_executions_that_stream_at_once_share_the_pace_and_keep_their_own_
 
 
 async def test_text_goes_before_the_event_that_has_it_whole(given: list[AgentDelta]) -> None:
-    pacer = DeltaPacer(given.extend)
+    pacer = DeltaPacer[str](lambda _, one: given.append(one))
     for text in ("Once ", "upon ", "a time"):
-        pacer.add(delta(text))
+        pacer.add("s", delta(text))
 
-    pacer.flush({"e1"})
+    pacer.flush("s", ["e1"])
 
     assert [one.text for one in given] == ["Once ", "upon a time"]
     pacer.stop()

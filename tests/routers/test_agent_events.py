@@ -8,6 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from app.events.types import AgentDelta
 from app.routers import agent_events
 from tests.conftest import ADMIN_KEY, Service, StartService
 from tests.fixtures.model_server import ModelServer
@@ -181,6 +182,33 @@ async def test_live_text_comes_to_who_asked_for_it_and_carries_no_number(
     assert not any("seq" in delta for delta in deltas)
     assert [message for message in with_text if message["type"] != "agent-delta"] == without
     assert [call.body["stream"] for call in model_server.calls if call.execution_id == first] == [True]
+
+
+async def test_all_live_text_of_a_socket_shares_one_pace(shared_service: Service, gate: Gate, project: str) -> None:
+    runs = [await start_run(shared_service, project) for _ in range(4)]
+    clock, bus = asyncio.get_running_loop().time, shared_service.services.bus
+    async with open_socket(shared_service) as socket:
+        for execution_id in runs:
+            await socket.ask(type="subscribe", executionId=execution_id, deltas=True)
+            assert (await socket.receive())["type"] == "agent-start"
+        began = clock()
+        for number in range(100):
+            for one in runs:
+                delta = AgentDelta(execution_id=one, root_execution_id=one, agent_id="a", text=f"{number} ")
+                bus.publish_delta(delta)
+            await asyncio.sleep(0.005)
+        seconds = clock() - began
+        gate.opened.set()
+        texts: dict[str, list[str]] = {one: [] for one in runs}
+        ended = 0
+        while ended < len(runs):
+            message = await socket.receive()
+            ended += message["type"] == "execution-end"
+            if message["type"] == "agent-delta":
+                texts[message["executionId"]].append(message["text"])
+
+    assert {"".join(some) for some in texts.values()} == {"".join(f"{number} " for number in range(100))}
+    assert sum(map(len, texts.values())) <= seconds * 20 + 2 * len(runs)
 
 
 async def test_after_unsubscribing_nothing_more_comes(shared_service: Service, gate: Gate, project: str) -> None:
