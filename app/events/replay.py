@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.errors import NotFound
+from app.errors import InvalidInput, NotFound
 from app.events.types import Frame
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import iso_milliseconds
@@ -32,6 +32,15 @@ class ExecutionNotFound(NotFound):
 
     def __init__(self, execution_id: str) -> None:
         super().__init__(f"There is no execution {execution_id[:100]!r}.")
+
+
+class SeqOutOfRange(InvalidInput):
+    """The client asks to resume beyond what exists: it knows another run, or another database."""
+
+    code = "seq-out-of-range"
+
+    def __init__(self, after: int, last_seq: int) -> None:
+        super().__init__(f"There is no event {after} to go on from: the last one is {last_seq}.")
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,15 @@ class StreamHead:
     def is_whole(self) -> bool:
         """Whether numbers follow one another in the stream: a tree's, or the places of another program's rows."""
         return self.execution_id == self.root_id
+
+    def ensure_reached(self, after: int) -> None:
+        """Refuse to go on from a number that the stream has not reached.
+
+        Raises:
+            SeqOutOfRange: it has not; who went on from there would miss what comes in between.
+        """
+        if after > self.last_seq:
+            raise SeqOutOfRange(after, self.last_seq)
 
 
 async def read_head(database: Database, execution_id: str) -> StreamHead:

@@ -29,7 +29,7 @@ from app.routers.socket_messages import (
     execution_id_in,
     parse_message,
 )
-from app.routers.socket_outlets import SocketOutlet, outlet_for
+from app.routers.socket_outlets import LAST_WORDS_SECONDS, SocketOutlet, outlet_for
 from app.services.access.api_keys import Caller
 from app.services.access.roles import NotAllowed, NotAuthenticated, key_in, require
 
@@ -41,6 +41,8 @@ CLOSE_NOT_ALLOWED = 4403
 CLOSE_NO_AUTH_IN_TIME = 4408
 CLOSE_TOO_SLOW = 4409
 MAX_REASON_BYTES = 123
+SLOW_LAST_WORDS_SECONDS = 60.0
+"""How long who is too slow has to read what is on its way, and where to resume."""
 
 router = APIRouter()
 log = structlog.get_logger(__name__)
@@ -50,12 +52,6 @@ class TooManySubscriptions(InvalidInput):
     """The socket follows as many executions as one may."""
 
     code = "too-many-subscriptions"
-
-
-class SeqOutOfRange(InvalidInput):
-    """The client asks to resume beyond what exists: it knows another run, or another database."""
-
-    code = "seq-out-of-range"
 
 
 @router.websocket("/api/agent-events")
@@ -185,17 +181,20 @@ class SocketSession:
                 return await self._subscribe(message)
 
     async def _authenticate_again(self, message: Auth) -> None:
+        """Go on as another caller, without what that one may not see."""
         caller = await self._services.gatekeeper.identify_key(message.token, self._address)
         self._caller = require(caller, Role.VIEWER)
         self._credential = message.token
         self._watch_credential()
+        for subscription in list(self._following.values()):
+            if not caller.may_see(subscription.head.project):
+                subscription.fail(ExecutionNotFound(subscription.head.execution_id))
 
     async def _subscribe(self, message: Subscribe) -> None:
         head = await self._services.hub.head(message.execution_id)
         if self._caller is None or self._outlet is None or not self._caller.may_see(head.project):
             raise ExecutionNotFound(message.execution_id)
-        if message.after_seq > head.last_seq:
-            raise SeqOutOfRange(f"afterSeq {message.after_seq} is beyond the last event, {head.last_seq}.")
+        head.ensure_reached(message.after_seq)
         self._unfollow(message.execution_id)
         if len(self._following) >= MAX_SUBSCRIPTIONS:
             raise TooManySubscriptions(f"A socket follows at most {MAX_SUBSCRIPTIONS} executions.")
@@ -229,17 +228,18 @@ class SocketSession:
         if slowest and len(self._following) > 1:
             reason += f" of {slowest.head.execution_id}"
         log.info("socket-too-slow", executionId=slowest.head.execution_id if slowest else None)
-        self._close(CLOSE_TOO_SLOW, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+        text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+        self._close(CLOSE_TOO_SLOW, text, SLOW_LAST_WORDS_SECONDS)
 
     def _close_revoked(self) -> None:
         """Close a socket whose key is no longer good."""
         self._close(CLOSE_UNAUTHENTICATED, "The key has been revoked, or the token has expired.")
 
-    def _close(self, code: int, reason: str) -> None:
+    def _close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
         for execution_id in list(self._following):
             self._unfollow(execution_id)
         if self._outlet:
-            self._outlet.close(code, reason)
+            self._outlet.close(code, reason, patience_seconds)
 
 
 def show_live_text(stream: Subscription, delta: AgentDelta) -> None:

@@ -78,6 +78,7 @@ async def stream_execution_events(
     position = after if after is not None else last_seen(last_event_id)
     if head.status.is_terminal and position >= head.last_seq:
         return Response(status_code=HTTPStatus.NO_CONTENT)
+    head.ensure_reached(position)
     outlet = QueueOutlet()
     subscription = Subscription(head, position, outlet)
     frames = sse_frames(services.hub, subscription, outlet, services.credentials, key_in(request.headers))

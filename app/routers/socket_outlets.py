@@ -15,6 +15,8 @@ from app.events.outlets import QueueOutlet
 from app.events.wire import Batch, websocket_message
 
 STALLED_SECONDS = 30.0
+LAST_WORDS_SECONDS = 5.0
+"""How long a peer has to read that it is closed."""
 FRAMES_EXTENSION = "dynamic-agents.frames"
 """The key in the ASGI scope's `extensions` under which a server offers a `FrameWriter`."""
 
@@ -23,6 +25,8 @@ class FrameWriter(Protocol):
     """A server's end of a WebSocket that takes encoded messages."""
 
     on_writable: Callable[[], None] | None
+    on_unanswered: Callable[[], None] | None
+    """Called when a peer that does not keep up has answered no ping either."""
 
     @property
     def is_writable(self) -> bool:
@@ -33,8 +37,8 @@ class FrameWriter(Protocol):
         """Send whole, encoded messages; nothing when the socket is closing."""
         ...
 
-    def close_at_once(self, code: int, reason: str) -> None:
-        """Send a close frame behind what is buffered, and cut the connection when the peer does not read it."""
+    def close_at_once(self, code: int, reason: str, patience_seconds: float) -> None:
+        """Send a close frame behind what is buffered; cut the connection when the peer does not read it in time."""
         ...
 
 
@@ -65,7 +69,7 @@ class SocketOutlet(Protocol):
         """Wait until the peer has read most of it."""
         ...
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
         """Close the socket, whether the peer reads or not."""
         ...
 
@@ -89,6 +93,7 @@ class DirectOutlet:
         self._waiting: asyncio.Event | None = None
         self._stalled: asyncio.TimerHandle | None = None
         writer.on_writable = self._note_writable
+        writer.on_unanswered = self._note_stalled
 
     @property
     def is_full(self) -> bool:
@@ -111,6 +116,10 @@ class DirectOutlet:
                 self._stalled = stall_timer(self.on_stalled)
             await self._waiting.wait()
 
+    def _note_stalled(self) -> None:
+        if self.on_stalled:
+            self.on_stalled()
+
     def _note_writable(self) -> None:
         if self._waiting:
             self._waiting.set()
@@ -118,13 +127,13 @@ class DirectOutlet:
         if self._stalled:
             self._stalled.cancel()
 
-    def close(self, code: int, reason: str) -> None:
-        """Close behind what is buffered; the connection is cut when the peer does not read."""
-        self._writer.close_at_once(code, reason)
+    def close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
+        """Close behind what is buffered; the connection is cut when the peer does not read it in time."""
+        self._writer.close_at_once(code, reason, patience_seconds)
 
     async def end(self) -> None:
         """Send nothing more."""
-        self._writer.on_writable = None
+        self._writer.on_writable = self._writer.on_unanswered = None
         self._note_writable()
 
 
@@ -152,8 +161,8 @@ class AsgiOutlet(QueueOutlet):
         finally:
             stalled.cancel()
 
-    def close(self, code: int, reason: str) -> None:
-        """Close the socket once the server lets us."""
+    def close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
+        """Close the socket once the server lets us, in a time of its own."""
         self._sending.cancel()
         self._closing = asyncio.create_task(self._close(code, reason), name="close socket")
 

@@ -17,13 +17,13 @@ from app.routers.socket_outlets import FRAMES_EXTENSION
 
 SEND_BUFFER_BYTES = 128 * 1024
 """What the kernel buffers for a peer that does not read; it would grow to megabytes by itself."""
-LAST_WORDS_SECONDS = 5.0
 
 
 class EventSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket connection that offers itself as a `FrameWriter`."""
 
     on_writable: Callable[[], None] | None = None
+    on_unanswered: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound what the kernel keeps for this peer."""
@@ -49,15 +49,22 @@ class EventSocketProtocol(WebSocketsSansIOProtocol):
         if not (self.close_sent or self.disconnected or self.transport.is_closing()):
             self.transport.write(data)
 
-    def close_at_once(self, code: int, reason: str) -> None:
-        """Send a close frame behind what is buffered, and cut the connection when the peer does not read it."""
+    def close_at_once(self, code: int, reason: str, patience_seconds: float) -> None:
+        """Send a close frame behind what is buffered; cut the connection when the peer does not read it in time."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self.close_timer = self.loop.call_later(LAST_WORDS_SECONDS, self.transport.abort)
+        self.close_timer = self.loop.call_later(patience_seconds, self.transport.abort)
+
+    def keepalive_timeout(self) -> None:
+        """Give up a peer that answers no ping; of one that does not read either, the ping may never have got there."""
+        if self.writable.is_set() or self.on_unanswered is None:
+            super().keepalive_timeout()
+        else:
+            self.on_unanswered()
 
     def resume_writing(self) -> None:
         """Tell who waits that the peer has read."""

@@ -381,6 +381,26 @@ async def test_a_key_made_for_a_project_follows_its_own_executions_alone(
     assert seen["type"] == "subscribed"
 
 
+async def test_who_becomes_another_caller_follows_no_more_what_that_one_may_not_see(
+    shared_service: Service, new_key: NewKey, gate: Gate, project: str
+) -> None:
+    own = await start_run(shared_service, project)
+    foreign = await start_run(shared_service, "66f0a1b2c3d4e5f6012345aa")
+    token = (await new_key("viewer", project))["Authorization"].removeprefix("Bearer ")
+
+    async with open_socket(shared_service) as socket:
+        for execution_id in (own, foreign):
+            assert (await socket.ask(type="subscribe", executionId=execution_id))["type"] == "subscribed"
+            assert (await socket.receive())["type"] == "agent-start"
+        told = await socket.ask(type="auth", token=token)
+        gate.opened.set()
+        rest = await socket.until_end()
+
+        assert (told["type"], told["code"], told["executionId"]) == ("error", "execution-not-found", foreign)
+        assert {message["executionId"] for message in rest} == {own}
+        assert await socket.is_open()
+
+
 async def test_a_service_that_stops_closes_its_sockets_with_1012(start_service: StartService) -> None:
     async with start_service() as service:
         connection = await connect(service.websocket_url, additional_headers={"X-API-Key": ADMIN_KEY})

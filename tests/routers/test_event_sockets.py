@@ -49,36 +49,59 @@ async def large_execution(service: Service) -> str:
     return execution_id
 
 
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once the service has closed a socket of its own accord."""
+    event = asyncio.Event()
+    outlet_close = socket_outlets.DirectOutlet.close
+
+    def note_close(outlet: socket_outlets.DirectOutlet, code: int, reason: str, patience_seconds: float) -> None:
+        outlet_close(outlet, code, reason, patience_seconds)
+        event.set()
+
+    monkeypatch.setattr(socket_outlets.DirectOutlet, "close", note_close)
+    return event
+
+
+async def stalled_socket_s_numbers(service: Service, execution_id: str, closed: asyncio.Event) -> tuple[str, list[int]]:
+    """Ask for everything and read nothing until the service closes; how it did, and what was on its way by then."""
+    seen: list[int] = []
+    async with connect(service.websocket_url, additional_headers=KEY_HEADERS, max_queue=1, max_size=None) as stalled:
+        await stalled.send(json.dumps({"type": "subscribe", "executionId": execution_id}))
+        async with asyncio.timeout(10):
+            await closed.wait()
+        with contextlib.suppress(ConnectionClosed):  # who reads on gets what was on its way, then the close frame
+            while True:
+                seen.append(json.loads(await stalled.recv()).get("seq", 0))
+    return f"{stalled.close_code} {stalled.close_reason}", seen[1:]
+
+
 async def test_who_reads_nothing_is_closed_with_the_number_to_resume_from(
-    shared_service: Service, monkeypatch: pytest.MonkeyPatch
+    shared_service: Service, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
 ) -> None:
     monkeypatch.setattr(socket_outlets, "STALLED_SECONDS", 0.3)
     execution_id = await large_execution(shared_service)
-    closed = asyncio.Event()
-    outlet_close = socket_outlets.DirectOutlet.close
 
-    def note_close(outlet: socket_outlets.DirectOutlet, code: int, reason: str) -> None:
-        outlet_close(outlet, code, reason)
-        closed.set()
-
-    monkeypatch.setattr(socket_outlets.DirectOutlet, "close", note_close)
-    seen: list[int] = []
     async with open_socket(shared_service) as other:
-        async with connect(
-            shared_service.websocket_url, additional_headers=KEY_HEADERS, max_queue=1, max_size=None
-        ) as stalled:
-            await stalled.send(json.dumps({"type": "subscribe", "executionId": execution_id}))
-            async with asyncio.timeout(10):
-                await closed.wait()
-            with contextlib.suppress(ConnectionClosed):  # who reads on gets what was on its way, then the close frame
-                while True:
-                    seen.append(json.loads(await stalled.recv()).get("seq", 0))
+        ending, seen = await stalled_socket_s_numbers(shared_service, execution_id, closed)
         await other.send(type="subscribe", executionId=execution_id, afterSeq=seen[-1])
         rest = await other.until_end()
 
-    assert stalled.close_code == 4409
-    assert stalled.close_reason == f"Too slow; resume with afterSeq {seen[-1]}"
-    assert [*seen[1:], *(event["seq"] for event in rest[1:-1])] == list(range(1, 4001))
+    assert ending == f"4409 Too slow; resume with afterSeq {seen[-1]}"
+    assert [*seen, *(event["seq"] for event in rest[1:-1])] == list(range(1, 4001))
+
+
+async def test_who_is_behind_and_so_answers_no_ping_is_too_slow_and_not_gone(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
+) -> None:
+    monkeypatch.setitem(SOCKET_OPTIONS, "ws_ping_interval", 0.5)
+    monkeypatch.setitem(SOCKET_OPTIONS, "ws_ping_timeout", 0.5)
+    async with start_service() as service:
+        execution_id = await large_execution(service)
+
+        ending, seen = await stalled_socket_s_numbers(service, execution_id, closed)
+
+    assert ending == f"4409 Too slow; resume with afterSeq {seen[-1]}"
 
 
 async def test_a_stalled_client_waits_in_the_database_and_holds_nobody_up(shared_service: Service) -> None:

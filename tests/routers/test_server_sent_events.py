@@ -104,6 +104,17 @@ async def test_when_nothing_more_can_come_the_answer_is_204(shared_service: Serv
     assert (answer.status_code, answer.content) == (204, b"")
 
 
+@pytest.mark.parametrize("asked", [{"params": {"after": "1"}}, {"headers": {"Last-Event-ID": "1"}}])
+async def test_going_on_from_where_a_run_has_not_got_is_422_and_not_a_gap(
+    shared_service: Service, asked: dict[str, dict[str, str]]
+) -> None:
+    (execution_id,) = await insert_foreign_executions(shared_service, 1)
+
+    answer = await stream(shared_service, execution_id, **asked)
+
+    assert_problem(answer, 422, "seq-out-of-range")
+
+
 @pytest.mark.parametrize("garbage", ["abc", "-1", "1.5", "1e3", "0x10", "99999999999999999999", "1 2", "²"])
 async def test_a_garbage_last_event_id_is_422(shared_service: Service, garbage: str) -> None:
     (execution_id,) = await insert_foreign_executions(shared_service, 1)

@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from app.services.access import api_keys
 from tests.conftest import Service, StartService
@@ -52,3 +53,27 @@ async def test_of_two_last_admin_keys_one_stays_when_both_go_at_once(
 
     assert sorted(answer.status_code for answer in answers) == [204, 409]
     assert [answer.json()["code"] for answer in answers if answer.status_code == 409] == ["last-admin-key"]
+
+
+@pytest.mark.long
+async def test_sockets_of_a_revoked_key_are_closed_in_time_also_at_another_process(start_service: StartService) -> None:
+    clock = asyncio.get_running_loop().time
+    async with start_service() as service, start_service() as other:
+        keys = [await make_key(service.http, "viewer") for _ in range(6)]
+        sockets = [await connect(other.websocket_url, additional_headers={"X-API-Key": key["key"]}) for key in keys]
+        try:
+            took: list[float] = []
+            for key, socket in zip(keys, sockets, strict=True):
+                fresh = await other.http.get("/api/v1/executions", headers={"Authorization": f"Bearer {key['key']}"})
+                revoked = await service.http.delete(f"/api/v1/api-keys/{key['id']}")
+                began = clock()
+                await asyncio.wait_for(socket.wait_closed(), 10)
+                took.append(clock() - began)
+                assert (fresh.status_code, revoked.status_code, socket.close_code) == (200, 204, 4401)
+                await asyncio.sleep(0.3)
+        finally:
+            for socket in sockets:
+                await socket.close()
+
+    print(f"\nclosed after {min(took):.1f} to {max(took):.1f} s")  # noqa: T201 - for -s
+    assert max(took) < 5
