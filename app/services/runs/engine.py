@@ -385,7 +385,7 @@ class RunEngine:
             log.error("run-unreadable", executionId=one.root_id, problems=error.error_count())
             return False
         if root is not None:
-            failpoint("after-claim")
             log.info("run-taken", executionId=one.root_id, takeovers=root.takeovers)
+            failpoint("after-claim")
             self._own(root, None)
         return root is not None

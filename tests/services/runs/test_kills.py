@@ -1,13 +1,9 @@
 # pyright: reportPrivateUsage=false
-"""Real processes killed at chosen places: whoever takes their runs over does nothing twice that was saved.
+"""Real processes that fail in a run, and clocks that are wrong: nothing is stored twice, nothing accepted is lost."""
 
-The processes are workers that take one run each and fail in it; their heir is a run engine of the test's own.
-"""
-
-import asyncio
 import signal
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,15 +27,11 @@ from tests.services.runs.conftest import (
     gapless,
     stored,
     stored_once,
-    types_of,
     until,
     write_models,
 )
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
-PLACES = {"after-model-call": 3, "after-commit:kill:2": 3}
-"""How many model calls a run of two may cost at most when its worker is killed there; the soak kills anywhere."""
-EVENTS = ["agent-start", "agent-thinking", "tool-call", "tool-result", "agent-response", "agent-complete"]
 
 
 def work(call: Call) -> str | Raw:
@@ -54,7 +46,7 @@ def subfolder(folder: Path, name: str) -> Path:
 
 @asynccontextmanager
 async def failing_worker(
-    service: Service, folder: Path, model_server: ModelServer, failpoint: str, command: str = "worker"
+    service: Service, folder: Path, model_server: ModelServer, failpoint: str, command: str = "worker", **settings: str
 ) -> AsyncGenerator[ServeProcess]:
     """A process that takes one run at a time and fails at a place in it."""
     address = await service.services.database.client.address
@@ -67,55 +59,12 @@ async def failing_worker(
         MODELS_CONFIG=str(write_models(folder / "models.yaml", model_server.url)),
         ADMIN_API_KEY=ADMIN_KEY,
         SEED_ON_START="false",
+        TOOL_WORKERS="1",
         MAX_CONCURRENT_RUNS="1",
         FAILPOINTS=failpoint,
+        **settings,
     ) as process:
         yield process
-
-
-async def test_a_run_survives_its_worker_s_death(
-    service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path
-) -> None:
-    model_server.on("work", work)
-    full = await start_process(RunLimits(max_concurrent=0))
-    async with AsyncExitStack() as stack:
-        workers = await asyncio.gather(
-            *(
-                stack.enter_async_context(
-                    failing_worker(
-                        service, subfolder(tmp_path, str(place)), model_server, name if ":" in name else f"{name}:kill"
-                    )
-                )
-                for place, name in enumerate(PLACES)
-            ),
-        )
-        ids = [await accept(service, full, "agent", judge=False) for _ in workers]
-        async with asyncio.timeout(40):
-            codes = [await worker.process.wait() for worker in workers]
-    assert codes == [-signal.SIGKILL] * len(PLACES)
-    unended = [one for one in ids if (await stored(service, one))["status"] != "completed"]
-    for one in unended:
-        await expire(service, one)
-
-    await start_process()
-    documents = [await finished(service, one) for one in ids]
-
-    assert unended  # one whose last commit was the second has ended
-    assert {document["status"] for document in documents} == {"completed"}
-    for document in documents:
-        events = await all_events(service, document["executionId"])
-        assert gapless(events)
-        kinds = [kind for kind in types_of(events) if kind != "agent-retry"]
-        assert kinds == [
-            "agent-start",
-            "agent-thinking",
-            "tool-call",
-            "tool-result",
-            "agent-response",
-            "agent-complete",
-        ]
-        asked = [call for call in model_server.calls if call.execution_id == document["executionId"]]
-        assert 2 <= len(asked) <= max(PLACES.values())
 
 
 async def test_a_process_that_wakes_up_after_its_lease_stores_nothing(
@@ -166,6 +115,47 @@ async def test_a_run_accepted_by_a_process_that_died_before_its_answer_is_found_
     assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
     assert (await finished(service, execution_id))["status"] == "completed"
     assert len(model_server.calls) == 2
+
+
+async def test_a_process_that_dies_before_a_run_is_stored_has_accepted_nothing(
+    service: Service, model_server: ModelServer, tmp_path: Path
+) -> None:
+    path, body = f"/api/v1/agents/{ADA}/runs", {"prompt": "Write.", "project": PROJECT, "judge": False}
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Idempotency-Key": "before-the-insert"}
+    before = (await service.http.get("/api/v1/executions")).json()["total"]
+    async with failing_worker(service, subfolder(tmp_path, "api"), model_server, "before-insert:kill", "serve") as api:
+        async with httpx.AsyncClient(base_url=api.url, headers=headers, timeout=10) as http:
+            with pytest.raises(httpx.TransportError):
+                await http.post(path, json=body)
+        await api.process.wait()
+
+    after = (await service.http.get("/api/v1/executions")).json()["total"]
+    again = await service.http.post(path, json=body, headers=headers)
+
+    assert after == before
+    assert (again.status_code, again.headers.get("idempotency-replayed")) == (202, None)
+    await service.http.post(f"{again.json()['links']['self']}/cancel")
+
+
+async def test_a_run_whose_process_died_before_it_rang_the_queue_is_swept_up(
+    service: Service, model_server: ModelServer, start_process: StartProcess, redis_url: str, tmp_path: Path
+) -> None:
+    model_server.on("work", work)
+    path, body = f"/api/v1/agents/{ADA}/runs", {"prompt": "Write.", "project": PROJECT, "judge": False}
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Idempotency-Key": "before-the-bell"}
+    folder, settings = subfolder(tmp_path, "api"), {"SERVE_RUNS": "false", "REDIS_URL": redis_url}
+    async with failing_worker(service, folder, model_server, "after-insert:kill", "serve", **settings) as api:
+        async with httpx.AsyncClient(base_url=api.url, headers=headers, timeout=10) as http:
+            with pytest.raises(httpx.TransportError):
+                await http.post(path, json=body)
+        await api.process.wait()
+
+    await start_process()
+    again = await service.http.post(path, json=body, headers=headers)
+    document = await finished(service, again.json()["executionId"])
+
+    assert again.headers["idempotency-replayed"] == "true"
+    assert (document["status"], document["takeovers"]) == ("completed", 0)
 
 
 async def test_an_hour_s_jump_of_a_clock_changes_nothing(
