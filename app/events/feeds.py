@@ -367,6 +367,7 @@ class Feed:
         """
         patience = Patience(self.tree.execution_id)
         while True:
+            began_at = self.position
             try:
                 state = await read_state(self.reads.database, self.tree)
                 tree = replace(self.tree, last_seq=state.last_seq)
@@ -380,6 +381,8 @@ class Feed:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._end([ending for ending in state.endings if ending.last_seq <= self.position])
+            if self.position > max(state.last_seq, began_at):
+                continue  # the page was read later than the state, which so may lack the ending
             if self.position >= state.last_seq:
                 return
             patience.lose(self.position, state.last_seq)

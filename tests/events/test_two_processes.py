@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import orjson
 import pytest
 
+from app.events import feeds
 from app.events.bus import Committed, Ending, InProcessBus
 from app.events.hub import EventHub
 from app.events.log import TreeLog
 from app.events.opening import open_bus
 from app.events.redis_bus import RedisBus, decode, encode
+from app.events.replay import StreamHead
 from app.events.rows import Stored
+from app.events.tree_state import TreeState
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
 from app.models.database import Database
@@ -146,6 +149,28 @@ async def test_without_redis_a_run_of_another_process_is_seen_by_its_head(tree: 
             await watcher.task
 
     assert watcher.numbers == [1, 2, 3, 4]
+
+
+async def test_an_end_that_comes_between_two_reads_is_told(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with two_processes(tree.database, None) as (runs, watches):
+        log, watcher = runs.log(tree), Watcher(watches, tree)
+        log.append(tree.id, said(1))
+        await watcher.has_seen(1)
+        read_early = feeds.read_state
+
+        async def read_and_then_end(database: Database, head: StreamHead) -> TreeState:
+            state = await read_early(database, head)
+            monkeypatch.setattr(feeds, "read_state", read_early)
+            log.append(tree.id, said("the end"), changes=ENDED)
+            await log.committed()
+            return state
+
+        monkeypatch.setattr(feeds, "read_state", read_and_then_end)
+        log.append(tree.id, said(2))
+        async with asyncio.timeout(10):
+            await watcher.task
+
+    assert watcher.numbers == [1, 2, 3]
 
 
 async def test_live_text_crosses_processes_to_who_asked_for_it(tree: Tree, redis_url: str) -> None:
