@@ -116,11 +116,10 @@ def test_a_pause_grows_is_spread_and_is_no_shorter_than_asked() -> None:
     assert pause_before(1, ModelAccessDenied("401")) is None
 
 
-async def stream_of(*parts: str, then_hang: bool) -> AsyncGenerator[str]:
+async def stream_of(*parts: str, until: asyncio.Event) -> AsyncGenerator[str]:
     for part in parts:
         yield part
-    if then_hang:
-        await asyncio.sleep(2)
+    await until.wait()
 
 
 CALL_PART = (
@@ -138,12 +137,19 @@ CALL_PART = (
 async def test_a_stream_that_stalls_or_is_cut_is_no_answer_and_its_tool_call_never_runs(
     patient: Service, model_server: ModelServer, parts: tuple[str, ...], hangs: bool, code: str
 ) -> None:
+    ending = asyncio.Event()
+    if not hangs:
+        ending.set()
+
     def work(_: Call) -> Reply:
-        return StreamingResponse(stream_of(*parts, then_hang=hangs), media_type="text/event-stream")
+        return StreamingResponse(stream_of(*parts, until=ending), media_type="text/event-stream")
 
     model_server.on("work", work)
 
-    done = await patient.run_agent(AGENT, judge=False, deltas=True)
+    try:
+        done = await patient.run_agent(AGENT, judge=False, deltas=True)
+    finally:
+        ending.set()
 
     events = await patient.events(done["executionId"])
     assert (done["status"], done["error"]["code"]) == ("failed", code)
