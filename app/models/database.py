@@ -8,9 +8,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
-from pymongo.write_concern import WriteConcern
 
 from app.errors import StartupError
 from app.models.agent import Agent
@@ -45,8 +43,8 @@ log = structlog.get_logger(__name__)
 async def connect(uri: str) -> Database:
     """Open the database named in the URI's path, on a replica set.
 
-    Every write waits for the majority, every read sees what the majority has: what a fail-over could take back
-    is neither acknowledged nor shown.
+    Every write and transaction waits for the majority, every read sees what the majority has: what a fail-over could
+    take back is neither acknowledged nor shown.
 
     Raises:
         StartupError: the URI is malformed, nobody answers, or the server is not a replica set.
@@ -55,7 +53,13 @@ async def connect(uri: str) -> Database:
     try:
         name = parse_uri(uri)["database"] or DEFAULT_DATABASE
         client: AsyncMongoClient[Raw] = AsyncMongoClient(
-            uri, tz_aware=True, serverSelectionTimeoutMS=SERVER_SELECTION_MS, appname="dynamic-agents"
+            uri,
+            tz_aware=True,
+            serverSelectionTimeoutMS=SERVER_SELECTION_MS,
+            appname="dynamic-agents",
+            w="majority",  # of the client, because transactions take theirs from it
+            wTimeoutMS=MAJORITY_TIMEOUT_MS,
+            readConcernLevel="majority",
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
         raise StartupError(f"MONGODB_URI is not a MongoDB connection string: {str(error).rstrip('.')}.") from None
@@ -75,8 +79,6 @@ async def connect(uri: str) -> Database:
         name,
         # A date beyond the years that Python knows spoils its own document alone, not the whole batch.
         codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO),
-        write_concern=WriteConcern("majority", wtimeout=MAJORITY_TIMEOUT_MS),
-        read_concern=ReadConcern("majority"),
     )
 
 

@@ -105,6 +105,7 @@ async def test_the_database_is_the_one_in_the_path_else_ours(mongod_uri: str) ->
     for database in (named, unnamed):
         assert database.write_concern.document["w"] == "majority"
         assert database.read_concern.level == "majority"
+        assert database.client.write_concern == database.write_concern  # transactions take it from the client
         await database.client.close()
 
 

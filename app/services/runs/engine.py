@@ -6,8 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 
 import structlog
-from pydantic import ValidationError
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from app.errors import AppError
 from app.events.bus import EventBus
@@ -27,7 +26,7 @@ from app.services.runs.keeping import LeaseKeeper
 from app.services.runs.leases import Leases
 from app.services.runs.orchestration_run import OrchestrationRun
 from app.services.runs.queue import RunQueue, Waiting
-from app.services.runs.reading import read_tree, stored_new
+from app.services.runs.reading import RunUnreadable, open_log
 from app.services.runs.reopening import grant_wish
 from app.services.runs.retries import SecondAttempt
 from app.services.runs.statistics import Statistics
@@ -261,16 +260,18 @@ class RunEngine:
         root = tree.root
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         try:
-            tree.log.open(await read_tree(self.database, tree) if agent is None else stored_new(tree.root))
-            failpoint("before-first-event")
-            await self._run_to_end(tree, agent)
+            if await open_log(
+                self.database, tree, is_new=agent is not None, is_last_try=root.takeovers > MAX_TAKEOVERS
+            ):
+                failpoint("before-first-event")
+                await self._run_to_end(tree, agent)
             await tree.log.committed()
             failpoint("after-end")
             self._statistics.count_soon()
             return root
         except TreeLost as error:
             log.warning("run-lost", reason=str(error))
-        except PyMongoError as error:
+        except (PyMongoError, RunUnreadable) as error:
             log.warning("run-left-to-others", error=type(error).__name__)
         except Exception:
             log.exception("run-left-to-others")
@@ -381,8 +382,8 @@ class RunEngine:
     async def _take(self, one: Waiting) -> bool:
         try:
             root = await self._queue.take(one)
-        except ValidationError as error:
-            log.error("run-unreadable", executionId=one.root_id, problems=error.error_count())
+        except OperationFailure as error:
+            log.warning("run-not-taken", executionId=one.root_id, error=type(error).__name__, code=error.code)
             return False
         if root is not None:
             log.info("run-taken", executionId=one.root_id, takeovers=root.takeovers)

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
+from app.models.base import stored_name
 from app.models.database import Database, Raw
 
 LEASE_SECONDS = 15
@@ -66,7 +68,7 @@ class Leases:
         """Let other processes take all that this one holds, at once."""
         await self._executions.update_many(
             {"lease.until": {"$exists": True}, "lease.owner": self.owner},
-            [{"$set": {"lease": {"owner": NOBODY, "until": "$$NOW"}}}],
+            [{"$set": {"lease": {"owner": NOBODY, "until": seconds_from_now(-CLOCK_DOUBT.total_seconds())}}}],
         )
 
     async def find_lost(self, fences: Mapping[str, int]) -> list[str]:
@@ -82,7 +84,7 @@ class Leases:
         moment on, and what it stored stays a prefix.
         """
         expired = {"executionId": root_id, "$expr": {"$lt": ["$lease.until", "$$NOW"]}, "lease": {"$type": "object"}}
-        counted = {"$add": ["$takeovers", {"$cond": [{"$eq": ["$lease.owner", NOBODY]}, 0, 1]}]}
+        counted = {"$add": [number_in("$takeovers"), {"$cond": [{"$eq": ["$lease.owner", NOBODY]}, 0, 1]}]}
         first = await self.take_waiting(root_id, None)
         return validated(first) or await self._own_tree(expired, {"takeovers": counted})
 
@@ -133,7 +135,7 @@ class Leases:
     async def _own_root(self, selector: Raw, changes: Raw, session: AsyncClientSession | None) -> Raw | None:
         lease = {"owner": self.owner, "until": seconds_from_now(LEASE_SECONDS)}
         deadline = {"$ifNull": ["$deadline", seconds_from_now(self.run_seconds)]}
-        owned = {"fence": {"$add": ["$fence", 1]}, "lease": lease, "deadline": deadline, **changes}
+        owned = {"fence": {"$add": [number_in("$fence"), 1]}, "lease": lease, "deadline": deadline, **changes}
         return await self._executions.find_one_and_update(
             selector, [{"$set": owned}], projection=WITHOUT_BULK, return_document=True, session=session
         )
@@ -148,6 +150,17 @@ def seconds_from_now(seconds: float) -> Raw:
     return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(seconds * 1000)}}
 
 
+def number_in(field: str) -> Raw:
+    """A field's number, as an expression; 0 in a damaged document, which has to be owned too, to be ended."""
+    return {"$cond": [{"$isNumber": field}, field, 0]}
+
+
 def validated(raw: Raw | None) -> AgentExecution | None:
-    """The execution in a raw document, if there is one."""
-    return AgentExecution.model_validate(raw) if raw else None
+    """The execution in a raw document, if there is one; of a damaged one, what its owner needs to end it."""
+    if raw is None:
+        return None
+    try:
+        return AgentExecution.model_validate(raw)
+    except ValidationError:
+        kept = {name: raw.get(stored_name(name)) for name in ("execution_id", "fence", "takeovers", "cancel_requested")}
+        return AgentExecution.model_construct(root_execution_id=raw["executionId"], **kept)

@@ -1,33 +1,136 @@
-"""Reading a tree that another process began, and what a new one has stored."""
+"""Reading a tree that another process began, and what a new one has stored; ending one that cannot be read."""
 
-from app.events.rows import Stored
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from pymongo.errors import OperationFailure
+
+from app.errors import AppError
+from app.events.log import TreeLog
+from app.events.rows import MAX_DOCUMENT_ROWS, Page, Stored
+from app.events.types import AgentCancelled, AgentError
 from app.events.whole import read_stored, tree_events
 from app.models.agent import Agent
-from app.models.agent_execution import AgentExecution
-from app.models.database import Database
-from app.services.catalog.loading import parsed
+from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus, StopReason
+from app.models.base import utc_now
+from app.models.database import Database, Raw
+from app.models.json_values import JsonObject
+from app.services.catalog.loading import first_problem
+from app.services.runs.execution_run import error_detail
+from app.services.runs.state import ExecutionState
 from app.services.runs.tree import RunTree
+
+log = structlog.get_logger(__name__)
+
+MAX_PROBLEM = 200
+READ_OF_DAMAGED = {"executionId": 1, "status": 1, "lastSeq": 1, "pagesFrom": 1}
+
+
+class RunUnreadable(AppError):
+    """What is stored of a run is not what a run stores."""
+
+    code = "run-unreadable"
+
+    def __init__(self, problem: str = "") -> None:
+        self.problem = problem
+        super().__init__("What is stored of this run cannot be read, so it cannot go on. The service's log says why.")
+
+
+async def open_log(database: Database, tree: RunTree, *, is_new: bool, is_last_try: bool) -> bool:
+    """Open a tree's log, with what is stored of it; whether it can be run.
+
+    One that cannot be read is ended here at the last try, or where somebody cancelled it.
+
+    Raises:
+        RunUnreadable: it cannot be read; perhaps another process can.
+    """
+    if is_new:
+        assert tree.root.id is not None  # noqa: S101 - it was stored
+        tree.log.open({tree.root.execution_id: Stored(tree.root.id)})
+        return True
+    try:
+        tree.log.open(await read_tree(database, tree))
+    except RunUnreadable as error:
+        log.error("run-unreadable", problem=error.problem)
+        if not is_last_try and not tree.root.cancel_requested:
+            raise
+        await end_unread(database, tree)
+        return False
+    return True
 
 
 async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
-    """All documents of a tree that was taken over; what they say of its executions goes into the tree."""
+    """All documents of a tree that was taken over; what they say of its executions goes into the tree.
+
+    Raises:
+        RunUnreadable: a document or an event is damaged.
+    """
     found = database[AgentExecution.get_collection_name()].find(
         {"rootExecutionId": tree.root.execution_id}, {"runState": 0, "events": 0}
     )
-    members = [one async for raw in found if (one := parsed(AgentExecution, raw))]
+    raw_members = await found.to_list()
+    try:
+        members = [AgentExecution.model_validate(raw) for raw in raw_members]
+        tree.log.last_seq = max(one.last_seq for one in members)
+        numbers: list[int] = []
+        async for execution_id, event in tree_events(database, tree.root.execution_id):
+            tree.stored_events.setdefault(execution_id, []).append(event)
+            numbers.append(event["seq"])
+        if numbers != list(range(1, tree.log.last_seq + 1)):
+            raise ValueError("events are missing")
+        for events in tree.stored_events.values():
+            ensure_foldable(events)
+        stored = await read_stored(database, tree.root.execution_id)
+    except (ValidationError, OperationFailure, LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else str(error)[:MAX_PROBLEM]
+        raise RunUnreadable(f"{type(error).__name__}: {problem}") from error
     agents = database[Agent.get_collection_name()].find(
         {"_id": {"$in": [one.agent for one in members]}}, {"agentId": 1}
     )
     names = {raw["_id"]: raw.get("agentId") async for raw in agents}
     for one in members:
         tree.adopt(one, names.get(one.agent))
-    async for execution_id, event in tree_events(database, tree.root.execution_id):
-        tree.stored_events.setdefault(execution_id, []).append(event)
-    tree.log.last_seq = max(one.last_seq for one in members)
-    return await read_stored(database, tree.root.execution_id)
+    return stored
 
 
-def stored_new(root: AgentExecution) -> dict[str, Stored]:
-    """The documents of a tree that has just begun."""
-    assert root.id is not None  # noqa: S101 - it was stored
-    return {root.execution_id: Stored(root.id)}
+def ensure_foldable(events: list[JsonObject]) -> None:
+    """Raise whatever an execution's events raise that are not of a shape that can be folded."""
+    state = ExecutionState(max_revisions=0)
+    for event in events:
+        state.apply(event)
+
+
+async def end_unread(database: Database, tree: RunTree) -> None:
+    """End all that has not ended of a tree that cannot be read, the root last, by its names and numbers alone.
+
+    Cancelled if somebody asked for that, else failed. The events go to pages, whatever state the documents are in.
+    """
+    selector = {"rootExecutionId": tree.root.execution_id}
+    found = database[AgentExecution.get_collection_name()].find(selector, READ_OF_DAMAGED).sort("createdAt", -1)
+    members = sorted(await found.to_list(), key=lambda raw: raw["executionId"] == tree.root.execution_id)
+    numbers = [raw["lastSeq"] for raw in members if isinstance(raw.get("lastSeq"), int)]
+    tree.log.last_seq = max(numbers, default=0)
+    tree.log.open({raw["executionId"]: full_document(raw) for raw in members})
+    for raw in members:
+        if raw.get("status") not in TERMINAL_STATUSES:
+            append_ending(tree.log, raw["executionId"], is_cancelled=bool(tree.root.cancel_requested))
+
+
+def full_document(raw: Raw) -> Stored:
+    """A document that takes no more rows."""
+    first = raw.get("pagesFrom")
+    return Stored(raw["_id"], MAX_DOCUMENT_ROWS, pages_from=first, page=None if first is None else Page())
+
+
+def append_ending(tree_log: TreeLog, execution_id: str, *, is_cancelled: bool) -> None:
+    """End an execution of which nothing else is known."""
+    now = utc_now()
+    ending: dict[str, Any] = {"completedAt": now, "updatedAt": now, "lease": None}
+    if is_cancelled:
+        ending |= {"status": ExecutionStatus.CANCELLED.value, "stopReason": StopReason.CANCELLED.value}
+        tree_log.append(execution_id, AgentCancelled(), changes=ending)
+        return
+    error = error_detail(RunUnreadable())
+    ending |= {"status": ExecutionStatus.FAILED.value, "stopReason": StopReason.ERROR.value, "error": error}
+    tree_log.append(execution_id, AgentError(error=error), changes=ending)

@@ -172,12 +172,14 @@ async def test_a_process_that_stops_in_good_order_hands_its_runs_over_at_no_cost
     execution_id = await accept(service, first, "agent")
     await until(lambda: gate.waiting == 1)
 
+    before = first.leases.server_now()
     await first.stop(grace_seconds=0.05)
     handed_over = await stored(service, execution_id)
     await start_process()
     document = await finished(service, execution_id)
 
     assert (handed_over["lease"]["owner"], handed_over["status"]) == ("", "running")
+    assert handed_over["lease"]["until"] < before  # a process whose clock is behind sees it at once too
     assert (document["status"], document["takeovers"]) == ("completed", 0)
     assert of_type(await all_events(service, execution_id), "agent-retry")[0]["attempt"] == 1
     assert len(model_server.calls_for("work")) == 3
