@@ -1,6 +1,7 @@
 """Hostile tools: every limit holds, nothing leaks, and the sandbox answers the next call."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import sys
@@ -17,6 +18,7 @@ from app.services.tools.sandbox import ToolInvocation, ToolSandbox
 from tests.fixtures.web_server import WebServer, plain, web_server
 from tests.services.tools.conftest import Call, Fail, failure_of, resident_bytes, running, until
 from tests.services.tools.hostile import RESULT, SNIPPETS
+from tests.services.tools.lag import measured_lag
 
 # Compares a hundred billion characters in one step of the engine, which cannot be interrupted there.
 UNINTERRUPTIBLE = "() => 'a'.repeat(5e6).indexOf('a'.repeat(2e6) + 'b')"
@@ -26,8 +28,24 @@ OWN_FILES = ("pipe:", "socket:", "anon_inode:", "/dev/null", "/memfd:wasm", "/pr
 
 
 HASTY_SECONDS = 0.3
-# Half a second in the goal, measured on a machine that has nothing else to do; here others run beside.
-PATIENCE_SECONDS = 3
+ALLOWED_MS = (HASTY_SECONDS + 0.5) * 1000
+# A call that came late while all ran at once, on a machine that may be busy with other things, is made again alone.
+ATTEMPTS_ALONE = 5
+MAX_LAG_SECONDS = 0.05
+
+BYSTANDER = """
+import asyncio, sys
+from tests.services.tools.lag import measured_lag
+
+async def main():
+    stop = asyncio.Event()
+    lag = asyncio.create_task(measured_lag(stop))
+    await asyncio.to_thread(sys.stdin.read)
+    stop.set()
+    print(await lag)
+
+asyncio.run(main())
+"""
 
 
 @dataclass(frozen=True)
@@ -66,38 +84,53 @@ async def ending(sandbox: ToolSandbox, code: str, value: JsonValue) -> tuple[str
     return RESULT, f"{outcome.output} {outcome.console}", outcome.duration_ms
 
 
-async def longest_lags(stop: asyncio.Event) -> list[float]:
-    """How late the event loop came back from short naps, in seconds, in their order."""
-    lags: list[float] = []
-    while not stop.is_set():
-        started = time.monotonic()
-        await asyncio.sleep(0.005)
-        lags.append(time.monotonic() - started - 0.005)
-    return sorted(lags)
+async def is_late_alone(sandbox: ToolSandbox, code: str, value: JsonValue) -> bool:
+    """Whether a call is late each time, also with nothing of the sandbox beside it."""
+    for _ in range(ATTEMPTS_ALONE):
+        *_, milliseconds = await ending(sandbox, code, value)
+        if milliseconds < ALLOWED_MS:
+            return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def lags() -> AsyncGenerator[list[float]]:
+    """The event loop's lag meanwhile, and that of a process that has nothing to do with tools, in seconds."""
+    found: list[float] = []
+    bystander = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", BYSTANDER), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    stop = asyncio.Event()
+    own = asyncio.create_task(measured_lag(stop))
+    try:
+        yield found
+    finally:
+        stop.set()
+        printed, _ = await bystander.communicate(b"")
+        found += [await own, float(printed)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_every_hostile_tool_ends_as_it_should_and_touches_nothing(hasty: ToolSandbox, canary: Canary) -> None:
     value: JsonValue = {"file": str(canary.file)}
-    before, stop = resident_bytes(os.getpid()), asyncio.Event()
-    lags = asyncio.create_task(longest_lags(stop))
-
+    before = resident_bytes(os.getpid())
     codes = {name: code.replace("{port}", str(canary.web.port)) for name, (code, _) in SNIPPETS.items()}
-    endings = dict(
-        zip(codes, await asyncio.gather(*(ending(hasty, code, value) for code in codes.values())), strict=True)
-    )
-    stop.set()
 
+    async with lags() as measured:
+        ended = await asyncio.gather(*(ending(hasty, code, value) for code in codes.values()))
+
+    endings = dict(zip(codes, ended, strict=True))
     assert len(SNIPPETS) >= 60
     unexpected = {name: end[:2] for name, end in endings.items() if end[0] not in SNIPPETS[name][1]}
     assert unexpected == {}
-    assert max(milliseconds for *_, milliseconds in endings.values()) < (HASTY_SECONDS + PATIENCE_SECONDS) * 1000
+    late = [name for name, (*_, milliseconds) in endings.items() if milliseconds >= ALLOWED_MS]
+    assert [name for name in late if await is_late_alone(hasty, codes[name], value)] == []
     assert not [name for name, (_, told, _) in endings.items() if canary.secret in told]
     assert (canary.file.read_text(), canary.web.connections) == (canary.secret, 0)
     assert (await hasty.run(ToolInvocation("() => 'next'", None, {}))).output == "next"
     assert resident_bytes(os.getpid()) - before < 64 * 1024 * 1024
-    measured = await lags
-    assert measured[len(measured) * 99 // 100] < PATIENCE_SECONDS
+    own, bystander = measured
+    assert own < MAX_LAG_SECONDS + bystander, "the lag of the loop itself, beside what a busy machine does to anybody"
 
 
 async def test_what_the_engine_cannot_interrupt_is_killed_and_the_worker_replaced(hasty: ToolSandbox) -> None:
