@@ -46,23 +46,26 @@ def with_params(text: str) -> bytes:
     ],
 )
 async def test_json_that_is_malformed_or_means_no_one_thing_is_refused(
-    service: Service, body: bytes, status: int
+    shared_service: Service, body: bytes, status: int
 ) -> None:
-    answer = await service.http.post(PATH, content=body, headers={"Content-Type": "application/json"})
+    executions = shared_service.services.database["agent-executions"]
+    before = await executions.count_documents({})
+
+    answer = await shared_service.http.post(PATH, content=body, headers={"Content-Type": "application/json"})
 
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert await service.services.database["agent-executions"].count_documents({}) == 0
+    assert await executions.count_documents({}) == before
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
-async def test_another_content_type_is_refused(service: Service, media_type: str) -> None:
-    answer = await service.http.post(PATH, content=GOOD, headers={"Content-Type": media_type})
+async def test_another_content_type_is_refused(shared_service: Service, media_type: str) -> None:
+    answer = await shared_service.http.post(PATH, content=GOOD, headers={"Content-Type": media_type})
 
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
 
 
-async def test_json_at_the_bounds_is_taken_as_it_is(service: Service) -> None:
+async def test_json_at_the_bounds_is_taken_as_it_is(shared_service: Service) -> None:
     params: dict[str, Any] = {
         "big": 2**53,
         "deep": json.loads("[" * 29 + "]" * 29),
@@ -70,8 +73,8 @@ async def test_json_at_the_bounds_is_taken_as_it_is(service: Service) -> None:
         "float": 1e300,
     }
 
-    started = await service.http.post(PATH, json={"prompt": "x", "project": PROJECT, "params": params})
-    stored = await service.http.get(started.json()["links"]["self"])
+    started = await shared_service.http.post(PATH, json={"prompt": "x", "project": PROJECT, "params": params})
+    stored = await shared_service.http.get(started.json()["links"]["self"])
 
     assert started.status_code == 202, started.text
     assert stored.json()["params"] == params
@@ -94,8 +97,8 @@ async def test_json_at_the_bounds_is_taken_as_it_is(service: Service) -> None:
         "agent=%00",
     ],
 )
-async def test_a_query_that_the_route_does_not_have_is_refused(service: Service, query: str) -> None:
-    answer = await service.http.get(f"/api/v1/executions?{query}")
+async def test_a_query_that_the_route_does_not_have_is_refused(shared_service: Service, query: str) -> None:
+    answer = await shared_service.http.get(f"/api/v1/executions?{query}")
 
     assert answer.status_code == 422, answer.text
     assert answer.json()["code"] == "validation-error"
@@ -104,8 +107,8 @@ async def test_a_query_that_the_route_does_not_have_is_refused(service: Service,
 @pytest.mark.parametrize(
     "path", ["agents/abc%0A", "departments/..%2F..", "agents/" + "x" * 10_000, "agents/%F0%9F%8E%AC"]
 )
-async def test_a_strange_path_is_not_found(service: Service, path: str) -> None:
-    answer = await service.http.get(f"/api/v1/{path}")
+async def test_a_strange_path_is_not_found(shared_service: Service, path: str) -> None:
+    answer = await shared_service.http.get(f"/api/v1/{path}")
 
     assert answer.status_code in (404, 422)
     assert "code" in answer.json()

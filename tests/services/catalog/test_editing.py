@@ -116,9 +116,9 @@ async def test_a_change_leaves_what_others_stored_in_the_document(http: httpx.As
     ],
 )
 async def test_what_breaks_a_rule_is_refused_with_its_field(
-    http: httpx.AsyncClient, path: str, body: dict[str, Any], field: str
+    shared_service: Service, path: str, body: dict[str, Any], field: str
 ) -> None:
-    answer = await http.post(f"/api/v1/{path}", json=body)
+    answer = await shared_service.http.post(f"/api/v1/{path}", json=body)
 
     assert answer.status_code == 422, answer.text
     assert field in [error["path"] for error in answer.json()["errors"]]
