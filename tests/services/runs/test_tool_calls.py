@@ -7,7 +7,7 @@ import pytest
 
 from app.services.runs.tool_calls import MAX_CALLS_A_TURN
 from tests.conftest import PROJECT, Service
-from tests.fixtures.model_server import Json, ModelServer, completion
+from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
 from tests.services.runs.conftest import (
     ADA,
     DEPARTMENT,
@@ -134,6 +134,29 @@ async def test_a_tool_that_is_off_or_not_offered_to_the_department_is_neither_sh
 
     assert error["code"] == "tool-not-granted"
     assert model_server.calls_for("work")[0].tools == ["textStatistics", "fail", "hang", "tellContext"]
+
+
+async def test_a_run_goes_on_with_the_tools_it_started_with_and_the_next_one_has_the_edited_ones(
+    service: Service, model_server: ModelServer, catalogue: Catalogue
+) -> None:
+    async def edit_and_call(call: Call) -> Reply:
+        if call.tool_results:
+            return "Done."
+        await catalogue.edit_tool("echo", executeFunction="() => 'edited'", version="2.0.0")
+        await catalogue.edit_tool("tellContext", isActive=False)
+        return completion(None, ("echo", {"n": 1}), ("tellContext", {}))
+
+    runs: list[tuple[list[Json], list[Json]]] = []
+    for _ in range(2):
+        model_server.on("work", edit_and_call)
+        done = await service.run_agent(ADA, judge=False)
+        called = of_type(await all_events(service, done["executionId"]), "tool-call")
+        runs.append(([call.get("version") for call in called], model_server.calls_for("work")[-1].tool_results))
+
+    (versions, told), (later_versions, later_told) = runs
+    assert (versions, told[0], told[1]["agentId"]) == (["1.0.0", "1.0.0"], {"n": 1}, ADA)
+    assert (later_versions[0], later_told[0]) == ("2.0.0", "edited")
+    assert later_told[1]["error"]["code"] == "tool-not-granted"
 
 
 @pytest.mark.parametrize("arguments", ['{"text": "cut off', "[1, 2]", "null", '"text"', "", "{" * 5000])
