@@ -146,7 +146,7 @@ async def test_a_run_goes_on_with_the_tools_it_started_with_and_the_next_one_has
         await catalogue.edit_tool("tellContext", isActive=False)
         return completion(None, ("echo", {"n": 1}), ("tellContext", {}))
 
-    runs: list[tuple[list[Json], list[Json]]] = []
+    runs: list[tuple[list[str | None], list[Json]]] = []
     for _ in range(2):
         model_server.on("work", edit_and_call)
         done = await service.run_agent(ADA, judge=False)
