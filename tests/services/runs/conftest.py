@@ -30,7 +30,7 @@ from app.services.runs import keeping
 from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.requests import OrchestrationCreate, RunCreate
 from app.settings import CATALOGUE_MODELS
-from tests.conftest import PROJECT, Service, running_service
+from tests.conftest import ADMIN_KEY, PROJECT, Service, running_service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
 
 ADA, BOB, CYD, HEAD = "ada-001", "bob-001", "cyd-001", "writers-head-001"
@@ -277,6 +277,25 @@ async def gate() -> AsyncGenerator[Gate]:
     gate = Gate()
     yield gate
     gate.open()
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """A new folder for one process."""
+    (folder / name).mkdir()
+    return folder / name
+
+
+async def process_settings(service: Service, folder: Path, model_server: ModelServer) -> dict[str, str]:
+    """The settings of a process on the service's database and on the test's models."""
+    address = await service.services.database.client.address
+    assert address is not None
+    return {
+        "MONGODB_URI": f"mongodb://{address[0]}:{address[1]}/{service.services.database.name}?directConnection=true",
+        "MODELS_CONFIG": str(write_models(folder / "models.yaml", model_server.url)),
+        "ADMIN_API_KEY": ADMIN_KEY,
+        "SEED_ON_START": "false",
+        "TOOL_WORKERS": "1",
+    }
 
 
 async def cut_keeper(engine: RunEngine) -> None:

@@ -21,7 +21,7 @@ from app.failpoints import PLACES
 from app.models.custom_tool import CustomTool
 from app.models.database import Raw
 from app.services.runs.engine import RunLimits
-from tests.conftest import ADMIN_KEY, Service
+from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, plan_of
 from tests.fixtures.processes import serving
 from tests.fixtures.web_server import WebServer, web_server
@@ -38,17 +38,19 @@ from tests.services.runs.conftest import (
     finished,
     gapless,
     of_type,
-    write_models,
+    process_settings,
+    subfolder,
 )
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
-OF_WORKERS = [place for place in PLACES if place != "before-insert" and place != "after-insert"]
+OF_WORKERS = [place for place in PLACES if place not in ("before-insert", "after-insert")]
 LATER = ["before-model-call:kill:2", "after-model-call:kill:2", "after-tool-call:kill:3", "after-commit:kill:2"]
 RING = """async ({ run }, { fetch }) => (await fetch("http://127.0.0.1:PORT/NAME/" + run)).status"""
 RUN_TAKEN = re.compile(r"run-taken .*executionId=(exec_\w+)")
 NOT_FOUND = 404
 """What the web server answers, which has no pages."""
 BODIES: dict[str, Json] = {"agent": {"judge": False}, "department": {}, "orchestration": {"departments": [DEPARTMENT]}}
+FETCHING = {"TOOL_EGRESS_ALLOWLIST": "127.0.0.1"}
 EFFECTS = {"ring": False, "ringAgain": True}
 """Tools that others notice, and whether each is marked `idempotent`."""
 
@@ -86,25 +88,11 @@ async def bells(service: Service, catalogue: Catalogue) -> AsyncGenerator[WebSer
             await tool.delete()
 
 
-async def environment_of(service: Service, folder: Path, model_server: ModelServer) -> dict[str, str]:
-    """The settings of a worker on the test's own database and models."""
-    address = await service.services.database.client.address
-    assert address is not None
-    return {
-        "MONGODB_URI": f"mongodb://{address[0]}:{address[1]}/{service.services.database.name}?directConnection=true",
-        "MODELS_CONFIG": str(write_models(folder / "models.yaml", model_server.url)),
-        "ADMIN_API_KEY": ADMIN_KEY,
-        "SEED_ON_START": "false",
-        "TOOL_WORKERS": "1",
-        "TOOL_EGRESS_ALLOWLIST": "127.0.0.1",
-    }
-
-
 async def die_at(
     places: list[str], kind: str, service: Service, folder: Path, model_server: ModelServer, queue: StartProcess
 ) -> list[Death]:
     """Let a worker for each place take one run and die in it there; what was stored of each run then."""
-    environment = await environment_of(service, folder, model_server)
+    environment = await process_settings(service, folder, model_server) | FETCHING
     async with AsyncExitStack() as stack:
         starts = (
             serving(
@@ -139,12 +127,6 @@ async def death_of(service: Service, model_server: ModelServer, place: str, exec
     if not has_ended(events):
         await expire(service, execution_id)
     return Death(execution_id, place, events, calls)
-
-
-def subfolder(folder: Path, name: str) -> Path:
-    """A new folder for one process."""
-    (folder / name).mkdir()
-    return folder / name
 
 
 def has_ended(events: list[Json]) -> bool:
@@ -197,7 +179,7 @@ async def test_a_run_of_an_agent_is_finished_wherever_its_worker_died(
     model_server.on("work", call_everything)
 
     deaths = await die_at([*OF_WORKERS, *LATER], "agent", service, tmp_path, model_server, start_process)
-    async with serving(tmp_path, "worker", **await environment_of(service, tmp_path, model_server)):
+    async with serving(tmp_path, "worker", **await process_settings(service, tmp_path, model_server), **FETCHING):
         for death in deaths:
             events = await check_that_nothing_was_done_twice(service, model_server, death)
             kinds = Counter(event["type"] for event in events if event["type"] != "agent-retry")
@@ -236,6 +218,6 @@ async def test_a_run_of_many_is_finished_whichever_model_call_its_worker_died_af
 
     places = [f"after-model-call:kill:{number}" for number in range(1, 11)]
     deaths = await die_at(places, kind, service, tmp_path, model_server, start_process)
-    async with serving(tmp_path, "worker", **await environment_of(service, tmp_path, model_server)):
+    async with serving(tmp_path, "worker", **await process_settings(service, tmp_path, model_server), **FETCHING):
         for death in deaths:
             await check_that_nothing_was_done_twice(service, model_server, death)

@@ -25,10 +25,11 @@ from tests.services.runs.conftest import (
     expire,
     finished,
     gapless,
+    process_settings,
     stored,
     stored_once,
+    subfolder,
     until,
-    write_models,
 )
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
@@ -38,31 +39,14 @@ def work(call: Call) -> str | Raw:
     return "Done." if call.tool_results else completion("Hm.", ("echo", {"n": 1}))
 
 
-def subfolder(folder: Path, name: str) -> Path:
-    """A new folder for one process."""
-    (folder / name).mkdir()
-    return folder / name
-
-
 @asynccontextmanager
 async def failing_worker(
     service: Service, folder: Path, model_server: ModelServer, failpoint: str, command: str = "worker", **settings: str
 ) -> AsyncGenerator[ServeProcess]:
     """A process that takes one run at a time and fails at a place in it."""
-    address = await service.services.database.client.address
-    assert address is not None
-    uri = f"mongodb://{address[0]}:{address[1]}/{service.services.database.name}?directConnection=true"
+    environment = await process_settings(service, folder, model_server)
     async with serving(
-        folder,
-        command,
-        MONGODB_URI=uri,
-        MODELS_CONFIG=str(write_models(folder / "models.yaml", model_server.url)),
-        ADMIN_API_KEY=ADMIN_KEY,
-        SEED_ON_START="false",
-        TOOL_WORKERS="1",
-        MAX_CONCURRENT_RUNS="1",
-        FAILPOINTS=failpoint,
-        **settings,
+        folder, command, **environment, MAX_CONCURRENT_RUNS="1", FAILPOINTS=failpoint, **settings
     ) as process:
         yield process
 

@@ -11,7 +11,7 @@ import pytest
 from app.models.database import Raw
 from app.services.runs.engine import RunLimits
 from app.services.runs.leases import LEASE_SECONDS
-from tests.conftest import ADMIN_KEY, Service
+from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion
 from tests.fixtures.processes import ServeProcess, serving
 from tests.services.runs.conftest import (
@@ -22,11 +22,12 @@ from tests.services.runs.conftest import (
     all_events,
     gapless,
     of_type,
+    process_settings,
     stored,
     stored_once,
+    subfolder,
     types_of,
     until,
-    write_models,
 )
 
 pytestmark = [pytest.mark.usefixtures("lone_processes"), pytest.mark.long]
@@ -56,28 +57,10 @@ def is_busy(pid: int) -> bool:
         return False
 
 
-def subfolder(folder: Path, name: str) -> Path:
-    """A new folder for one process."""
-    (folder / name).mkdir()
-    return folder / name
-
-
 async def worker(service: Service, model_server: ModelServer, folder: Path, stack: AsyncExitStack) -> ServeProcess:
     """A worker process on the service's database, whose tools may take long."""
-    address = await service.services.database.client.address
-    assert address is not None
-    return await stack.enter_async_context(
-        serving(
-            folder,
-            "worker",
-            MONGODB_URI=f"mongodb://{address[0]}:{address[1]}/{service.services.database.name}?directConnection=true",
-            MODELS_CONFIG=str(write_models(folder / "models.yaml", model_server.url)),
-            ADMIN_API_KEY=ADMIN_KEY,
-            SEED_ON_START="false",
-            TOOL_TIMEOUT_SECONDS="60",
-            TOOL_WORKERS="1",
-        )
-    )
+    settings = await process_settings(service, folder, model_server)
+    return await stack.enter_async_context(serving(folder, "worker", **settings, TOOL_TIMEOUT_SECONDS="60"))
 
 
 async def test_a_process_stopped_past_its_leases_loses_its_runs_and_stores_nothing(
