@@ -10,10 +10,9 @@ import os
 import signal
 import sys
 
-from quickjs_rs import Snapshot
-
 from app.services.tools.confinement import confine, die_with_parent, leave_network, limit_cpu
 from app.services.tools.engine import Engine, EngineLimits, make_image
+from app.services.tools.engine_image import EngineImage
 from app.services.tools.pipes import ServicePipe, silence_errors
 from app.services.tools.protocol import encode_request
 from app.services.tools.replies import Reply, breakdown, failure
@@ -39,7 +38,7 @@ def main(parent_pid: int, timeout_seconds: float, memory_mb: int) -> None:
     serve(pipe, image, limits, loop)
 
 
-def warm_up(memory_bytes: int, pipe: ServicePipe, loop: asyncio.AbstractEventLoop) -> Snapshot:
+def warm_up(memory_bytes: int, pipe: ServicePipe, loop: asyncio.AbstractEventLoop) -> EngineImage:
     """Compile the engine (half a second), take the memory that every call needs, and make the image of all engines."""
     limits = EngineLimits(WARM_UP_SECONDS, memory_bytes)
     image = make_image(limits)
@@ -54,7 +53,7 @@ def warm_up(memory_bytes: int, pipe: ServicePipe, loop: asyncio.AbstractEventLoo
     return image
 
 
-def serve(pipe: ServicePipe, image: Snapshot, limits: EngineLimits, loop: asyncio.AbstractEventLoop) -> None:
+def serve(pipe: ServicePipe, image: EngineImage, limits: EngineLimits, loop: asyncio.AbstractEventLoop) -> None:
     """Answer calls until the service closes the pipe or a call asks for a new worker."""
     retire = False
     while not retire:

@@ -1,0 +1,69 @@
+"""The memory of an engine in which everything that tools find around them stands already.
+
+The engine's own snapshots copy the whole memory three times for each call, two thirds of it zeros that a new engine has
+anyway; a page that nobody writes costs nothing. Imported by the worker process alone: standard library and the engine.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from quickjs_rs import Context
+
+PAGE_BYTES = 4096
+GROWTH_BYTES = 64 * 1024
+"""WebAssembly's own pages, by which memory grows."""
+ZEROS = bytes(PAGE_BYTES)
+
+
+def instance_of(context: Context) -> Any:  # noqa: ANN401 - the engine's own
+    """The WebAssembly instance that a context is: its `store`, its memory `mem`, its stack pointer `sp`."""
+    return context._engine_ctx._inst  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - no other way in
+
+
+def memory_of(context: Context) -> bytes:
+    """All that an engine holds."""
+    instance = instance_of(context)
+    return bytes(instance.mem.read(instance.store, 0, None))
+
+
+@dataclass(frozen=True)
+class EngineImage:
+    """What to write into a new engine to make it the one that the image was taken of."""
+
+    size: int
+    stack_pointer: int
+    spans: tuple[tuple[int, bytearray], ...]
+    """Where, and what: all but the pages that are zero in a new engine and in this one."""
+
+    @classmethod
+    def taken(cls, context: Context, new: bytes) -> "EngineImage":
+        """The image of an engine whose memory was `new` when it was made."""
+        instance, memory = instance_of(context), memory_of(context)
+        spans = tuple((start, bytearray(memory[start:end])) for start, end in used_spans(new, memory))
+        return cls(len(memory), instance.sp.value(instance.store), spans)
+
+    def write(self, context: Context) -> None:
+        """Make a new engine the one of the image."""
+        instance = instance_of(context)
+        missing = self.size - instance.mem.data_len(instance.store)
+        if missing > 0:
+            instance.mem.grow(instance.store, missing // GROWTH_BYTES)
+        for start, content in self.spans:
+            instance.mem.write(instance.store, content, start)
+        instance.sp.set_value(instance.store, self.stack_pointer)
+
+
+def used_spans(new: bytes, memory: bytes) -> Iterator[tuple[int, int]]:
+    """Where pages of either are not zero, neighbours joined."""
+    start = None
+    for place in range(0, len(memory), PAGE_BYTES):
+        page = slice(place, place + PAGE_BYTES)
+        is_used = memory[page] != ZEROS or new[page] not in (ZEROS, b"")
+        if is_used and start is None:
+            start = place
+        elif not is_used and start is not None:
+            yield start, place
+            start = None
+    if start is not None:
+        yield start, len(memory)
