@@ -51,6 +51,7 @@ from app.services.catalog.tool_trials import ToolTrials
 from app.services.llm.calls import CallLimits
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
+from app.services.llm.preparing import prepare_in_place
 from app.services.quality.analytics import QualityReader
 from app.services.quality.gates import GateName, Thresholds
 from app.services.quality.weights import WeightBook
@@ -287,6 +288,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         if settings.seeds_on_start:
             count = await insert_missing_seeds(database)
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
+        prepare_in_place()
         models = ModelGateway(table, call_limits(settings))
         stack.push_async_callback(models.close)
         log.info("models", source=table.source, names=list(table.names))

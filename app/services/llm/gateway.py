@@ -17,6 +17,8 @@ from app.services.llm.errors import ModelAnswerInvalid, ModelNotConfigured, Mode
 from app.services.llm.failures import failure_of
 from app.services.llm.litellm_setup import Router, UncountedRouter, is_internal_call, litellm
 from app.services.llm.model_table import ModelEntry, ModelTable
+from app.services.llm.plain_http import answer_plainly
+from app.services.llm.pricing import cost_of
 from app.services.llm.streams import StreamCut, collect_stream
 
 DEFAULT_LIMITS = CallLimits()
@@ -46,6 +48,7 @@ class ModelGateway:
 
     def __init__(self, table: ModelTable, limits: CallLimits = DEFAULT_LIMITS) -> None:
         register_demo_provider()
+        answer_plainly()
         self._limits = limits
         self.table = table
         self._entries = {entry.id: entry for entry in table.entries}
@@ -261,18 +264,3 @@ def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
 def plausible(count: object) -> int:
     """A count of tokens, or 0 for what cannot be one."""
     return count if isinstance(count, int) and 0 <= count <= MAX_PLAUSIBLE_TOKENS else 0
-
-
-def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 - LiteLLM's response
-    """The cost by LiteLLM's price table or the entry's own figures, `None` when the price is unknown.
-
-    The price is the entry's, not that of the model that the answer names: a name which LiteLLM does not know, and
-    every streamed answer, costs 0 in the figure that it puts beside the answer.
-    """
-    if not entry.has_price:
-        return None
-    return float(
-        litellm.completion_cost(
-            completion_response=response, model=entry.priced_as, router_model_id=entry.id, custom_pricing=True
-        )
-    )

@@ -6,7 +6,10 @@ its modules is loaded. Its import takes seconds and 190 MB, so only the rooms th
 
 import logging
 import os
+from collections import Counter
 from typing import Any
+
+from app.models.json_values import JsonObject
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import looks for a price list on the network
 # OpenAI-wire models go through the HTTP handler that LiteLLM has for most other providers: 2.4 ms of CPU a call against
@@ -14,27 +17,36 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import
 os.environ.setdefault("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "True")
 
 import litellm as untyped_litellm
-import litellm.main as litellm_main
+import litellm.llms.custom_httpx.http_handler as typed_http_handlers
+import litellm.main as typed_main
 import litellm.utils as litellm_utils
 from litellm._internal_context import is_internal_call
 from litellm._lazy_imports import get_default_encoding
 from litellm.litellm_core_utils.litellm_logging import Logging as TypedLogging
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
+from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport as AiohttpTransport
+from litellm.llms.custom_httpx.aiohttp_transport import map_aiohttp_exceptions
 from litellm.llms.custom_llm import CustomLLM
 from litellm.types.router import RouterRateLimitError
 from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
 
 __all__ = [
+    "AiohttpTransport",
     "BaseLLMException",
     "CustomLLM",
     "GenericStreamingChunk",
+    "HttpHandler",
     "ModelResponse",
     "Router",
     "RouterRateLimitError",
     "UncountedRouter",
     "Usage",
+    "http_handlers",
     "is_internal_call",
     "litellm",
+    "litellm_main",
+    "map_aiohttp_exceptions",
+    "raise_masked",
 ]
 
 litellm: Any = untyped_litellm
@@ -68,17 +80,43 @@ class UnpricedLogging(Logging):
         return None if is_internal_call.get() else super().response_cost_calculator(*arguments, **options)
 
 
-untyped_main: Any = litellm_main
-untyped_main.encoding = LazyEncoding()
+http_handlers: Any = typed_http_handlers
+HttpHandler: Any = http_handlers.AsyncHTTPHandler
+raise_masked: Any = http_handlers._raise_masked_async_error  # noqa: SLF001 - what its own handler does
+litellm_main: Any = typed_main
+litellm_main.encoding = LazyEncoding()
 untyped_utils: Any = litellm_utils
 untyped_utils.get_litellm_logging_class = lambda: UnpricedLogging
 
 
 class UncountedRouter(Router):
-    """A Router that keeps no count of tokens and requests a minute: nobody reads it where no limit is set."""
+    """A Router that keeps no count of tokens and requests a minute: nobody reads it where no limit is set.
+
+    A name with one deployment is given it at once; LiteLLM asks nine filters first, which have nothing to choose from.
+    """
+
+    _only: dict[str, JsonObject] | None = None
+
+    async def async_get_available_deployment(self, model: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - LiteLLM's own
+        """The deployment of a name that is called now."""
+        if self._only is None:
+            self._only = only_deployments(self.model_list)
+        return self._only.get(model) or await super().async_get_available_deployment(model, *arguments, **options)
 
     async def deployment_callback_on_success(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - LiteLLM's own
         """Count nothing."""
 
     async def increment_deployment_usage_for_response(self, *_: Any, **__: Any) -> None:  # noqa: ANN401 - LiteLLM's own
         """Count nothing."""
+
+
+def only_deployments(deployments: list[JsonObject]) -> dict[str, JsonObject]:
+    """The deployments that are the only ones of their names, and are neither switched off nor choose for themselves."""
+    names = Counter(deployment["model_name"] for deployment in deployments)
+    return {
+        deployment["model_name"]: deployment
+        for deployment in deployments
+        if names[deployment["model_name"]] == 1
+        and not deployment.get("model_info", {}).get("blocked")
+        and not deployment["litellm_params"]["model"].startswith("auto_router/")
+    }

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import yaml
@@ -38,12 +39,23 @@ class ModelEntry:
         """Whether a cost can be told; LiteLLM itself says 0.0 for a model that it does not know."""
         return self.prices.get("input_cost_per_token") is not None
 
+    @cached_property
+    def has_listed_price(self) -> bool:
+        """Whether the price is LiteLLM's own: the entry has no figure of its own and names no model to be priced as."""
+        own = {name for name, value in (self.info | self.params).items() if value is not None}
+        return self.has_price and "base_model" not in own and not any("cost" in name for name in own)
+
+    @cached_property
+    def provider(self) -> str:
+        """Who serves it, in LiteLLM's word."""
+        return self.params.get("custom_llm_provider") or self.params["model"].partition("/")[0]
+
     @property
     def priced_as(self) -> str:
         """The model whose price it has: behind the deployments of some providers the `base_model`."""
         return self.info.get("base_model") or self.params["model"]
 
-    @property
+    @cached_property
     def prices(self) -> JsonObject:
         """What LiteLLM's price table says of the model, under what the entry itself says."""
         model = self.priced_as

@@ -46,11 +46,11 @@ def load_table(tmp_path: Path) -> LoadTable:
 
 @pytest.fixture
 async def open_gateway(load_table: LoadTable) -> AsyncGenerator[OpenGateway]:
-    """Open gateways over entries of `model_list`, without retries; they close with the test."""
+    """Open gateways over entries of `model_list`, without retries and cooldowns; they close with the test."""
     opened: list[ModelGateway] = []
 
     def open_one(*entries: JsonObject, **router_settings: Any) -> ModelGateway:  # noqa: ANN401 - LiteLLM's own settings
-        settings = {"num_retries": 0, "timeout": 5, **router_settings}
+        settings = {"num_retries": 0, "timeout": 5, "disable_cooldowns": True, **router_settings}
         gateway = ModelGateway(load_table({"model_list": list(entries), "router_settings": settings}))
         opened.append(gateway)
         return gateway

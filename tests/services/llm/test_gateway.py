@@ -121,13 +121,14 @@ async def test_an_answer_is_priced_once(
 ) -> None:
     priced: list[float] = []
 
-    def counted(*arguments: Any, **options: Any) -> float:  # noqa: ANN401 - LiteLLM's own
-        priced.append(calculate(*arguments, **options))
-        return priced[-1]
+    def counted(*arguments: Any, **options: Any) -> tuple[float, float]:  # noqa: ANN401 - LiteLLM's own
+        costs = calculate(*arguments, **options)
+        priced.append(sum(costs))
+        return costs
 
-    calculate = litellm.cost_calculator.completion_cost
+    calculate = litellm.cost_calculator.cost_per_token
     for module in (litellm, litellm.cost_calculator):
-        monkeypatch.setattr(module, "completion_cost", counted)
+        monkeypatch.setattr(module, "cost_per_token", counted)
     gateway = open_gateway(entry(model_server, model="openai/gpt-4"))
 
     answer = await gateway.complete(request())

@@ -1,0 +1,154 @@
+"""Whole answers are taken past httpx: to the gateway they look as those that LiteLLM fetches its own way."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from app.services.llm import plain_http
+from app.services.llm.errors import ModelCallFailed
+from app.services.llm.gateway import ModelGateway
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
+from tests.fixtures.waiting import wait_until
+from tests.services.llm.conftest import OpenGateway, entry, request
+
+
+@pytest.fixture
+def plain_posts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that were posted to past httpx."""
+    posts: list[str] = []
+    fetch = plain_http.fetch
+
+    async def noting(transport: object, url: str, *rest: object) -> object:
+        posts.append(url)
+        return await fetch(transport, url, *rest)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(plain_http, "fetch", noting)
+    return posts
+
+
+async def told_by(gateway: ModelGateway) -> tuple[str, ...]:
+    """What a call comes to: its text, or its error and the wait that the provider asked for."""
+    try:
+        return ("answer", (await gateway.complete(request())).text)
+    except ModelCallFailed as error:
+        return (error.code, error.message, str(error.wait_seconds))
+
+
+def zipped(_: Call) -> Reply:
+    body = gzip.compress(json.dumps(completion("Small.")).encode())
+    return Response(body, media_type="application/json", headers={"Content-Encoding": "gzip"})
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Well.",
+        completion(None, ("wordCount", {"text": "a"})),
+        zipped,
+        Response(b"\x00\x01", media_type="application/json", headers={"Content-Encoding": "gzip"}),
+        *(fault(status) for status in (400, 401, 403, 404, 409, 413, 422, 500, 502, 503)),
+        JSONResponse({"error": {"message": "slower"}}, status_code=429, headers={"Retry-After": "7"}),
+        Response(b"<html>Bad gateway</html>", status_code=502, media_type="text/html"),
+        Response(b"", media_type="application/json"),
+    ],
+    ids=lambda reply: str(getattr(reply, "status_code", reply))[:20],
+)
+async def test_both_ways_tell_the_same(
+    open_gateway: OpenGateway,
+    model_server: ModelServer,
+    plain_posts: list[str],
+    reply: Reply | Callable[[Call], Reply],
+) -> None:
+    model_server.on("work", reply)
+    plain = open_gateway(entry(model_server))
+    usual = open_gateway(entry(model_server), disable_cooldowns=False)
+
+    told = await told_by(plain)
+    posts = len(plain_posts)
+
+    assert told == await told_by(usual)
+    assert posts > 0
+    assert len(plain_posts) == posts, "who counts and logs calls is given LiteLLM's own handler"
+    assert len({json.dumps(call.body, sort_keys=True) for call in model_server.calls}) == 1
+    assert len({header_names(call) for call in model_server.calls}) == 1
+
+
+def header_names(call: Call) -> tuple[str, ...]:
+    """What a request's headers say, but for its length."""
+    left_out = {"content-length", "host"}
+    return tuple(sorted(f"{name}: {value}" for name, value in call.headers.items() if name not in left_out))
+
+
+async def test_a_request_that_is_sent_elsewhere_follows(
+    open_gateway: OpenGateway, model_server: ModelServer, plain_posts: list[str]
+) -> None:
+    replies = iter([RedirectResponse(f"{model_server.url}/v1/chat/completions"), "There."])
+    model_server.on("work", lambda _: next(replies, "There."))
+
+    answer = await open_gateway(entry(model_server)).complete(request())
+
+    assert answer.text == "There."
+    assert len(plain_posts) == 1
+
+
+@pytest.mark.parametrize("hang_ups", [[True], [False, True], [True, True, True]])
+async def test_a_server_that_hangs_up_is_told_the_same_both_ways(
+    open_gateway: OpenGateway, hang_ups: list[bool]
+) -> None:
+    told: list[list[tuple[str, ...]]] = []
+    for disable_cooldowns in (True, False):
+        async with hanging_up(list(hang_ups)) as url:
+            params = {"model": "openai/scripted", "api_base": f"{url}/v1", "api_key": "key"}
+            model = {"model_name": "house/model", "litellm_params": params}
+            gateway = open_gateway(model, disable_cooldowns=disable_cooldowns)
+            told.append([await told_by(gateway) for _ in range(3)])
+
+    assert told[0] == told[1]
+
+
+@asynccontextmanager
+async def hanging_up(turns: list[bool]) -> AsyncGenerator[str]:
+    """A server that hangs up instead of answering at these turns, and answers all later ones."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answer = json.dumps(completion("Heard.")).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+                length = next(line for line in lines if line.startswith(b"content-length:"))
+                await reader.readexactly(int(length.partition(b":")[2]))
+                if turns and turns.pop(0):
+                    break
+                writer.write(head + answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server.close()
+
+
+async def test_a_cancelled_call_closes_its_connection(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    begun = asyncio.Event()
+
+    async def hang(_: Call) -> Reply:
+        begun.set()
+        await asyncio.sleep(30)
+        return "Too late."
+
+    model_server.on("work", hang)
+    call = asyncio.create_task(open_gateway(entry(model_server)).complete(request()))
+    await begun.wait()
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    await wait_until(lambda: bool(model_server.abandoned))
