@@ -28,7 +28,7 @@ from benchmarks.service import (
 )
 from benchmarks.tables import goal, table_of
 
-ROUNDS = 3
+ROUNDS = 7
 WARM_UP_SECONDS = 1.0
 SECONDS_AT = {1: 1.5, 16: 1.5, 64: 2.0}
 """How long a round measures each target at each concurrency."""
@@ -112,19 +112,25 @@ def bare_target(bare: Child, name: str, path: str) -> Target:
 async def compare(found: list[Target]) -> Comparison:
     """Measure the targets in turns, each round in another order."""
     comparison = Comparison()
-    async with client_session() as http:
-        for target in found:
-            comparison.idle_mb[target.name] = usage_of(target.pid).resident_mb
-            for at_once in (16, 1):
-                await drive(http, target, seconds=WARM_UP_SECONDS, at_once=at_once)
-        for at_once, seconds in SECONDS_AT.items():
-            for turn in range(ROUNDS):
-                for target in found[turn:] + found[:turn]:
-                    sample = await drive(http, target, seconds=seconds, at_once=at_once)
-                    comparison.samples.setdefault((target.name, at_once), []).append(sample)
-        for target in found:
-            comparison.loaded_mb[target.name] = usage_of(target.pid).resident_mb
+    for target in found:
+        comparison.idle_mb[target.name] = usage_of(target.pid).resident_mb
+        for at_once in (16, 1):
+            await sample_of_load(target, WARM_UP_SECONDS, at_once)
+    for at_once, seconds in SECONDS_AT.items():
+        for turn in range(ROUNDS):
+            first = turn % len(found)
+            for target in found[first:] + found[:first]:
+                sample = await sample_of_load(target, seconds, at_once)
+                comparison.samples.setdefault((target.name, at_once), []).append(sample)
+    for target in found:
+        comparison.loaded_mb[target.name] = usage_of(target.pid).resident_mb
     return comparison
+
+
+async def sample_of_load(target: Target, seconds: float, at_once: int) -> Sample:
+    """One measurement, over connections of its own: servers close those that rest while others are measured."""
+    async with client_session() as http:
+        return await drive(http, target, seconds=seconds, at_once=at_once)
 
 
 def agent_run_tables() -> Iterator[Table]:
