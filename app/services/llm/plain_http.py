@@ -6,7 +6,7 @@ connection turned out to be closed, or that is sent elsewhere.
 """
 
 from functools import cached_property, lru_cache
-from typing import Any, cast
+from typing import Any
 
 import httpx
 from aiohttp import ClientTimeout
@@ -96,4 +96,4 @@ def request_to(url: str) -> httpx.Request:
 
 def answer_plainly() -> None:
     """Have LiteLLM make such handlers from now on."""
-    http_handlers.AsyncHTTPHandler = cast("Any", PlainHttpHandler)
+    http_handlers.AsyncHTTPHandler = PlainHttpHandler

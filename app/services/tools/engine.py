@@ -1,4 +1,4 @@
-"""A JavaScript engine made for one call of a tool: the only module that knows the engine.
+"""A JavaScript engine made for one call of a tool; beside it only `engine_image` and `engine_calls` know the engine.
 
 Imported by the worker process alone: standard library and the engine, nothing else. Every engine begins from one image
 of its memory, in which everything that tools find around them (`prelude/`) stands already: an engine is made ready in
