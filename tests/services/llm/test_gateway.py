@@ -20,7 +20,7 @@ from app.services.llm.errors import (
     ModelRequestRefused,
     ModelTimedOut,
 )
-from app.services.llm.litellm_setup import litellm, only_deployments
+from app.services.llm.litellm_setup import litellm
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 
@@ -392,37 +392,6 @@ async def test_calls_are_spread_over_the_usable_deployments_of_a_name_each_at_it
     answers = [await gateway.complete(request()) for _ in range(24)]
 
     assert {(answer.text, answer.cost_usd) for answer in answers} == {("From dear.", 15), ("From cheap.", 0)}
-
-
-async def test_a_name_with_one_deployment_is_not_chosen_for(
-    open_gateway: OpenGateway, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    choose = litellm.Router.async_get_available_deployment
-    chosen_for: list[str] = []
-
-    async def noting(router: Any, model: str, **options: Any) -> Any:  # noqa: ANN401 - LiteLLM's own
-        chosen_for.append(model)
-        return await choose(router, model, **options)
-
-    monkeypatch.setattr(litellm.Router, "async_get_available_deployment", noting)
-    gateway = open_gateway(entry(model_server, "one"), entry(model_server, "two"), entry(model_server, "two"))
-
-    answers = [await gateway.complete(request(name)) for name in ("one", "two")]
-
-    assert all(answer.text for answer in answers)
-    assert chosen_for == ["two"]
-
-
-def test_a_deployment_that_is_switched_off_or_chooses_for_itself_is_left_to_litellm() -> None:
-    deployments = [
-        {"model_name": "a", "litellm_params": {"model": "openai/a"}, "model_info": {"id": "1"}},
-        {"model_name": "off", "litellm_params": {"model": "openai/a"}, "model_info": {"id": "2", "blocked": True}},
-        {"model_name": "auto", "litellm_params": {"model": "auto_router/a"}, "model_info": {"id": "3"}},
-        {"model_name": "two", "litellm_params": {"model": "openai/a"}, "model_info": {"id": "4"}},
-        {"model_name": "two", "litellm_params": {"model": "openai/b"}, "model_info": {"id": "5"}},
-    ]
-
-    assert only_deployments(deployments) == {"a": deployments[0]}
 
 
 async def test_a_failed_call_is_tried_once_and_the_configuration_says_how_often_again(
