@@ -24,7 +24,7 @@ from app.main import create_app, open_services
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
 from app.models.execution_events import ExecutionEventPage
 from app.settings import Settings
-from app.terminal.server import SOCKET_OPTIONS
+from app.terminal.server import SERVER_OPTIONS
 
 LAG_EVERY_SECONDS = 0.01
 FILL_STEP = 20
@@ -176,7 +176,7 @@ async def serve() -> None:
         app = create_app(settings, services)
         add_lever(app, Lever(services))
         config = uvicorn.Config(
-            app, port=int(os.environ["PORT"]), log_config=None, access_log=False, backlog=4096, **SOCKET_OPTIONS
+            app, port=int(os.environ["PORT"]), log_config=None, access_log=False, backlog=4096, **SERVER_OPTIONS
         )
         gc.freeze()  # as the command does
         await uvicorn.Server(config).serve()

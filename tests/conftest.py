@@ -25,7 +25,7 @@ from app.models.database import DOCUMENTS, Database, bind_documents, connect
 from app.models.embedded_mongod import EmbeddedMongod
 from app.services.tools.sandbox import ToolSandbox
 from app.settings import CATALOGUE_MODELS, Settings
-from app.terminal.server import SOCKET_OPTIONS
+from app.terminal.server import SERVER_OPTIONS
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
 from tests.fixtures.valkey import ValkeyProcess, running_valkey
 
@@ -206,7 +206,7 @@ async def running_service(uri: str, data_dir: Path, **settings: Any) -> AsyncGen
         **settings,
     }
     app = create_app(Settings(_env_file=None, **given))  # pyright: ignore[reportCallIssue] - pydantic-settings' own
-    running, task, url = await serve_app(app, **SOCKET_OPTIONS)
+    running, task, url = await serve_app(app, **SERVER_OPTIONS)
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     try:
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=40) as http:

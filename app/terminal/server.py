@@ -17,14 +17,19 @@ from app.main import create_app, create_worker_app, open_services
 from app.settings import Settings
 from app.terminal.event_sockets import EventSocketProtocol
 
-SOCKET_OPTIONS: dict[str, Any] = {
+SERVER_OPTIONS: dict[str, Any] = {
     "ws": EventSocketProtocol,
     "ws_max_size": 64 * 1024,
     "ws_per_message_deflate": False,
     "ws_ping_interval": 20.0,
     "ws_ping_timeout": 20.0,
+    "timeout_keep_alive": 75,
 }
-"""Event sockets: half-open ones are found by pings; compression would cost each socket its own copy of every event."""
+"""Half-open event sockets are found by pings; compression would cost each socket its own copy of every event.
+
+Idle connections stay open longer than clients and load balancers keep theirs (most of them for up to 60 s), so that no
+request is sent into one that closes.
+"""
 GRACE_SECONDS = 5
 
 
@@ -86,7 +91,7 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
                     create_worker_app(services) if is_worker else create_app(settings, services),
                     log_config=None,
                     access_log=False,
-                    **SOCKET_OPTIONS,
+                    **SERVER_OPTIONS,
                     timeout_graceful_shutdown=GRACE_SECONDS,
                 )
             )

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from app.routers import socket_outlets
-from tests.conftest import ADMIN_KEY, SOCKET_OPTIONS, Service, StartService
+from tests.conftest import ADMIN_KEY, SERVER_OPTIONS, Service, StartService
 from tests.fixtures.valkey import ValkeyProcess
 from tests.routers.conftest import Gate, insert_foreign_executions, open_socket, start_run
 
@@ -94,8 +94,8 @@ async def test_who_reads_nothing_is_closed_with_the_number_to_resume_from(
 async def test_who_is_behind_and_so_answers_no_ping_is_too_slow_and_not_gone(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
 ) -> None:
-    monkeypatch.setitem(SOCKET_OPTIONS, "ws_ping_interval", 0.5)
-    monkeypatch.setitem(SOCKET_OPTIONS, "ws_ping_timeout", 0.5)
+    monkeypatch.setitem(SERVER_OPTIONS, "ws_ping_interval", 0.5)
+    monkeypatch.setitem(SERVER_OPTIONS, "ws_ping_timeout", 0.5)
     async with start_service() as service:
         execution_id = await large_execution(service)
 
@@ -147,7 +147,7 @@ async def test_a_revoked_key_s_sockets_and_streams_are_closed(
 async def test_a_server_without_the_shared_writer_gives_the_same_messages(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SOCKET_OPTIONS, "ws", "websockets-sansio")
+    monkeypatch.setitem(SERVER_OPTIONS, "ws", "websockets-sansio")
     async with start_service() as service:
         run = await service.run_department("audio")
         async with open_socket(service) as socket:

@@ -10,7 +10,7 @@ import yaml
 
 from app.models import database
 from app.models.embedded_mongod import EmbeddedMongod
-from tests.conftest import PROJECT, StartService, running_service
+from tests.conftest import PROJECT, Service, StartService, running_service
 from tests.routers.conftest import assert_problem, open_socket
 
 BODY = {"prompt": "Write.", "project": PROJECT}
@@ -79,3 +79,18 @@ async def test_a_service_whose_models_all_lack_their_keys_starts_and_says_what_i
     assert "ANTHROPIC_API_KEY" in problem["detail"]
     assert [(model["name"], model["usable"]) for model in models["items"]] == [(entry["model_name"], False)]
     assert "ANTHROPIC_API_KEY" in models["items"][0]["problem"]
+
+
+async def test_a_connection_outlives_the_five_seconds_for_which_clients_keep_it(shared_service: Service) -> None:
+    async with httpx.AsyncClient(base_url=shared_service.url, limits=httpx.Limits(keepalive_expiry=60)) as http:
+        first = await own_end(http)
+        await asyncio.sleep(5.5)
+        second = await own_end(http)
+
+    assert first == second
+
+
+async def own_end(http: httpx.AsyncClient) -> object:
+    """The client's end of the connection on which it is answered."""
+    answer = await http.get("/healthz")
+    return answer.extensions["network_stream"].get_extra_info("client_addr")

@@ -133,14 +133,16 @@ class ModelGateway:
         except StreamCut as cut:
             raise ModelAnswerInvalid(str(cut)) from None
         except (APIError, ValueError, TypeError, KeyError, AttributeError, IndexError, TimeoutError) as error:
+            failure = failure_of(request.model, error)
             log.warning(
                 "model-call-failed",
                 model=request.model,
                 purpose=request.purpose,
                 error=type(error).__name__,
                 status=getattr(error, "status_code", None),
+                reason=failure.message,
             )
-            raise failure_of(request.model, error) from None
+            raise failure from None
 
     async def _call(self, request: ModelRequest) -> Any:  # noqa: ANN401 - LiteLLM's response
         arguments = call_arguments(request)

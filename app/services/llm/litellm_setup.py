@@ -15,6 +15,9 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import
 # OpenAI-wire models go through the HTTP handler that LiteLLM has for most other providers: 2.4 ms of CPU a call against
 # 4.1 through OpenAI's client, which copies each request and answer field by field.
 os.environ.setdefault("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "True")
+# Seconds that an idle connection is kept: less than model servers keep theirs (vLLM and other ones on uvicorn: 5), so
+# that no call is sent into one that closes. LiteLLM's own 120 lets such calls fail.
+os.environ.setdefault("AIOHTTP_KEEPALIVE_TIMEOUT", "4")
 
 import litellm as untyped_litellm
 import litellm.llms.custom_httpx.http_handler as typed_http_handlers

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from litellm._lazy_imports import get_default_encoding
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from structlog.testing import capture_logs
 
 from app.models.json_values import JsonObject
 from app.services.llm import litellm_setup
@@ -326,10 +327,11 @@ async def test_nobody_at_the_address_is_a_model_that_cannot_be_reached(
 ) -> None:
     gateway = open_gateway(entry(model_server, api_base="http://127.0.0.1:9/v1"))
 
-    with pytest.raises(ModelCallFailed, match="cannot be reached") as caught:
+    with capture_logs() as lines, pytest.raises(ModelCallFailed, match="cannot be reached") as caught:
         await gateway.complete(request())
 
     assert caught.value.code == "model-unavailable"
+    assert [line["reason"] for line in lines] == [caught.value.message]
 
 
 @pytest.mark.parametrize(

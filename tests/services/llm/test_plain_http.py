@@ -6,16 +6,18 @@ import gzip
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from app.models.json_values import JsonObject
 from app.services.llm import plain_http
 from app.services.llm.errors import ModelCallFailed
 from app.services.llm.gateway import ModelGateway
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.fixtures.waiting import wait_until
-from tests.services.llm.conftest import OpenGateway, entry, request
+from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
 
 
 @pytest.fixture
@@ -103,20 +105,49 @@ async def test_a_server_that_hangs_up_is_told_the_same_both_ways(
 ) -> None:
     told: list[list[tuple[str, ...]]] = []
     for disable_cooldowns in (True, False):
-        async with hanging_up(list(hang_ups)) as url:
-            params = {"model": "openai/scripted", "api_base": f"{url}/v1", "api_key": "key"}
-            model = {"model_name": "house/model", "litellm_params": params}
-            gateway = open_gateway(model, disable_cooldowns=disable_cooldowns)
+        async with hanging_up(list(hang_ups)) as server:
+            gateway = open_gateway(server.entry, disable_cooldowns=disable_cooldowns)
             told.append([await told_by(gateway) for _ in range(3)])
 
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize("disable_cooldowns", [True, False])
+async def test_a_connection_that_may_soon_be_closed_is_not_used_again(
+    open_gateway: OpenGateway, *, disable_cooldowns: bool
+) -> None:
+    async with hanging_up([]) as server:
+        gateway = open_gateway(server.entry, disable_cooldowns=disable_cooldowns)
+        await gateway.complete(request())
+        await gateway.complete(request())
+        before = server.connections
+        await asyncio.sleep(4.1)
+        await gateway.complete(request())
+
+    assert (before, server.connections) == (1, 2)
+
+
+@dataclass
+class Listener:
+    """A model server that has nothing but a socket."""
+
+    port: int = 0
+    connections: int = 0
+
+    @property
+    def entry(self) -> JsonObject:
+        """Its entry of `model_list`."""
+        params = {"model": "openai/scripted", "api_base": f"http://127.0.0.1:{self.port}/v1", "api_key": "key"}
+        return {"model_name": MODEL, "litellm_params": params}
+
+
 @asynccontextmanager
-async def hanging_up(turns: list[bool]) -> AsyncGenerator[str]:
+async def hanging_up(turns: list[bool]) -> AsyncGenerator[Listener]:
     """A server that hangs up instead of answering at these turns, and answers all later ones."""
+    listener = Listener()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        listener.connections += 1
         answer = json.dumps(completion("Heard.")).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -131,7 +162,8 @@ async def hanging_up(turns: list[bool]) -> AsyncGenerator[str]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        listener.port = server.sockets[0].getsockname()[1]
+        yield listener
         server.close()
 
 
