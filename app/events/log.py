@@ -297,14 +297,8 @@ class TreeLog:
     async def _has_landed(self, group: list[Row]) -> bool:
         """Whether an earlier attempt, whose reply was lost, stored the group."""
         last = {row.document: row.seq for row in group}
-        found = self._collection.find({"_id": {"$in": list(last)}}, {"lastSeq": 1, "fence": 1})
-        stored = {document["_id"]: document async for document in found}
-        return all(
-            document in stored
-            and stored[document].get("fence") == self.fence
-            and stored[document].get("lastSeq", 0) >= seq
-            for document, seq in last.items()
-        )
+        landed = [{"_id": document, "fence": self.fence, "lastSeq": {"$gte": seq}} for document, seq in last.items()]
+        return await self._collection.count_documents({"$or": landed}) == len(landed)
 
     async def _store_births(self, births: list[Birth]) -> None:
         """Insert children in one transaction that also touches the root under its fence."""

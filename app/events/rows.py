@@ -136,7 +136,10 @@ def write_of(group: list[Row], fence: int) -> GroupWrite:
 
 
 def document_update(rows: list[Row], fence: int) -> Update:
-    """The compare-and-set of one document: it matches only its owner's, and only before these rows have landed."""
+    """The compare-and-set of one document: it matches only its owner's, and only before these rows have landed.
+
+    A `lastSeq` that is damaged does not keep a tree from being ended.
+    """
     changes: dict[str, Any] = {"updatedAt": utc_now()}
     for row in rows:
         changes |= row.changes
@@ -145,7 +148,7 @@ def document_update(rows: list[Row], fence: int) -> Update:
     update: JsonObject = {"$set": {**changes, "lastSeq": rows[-1].seq}}
     if pushed := [stored_row(row) for row in rows if row.page is None]:
         update["$push"] = {"events": {"$each": pushed}}
-    return {"_id": rows[0].document, "fence": fence, "lastSeq": {"$lt": rows[0].seq}}, update
+    return {"_id": rows[0].document, "fence": fence, "lastSeq": {"$not": {"$gte": rows[0].seq}}}, update
 
 
 def page_update(rows: list[Row]) -> UpdateOne:

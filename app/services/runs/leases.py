@@ -83,7 +83,8 @@ class Leases:
         One transaction raises the fence on all its documents, so that every write of the old owner misses from one
         moment on, and what it stored stays a prefix.
         """
-        expired = {"executionId": root_id, "$expr": {"$lt": ["$lease.until", "$$NOW"]}, "lease": {"$type": "object"}}
+        held = {"$and": [{"$eq": [{"$type": "$lease.until"}, "date"]}, {"$gte": ["$lease.until", "$$NOW"]}]}
+        expired = {"executionId": root_id, "lease": {"$type": "object"}, "$expr": {"$not": [held]}}
         counted = {"$add": [number_in("$takeovers"), {"$cond": [{"$eq": ["$lease.owner", NOBODY]}, 0, 1]}]}
         first = await self.take_waiting(root_id, None)
         return validated(first) or await self._own_tree(expired, {"takeovers": counted})
@@ -134,7 +135,8 @@ class Leases:
 
     async def _own_root(self, selector: Raw, changes: Raw, session: AsyncClientSession | None) -> Raw | None:
         lease = {"owner": self.owner, "until": seconds_from_now(LEASE_SECONDS)}
-        deadline = {"$ifNull": ["$deadline", seconds_from_now(self.run_seconds)]}
+        is_known = {"$eq": [{"$type": "$deadline"}, "date"]}
+        deadline = {"$cond": [is_known, "$deadline", seconds_from_now(self.run_seconds)]}
         owned = {"fence": {"$add": [number_in("$fence"), 1]}, "lease": lease, "deadline": deadline, **changes}
         return await self._executions.find_one_and_update(
             selector, [{"$set": owned}], projection=WITHOUT_BULK, return_document=True, session=session
@@ -150,9 +152,9 @@ def seconds_from_now(seconds: float) -> Raw:
     return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(seconds * 1000)}}
 
 
-def number_in(field: str) -> Raw:
-    """A field's number, as an expression; 0 in a damaged document, which has to be owned too, to be ended."""
-    return {"$cond": [{"$isNumber": field}, field, 0]}
+def number_in(field: str, otherwise: int = 0) -> Raw:
+    """A field's number, as an expression, also of a damaged document: it has to be owned too, to be ended."""
+    return {"$cond": [{"$isNumber": field}, field, otherwise]}
 
 
 def validated(raw: Raw | None) -> AgentExecution | None:

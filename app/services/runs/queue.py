@@ -14,7 +14,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.agent_execution import AgentExecution
 from app.models.base import Relation
 from app.models.database import Database, Raw
-from app.services.runs.leases import NOBODY, Leases, validated
+from app.services.runs.leases import NOBODY, Leases, number_in, validated
 
 MAX_CANDIDATES = 512
 DEFAULT_PRIORITY = 5
@@ -86,7 +86,8 @@ class RunQueue:
     async def _count_running(self, now: datetime) -> Counter[Relation | None]:
         """How many runs of each project are under way, in all processes."""
         held = {"$match": {"lease.until": {"$gte": now}}}
-        cursor = await self._executions.aggregate([held, {"$group": {"_id": "$project", "count": {"$sum": 1}}}])
+        grouped = {"$group": {"_id": relation_in("$project"), "count": {"$sum": 1}}}
+        cursor = await self._executions.aggregate([held, grouped])
         return Counter({raw["_id"]: raw["count"] async for raw in cursor})
 
     @property
@@ -95,22 +96,32 @@ class RunQueue:
 
 
 def waiting_pipeline(now: datetime) -> list[Raw]:
-    """The aggregation that ranks what waits; a lease that was left to the queue ran out when the wait began."""
-    minutes = {"$dateDiff": {"startDate": "$lease.until", "endDate": now, "unit": "minute"}}
+    """The aggregation that ranks what waits; a lease that was left to the queue ran out when the wait began.
+
+    What is damaged, be it the lease's end, ranks as if nothing were said, so that it is taken up and ended, and keeps
+    nobody from the others.
+    """
+    since = {"$cond": [{"$eq": [{"$type": "$lease.until"}, "date"]}, "$lease.until", now]}
+    minutes = {"$dateDiff": {"startDate": since, "endDate": now, "unit": "minute"}}
     fields = {
         "executionId": 1,
-        "project": 1,
-        "department": 1,
-        "since": "$lease.until",
+        "project": relation_in("$project"),
+        "department": relation_in("$department"),
+        "since": since,
         "begun": {"$or": [{"$eq": ["$status", "running"]}, {"$ne": ["$lease.owner", NOBODY]}]},
-        "rank": {"$subtract": [{"$ifNull": ["$priority", DEFAULT_PRIORITY]}, minutes]},
+        "rank": {"$subtract": [number_in("$priority", DEFAULT_PRIORITY), minutes]},
     }
     peers = {"project": "$project", "rank": "$rank"}
     place = {"partitionBy": peers, "sortBy": {"since": 1}, "output": {"place": {"$documentNumber": {}}}}
     return [
-        {"$match": {"lease.until": {"$lt": now}}},
+        {"$match": {"lease.until": {"$exists": True, "$not": {"$gte": now}}, "executionId": {"$type": "string"}}},
         {"$project": fields},
         {"$setWindowFields": place},
         {"$sort": {"begun": -1, "rank": 1, "place": 1}},
         {"$limit": MAX_CANDIDATES},
     ]
+
+
+def relation_in(field: str) -> Raw:
+    """A field's relation, as an expression; `None` in a damaged document."""
+    return {"$cond": [{"$in": [{"$type": field}, ["objectId", "string"]]}, field, None]}

@@ -1,5 +1,7 @@
 """Reading a tree that another process began, and what a new one has stored; ending one that cannot be read."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -15,6 +17,7 @@ from app.models.agent import Agent
 from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus, StopReason
 from app.models.base import utc_now
 from app.models.database import Database, Raw
+from app.models.execution_events import ExecutionEventPage
 from app.models.json_values import JsonObject
 from app.services.catalog.loading import first_problem
 from app.services.runs.execution_run import error_detail
@@ -24,7 +27,11 @@ from app.services.runs.tree import RunTree
 log = structlog.get_logger(__name__)
 
 MAX_PROBLEM = 200
-READ_OF_DAMAGED = {"executionId": 1, "status": 1, "lastSeq": 1, "pagesFrom": 1}
+SEQS_OF_ROWS = {"$cond": [{"$isArray": "$events.event.seq"}, "$events.event.seq", []]}
+READ_OF_DAMAGED: JsonObject = {
+    **dict.fromkeys(("executionId", "status", "lastSeq", "pagesFrom"), 1),
+    "seqs": {"$filter": {"input": SEQS_OF_ROWS, "cond": {"$isNumber": "$$this"}}},
+}
 
 
 class RunUnreadable(AppError):
@@ -72,6 +79,8 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
     raw_members = await found.to_list()
     try:
         members = [AgentExecution.model_validate(raw) for raw in raw_members]
+        if any(raw.get("lastSeq") is None for raw in raw_members):
+            raise ValueError("an execution does not say which event is its last")
         tree.log.last_seq = max(one.last_seq for one in members)
         numbers: list[int] = []
         async for execution_id, event in tree_events(database, tree.root.execution_id):
@@ -109,17 +118,22 @@ async def end_unread(database: Database, tree: RunTree) -> None:
     selector = {"rootExecutionId": tree.root.execution_id}
     found = database[AgentExecution.get_collection_name()].find(selector, READ_OF_DAMAGED).sort("createdAt", -1)
     members = sorted(await found.to_list(), key=lambda raw: raw["executionId"] == tree.root.execution_id)
-    numbers = [raw["lastSeq"] for raw in members if isinstance(raw.get("lastSeq"), int)]
-    tree.log.last_seq = max(numbers, default=0)
+    pages = await database[ExecutionEventPage.get_collection_name()].find(selector, {"lastSeq": 1}).to_list()
+    tree.log.last_seq = max(chain([0], *map(numbers_told, members), *map(numbers_told, pages)))
     tree.log.open({raw["executionId"]: full_document(raw) for raw in members})
     for raw in members:
         if raw.get("status") not in TERMINAL_STATUSES:
             append_ending(tree.log, raw["executionId"], is_cancelled=bool(tree.root.cancel_requested))
 
 
+def numbers_told(raw: Raw) -> Iterator[int]:
+    """The numbers of events that a document or page tells of."""
+    yield from (int(number) for number in (raw.get("lastSeq"), *raw.get("seqs", ())) if isinstance(number, int | float))
+
+
 def full_document(raw: Raw) -> Stored:
     """A document that takes no more rows."""
-    first = raw.get("pagesFrom")
+    first = raw["pagesFrom"] if isinstance(raw.get("pagesFrom"), int) else None
     return Stored(raw["_id"], MAX_DOCUMENT_ROWS, pages_from=first, page=None if first is None else Page())
 
 

@@ -34,7 +34,16 @@ DAMAGES: dict[str, Json] = {
     "fewer events than were stored": {"events": []},
     "a status that is none": {"status": "odd"},
     "options of another shape": {"options": [1]},
+    "a last number that is none": {"lastSeq": "four"},
+    "no last number": {"lastSeq": None},
 }
+FOR_THE_QUEUE: list[Json] = [
+    {"priority": "high"},
+    {"project": {"of": "nobody"}},
+    {"department": [1]},
+    {"lease.until": "soon"},
+    {"deadline": "never"},
+]
 
 
 async def damage(service: Service, execution_id: str, changes: Raw) -> None:
@@ -86,8 +95,9 @@ async def test_a_run_whose_document_is_damaged_fails_after_as_many_tries_as_one_
     assert heir.is_healthy
 
 
+@pytest.mark.parametrize("changes", [{"status": "odd"}, {"lastSeq": "two"}])
 async def test_a_damaged_child_ends_its_tree_and_what_had_ended_stays(
-    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
+    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate, changes: Json
 ) -> None:
     async def work(call: Call) -> Reply:
         return await gate.passed("Lost.") if call.is_from(BOB) else "The work is done."
@@ -97,7 +107,7 @@ async def test_a_damaged_child_ends_its_tree_and_what_had_ended_stays(
     execution_id = await left_behind(service, start_process, gate, 2, "department")
     ada = (await stored_tree(service, execution_id))[ADA]
     bob = (await stored_tree(service, execution_id))[BOB]
-    await damage(service, bob["executionId"], {"status": "odd"})
+    await damage(service, bob["executionId"], changes)
     await expire(service, execution_id, takeovers=MAX_TAKEOVERS)
 
     await start_process()
@@ -127,16 +137,35 @@ async def test_a_damaged_run_can_be_cancelled_at_once(
     assert document["lastSeq"] == 2
 
 
+async def test_a_lease_whose_end_is_no_date_has_run_out(
+    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
+) -> None:
+    async def work(_: Call) -> Reply:
+        return await gate.passed("The work is done.")
+
+    model_server.on("work", work)
+    execution_id = await left_behind(service, start_process, gate, 1)
+    await damage(service, execution_id, {"lease.until": "soon"})
+    gate.open()
+
+    await start_process()
+
+    document = await finished(service, execution_id)
+    assert (document["status"], document["takeovers"]) == ("completed", 1)
+
+
 async def test_damaged_runs_keep_nobody_from_the_others(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
     full = await start_process(RunLimits(max_concurrent=0))
-    damaged = [await accept(service, full, "agent", judge=False) for _ in range(9)]
+    damaged = [await accept(service, full, "agent", judge=False) for _ in range(13)]
     good = await accept(service, full, "agent", judge=False)
     for execution_id in damaged:
         await damage(service, execution_id, {"options": [1]})
         await expire(service, execution_id, takeovers=MAX_TAKEOVERS, **{"lease.owner": "dead"})
     await damage(service, damaged[0], {"options": {}, "fence": "one"})
+    for execution_id, changes in zip(damaged[1:], FOR_THE_QUEUE, strict=False):
+        await damage(service, execution_id, changes)
 
     await start_process()
 
