@@ -24,6 +24,8 @@ from app.services.llm.litellm_setup import (
 SENT_AGAIN = (httpx.ConnectError, httpx.RemoteProtocolError)
 """What LiteLLM takes for a stale connection: it sends such a request again on a new one."""
 
+CONNECT_SECONDS = 10.0
+
 
 class PlainHttpHandler(HttpHandler):
     """Posts JSON texts and gives whole answers, in LiteLLM's forms."""
@@ -41,13 +43,14 @@ class PlainHttpHandler(HttpHandler):
             httpx.TransportError: there is no answer.
             litellm.Timeout: it did not come in time.
         """
+        bounds = bounds_of(options.get("timeout") or self.timeout)
+        options["timeout"] = bounds
         transport = self.client._transport  # noqa: SLF001 - LiteLLM's connections; there is no other way to them
         wanted = {name for name, value in options.items() if value} - {"headers", "timeout", "logging_obj"}
         is_plain = isinstance(data, str) and not wanted and isinstance(transport, AiohttpTransport)
         if not (is_plain and is_internal_call.get()):
             return await super().post(url, data, **options)
         headers = {**self.own_headers, **(options.get("headers") or {})}
-        bounds = httpx.Timeout(options.get("timeout") or self.timeout)
         try:
             answer = await fetch(transport, url, data.encode(), headers, bounds)
         except SENT_AGAIN:
@@ -59,6 +62,13 @@ class PlainHttpHandler(HttpHandler):
         if answer.is_error:
             await raise_masked(httpx.HTTPStatusError("refused", request=answer.request, response=answer), stream=False)
         return answer
+
+
+def bounds_of(timeout: float | httpx.Timeout) -> httpx.Timeout:
+    """LiteLLM gives as long to connect as to answer; an address that never connects is told sooner."""
+    bounds = httpx.Timeout(timeout)
+    connect = CONNECT_SECONDS if bounds.connect is None else min(bounds.connect, CONNECT_SECONDS)
+    return httpx.Timeout(connect=connect, read=bounds.read, write=bounds.write, pool=bounds.pool)
 
 
 async def fetch(

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import gzip
 import json
-from collections.abc import AsyncGenerator, Callable
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from app.models.json_values import JsonObject
 from app.services.llm import plain_http
-from app.services.llm.errors import ModelCallFailed
+from app.services.llm.errors import ModelCallFailed, ModelTimedOut
 from app.services.llm.gateway import ModelGateway
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.fixtures.waiting import wait_until
@@ -125,6 +126,31 @@ async def test_a_connection_that_may_soon_be_closed_is_not_used_again(
         await gateway.complete(request())
 
     assert (before, server.connections) == (1, 2)
+
+
+@pytest.mark.parametrize("disable_cooldowns", [True, False])
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_an_address_that_never_connects_is_told_long_before_the_time_for_an_answer_is_over(
+    open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch, *, disable_cooldowns: bool, streamed: bool
+) -> None:
+    monkeypatch.setattr(plain_http, "CONNECT_SECONDS", 0.2)
+    with never_accepting() as port:
+        gateway = open_gateway(Listener(port).entry, timeout=60, disable_cooldowns=disable_cooldowns)
+        async with asyncio.timeout(20):
+            with pytest.raises(ModelTimedOut):
+                await gateway.complete(request(on_delta=str if streamed else None))
+
+
+@contextlib.contextmanager
+def never_accepting() -> Generator[int]:
+    """A port whose queue of connections is full: the system answers no more."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
+        port = server.getsockname()[1]
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
 
 
 @dataclass
