@@ -181,6 +181,16 @@ async def stored_tree(service: Service, root_id: str) -> dict[str, Raw]:
     return {agents[raw["agent"]]: raw async for raw in found}
 
 
+async def tree_of(service: Service, execution_id: str) -> Json:
+    """The run tree as the API shows it."""
+    return (await service.http.get(f"/api/v1/executions/{execution_id}/tree")).json()
+
+
+def nodes_of(tree: Json) -> list[Json]:
+    """A tree's nodes, parents before children."""
+    return [tree, *(node for child in tree["children"] for node in nodes_of(child))]
+
+
 def first_then(first: Reply, *others: Reply) -> Callable[[Call], Reply]:
     """A script that answers the first call so, the next ones by the others, and goes on with the last."""
     replies = iter((first, *others[:-1]))
@@ -208,6 +218,14 @@ def types_of(events: list[Json]) -> list[str]:
 def of_type(events: list[Json], wanted: str) -> list[Json]:
     """The events of one type."""
     return [event for event in events if event["type"] == wanted]
+
+
+def stages(events: list[Json]) -> list[tuple[str, str | None, int, int]]:
+    """The progress that the events tell: stage, department, done, total."""
+    return [
+        (event["stage"], event.get("departmentSlug"), event["done"], event["total"])
+        for event in of_type(events, "orchestrator-progress")
+    ]
 
 
 async def all_events(service: Service, execution_id: str) -> list[Json]:

@@ -11,7 +11,7 @@ from app.services.prompts.judging import BATCH_SYSTEM_PROMPT, JUDGE_SYSTEM_PROMP
 from app.services.prompts.orchestrations import DepartmentWork, orchestrated_prompt, orchestration_prompt
 from app.services.prompts.versions import PROMPTS_VERSION
 from tests.conftest import Service
-from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of, review
+from tests.fixtures.model_server import Call, Json, ModelServer, completion, one_does_all, plan_of, review
 from tests.services.runs.conftest import ADA, DEPARTMENT, HEAD, first_then, of_type, stored_tree
 
 
@@ -59,12 +59,7 @@ async def test_what_is_shown_is_what_the_models_were_told(service: Service, mode
 
 
 async def test_an_agent_run_and_an_orchestration_show_theirs_too(service: Service, model_server: ModelServer) -> None:
-    def plan(call: Call) -> Reply:
-        schema = call.body["response_format"]["json_schema"]["schema"]
-        agents = schema["properties"]["assignments"]["items"]["properties"]["agentId"]["enum"]
-        return plan_of((agents[0], "Do it.", []))
-
-    model_server.on("plan", plan)
+    model_server.on("plan", one_does_all)
     alone = await service.run_agent(ADA)
     together = await service.run_orchestration("story", DEPARTMENT)
 
