@@ -226,6 +226,7 @@ def call_arguments(request: ModelRequest) -> JsonObject:
     arguments: JsonObject = {
         "model": request.model,
         "messages": request.messages,
+        "_skip_mcp_handler": True,  # looking for tools of LiteLLM's own proxy would load 17 MB of it and of MCP
         "extra_headers": {"X-Execution-Id": request.execution_id, "X-Run-Purpose": request.purpose.value},
     }
     optional = {

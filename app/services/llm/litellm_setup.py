@@ -89,6 +89,7 @@ raise_masked: Any = http_handlers._raise_masked_async_error  # noqa: SLF001 - wh
 litellm_main: Any = typed_main
 litellm_main.encoding = LazyEncoding()
 untyped_utils: Any = litellm_utils
+untyped_utils.json_data = None  # a tokenizer's vocabulary, 14 MB: nobody reads it once a text has been made of it
 untyped_utils.get_litellm_logging_class = lambda: UnpricedLogging
 
 

@@ -1,6 +1,7 @@
 """Model calls through LiteLLM's Router, against a real HTTP server that answers as each test says."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -120,6 +121,22 @@ async def test_no_tokenizer_is_loaded_for_a_provider_that_counts(
     assert loaded == []
     assert litellm.main.encoding.encode("Say something.")
     assert loaded == [True]
+
+
+async def test_tools_load_nothing_of_litellms_own_proxy(
+    open_gateway: OpenGateway, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "litellm.responses.mcp.litellm_proxy_mcp_handler", None)
+    tool = {"type": "function", "function": {"name": "wordCount", "parameters": {"type": "object"}}}
+    deltas: list[str] = []
+
+    await open_gateway(entry(model_server)).complete(request(tools=[tool]))
+    await open_gateway(entry(model_server)).complete(request(tools=[tool], on_delta=deltas.append))
+
+    assert all(
+        call.body.keys() <= {"model", "messages", "tools", "stream", "stream_options"} for call in model_server.calls
+    )
+    assert len(model_server.calls) == 2
 
 
 async def test_cache_tokens_are_told_apart(open_gateway: OpenGateway, model_server: ModelServer) -> None:
