@@ -12,7 +12,7 @@ from app.services.runs.execution_run import ExecutionRun
 from app.services.runs.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
 
-MAX_CALLS_A_TURN = 32
+MAX_CALLS_A_TURN = 16
 
 
 async def run_open_calls(run: ExecutionRun) -> None:

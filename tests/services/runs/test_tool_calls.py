@@ -185,16 +185,16 @@ async def test_arguments_past_all_bounds_are_cut_and_refused(service: Service, m
     assert len(whole.json()["arguments"]) == 256 * 1024
 
 
-async def test_thirty_calls_of_one_turn_run_side_by_side_and_none_is_lost(
+async def test_sixteen_calls_of_one_turn_run_side_by_side_and_none_is_lost(
     service: Service, model_server: ModelServer, catalogue: Catalogue
 ) -> None:
     await catalogue.edit_tool("echo", executeFunction=NAP)
-    turn = completion(None, *(("echo", {"n": number}) for number in range(30)))
+    turn = completion(None, *(("echo", {"n": number}) for number in range(16)))
 
     events, told = await run_with(service, model_server, turn)
 
-    assert types_of(events)[1:31] == ["tool-call"] * 30
-    assert [result["n"] for result in told] == list(range(30))
+    assert types_of(events)[1:17] == ["tool-call"] * 16
+    assert [result["n"] for result in told] == list(range(16))
     naps = sorted((result["from"], result["to"]) for result in told)
     assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(naps)), "two workers, two at a time"
 
@@ -240,14 +240,14 @@ async def test_a_tool_that_loops_for_ever_times_out_and_the_run_goes_on(
     assert error["code"] == "tool-timeout"
 
 
-async def test_of_a_hundred_calls_in_one_turn_thirty_two_run_and_the_others_are_refused(
+async def test_of_a_hundred_calls_in_one_turn_sixteen_run_and_the_others_are_refused(
     service: Service, model_server: ModelServer
 ) -> None:
     turn = completion(None, *(("echo", {"n": number}) for number in range(100)))
 
     events, told = await run_with(service, model_server, turn)
 
-    assert told[:MAX_CALLS_A_TURN] == [{"n": number} for number in range(32)]
+    assert told[:MAX_CALLS_A_TURN] == [{"n": number} for number in range(16)]
     assert {result["error"]["code"] for result in told[MAX_CALLS_A_TURN:]} == {"too-many-tool-calls"}
     called = [event["toolCallId"] for event in of_type(events, "tool-call")]
     answered = [event["toolCallId"] for event in of_type(events, "tool-result")]
