@@ -23,15 +23,13 @@ from quickjs_rs import (
 )
 from wasmtime import Trap, TrapCode
 
-from app.services.tools.engine_calls import typed_exports
+from app.services.tools.engine_calls import CountedFunction, typed_exports
 from app.services.tools.engine_image import EngineImage, instance_of, memory_of
 from app.services.tools.replies import Reply, breakdown, failure, reply_to, whole_characters
 
 PRELUDE = Path(__file__).with_name("prelude")
 PARTS = ("core", "console", "timers", "encoding", "clone", "random", "url", "abort", "fetch", "call")
-# The engine runs at most 100,000 promise reactions at a go (about 0.1 s), then calls the promise dead, settled or not.
-# A go that ended sooner than this found nothing left to run.
-EMPTY_QUEUE_SECONDS = 0.01
+RUN_REACTIONS = "execute_pending_jobs"
 ALMOST_FULL_BYTES = 2 * 1024 * 1024
 # What the engine needs beside a tool's values: for what it keeps of each, and for gaps between them.
 OWN_BYTES = 8 * 1024 * 1024
@@ -111,6 +109,7 @@ class Engine:
     runtime: Runtime
     context: Context
     exchange: Handle
+    reactions: CountedFunction
     memory: EngineMemory
     handles: list[Handle] = field(default_factory=list[Handle])
 
@@ -120,11 +119,13 @@ class Engine:
         runtime = Runtime(memory_limit=limits.memory_bytes)
         context: Context = runtime.new_context(timeout=limits.timeout_seconds)
         instance = instance_of(context)
-        instance._exports = typed_exports(instance._exports, instance.store)  # noqa: SLF001 - no other way in
+        exports = typed_exports(instance._exports, instance.store)  # noqa: SLF001 - no other way in
+        reactions = CountedFunction(exports[RUN_REACTIONS])
+        instance._exports = exports | {RUN_REACTIONS: reactions}  # noqa: SLF001 - as above
         image.write(context)
         exchange = context.eval_handle("exchange")
         memory = EngineMemory.bounded(context, limits.memory_bytes)
-        return cls(limits, runtime, context, exchange, memory, [exchange])
+        return cls(limits, runtime, context, exchange, reactions, memory, [exchange])
 
     def invoke(self, request: str, host: Host, loop: asyncio.AbstractEventLoop) -> Reply:
         """Run one request (JSON text) and give the reply; the engine cannot be used again.
@@ -170,19 +171,20 @@ class Engine:
     def _drive(self, promise: Handle, deadline: float, host: Host, loop: asyncio.AbstractEventLoop) -> Handle:
         """Run promise reactions until this promise settles, waiting with the tool for timers and answers.
 
+        The engine runs at most 100,000 reactions at a go, then calls the promise dead; only a go without any is right.
+
         Raises:
             InterruptError: the deadline came first; an interrupt inside a reaction looks like a dead promise.
             DeadlockError: nothing is left to run and it has not settled.
         """
         while True:
-            started = time.monotonic()
+            left = deadline - time.monotonic()
             try:
-                return self._kept(loop.run_until_complete(promise.await_promise(timeout=deadline - started)))
+                return self._kept(loop.run_until_complete(promise.await_promise(timeout=left)))
             except DeadlockError:
-                now = time.monotonic()
-                if now >= deadline:
+                if time.monotonic() >= deadline:
                     raise InterruptError from None
-                if now - started < EMPTY_QUEUE_SECONDS:
+                if self.reactions.last == 0:
                     self._wait(deadline, host)
 
     def _wait(self, deadline: float, host: Host) -> None:

@@ -6,7 +6,7 @@ their types never change. Imported by the worker process alone: standard library
 """
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,19 @@ class TypedFunction:
             if error:
                 raise wasmtime.WasmtimeError._from_ptr(error)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return getattr(results[0].of, signature.results[0][0]) if signature.results else None
+
+
+class CountedFunction:
+    """A function that gives a count; the one it gave last is kept."""
+
+    def __init__(self, function: Callable[..., int]) -> None:
+        self._function = function
+        self.last = 0
+
+    def __call__(self, *arguments: Any) -> int:  # noqa: ANN401 - whatever the function takes
+        """Call it."""
+        self.last = self._function(*arguments)
+        return self.last
 
 
 def typed_exports(exports: Mapping[str, Any], store: wasmtime.Store) -> dict[str, Any]:

@@ -193,8 +193,19 @@ async def test_a_promise_that_never_settles_is_noticed_at_once(fail: Fail, code:
     assert time.monotonic() - started < 5, "half the time it might have taken"
 
 
-async def test_a_tool_may_await_more_often_than_the_engine_drains_at_a_go(call: Call) -> None:
-    assert await call("async () => { for (let i = 0; i < 120000; i++) await 0; return 'done' }") == "done"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "async () => { for (let i = 0; i < 120000; i++) await 0; return 'done' }",
+        "() => new Promise((end) => { let i = 0;"
+        " const again = () => (++i < 500000 ? queueMicrotask(again) : end('done')); again() })",
+        "() => new Promise((end) => { let i = 0;"
+        " const again = () => (++i < 100000 ? queueMicrotask(again) : setTimeout(end, 5, 'done')); again() })",
+    ],
+    ids=["await", "quick reactions", "just as many, then a timer"],
+)
+async def test_a_tool_may_run_more_reactions_than_the_engine_does_at_a_go(call: Call, code: str) -> None:
+    assert await call(code) == "done"
 
 
 @pytest.mark.parametrize(
