@@ -69,14 +69,14 @@ class LeaseKeeper:
 
     async def _keep(self) -> None:
         while True:
+            if not self.holds:  # before it renews: others may have run meanwhile what would look held again
+                self._give_up()
             try:
                 await self._renew()
             except (PyMongoError, TimeoutError) as error:
                 log.warning("leases-not-kept", error=type(error).__name__)
             except Exception:
                 log.exception("lease-keeper-crashed")
-            if not self.holds:
-                self._give_up()
             await asyncio.sleep(RENEW_EVERY_SECONDS if now() - self._renewed < RENEW_EVERY_SECONDS else 1.0)
 
     def _give_up(self) -> None:

@@ -159,6 +159,33 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_another_can_tak
     assert (await finished(service, execution_id))["output"]["text"] == "The heir's."
 
 
+async def test_a_process_that_renews_too_late_stops_its_runs_all_the_same(
+    service: Service,
+    model_server: ModelServer,
+    start_process: StartProcess,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def work(_: Call) -> Reply:
+        return "The heir's." if gate.waiting else await gate.passed("Lost.")
+
+    model_server.on("work", work)
+    monkeypatch.setattr(keeping, "WATCH_EVERY_SECONDS", 60.0)  # it looks elsewhere when the process wakes
+    monkeypatch.setattr(keeping, "RENEW_EVERY_SECONDS", 0.2)
+    slept = await start_process()
+    execution_id = await accept(service, slept, "agent")
+    await until(lambda: gate.waiting == 1)
+
+    renewed = slept.keeper._renewed
+    await until(lambda: slept.keeper._renewed > renewed)
+    slept.keeper._renewed -= keeping.GIVE_UP_SECONDS
+    await until(lambda: not slept._owned and slept.keeper.holds)
+
+    monkeypatch.undo()
+    await expire(service, execution_id)
+    assert (await finished(service, execution_id))["output"]["text"] == "The heir's."
+
+
 async def test_a_process_that_stops_in_good_order_hands_its_runs_over_at_no_cost(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
