@@ -39,7 +39,7 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
 
-soak: $(VENV)/.dev  ## Kill random processes under load for SOAK_SECONDS (60) and check every promise
+soak: $(VENV)/.dev  ## Kill and freeze random processes under load for SOAK_SECONDS (60) and check every promise
 	@$(BIN)/python -m benchmarks.soak
 
 bench: $(VENV)/.dev  ## Run the benchmarks

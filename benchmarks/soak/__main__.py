@@ -1,7 +1,7 @@
-"""The soak: runs under steady load while random processes are killed, and every promise checked afterwards.
+"""The soak: runs under steady load while random processes are killed or frozen, and every promise checked afterwards.
 
 `python -m benchmarks.soak`, for `SOAK_SECONDS` (60). Leaves with 1 when a promise did not hold. An empty
-`SOAK_DIRECTORY` keeps the logs and the data.
+`SOAK_DIRECTORY` keeps the logs, the data and what the model server saw.
 """
 
 import asyncio
@@ -10,9 +10,11 @@ import json
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import aiohttp
+import orjson
 from aiohttp import web
 from rich.console import Console
 
@@ -20,18 +22,18 @@ from app.models.database import bind_documents, connect
 from benchmarks.children import free_port
 from benchmarks.service import MODEL_NAME
 from benchmarks.soak.clients import Clients
-from benchmarks.soak.models import TOOL, ModelLog
-from benchmarks.soak.parts import Cluster, cluster_in
-from benchmarks.soak.verdict import MAX_SHOWN, Verdict, judge
+from benchmarks.soak.models import ModelLog
+from benchmarks.soak.parts import PART_NAME, Cluster, cluster_in
+from benchmarks.soak.tools import EFFECTIVE, EFFECTS_PATH, PURE, REPEATABLE, EffectLog, tools
+from benchmarks.soak.verdict import MAX_SHOWN, Evidence, Verdict, judge
 from benchmarks.tables import table_of
 
 START_EVERY_SECONDS = 0.25
-KILL_PAUSE_SECONDS = (2.0, 6.0)
 SETTLE_SECONDS = 120.0
 DEPARTMENT, HEAD, AGENT = "soak", "soak-head-001", "soak-agent-001"
 
 
-def agent(agent_id: str, *, is_head: bool = False) -> dict[str, object]:
+def agent(agent_id: str, *tool_names: str, is_head: bool = False) -> dict[str, object]:
     """An agent of the soak."""
     return {
         "agentId": agent_id,
@@ -41,42 +43,36 @@ def agent(agent_id: str, *, is_head: bool = False) -> dict[str, object]:
         "isDepartmentHead": is_head,
         "model": MODEL_NAME,
         "instructionsPrompt": "Work.",
-        "toolNames": [] if is_head else [TOOL],
+        "toolNames": tool_names,
         "requiresReview": not is_head,
     }
 
 
-TOOL_BODY = {
-    "toolName": TOOL,
-    "displayName": "Count",
-    "description": "Counts characters.",
-    "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
-    "executeFunction": "(input) => ({ characters: input.text.length })",
-    "isGlobal": True,
-}
-
-
 async def soak(seconds: float, directory: Path, console: Console) -> bool:
     """Everything, from the first start to the verdict; whether all held."""
-    models = ModelLog()
+    models, effects = ModelLog(), EffectLog()
     application = web.Application()
+    application.router.add_post(EFFECTS_PATH, effects.answer)
     application.router.add_post("/v1/chat/completions", models.answer)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    cluster = cluster_in(directory, write_models_config(directory / "models.yaml", port))
+    config = write_models_config(directory / "models.yaml", port)
+    cluster = cluster_in(directory, config, f"127.0.0.1:{port}")
     try:
         await cluster.start()
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             clients = Clients(cluster.api.url, http)
             department = {"slug": DEPARTMENT, "name": "Soak", "description": "Of the soak."}
-            agents = [agent(HEAD, is_head=True), agent(AGENT), agent("soak-agent-002")]
-            await clients.set_up(agents, department, TOOL_BODY)
+            several = agent(AGENT, EFFECTIVE, REPEATABLE), agent("soak-agent-002", PURE, EFFECTIVE)
+            await clients.set_up([agent(HEAD, is_head=True), *several], department, tools(f"http://127.0.0.1:{port}"))
             settled = await run_under_torment(cluster, clients, seconds)
         database = await connect(cluster.mongodb_uri)
         await bind_documents(database)
-        verdict = await judge(database, clients.runs, clients.keys, models.calls)
+        evidence = Evidence(clients.runs, clients.keys, models.calls, effects.counts, cluster.freezes)
+        keep_evidence(evidence, directory / "evidence.json")
+        verdict = await judge(database, evidence)
         await database.client.close()
     finally:
         await cluster.stop()
@@ -88,7 +84,7 @@ async def soak(seconds: float, directory: Path, console: Console) -> bool:
 async def run_under_torment(cluster: Cluster, clients: Clients, seconds: float) -> float:
     """Load and kills for so long; then the seconds until every run had ended and every follower knew."""
     starting = asyncio.create_task(clients.keep_starting(AGENT, DEPARTMENT, START_EVERY_SECONDS))
-    await cluster.torment(seconds, KILL_PAUSE_SECONDS)
+    await cluster.torment(seconds)
     loop = asyncio.get_running_loop()
     all_up = loop.time()
     clients.stop_starting()
@@ -102,31 +98,47 @@ async def run_under_torment(cluster: Cluster, clients: Clients, seconds: float) 
 
 
 def write_models_config(path: Path, port: int) -> Path:
-    """A MODELS_CONFIG with one model, the soak's own."""
-    params = {"model": "openai/soak", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "none-needed"}
+    """A MODELS_CONFIG with one model, the soak's own, to which each process shows its name."""
+    params = {"model": "openai/soak", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": f"os.environ/{PART_NAME}"}
     settings = {"num_retries": 4, "timeout": 30, "disable_cooldowns": True}
     rows = [{"model_name": MODEL_NAME, "litellm_params": params}]
     path.write_text(json.dumps({"model_list": rows, "router_settings": settings}))
     return path
 
 
+def keep_evidence(evidence: Evidence, path: Path) -> None:
+    """Write down what no log and no document tells: the model server's calls and effects, and the freezes."""
+    effects = [(*effect, count) for effect, count in evidence.effects.items()]
+    path.write_bytes(orjson.dumps({"calls": evidence.calls, "effects": effects, "freezes": evidence.freezes}))
+
+
 def print_verdict(
-    console: Console, cluster: Cluster, clients: Clients, models: ModelLog, verdict: Verdict, settled: float
+    console: Console,
+    cluster: Cluster,
+    clients: Clients,
+    models: ModelLog,
+    verdict: Verdict,
+    settled: float,
 ) -> None:
     """The tables."""
     kills = ", ".join(f"{part.name} {part.kills}" for part in cluster.parts)
+    freezes = Counter(freeze.name for freeze in cluster.freezes)
     figures = table_of("What happened", "figure")
     for name, value in (
         ("killed", kills),
+        ("frozen for longer than the lease", counted(freezes)),
         ("runs accepted", len(clients.runs)),
         ("refused meanwhile, and sent again", clients.refusals),
-        ("ended", ", ".join(f"{status} {count}" for status, count in verdict.statuses.most_common())),
-        ("errors of failed runs", ", ".join(f"{code} {count}" for code, count in verdict.errors.items()) or "none"),
+        ("ended", counted(verdict.statuses)),
+        ("errors of failed runs", counted(verdict.errors)),
         ("take-overs", verdict.takeovers),
         ("events stored", verdict.events),
         ("events seen by subscribers", verdict.frames),
         ("model calls answered, and of them lost by kills", f"{verdict.model_calls}, {verdict.lost_calls}"),
+        ("model calls that a frozen process sent on waking", verdict.late_calls),
         ("model faults (429, 500)", models.faults),
+        ("calls of a tool with an effect", counted(verdict.outcomes_of(EFFECTIVE))),
+        ("calls of one that may be repeated", counted(verdict.outcomes_of(REPEATABLE))),
         ("median seconds of a run", f"{verdict.median_seconds:.1f}"),
         ("seconds from all parts up to all runs ended", f"{settled:.1f}"),
     ):
@@ -137,11 +149,16 @@ def print_verdict(
     console.print(figures, "", promises, sep="\n")
 
 
+def counted(counts: Counter[str]) -> str:
+    """What there was, and how often."""
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
+
+
 def main() -> None:
     """Soak for as long as the environment says."""
     seconds = float(os.environ.get("SOAK_SECONDS", "60"))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(f"Soaking for {seconds:g} s: one API, two workers, mongod and Valkey, killed at random.\n")
+    console.print(f"Soaking for {seconds:g} s: one API, two workers, mongod and Valkey, killed or frozen at random.\n")
     with contextlib.ExitStack() as stack:
         kept = os.environ.get("SOAK_DIRECTORY")
         name = kept or stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-"))

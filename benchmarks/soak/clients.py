@@ -42,9 +42,12 @@ class Clients:
     refusals: int = 0
     _enough: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def set_up(self, agents: list[dict[str, Any]], department: dict[str, Any], tool: dict[str, Any]) -> None:
+    async def set_up(
+        self, agents: list[dict[str, Any]], department: dict[str, Any], tools: list[dict[str, Any]]
+    ) -> None:
         """Create what is to be run."""
-        for path, body in (("departments", department), ("custom-tools", tool), *(("agents", one) for one in agents)):
+        several = (*(("custom-tools", one) for one in tools), *(("agents", one) for one in agents))
+        for path, body in (("departments", department), *several):
             async with self.http.post(f"{self.url}/api/v1/{path}", json=body, headers=HEADERS) as answer:
                 if answer.status != 201:
                     raise RuntimeError(f"{path}: {answer.status} {await answer.text()}")

