@@ -52,14 +52,13 @@ async def ensure_unique(run: ExecutionRun, tool: ToolDefinition, call: OpenToolC
         ToolFailed: another process may have run it.
         TreeLost: this process no longer owns the run.
     """
+    if not tool.may_run_again:
+        if call.is_inherited:
+            raise ToolFailed(
+                "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
+            )
+        await run.log.committed()
     run.log.ensure_owned()
-    if tool.may_run_again:
-        return
-    if call.is_inherited:
-        raise ToolFailed(
-            "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
-        )
-    await run.log.committed()
 
 
 def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome) -> None:
