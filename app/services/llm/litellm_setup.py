@@ -1,7 +1,7 @@
 """LiteLLM, imported once and told to stay off the network: no price list, no telemetry, no update check.
 
 Everybody imports LiteLLM's names from here, never from LiteLLM itself: the variables must be set before the first of
-its modules is loaded. Its import takes seconds and 190 MB, so only the rooms that call models reach this module.
+its modules is loaded. Its import takes seconds and 110 MB, so only the rooms that call models reach this module.
 """
 
 import logging
