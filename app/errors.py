@@ -54,11 +54,12 @@ class InvalidInput(AppError):
 
 
 class DatabaseUnavailable(AppError):
-    """MongoDB does not answer; the request changed nothing and may be sent again."""
+    """MongoDB does not answer; whether a request that writes did so before is then not known."""
 
     code = "database-unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after_seconds = 2
 
-    def __init__(self) -> None:
-        super().__init__("The database does not answer. Nothing was changed; try again in a moment.")
+    def __init__(self, *, writing: bool = False) -> None:
+        doubt = " What was asked for may have been done: look, or send it again with the same Idempotency-Key."
+        super().__init__(f"The database does not answer. Try again in a moment.{doubt if writing else ''}")

@@ -10,13 +10,12 @@ however many came before it. A group with rows on pages is one transaction with 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeVar
 
-import pymongo
 import structlog
 from bson import ObjectId
 from pymongo import UpdateOne
@@ -40,6 +39,7 @@ from app.models.base import iso_milliseconds, utc_now
 from app.models.database import Database
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.json_values import JsonObject, clean_json
+from app.models.transactions import in_transaction
 
 GROUPING_SECONDS = 0.008
 UNWATCHED_GROUPING_SECONDS = 0.03
@@ -47,7 +47,6 @@ UNWATCHED_GROUPING_SECONDS = 0.03
 MAX_QUEUED_ITEMS = 10_000
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
-TRANSACTION_SECONDS = 5.0
 CLOSING_SECONDS = 2.0
 Result = TypeVar("Result")
 TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError)
@@ -271,7 +270,7 @@ class TreeLog:
         if write.payloads:
             await self.database[EventPayload.get_collection_name()].bulk_write(write.payloads, ordered=False)
         if write.pages:
-            return await self._in_transaction(lambda session: self._write_pages(session, write))
+            return await in_transaction(self.database, lambda session: self._write_pages(session, write))
         if len(write.documents) == 1:
             return (await self._collection.update_one(*write.documents[0])).matched_count
         bulk = [UpdateOne(*update) for update in write.documents]
@@ -288,12 +287,6 @@ class TreeLog:
             await session.abort_transaction()
         return matched
 
-    async def _in_transaction(self, work: Callable[[AsyncClientSession], Awaitable[Result]]) -> Result:
-        """Commit some work with majority, or none of it; conflicts are tried again for a few seconds."""
-        with pymongo.timeout(TRANSACTION_SECONDS):
-            async with self.database.client.start_session() as session:
-                return await session.with_transaction(work, write_concern=self.database.write_concern)
-
     async def _has_landed(self, group: list[Row]) -> bool:
         """Whether an earlier attempt, whose reply was lost, stored the group."""
         last = {row.document: row.seq for row in group}
@@ -308,7 +301,7 @@ class TreeLog:
         documents = [execution.as_stored() for execution in executions]
         async for _ in self._attempts():
             with passing_faults():
-                await self._in_transaction(lambda session: self._insert_guarded(session, documents))
+                await in_transaction(self.database, lambda session: self._insert_guarded(session, documents))
                 break
         for birth in births:
             assert birth.execution.id is not None  # noqa: S101 - given above

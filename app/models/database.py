@@ -31,7 +31,13 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ApiKey,
     QualityWeights,
 )
-SERVER_SELECTION_MS = 4000
+SERVER_SELECTION_MS = 2000
+CONNECT_MS = 2000
+HEARTBEAT_MS = 1000
+"""A database that hangs is found out by a heartbeat, after all three together: within the five seconds of a 503.
+
+The last two a URI may set itself, for a database that is far away.
+"""
 MAJORITY_TIMEOUT_MS = 10_000
 
 Raw = dict[str, Any]
@@ -50,12 +56,15 @@ async def connect(uri: str) -> Database:
         StartupError: the URI is malformed, nobody answers, or the server is not a replica set.
     """
     make_waits_safe()
+    patience: dict[str, Any] = {"connectTimeoutMS": CONNECT_MS, "heartbeatFrequencyMS": HEARTBEAT_MS}
     try:
-        name = parse_uri(uri)["database"] or DEFAULT_DATABASE
+        parsed = parse_uri(uri)
+        name = parsed["database"] or DEFAULT_DATABASE
         client: AsyncMongoClient[Raw] = AsyncMongoClient(
             uri,
             tz_aware=True,
             serverSelectionTimeoutMS=SERVER_SELECTION_MS,
+            **{option: value for option, value in patience.items() if option not in parsed["options"]},
             appname="dynamic-agents",
             w="majority",  # of the client, because transactions take theirs from it
             wTimeoutMS=MAJORITY_TIMEOUT_MS,

@@ -23,6 +23,7 @@ API_PROBLEMS = (401, 422, 503)
 """What every route of the API can end in: wrong credentials, an unknown query parameter, no database."""
 BODY_PROBLEMS = (400, 413, 415)
 """What a route that takes a body can end in besides."""
+READING = ("GET", "HEAD", "OPTIONS")
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 log = structlog.get_logger(__name__)
@@ -106,7 +107,7 @@ async def render_app_error(request: Request, error: Exception) -> JSONResponse:
 async def render_database_away(request: Request, error: Exception) -> JSONResponse:
     """MongoDB does not answer."""
     log.warning("database-unavailable", error=type(error).__name__)
-    return await render_app_error(request, DatabaseUnavailable())
+    return await render_app_error(request, DatabaseUnavailable(writing=request.method not in READING))
 
 
 async def render_validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,8 +7,10 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Header, Response
+from pymongo.errors import PyMongoError
 
 from app.dependencies import Services
+from app.errors import AppError
 from app.events.bus import Ending
 from app.routers.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
@@ -16,7 +18,9 @@ from app.services.runs.executions import ExecutionRead, read_of
 from app.services.runs.starting import AcceptedRun
 
 MAX_WAIT_SECONDS = 60
-WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
+WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\"?)(\d+)\1(?:$|[,;\s])", re.IGNORECASE | re.ASCII)
+MAX_WAIT_DIGITS = 9
+"""What has more is more than anybody may wait; a number of thousands of digits is not even read."""
 RUN_PROBLEMS = (*BODY_PROBLEMS, 403, 404, 409, 429)
 RUN_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": ExecutionRead, "description": "With `Prefer: wait=SECONDS`: the finished execution."},
@@ -74,19 +78,19 @@ async def answer_run(
 def wait_seconds(prefer: str | None) -> int:
     """How long the client prefers to wait; a preference that cannot be read is none."""
     wanted = WAIT.search(prefer or "")
-    return min(int(wanted[1]), MAX_WAIT_SECONDS) if wanted else 0
+    return min(int(wanted[2][:MAX_WAIT_DIGITS]), MAX_WAIT_SECONDS) if wanted else 0
 
 
 async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, seconds: int) -> ExecutionRead | None:
     """The execution, if it ended within a time.
 
     A run of this process is known when its task ends, which costs the database nothing; only one that left the
-    process before its end is followed by its events.
+    process before its end is followed by its events. Without its database it is accepted all the same.
     """
     if seconds == 0:
         return None
     execution_id = accepted.root.execution_id
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, PyMongoError, AppError):
         async with asyncio.timeout(seconds):
             ended = await services.engine.wait_for_end(execution_id)
             if ended is None:

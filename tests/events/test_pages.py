@@ -18,6 +18,7 @@ from app.events.replay import read_events, read_frames, read_head
 from app.events.rows import GroupWrite
 from app.events.types import AgentComplete, AgentError, ToolResult
 from app.events.whole import EventNotFound, read_stored, read_whole_event, tree_events
+from app.models import transactions
 from app.models.database import Raw
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.json_values import JsonObject
@@ -134,7 +135,7 @@ async def test_a_crash_between_a_page_and_its_document_leaves_neither(
         raise AutoReconnect("the process died before the commit")
 
     monkeypatch.setattr(AsyncClientSession, "commit_transaction", die)
-    monkeypatch.setattr(log_module, "TRANSACTION_SECONDS", 0.2)
+    monkeypatch.setattr(transactions, "TRANSACTION_SECONDS", 0.2)
     log.append(tree.id, *map(said, range(12)))
     with pytest.raises(TreeLost):
         await log.committed()

@@ -15,6 +15,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.errors import AppError, NotFound
 from app.models.api_key import ApiKey, Role
 from app.models.database import Database
+from app.models.transactions import in_transaction
 
 KEY_PREFIX = "da_"
 REMEMBER_SECONDS = 3
@@ -105,8 +106,7 @@ async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: 
                 raise LastAdminKey
         await collection.delete_one(selector, session=session)
 
-    async with database.client.start_session() as session:
-        await session.with_transaction(delete)
+    await in_transaction(database, delete)
 
 
 class KeyRing:

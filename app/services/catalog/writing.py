@@ -17,6 +17,7 @@ from app.errors import AppError, InvalidInput
 from app.models.base import PayloadDocument, Relation, utc_now
 from app.models.database import Database, Raw
 from app.models.json_values import JsonObject
+from app.models.transactions import in_transaction
 from app.services.catalog.etags import REFERRED, check_if_match
 
 
@@ -126,11 +127,10 @@ class CatalogWriter:
 
     async def _in_transaction(self, work: Callable[[AsyncClientSession], Awaitable[Any]], key: str) -> Any:  # noqa: ANN401 - whatever the work gives
         """Run in a transaction, again when it met another one; a broken unique index is a conflict that names it."""
-        async with self.database.client.start_session() as session:
-            try:
-                return await session.with_transaction(work)
-            except DuplicateKeyError as error:
-                raise duplicate(error, key) from None
+        try:
+            return await in_transaction(self.database, work)
+        except DuplicateKeyError as error:
+            raise duplicate(error, key) from None
 
     def collection(self, document: type[PayloadDocument]) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
         return self.database[document.get_collection_name()]

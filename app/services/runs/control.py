@@ -11,6 +11,7 @@ from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.database import Database
 from app.models.execution_events import EventPayload, ExecutionEventPage
+from app.models.transactions import in_transaction
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loading import AgentNotFound
@@ -161,8 +162,7 @@ class ExecutionControl:
                 members = self.database[document.get_collection_name()]
                 await members.delete_many({"rootExecutionId": execution_id}, session=session)
 
-        async with self.database.client.start_session() as session:
-            await session.with_transaction(delete_tree)
+        await in_transaction(self.database, delete_tree)
 
     def _refuse_part(self, execution: AgentExecution, what: str) -> None:
         if not execution.is_ours:

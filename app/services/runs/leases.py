@@ -12,6 +12,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
 from app.models.base import stored_name
 from app.models.database import Database, Raw
+from app.models.transactions import in_transaction
 
 LEASE_SECONDS = 15
 NOBODY = ""
@@ -130,8 +131,7 @@ class Leases:
                     await self._executions.update_many({"executionId": {"$in": reopened}}, running, session=session)
             return root
 
-        async with self.database.client.start_session() as session:
-            return validated(await session.with_transaction(raise_fence))
+        return validated(await in_transaction(self.database, raise_fence))
 
     async def _own_root(self, selector: Raw, changes: Raw, session: AsyncClientSession | None) -> Raw | None:
         lease = {"owner": self.owner, "until": seconds_from_now(LEASE_SECONDS)}

@@ -14,6 +14,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.agent_execution import AgentExecution
 from app.models.base import Relation
 from app.models.database import Database, Raw
+from app.models.transactions import in_transaction
 from app.services.runs.leases import NOBODY, Leases, number_in, validated
 
 MAX_CANDIDATES = 512
@@ -75,8 +76,7 @@ class RunQueue:
 
         if await self._count_of(department, None) >= limit:
             return None
-        async with self.database.client.start_session() as session:
-            return validated(await session.with_transaction(claim))
+        return validated(await in_transaction(self.database, claim))
 
     async def _count_of(self, department: Relation, session: AsyncClientSession | None) -> int:
         """How many runs of a department are under way, in all processes."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bson import ObjectId
-from pymongo.errors import ConnectionFailure, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError
 
 from app.errors import AppError, DatabaseUnavailable, InvalidInput, NotFound
 from app.models.agent_execution import AgentExecution, ExecutionKind, Idempotency, RunOptions
@@ -213,8 +213,6 @@ class RunStarter:
         root.id = ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
         try:
             await self.engine.accept(root, agent)
-        except ConnectionFailure:
-            raise DatabaseUnavailable from None
         except DuplicateKeyError:
             if made := await self.find_made(root.idempotency):
                 return made

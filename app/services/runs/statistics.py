@@ -24,6 +24,7 @@ from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.json_values import JsonObject
 from app.models.statistics import counting_update
+from app.models.transactions import in_transaction
 
 BATCH_SECONDS = 0.5
 BATCH_EXECUTIONS = 500
@@ -93,8 +94,7 @@ class Statistics:
         found = executions.find({"uncounted": {"$exists": True}}, COUNTED_FIELDS).limit(BATCH_EXECUTIONS)
         batch = await found.to_list()
         if batch:
-            async with self.database.client.start_session() as session:
-                await session.with_transaction(lambda active: self._count(active, batch))
+            await in_transaction(self.database, lambda active: self._count(active, batch))
         return len(batch) == BATCH_EXECUTIONS
 
     async def _count(self, session: AsyncClientSession, batch: Sequence[Raw]) -> None:
