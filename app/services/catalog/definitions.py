@@ -177,8 +177,12 @@ class AgentDefinition:
 
 @dataclass(frozen=True)
 class Team:
-    """A department with its head and its specialists, in the order of their ids."""
+    """A department with its head and its specialists, in the order of their ids.
+
+    `resting` are specialists that are inactive: who has a part in a run that was accepted before does it still.
+    """
 
     department: DepartmentDefinition
     head: AgentDefinition
     specialists: tuple[AgentDefinition, ...]
+    resting: tuple[AgentDefinition, ...] = ()

@@ -102,21 +102,23 @@ class DefinitionLoader:
         self._team = cached(self._read_team)
         self._departments = cached(self._read_departments)
 
-    async def get_agent(self, agent_id: str) -> AgentDefinition:
-        """An active agent of an active department.
+    async def get_agent(self, agent_id: str, *, accepted: bool = False) -> AgentDefinition:
+        """An active agent of an active department; of a run that was accepted before, also one that is inactive now.
 
         Raises:
             AgentNotFound, AgentInactive, AgentWithoutDepartment, DepartmentInactive
         """
-        return await self._agent(agent_id)
+        return await self._agent(agent_id, accepted)
 
-    async def get_team(self, slug: str) -> Team:
+    async def get_team(self, slug: str, *, accepted: bool = False) -> Team:
         """An active department with its head and active specialists.
+
+        For a run that was accepted before, all of them may be inactive now.
 
         Raises:
             DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead
         """
-        return await self._team(slug)
+        return await self._team(slug, accepted)
 
     async def list_departments(self) -> tuple[DepartmentDefinition, ...]:
         """All departments, those that run first before the others, whether active or not."""
@@ -128,34 +130,42 @@ class DefinitionLoader:
         self._team.cache_clear()
         self._departments.cache_clear()
 
-    async def _read_agent(self, agent_id: str) -> AgentDefinition:
+    async def _read_agent(self, agent_id: str, accepted: bool) -> AgentDefinition:
         raw = await self._database[Agent.get_collection_name()].find_one({"agentId": agent_id})
         agent = parsed(Agent, raw) if raw else None
         if agent is None:
             raise AgentNotFound(agent_id)
-        if not agent.is_active:
+        if not agent.is_active and not accepted:
             raise AgentInactive(agent_id)
         department = await self._find_department({"_id": agent.department}) if agent.department else None
         if department is None:
             raise AgentWithoutDepartment(agent_id)
-        if not department.is_active:
+        if not department.is_active and not accepted:
             raise DepartmentInactive(department.slug)
         return AgentDefinition.of(agent, department, await self._read_tools([agent]))
 
-    async def _read_team(self, slug: str) -> Team:
+    async def _read_team(self, slug: str, accepted: bool) -> Team:
         department = await self._find_department({"slug": slug})
         if department is None:
             raise DepartmentNotFound(slug)
-        if not department.is_active:
+        if not department.is_active and not accepted:
             raise DepartmentInactive(slug)
         found = self._database[Agent.get_collection_name()].find({"department": department.id}).sort("agentId")
-        agents = [agent async for raw in found if (agent := parsed(Agent, raw)) and agent.is_active]
+        members = [agent async for raw in found if (agent := parsed(Agent, raw))]
+        agents = [agent for agent in members if agent.is_active or accepted]
         tools = await self._read_tools(agents)
-        members = [AgentDefinition.of(agent, department, tools) for agent in agents]
-        head = next((member for member in members if member.is_department_head), None)
+        team = [AgentDefinition.of(agent, department, tools) for agent in agents]
+        head = next((member for member in team if member.is_department_head), None)
         if head is None:
             raise DepartmentWithoutHead(slug)
-        return Team(department, head, tuple(member for member in members if not member.is_department_head))
+        active = {agent.agent_id for agent in agents if agent.is_active}
+        specialists = [member for member in team if not member.is_department_head]
+        return Team(
+            department,
+            head,
+            specialists=tuple(one for one in specialists if one.agent_id in active),
+            resting=tuple(one for one in specialists if one.agent_id not in active),
+        )
 
     async def _read_departments(self) -> tuple[DepartmentDefinition, ...]:
         found = self._database[Department.get_collection_name()].find({}).sort([("priority", 1), ("slug", 1)])

@@ -42,19 +42,28 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
     if completion.tool_calls and not is_last:
         record_tool_calls(run, completion)
         return
-    if not completion.text.strip():
+    text = completion.text
+    if completion.tool_calls and not text.strip():
+        text = last_text(run)
+    elif not text.strip():
         raise ModelAnswerInvalid(f"The model {run.model!r} answered with neither text nor a tool call.")
-    if len(completion.text.encode()) > MAX_ANSWER_BYTES:
+    if len(text.encode()) > MAX_ANSWER_BYTES:
         raise ModelAnswerInvalid(f"The model {run.model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
     run.append(
         AgentResponse(
             agent_id=run.agent.agent_id,
-            content=completion.text,
+            content=text,
             finish_reason=completion.finish_reason,
             step=run.state.step + 1,
             **spent(completion),
         )
     )
+
+
+def last_text(run: ExecutionRun) -> str:
+    """What a model said last that asks for a tool still, where it was told that there are none: perhaps nothing."""
+    said = (str(turn.get("content") or "") for turn in reversed(run.state.turns) if turn["role"] == "assistant")
+    return next((text for text in said if text.strip()), "")
 
 
 def record_tool_calls(run: ExecutionRun, completion: Completion) -> None:

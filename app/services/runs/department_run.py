@@ -10,7 +10,7 @@ from app.errors import AppError
 from app.events.types import AgentThinking, DepartmentComplete, DepartmentStart
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition, Team
-from app.services.catalog.loading import AgentInactive
+from app.services.catalog.loading import AgentNotFound
 from app.services.llm.calls import RunPurpose
 from app.services.llm.structured import AnswerSchema, ask_structured
 from app.services.prompts.agents import assignment_prompt, task_prompt
@@ -61,7 +61,7 @@ class DepartmentRun:
         slug = self.team.department.slug
         self.head.begin(DepartmentStart(agent_id=self.head.agent.agent_id, department_slug=slug))
         specialists: list[ExecutionRun] = []
-        if self.team.specialists:
+        if self.team.specialists or self.head.state.plan is not None:
             plan = await self._plan()
             specialists = await self._run_specialists(plan)
             self._refuse_if_all_failed(specialists)
@@ -101,10 +101,10 @@ class DepartmentRun:
 
     async def _run_specialists(self, plan: Plan) -> list[ExecutionRun]:
         """Each specialist as soon as those before it have ended, however they ended."""
-        by_id = {agent.agent_id: agent for agent in self.team.specialists}
+        by_id = {agent.agent_id: agent for agent in (*self.team.resting, *self.team.specialists)}
         for one in plan.assignments:
             if one.agent_id not in by_id:  # a run that was taken over goes on by the definitions as they stand now
-                raise AgentInactive(one.agent_id)
+                raise AgentNotFound(one.agent_id)
         tasks: dict[str, asyncio.Task[ExecutionRun]] = {}
         with plain_errors():
             async with asyncio.TaskGroup() as group:

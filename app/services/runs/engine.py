@@ -150,7 +150,8 @@ class RunEngine:
 
         Where processes share the work, or a department's runs are limited, the queue decides on every one.
         """
-        here = self.room > 0 and self.limits.per_department is None and self.doorbell is None
+        alone = self.limits.per_department is None and self.doorbell is None
+        here = alone and self.room > 0 and self.keeper.holds
         root.fence = 1
         if here:
             self.leases.give(root)
@@ -297,7 +298,7 @@ class RunEngine:
         limit = asyncio.timeout(self.leases.seconds_left(tree.root))
         try:
             async with limit:
-                await self._run_root(tree, agent or await self._take_up(tree))
+                await self._run_root(tree, agent or await self._take_up(tree), accepted=agent is None)
             log.info("run-completed", kind=tree.root.kind.value)
         except AppError as error:
             log.info("run-failed", code=error.code)
@@ -312,7 +313,7 @@ class RunEngine:
             log.exception("run-crashed")
             tree.fail(AppError("The run failed for a reason that is in the service's log."))
 
-    async def _run_root(self, tree: RunTree, agent: AgentDefinition) -> None:
+    async def _run_root(self, tree: RunTree, agent: AgentDefinition, *, accepted: bool) -> None:
         root = tree.root
         structlog.contextvars.bind_contextvars(agentId=agent.agent_id)
         tree.agent_ids[root.execution_id] = agent.agent_id
@@ -323,7 +324,7 @@ class RunEngine:
         run = tree.run_of(root, agent)
         match root.kind:
             case ExecutionKind.DEPARTMENT:
-                team = await self.loader.get_team(agent.department.slug)
+                team = await self.loader.get_team(agent.department.slug, accepted=accepted)
                 await DepartmentRun(run, team, tree).run()
             case ExecutionKind.ORCHESTRATION:
                 await OrchestrationRun(run, tree, self.loader).run()
@@ -331,7 +332,7 @@ class RunEngine:
                 await run_agent(run)
 
     async def _take_up(self, tree: RunTree) -> AgentDefinition:
-        """Go on with a tree that another process left, by the definitions as they stand now."""
+        """Go on with a tree that another process left, by the definitions as they stand now, active or not."""
         if tree.root.reopening is not None:
             grant_wish(tree)
         else:
@@ -341,7 +342,7 @@ class RunEngine:
         raw = await self.database[Agent.get_collection_name()].find_one({"_id": tree.root.agent}, {"agentId": 1})
         if raw is None:
             raise AgentNotFound(str(tree.root.agent))
-        return await self.loader.get_agent(raw["agentId"])
+        return await self.loader.get_agent(raw["agentId"], accepted=True)
 
     async def _take_work(self) -> None:
         """Take what waits whenever there is room, for as long as the process lives."""

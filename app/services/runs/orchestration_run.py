@@ -90,7 +90,7 @@ class OrchestrationRun:
         missing: list[DepartmentOutcome] = []
         for slug in self._slugs:
             try:
-                teams.append(await self.loader.get_team(slug))
+                teams.append(await self.loader.get_team(slug, accepted=True))
             except AppError as error:
                 missing.append(DepartmentOutcome(slug, slug, failure={"code": error.code, "message": error.message}))
                 self._note("department-failed", error.message, slug)

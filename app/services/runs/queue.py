@@ -46,7 +46,8 @@ class RunQueue:
     async def find_waiting(self) -> list[Waiting]:
         """Roots that nobody runs, in the order in which they should be taken."""
         now = self.leases.server_now()
-        cursor = await self._executions.aggregate(waiting_pipeline(now))
+        full = [] if self.per_department is None else await self._full_departments(self.per_department)
+        cursor = await self._executions.aggregate(waiting_pipeline(now, full))
         waiting = [
             Waiting(
                 root_id=raw["executionId"],
@@ -80,8 +81,17 @@ class RunQueue:
 
     async def _count_of(self, department: Relation, session: AsyncClientSession | None) -> int:
         """How many runs of a department are under way, in all processes."""
-        held = {"lease.until": {"$gte": self.leases.server_now()}, "lease.owner": {"$ne": NOBODY}}
-        return await self._executions.count_documents({**held, "department": department}, session=session)
+        return await self._executions.count_documents({**self._held, "department": department}, session=session)
+
+    async def _full_departments(self, limit: int) -> list[Relation]:
+        """Those that have no room: what waits for them keeps nobody else from being looked at."""
+        grouped = {"$group": {"_id": relation_in("$department"), "count": {"$sum": 1}}}
+        stages = [{"$match": self._held}, grouped, {"$match": {"count": {"$gte": limit}, "_id": {"$ne": None}}}]
+        return [raw["_id"] async for raw in await self._executions.aggregate(stages)]
+
+    @property
+    def _held(self) -> Raw:
+        return {"lease.until": {"$gte": self.leases.server_now()}, "lease.owner": {"$ne": NOBODY}}
 
     async def _count_running(self, now: datetime) -> Counter[Relation | None]:
         """How many runs of each project are under way, in all processes."""
@@ -95,8 +105,10 @@ class RunQueue:
         return self.database[AgentExecution.get_collection_name()]
 
 
-def waiting_pipeline(now: datetime) -> list[Raw]:
-    """The aggregation that ranks what waits; a lease that was left to the queue ran out when the wait began.
+def waiting_pipeline(now: datetime, full: list[Relation]) -> list[Raw]:
+    """The aggregation that ranks what waits and could be taken; `full` are departments that have no room.
+
+    A lease that was left to the queue ran out when the wait began.
 
     What is damaged, be it the lease's end, ranks as if nothing were said, so that it is taken up and ended, and keeps
     nobody from the others.
@@ -116,6 +128,7 @@ def waiting_pipeline(now: datetime) -> list[Raw]:
     return [
         {"$match": {"lease.until": {"$exists": True, "$not": {"$gte": now}}, "executionId": {"$type": "string"}}},
         {"$project": fields},
+        {"$match": {"$or": [{"begun": True}, {"department": {"$nin": full}}]}},
         {"$setWindowFields": place},
         {"$sort": {"begun": -1, "rank": 1, "place": 1}},
         {"$limit": MAX_CANDIDATES},

@@ -245,5 +245,6 @@ class RunStarter:
 
 
 def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:
-    """The idempotency record of a request that carries a key."""
-    return idempotency_of(key, caller.id, path, request.model_dump(mode="json")) if key is not None else None
+    """The idempotency record of a request that carries a key; a field that it leaves out is as good as its default."""
+    content = request.model_dump(mode="json", exclude_defaults=True)
+    return idempotency_of(key, caller.id, path, content) if key is not None else None

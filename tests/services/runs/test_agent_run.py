@@ -311,11 +311,24 @@ async def test_a_model_that_always_calls_a_tool_still_comes_to_an_end(
     service: Service, model_server: ModelServer, catalogue: Catalogue
 ) -> None:
     await catalogue.edit_agent(ADA, maxAgentSteps=5)
-    model_server.on("work", completion(None, ("echo", {})))
+    texts = iter(["So far.", *[None] * 5])
+    model_server.on("work", lambda _: completion(next(texts), ("echo", {})))
+
+    done = await service.run_agent(ADA, judge=False)
+
+    assert len(model_server.calls_for("work")) == 6
+    assert (done["status"], done["stopReason"], done["output"]["text"]) == ("completed", "max-steps", "So far.")
+    assert done["tokenUsage"]["total"] == 6 * 15
+
+
+async def test_a_model_that_says_nothing_to_its_last_step_has_given_no_answer(
+    service: Service, model_server: ModelServer, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_agent(ADA, maxAgentSteps=5)
+    model_server.on("work", lambda call: completion("So far.", ("echo", {})) if call.tools else " ")
 
     done = await service.run_agent(ADA)
 
-    assert len(model_server.calls_for("work")) == 6
     assert (done["status"], done["error"]["code"]) == ("failed", "model-answer-invalid")
 
 

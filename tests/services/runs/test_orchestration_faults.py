@@ -200,7 +200,7 @@ async def test_a_department_that_can_no_longer_run_after_a_take_over_leaves_noth
     await until(lambda: gate.waiting == 1)
 
     await die(first)
-    await catalogue.edit_department(DEPARTMENT, isActive=False)
+    await catalogue.edit_department(DEPARTMENT, slug="renamed")
     await expire(service, execution_id)
     await start_process()
     document = await finished(service, execution_id)
@@ -209,7 +209,7 @@ async def test_a_department_that_can_no_longer_run_after_a_take_over_leaves_noth
     assert (story["status"], writers["status"], writers["error"]["code"]) == (
         "completed",
         "failed",
-        "department-inactive",
+        "department-not-found",
     )
     statuses = [node["status"] for node in nodes_of(await tree_of(service, execution_id))]
     assert sorted(statuses) == ["completed"] * 3 + ["failed"] * 2

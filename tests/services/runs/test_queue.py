@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,14 +11,19 @@ from bson import ObjectId
 
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
 from app.services.runs import doorbell as doorbell_module
+from app.services.runs import queue as queue_module
 from app.services.runs.doorbell import RedisDoorbell
 from app.services.runs.engine import RunEngine, RunLimits
 from app.services.runs.leases import Leases
 from app.services.runs.queue import RunQueue
-from tests.conftest import Service
+from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply
 from tests.fixtures.valkey import ValkeyProcess
 from tests.services.runs.conftest import (
+    ADA,
+    DEPARTMENT,
+    HEAD,
+    Catalogue,
     Gate,
     StartProcess,
     accept,
@@ -131,11 +137,15 @@ async def test_a_department_s_limit_holds_over_all_processes(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
     running, most = 0, 0
+    two = asyncio.Event()
 
     async def work(_: Call) -> Reply:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == 2:
+            two.set()
+        await two.wait()
         await asyncio.sleep(0.05)
         running -= 1
         return "Done."
@@ -149,6 +159,57 @@ async def test_a_department_s_limit_holds_over_all_processes(
         assert (await finished(service, one))["status"] == "completed"
 
     assert most == 2
+
+
+async def test_a_full_department_keeps_no_other_from_its_turn(
+    service: Service, waiting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "MAX_CANDIDATES", 3)
+    project, full, other = ObjectId(), ObjectId(), ObjectId()
+    leases = service.services.engine.leases
+    await leases.read_clock()
+    until = leases.server_now() + timedelta(seconds=10)
+    running = {"status": ExecutionStatus.RUNNING, "lease": Lease(owner="process_1", until=until)}
+    await waiting("running", project, 1, department=full, **running)
+    abandoned = {"status": ExecutionStatus.RUNNING, "lease": Lease(owner="dead", until=leases.server_now())}
+    await waiting("begun", project, 1, department=full, **abandoned)
+    for place in range(4):
+        await waiting(f"full_{place}", project, 1, department=full)
+    await waiting("other", project, 9, department=other)
+
+    found = await RunQueue(service.services.database, leases, per_department=1).find_waiting()
+
+    assert [one.root_id for one in found] == ["begun", "other"]
+
+
+async def test_a_run_is_run_although_its_agent_was_switched_off_after_it_was_accepted(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+) -> None:
+    full = await start_process(RunLimits(max_concurrent=0))
+    accepted = [await accept(service, full, kind, judge=False) for kind in ("agent", "department")]
+    await catalogue.edit_department(DEPARTMENT, isActive=False)
+    for agent_id in (ADA, HEAD):
+        await catalogue.edit_agent(agent_id, isActive=False)
+
+    await start_process()
+
+    assert [(await finished(service, one))["status"] for one in accepted] == ["completed", "completed"]
+    refused = await service.http.post(f"/api/v1/agents/{ADA}/runs", json={"prompt": "Write.", "project": PROJECT})
+    assert refused.status_code == 409
+
+
+async def test_what_is_accepted_while_leases_are_not_kept_waits_for_who_keeps_them(
+    service: Service, model_server: ModelServer, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubtful = await start_process()
+    monkeypatch.setattr(type(doubtful.keeper), "holds", property(lambda keeper: keeper is not doubtful.keeper))
+    execution_id = await accept(service, doubtful, "agent", judge=False)
+    assert (await stored(service, execution_id))["lease"]["owner"] == ""
+
+    await start_process()
+
+    document = await finished(service, execution_id)
+    assert (document["status"], document.get("takeovers") or 0) == ("completed", 0)
 
 
 async def test_a_run_that_takes_too_long_fails_and_says_so(
