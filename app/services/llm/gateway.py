@@ -11,22 +11,23 @@ from pydantic import ValidationError
 
 from app.errors import StartupError
 from app.models.json_values import JsonObject, clean_text
-from app.services.llm.calls import CallLimits, Completion, ModelRequest, RequestedToolCall, TokenUsage
+from app.services.llm.calls import CallLimits, Completion, ModelRequest, RequestedToolCall
 from app.services.llm.demo_provider import register_demo_provider
 from app.services.llm.errors import ModelAnswerInvalid, ModelNotConfigured, ModelRequestRefused
 from app.services.llm.failures import failure_of
 from app.services.llm.litellm_setup import Router, UncountedRouter, is_internal_call, litellm
 from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.plain_http import answer_plainly
-from app.services.llm.pricing import cost_of
+from app.services.llm.pricing import cost_of, usage_of
 from app.services.llm.streams import StreamCut, collect_stream
 
 DEFAULT_LIMITS = CallLimits()
 MAX_ANSWER_CHARACTERS = 1_000_000
 LIMITS = {"tpm", "rpm", "itpm", "otpm", "max_budget"}
 PLAIN_SETTINGS = {"num_retries", "timeout", "disable_cooldowns", "fallbacks", "retry_after", "retry_policy"}
+CALL_ERRORS = (APIError, ArithmeticError, AttributeError, LookupError, TimeoutError, TypeError, ValueError)
+"""What comes of a call that fails, and of an answer that is none."""
 RETRY_POLICIES = ("retry_policy", "model_group_retry_policy")
-MAX_PLAUSIBLE_TOKENS = 100_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +133,7 @@ class ModelGateway:
                 return self._completion(request, await self._call(request))
         except StreamCut as cut:
             raise ModelAnswerInvalid(str(cut)) from None
-        except (APIError, ValueError, TypeError, KeyError, AttributeError, IndexError, TimeoutError) as error:
+        except CALL_ERRORS as error:
             failure = failure_of(request.model, error)
             log.warning(
                 "model-call-failed",
@@ -250,20 +251,3 @@ def tool_calls_of(message: Any) -> list[RequestedToolCall]:  # noqa: ANN401 - Li
         function = call.function
         calls.append(RequestedToolCall(identity, clean_text(function.name or ""), clean_text(function.arguments or "")))
     return calls
-
-
-def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
-    """The provider's count of tokens; what is missing or absurd counts as none."""
-    usage = getattr(response, "usage", None)
-    details = getattr(usage, "prompt_tokens_details", None)
-    return TokenUsage(
-        input=plausible(getattr(usage, "prompt_tokens", 0)),
-        output=plausible(getattr(usage, "completion_tokens", 0)),
-        cache_read=plausible(getattr(details, "cached_tokens", 0)),
-        cache_write=plausible(getattr(usage, "cache_creation_input_tokens", 0)),
-    )
-
-
-def plausible(count: object) -> int:
-    """A count of tokens, or 0 for what cannot be one."""
-    return count if isinstance(count, int) and 0 <= count <= MAX_PLAUSIBLE_TOKENS else 0

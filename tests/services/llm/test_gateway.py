@@ -148,16 +148,46 @@ async def test_cache_tokens_are_told_apart(open_gateway: OpenGateway, model_serv
     assert answer.usage == TokenUsage(10, 5, cache_read=4, cache_write=3)
 
 
-@pytest.mark.parametrize("usage", [{"prompt_tokens": -5}, {"prompt_tokens": 10**12}])
-async def test_an_absurd_count_of_tokens_counts_as_none(
-    open_gateway: OpenGateway, model_server: ModelServer, usage: JsonObject
+@pytest.mark.parametrize("model", [{"model": "openai/gpt-4"}, {"input_cost_per_token": 1, "output_cost_per_token": 1}])
+@pytest.mark.parametrize(
+    ("usage", "kept"),
+    [
+        ({"prompt_tokens": -5}, TokenUsage(0, 5)),
+        ({"prompt_tokens": None}, TokenUsage(0, 5)),
+        ({"prompt_tokens": 10**12}, TokenUsage(0, 5)),
+        ({"prompt_tokens": 10**400}, TokenUsage(0, 5)),
+        ({"completion_tokens": 10**12}, TokenUsage(10, 0)),
+        ({"completion_tokens": 0}, TokenUsage(10, 0)),
+        ({"cache_creation_input_tokens": 10**12}, TokenUsage(10, 5)),
+        ({"prompt_tokens_details": {"cached_tokens": 10**400}}, TokenUsage(10, 5)),
+        ({"completion_tokens_details": {"reasoning_tokens": 10**12}}, TokenUsage(10, 5)),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_an_absurd_count_of_tokens_counts_as_none_and_is_not_priced(
+    open_gateway: OpenGateway, model_server: ModelServer, model: JsonObject, usage: JsonObject, kept: TokenUsage
 ) -> None:
     model_server.on("work", with_usage(**usage))
-    gateway = open_gateway(entry(model_server))
+    gateway = open_gateway(entry(model_server, **model))
 
     answer = await gateway.complete(request())
 
-    assert answer.usage == TokenUsage(0, 5)
+    assert answer.text == "Good."
+    assert answer.usage == kept
+    assert answer.cost_usd is None
+
+
+async def test_an_answer_without_a_count_of_tokens_has_no_cost(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    uncounted = completion("Good.")
+    del uncounted["usage"]
+    model_server.on("work", uncounted)
+    gateway = open_gateway(entry(model_server, model="openai/gpt-4"))
+
+    answer = await gateway.complete(request())
+
+    assert (answer.text, answer.usage, answer.cost_usd) == ("Good.", TokenUsage(), None)
 
 
 @pytest.mark.parametrize(
