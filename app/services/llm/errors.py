@@ -55,3 +55,9 @@ class ModelAnswerInvalid(ModelCallFailed):
     """The model answered something that is not a completion."""
 
     code = "model-answer-invalid"
+
+
+class ModelAnswerTooLong(ModelAnswerInvalid):
+    """The model answered more than is taken, and would again; each try is paid for."""
+
+    is_passing = False

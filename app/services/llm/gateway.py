@@ -13,7 +13,7 @@ from app.errors import StartupError
 from app.models.json_values import JsonObject, clean_text
 from app.services.llm.calls import CallLimits, Completion, ModelRequest, RequestedToolCall
 from app.services.llm.demo_provider import register_demo_provider
-from app.services.llm.errors import ModelAnswerInvalid, ModelNotConfigured, ModelRequestRefused
+from app.services.llm.errors import ModelAnswerInvalid, ModelAnswerTooLong, ModelNotConfigured, ModelRequestRefused
 from app.services.llm.failures import failure_of
 from app.services.llm.litellm_setup import Router, UncountedRouter, is_internal_call, litellm
 from app.services.llm.model_table import ModelEntry, ModelTable
@@ -170,10 +170,14 @@ class ModelGateway:
         message = getattr(choices[0], "message", None) if choices else None
         if message is None or not choices:
             raise ModelAnswerInvalid(f"The model {request.model!r} answered without a single choice.")
-        text = clean_text(message.content or "")[:MAX_ANSWER_CHARACTERS]
+        text = message.content or ""
+        if len(text) > MAX_ANSWER_CHARACTERS:
+            raise ModelAnswerTooLong(
+                f"The model {request.model!r} answered with more than {MAX_ANSWER_CHARACTERS} characters."
+            )
         entry = self._entry_of(response, request.model)
         return Completion(
-            text=text,
+            text=clean_text(text),
             tool_calls=tuple(tool_calls_of(message)),
             usage=usage_of(response),
             cost_usd=cost_of(response, entry),

@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Any
 
 from app.services.llm.calls import CallLimits
+from app.services.llm.errors import ModelAnswerTooLong
 from app.services.llm.litellm_setup import litellm
 
 
 class StreamCut(Exception):
-    """The stream ended before the model said that it had finished, or went on beyond all bounds."""
+    """The stream ended before the model said that it had finished."""
 
 
 async def collect_stream(
@@ -18,7 +19,8 @@ async def collect_stream(
     """The whole response behind a stream of chunks.
 
     Raises:
-        StreamCut: no finish reason came, or more than `max_characters` did.
+        StreamCut: no finish reason came.
+        ModelAnswerTooLong: more than `max_characters` came.
         TimeoutError: the next part did not come in time.
     """
     chunks: list[Any] = []
@@ -33,7 +35,7 @@ async def collect_stream(
         text = choice.delta.content or ""
         characters += len(text)
         if characters > max_characters:
-            raise StreamCut(f"The model's answer went beyond {max_characters} characters.")
+            raise ModelAnswerTooLong(f"The model's answer went beyond {max_characters} characters.")
         if text and on_delta:
             on_delta(text)
     if not finished or not told_to_finish(stream):

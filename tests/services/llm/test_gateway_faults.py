@@ -13,6 +13,7 @@ from app.models.json_values import JsonObject
 from app.services.llm.errors import (
     ModelAccessDenied,
     ModelAnswerInvalid,
+    ModelAnswerTooLong,
     ModelCallFailed,
     ModelRateLimited,
     ModelRequestRefused,
@@ -186,6 +187,32 @@ async def test_a_stream_that_is_cut_is_no_answer(
 
     assert type(caught.value) is kind
     assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("reply", "live"),
+    [("x" * 1_000_001, False), (streamed(*(chunk(letter * 250_001) for letter in "abcd")), True)],
+    ids=["plain", "live"],
+)
+async def test_an_answer_beyond_the_bound_is_refused_for_good_and_never_cut(
+    open_gateway: OpenGateway, model_server: ModelServer, reply: Reply, live: bool
+) -> None:
+    model_server.on("work", reply)
+    gateway = open_gateway(entry(model_server))
+
+    with pytest.raises(ModelAnswerTooLong, match="1000000 characters") as caught:
+        await gateway.complete(request(on_delta=str if live else None))
+
+    assert caught.value.code == "model-answer-invalid"
+    assert not caught.value.is_passing
+
+
+async def test_an_answer_of_the_longest_length_is_taken(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    model_server.on("work", "x" * 1_000_000)
+
+    answer = await open_gateway(entry(model_server)).complete(request())
+
+    assert len(answer.text) == 1_000_000
 
 
 async def test_a_connection_that_breaks_midway_is_no_answer(

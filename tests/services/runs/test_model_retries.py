@@ -74,6 +74,17 @@ async def test_what_another_try_would_not_mend_is_not_tried_again(
     assert len(model_server.calls) == 1
 
 
+async def test_an_answer_that_is_too_long_fails_the_run_and_is_paid_for_once(
+    patient: Service, model_server: ModelServer
+) -> None:
+    model_server.on("work", "x" * 10_000_000)
+
+    done = await patient.run_agent(AGENT, judge=False)
+
+    assert (done["status"], done["error"]["code"]) == ("failed", "model-answer-invalid")
+    assert len(model_server.calls) == 1
+
+
 async def test_the_judge_s_calls_are_tried_again_too(patient: Service, model_server: ModelServer) -> None:
     model_server.on("judge", fault(500))
 
