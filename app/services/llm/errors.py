@@ -61,3 +61,6 @@ class ModelAnswerTooLong(ModelAnswerInvalid):
     """The model answered more than is taken, and would again; each try is paid for."""
 
     is_passing = False
+
+    def __init__(self, bound: str) -> None:
+        super().__init__(f"The model's answer went beyond {bound}.")

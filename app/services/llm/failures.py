@@ -13,6 +13,7 @@ import openai
 from app.services.llm.errors import (
     ModelAccessDenied,
     ModelAnswerInvalid,
+    ModelAnswerTooLong,
     ModelCallFailed,
     ModelRateLimited,
     ModelRequestRefused,
@@ -48,6 +49,9 @@ def kind_of(model: str, error: Exception) -> ModelCallFailed:
     """
     subject = f"The model {model!r}"
     causes = list(causes_of(error))
+    too_long = next((cause for cause in causes if isinstance(cause, ModelAnswerTooLong)), None)
+    if too_long is not None:
+        return too_long
     status = getattr(error, "status_code", None)
     if any(isinstance(cause, litellm.Timeout | TimeoutError | httpx.TimeoutException) for cause in causes):
         return ModelTimedOut(f"{subject} did not answer in time.")

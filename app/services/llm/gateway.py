@@ -163,7 +163,11 @@ class ModelGateway:
             raise ModelRequestRefused(f"The model {request.model!r}: the provider refuses the request (HTTP 422).")
         if not live:
             return answer
-        return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS, self._limits)
+        try:
+            return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS, self._limits)
+        except BaseException:
+            await answer.aclose()  # the error's traceback would keep the connection open
+            raise
 
     def _completion(self, request: ModelRequest, response: Any) -> Completion:  # noqa: ANN401 - LiteLLM's response
         choices = getattr(response, "choices", None)
@@ -172,9 +176,7 @@ class ModelGateway:
             raise ModelAnswerInvalid(f"The model {request.model!r} answered without a single choice.")
         text = message.content or ""
         if len(text) > MAX_ANSWER_CHARACTERS:
-            raise ModelAnswerTooLong(
-                f"The model {request.model!r} answered with more than {MAX_ANSWER_CHARACTERS} characters."
-            )
+            raise ModelAnswerTooLong(f"{MAX_ANSWER_CHARACTERS} characters")
         entry = self._entry_of(response, request.model)
         return Completion(
             text=clean_text(text),

@@ -20,6 +20,7 @@ os.environ.setdefault("EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER", "True")
 os.environ.setdefault("AIOHTTP_KEEPALIVE_TIMEOUT", "4")
 
 import litellm as untyped_litellm
+import litellm.llms.custom_httpx.aiohttp_transport as typed_aiohttp_transport
 import litellm.llms.custom_httpx.http_handler as typed_http_handlers
 import litellm.main as typed_main
 import litellm.utils as litellm_utils
@@ -44,6 +45,7 @@ __all__ = [
     "RouterRateLimitError",
     "UncountedRouter",
     "Usage",
+    "aiohttp_transport",
     "http_handlers",
     "is_internal_call",
     "litellm",
@@ -83,6 +85,7 @@ class UnpricedLogging(Logging):
         return None if is_internal_call.get() else super().response_cost_calculator(*arguments, **options)
 
 
+aiohttp_transport: Any = typed_aiohttp_transport
 http_handlers: Any = typed_http_handlers
 HttpHandler: Any = http_handlers.AsyncHTTPHandler
 raise_masked: Any = http_handlers._raise_masked_async_error  # noqa: SLF001 - what its own handler does

@@ -5,15 +5,19 @@ costs. Streams, and calls whose timing somebody records, go LiteLLM's own way. S
 connection turned out to be closed, or that is sent elsewhere.
 """
 
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from functools import cached_property, lru_cache
 from typing import Any
 
 import httpx
-from aiohttp import ClientTimeout
+from aiohttp import ClientResponse, ClientTimeout
 
+from app.services.llm.errors import ModelAnswerTooLong
 from app.services.llm.litellm_setup import (
     AiohttpTransport,
     HttpHandler,
+    aiohttp_transport,
     http_handlers,
     is_internal_call,
     litellm,
@@ -25,6 +29,11 @@ SENT_AGAIN = (httpx.ConnectError, httpx.RemoteProtocolError)
 """What LiteLLM takes for a stale connection: it sends such a request again on a new one."""
 
 CONNECT_SECONDS = 10.0
+MAX_BODY_BYTES = 16_000_000
+MAX_STREAM_BYTES = 64_000_000
+"""A stream wraps each word in some 250 bytes."""
+PIECE_BYTES = 16_384
+"""What is unpacked at a time: a server's packed zeros become a thousand times as many."""
 
 
 class PlainHttpHandler(HttpHandler):
@@ -42,6 +51,7 @@ class PlainHttpHandler(HttpHandler):
             httpx.HTTPStatusError: the server refused; keys in its text are masked.
             httpx.TransportError: there is no answer.
             litellm.Timeout: it did not come in time.
+            ModelAnswerTooLong: it went beyond `MAX_BODY_BYTES`.
         """
         bounds = bounds_of(options.get("timeout") or self.timeout)
         options["timeout"] = bounds
@@ -93,9 +103,37 @@ async def fetch(
             proxy=await transport._get_proxy_settings(request),  # noqa: SLF001 - as LiteLLM's transport does
             **options,
         ) as answer:
-            return httpx.Response(
-                answer.status, headers=answer.raw_headers, content=await answer.read(), request=request
-            )
+            body = b"".join([part async for part in bounded(answer.content.iter_any(), MAX_BODY_BYTES)])
+            if "Content-Encoding" in answer.headers:
+                return unpacked(answer, body, request)
+            return httpx.Response(answer.status, headers=answer.raw_headers, content=body, request=request)
+
+
+async def bounded(parts: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+    """The parts of a body.
+
+    Raises:
+        ModelAnswerTooLong: they came to more than this.
+    """
+    size = 0
+    async for part in parts:
+        size += len(part)
+        if size > max_bytes:
+            raise ModelAnswerTooLong(f"{max_bytes} bytes")
+        yield part
+
+
+def unpacked(answer: ClientResponse, body: bytes, request: httpx.Request) -> httpx.Response:
+    """An answer whose body was sent packed, unpacked no further than `MAX_BODY_BYTES`."""
+    pieces = (body[start : start + PIECE_BYTES] for start in range(0, len(body), PIECE_BYTES))
+    packed = httpx.Response(answer.status, headers=answer.raw_headers, content=pieces, request=request)
+    whole = bytearray()
+    for part in packed.iter_bytes():
+        whole += part
+        if len(whole) > MAX_BODY_BYTES:
+            raise ModelAnswerTooLong(f"{MAX_BODY_BYTES} bytes")
+    headers = [header for header in answer.raw_headers if header[0].lower() != b"content-encoding"]
+    return httpx.Response(answer.status, headers=headers, content=bytes(whole), request=request)
 
 
 @lru_cache(maxsize=256)
@@ -104,6 +142,17 @@ def request_to(url: str) -> httpx.Request:
     return httpx.Request("POST", url)
 
 
+class BoundedBody(aiohttp_transport.AiohttpResponseStream):
+    """The body of an answer that LiteLLM reads itself; a stream's may be longer than that of a whole answer."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        is_whole = self._aiohttp_response.content_type == "application/json"
+        async with aclosing(super().__aiter__()) as parts:
+            async for part in bounded(parts, MAX_BODY_BYTES if is_whole else MAX_STREAM_BYTES):
+                yield part
+
+
 def answer_plainly() -> None:
-    """Have LiteLLM make such handlers from now on."""
+    """Have LiteLLM make such handlers, and read no more than it should, from now on."""
     http_handlers.AsyncHTTPHandler = PlainHttpHandler
+    aiohttp_transport.AiohttpResponseStream = BoundedBody

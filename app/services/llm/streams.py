@@ -4,9 +4,15 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from typing import Any
 
+from pydantic import BaseModel
+
 from app.services.llm.calls import CallLimits
 from app.services.llm.errors import ModelAnswerTooLong
 from app.services.llm.litellm_setup import litellm
+
+MAX_KEPT_CHARACTERS = 16_000_000
+CHUNK_CHARACTERS = 100
+"""What a chunk counts for beside its texts: 160,000 of them are more than any model's longest answer."""
 
 
 class StreamCut(Exception):
@@ -20,14 +26,18 @@ async def collect_stream(
 
     Raises:
         StreamCut: no finish reason came.
-        ModelAnswerTooLong: more than `max_characters` came.
+        ModelAnswerTooLong: more than `max_characters` of text came, or more than can be kept of anything else.
         TimeoutError: the next part did not come in time.
     """
     chunks: list[Any] = []
     characters = 0
+    kept = 0
     finished = False
     async for chunk in paced(stream, limits):
         chunks.append(chunk)
+        kept += CHUNK_CHARACTERS + size_of(chunk)
+        if kept > MAX_KEPT_CHARACTERS:
+            raise ModelAnswerTooLong(f"{MAX_KEPT_CHARACTERS} characters of all kinds")
         choice = chunk.choices[0] if chunk.choices else None
         if choice is None:
             continue
@@ -35,7 +45,7 @@ async def collect_stream(
         text = choice.delta.content or ""
         characters += len(text)
         if characters > max_characters:
-            raise ModelAnswerTooLong(f"The model's answer went beyond {max_characters} characters.")
+            raise ModelAnswerTooLong(f"{max_characters} characters")
         if text and on_delta:
             on_delta(text)
     if not finished or not told_to_finish(stream):
@@ -64,6 +74,17 @@ async def paced(stream: AsyncIterable[Any], limits: CallLimits) -> AsyncGenerato
             return
         seconds = limits.idle_seconds
         yield chunk
+
+
+def size_of(value: object) -> int:
+    """The length of all texts in a chunk: what is said, thought, asked of tools, and whatever else there is."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, BaseModel):
+        return sum(map(size_of, vars(value).values())) + size_of(value.model_extra)
+    if isinstance(value, dict):
+        return sum(map(size_of, value.values()))
+    return sum(map(size_of, value)) if isinstance(value, list) else 0
 
 
 def told_to_finish(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream

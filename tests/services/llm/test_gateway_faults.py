@@ -1,6 +1,7 @@
 """Model calls that fail, against a real HTTP server: each in its own words, and none in the provider's."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from structlog.testing import capture_logs
 
 from app.models.json_values import JsonObject
+from app.services.llm import plain_http, streams
 from app.services.llm.errors import (
     ModelAccessDenied,
     ModelAnswerInvalid,
@@ -31,8 +33,8 @@ def with_message(**fields: Any) -> JsonObject:  # noqa: ANN401 - a model may ans
     return answer
 
 
-def chunk(text: str) -> str:
-    choice = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
+def chunk(text: str, **fields: Any) -> str:  # noqa: ANN401 - a model may stream anything
+    choice = {"index": 0, "delta": {"role": "assistant", "content": text, **fields}, "finish_reason": None}
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
     return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
 
@@ -205,6 +207,91 @@ async def test_an_answer_beyond_the_bound_is_refused_for_good_and_never_cut(
 
     assert caught.value.code == "model-answer-invalid"
     assert not caught.value.is_passing
+
+
+def asking_a_tool(arguments: str) -> JsonObject:
+    """A piece of a tool call."""
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "wordCount", "arguments": arguments}}
+    return {"tool_calls": [call]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [asking_a_tool("x" * 2_000), {"reasoning_content": "x" * 2_000}, {"content": "x"}],
+    ids=["tool arguments", "reasoning", "small pieces"],
+)
+async def test_a_stream_that_never_ends_is_refused_for_good_and_closed(
+    open_gateway: OpenGateway, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch, fields: JsonObject
+) -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield chunk("", **fields)
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(streams, "MAX_KEPT_CHARACTERS", 50_000)
+    model_server.on("work", lambda _: StreamingResponse(endless(), media_type="text/event-stream"))
+    gateway = open_gateway(entry(model_server))
+
+    async with asyncio.timeout(20):
+        with pytest.raises(ModelAnswerTooLong, match="50000 characters of all kinds") as caught:
+            await gateway.complete(request(on_delta=str))
+        await closed.wait()
+
+    assert not caught.value.is_passing
+
+
+@pytest.mark.parametrize("disable_cooldowns", [True, False], ids=["past httpx", "LiteLLM's way"])
+@pytest.mark.parametrize(
+    ("kind", "live", "bound"),
+    [("application/json", False, "MAX_BODY_BYTES"), ("text/event-stream", True, "MAX_STREAM_BYTES")],
+)
+async def test_a_body_that_never_ends_is_read_up_to_a_bound(
+    open_gateway: OpenGateway,
+    model_server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    bound: str,
+    *,
+    live: bool,
+    disable_cooldowns: bool,
+) -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            yield b'data: {"id": "'
+            while True:
+                yield b"x" * 10_000
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(plain_http, bound, 500_000)
+    model_server.on("work", lambda _: StreamingResponse(endless(), media_type=kind))
+    gateway = open_gateway(entry(model_server), disable_cooldowns=disable_cooldowns)
+
+    async with asyncio.timeout(20):
+        with pytest.raises(ModelAnswerTooLong, match="500000 bytes") as caught:
+            await gateway.complete(request(on_delta=str if live else None))
+        await closed.wait()
+
+    assert not caught.value.is_passing
+
+
+async def test_a_small_body_that_unpacks_beyond_the_bound_is_refused(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    body = gzip.compress(b" " * (plain_http.MAX_BODY_BYTES + 1))
+    model_server.on("work", Response(body, media_type="application/json", headers={"Content-Encoding": "gzip"}))
+    gateway = open_gateway(entry(model_server))
+
+    with pytest.raises(ModelAnswerTooLong, match="16000000 bytes"):
+        await gateway.complete(request())
 
 
 async def test_an_answer_of_the_longest_length_is_taken(open_gateway: OpenGateway, model_server: ModelServer) -> None:
