@@ -4,7 +4,9 @@ The provider's text never passes: it may quote a key or a prompt.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import httpx
@@ -32,13 +34,28 @@ def failure_of(model: str, error: Exception) -> ModelCallFailed:
 
 
 def wait_asked(error: BaseException) -> float | None:
-    """The seconds in a response's `Retry-After`."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except (ValueError, TypeError, AttributeError):
+    """The seconds in a response's `Retry-After`, or those until its date, by the clock of who sent it."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
         return None
+    asked = str(headers.get("retry-after", ""))
+    try:
+        seconds = float(asked)
+    except ValueError:
+        until = date_in(asked)
+        if until is None:
+            return None
+        told = date_in(str(headers.get("date", ""))) or datetime.now(UTC)
+        seconds = max((until - told).total_seconds(), 0.0)
     return seconds if 0 <= seconds < math.inf else None
+
+
+def date_in(text: str) -> datetime | None:
+    """A date in HTTP's form."""
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def kind_of(model: str, error: Exception) -> ModelCallFailed:

@@ -4,8 +4,11 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
+import httpx
 import pytest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from structlog.testing import capture_logs
@@ -21,6 +24,7 @@ from app.services.llm.errors import (
     ModelRequestRefused,
     ModelTimedOut,
 )
+from app.services.llm.failures import wait_asked
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 
@@ -325,6 +329,45 @@ async def test_a_failing_model_falls_back_and_the_answer_names_who_gave_it(
     answer = await gateway.complete(request("house/first"))
 
     assert (answer.text, answer.model, answer.cost_usd) == ("From the second.", "house/second", 15)
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_the_wait_that_a_provider_asks_for_may_be_a_date(
+    open_gateway: OpenGateway, model_server: ModelServer, live: bool
+) -> None:
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    model_server.on("work", fault(429, **{"Retry-After": in_a_minute}))
+
+    with pytest.raises(ModelRateLimited) as caught:
+        await open_gateway(entry(model_server)).complete(request(on_delta=str if live else None))
+
+    assert caught.value.wait_seconds == pytest.approx(60, abs=10)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT", "Date": "Wed, 21 Oct 2099 07:27:18 GMT"}, 42),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "Wed, 21 Oct 2015 07:29:00 GMT"}, 0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT", "Date": "today"}, 0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Wed, 99 Oct 2015 07:28:00 GMT"}, None),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 -2359"}, None),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_a_wait_is_told_by_the_clock_of_who_asks_for_it(headers: dict[str, str], seconds: float | None) -> None:
+    refusal = httpx.HTTPStatusError(
+        "", request=httpx.Request("POST", "http://model"), response=httpx.Response(429, headers=headers)
+    )
+
+    assert wait_asked(refusal) == seconds
 
 
 async def test_a_failed_call_is_tried_once_and_the_configuration_says_how_often_again(
