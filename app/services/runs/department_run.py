@@ -21,7 +21,7 @@ from app.services.quality.judge_bench import JudgeBench
 from app.services.runs.agent_loop import stop_reason_of, work
 from app.services.runs.agent_run import judge
 from app.services.runs.concurrency import plain_errors
-from app.services.runs.execution_run import ExecutionRun
+from app.services.runs.execution_run import ExecutionRun, plan_turn
 from app.services.runs.plan import Assignment, Plan, plan_for_all, usable_plan
 from app.services.runs.report import department_report, work_of
 from app.services.runs.specialist_run import run_specialist
@@ -145,8 +145,3 @@ class DepartmentRun:
             *before, last = head.opening
             head.opening = [*before, user_message(self.request), plan_turn(head.state.plan), last]
         head.complete(output, stop_reason_of(head), done)
-
-
-def plan_turn(plan: JsonObject) -> JsonObject:
-    """The plan as the head's turn in the history that is kept."""
-    return {"role": "assistant", "content": plan["rationale"], "plan": plan}

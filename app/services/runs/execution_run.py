@@ -16,7 +16,7 @@ from app.models.base import utc_now
 from app.models.json_values import JsonObject, clean_json
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
-from app.services.prompts.agents import agent_system_prompt
+from app.services.prompts.agents import agent_system_prompt, task_prompt
 from app.services.prompts.fencing import system_message, user_message
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
@@ -142,7 +142,8 @@ class ExecutionRun:
 
     def _ending(self, status: ExecutionStatus, stop_reason: StopReason) -> JsonObject:
         """The fields that every ending sets. The message history is written here, once, not at every step."""
-        history = history_for([*self.opening, *self.state.turns])
+        opening = self.opening or asked_of(self.execution, self.state, self.history)
+        history = history_for([*opening, *self.state.turns])
         ending = ending_fields(self.execution, self.state, status, stop_reason)
         return ending | {"runState": history, "qualityThreshold": self.agent.quality_threshold}
 
@@ -201,6 +202,20 @@ def worked_milliseconds(execution: AgentExecution, state: ExecutionState, starte
         started = datetime.fromisoformat(state.reopened_at)
         before = execution.execution_time or 0
     return before + max(round((now - started).total_seconds() * 1000), 0)
+
+
+def asked_of(execution: AgentExecution, state: ExecutionState, history: list[JsonObject]) -> list[JsonObject]:
+    """What came before an execution's own turns, for who ends it without having gone on with it.
+
+    The conversation that it goes on from, its prompt and a head's plan; not the agent's instructions as they were.
+    """
+    asked = [*history, user_message(task_prompt(execution.prompt, execution.params))]
+    return asked if state.plan is None else [*asked, plan_turn(state.plan)]
+
+
+def plan_turn(plan: JsonObject) -> JsonObject:
+    """The plan as the head's turn in the history that is kept."""
+    return {"role": "assistant", "content": plan["rationale"], "plan": plan}
 
 
 def history_for(messages: list[JsonObject]) -> JsonObject:

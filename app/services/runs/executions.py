@@ -85,6 +85,9 @@ class ExecutionRead(ExecutionSummary):
     params: Any
     output: Any
     run_state: Any
+    """The message history (`messages`) of an ended execution, from which another can go on.
+
+    Where the execution was cancelled, or failed without being gone on with, the agent's instructions are not in it."""
     reviewed_by: str | None
     review_notes: str | None
     last_seq: int

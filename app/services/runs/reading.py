@@ -1,5 +1,6 @@
 """Reading a tree that another process began, and what a new one has stored; ending one that cannot be read."""
 
+import contextlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -20,6 +21,7 @@ from app.models.database import Database, Raw
 from app.models.execution_events import ExecutionEventPage
 from app.models.json_values import JsonObject
 from app.services.catalog.loading import first_problem
+from app.services.runs.conversations import PreviousExecutionMissing, read_history
 from app.services.runs.execution_run import error_detail
 from app.services.runs.state import ExecutionState
 from app.services.runs.tree import RunTree
@@ -27,6 +29,8 @@ from app.services.runs.tree import RunTree
 log = structlog.get_logger(__name__)
 
 MAX_PROBLEM = 200
+DAMAGED = (LookupError, TypeError, ValueError, AttributeError)
+"""What reading raises where something is not of the shape in which it was stored."""
 SEQS_OF_ROWS = {"$cond": [{"$isArray": "$events.event.seq"}, "$events.event.seq", []]}
 READ_OF_DAMAGED: JsonObject = {
     **dict.fromkeys(("executionId", "status", "lastSeq", "pagesFrom"), 1),
@@ -56,6 +60,9 @@ async def open_log(database: Database, tree: RunTree, *, is_new: bool, is_last_t
         assert tree.root.id is not None  # noqa: S101 - it was stored
         tree.log.open({tree.root.execution_id: Stored(tree.root.id)})
         return True
+    if tree.root.previous_execution_id is not None:
+        with contextlib.suppress(PreviousExecutionMissing, *DAMAGED):  # who needs it to go on finds that out
+            tree.history = await read_history(database, tree.root.previous_execution_id)
     try:
         tree.log.open(await read_tree(database, tree))
     except RunUnreadable as error:
@@ -91,7 +98,7 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
         for events in tree.stored_events.values():
             ensure_foldable(events)
         stored = await read_stored(database, tree.root.execution_id)
-    except (ValidationError, OperationFailure, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (ValidationError, OperationFailure, *DAMAGED) as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else str(error)[:MAX_PROBLEM]
         raise RunUnreadable(f"{type(error).__name__}: {problem}") from error
     agents = database[Agent.get_collection_name()].find(

@@ -190,9 +190,14 @@ class PromptReader:
 
 
 def opening_of(run_state: object, turns: int) -> list[JsonObject]:
-    """The messages before an ended execution's own turns; a head's report does not see its plan's conversation."""
+    """The messages before an ended execution's own turns; a head's report does not see its plan's conversation.
+
+    None of one that was ended by somebody who did not run it: the instructions that its models saw are not kept then.
+    """
     messages = run_state.get("messages") if isinstance(run_state, dict) else None
     if not isinstance(messages, list) or len(messages) <= turns:
         return []
     opening: list[JsonObject] = messages[: len(messages) - turns]
+    if opening[0].get("role") != "system":
+        return []
     return [opening[0], opening[-1]] if any("plan" in message for message in opening) else opening

@@ -74,7 +74,11 @@ async def test_cancelling_a_department_ends_its_whole_tree(
     root = tree[HEAD]
     assert (root["stopReason"], root["lease"]) == ("cancelled", None)
     assert root["completedAt"]
-    assert root["runState"]["messages"] is not None
+    assert [(message["role"], message["content"]) for message in root["runState"]["messages"]] == [
+        ("user", "Write."),
+        ("assistant", root["runState"]["messages"][1]["plan"]["rationale"]),
+    ]
+    assert [message["role"] for message in tree[BOB]["runState"]["messages"]] == ["user"]
     assert root["tokenUsage"]["total"] == 15
     calls = len(model_server.calls)
     gate.open()
@@ -148,6 +152,35 @@ async def test_of_a_cancel_and_a_completion_one_wins_and_nothing_begins_a_second
     assert ends <= {"cancelled", "completed"}
     assert "cancelled" in ends
     assert all(moment < stopped[execution_id] + 1 for execution_id, moment in asked)
+
+
+async def test_a_cancelled_run_keeps_what_was_asked_and_the_conversation_before_it(
+    service: Service, model_server: ModelServer, gate: Gate
+) -> None:
+    async def work(call: Call) -> Reply:
+        if call.messages[-1]["role"] == "tool":
+            return await gate.passed("Too late.")
+        return completion("Let me see.", ("echo", {"n": 1}))
+
+    model_server.on("work", "The first answer.")
+    first = await service.run_agent(ADA, prompt="One?", judge=False)
+    model_server.on("work", work)
+    asked = BODY | {"prompt": "Two?", "params": {"tone": "dry"}, "previousExecutionId": first["executionId"]}
+    execution_id = (await service.http.post(f"/api/v1/agents/{ADA}/runs", json=asked)).json()["executionId"]
+    await until(lambda: gate.waiting == 1)
+    await stored_once(service, execution_id, lambda document: document["lastSeq"] == 4)  # writes overlap with calls
+    assert await cancel(service, execution_id) == (202, "cancelled")
+
+    model_server.on("work", "The third answer.")
+    await service.run_agent(ADA, prompt="Three?", judge=False, previousExecutionId=execution_id)
+
+    before, last = model_server.calls[-2].messages, model_server.calls[-1].messages
+    assert [message["role"] for message in before] == ["system", "user", "assistant", "user", "assistant", "tool"]
+    assert (before[1]["content"], "dry" in before[3]["content"]) == ("One?", True)
+    assert last == [*before, {"role": "user", "content": "Three?"}]
+    assert (await stored(service, execution_id))["runState"]["messages"] == before[1:]
+    prompts = (await service.http.get(f"/api/v1/executions/{execution_id}/prompts")).json()
+    assert prompts["calls"] == []
 
 
 @pytest.mark.usefixtures("lone_processes")

@@ -267,6 +267,7 @@ async def test_a_run_that_killed_three_processes_after_its_first_is_not_tried_a_
         assert document["error"]["code"] == tree[BOB]["error"]["code"] == "worker-lost"
         assert document["lease"] is None
         assert document["tokenUsage"]["total"] == 15
+        assert [message["role"] for message in document["runState"]["messages"]] == ["user", "assistant"]
         errors = of_type(await all_events(service, execution_id), "agent-error")
         assert [event["agentId"] for event in errors] == [BOB, HEAD]
         assert model_server.calls == []
