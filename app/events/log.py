@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any, TypeVar
 
+import bson
 import structlog
 from bson import ObjectId
 from pymongo import UpdateOne
@@ -131,12 +132,14 @@ class TreeLog:
         frame, whole = Frame(event), None
         if (cut := cut_event(event, frame.data)) is not None:
             event, frame, whole = cut, Frame(cut), frame.data
-        page = document.place(frame.seq, len(frame.data) + ROW_BYTES)
+        size_bytes = len(bson.encode(event)) + ROW_BYTES
+        page = document.place(frame.seq, size_bytes)
         return Row(
             document=document.id,
             page=page,
             event=event,
             frame=frame,
+            size_bytes=size_bytes,
             changes=changes,
             ending=ending,
             completes=completes,

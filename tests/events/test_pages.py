@@ -71,17 +71,22 @@ async def test_what_a_document_has_no_room_for_goes_to_pages(tree: Tree) -> None
     assert [event["content"] for event in await replay(tree)] == [str(number) for number in range(30)]
 
 
-async def test_a_document_takes_a_mebibyte_of_events_and_a_page_half_of_one(tree: Tree) -> None:
+@pytest.mark.parametrize("output", ["x" * 50_000, [1] * 5_000, [1] * 50], ids=["text", "numbers", "few numbers"])
+async def test_a_document_takes_a_mebibyte_of_events_and_a_page_half_of_one(
+    tree: Tree, output: str | list[int]
+) -> None:
     log = tree.open_log()
+    event = ToolResult(tool_call_id="a", tool_name="echo", output=output)
+    count = 3_000_000 // len(bson.encode(event.body()))
 
-    for _ in range(60):
-        log.append(tree.id, said("x" * 50_000))
+    for _ in range(count):
+        log.append(tree.id, event)
     await log.committed()
 
     document, pages = await tree.document(), await pages_of(tree)
     assert 0.9 * 2**20 < len(bson.encode(document)) < 1.1 * 2**20
     assert all(len(bson.encode(page)) < 0.55 * 2**20 for page in pages)
-    assert [event["seq"] for event in await replay(tree)] == list(range(1, 61))
+    assert [event["seq"] for event in await replay(tree)] == list(range(1, count + 1))
 
 
 @pytest.mark.usefixtures("small")

@@ -58,6 +58,20 @@ async def test_json_that_is_malformed_or_means_no_one_thing_is_refused(
     assert await executions.count_documents({}) == before
 
 
+@pytest.mark.parametrize("path", ["agents/plot-specialist-001/runs", "departments/story/runs", "orchestrations"])
+async def test_parameters_that_would_fill_a_document_are_refused(shared_service: Service, path: str) -> None:
+    body = with_params(json.dumps({"a": [1] * 100_000}))
+
+    answer = await shared_service.http.post(
+        f"/api/v1/{path}", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert answer.status_code == 422
+    [problem] = answer.json()["errors"]
+    assert problem["path"] == "params"
+    assert "more than 1048576" in problem["message"]
+
+
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])
 async def test_another_content_type_is_refused(shared_service: Service, media_type: str) -> None:
     answer = await shared_service.http.post(PATH, content=GOOD, headers={"Content-Type": media_type})

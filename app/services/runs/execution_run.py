@@ -10,6 +10,7 @@ import bson
 
 from app.errors import AppError
 from app.events.log import TreeLog
+from app.events.rows import MAX_DOCUMENT_EVENT_BYTES
 from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
 from app.models.base import utc_now
@@ -26,7 +27,10 @@ from app.services.tools.toolbox import Toolbox
 
 MAX_DATA_BYTES = 512 * 1024
 MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
-"""What a `runState` may take: beside it, events, prompt, output and error keep their document below 12 MB."""
+MAX_DOCUMENT_BYTES = 12_000_000
+"""What an execution's document may take: MongoDB refuses one of 16 MiB, and then an ending too."""
+OTHER_FIELDS_BYTES = 256 * 1024
+"""What a document has beside its events, its texts and what its ending sets; a later review, too."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,7 @@ class ExecutionRun:
             cost_usd=self.state.cost_usd,
             stop_reason=stop_reason.value,
         )
-        ending = self._ending(ExecutionStatus.COMPLETED, stop_reason)
-        self.append(*before, last, output=output, **ending)
+        self.append(*before, last, **self._ending(ExecutionStatus.COMPLETED, stop_reason, output=output))
 
     def fail(self, error: AppError) -> None:
         """End with an error."""
@@ -138,14 +141,14 @@ class ExecutionRun:
             token_usage=self.state.usage.as_json(),
             cost_usd=self.state.cost_usd,
         )
-        self.append(last, error=detail, **self._ending(ExecutionStatus.FAILED, StopReason.ERROR))
+        self.append(last, **self._ending(ExecutionStatus.FAILED, StopReason.ERROR, error=detail))
 
-    def _ending(self, status: ExecutionStatus, stop_reason: StopReason) -> JsonObject:
-        """The fields that every ending sets. The message history is written here, once, not at every step."""
+    def _ending(self, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject) -> JsonObject:
+        """The fields that an ending sets. The message history is written here, once, not at every step."""
         opening = self.opening or asked_of(self.execution, self.state, self.history)
-        history = history_for([*opening, *self.state.turns])
         ending = ending_fields(self.execution, self.state, status, stop_reason)
-        return ending | {"runState": history, "qualityThreshold": self.agent.quality_threshold}
+        ending |= {**outcome, "qualityThreshold": self.agent.quality_threshold}
+        return with_history(ending, [*opening, *self.state.turns], self.execution)
 
     def await_review(self) -> None:
         """Say that a draft which a person asked for has not been reviewed yet, where no head will do it."""
@@ -218,12 +221,15 @@ def plan_turn(plan: JsonObject) -> JsonObject:
     return {"role": "assistant", "content": plan["rationale"], "plan": plan}
 
 
-def history_for(messages: list[JsonObject]) -> JsonObject:
-    """The `runState` that an execution ends with; a history that its document cannot hold too is left to its events."""
+def with_history(ending: JsonObject, messages: list[JsonObject], execution: AgentExecution) -> JsonObject:
+    """An ending with the `runState` of its execution; a history that its document cannot hold is left to the events."""
     history: JsonObject = {"messages": messages}
-    if len(bson.encode(history)) > MAX_RUN_STATE_BYTES:
-        return {"messages": [], "omitted": "The history is too large for one document; the events hold it."}
-    return history
+    kept: JsonObject = {name: getattr(execution, name) for name in ("prompt", "params", "output", "error")}
+    taken = MAX_DOCUMENT_EVENT_BYTES + OTHER_FIELDS_BYTES + len(bson.encode(kept | ending))
+    room = MAX_DOCUMENT_BYTES - taken
+    if len(bson.encode(history)) > min(room, MAX_RUN_STATE_BYTES):
+        history = {"messages": [], "omitted": "The history is too large for one document; the events hold it."}
+    return ending | {"runState": history}
 
 
 def error_detail(error: AppError) -> JsonObject:

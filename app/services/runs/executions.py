@@ -87,7 +87,8 @@ class ExecutionRead(ExecutionSummary):
     run_state: Any
     """The message history (`messages`) of an ended execution, from which another can go on.
 
-    Where the execution was cancelled, or failed without being gone on with, the agent's instructions are not in it."""
+    Where the execution was cancelled, or failed without being gone on with, the agent's instructions are not in it.
+    A history that is too large for one document is left out, and `omitted` says so: the events hold it."""
     reviewed_by: str | None
     review_notes: str | None
     last_seq: int

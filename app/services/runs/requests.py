@@ -3,6 +3,7 @@
 import math
 from typing import Annotated, Any, Literal
 
+import bson
 from bson import ObjectId
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -11,6 +12,8 @@ from app.models.json_values import JsonObject
 
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_DEPARTMENTS = 100
+MAX_PARAMS_BYTES = 1024 * 1024
+"""What parameters may take in MongoDB's form, where an array of small numbers is six times as large as in JSON."""
 MODEL_TIERS = {
     "simple": "anthropic/claude-3-haiku",
     "standard": "anthropic/claude-sonnet-4.5",
@@ -65,7 +68,7 @@ class RunCreate(BaseModel):
     conversation_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """A conversation that the run is part of; executions can be filtered by it."""
     params: JsonObject | None = None
-    """Parameters of your own; agents and their tools see them as data."""
+    """Parameters of your own; agents and their tools see them as data. At most 1 MiB as MongoDB stores them (BSON)."""
     model: Text | None = None
     """A catalogue model that the whole run uses instead of its agents' own."""
     complexity: Literal["simple", "standard", "complex"] | None = None
@@ -102,6 +105,16 @@ class OrchestrationCreate(RunCreate):
 
     departments: Annotated[list[Text], Field(min_length=1, max_length=MAX_DEPARTMENTS)] | None = None
     """The slugs of the departments to run, in the order of their priority; without it, all active ones."""
+
+
+def problem_with_params(params: JsonObject | None) -> str | None:
+    """Why a run cannot have these parameters, or `None`."""
+    if params is None:
+        return None
+    if problem := storable_params(params):
+        return problem
+    size = len(bson.encode(params))
+    return f"takes {size} bytes as MongoDB stores it, more than {MAX_PARAMS_BYTES}" if size > MAX_PARAMS_BYTES else None
 
 
 def storable_params(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 - any JSON value

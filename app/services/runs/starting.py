@@ -16,7 +16,7 @@ from app.services.runs.conversations import check_previous
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import NO_NAMES, ExecutionRead, Names, read_of
 from app.services.runs.idempotency import find_made, idempotency_of
-from app.services.runs.requests import OrchestrationCreate, RunCreate, storable_params
+from app.services.runs.requests import OrchestrationCreate, RunCreate, problem_with_params
 from app.services.runs.tree import new_execution_id
 from app.services.usage.rate_limits import RateLimiter
 
@@ -166,7 +166,7 @@ class RunStarter:
     ) -> AcceptedRun:
         if not caller.may_see(request.project):
             raise ProjectNotFound(request.project)
-        if problem := storable_params(request.params):
+        if problem := problem_with_params(request.params):
             raise InvalidInput.of_field("params", problem)
         self._check_model(agent, request)
         await self.admit(caller)

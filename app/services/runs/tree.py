@@ -15,7 +15,7 @@ from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
-from app.services.runs.execution_run import Crew, ExecutionRun, asked_of, ending_fields, error_detail, history_for
+from app.services.runs.execution_run import Crew, ExecutionRun, asked_of, ending_fields, error_detail, with_history
 from app.services.runs.model_calls import TreeModels
 from app.services.runs.state import ExecutionState
 
@@ -197,8 +197,8 @@ class RunTree:
         state = self._stored_state(execution)
         spent = {"token_usage": state.usage.as_json(), "cost_usd": state.cost_usd}
         last = last.model_copy(update={"agent_id": self.agent_ids.get(execution_id), **spent})
-        ending = ending_fields(execution, state, status, stop_reason)
+        ending = ending_fields(execution, state, status, stop_reason) | changes
         asked = asked_of(execution, state, self.history if execution is self.root else [])
-        changes = {**ending, **changes, "runState": history_for([*asked, *state.turns])}
+        changes = with_history(ending, [*asked, *state.turns], execution)
         stored = self.log.append(execution_id, last, changes=changes)
         execution.note_changes(changes, stored[-1]["seq"])
