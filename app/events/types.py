@@ -31,12 +31,19 @@ class Event(BaseModel):
 
 
 class ModelTurn(Event):
-    """An event that begins what one model call answered: `step` counts the calls of an attempt from 1."""
+    """An event that begins what one model call answered: `step` counts the calls of an attempt from 1.
+
+    Beside `usage`, `costUsd` is `null` where the model's price is unknown.
+    """
 
     step: int | None = None
     model: str | None = None
     usage: JsonObject | None = None
     cost_usd: float | None = None
+
+    def body(self) -> JsonObject:
+        """The event's own fields in wire form."""
+        return super().body() | ({} if self.usage is None else {"costUsd": self.cost_usd})
 
 
 class AgentStart(Event):
@@ -112,6 +119,7 @@ class AgentError(Event):
     token_usage: JsonObject | None = None
     cost_usd: float | None = None
     stop_reason: str = "error"
+    nullable: ClassVar[frozenset[str]] = frozenset({"costUsd"})
 
 
 class AgentCancelled(Event):
@@ -121,6 +129,7 @@ class AgentCancelled(Event):
     token_usage: JsonObject | None = None
     cost_usd: float | None = None
     stop_reason: str = "cancelled"
+    nullable: ClassVar[frozenset[str]] = frozenset({"costUsd"})
 
 
 class AgentRetry(Event):

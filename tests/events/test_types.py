@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from app.events.types import (
+    AgentCancelled,
     AgentComplete,
     AgentDelta,
     AgentError,
@@ -53,7 +54,21 @@ STAMP = {"seq": 7, "execution_id": "exec_1", "root_id": "exec_0", "timestamp": "
         ),
         (
             AgentError(agent_id="a", error={"code": "c", "message": "m"}),
-            {"type": "agent-error", "agentId": "a", "error": {"code": "c", "message": "m"}, "stopReason": "error"},
+            {
+                "type": "agent-error",
+                "agentId": "a",
+                "error": {"code": "c", "message": "m"},
+                "costUsd": None,
+                "stopReason": "error",
+            },
+        ),
+        (
+            AgentCancelled(token_usage={"total": 0}, cost_usd=0.0),
+            {"type": "agent-cancelled", "tokenUsage": {"total": 0}, "costUsd": 0.0, "stopReason": "cancelled"},
+        ),
+        (
+            AgentResponse(agent_id="a", content="", usage={"total": 5}),
+            {"type": "agent-response", "agentId": "a", "content": "", "usage": {"total": 5}, "costUsd": None},
         ),
         (
             QualityCheck(agent_id="a", score=None, dimensions={}, gate=GATE),

@@ -16,6 +16,7 @@ from tests.fixtures.model_server import (
     ModelServer,
     Reply,
     completion,
+    fault,
     judgement,
 )
 from tests.services.runs.conftest import (
@@ -38,7 +39,7 @@ async def test_an_answer_without_tools_is_exactly_these_four_events(service: Ser
 
     events = await service.events(done["executionId"])
     common = {"executionId": done["executionId"], "rootExecutionId": done["executionId"], "agentId": ADA}
-    spent = {"model": "anthropic/claude-sonnet-4.5", "usage": ONE_CALL}
+    spent = {"model": "anthropic/claude-sonnet-4.5", "usage": ONE_CALL, "costUsd": None}
     gate = {"name": "specialist", "threshold": 0.5, "passed": True, "score": 0.9, "issues": []}
     assert [{key: event[key] for key in event if key != "timestamp"} for event in events] == [
         {
@@ -227,11 +228,15 @@ async def test_tokens_and_cost_sum_all_calls_the_judge_s_too(service: Service, m
     assert (await service.events(done["executionId"]))[-1]["costUsd"] == done["costUsd"]
 
 
-async def test_a_cost_is_null_when_the_price_is_unknown(service: Service) -> None:
+async def test_a_cost_is_null_when_the_price_is_unknown(service: Service, model_server: ModelServer) -> None:
     done = await service.run_agent(ADA)
+    model_server.on("work", first_then(completion("Hm.", ("echo", {})), fault(400)))
+    failed = await service.run_agent(ADA)
 
-    assert done["costUsd"] is None
-    assert (await service.events(done["executionId"]))[-1]["costUsd"] is None
+    for run in (done, failed):
+        told = [event for event in await service.events(run["executionId"]) if {"usage", "tokenUsage"} & set(event)]
+        assert run["costUsd"] is None
+        assert [event["costUsd"] for event in told] == [None] * (3 if run is done else 2)
 
 
 async def test_a_missing_or_absurd_usage_counts_as_none(service: Service, model_server: ModelServer) -> None:
