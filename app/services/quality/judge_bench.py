@@ -13,6 +13,7 @@ import structlog
 
 from app.events.types import QualityCheck
 from app.models.json_values import JsonObject
+from app.services.concurrency import all_of
 from app.services.llm.calls import (
     COST_DECIMALS,
     Completion,
@@ -104,7 +105,7 @@ class JudgeBench:
     async def _judge_all(self, seats: list[Seat]) -> None:
         """Verdicts for all who wait; if this is stopped, so are they."""
         try:
-            await asyncio.gather(*(self._judge_some(some) for some in self._batches(seats)))
+            await all_of(self._judge_some(some) for some in self._batches(seats))
         finally:
             for seat in seats:
                 if not seat.done.done():
@@ -125,11 +126,18 @@ class JudgeBench:
         return batches
 
     async def _judge_some(self, seats: list[Seat]) -> None:
+        """Verdicts for those of one batch; an error is raised by each of them."""
         submissions = [seat.submission for seat in seats]
-        if len(seats) == 1:
-            checks = [await judge_output(self.models, submissions[0])]
-        else:
-            checks = await judge_together(self.models, submissions)
+        try:
+            if len(seats) == 1:
+                checks = [await judge_output(self.models, submissions[0])]
+            else:
+                checks = await judge_together(self.models, submissions)
+        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+            for seat in seats:
+                if not seat.done.done():
+                    seat.done.set_exception(error)
+            return
         for seat, check in zip(seats, checks, strict=True):
             if not seat.done.done():
                 seat.done.set_result(check)
@@ -161,17 +169,13 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
         completion = await models.complete(call)
     except ModelCallFailed as error:
         log.warning("batch-not-judged", count=len(submissions), code=error.code)
-        return list(await asyncio.gather(*(judge_output(models, one) for one in submissions)))
+        return await all_of(judge_output(models, one) for one in submissions)
     value, _ = parse_object(completion.text, schema)
     valid = valid_verdicts(value, agent_ids)
     shares = shares_of(completion, [size_of(one) for one in submissions])
-    return list(
-        await asyncio.gather(
-            *(
-                one_of_batch(models, one, valid.get(one.agent.agent_id), completion, share, len(submissions))
-                for one, share in zip(submissions, shares, strict=True)
-            )
-        )
+    return await all_of(
+        one_of_batch(models, one, valid.get(one.agent.agent_id), completion, share, len(submissions))
+        for one, share in zip(submissions, shares, strict=True)
     )
 
 

@@ -11,6 +11,7 @@ from app.events.types import AgentThinking, DepartmentComplete, DepartmentStart
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition, Team
 from app.services.catalog.loading import AgentNotFound
+from app.services.concurrency import plain_errors
 from app.services.llm.calls import RunPurpose
 from app.services.llm.structured import AnswerSchema, ask_structured
 from app.services.prompts.agents import assignment_prompt, task_prompt
@@ -20,7 +21,6 @@ from app.services.quality.gates import GateName
 from app.services.quality.judge_bench import JudgeBench
 from app.services.runs.agent_loop import stop_reason_of, work
 from app.services.runs.agent_run import judge
-from app.services.runs.concurrency import plain_errors
 from app.services.runs.execution_run import ExecutionRun, plan_turn
 from app.services.runs.plan import Assignment, Plan, plan_for_all, usable_plan
 from app.services.runs.report import department_report, work_of

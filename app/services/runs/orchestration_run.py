@@ -12,13 +12,13 @@ from app.models.agent_execution import ExecutionKind
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import Team
 from app.services.catalog.loading import DefinitionLoader
+from app.services.concurrency import all_of
 from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import task_prompt
 from app.services.prompts.orchestrations import orchestrated_prompt, orchestration_prompt
 from app.services.quality.gates import GateName
 from app.services.runs.agent_loop import stop_reason_of, work
 from app.services.runs.agent_run import judge
-from app.services.runs.concurrency import plain_errors
 from app.services.runs.department_run import DepartmentRun
 from app.services.runs.execution_run import ExecutionRun
 from app.services.runs.report import DepartmentOutcome, orchestration_report
@@ -99,10 +99,7 @@ class OrchestrationRun:
     async def _run_wave(self, teams: list[Team], before: list[DepartmentOutcome]) -> list[DepartmentOutcome]:
         """Departments of one priority at the same time, each with the reports of those before."""
         prompt = orchestrated_prompt(self._request, [one.as_work() for one in before])
-        with plain_errors():
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._run_department(team, prompt)) for team in teams]
-        return [task.result() for task in tasks]
+        return await all_of(self._run_department(team, prompt) for team in teams)
 
     async def _run_department(self, team: Team, prompt: str) -> DepartmentOutcome:
         """One department to its end; its failure is its own, and the orchestration goes on."""

@@ -7,7 +7,7 @@ from app.failpoints import failpoint
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.tool_checks import check_input
-from app.services.runs.concurrency import plain_errors
+from app.services.concurrency import plain_errors
 from app.services.runs.execution_run import ExecutionRun
 from app.services.runs.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed, ToolOutcome

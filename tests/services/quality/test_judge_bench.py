@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.events.log import TreeLost
 from app.events.types import QualityCheck
-from app.services.llm.calls import Completion, TokenUsage
+from app.services.llm.calls import Completion, ModelCaller, ModelRequest, TokenUsage
 from app.services.prompts.fencing import fenced
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from app.services.quality.judge_bench import JudgeBench, shares_of
 from tests.conftest import Service
 from tests.fixtures.model_server import GOOD_SCORES, Call, ModelServer, Reply, fault, judgement
+from tests.fixtures.waiting import wait_until
 
 AGENTS: tuple[str, ...] = ("plot-specialist-001", "theme-specialist-001", "dialogue-specialist-001")
 SCORES: dict[str, float] = dict(zip(AGENTS, (0.9, 0.6, 0.3), strict=True))
@@ -197,6 +199,52 @@ async def test_who_is_ready_while_others_work_waits_for_a_moment_alone(
 
     assert (check.score, later.score) == (0.9, 0.6)
     assert (check.judged_together, later.judged_together) == (None, None)
+
+
+@dataclasses.dataclass
+class Breaking:
+    """The models, of which one call fails in a way that no model does, once the server has the two others."""
+
+    models: ModelCaller
+    error: Exception
+    others_asked: asyncio.Event
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer, or fail."""
+        if request.execution_id == f"exec_{AGENTS[0]}" and "verdicts" not in str(request.response_format):
+            await self.others_asked.wait()
+            raise self.error
+        return await self.models.complete(request)
+
+
+@pytest.mark.parametrize("batch", ["No JSON.", fault(400)], ids=["no verdict", "no answer"])
+@pytest.mark.parametrize("error", [TreeLost("Gone."), RuntimeError("A fault of ours.")], ids=["tree lost", "fault"])
+async def test_an_error_stops_the_calls_beside_it_and_is_raised_by_all_who_wait(
+    shared_service: Service, model_server: ModelServer, error: Exception, batch: Reply
+) -> None:
+    asked = 0
+    breaking = Breaking(shared_service.services.models, error, asyncio.Event())
+
+    async def script(call: Call) -> Reply:
+        nonlocal asked
+        if agents_asked(call):
+            return batch
+        asked += 1
+        if asked == 2:
+            breaking.others_asked.set()
+        await asyncio.Event().wait()
+        return "Too late."
+
+    model_server.on("judge", script)
+    bench = JudgeBench(breaking, LARGE)
+
+    async with asyncio.timeout(10):
+        ends = await asyncio.gather(
+            *(bench.judge(one, 1) for one in await submissions(shared_service)), return_exceptions=True
+        )
+
+    assert ends == [error] * 3
+    await wait_until(lambda: len(model_server.abandoned) == 2)
 
 
 async def test_an_output_that_speaks_for_others_changes_nothing_of_theirs(

@@ -1,7 +1,19 @@
 """Tasks that belong together: the first failure stops the others and comes out as itself."""
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Coroutine, Generator, Iterable
 from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """What several pieces of work give, done at once; the first failure stops the others."""
+    with plain_errors():
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    return [task.result() for task in tasks]
 
 
 @contextmanager
