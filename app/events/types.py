@@ -2,7 +2,8 @@
 
 Run code creates an event with what it alone knows; the log adds `seq`, the ids and the time (`stamp`). The same
 JSON then goes into the execution's document, to every subscriber and into the state of whoever takes the run over,
-so an event carries all that is needed to go on from it.
+so an event carries all that is needed to go on from it. What a retry takes over from the run that it tries again says
+`copied`.
 """
 
 from typing import Any, ClassVar, Literal

@@ -190,7 +190,7 @@ def ending_fields(
         "lease": None,
     }
     if state.reopened_at is None:  # what went on after its end is counted already
-        ending["uncounted"] = countable(state.turns)
+        ending["uncounted"] = countable(state.tool_calls)
     if state.quality_score is not None:
         ending["qualityScore"] = state.quality_score
     if state.check is not None:

@@ -1,8 +1,8 @@
 """Going on from where a failed run ended: its events become the beginning of the new run's.
 
 The owner of the new tree appends them to its own log, under numbers and ids of its own, without what ended the old run
-and without what its calls cost, so that every call is counted once. It notes when it is through; whoever takes the
-tree over before that goes on with the next event.
+and without what its calls cost, so that every call is counted once; each says `copied`. It notes when it is through;
+whoever takes the tree over before that goes on with the next event.
 """
 
 from collections.abc import AsyncIterator
@@ -23,7 +23,9 @@ from app.services.runs.leases import WITHOUT_BULK
 from app.services.runs.state import REVISION
 from app.services.runs.tree import RETRIED, RunTree, new_execution_id
 
-LEFT_OUT = ("agent-error", "agent-cancelled", "agent-retry")
+UNSUCCESSFUL = ("agent-error", "agent-cancelled")
+ENDS_AS = {"agent-complete": ExecutionStatus.COMPLETED, "agent-error": ExecutionStatus.FAILED}
+ID_FIELDS = ("executionId", "departmentExecutionId")
 ENVELOPE = ("type", "seq", "executionId", "rootExecutionId", "timestamp")
 SPENDING = ("usage", "costUsd")
 NOTHING_SPENT: JsonObject = {"tokenUsage": TokenUsage().as_json(), "costUsd": 0.0}
@@ -31,6 +33,7 @@ KEPT_ENDING = (
     "status",
     "stopReason",
     "output",
+    "error",
     "runState",
     "completedAt",
     "executionTime",
@@ -54,16 +57,16 @@ class CopiedEvent:
     def __init__(self, event: JsonObject) -> None:
         self.type: str = event["type"]
         own = {name: value for name, value in event.items() if name not in (*ENVELOPE, *SPENDING)}
-        self._body = own | (NOTHING_SPENT if "tokenUsage" in own else {})
+        self._body = own | (NOTHING_SPENT if "tokenUsage" in own else {}) | {"copied": True}
 
     def body(self) -> JsonObject:
         """The event's own fields."""
         return self._body
 
 
-def is_copied(event: JsonObject) -> bool:
-    """Whether an event is part of what the new run begins with; a revision after an end changes what follows."""
-    return event["type"] not in LEFT_OUT or event.get("reason") == REVISION
+def is_history(event: JsonObject) -> bool:
+    """Whether an event tells more than that something is tried again; a revision after an end changes what follows."""
+    return event["type"] != AgentRetry.type or event["reason"] == REVISION
 
 
 @dataclass
@@ -89,7 +92,7 @@ class SecondAttempt:
         if any(event["type"] == AgentRetry.type and event["reason"] == RETRIED for event in stored):
             return
         await self._read_old()
-        done = sum(map(is_copied, stored))
+        done = sum(map(is_history, stored))
         place = 0
         async for event in self._old_events():
             place += 1
@@ -112,8 +115,17 @@ class SecondAttempt:
     async def _old_events(self) -> AsyncIterator[JsonObject]:
         """What the old run's events say, without what ended it."""
         async for execution_id, event in tree_events(self.database, self.old_root):
-            if is_copied(event) and execution_id in self.old:
+            if execution_id not in self.old or not is_history(event):
+                continue
+            if event["type"] not in UNSUCCESSFUL or self._is_settled(execution_id):
                 yield event
+
+    def _is_settled(self, old_id: str) -> bool:
+        """Whether something above was completed: what it made of this execution's end stands."""
+        parent = self.old.get(self.old[old_id].get("parentExecutionId") or "")
+        if parent is None:
+            return False
+        return parent["status"] == ExecutionStatus.COMPLETED or self._is_settled(parent["executionId"])
 
     async def _copy(self, event: JsonObject) -> None:
         twin = await self._twin_of(event["executionId"])
@@ -124,9 +136,45 @@ class SecondAttempt:
         elif event["type"] == "review-status":
             reviewed = ("reviewStatus", "reviewNotes", "reviewedBy")
             changes = {name: old[name] for name in reviewed if name in old}
-        elif event["type"] == "agent-complete" and old["status"] == ExecutionStatus.COMPLETED:
+        elif ENDS_AS.get(event["type"]) == old["status"]:
             changes = {name: old[name] for name in KEPT_ENDING if name in old} | NOTHING_SPENT
+        event = await self._of_this_tree(event)
+        if "output" in changes:
+            changes["output"] = await self._of_this_output(changes["output"])
         self.tree.append_stored(twin, cast("Event", CopiedEvent(event)), **changes)
+
+    async def _of_this_tree(self, event: JsonObject) -> JsonObject:
+        """The event, naming this tree's executions where it names the old one's."""
+        match event["type"]:
+            case "orchestrator-progress":
+                return await self._renamed(event)
+            case "department-complete":
+                return event | {"report": await self._renamed(event["report"])}
+            case "agent-complete":
+                return event | {"output": await self._of_this_output(event["output"])}
+            case _:
+                return event
+
+    async def _of_this_output(self, output: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+        """An output, whose report names this tree's executions."""
+        if isinstance(output, dict) and "report" in output:
+            return output | {"report": await self._renamed(output["report"])}
+        return output
+
+    async def _renamed(self, value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+        """The value with the ids of this tree's executions."""
+        match value:
+            case dict():
+                return {
+                    name: (await self._twin_of(item)).execution_id
+                    if name in ID_FIELDS and item in self.old
+                    else await self._renamed(item)
+                    for name, item in value.items()
+                }
+            case list():
+                return [await self._renamed(item) for item in value]
+            case _:
+                return value
 
     async def _twin_of(self, old_id: str) -> AgentExecution:
         if old_id not in self.twins:

@@ -5,6 +5,7 @@ is no second checkpoint that could drift from the audit record.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,8 @@ class ExecutionState:
     review: JsonObject | None = None
     report: JsonObject | None = None
     progress: set[tuple[str, str | None]] = field(default_factory=set[tuple[str, str | None]])
+    tool_calls: Counter[str] = field(default_factory=Counter[str])
+    """How often it called each tool, without what it only took over from the run that it tries again."""
     retry_count: int = 0
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_usd: float | None = 0.0
@@ -119,12 +122,15 @@ class ExecutionState:
         arguments = event.get("arguments")
         if arguments is None:
             arguments = json.dumps(event.get("input"), ensure_ascii=False)
+        name = function_name(event["toolName"])
         call = {
             "id": event["toolCallId"],
             "type": "function",
-            "function": {"name": function_name(event["toolName"]), "arguments": arguments},
+            "function": {"name": name, "arguments": arguments},
         }
         self.turns[-1].setdefault("tool_calls", []).append(call)
+        if not event.get("copied"):
+            self.tool_calls[name] += 1
         self.open_calls[event["toolCallId"]] = OpenToolCall(
             event["toolCallId"], event["toolName"], event.get("input"), event.get("arguments")
         )
@@ -154,7 +160,8 @@ class ExecutionState:
     def _go_on(self, event: JsonObject) -> None:
         """It is no longer ended."""
         self.ended = False
-        self.reopened_at = event["timestamp"]
+        if not event.get("copied"):
+            self.reopened_at = event["timestamp"]
         self.failure = None
         self.report = None
         self.progress -= {("result", None), ("completed", None)}

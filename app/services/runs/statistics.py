@@ -28,6 +28,7 @@ from app.models.transactions import in_transaction
 
 BATCH_SECONDS = 0.5
 BATCH_EXECUTIONS = 500
+MAX_COUNTED_TOOLS = 1000
 COUNTED_FIELDS = {"agent": 1, "department": 1, "status": 1, "executionTime": 1, "uncounted": 1}
 
 log = structlog.get_logger(__name__)
@@ -111,10 +112,12 @@ class Statistics:
                 await self.database[collection].bulk_write(updates, ordered=False, session=session)
 
 
-def countable(turns: Sequence[JsonObject]) -> JsonObject:
-    """What an execution's end leaves to be counted beside itself: how often it called each tool."""
-    names = Counter(call["function"]["name"] for turn in turns for call in turn.get("tool_calls", ()))
-    return {"toolCalls": [{"name": name, "count": count} for name, count in names.items()]}
+def countable(tool_calls: Counter[str]) -> JsonObject:
+    """What an execution's end leaves to be counted beside itself: how often it called each tool.
+
+    A model may have made names up without end: the rarest are left out.
+    """
+    return {"toolCalls": [{"name": name, "count": count} for name, count in tool_calls.most_common(MAX_COUNTED_TOOLS)]}
 
 
 def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:

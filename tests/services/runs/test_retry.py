@@ -10,6 +10,7 @@ from app.services.runs import retries
 from app.services.runs.conversations import NO_RESULT, continued, with_results
 from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault, plan_of
+from tests.fixtures.waiting import wait_until
 from tests.services.runs.conftest import (
     ADA,
     BOB,
@@ -23,10 +24,12 @@ from tests.services.runs.conftest import (
     finished,
     first_then,
     gapless,
+    nodes_of,
     of_type,
     stored,
     stored_once,
     stored_tree,
+    tree_of,
     types_of,
 )
 
@@ -113,6 +116,70 @@ async def test_a_retried_department_uses_what_was_finished_and_goes_on_with_what
     events = await all_events(service, done["executionId"])
     assert gapless(events)
     assert {event["executionId"] for event in events} == {raw["executionId"] for raw in tree.values()}
+
+
+async def test_a_retry_counts_the_tool_calls_that_it_makes_and_no_copied_ones(
+    service: Service, model_server: ModelServer
+) -> None:
+    async def calls_counted() -> int:
+        executions = service.services.database["agent-executions"]
+
+        async def all_counted() -> bool:
+            return await executions.count_documents({"uncounted": {"$exists": True}}) == 0
+
+        await wait_until(all_counted, seconds=10)
+        tool = await service.services.database["custom-tools"].find_one({"toolName": "echo"})
+        return (tool or {}).get("totalExecutions", 0)
+
+    before = await calls_counted()
+    model_server.on("work", first_then(completion("Hm.", ("echo", {"n": 1}), ("echo", {"n": 2})), fault(500)))
+    failed = await service.run_agent(ADA, judge=False)
+    between = await calls_counted()
+    model_server.on("work", first_then(completion("Hm.", ("echo", {"n": 3})), "Done."))
+
+    done = (await retry(service, failed["executionId"], Prefer="wait=20")).json()
+
+    assert (failed["status"], done["status"]) == ("failed", "completed")
+    assert (between - before, await calls_counted() - between) == (2, 1)
+    events = await all_events(service, done["executionId"])
+    calls = of_type(events, "tool-call")
+    assert [(call["input"]["n"], call.get("copied", False)) for call in calls] == [(1, True), (2, True), (3, False)]
+
+
+async def test_a_retried_orchestration_names_its_own_executions_and_keeps_how_they_ended(
+    service: Service, model_server: ModelServer
+) -> None:
+    model_server.on("plan", lambda call: plan_of((ADA, "A", []), (BOB, "B", [])) if call.is_from(HEAD) else "No plan.")
+    model_server.on("work", lambda call: fault(400) if call.is_from(BOB) else "The work is done.")
+    model_server.on("orchestrate", fault(500))
+    failed = await service.run_orchestration("audio", DEPARTMENT)
+    model_server.on("orchestrate", "## Summary\nAll is well.")
+    model_server.calls.clear()
+
+    done = (await retry(service, failed["executionId"], Prefer="wait=20")).json()
+
+    assert (failed["status"], done["status"]) == ("failed", "completed")
+    assert [call.purpose for call in model_server.calls] == ["orchestrate", "judge"]
+    assert "exec_" not in str([call.messages for call in model_server.calls])
+    tree = await tree_of(service, done["executionId"])
+    own = {node["executionId"] for node in nodes_of(tree)}
+    old = {node["executionId"] for node in nodes_of(await tree_of(service, failed["executionId"]))}
+    assert [line["executionId"] for line in done["output"]["report"]["departments"]] == [
+        child["executionId"] for child in tree["children"]
+    ]
+    for child in tree["children"]:
+        document = await stored(service, child["executionId"])
+        lines = document["output"]["report"]["specialists"]
+        assert {line["executionId"]: line["status"] for line in lines} == {
+            node["executionId"]: node["status"] for node in child["children"]
+        }
+    bob = (await stored_tree(service, done["executionId"]))[BOB]
+    assert (bob["status"], bob["error"]["code"]) == ("failed", "model-request-refused")
+    events = await all_events(service, done["executionId"])
+    assert not any(identity in str(events) for identity in old)
+    told = [event["departmentExecutionId"] for event in events if "departmentExecutionId" in event]
+    assert len(told) == 4
+    assert set(told) < own
 
 
 @pytest.mark.usefixtures("lone_processes")
