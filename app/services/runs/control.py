@@ -8,13 +8,14 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.errors import AppError
 from app.models.agent import Agent
-from app.models.agent_execution import AgentExecution, ExecutionStatus
+from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
 from app.models.database import Database
+from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.transactions import in_transaction
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
-from app.services.catalog.loading import AgentNotFound
+from app.services.catalog.loading import AgentNotFound, DepartmentNotFound
 from app.services.runs.conversations import ExecutionUnfinished
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import ExecutionArchive, ExecutionRead
@@ -106,7 +107,8 @@ class ExecutionControl:
         Raises:
             ExecutionNotFound: there is none with this id that the caller may see.
             ExecutionForeign, ExecutionNotRoot, ExecutionUnfinished, ExecutionNotFailed: it cannot be tried again.
-            AgentNotFound, AgentInactive, AgentWithoutDepartment, DepartmentInactive: its agent cannot run.
+            AgentNotFound, AgentInactive, AgentWithoutDepartment: its agent cannot run.
+            DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead: its department cannot.
             ModelNotConfigured: its model has no usable entry.
         """
         record = idempotency_of(key, caller.id, f"retry/{execution_id}", {"from": origin}) if key is not None else None
@@ -171,7 +173,14 @@ class ExecutionControl:
             raise ExecutionNotRoot(execution.execution_id, execution.root_id, what)
 
     async def _agent_of(self, execution: AgentExecution) -> AgentDefinition:
-        """The agent that would run it now: of a department run the present head."""
+        """The agent that would run it now: of a department run, or an orchestration, the present head."""
+        if execution.kind is not ExecutionKind.AGENT:
+            found: Any = await self.database[Department.get_collection_name()].find_one(
+                {"_id": execution.department}, {"slug": 1}
+            )
+            if found is None:
+                raise DepartmentNotFound(str(execution.department))
+            return (await self.starter.loader.get_team(found["slug"])).head
         raw: Any = await self.database[Agent.get_collection_name()].find_one({"_id": execution.agent}, {"agentId": 1})
         if raw is None:
             raise AgentNotFound(str(execution.agent))

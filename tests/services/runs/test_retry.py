@@ -14,8 +14,10 @@ from tests.fixtures.waiting import wait_until
 from tests.services.runs.conftest import (
     ADA,
     BOB,
+    CYD,
     DEPARTMENT,
     HEAD,
+    Catalogue,
     StartProcess,
     accept,
     all_events,
@@ -180,6 +182,27 @@ async def test_a_retried_orchestration_names_its_own_executions_and_keeps_how_th
     told = [event["departmentExecutionId"] for event in events if "departmentExecutionId" in event]
     assert len(told) == 4
     assert set(told) < own
+
+
+async def test_a_retried_department_is_led_by_its_present_head(
+    service: Service, model_server: ModelServer, catalogue: Catalogue
+) -> None:
+    model_server.on("plan", plan_of((ADA, "A", [])))
+    model_server.on("report", fault(500))
+    failed = await service.run_department(DEPARTMENT)
+    model_server.on("report", "## Summary\nAll is well.")
+    await catalogue.edit_agent(HEAD, isDepartmentHead=False)
+    await catalogue.edit_agent(CYD, isDepartmentHead=True)
+
+    done = (await retry(service, failed["executionId"], Prefer="wait=20")).json()
+    anew = (await retry(service, failed["executionId"], "?from=start", Prefer="wait=20")).json()
+
+    assert [(run["status"], run["agent"]) for run in (failed, done, anew)] == [
+        ("failed", HEAD),
+        ("completed", CYD),
+        ("completed", CYD),
+    ]
+    assert model_server.calls_for("report")[-1].is_from(CYD)
 
 
 @pytest.mark.usefixtures("lone_processes")
