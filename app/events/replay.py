@@ -5,6 +5,7 @@ slightly different moments. What a page costs does not depend on how many events
 only the documents and pages that hold some of them are looked into.
 """
 
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ PAGE_ROWS = 500
 PAGE_BYTES = 1024 * 1024
 BATCH_ROWS = 100
 """How many rows are decoded at a time, so that the event loop is never held up for long."""
+FOREIGN_TYPE = re.compile(r"[a-z0-9_-]{1,64}")
+"""The event types of other programs that are shown: those that fit on one line of any protocol."""
 HEAD_FIELDS = {"executionId": 1, "rootExecutionId": 1, "status": 1, "lastSeq": 1, "pagesFrom": 1, "project": 1}
 
 
@@ -203,7 +206,9 @@ def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noq
     event: JsonObject = clean_json(stored) if isinstance(stored, dict) else {"value": clean_json(stored)}
     timestamp = stored.get("timestamp") if isinstance(stored, dict) else None
     when = iso_milliseconds(timestamp) if isinstance(timestamp, datetime) else clean_json(timestamp)
-    head: JsonObject = {"type": str(event.get("type", "unknown")), "seq": place, "executionId": execution_id}
+    kind = str(event.get("type", ""))
+    shown = kind if FOREIGN_TYPE.fullmatch(kind) else "unknown"
+    head: JsonObject = {"type": shown, "seq": place, "executionId": execution_id}
     head |= {"rootExecutionId": execution_id, "timestamp": when}
     return head | {name: value for name, value in event.items() if name not in head}
 

@@ -70,12 +70,17 @@ async def stream_execution_events(
     execution_id: str,
     services: ServicesDep,
     caller: ViewerRole,
-    after: Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="Wins over `Last-Event-ID`.")] = None,
-    last_event_id: Annotated[str | None, Header(description="The `id` of the last event seen.")] = None,
+    after: AfterSeq = 0,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            description="The `id` of the last event seen. It wins over `after`, which browsers keep on reconnecting."
+        ),
+    ] = None,
 ) -> Response:
     """Follow events as Server-Sent Events: stored ones first, then live, until `execution-end`."""
     head = await visible_head(services, execution_id, caller)
-    position = after if after is not None else last_seen(last_event_id)
+    position = last_seen(last_event_id, after)
     if head.status.is_terminal and position >= head.last_seq:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     head.ensure_reached(position)
@@ -107,10 +112,10 @@ async def visible_head(services: Services, execution_id: str, caller: Caller) ->
     return head
 
 
-def last_seen(last_event_id: str | None) -> int:
-    """The number in `Last-Event-ID`; an empty one is none."""
+def last_seen(last_event_id: str | None, after: int) -> int:
+    """The number in `Last-Event-ID`, else the one asked for; an empty header is none."""
     if not last_event_id:
-        return 0
+        return after
     if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_SEQ)):
         return min(int(last_event_id), MAX_SEQ)
     raise InvalidInput.of_field("Last-Event-ID", "must be the number of an event")

@@ -80,9 +80,10 @@ async def test_a_running_run_streams_what_happens_as_it_happens(
     [
         {"headers": {"Last-Event-ID": "2"}},
         {"params": {"after": "2"}},
-        {"params": {"after": "2"}, "headers": {"Last-Event-ID": "1"}},
+        {"params": {"after": "1"}, "headers": {"Last-Event-ID": "2"}},
+        {"params": {"after": "2"}, "headers": {"Last-Event-ID": ""}},
     ],
-    ids=["header", "query", "query wins"],
+    ids=["header", "query", "header wins", "an empty header is none"],
 )
 async def test_a_stream_goes_on_after_the_last_event_seen(shared_service: Service, resume: dict[str, Any]) -> None:
     run = await shared_service.run_agent("plot-specialist-001")
@@ -99,7 +100,8 @@ async def test_a_stream_goes_on_after_the_last_event_seen(shared_service: Servic
 async def test_when_nothing_more_can_come_the_answer_is_204(shared_service: Service, beyond: int) -> None:
     run = await shared_service.run_agent("plot-specialist-001")
 
-    answer = await stream(shared_service, run["executionId"], headers={"Last-Event-ID": str(run["lastSeq"] + beyond)})
+    headers = {"Last-Event-ID": str(run["lastSeq"] + beyond)}
+    answer = await stream(shared_service, run["executionId"], params={"after": "1"}, headers=headers)
 
     assert (answer.status_code, answer.content) == (204, b"")
 
@@ -119,9 +121,10 @@ async def test_going_on_from_where_a_run_has_not_got_is_422_and_not_a_gap(
 async def test_a_garbage_last_event_id_is_422(shared_service: Service, garbage: str) -> None:
     (execution_id,) = await insert_foreign_executions(shared_service, 1)
 
-    answer = await stream(shared_service, execution_id, headers={"Last-Event-ID": garbage.encode()})
+    for params in ({}, {"after": "3"}):
+        answer = await stream(shared_service, execution_id, params=params, headers={"Last-Event-ID": garbage.encode()})
 
-    assert wrong_fields(answer) == ["Last-Event-ID"]
+        assert wrong_fields(answer) == ["Last-Event-ID"]
 
 
 @pytest.mark.parametrize("garbage", ["abc", "-1", "1e18", str(10**18), ""])
@@ -157,6 +160,21 @@ async def test_a_text_with_line_ends_and_field_names_cannot_forge_a_frame(
     assert json.loads(frames[1]["data"])["content"] == forgery
     assert json.loads(end["data"])["lastSeq"] == 3
     assert "\r" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ['agent-start\nid: 77\ndata: {"type":"forged"}\n\n', "x\r", "", "x" * 65, "Émile", None, 7.5, ["a"]],
+    ids=repr,
+)
+async def test_an_event_type_of_another_program_cannot_forge_a_frame(shared_service: Service, kind: Any) -> None:  # noqa: ANN401 - any BSON value
+    rows = [{"event": {"type": kind, "agentId": "a"}}, {"event": {"type": "tool_call-2"}}]
+    (execution_id,) = await insert_foreign_executions(shared_service, 1, status="completed", events=rows)
+
+    *frames, _ = frames_in((await stream(shared_service, execution_id)).text)
+
+    assert [(frame["id"], frame["event"]) for frame in frames] == [("1", "unknown"), ("2", "tool_call-2")]
+    assert [json.loads(frame["data"])["type"] for frame in frames] == ["unknown", "tool_call-2"]
 
 
 async def test_a_quiet_stream_carries_a_comment_now_and_then(
