@@ -1,8 +1,8 @@
 """What routers ask for: the services of this process, and the caller with the role that a route needs."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 from fastapi import Depends, Query, Security
 from fastapi.requests import HTTPConnection
@@ -13,7 +13,7 @@ from app.events.hub import EventHub
 from app.models.api_key import Role
 from app.models.database import Database
 from app.services.access.api_keys import Caller
-from app.services.access.roles import Gatekeeper, require
+from app.services.access.roles import Gatekeeper, require, require_all_projects
 from app.services.access.watching import CredentialWatch
 from app.services.catalog.browsing import Catalog
 from app.services.catalog.editing import CatalogEditor
@@ -112,18 +112,19 @@ async def admin(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
     return require(caller, Role.ADMIN)
 
 
-NEEDED_ROLES: dict[Callable[..., Any] | None, Role | None] = {
-    any_caller: None,
-    viewer: Role.VIEWER,
-    runner: Role.RUNNER,
-    admin: Role.ADMIN,
-}
-"""The role that each of these dependencies asks for."""
+async def service_admin(caller: Annotated[Caller, Depends(admin)]) -> Caller:
+    """A caller who may also edit what all projects share."""
+    return require_all_projects(caller)
+
+
+ROLE_CHECKS: tuple[Callable[[Caller], Awaitable[Caller]], ...] = (viewer, runner, admin, service_admin)
+"""Those of these dependencies that refuse some callers."""
 
 AnyCaller = Annotated[Caller, Depends(any_caller)]
 ViewerRole = Annotated[Caller, Depends(viewer)]
 RunnerRole = Annotated[Caller, Depends(runner)]
 AdminRole = Annotated[Caller, Depends(admin)]
+ServiceAdmin = Annotated[Caller, Depends(service_admin)]
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most.")]
 Cursor = Annotated[str | None, Query(max_length=1000, description="The `nextCursor` of the page before.")]

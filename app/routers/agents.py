@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServiceAdmin, ServicesDep
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
@@ -42,7 +42,7 @@ async def list_agents(
 
 
 @router.post("", operation_id="createAgent", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
-async def create_agent(body: AgentCreate, services: ServicesDep, _: AdminRole, response: Response) -> AgentRead:
+async def create_agent(body: AgentCreate, services: ServicesDep, _: ServiceAdmin, response: Response) -> AgentRead:
     """Create an agent in a department; a second head is refused with the name of the first."""
     entry = await services.catalog.agent_entry(await services.editor.create_agent(body))
     return answer_entry(entry, response, f"/api/v1/agents/{entry.shape.agent_id}")
@@ -59,7 +59,7 @@ async def update_agent(
     agent_id: str,
     body: AgentUpdate,
     services: ServicesDep,
-    _: AdminRole,
+    _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> AgentRead:
@@ -71,7 +71,7 @@ async def update_agent(
 @router.delete(
     "/{agent_id}", operation_id="deleteAgent", status_code=204, responses=problem_responses(*DELETE_PROBLEMS)
 )
-async def delete_agent(agent_id: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
+async def delete_agent(agent_id: str, services: ServicesDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Delete an agent; its executions stay."""
     await services.editor.delete_agent(agent_id, if_match)
 

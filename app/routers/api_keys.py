@@ -1,4 +1,4 @@
-"""API keys: making, listing and revoking them."""
+"""API keys: making, listing and revoking them, by admins whose own key is for all projects."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.dependencies import AdminRole, ServicesDep
+from app.dependencies import ServiceAdmin, ServicesDep
 from app.models.api_key import ApiKey, Role
 from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
@@ -66,21 +66,21 @@ class ApiKeyList(Shape):
 
 
 @router.get("", operation_id="listApiKeys", responses=problem_responses(403))
-async def list_keys(_: AdminRole) -> ApiKeyList:
+async def list_keys(_: ServiceAdmin) -> ApiKeyList:
     """List the keys, without their texts."""
     keys = [ApiKeyRead.of(key) for key in await list_api_keys()]
     return ApiKeyList(items=keys, total=len(keys))
 
 
 @router.post("", operation_id="createApiKey", status_code=201, responses=problem_responses(403, *BODY_PROBLEMS))
-async def create_key(body: ApiKeyCreate, _: AdminRole) -> ApiKeyCreated:
+async def create_key(body: ApiKeyCreate, _: ServiceAdmin) -> ApiKeyCreated:
     """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
     document, key = await create_api_key(body.name, body.role, body.projects, body.run_rate_limit)
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
 
 
 @router.delete("/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(403, 404, 409))
-async def delete_key(key_id: str, services: ServicesDep, _: AdminRole) -> None:
+async def delete_key(key_id: str, services: ServicesDep, _: ServiceAdmin) -> None:
     """Revoke a key: within five seconds nobody can use it any more. The last admin key cannot go."""
     keys = services.gatekeeper.keys
     await delete_api_key(services.database, key_id, has_bootstrap_key=keys.has_bootstrap_key)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, ServicesDep
+from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, ServiceAdmin, ServicesDep
 from app.models.api_key import Role
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
@@ -38,7 +38,7 @@ async def list_custom_tools(
 
 @router.post("", operation_id="createCustomTool", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_custom_tool(
-    body: CustomToolCreate, services: ServicesDep, _: AdminRole, response: Response
+    body: CustomToolCreate, services: ServicesDep, _: ServiceAdmin, response: Response
 ) -> CustomToolRead:
     """Create a custom tool. Its code must compile, its schema be one, and every example pass."""
     entry = await services.catalog.custom_tool_entry(await services.editor.create_custom_tool(body), with_code=True)
@@ -58,7 +58,7 @@ async def update_custom_tool(
     tool_name: str,
     body: CustomToolUpdate,
     services: ServicesDep,
-    _: AdminRole,
+    _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> CustomToolRead:
@@ -73,14 +73,14 @@ async def update_custom_tool(
     status_code=204,
     responses=problem_responses(*DELETE_PROBLEMS),
 )
-async def delete_custom_tool(tool_name: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
+async def delete_custom_tool(tool_name: str, services: ServicesDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Delete a custom tool that no agent names."""
     await services.editor.delete_custom_tool(tool_name, if_match)
 
 
 @router.post("/{tool_name}/test", operation_id="testCustomTool", responses=problem_responses(*TEST_PROBLEMS))
 async def try_custom_tool(
-    tool_name: str, body: ToolTestInput, services: ServicesDep, _: AdminRole
+    tool_name: str, body: ToolTestInput, services: ServicesDep, _: ServiceAdmin
 ) -> ToolTestOutcome | ToolTestFailure:
     """Call a tool once, as an agent would: its output or its error, what it logged, and what it took.
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AdminRole, AnyCaller, Cursor, Limit, RunnerRole, ServicesDep
+from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServiceAdmin, ServicesDep
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
@@ -35,7 +35,7 @@ async def list_departments(
 
 @router.post("", operation_id="createDepartment", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_department(
-    body: DepartmentCreate, services: ServicesDep, _: AdminRole, response: Response
+    body: DepartmentCreate, services: ServicesDep, _: ServiceAdmin, response: Response
 ) -> DepartmentRead:
     """Create a department."""
     entry = await services.catalog.department_entry(await services.editor.create_department(body))
@@ -53,7 +53,7 @@ async def update_department(
     slug: str,
     body: DepartmentUpdate,
     services: ServicesDep,
-    _: AdminRole,
+    _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> DepartmentRead:
@@ -65,7 +65,7 @@ async def update_department(
 @router.delete(
     "/{slug}", operation_id="deleteDepartment", status_code=204, responses=problem_responses(*DELETE_PROBLEMS)
 )
-async def delete_department(slug: str, services: ServicesDep, _: AdminRole, if_match: IfMatch = None) -> None:
+async def delete_department(slug: str, services: ServicesDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Delete a department that has no agents any more."""
     await services.editor.delete_department(slug, if_match)
 

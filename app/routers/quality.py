@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import AdminRole, ServicesDep, ViewerRole
+from app.dependencies import ServiceAdmin, ServicesDep, ViewerRole
 from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.quality.weights import WeightsRead, WeightsUpdate
@@ -23,7 +23,7 @@ async def get_quality_weights(slug: str, services: ServicesDep, _: ViewerRole) -
 
 
 @router.put("/weights/{slug}", operation_id="setQualityWeights", responses=problem_responses(*BODY_PROBLEMS, 403, 404))
-async def set_quality_weights(slug: str, body: WeightsUpdate, services: ServicesDep, _: AdminRole) -> WeightsRead:
+async def set_quality_weights(slug: str, body: WeightsUpdate, services: ServicesDep, _: ServiceAdmin) -> WeightsRead:
     """Give a department, or `default`, weights of its own; the next run is scored with them."""
     return await services.weights.set_weights(slug, body)
 
@@ -31,6 +31,6 @@ async def set_quality_weights(slug: str, body: WeightsUpdate, services: Services
 @router.delete(
     "/weights/{slug}", operation_id="resetQualityWeights", status_code=204, responses=problem_responses(403, 404)
 )
-async def reset_quality_weights(slug: str, services: ServicesDep, _: AdminRole) -> None:
+async def reset_quality_weights(slug: str, services: ServicesDep, _: ServiceAdmin) -> None:
     """Take a department's own weights away: it is scored as the service comes."""
     await services.weights.reset_weights(slug)

@@ -15,10 +15,9 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
 
-from app.dependencies import NEEDED_ROLES, identify
+from app.dependencies import ROLE_CHECKS, any_caller, identify
 from app.errors import AppError, FieldError, InvalidInput
 from app.models.json_values import JsonObject
-from app.services.access.roles import require
 
 MAX_NESTING = 32
 MAX_INTEGER = 2**53
@@ -53,13 +52,14 @@ class StrictRoute(APIRoute):
         parameters = get_flat_params(self.dependant)
         known = {parameter.alias for parameter in parameters if isinstance(parameter.field_info, Query)}
         has_body = self.body_field is not None
-        asked_for = [NEEDED_ROLES[call] for call in calls_of(self.dependant) if call in NEEDED_ROLES]
+        calls = list(calls_of(self.dependant))
+        identifies, checks = any_caller in calls, [check for check in ROLE_CHECKS if check in calls]
 
         async def handle_strictly(request: Request) -> Response:
-            for role in asked_for:  # who may not come in learns nothing of what is wrong with the rest
+            if identifies:  # who may not come in learns nothing of what is wrong with the rest
                 caller = await identify(request)
-                if role is not None:
-                    require(caller, role)
+                for check in checks:
+                    await check(caller)
             check_query(request, known)
             if has_body:
                 await read_body(request)

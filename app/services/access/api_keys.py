@@ -23,6 +23,10 @@ MAX_REMEMBERED = 1024
 ROLE_ORDER = (Role.VIEWER, Role.RUNNER, Role.ADMIN)
 
 
+SERVICE_ADMINS = {"role": Role.ADMIN.value, "projects": {"$in": [[], None]}}
+"""The keys that administer the whole service: those made for certain projects do not."""
+
+
 class ApiKeyNotFound(NotFound):
     """No API key has this id."""
 
@@ -87,7 +91,7 @@ async def list_api_keys() -> list[ApiKey]:
 async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: bool) -> None:
     """Revoke a key; within seconds no process accepts it any more.
 
-    All admin keys are touched in one transaction, so that of two deletions at once one sees the other.
+    The keys of all who could are touched in one transaction, so that of two deletions at once one sees the other.
 
     Raises:
         ApiKeyNotFound: no key has this id.
@@ -100,8 +104,8 @@ async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: 
         found = await collection.find_one(selector, session=session)
         if found is None:
             raise ApiKeyNotFound(key_id)
-        if found["role"] == Role.ADMIN and not has_bootstrap_key:
-            admins = await collection.update_many({"role": Role.ADMIN.value}, {"$inc": {"counted": 1}}, session=session)
+        if found["role"] == Role.ADMIN and not found.get("projects") and not has_bootstrap_key:
+            admins = await collection.update_many(SERVICE_ADMINS, {"$inc": {"counted": 1}}, session=session)
             if admins.matched_count == 1:
                 raise LastAdminKey
         await collection.delete_one(selector, session=session)

@@ -34,6 +34,16 @@ class NotAllowed(AppError):
         super().__init__(f"This needs a key with the role {needed.value!r}.")
 
 
+class NotAllowedWithProjects(AppError):
+    """The caller's role is enough, and its key is made for certain projects."""
+
+    code = "not-allowed"
+    status = HTTPStatus.FORBIDDEN
+
+    def __init__(self) -> None:
+        super().__init__("This concerns all projects, and the key is made for certain ones.")
+
+
 @dataclass(frozen=True)
 class Gatekeeper:
     """Turns a request's headers into a caller."""
@@ -110,3 +120,14 @@ def require(caller: Caller, role: Role) -> Caller:
     if caller.name == "anonymous":
         raise NotAuthenticated
     raise NotAllowed(role)
+
+
+def require_all_projects(caller: Caller) -> Caller:
+    """The caller, if it is not made for certain projects.
+
+    Raises:
+        NotAllowedWithProjects: it is.
+    """
+    if caller.projects:
+        raise NotAllowedWithProjects
+    return caller

@@ -7,13 +7,14 @@ import pytest
 from websockets.asyncio.client import connect
 
 from app.services.access import api_keys
-from tests.conftest import Service, StartService
+from tests.conftest import PROJECT, Service, StartService
 from tests.fixtures.waiting import wait_until
 
 
-async def make_key(http: httpx.AsyncClient, role: str) -> dict[str, str]:
+async def make_key(http: httpx.AsyncClient, role: str, *projects: str) -> dict[str, str]:
     """A new key."""
-    return (await http.post("/api/v1/api-keys", json={"name": "of a test", "role": role})).json()
+    body = {"name": "of a test", "role": role, "projects": list(projects)}
+    return (await http.post("/api/v1/api-keys", json=body)).json()
 
 
 async def test_a_revoked_key_is_dead_within_five_seconds(service: Service) -> None:
@@ -43,6 +44,7 @@ async def test_of_two_last_admin_keys_one_stays_when_both_go_at_once(
     monkeypatch.setattr(api_keys, "REMEMBER_SECONDS", 0.01)
     async with start_service() as service:
         keys = [await make_key(service.http, "admin") for _ in range(2)]
+        await make_key(service.http, "admin", PROJECT)
     async with start_service(admin_api_key=None) as service:
         answers = await asyncio.gather(
             *(
@@ -53,6 +55,19 @@ async def test_of_two_last_admin_keys_one_stays_when_both_go_at_once(
 
     assert sorted(answer.status_code for answer in answers) == [204, 409]
     assert [answer.json()["code"] for answer in answers if answer.status_code == 409] == ["last-admin-key"]
+
+
+async def test_an_admin_key_made_for_a_project_can_go_while_one_admin_key_is_left(start_service: StartService) -> None:
+    async with start_service() as service:
+        limited = await make_key(service.http, "admin", PROJECT)
+        admin = await make_key(service.http, "admin")
+    async with start_service(admin_api_key=None) as service:
+        headers = {"Authorization": f"Bearer {admin['key']}"}
+        answers = [
+            await service.http.delete(f"/api/v1/api-keys/{key['id']}", headers=headers) for key in (limited, admin)
+        ]
+
+    assert [answer.status_code for answer in answers] == [204, 409]
 
 
 @pytest.mark.long

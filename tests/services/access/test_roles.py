@@ -10,7 +10,7 @@ import pytest
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing, hash_key
 from app.services.access.roles import Gatekeeper, NotAllowed, NotAuthenticated, key_in, require
-from tests.conftest import ADMIN_KEY, Service
+from tests.conftest import ADMIN_KEY, PROJECT, Service
 
 ORDER = (None, "viewer", "runner", "admin")
 PUBLIC = None
@@ -65,6 +65,29 @@ async def test_every_route_lets_in_the_roles_of_the_contract_and_nobody_else(
                 wrong.append(f"{method} {path} as {role}: {answer.status_code}")
 
     assert len(routes) >= 15
+    assert wrong == []
+
+
+async def test_an_admin_key_made_for_a_project_edits_nothing_that_all_projects_share(
+    shared_service: Service, caller: httpx.AsyncClient
+) -> None:
+    body = {"name": "of the matrix", "role": "admin", "projects": [PROJECT]}
+    headers = {"X-API-Key": (await shared_service.http.post("/api/v1/api-keys", json=body)).json()["key"]}
+    document: dict[str, Any] = (await caller.get("/openapi.json")).json()
+    own = {"deleteExecution", "getExecutionPrompts"}
+    wrong: list[str] = []
+
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            shared = needed_role(method, path) == "admin" and operation["operationId"] not in own
+            url = re.sub(r"{\w+}", "nothing-has-this-name", path)
+            sent: dict[str, Any] | None = {} if method in ("post", "put", "patch") else None
+            answer = await caller.request(method, url, headers=headers, json=sent)
+            if (answer.status_code == 403) != shared:
+                wrong.append(f"{method} {path}: {answer.status_code}")
+            if shared:
+                assert answer.json()["detail"] == "This concerns all projects, and the key is made for certain ones."
+
     assert wrong == []
 
 
