@@ -17,6 +17,8 @@ CATALOGUE_MODELS = (
     "openai/gpt-4-turbo",
 )
 
+MAX_KEY_CHARACTERS = 512
+
 
 def is_rate_limit(value: str) -> str:
     """A limit in the syntax of the `limits` library."""
@@ -29,6 +31,16 @@ def is_rate_limit(value: str) -> str:
 
 RateLimit = Annotated[str, AfterValidator(is_rate_limit)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+def is_bootstrap_key(value: SecretStr) -> SecretStr:
+    """A key that fits into a request's header."""
+    key = value.get_secret_value()
+    if not (key.isascii() and key.isprintable() and key == key.strip() and 0 < len(key) <= MAX_KEY_CHARACTERS):
+        raise ValueError(
+            f"must be at most {MAX_KEY_CHARACTERS} printable ASCII characters, with no space before or behind them"
+        )
+    return value
 
 
 class Settings(BaseSettings):
@@ -47,7 +59,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    admin_api_key: SecretStr | None = None
+    admin_api_key: Annotated[SecretStr, AfterValidator(is_bootstrap_key)] | None = None
     jwt_secret: SecretStr | None = None
     jwt_jwks_url: str | None = None
     anonymous_role: Literal["none", "viewer"] = "none"

@@ -74,6 +74,10 @@ def test_a_variable_is_read_as_it_is_meant(
         ("TOOL_MEMORY_MB", "4"),
         ("TOOL_MEMORY_MB", "many"),
         ("MAX_CONCURRENT_RUNS", "0"),
+        ("ADMIN_API_KEY", "schlüssel-schlüssel-schlüssel"),
+        ("ADMIN_API_KEY", "k" * 513),
+        ("ADMIN_API_KEY", " a-key-behind-a-space"),
+        ("ADMIN_API_KEY", "a-key\tand-a-tab"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line_that_names_its_variable_and_not_the_value(

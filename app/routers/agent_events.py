@@ -35,6 +35,7 @@ from app.services.access.roles import NotAllowed, NotAuthenticated, key_in, requ
 
 AUTH_SECONDS = 5.0
 MAX_SUBSCRIPTIONS = 100
+CLOSE_INTERNAL_ERROR = 1011
 CLOSE_TRY_AGAIN_LATER = 1013
 CLOSE_UNAUTHENTICATED = 4401
 CLOSE_NOT_ALLOWED = 4403
@@ -63,9 +64,15 @@ async def agent_events(websocket: WebSocket) -> None:
         return
     await websocket.accept()
     session = SocketSession(websocket, services)
-    with contextlib.suppress(WebSocketDisconnect):
+    try:
         if await session.authenticate():
             await session.serve()
+    except WebSocketDisconnect:
+        return
+    except Exception:
+        log.exception("socket-crashed")
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has closed already
+            await websocket.close(CLOSE_INTERNAL_ERROR, "The service failed at a message; its log says why.")
 
 
 def origin_allowed(websocket: WebSocket, allowed: tuple[str, ...]) -> bool:

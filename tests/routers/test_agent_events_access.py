@@ -5,6 +5,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from app.routers import agent_events
+from app.services.access.api_keys import KeyRing
 from tests.conftest import ADMIN_KEY, Service, StartService
 from tests.routers.conftest import Gate, NewKey, insert_foreign_executions, open_socket, start_run
 
@@ -74,6 +75,26 @@ async def test_wrong_credentials_in_the_handshake_close_the_socket(
 ) -> None:
     async with open_socket(shared_service, headers) as socket:
         assert await socket.close_code() == 4401
+
+
+async def test_a_failure_of_the_service_closes_the_socket_with_1011(
+    shared_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*_: object) -> None:
+        raise ArithmeticError
+
+    async with open_socket(shared_service) as socket:
+        with monkeypatch.context() as patched:
+            patched.setattr(shared_service.services.hub, "head", crash)
+            await socket.send(type="subscribe", executionId="exec_1")
+            code = await socket.close_code()
+    async with open_socket(shared_service, NOBODY) as socket:
+        with monkeypatch.context() as patched:
+            patched.setattr(KeyRing, "find_caller", crash)
+            await socket.send(type="auth", token="a-key")
+            first = await socket.close_code()
+
+    assert (code, first) == (1011, 1011)
 
 
 async def test_a_key_in_the_query_string_is_none(shared_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,12 +122,15 @@ class KeyRing:
         self.has_bootstrap_key = admin_key is not None
         self._lookup = alru_cache(maxsize=MAX_REMEMBERED, ttl=REMEMBER_SECONDS)(self._find)
 
-    async def find_caller(self, key: str) -> Caller | None:
-        """The caller behind a key, if there is one."""
-        hashed = hash_key(key)
-        if self._admin_hash and secrets.compare_digest(hashed, self._admin_hash):
+    def bootstrap_caller(self, key: str) -> Caller | None:
+        """The caller behind the bootstrap key, if this is the key; it may have any form, a token's too."""
+        if self._admin_hash and secrets.compare_digest(hash_key(key), self._admin_hash):
             return Caller("ADMIN_API_KEY", Role.ADMIN, id="bootstrap")
-        return await self._lookup(hashed)
+        return None
+
+    async def find_caller(self, key: str) -> Caller | None:
+        """The caller behind a stored key, if there is one."""
+        return await self._lookup(hash_key(key))
 
     async def _find(self, hashed: str) -> Caller | None:
         raw = await self._database[ApiKey.get_collection_name()].find_one({"keyHash": hashed})

@@ -9,8 +9,8 @@ from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing
 from app.services.access.tokens import TokenVerifier, looks_like_token
 from app.services.usage.rate_limits import RateLimiter
+from app.settings import MAX_KEY_CHARACTERS
 
-MAX_KEY_CHARACTERS = 512
 MAX_TOKEN_CHARACTERS = 8192
 
 
@@ -81,6 +81,8 @@ class Gatekeeper:
 
     async def find_caller(self, key: str) -> Caller | None:
         """The caller behind an API key or a token, if it is good; asking counts as no attempt."""
+        if bootstrap := self.keys.bootstrap_caller(key):
+            return bootstrap
         if looks_like_token(key) and len(key) <= MAX_TOKEN_CHARACTERS:
             return await self.tokens.find_caller(key)
         if 0 < len(key) <= MAX_KEY_CHARACTERS:

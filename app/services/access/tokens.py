@@ -9,6 +9,7 @@ import jwt
 import structlog
 
 from app.models.api_key import Role
+from app.models.json_values import clean_text
 from app.services.access.api_keys import Caller
 
 SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
@@ -80,7 +81,7 @@ class TokenVerifier:
 def caller_of(claims: dict[str, Any]) -> Caller | None:
     """The caller in a token's claims: `role`, `sub`, and `projects` where it is made for certain ones."""
     role, projects = claims.get("role"), claims.get("projects", [])
-    if role not in {one.value for one in Role} or not isinstance(projects, list):
+    if role not in list(Role) or not isinstance(projects, list):
         return None
-    subject = str(claims.get("sub", "token"))
+    subject = clean_text(str(claims.get("sub", "token")))
     return Caller(subject, Role(role), frozenset(str(one).lower() for one in projects), f"token:{subject}")

@@ -10,6 +10,7 @@ import pytest
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing, hash_key
 from app.services.access.roles import Gatekeeper, NotAllowed, NotAuthenticated, key_in, require
+from app.services.access.tokens import TokenVerifier
 from tests.conftest import ADMIN_KEY, PROJECT, Service
 
 ORDER = (None, "viewer", "runner", "admin")
@@ -178,6 +179,17 @@ async def test_the_bootstrap_key_is_an_admin_and_no_bootstrap_key_is_no_open_doo
     for key in ("", "None", hash_key(ADMIN_KEY)):
         with pytest.raises(NotAuthenticated):
             await without.identify_key(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["an.admin.key-of-the-tests", "three words.and.dots", "k" * 512], ids=lambda key: key[:20]
+)
+async def test_a_bootstrap_key_of_any_form_is_the_bootstrap_key(shared_service: Service, key: str) -> None:
+    keys = KeyRing(shared_service.services.database, admin_key=key)
+
+    caller = await Gatekeeper(keys, None, TokenVerifier("a secret of more than thirty-two bytes")).identify_key(key)
+
+    assert (caller.id, caller.role) == ("bootstrap", Role.ADMIN)
 
 
 def test_a_caller_without_projects_sees_all_and_one_with_projects_its_own_alone() -> None:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from app.services.access.tokens import caller_of
 from tests.conftest import PROJECT, Service, StartService
 from tests.fixtures.model_server import serve_app, stop_server
 
@@ -62,14 +63,23 @@ async def test_a_token_by_the_secret_has_the_role_it_claims(start_service: Start
         jwt.encode({"role": "admin", "exp": 1}, SECRET),
         jwt.encode({"role": "owner"}, SECRET),
         jwt.encode({"sub": "nobody"}, SECRET),
+        jwt.encode({"role": ["admin"]}, SECRET),
+        jwt.encode({"role": {"$ne": None}}, SECRET),
         jwt.encode({"role": "admin"}, "", algorithm="none"),
         "a.b.c",
     ],
-    ids=["wrong secret", "expired", "unknown role", "no role", "unsigned", "no token"],
+    ids=["wrong secret", "expired", "unknown role", "no role", "list of roles", "operator", "unsigned", "no token"],
 )
 async def test_a_token_that_is_not_valid_here_is_refused(start_service: StartService, token: str) -> None:
     async with start_service(jwt_secret=SecretStr(SECRET)) as service:
         assert await status_with(service, token, "/api/v1/departments") == 401
+
+
+def test_the_name_in_a_token_is_one_that_can_be_stored() -> None:
+    caller = caller_of({"role": "runner", "sub": "ada\ud800"})
+
+    assert caller is not None
+    assert (caller.name, caller.id) == ("ada?", "token:ada?")
 
 
 async def test_a_token_by_a_published_key_is_accepted(start_service: StartService, jwks_url: str) -> None:
