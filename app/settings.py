@@ -1,11 +1,14 @@
 """The service's settings: environment variables or `.env`, read once, every wrong value named in one line."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from limits import parse
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from limits import parse_many
+from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
 
 from app.errors import StartupError
 
@@ -20,17 +23,64 @@ CATALOGUE_MODELS = (
 MAX_KEY_CHARACTERS = 512
 
 
+MIN_SECRET_BYTES = 32
+MAX_SECONDS = 31 * 24 * 3600
+MAX_WINDOW_SECONDS = 10 * 366 * 24 * 3600
+ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?/?")
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
 def is_rate_limit(value: str) -> str:
-    """A limit in the syntax of the `limits` library."""
+    """One or several limits in the syntax of the `limits` library, none of which refuses everything."""
     try:
-        parse(value)
+        limits = parse_many(value)
     except ValueError:
-        raise ValueError("must be a rate limit such as 600/minute") from None
+        limits = []
+    if not limits or not all(one.amount > 0 and one.get_expiry() <= MAX_WINDOW_SECONDS for one in limits):
+        raise ValueError("must be a rate limit such as 600/minute, or several such as 20/second;600/minute")
     return value
 
 
+def is_redis_url(value: SecretStr) -> SecretStr:
+    """An address that the Redis client takes, with all its options."""
+    try:
+        ConnectionPool.from_url(value.get_secret_value()).make_connection()
+    except (ValueError, TypeError, RedisError):
+        raise ValueError(
+            "must be a Redis address such as redis://HOST:6379/0, or one with rediss:// or unix://"
+        ) from None
+    return value
+
+
+def is_token_secret(value: SecretStr) -> SecretStr:
+    """A secret that cannot be guessed from a token."""
+    if len(value.get_secret_value().encode("utf-8", "replace")) < MIN_SECRET_BYTES:
+        raise ValueError(f"must be {MIN_SECRET_BYTES} bytes or more")
+    return value
+
+
+def is_http_address(value: str) -> str:
+    """The address of something on the web."""
+    try:
+        HttpUrl(value)
+    except ValueError:
+        raise ValueError("must be an address that begins with https:// or http://") from None
+    return value
+
+
+def as_browsers_send_it(value: str) -> str:
+    """An origin in the form of the `Origin` header: in lower case, without a slash at its end or the usual port."""
+    found = ORIGIN.fullmatch(value.lower())
+    if found is None:
+        raise ValueError("must be origins such as https://studio.example or http://localhost:3000, separated by commas")
+    scheme, host, port = found.groups("")
+    return f"{scheme}://{host}{'' if port == DEFAULT_PORTS.get(scheme) else port}"
+
+
 RateLimit = Annotated[str, AfterValidator(is_rate_limit)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(as_browsers_send_it)], ...], NoDecode]
 
 
 def is_bootstrap_key(value: SecretStr) -> SecretStr:
@@ -52,7 +102,7 @@ class Settings(BaseSettings):
 
     mongodb_uri: SecretStr | None = None
     mongod_binary: str | None = None
-    redis_url: SecretStr | None = None
+    redis_url: Annotated[SecretStr, AfterValidator(is_redis_url)] | None = None
     models_config: Path | None = None
     anthropic_api_key: SecretStr | None = None
     openai_api_key: SecretStr | None = None
@@ -60,11 +110,11 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     admin_api_key: Annotated[SecretStr, AfterValidator(is_bootstrap_key)] | None = None
-    jwt_secret: SecretStr | None = None
-    jwt_jwks_url: str | None = None
+    jwt_secret: Annotated[SecretStr, AfterValidator(is_token_secret)] | None = None
+    jwt_jwks_url: Annotated[str, AfterValidator(is_http_address)] | None = None
     anonymous_role: Literal["none", "viewer"] = "none"
     seed_on_start: bool | None = None
-    agent_cache_ttl_seconds: float = Field(default=300, ge=0)
+    agent_cache_ttl_seconds: float = Field(default=300, ge=0, le=MAX_SECONDS)
     tool_timeout_seconds: float = Field(default=10, gt=0, le=600)
     tool_memory_mb: int = Field(default=64, ge=8, le=4096)
     tool_workers: int = Field(default=2, ge=1, le=64)
@@ -72,7 +122,7 @@ class Settings(BaseSettings):
     tool_modules: CommaSeparated = ()
     mcp_servers: Path | None = None
     allowed_models: CommaSeparated = CATALOGUE_MODELS
-    allowed_origins: CommaSeparated = ()
+    allowed_origins: Origins = ()
     run_rate_limit: RateLimit | None = None
     auth_failure_limit: RateLimit = "30/minute"
     specialist_gate: float = Field(default=0.5, ge=0, le=1)
@@ -82,10 +132,10 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=0, ge=0, le=600)
     max_concurrent_runs: int = Field(default=64, ge=1)
     max_department_runs: int | None = Field(default=None, ge=1)
-    max_run_seconds: float = Field(default=3600, gt=0)
-    model_first_byte_seconds: float = Field(default=60, gt=0)
-    model_idle_seconds: float = Field(default=30, gt=0)
-    model_total_seconds: float = Field(default=600, gt=0)
+    max_run_seconds: Seconds = 3600
+    model_first_byte_seconds: Seconds = 60
+    model_idle_seconds: Seconds = 30
+    model_total_seconds: Seconds = 600
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

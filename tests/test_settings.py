@@ -8,6 +8,25 @@ import pytest
 from app.errors import StartupError
 from app.settings import CATALOGUE_MODELS, Settings
 
+ORIGINS = ("http://localhost:3000", "https://studio.example", "http://[::1]")
+WRONG_REDIS_URLS = (
+    "nonsense",
+    "http://x",
+    "redis://127.0.0.1:99999",
+    "redis://user:s3cr3t-word@host:notaport",
+    "redis://:s3cr3t#word@host:6379",
+    "redis://host?no_such_option=1",
+    "redis://host?socket_timeout=soon",
+)
+WRONG_LIMITS = ("often", "0/hour", "2/second;0/hour", "1/99999 year", ";", "2/second;x")
+SECONDS = (
+    "MAX_RUN_SECONDS",
+    "MODEL_FIRST_BYTE_SECONDS",
+    "MODEL_IDLE_SECONDS",
+    "MODEL_TOTAL_SECONDS",
+    "AGENT_CACHE_TTL_SECONDS",
+)
+
 
 @pytest.fixture(autouse=True)
 def work_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -43,6 +62,11 @@ def test_without_any_variable_the_defaults_of_the_contract_hold() -> None:
         ("AGENT_CACHE_TTL_SECONDS", "0.5", 0.5),
         ("ALLOWED_MODELS", " a/b , c/d ,,", ("a/b", "c/d")),
         ("ALLOWED_ORIGINS", "https://studio.example", ("https://studio.example",)),
+        ("ALLOWED_ORIGINS", "http://localhost:3000/, HTTPS://Studio.Example:443,http://[::1]:80/", ORIGINS),
+        ("ALLOWED_ORIGINS", "tauri://localhost,http://10.0.0.1:443", ("tauri://localhost", "http://10.0.0.1:443")),
+        ("RUN_RATE_LIMIT", "20/second;600/minute", "20/second;600/minute"),
+        ("JWT_JWKS_URL", "https://id.example/jwks", "https://id.example/jwks"),
+        ("MAX_RUN_SECONDS", "0.5", 0.5),
         ("DATA_DIR", "/var/lib/agents", Path("/var/lib/agents")),
     ],
 )
@@ -78,6 +102,17 @@ def test_a_variable_is_read_as_it_is_meant(
         ("ADMIN_API_KEY", "k" * 513),
         ("ADMIN_API_KEY", " a-key-behind-a-space"),
         ("ADMIN_API_KEY", "a-key\tand-a-tab"),
+        *(("REDIS_URL", value) for value in WRONG_REDIS_URLS),
+        *(("RUN_RATE_LIMIT", value) for value in WRONG_LIMITS),
+        ("AUTH_FAILURE_LIMIT", "0/hour"),
+        *((name, value) for name in SECONDS for value in ("inf", "nan", "1e300", "-1")),
+        ("JWT_SECRET", "a secret of 31 bytes, a few too"),
+        ("JWT_JWKS_URL", "notaurl"),
+        ("JWT_JWKS_URL", "file:///etc/passwd"),
+        *(
+            ("ALLOWED_ORIGINS", value)
+            for value in ("*", "null", "another.example", "https://a.example/path", "https://ä.example")
+        ),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line_that_names_its_variable_and_not_the_value(
@@ -138,7 +173,8 @@ def test_with_a_database_of_ones_own_seeds_are_sown_only_when_asked_for(
 
 
 def test_secrets_do_not_show_when_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MONGODB_URI", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "ADMIN_API_KEY", "REDIS_URL"):
-        monkeypatch.setenv(name, "a-secret-of-some-length")
+    for name in ("MONGODB_URI", "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "ADMIN_API_KEY", "JWT_SECRET"):
+        monkeypatch.setenv(name, "a-secret-of-some-length-and-a-bit-more")
+    monkeypatch.setenv("REDIS_URL", "redis://:a-secret-of-some-length@localhost")
 
     assert "a-secret" not in repr(Settings.load())

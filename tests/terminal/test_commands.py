@@ -189,6 +189,7 @@ async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str,
     [
         ({"PORT": "ninety"}, "PORT is wrong"),
         ({"TOOL_MEMORY_MB": "1"}, "TOOL_MEMORY_MB is wrong"),
+        ({"REDIS_URL": "redis://user:pw@host:notaport"}, "REDIS_URL is wrong"),
         ({"MODELS_CONFIG": "/no/such/file.yaml"}, "MODELS_CONFIG: /no/such/file.yaml cannot be read"),
         ({"MONGODB_URI": "postgres://x"}, "MONGODB_URI is not a MongoDB connection string"),
         ({"MONGOD_BINARY": "/no/such/mongod"}, "MONGOD_BINARY"),

@@ -4,7 +4,7 @@ import math
 import time
 from http import HTTPStatus
 
-from limits import RateLimitItem, parse
+from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
@@ -23,32 +23,40 @@ class TooManyRequests(AppError):
 
 
 class RateLimiter:
-    """Counts what callers do, each against its own limit or the common one."""
+    """Counts what callers do, each against its own limits or the common ones."""
 
     def __init__(self, what: str, common: str | None) -> None:
         self._what = what
-        self._common = parse(common) if common else None
+        self._common = limits_in(common)
         self._window = MovingWindowRateLimiter(MemoryStorage())
 
     async def hit(self, who: str, own: str | None = None) -> None:
-        """Count one; `own` is the caller's own limit, if it has one.
+        """Count one against every limit; `own` are the caller's own, if it has any.
 
         Raises:
             TooManyRequests: it is one too many, and is not counted.
         """
-        limit = parse(own) if own else self._common
-        if limit is not None and not await self._window.hit(limit, who):
-            await self._refuse(limit, who)
+        limits = limits_in(own) or self._common
+        for count in (self._window.test, self._window.hit) if len(limits) > 1 else (self._window.hit,):
+            for limit in limits:
+                if not await count(limit, who):
+                    await self._refuse(limit, who)
 
     async def check(self, who: str) -> None:
-        """Refuse whoever has reached the common limit; counts nothing.
+        """Refuse whoever has reached one of the common limits; counts nothing.
 
         Raises:
-            TooManyRequests: the limit is reached.
+            TooManyRequests: one is reached.
         """
-        if self._common is not None and not await self._window.test(self._common, who):
-            await self._refuse(self._common, who)
+        for limit in self._common:
+            if not await self._window.test(limit, who):
+                await self._refuse(limit, who)
 
     async def _refuse(self, limit: RateLimitItem, who: str) -> None:
         window = await self._window.get_window_stats(limit, who)
         raise TooManyRequests(self._what, limit, max(math.ceil(window.reset_time - time.time()), 1))
+
+
+def limits_in(text: str | None) -> tuple[RateLimitItem, ...]:
+    """The limits in a text, such as `20/second;600/minute`, each once: all of them hold."""
+    return tuple(dict.fromkeys(parse_many(text))) if text else ()

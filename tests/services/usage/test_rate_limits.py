@@ -1,6 +1,10 @@
 """Limits on starting runs and on guessing keys."""
 
+import pytest
+
+from app.services.usage.rate_limits import RateLimiter, TooManyRequests
 from tests.conftest import ADMIN_KEY, PROJECT, Service, StartService
+from tests.fixtures.waiting import wait_until
 
 RUN = {"prompt": "x", "project": PROJECT}
 PATH = "/api/v1/agents/plot-specialist-001/runs"
@@ -31,10 +35,47 @@ async def test_a_keys_own_limit_wins_over_the_services(service: Service) -> None
     headers = await key_with(service, runRateLimit="1/hour")
 
     statuses = [(await service.http.post(PATH, json=RUN, headers=headers)).status_code for _ in range(2)]
-    wrong = await service.http.post("/api/v1/api-keys", json={"name": "k", "role": "viewer", "runRateLimit": "often"})
 
     assert statuses == [202, 429]
-    assert (wrong.status_code, wrong.json()["errors"][0]["path"]) == (422, "runRateLimit")
+
+
+@pytest.mark.parametrize("limit", ["often", "0/minute", "2/second;0/minute", "1/99999 year", 5])
+async def test_a_limit_that_is_none_or_that_refuses_everything_is_422(shared_service: Service, limit: object) -> None:
+    body = {"name": "k", "role": "viewer", "runRateLimit": limit}
+
+    answer = await shared_service.http.post("/api/v1/api-keys", json=body)
+
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "runRateLimit")
+
+
+@pytest.mark.parametrize("own", [None, "100/second;2/minute"])
+async def test_of_several_limits_all_hold(own: str | None) -> None:
+    limiter = RateLimiter("Starting runs", "100/second;2/minute;2/minute")
+
+    for _ in range(2):
+        await limiter.check("a key")
+        await limiter.hit("a key", own)
+
+    with pytest.raises(TooManyRequests, match="2 per 1 minute") as caught:
+        await limiter.hit("a key", own)
+    assert (caught.value.retry_after_seconds or 0) > 1
+    if own is None:
+        with pytest.raises(TooManyRequests):
+            await limiter.check("a key")
+
+
+async def test_what_one_limit_refuses_is_not_counted_against_another() -> None:
+    limiter = RateLimiter("Starting runs", "2/minute;1/second")
+    await limiter.hit("a key")
+
+    async def is_let_in() -> bool:
+        try:
+            await limiter.hit("a key")
+        except TooManyRequests:
+            return False
+        return True
+
+    await wait_until(is_let_in)
 
 
 async def test_guessing_keys_is_slowed_down_and_nothing_else(start_service: StartService) -> None:
