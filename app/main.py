@@ -126,6 +126,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would lead to whatever host the client names
         separate_input_output_schemas=False,
         responses={500: {"model": Problem, "description": "A bug in the service"}},
     )
@@ -150,7 +151,13 @@ def gate_thresholds(settings: Settings) -> Thresholds:
 
 def create_worker_app(services: Services) -> FastAPI:
     """What a worker answers over HTTP: how it is."""
-    app = FastAPI(title="Dynamic Agents worker", version=version("dynamic-agents"), docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Dynamic Agents worker",
+        version=version("dynamic-agents"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.services = services
     app.include_router(health.router)
     return app

@@ -27,7 +27,7 @@ class ApiKeyCreate(BaseModel):
         json_schema_extra={"examples": [{"name": "nightly runs", "role": "runner"}]},
     )
 
-    name: Annotated[Text, Field(min_length=1, max_length=200)]
+    name: Annotated[Text, Field(min_length=1, max_length=200, pattern=r"\S")]
     role: Role
     projects: Annotated[list[CmsId], Field(max_length=1000)] = []
     """CMS projects that the key is made for; empty means all."""

@@ -1,4 +1,4 @@
-"""Whether the process is up, and whether it can do its work."""
+"""Whether the process is up, and whether it can do its work; load balancers may ask with HEAD."""
 
 import asyncio
 from typing import Literal
@@ -27,12 +27,14 @@ class Readiness(BaseModel):
     checks: dict[str, str] = Field(examples=[{"database": "ok", "runs": "ok", "models": "ok"}])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", operation_id="getHealth")
 async def get_health() -> Health:
     """The process is up; nothing else is looked at."""
     return Health()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", operation_id="getReadiness", responses={503: {"model": Readiness}})
 async def get_readiness(response: Response, services: ServicesDep) -> Readiness:
     """Database, run engine, queue and model set-up can be used; 503 says which cannot."""

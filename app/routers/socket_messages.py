@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from app.errors import InvalidInput
 from app.models.agent_execution import ExecutionStatus
 from app.models.json_values import clean_text
+from app.routers.strict_input import unique_keys
 from app.services.runs.requests import Text
 
 MAX_SEQ = 2**53
@@ -117,7 +118,9 @@ def parse_message(received: str | bytes) -> AnyMessage:
     if isinstance(received, bytes):
         raise MalformedMessage("Messages are JSON text frames, not binary ones.")
     try:
-        value = json.loads(received)
+        value = json.loads(received, object_pairs_hook=unique_keys)
+    except InvalidInput as error:
+        raise MalformedMessage(error.message) from None
     except (ValueError, RecursionError):
         raise MalformedMessage("The message is not JSON.") from None
     kinds = {"auth": Auth, "subscribe": Subscribe, "unsubscribe": Unsubscribe, "ping": Ping}

@@ -173,6 +173,8 @@ async def test_one_socket_follows_many_runs_at_once(shared_service: Service, gat
         ('{"type": "shutdown"}', "malformed-message"),
         ('{"type": ["ping"]}', "malformed-message"),
         ('{"type": "ping", "more": 1}', "malformed-message"),
+        ('{"type": "pong", "type": "ping"}', "malformed-message"),
+        ('{"type": "subscribe", "executionId": "exec_1", "executionId": "exec_2"}', "malformed-message"),
         ('{"type": "ping", "\\ud800": 1}', "malformed-message"),
         ('{"type": "subscribe"}', "malformed-message"),
         ('{"type": "subscribe", "executionId": ""}', "malformed-message"),

@@ -61,6 +61,7 @@ async def test_keys_are_listed_as_any_list_is(shared_service: Service, new_key: 
     [
         ({}, ["name", "role"]),
         ({"name": "", "role": "viewer"}, ["name"]),
+        ({"name": " \t\u00a0", "role": "viewer"}, ["name"]),
         ({"name": "x" * 201, "role": "viewer"}, ["name"]),
         ({"name": "x", "role": "root"}, ["role"]),
         ({"name": "x", "role": {"$ne": None}}, ["role"]),

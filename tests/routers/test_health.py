@@ -25,6 +25,15 @@ async def test_a_service_that_can_work_is_up_and_ready_for_everybody(anonymous: 
     assert set(ready.json()["checks"].values()) == {"ok"}
 
 
+async def test_load_balancers_may_ask_with_head(anonymous: httpx.AsyncClient) -> None:
+    for path in ("/healthz", "/readyz"):
+        answer = await anonymous.head(path)
+        refused = await anonymous.post(path)
+
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
 async def test_without_its_database_the_service_is_up_not_ready_and_answers_503_to_all_that_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

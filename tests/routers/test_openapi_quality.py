@@ -1,5 +1,6 @@
 """The OpenAPI description is one to program against: browsed, tried out, trusted with a client's types."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,6 +64,20 @@ def test_every_body_refuses_unknown_fields_and_shows_an_example_that_fits(docume
         assert schema["additionalProperties"] is False, name
         assert schema["examples"], name
         assert [error.message for error in validator.iter_errors(schema["examples"][0])] == [], name
+
+
+async def test_no_body_takes_a_field_by_its_name_inside_the_service(
+    shared_service: Service, document: dict[str, Any]
+) -> None:
+    for name, schema in bodies(document):
+        method, path = name.split()
+        fields = [re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", field) for field in schema["properties"]]
+        inside = [field for field in fields if field not in schema["properties"]]
+
+        answer = await shared_service.http.request(method, re.sub(r"{\w+}", "x", path), json=dict.fromkeys(inside))
+
+        told = {error["path"] for error in answer.json().get("errors", [])}
+        assert not inside or (answer.status_code == 422 and told >= set(inside)), name
 
 
 async def test_every_example_of_something_to_make_can_be_sent_as_it_is(

@@ -39,6 +39,7 @@ async def test_a_body_that_is_not_json_is_malformed(shared_service: Service, con
         (json.dumps({**BODY, "prompt": {"$ne": None}}).encode(), ["prompt"]),
         (json.dumps({**BODY, "status": "completed", "_id": 1}).encode(), ["status", "_id"]),
         (b'{"prompt": "x", "project": "%s", "params": []}' % PROJECT.encode(), ["params"]),
+        (json.dumps({**BODY, "model": ""}).encode(), ["model"]),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -74,20 +75,21 @@ async def test_whoever_cannot_say_who_they_are_gets_one_and_the_same_401(
     assert body["detail"] == "Send a valid API key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'."
 
 
-async def test_two_keys_that_differ_are_refused_and_the_same_one_twice_is_fine(
-    anonymous: httpx.AsyncClient, new_key: NewKey
-) -> None:
-    key = (await new_key())["Authorization"]
-    path = "/api/v1/executions?limit=1"
+async def test_two_keys_are_refused_also_the_same_one_twice(anonymous: httpx.AsyncClient, new_key: NewKey) -> None:
+    bearer = (await new_key())["Authorization"]
+    key = bearer.removeprefix("Bearer ")
+    pairs = [
+        [("Authorization", bearer), ("Authorization", "Bearer other")],
+        [("Authorization", bearer), ("X-API-Key", "other")],
+        [("Authorization", bearer), ("X-API-Key", key)],
+        [("Authorization", bearer), ("Authorization", bearer)],
+        [("X-API-Key", key), ("X-API-Key", key)],
+    ]
 
-    twice = await anonymous.get(path, headers=[("Authorization", key), ("Authorization", "Bearer other")])
-    mixed = await anonymous.get(path, headers={"Authorization": key, "X-API-Key": "other"})
-    same = await anonymous.get(path, headers={"Authorization": key, "X-API-Key": key.removeprefix("Bearer ")})
-    other_case = await anonymous.get(path, headers={"Authorization": key.replace("Bearer", "bearer")})
-
-    assert_problem(twice, 401, "not-authenticated")
-    assert_problem(mixed, 401, "not-authenticated")
-    assert same.status_code == other_case.status_code == 200
+    for headers in pairs:
+        assert_problem(await anonymous.get("/api/v1/executions?limit=1", headers=headers), 401, "not-authenticated")
+    other_case = await anonymous.get("/api/v1/executions", headers={"Authorization": bearer.replace("B", "b", 1)})
+    assert other_case.status_code == 200
 
 
 async def test_a_key_in_the_query_string_is_none(anonymous: httpx.AsyncClient, new_key: NewKey) -> None:
@@ -119,9 +121,7 @@ async def test_too_small_a_role_is_forbidden(shared_service: Service, new_key: N
 async def test_an_unknown_path_is_not_found(shared_service: Service, path: str) -> None:
     answer = await shared_service.http.get(path)
 
-    assert answer.status_code in (404, 307)
-    if answer.status_code == 404:
-        assert_problem(answer, 404, answer.json()["code"])
+    assert_problem(answer, 404, answer.json()["code"])
 
 
 @pytest.mark.parametrize(

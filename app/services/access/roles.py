@@ -94,17 +94,17 @@ def key_in(headers: Mapping[str, str]) -> str | None:
     """The key that a request carries, `None` when it carries none.
 
     Raises:
-        NotAuthenticated: another scheme than Bearer, or several keys that differ.
+        NotAuthenticated: another scheme than Bearer, or several keys.
     """
-    given: set[str] = set()
+    given: list[str] = []
     for name, value in headers.items():
         if name == "x-api-key":
-            given.add(value)
+            given.append(value)
         elif name == "authorization":
             scheme, _, token = value.partition(" ")
             if scheme.lower() != "bearer":
                 raise NotAuthenticated
-            given.add(token.strip())
+            given.append(token.strip())
     if len(given) > 1 or "" in given:
         raise NotAuthenticated
     return given.pop() if given else None

@@ -46,7 +46,6 @@ class RunCreate(BaseModel):
 
     model_config = ConfigDict(
         alias_generator=to_camel,
-        populate_by_name=True,
         extra="forbid",
         strict=True,
         json_schema_extra={
@@ -68,8 +67,8 @@ class RunCreate(BaseModel):
     conversation_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """A conversation that the run is part of; executions can be filtered by it."""
     params: JsonObject | None = None
-    """Parameters of your own; agents and their tools see them as data. At most 1 MiB as MongoDB stores them (BSON)."""
-    model: Text | None = None
+    """Parameters of your own, which agents see as data. At most 1 MiB as MongoDB stores them (BSON)."""
+    model: Annotated[Text, Field(min_length=1)] | None = None
     """A catalogue model that the whole run uses instead of its agents' own."""
     complexity: Literal["simple", "standard", "complex"] | None = None
     """Pick the model by the difficulty of the task; `model` wins over it."""
