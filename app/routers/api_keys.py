@@ -1,21 +1,26 @@
 """API keys: making, listing and revoking them, by admins whose own key is for all projects."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.dependencies import ServiceAdmin, ServicesDep
+from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServiceAdmin, ServicesDep
 from app.models.api_key import ApiKey, Role
+from app.routers.pages import PageRead
 from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
-from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
+from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
 from app.services.catalog.shapes import Shape, Timestamp
+from app.services.paging import PageRequest
 from app.services.runs.requests import CmsId, Text
 from app.settings import RateLimit
 
 router = APIRouter(prefix="/api-keys", tags=["api keys"], route_class=StrictRoute)
+
+
+ApiKeySort = Literal["createdAt", "-createdAt", "name", "-name"]
 
 
 class ApiKeyCreate(BaseModel):
@@ -57,19 +62,18 @@ class ApiKeyCreated(ApiKeyRead):
     key: str
 
 
-class ApiKeyList(Shape):
-    """All keys, always in one page."""
-
-    items: list[ApiKeyRead]
-    total: int
-    next_cursor: str | None = None
-
-
 @router.get("", operation_id="listApiKeys", responses=problem_responses(403))
-async def list_keys(_: ServiceAdmin) -> ApiKeyList:
+async def list_keys(
+    services: ServicesDep,
+    _: ServiceAdmin,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    sort: Annotated[ApiKeySort, Query(description="A field; with a minus for the descending order.")] = "createdAt",
+) -> PageRead[ApiKeyRead]:
     """List the keys, without their texts."""
-    keys = [ApiKeyRead.of(key) for key in await list_api_keys()]
-    return ApiKeyList(items=keys, total=len(keys))
+    found = await list_api_keys(services.database, PageRequest(limit, sort, cursor))
+    keys = [ApiKeyRead.of(ApiKey.model_validate(raw)) for raw in found.raws]
+    return PageRead[ApiKeyRead](items=keys, total=found.total, next_cursor=found.next_cursor)
 
 
 @router.post("", operation_id="createApiKey", status_code=201, responses=problem_responses(403, *BODY_PROBLEMS))
@@ -77,6 +81,12 @@ async def create_key(body: ApiKeyCreate, _: ServiceAdmin) -> ApiKeyCreated:
     """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
     document, key = await create_api_key(body.name, body.role, body.projects, body.run_rate_limit)
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
+
+
+@router.get("/{key_id}", operation_id="getApiKey", responses=problem_responses(403, 404))
+async def get_key(key_id: str, _: ServiceAdmin) -> ApiKeyRead:
+    """Read a key, without its text."""
+    return ApiKeyRead.of(await get_api_key(key_id))
 
 
 @router.delete("/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(403, 404, 409))

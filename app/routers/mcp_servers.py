@@ -2,10 +2,12 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import ServicesDep, ViewerRole
+from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
+from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.catalog.shapes import Shape
+from app.services.paging import slice_page
 
 router = APIRouter(prefix="/mcp-servers", tags=["custom tools"], route_class=StrictRoute)
 
@@ -19,16 +21,11 @@ class McpServerRead(Shape):
     problem: str | None
 
 
-class McpServerList(Shape):
-    """All servers; always one page."""
-
-    items: list[McpServerRead]
-    total: int
-    next_cursor: str | None = None
-
-
 @router.get("", operation_id="listMcpServers", responses=problem_responses(403))
-async def list_mcp_servers(services: ServicesDep, _: ViewerRole) -> McpServerList:
+async def list_mcp_servers(
+    services: ServicesDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> PageRead[McpServerRead]:
     """List the MCP servers; their tools can be named in an agent's `toolNames`."""
     servers = [McpServerRead.model_validate(server) for server in services.trials.toolbox.mcp.describe()]
-    return McpServerList(items=servers, total=len(servers))
+    shown, next_cursor = slice_page([server.name for server in servers], limit, cursor)
+    return PageRead[McpServerRead](items=servers[shown], total=len(servers), next_cursor=next_cursor)

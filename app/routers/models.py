@@ -2,10 +2,12 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import ServicesDep, ViewerRole
+from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
+from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.catalog.shapes import Shape
+from app.services.paging import slice_page
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 
@@ -21,17 +23,18 @@ class ModelRead(Shape):
     output_cost_per_token: float | None
 
 
-class ModelList(Shape):
-    """All configured names, and where they come from; always one page."""
+class ModelList(PageRead[ModelRead]):
+    """Configured names, and where they come from."""
 
-    items: list[ModelRead]
-    total: int
-    next_cursor: str | None = None
     source: str
 
 
 @router.get("", operation_id="listModels", responses=problem_responses(403))
-async def list_models(services: ServicesDep, _: ViewerRole) -> ModelList:
+async def list_models(
+    services: ServicesDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+) -> ModelList:
     """List the models that are set up."""
     models = [ModelRead.model_validate(model) for model in services.models.describe()]
-    return ModelList(items=models, total=len(models), source=services.models.table.source)
+    shown, next_cursor = slice_page([model.name for model in models], limit, cursor)
+    source = services.models.table.source
+    return ModelList(items=models[shown], total=len(models), next_cursor=next_cursor, source=source)

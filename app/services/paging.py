@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -146,3 +147,20 @@ async def count(collection: AsyncCollection[JsonObject], selector: JsonObject, p
         return await collection.count_documents(selector, maxTimeMS=LIST_MILLISECONDS)
     ascending = [(field, ASCENDING) for field, _ in page.order]
     return await collection.count_documents(selector, hint=ascending, maxTimeMS=LIST_MILLISECONDS)
+
+
+def slice_page(names: Sequence[str], limit: int, cursor: str | None) -> tuple[slice, str | None]:
+    """Where a page of a list that is held in memory stands in it, and the cursor of the next one.
+
+    Raises:
+        InvalidInput: the cursor is not one that this list gave.
+    """
+    start = 0
+    if cursor is not None:
+        try:
+            start = names.index(base64.urlsafe_b64decode(cursor.encode()).decode()) + 1
+        except ValueError:
+            raise forged_cursor() from None
+    end = start + limit
+    next_cursor = base64.urlsafe_b64encode(names[end - 1].encode()).decode() if end < len(names) else None
+    return slice(start, end), next_cursor

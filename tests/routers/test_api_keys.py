@@ -45,15 +45,44 @@ async def test_no_two_keys_are_alike(new_key: NewKey) -> None:
     assert all(len(key) >= len("Bearer ") + 43 for key in made)
 
 
-async def test_keys_are_listed_as_any_list_is(shared_service: Service, new_key: NewKey) -> None:
-    await new_key("viewer", str(ObjectId()))
+async def test_keys_are_listed_as_any_list_is(service: Service) -> None:
+    for name in ("b", "a", "c"):
+        made = await service.http.post(KEYS, json={"name": name, "role": "viewer", "projects": [str(ObjectId())]})
+        assert made.status_code == 201
 
-    page = (await shared_service.http.get(KEYS)).json()
+    async def names(**params: str | int) -> list[list[str]]:
+        """The names on each page."""
+        pages: list[list[str]] = []
+        cursor: dict[str, str] = {}
+        while not pages or cursor:
+            page = (await service.http.get(KEYS, params={**params, **cursor})).json()
+            assert (set(page), page["total"]) == ({"items", "total", "nextCursor"}, 3)
+            pages.append([key["name"] for key in page["items"]])
+            cursor = {"cursor": page["nextCursor"]} if page["nextCursor"] else {}
+        return pages
 
-    assert set(page) == {"items", "total", "nextCursor"}
-    assert page["total"] == len(page["items"])
+    assert await names() == [["b", "a", "c"]]
+    assert await names(limit=2, sort="-createdAt") == [["c", "a"], ["b"]]
+    assert await names(limit=1, sort="name") == [["a"], ["b"], ["c"]]
+    page = (await service.http.get(KEYS)).json()
     assert {"id", "name", "role", "projects", "createdAt"} <= set(page["items"][-1])
     assert not {"key", "keyHash"} & set(page["items"][-1])
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "cursor=forged", "sort=keyHash", "role=admin"])
+async def test_a_list_of_keys_that_cannot_be_is_422(shared_service: Service, query: str) -> None:
+    assert wrong_fields(await shared_service.http.get(f"{KEYS}?{query}")) == [query.partition("=")[0]]
+
+
+async def test_a_key_is_read_by_its_id_without_its_text(shared_service: Service) -> None:
+    created = (await shared_service.http.post(KEYS, json={"name": "nightly runs", "role": "runner"})).json()
+
+    answer = await shared_service.http.get(f"{KEYS}/{created['id']}")
+
+    assert answer.status_code == 200
+    assert answer.json() == {name: value for name, value in created.items() if name != "key"}
+    for unknown in (str(ObjectId()), "not-an-id"):
+        assert_problem(await shared_service.http.get(f"{KEYS}/{unknown}"), 404, "api-key-not-found")
 
 
 @pytest.mark.parametrize(

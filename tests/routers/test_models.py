@@ -8,7 +8,7 @@ import yaml
 from app.settings import CATALOGUE_MODELS
 from tests.conftest import Service, StartService
 from tests.fixtures.model_server import ModelServer
-from tests.routers.conftest import NewKey, assert_problem
+from tests.routers.conftest import NewKey, assert_problem, wrong_fields
 from tests.services.llm.conftest import entry
 
 
@@ -23,6 +23,23 @@ async def test_every_configured_name_is_listed_once_for_viewers(
     assert all(model["usable"] and not model["priceKnown"] for model in page["items"])
     assert "key-of-the-tests" not in answer.text
     assert_problem(await anonymous.get("/api/v1/models"), 401, "not-authenticated")
+
+
+async def test_models_are_listed_in_pages(shared_service: Service) -> None:
+    names: list[str] = []
+    cursor: dict[str, str] = {}
+    while not names or cursor:
+        page = (await shared_service.http.get("/api/v1/models", params={"limit": 2, **cursor})).json()
+        assert (page["total"], len(page["items"])) == (5, min(2, 5 - len(names)))
+        names += [model["name"] for model in page["items"]]
+        cursor = {"cursor": page["nextCursor"]} if page["nextCursor"] else {}
+
+    assert names == list(CATALOGUE_MODELS)
+    for path in ("models", "mcp-servers"):
+        assert (await shared_service.http.get(f"/api/v1/{path}", params={"limit": 200})).status_code == 200
+        for forged in ("forged", "Zm9yZ2Vk", "é"):
+            answer = await shared_service.http.get(f"/api/v1/{path}", params={"cursor": forged})
+            assert wrong_fields(answer) == ["cursor"]
 
 
 async def test_prices_are_told_where_they_are_known(

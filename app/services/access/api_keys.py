@@ -16,6 +16,7 @@ from app.errors import AppError, NotFound
 from app.models.api_key import ApiKey, Role
 from app.models.database import Database
 from app.models.transactions import in_transaction
+from app.services.paging import PageRequest, RawPage, read_page
 
 KEY_PREFIX = "da_"
 REMEMBER_SECONDS = 3
@@ -83,9 +84,25 @@ async def create_api_key(
     return document, key
 
 
-async def list_api_keys() -> list[ApiKey]:
-    """All keys, the oldest first, without their texts."""
-    return await ApiKey.find_all().sort("_id").to_list()
+async def list_api_keys(database: Database, page: PageRequest) -> RawPage:
+    """A page of the keys, without their texts.
+
+    Raises:
+        InvalidInput: the cursor is not one that this list gave.
+    """
+    return await read_page(database[ApiKey.get_collection_name()], {}, page)
+
+
+async def get_api_key(key_id: str) -> ApiKey:
+    """A key, without its text.
+
+    Raises:
+        ApiKeyNotFound: no key has this id.
+    """
+    found = await ApiKey.get(ObjectId(key_id)) if ObjectId.is_valid(key_id) else None
+    if found is None:
+        raise ApiKeyNotFound(key_id)
+    return found
 
 
 async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: bool) -> None:
