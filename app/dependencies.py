@@ -12,6 +12,7 @@ from app.events.bus import EventBus
 from app.events.hub import EventHub
 from app.models.api_key import Role
 from app.models.database import Database
+from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import Caller
 from app.services.access.roles import Gatekeeper, require, require_all_projects
 from app.services.access.watching import CredentialWatch
@@ -51,6 +52,7 @@ class Services:
     control: ExecutionControl
     reviews: ReviewDesk
     prompts: PromptReader
+    admin_key: AdminKey
     gatekeeper: Gatekeeper
     credentials: CredentialWatch
 

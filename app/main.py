@@ -35,7 +35,7 @@ from app.routers import (
 )
 from app.routers.problems import Problem, add_problem_handlers
 from app.routers.request_context import RequestContext
-from app.services.access.admin_key import load_admin_key
+from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.api_keys import KeyRing
 from app.services.access.roles import Gatekeeper
 from app.services.access.tokens import TokenVerifier
@@ -267,12 +267,12 @@ def make_crew(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: E
     )
 
 
-def make_gatekeeper(settings: Settings, database: Database) -> Gatekeeper:
+def make_gatekeeper(settings: Settings, database: Database, admin_key: AdminKey) -> Gatekeeper:
     """Who may ask for what."""
     if settings.admin_api_key and len(settings.admin_api_key.get_secret_value()) < SHORT_KEY_CHARACTERS:
         log.warning("admin-key-short", advice=f"Set ADMIN_API_KEY to {SHORT_KEY_CHARACTERS} characters or more.")
     return Gatekeeper(
-        KeyRing(database, admin_key=load_admin_key(settings).text),
+        KeyRing(database, admin_key=admin_key.text),
         Role(settings.anonymous_role) if settings.anonymous_role != "none" else None,
         token_verifier(settings),
         RateLimiter("Failed authentications", settings.auth_failure_limit),
@@ -307,7 +307,8 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         engine = await stack.enter_async_context(
             open_engine(settings, database, bus, loader, crew, works=is_worker or settings.serve_runs)
         )
-        gatekeeper = make_gatekeeper(settings, database)
+        admin_key = AdminKey() if is_worker else load_admin_key(settings)
+        gatekeeper = make_gatekeeper(settings, database, admin_key)
         credentials = CredentialWatch(gatekeeper)
         await stack.enter_async_context(running_in_background(credentials.run(), "credential watch"))
         archive = ExecutionArchive(database)
@@ -332,6 +333,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             control=ExecutionControl(database, archive, engine, starter),
             prompts=PromptReader(database, archive, loader),
             reviews=ReviewDesk(database, bus, archive, engine, starter),
+            admin_key=admin_key,
             gatekeeper=gatekeeper,
             credentials=credentials,
         )

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from app.errors import StartupError
 from app.models.api_key import Role
 from app.models.opening import open_database
+from app.routers.api_keys import ApiKeyCreate
 from app.services.access.api_keys import create_api_key
 from app.services.catalog.seeding import SEEDS, insert_missing_seeds
 from app.settings import Settings
@@ -28,8 +32,12 @@ async def print_new_key(settings: Settings, name: str, role: str) -> None:
     """Make a key and print it; nobody can read it again.
 
     Raises:
-        StartupError: the database cannot be opened.
+        StartupError: no key can have the name, or the database cannot be opened.
     """
+    try:
+        ApiKeyCreate(name=name, role=Role(role))
+    except ValidationError as error:
+        raise StartupError(f"--name: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
     async with open_database(settings, share=True):
         _, key = await create_api_key(name, Role(role))
     run_console().print(key, soft_wrap=True)

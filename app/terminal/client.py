@@ -1,5 +1,6 @@
 """A client of the service: starts runs over HTTP and follows them over the WebSocket, resuming where it was cut."""
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,9 +34,13 @@ class ServiceClient:
         """Send a JSON body.
 
         Raises:
-            RequestRefused: the answer is a problem.
+            RequestRefused: the body cannot be sent as JSON, or the answer is a problem.
         """
-        return answer_of(await self.http.post(path, json=body))
+        try:
+            content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, RecursionError):
+            raise RequestRefused("What is to be sent holds a text or a number that JSON does not have.") from None
+        return answer_of(await self.http.post(path, content=content, headers={"Content-Type": "application/json"}))
 
     async def get(self, path: str) -> JsonObject:
         """Read a resource.
@@ -60,7 +65,13 @@ class ServiceClient:
 
 @asynccontextmanager
 async def service_client(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
-    """A client for as long as the context lasts."""
+    """A client for as long as the context lasts.
+
+    Raises:
+        RequestRefused: no header can hold the key.
+    """
+    if key and not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise RequestRefused("The key holds characters that no API key has.")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
         yield ServiceClient(url.rstrip("/"), http, headers)

@@ -3,7 +3,6 @@
 from rich.console import Console
 from rich.text import Text
 
-from app.services.access.admin_key import load_admin_key
 from app.settings import CATALOGUE_MODELS, Settings
 from app.terminal.client import service_client
 from app.terminal.following import follow_run
@@ -43,7 +42,7 @@ async def run_demo(settings: Settings, console: Console) -> bool:
     console.print("Starting a MongoDB replica set, seeding six departments, starting the service …")
     settings = demo_settings(settings)
     async with running_server(settings) as server:
-        key = load_admin_key(settings).text
+        key = server.admin_key.text
         console.print(f"Serving on {server.url}, database in {settings.data_dir / 'mongo'}.")
         console.print(Text(f"\nThe Story department is asked:\n{SAMPLE_PROMPT}\n", style="bold"))
         async with service_client(server.url, key) as client:

@@ -1,6 +1,6 @@
 """`dynamic-agents serve` and `worker`: the service, and a process that only runs, until somebody stops them."""
 
-from app.services.access.admin_key import load_admin_key
+from app.services.access.admin_key import AdminKey
 from app.settings import Settings
 from app.terminal.progress import run_console
 from app.terminal.server import leave_on_signals, running_server, stop_on_signals
@@ -14,19 +14,24 @@ async def serve_until_stopped(settings: Settings) -> None:
     """
     console = run_console()
     leave_on_signals()
-    admin_key = load_admin_key(settings)
     async with running_server(settings) as running:
         stop_on_signals(running)
         console.print(f"API description: {running.url}/docs")
-        if admin_key.is_new:
-            console.print(
-                f"Admin key, shown this once: {admin_key.text} (kept in {settings.data_dir / 'admin-key'})",
-                soft_wrap=True,
-            )
-        elif admin_key.text is None:
-            console.print("No bootstrap admin key: make one with 'dynamic-agents keys create', or set ADMIN_API_KEY.")
+        if line := told_of(running.admin_key):
+            console.print(line, soft_wrap=True, markup=False)
         console.print(f"Dynamic Agents serves on {running.url}")
         await running.wait()
+
+
+def told_of(admin_key: AdminKey) -> str | None:
+    """What is said of the bootstrap admin key: its text by the start that made it, later where it is."""
+    if admin_key.is_new:
+        return f"Admin key, shown this once: {admin_key.text} (kept in {admin_key.path})"
+    if admin_key.path:
+        return f"The admin key is kept in {admin_key.path}"
+    if admin_key.text:
+        return None
+    return "No bootstrap admin key: make one with 'dynamic-agents keys create', or set ADMIN_API_KEY."
 
 
 async def work_until_stopped(settings: Settings) -> None:

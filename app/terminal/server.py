@@ -14,6 +14,7 @@ import uvicorn
 
 from app.errors import StartupError
 from app.main import create_app, create_worker_app, open_services
+from app.services.access.admin_key import AdminKey
 from app.settings import Settings
 from app.terminal.event_sockets import EventSocketProtocol
 
@@ -56,6 +57,7 @@ class RunningServer:
     """A server that answers at `url`; `wait` returns when it has been told to stop and has stopped."""
 
     url: str
+    admin_key: AdminKey
     server: Server
     task: asyncio.Task[None]
     drain: Callable[[], None]
@@ -103,7 +105,12 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
                 gc.freeze()  # what the start has made stays too: no collection has to look at it
                 shown = f"[{host}]" if ":" in host else host
                 yield RunningServer(
-                    f"http://{shown}:{port}", server, task, services.engine.drain, settings.drain_seconds
+                    f"http://{shown}:{port}",
+                    services.admin_key,
+                    server,
+                    task,
+                    services.engine.drain,
+                    settings.drain_seconds,
                 )
             finally:
                 server.should_exit = True

@@ -21,7 +21,7 @@ async def try_tool(url: str, key: str | None, name: str, tool_input: str) -> boo
     """
     try:
         body: JsonObject = {"input": json.loads(tool_input)}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StartupError(f"--input is not JSON: {error}.") from None
     try:
         async with service_client(url, key) as client:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import httpx
@@ -67,6 +68,28 @@ async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(t
     assert answer.status_code == 200
     assert (os.stat(tmp_path / ".data" / "admin-key").st_mode & 0o777) == 0o600
     assert processes_in(tmp_path) == []
+
+
+async def test_an_admin_key_is_made_by_no_start_that_fails_and_in_place_of_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / ".data" / "admin-key"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        failed = await run_command("serve", "--port", str(taken.getsockname()[1]), cwd=tmp_path)
+    made = path.exists()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n")
+    path.chmod(0o644)
+
+    async with serving(tmp_path) as first:
+        key = path.read_text().strip()
+        async with httpx.AsyncClient(base_url=first.url, headers={"X-API-Key": key}) as http:
+            answer = await http.get("/api/v1/api-keys")
+    async with serving(tmp_path) as second:
+        pass
+
+    assert (failed[0], made) == (1, False)
+    assert f"Admin key, shown this once: {key}" in "".join(first.printed)
+    assert (answer.status_code, path.stat().st_mode & 0o777) == (200, 0o600)
+    assert "The admin key is kept in .data/admin-key" in "".join(second.printed)
 
 
 async def test_a_killed_service_leaves_no_mongod_and_its_run_is_carried_on(
@@ -182,6 +205,33 @@ async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str,
         rf"WRONG +departments: 2 documents share slug story: {'.*'.join(map(str, twins.inserted_ids))}", printed
     )
     assert re.search(r"WRONG +agents: agentId_1 has other options", printed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "agent", "x", "--project", PROJECT, "--prompt", "x", "--key", "bäd"), "no API key has"),
+        (("run", "agent", "x", "--project", PROJECT, "--prompt", "x", "--key", "two\nlines"), "no API key has"),
+        (("run", "agent", "x", "--project", PROJECT, "--prompt", "\udcff"), "that JSON does not have"),
+        (("tool", "test", "x", "--input", "NaN"), "that JSON does not have"),
+        (("tool", "test", "x", "--input", '{"text": "\\ud800"}'), "that JSON does not have"),
+        (("tool", "test", "x", "--input", "1e999"), "that JSON does not have"),
+        (("tool", "test", "x", "--input", "[" * 5000), "--input is not JSON"),
+        (("keys", "create", "--role", "viewer", "--name", " "), "--name: "),
+        (("keys", "create", "--role", "viewer", "--name", ""), "--name: "),
+        (("keys", "create", "--role", "viewer", "--name", "\udcff"), "--name: "),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
+)
+async def test_what_a_command_cannot_do_with_its_arguments_is_told_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    code, printed = await run_command(*arguments, cwd=tmp_path)
+
+    assert code == 1
+    assert said in printed
+    assert printed.startswith("dynamic-agents: ")
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from app.errors import StartupError
 from app.services.access.api_keys import KEY_PREFIX
@@ -13,14 +14,15 @@ FILE_NAME = "admin-key"
 
 @dataclass(frozen=True)
 class AdminKey:
-    """The bootstrap key, and whether this start made it."""
+    """The bootstrap key, the file that it is kept in, if it is, and whether this start made it."""
 
-    text: str | None
+    text: str | None = field(default=None, repr=False)
+    path: Path | None = None
     is_new: bool = False
 
 
 def load_admin_key(settings: Settings) -> AdminKey:
-    """`ADMIN_API_KEY`, else, when embedded, the key in `DATA_DIR`, made on first use.
+    """`ADMIN_API_KEY`, else, when embedded, the key in `DATA_DIR`, made on first use or where its file is empty.
 
     Raises:
         StartupError: the file cannot be read or written.
@@ -28,16 +30,17 @@ def load_admin_key(settings: Settings) -> AdminKey:
     if settings.admin_api_key is not None:
         return AdminKey(settings.admin_api_key.get_secret_value())
     if not settings.embedded:
-        return AdminKey(None)
+        return AdminKey()
     path = settings.data_dir / FILE_NAME
     try:
-        if path.exists():
-            return AdminKey(path.read_text(encoding="ascii").strip())
+        if path.exists() and (kept := path.read_text(encoding="ascii").strip()):
+            return AdminKey(kept, path)
         key = KEY_PREFIX + secrets.token_urlsafe(32)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            os.chmod(path, 0o600)
             file.write(key + "\n")
     except (OSError, UnicodeDecodeError) as error:
         message = f"DATA_DIR: the admin key in {path} cannot be read or written ({type(error).__name__})."
         raise StartupError(message) from None
-    return AdminKey(key, is_new=True)
+    return AdminKey(key, path, is_new=True)
