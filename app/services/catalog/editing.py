@@ -1,6 +1,7 @@
 """Writing the catalogue: rules that hold whoever else writes at the same time."""
 
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -179,7 +180,7 @@ class CatalogEditor(CatalogWriter):
                 raise EditedMeanwhile
             changes = await self._tool_fields(given, session)
             if "inputSchema" in given:
-                changes["inputSchema"] = merge_patch(raw.get("inputSchema") or {}, given["inputSchema"])
+                changes["inputSchema"] = merge_patch(raw.get("inputSchema"), given["inputSchema"])
             if "version" in given:
                 require_risen_version({"inputSchema": {}, **raw}, {"inputSchema": {}, **raw} | changes)
             if changes.get("toolName", tool_name) != tool_name:
@@ -200,12 +201,11 @@ class CatalogEditor(CatalogWriter):
         if raw is None:
             raise CustomToolNotFound(tool_name)
         refuse_builtin(raw)
-        schema = merge_patch(raw.get("inputSchema") or {}, given.get("inputSchema", {}))
-        stored_examples = [row.get("example") for row in raw.get("exampleInputs") or []]
+        schema = merge_patch(raw.get("inputSchema"), given.get("inputSchema", {}))
         code = given.get("executeFunction", raw.get("executeFunction") or "")
         stored = {"inputSchema": {}, **raw}
         require_risen_version(stored, stored | given | {"executeFunction": code, "inputSchema": schema})
-        await self.tools.check(code, schema, given.get("exampleInputs", stored_examples))
+        await self.tools.check(code, schema, given.get("exampleInputs", stored_examples(raw)))
         return {name: raw.get(name) for name in (*CHECKED_TOGETHER, "version")}
 
     async def delete_custom_tool(self, tool_name: str, if_match: str | None) -> None:
@@ -301,15 +301,20 @@ def refuse_builtin(raw: Raw) -> None:
         raise ToolIsBuiltin(str(raw.get("toolName")))
 
 
-def merge_patch(current: JsonObject, patch: JsonObject) -> JsonObject:
-    """RFC 7396: `null` removes, objects merge, all else replaces."""
-    merged = dict(current)
+def stored_examples(raw: Raw) -> list[Any]:
+    """The examples of a stored tool; what is no row of an array is none."""
+    rows = raw.get("exampleInputs")
+    return [row.get("example") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def merge_patch(current: object, patch: JsonObject) -> JsonObject:
+    """RFC 7396: `null` removes, objects merge, all else replaces; what is no object counts as an empty one."""
+    merged = dict(cast("JsonObject", current)) if isinstance(current, dict) else {}
     for name, value in patch.items():
         if value is None:
             merged.pop(name, None)
         elif isinstance(value, dict):
-            inner = merged.get(name)
-            merged[name] = merge_patch(inner if isinstance(inner, dict) else {}, value)
+            merged[name] = merge_patch(merged.get(name), value)
         else:
             merged[name] = value
     return merged

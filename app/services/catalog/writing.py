@@ -19,6 +19,7 @@ from app.models.database import Database, Raw
 from app.models.json_values import JsonObject
 from app.models.transactions import in_transaction
 from app.services.catalog.etags import REFERRED, check_if_match
+from app.services.catalog.loading import problem_in
 
 
 class CatalogWriteConflict(AppError):
@@ -88,7 +89,10 @@ class CatalogWriter:
         prepare: Callable[[AsyncClientSession, Raw], Awaitable[JsonObject]],
         if_match: str | None,
     ) -> Raw:
-        """Set what changes and nothing else; `null` unsets."""
+        """Set what changes and nothing else; `null` unsets.
+
+        A document that cannot be read is as good as missing, unless the change mends it.
+        """
 
         async def update(session: AsyncClientSession) -> Raw:
             raw = await self.collection(document).find_one(selector, session=session)
@@ -96,8 +100,12 @@ class CatalogWriter:
                 raise missing
             check_if_match(raw, if_match)
             changes = await prepare(session, raw)
-            if not changes:
-                return raw
+            written = await write(session, raw, changes) if changes else raw
+            if problem_in(document, written):
+                raise missing
+            return written
+
+        async def write(session: AsyncClientSession, raw: Raw, changes: JsonObject) -> Raw:
             setting = {name: value for name, value in changes.items() if value is not None} | {"updatedAt": utc_now()}
             unsetting = {name: "" for name, value in changes.items() if value is None}
             operators = {"$set": setting} | ({"$unset": unsetting} if unsetting else {})
