@@ -135,6 +135,8 @@ class CatalogEditor(CatalogWriter):
             merged = raw | changes
             if merged.get("isDepartmentHead") is True:
                 changes["requiresReview"] = False
+            if changes.get("isDepartmentHead") is True and merged.get("department") is None:
+                raise InvalidInput.of_field("department", "is unset, and a head is the head of one")
             await self._refuse_second_head(merged, raw["_id"], given.get("department"), session)
             return changes
 
@@ -266,7 +268,7 @@ class CatalogEditor(CatalogWriter):
         self, agent: Raw, own_id: ObjectId | None, slug: str | None, session: AsyncClientSession
     ) -> None:
         """Name the head that stands in the way; the database's own index refuses what slips past."""
-        if agent.get("isDepartmentHead") is not True:
+        if agent.get("isDepartmentHead") is not True or agent.get("department") is None:
             return
         other = await self.collection(Agent).find_one(
             {"department": agent["department"], "isDepartmentHead": True, "_id": {"$ne": own_id}},

@@ -50,3 +50,29 @@ async def test_a_change_of_what_cannot_be_read_is_refused_whole_unless_it_mends_
     assert after == before
     assert mended.status_code == 200, mended.text
     assert (await service.http.get(path)).json() == mended.json()
+
+
+@pytest.mark.parametrize("unset", [{}, {"department": None}])
+async def test_an_agent_without_a_department_becomes_a_head_together_with_one(
+    service: Service, unset: dict[str, None]
+) -> None:
+    await service.services.database["agents"].insert_one({"agentId": "stray", **unset})
+    department = {"slug": "costume", "name": "Costume", "description": "Dresses everybody."}
+    await service.http.post("/api/v1/departments", json=department)
+    path = "/api/v1/agents/stray"
+
+    renamed = await service.http.patch(path, json={"name": "Stray"})
+    alone = await service.http.patch(path, json={"isDepartmentHead": True})
+    together = await service.http.patch(path, json={"isDepartmentHead": True, "department": "costume"})
+
+    assert renamed.status_code == 200
+    assert (alone.status_code, [error["path"] for error in alone.json()["errors"]]) == (422, ["department"])
+    assert (together.status_code, together.json()["department"]) == (200, "costume")
+
+
+async def test_a_head_that_another_program_left_without_a_department_can_still_be_changed(service: Service) -> None:
+    await service.services.database["agents"].insert_one({"agentId": "stray", "isDepartmentHead": True})
+
+    answer = await service.http.patch("/api/v1/agents/stray", json={"name": "Stray"})
+
+    assert (answer.status_code, answer.json()["name"]) == (200, "Stray")
