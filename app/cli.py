@@ -85,11 +85,11 @@ def seed(
         Path | None, typer.Argument(help="A folder in the form of seeds/; by default seeds/ itself.")
     ] = None,
 ) -> None:
-    """Insert the seeds that are missing; what is stored already is never touched."""
+    """Insert the seeds that are missing, and give what is stored the fields that its seed names."""
     settings = load_settings(log_level="warning")
     from app.terminal.catalog import seed_database  # noqa: PLC0415 - heavy, see the module's docstring
 
-    run(seed_database(settings, folder))
+    finish(run(seed_database(settings, folder)))
 
 
 @run_app.command("agent")

@@ -3,29 +3,37 @@
 from pathlib import Path
 
 from pydantic import ValidationError
+from rich.text import Text
 
 from app.errors import StartupError
 from app.models.api_key import Role
 from app.models.opening import open_database
 from app.routers.api_keys import ApiKeyCreate
 from app.services.access.api_keys import create_api_key
-from app.services.catalog.seeding import SEEDS, insert_missing_seeds
+from app.services.catalog.seed_files import SEEDS
+from app.services.catalog.seed_upserts import Outcome, upsert_seeds
 from app.settings import Settings
-from app.terminal.progress import run_console
+from app.terminal.progress import plain, run_console
 
 
-async def seed_database(settings: Settings, folder: Path | None) -> None:
-    """Insert the seeds that are missing and say how many.
+async def seed_database(settings: Settings, folder: Path | None) -> bool:
+    """Insert the seeds that are missing, change what differs from its seed, say how many; whether none was refused.
 
     Raises:
         StartupError: the database cannot be opened, or a seed file cannot be used.
     """
     async with open_database(settings, share=True) as database:
-        count = await insert_missing_seeds(database, folder or SEEDS)
-    run_console().print(
-        f"Inserted {count.departments} departments, {count.agents} agents, {count.custom_tools} custom tools; "
-        "what was there already is as it was."
-    )
+        report = await upsert_seeds(database, folder or SEEDS)
+    console = run_console()
+    for outcome in Outcome:
+        count = report.count(outcome)
+        console.print(
+            f"{outcome.capitalize()} {count.departments} departments, {count.agents} agents, "
+            f"{count.custom_tools} custom tools."
+        )
+    for refusal in report.refused:
+        console.print(Text(f"Refused, and left as it is: {plain(refusal)}"), soft_wrap=True)
+    return not report.refused
 
 
 async def print_new_key(settings: Settings, name: str, role: str) -> None:

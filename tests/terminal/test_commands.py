@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -11,9 +12,12 @@ import httpx
 import pytest
 
 from app.models.database import Database
+from app.services.catalog.seed_files import SEEDS
 from tests.conftest import PROJECT, write_models_config
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import INSTALLED, processes_in, run_command, run_installed, serving
+
+CODE = "custom-tools/cueSheet/execute.js"
 
 
 async def test_help_lists_the_commands(tmp_path: Path) -> None:
@@ -160,11 +164,17 @@ async def test_run_says_when_no_server_answers(tmp_path: Path) -> None:
 
 
 async def test_keys_and_seed_work_beside_a_running_service(tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(SEEDS, tmp_path / "changed"))
+    for path, old, new in (("departments.yaml", "Story Dep", "Narrative Dep"), (CODE, "(", "/* new */ (")):
+        text = (changed / path).read_text(encoding="utf-8")
+        (changed / path).write_text(text.replace(old, new, 1), encoding="utf-8")
     async with serving(tmp_path) as server:
         code, key = await run_command("keys", "create", "--name", "ci", "--role", "viewer", cwd=tmp_path)
         seeded = await run_command("seed", cwd=tmp_path)
+        changing = await run_command("seed", str(changed), cwd=tmp_path)
         async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": key.strip()}) as http:
             reading = await http.get("/api/v1/executions")
+            story = await http.get("/api/v1/departments/story")
             starting = await http.post("/api/v1/agents/x/runs", json={"prompt": "x", "project": PROJECT})
 
     assert code == 0
@@ -172,6 +182,11 @@ async def test_keys_and_seed_work_beside_a_running_service(tmp_path: Path) -> No
     assert (reading.status_code, starting.status_code) == (200, 403)
     assert seeded[0] == 0
     assert "Inserted 0 departments, 0 agents, 0 custom tools" in seeded[1]
+    assert "Unchanged 6 departments, 28 agents, 17 custom tools" in seeded[1]
+    assert changing[0] == 1
+    assert "Changed 1 departments, 0 agents, 0 custom tools" in changing[1]
+    assert "cueSheet: version: must rise above 1.0.0, because the code changed" in changing[1]
+    assert story.json()["name"] == "Narrative Department"
 
 
 async def test_the_doctor_finds_nothing_wrong_with_a_fresh_installation(tmp_path: Path) -> None:

@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.errors import InvalidInput
 from app.models.agent import Agent
 from app.models.base import new_row_id
-from app.models.custom_tool import CustomTool, ToolSource
+from app.models.custom_tool import CustomTool
 from app.models.database import Raw
 from app.models.department import Department
 from app.models.json_values import JsonObject
@@ -25,8 +24,8 @@ from app.services.catalog.inputs import (
 )
 from app.services.catalog.loading import AgentNotFound, DepartmentNotFound
 from app.services.catalog.tool_checks import ToolChecker
-from app.services.catalog.tool_rules import require_risen_version
-from app.services.catalog.writing import CatalogWriteConflict, CatalogWriter, DepartmentHasHead
+from app.services.catalog.tool_rules import refuse_builtin, require_risen_version
+from app.services.catalog.writing import CatalogWriteConflict, CatalogWriter
 from app.services.tools.mcp_tools import McpTools, NoServers
 from app.services.tools.names import MCP_PREFIX
 
@@ -50,15 +49,6 @@ class ToolInUse(CatalogWriteConflict):
 
     def __init__(self, tool_name: str, agents: list[str]) -> None:
         super().__init__(f"The tool {tool_name!r} is named by agents: {', '.join(agents)}.")
-
-
-class ToolIsBuiltin(CatalogWriteConflict):
-    """A built-in tool is changed in its code alone."""
-
-    code = "custom-tool-builtin"
-
-    def __init__(self, tool_name: str) -> None:
-        super().__init__(f"The tool {tool_name!r} is built in: it is changed in the service's own code, not here.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +106,7 @@ class CatalogEditor(CatalogWriter):
 
         async def prepare(session: AsyncClientSession) -> JsonObject:
             fields = await self._agent_fields(wanted.model_dump(by_alias=True), session)
-            await self._refuse_second_head(fields, None, wanted.department, session)
+            await self.refuse_second_head(fields, None, wanted.department, session)
             return fields
 
         return await self.insert(Agent, prepare, "agentId")
@@ -137,7 +127,7 @@ class CatalogEditor(CatalogWriter):
                 changes["requiresReview"] = False
             if changes.get("isDepartmentHead") is True and merged.get("department") is None:
                 raise InvalidInput.of_field("department", "is unset, and a head is the head of one")
-            await self._refuse_second_head(merged, raw["_id"], given.get("department"), session)
+            await self.refuse_second_head(merged, raw["_id"], given.get("department"), session)
             return changes
 
         return await self.update(Agent, {"agentId": agent_id}, AgentNotFound(agent_id), prepare, if_match)
@@ -264,25 +254,6 @@ class CatalogEditor(CatalogWriter):
             fields["exampleInputs"] = [{"example": one, "id": new_row_id()} for one in fields["exampleInputs"]]
         return fields
 
-    async def _refuse_second_head(
-        self, agent: Raw, own_id: ObjectId | None, slug: str | None, session: AsyncClientSession
-    ) -> None:
-        """Name the head that stands in the way; the database's own index refuses what slips past."""
-        if agent.get("isDepartmentHead") is not True or agent.get("department") is None:
-            return
-        other = await self.collection(Agent).find_one(
-            {"department": agent["department"], "isDepartmentHead": True, "_id": {"$ne": own_id}},
-            {"agentId": 1, "name": 1},
-            session=session,
-        )
-        if other is not None:
-            department = slug or await self._slug_of(agent["department"], session)
-            raise DepartmentHasHead(department, f"{other.get('name')} ({other.get('agentId')})")
-
-    async def _slug_of(self, department: ObjectId, session: AsyncClientSession) -> str:
-        raw = await self.collection(Department).find_one({"_id": department}, {"slug": 1}, session=session)
-        return str((raw or {}).get("slug"))
-
     async def _agent_ids(self, selector: Raw, session: AsyncClientSession) -> list[str]:
         found = self.collection(Agent).find(selector, {"agentId": 1}, session=session).limit(MAX_NAMED)
         return [str(raw.get("agentId")) async for raw in found]
@@ -291,16 +262,6 @@ class CatalogEditor(CatalogWriter):
         agents = await self._agent_ids({"toolNames.toolName": tool_name}, session)
         if agents:
             raise ToolInUse(tool_name, agents)
-
-
-def refuse_builtin(raw: Raw) -> None:
-    """Keep a built-in tool as the service's own code has it.
-
-    Raises:
-        ToolIsBuiltin: it is one.
-    """
-    if raw.get("source") == ToolSource.BUILTIN:
-        raise ToolIsBuiltin(str(raw.get("toolName")))
 
 
 def stored_examples(raw: Raw) -> list[Any]:

@@ -4,12 +4,34 @@ import re
 from typing import cast
 
 from app.errors import InvalidInput
+from app.models.custom_tool import ToolSource
+from app.models.database import Raw
 from app.models.json_values import JsonObject
+from app.services.catalog.writing import CatalogWriteConflict
 
 VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?")
 VERSIONED = {"executeFunction": "the code", "inputSchema": "the schema"}
 
 Precedence = tuple[int, int, int, bool, list[tuple[bool, int, str]]]
+
+
+class ToolIsBuiltin(CatalogWriteConflict):
+    """A built-in tool is changed in its code alone."""
+
+    code = "custom-tool-builtin"
+
+    def __init__(self, tool_name: str) -> None:
+        super().__init__(f"The tool {tool_name!r} is built in: it is changed in the service's own code, not here.")
+
+
+def refuse_builtin(raw: Raw) -> None:
+    """Keep a built-in tool as the service's own code has it.
+
+    Raises:
+        ToolIsBuiltin: it is one.
+    """
+    if raw.get("source") == ToolSource.BUILTIN:
+        raise ToolIsBuiltin(str(raw.get("toolName")))
 
 
 def require_risen_version(stored: JsonObject, changed: JsonObject) -> None:

@@ -14,8 +14,10 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
 from app.errors import AppError, InvalidInput
+from app.models.agent import Agent
 from app.models.base import PayloadDocument, Relation, utc_now
 from app.models.database import Database, Raw
+from app.models.department import Department
 from app.models.json_values import JsonObject
 from app.models.transactions import in_transaction
 from app.services.catalog.etags import REFERRED, check_if_match
@@ -132,6 +134,25 @@ class CatalogWriter:
             await self.collection(document).delete_one({"_id": raw["_id"]}, session=session)
 
         await self._in_transaction(delete, next(iter(selector)))
+
+    async def refuse_second_head(
+        self, agent: Raw, own_id: ObjectId | None, slug: str | None, session: AsyncClientSession
+    ) -> None:
+        """Name the head that stands in the way; the database's own index refuses what slips past."""
+        if agent.get("isDepartmentHead") is not True or agent.get("department") is None:
+            return
+        other = await self.collection(Agent).find_one(
+            {"department": agent["department"], "isDepartmentHead": True, "_id": {"$ne": own_id}},
+            {"agentId": 1, "name": 1},
+            session=session,
+        )
+        if other is not None:
+            department = slug or await self._slug_of(agent["department"], session)
+            raise DepartmentHasHead(department, f"{other.get('name')} ({other.get('agentId')})")
+
+    async def _slug_of(self, department: ObjectId, session: AsyncClientSession) -> str:
+        raw = await self.collection(Department).find_one({"_id": department}, {"slug": 1}, session=session)
+        return str((raw or {}).get("slug"))
 
     async def _in_transaction(self, work: Callable[[AsyncClientSession], Awaitable[Any]], key: str) -> Any:  # noqa: ANN401 - whatever the work gives
         """Run in a transaction, again when it met another one; a broken unique index is a conflict that names it."""

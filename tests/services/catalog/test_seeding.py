@@ -9,7 +9,8 @@ from bson import ObjectId
 from structlog.testing import capture_logs
 
 from app.models.database import Database
-from app.services.catalog.seeding import SEEDS, SeedCount, SeedUnreadable, insert_missing_seeds
+from app.services.catalog.seed_files import SEEDS, SeedUnreadable
+from app.services.catalog.seeding import SeedCount, insert_missing_seeds
 
 NONE = SeedCount(0, 0, 0)
 ALL = SeedCount(6, 28, 17)
