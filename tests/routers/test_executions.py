@@ -46,6 +46,15 @@ async def test_a_finished_execution_tells_what_was_asked_what_came_out_and_what_
     assert "events" not in run
 
 
+async def test_the_last_number_of_another_program_s_execution_is_its_last_row_s(shared_service: Service) -> None:
+    rows = [{"event": {"type": "agent-start"}}, {"event": {"type": "agent-complete"}}]
+    (execution_id,) = await insert_foreign_executions(shared_service, 1, events=rows)
+
+    answer = await shared_service.http.get(f"{EXECUTIONS}/{execution_id}")
+
+    assert answer.json()["lastSeq"] == 2
+
+
 async def test_a_failed_execution_tells_the_code_and_a_message_for_a_person(
     shared_service: Service, model_server: ModelServer
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from app.events.replay import ExecutionNotFound
+from app.events.replay import ExecutionNotFound, count_rows
 from app.models.agent import Agent
 from app.models.agent_execution import (
     AgentExecution,
@@ -92,6 +92,7 @@ class ExecutionRead(ExecutionSummary):
     reviewed_by: str | None
     review_notes: str | None
     last_seq: int
+    """The number of its last event; of a root, the last one in its tree."""
 
 
 class TreeNode(Shape):
@@ -149,6 +150,7 @@ class ExecutionArchive:
             ExecutionNotFound: there is none with this id that the caller may see.
         """
         execution = await self._get(execution_id, caller, {"events": 0})
+        execution.last_seq = await self._last_seq(execution)
         return read_of(execution, await self._names([execution], known))
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
@@ -186,6 +188,15 @@ class ExecutionArchive:
         if execution is None or not caller.may_see(str(execution.project) if execution.project else None):
             raise ExecutionNotFound(execution_id)
         return execution
+
+    async def _last_seq(self, execution: AgentExecution) -> int:
+        """The number of the last event in an execution's stream: for a root, in its whole tree."""
+        if not execution.is_ours:
+            return await count_rows(self.database, execution.execution_id)
+        if execution.root_id != execution.execution_id:
+            return execution.last_seq
+        members = self._executions.find({"rootExecutionId": execution.execution_id}, {"lastSeq": 1, "_id": 0})
+        return max([execution.last_seq, *[one.get("lastSeq") or 0 async for one in members]])
 
     async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
         equal = {

@@ -11,6 +11,7 @@ from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import ModelServer, fault
 from tests.services.runs.conftest import (
     ADA,
+    BOB,
     HEAD,
     Catalogue,
     Gate,
@@ -65,6 +66,21 @@ async def test_a_person_may_decide_again_and_on_any_execution_of_a_tree(
     assert documents[ADA]["reviewedBy"] == documents[HEAD]["agent"]  # the agent who reviewed; a person is none
     assert "reviewedBy" not in documents[HEAD]
     assert model_server.calls == []
+
+
+async def test_after_a_review_of_a_child_its_root_shows_the_number_of_the_last_event_in_its_tree(
+    service: Service, model_server: ModelServer
+) -> None:
+    done, ids = await two_specialists(service, model_server)
+
+    await send_review(service, ids[ADA], "approved")
+
+    path = "/api/v1/executions/"
+    root, ada, bob = [(await service.http.get(path + one)).json() for one in (done["executionId"], ids[ADA], ids[BOB])]
+    events = await all_events(service, done["executionId"])
+    assert events[-1]["executionId"] == ids[ADA]
+    assert root["lastSeq"] == ada["lastSeq"] == events[-1]["seq"] == done["lastSeq"] + 1
+    assert bob["lastSeq"] == max(event["seq"] for event in events if event["executionId"] == ids[BOB])
 
 
 async def test_ten_people_at_once_are_all_heard_or_told_to_try_again(service: Service) -> None:
