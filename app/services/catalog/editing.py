@@ -12,6 +12,7 @@ from app.models.custom_tool import CustomTool
 from app.models.database import Raw
 from app.models.department import Department
 from app.models.json_values import JsonObject
+from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.browsing import CustomToolNotFound
 from app.services.catalog.etags import EditedMeanwhile
 from app.services.catalog.inputs import (
@@ -60,16 +61,21 @@ class CatalogEditor(CatalogWriter):
     mcp: McpTools = field(default_factory=NoServers)
 
     async def create_department(self, wanted: DepartmentCreate) -> Raw:
-        """A new department.
+        """A new department, scored with the default weights whoever had its slug before.
 
         Raises:
             InvalidInput, KeyTaken
         """
         self._check_model(wanted.default_model, "defaultModel")
-        return await self.insert(Department, wanted.model_dump(by_alias=True), "slug")
+
+        async def prepare(session: AsyncClientSession) -> JsonObject:
+            await self._drop_weights(wanted.slug, session)
+            return wanted.model_dump(by_alias=True)
+
+        return await self.insert(Department, prepare, "slug")
 
     async def update_department(self, slug: str, patch: DepartmentUpdate, if_match: str | None) -> Raw:
-        """A changed department.
+        """A changed department; its quality weights follow its slug.
 
         Raises:
             DepartmentNotFound, EditedMeanwhile, InvalidInput, KeyTaken
@@ -77,13 +83,16 @@ class CatalogEditor(CatalogWriter):
         changes = patch.given()
         self._check_model(changes.get("defaultModel"), "defaultModel")
 
-        async def prepare(_: AsyncClientSession, __: Raw) -> JsonObject:
+        async def prepare(session: AsyncClientSession, _: Raw) -> JsonObject:
+            if changes.get("slug", slug) != slug and slug != DEFAULT_SLUG:
+                await self._drop_weights(changes["slug"], session)
+                await self._weights.update_one({"slug": slug}, {"$set": {"slug": changes["slug"]}}, session=session)
             return changes
 
         return await self.update(Department, {"slug": slug}, DepartmentNotFound(slug), prepare, if_match)
 
     async def delete_department(self, slug: str, if_match: str | None) -> None:
-        """Delete a department that has no agents.
+        """Delete a department that has no agents, and its quality weights.
 
         Raises:
             DepartmentNotFound, DepartmentHasAgents, EditedMeanwhile
@@ -93,6 +102,7 @@ class CatalogEditor(CatalogWriter):
             agents = await self._agent_ids({"department": raw["_id"]}, session)
             if agents:
                 raise DepartmentHasAgents(slug, agents)
+            await self._drop_weights(slug, session)
 
         await self.delete(Department, {"slug": slug}, DepartmentNotFound(slug), refuse, if_match)
 
@@ -212,6 +222,14 @@ class CatalogEditor(CatalogWriter):
             await self._refuse_if_named(tool_name, session)
 
         await self.delete(CustomTool, {"toolName": tool_name}, CustomToolNotFound(tool_name), refuse, if_match)
+
+    async def _drop_weights(self, slug: str, session: AsyncClientSession) -> None:
+        if slug != DEFAULT_SLUG:
+            await self._weights.delete_one({"slug": slug}, session=session)
+
+    @property
+    def _weights(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[QualityWeights.get_collection_name()]
 
     def _check_model(self, model: str | None, field: str) -> None:
         if model is not None and model not in self.allowed_models:

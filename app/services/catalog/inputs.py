@@ -6,10 +6,11 @@ unset. Defaults in an update only stand for "not named" and are never stored.
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from app.models.json_values import JsonObject
+from app.models.quality_weights import DEFAULT_SLUG
 from app.services.tools.names import MCP_TOOL_NAME
 
 READ_ONLY = frozenset(
@@ -28,6 +29,16 @@ READ_ONLY = frozenset(
 """What the service itself keeps; a request that brings it back is not wrong, and changes nothing."""
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=100, examples=["story"])]
+
+
+def not_default(slug: str) -> str:
+    """A slug that a department may have."""
+    if slug == DEFAULT_SLUG:
+        raise ValueError(f"must not be {DEFAULT_SLUG!r}, which names the quality weights of all other departments")
+    return slug
+
+
+DepartmentSlug = Annotated[Slug, AfterValidator(not_default)]
 AgentId = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, examples=["plot-specialist-002"])
 ]
@@ -106,7 +117,7 @@ class DepartmentCreate(DepartmentOptions):
 
     model_config = ConfigDict(json_schema_extra={"examples": [DEPARTMENT_EXAMPLE]})
 
-    slug: Slug
+    slug: DepartmentSlug
     name: Name
     description: Prose
 
@@ -116,7 +127,7 @@ class DepartmentUpdate(DepartmentOptions):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"priority": 2, "color": None}]})
 
-    slug: Slug = ""
+    slug: DepartmentSlug = ""
     name: Name = ""
     description: Prose = ""
 

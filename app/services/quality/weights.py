@@ -10,6 +10,7 @@ from app.models.database import Database
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.loading import DefinitionLoader, DepartmentNotFound, parsed
+from app.services.catalog.seeding import department_ids
 from app.services.catalog.shapes import Shape
 from app.services.quality.scoring import DEPARTMENT_WEIGHTS, Weights, weights_of
 
@@ -66,7 +67,8 @@ class WeightBook:
     async def list_weights(self) -> dict[str, WeightsRead]:
         """The default's, and those of every department that has weights of its own."""
         stored = await self._read({})
-        slugs = sorted({*DEPARTMENT_WEIGHTS, *stored} - {DEFAULT_SLUG})
+        known = await department_ids(self.database)
+        slugs = sorted({*DEPARTMENT_WEIGHTS, *stored} & {*known} - {DEFAULT_SLUG})
         return {slug: shape_of(weights_of(slug, stored)) for slug in (DEFAULT_SLUG, *slugs)}
 
     async def get_weights(self, slug: str) -> WeightsRead:

@@ -115,6 +115,48 @@ async def test_a_department_without_weights_of_its_own_has_the_default_as_it_sta
     assert (await service.run_agent(SPECIALISTS["audio"]))["qualityScore"] == 78.89  # 3.55 of 4.5
 
 
+async def test_weights_follow_their_department_to_another_slug_and_go_with_it(service: Service) -> None:
+    departments = "/api/v1/departments"
+    body = {"slug": "sound-lab", "name": "Sound lab", "description": "Listens."}
+    stale = {"slug": "noise-lab", "weights": ONLY_TECHNICAL}
+    await service.services.database["quality-weights"].insert_one(stale)  # its department was deleted by a CMS
+    await service.http.post(departments, json=body)
+    await put(service, "sound-lab", UNEVEN)
+
+    renamed = await service.http.patch(f"{departments}/sound-lab", json={"slug": "noise-lab"})
+    moved = (await service.http.get(WEIGHTS)).json()
+    deleted = await service.http.delete(f"{departments}/noise-lab")
+    gone = (await service.http.get(WEIGHTS)).json()
+    await service.http.post(departments, json=body | {"slug": "noise-lab"})
+
+    assert (renamed.status_code, deleted.status_code) == (200, 204)
+    assert moved == {"default": DEFAULT_WEIGHTS, **DEPARTMENT_WEIGHTS, "noise-lab": UNEVEN}
+    assert gone == {"default": DEFAULT_WEIGHTS, **DEPARTMENT_WEIGHTS}
+    assert (await service.http.get(f"{WEIGHTS}/noise-lab")).json() == DEFAULT_WEIGHTS
+
+
+async def test_a_department_that_a_cms_deleted_leaves_its_weights_to_nobody(service: Service) -> None:
+    await put(service, "story", UNEVEN)
+    await service.services.database["departments"].delete_one({"slug": "story"})
+
+    listed = (await service.http.get(WEIGHTS)).json()
+    body = {"slug": "story", "name": "Story", "description": "Anew."}
+    await service.http.post("/api/v1/departments", json=body)
+
+    assert "story" not in listed
+    assert (await service.http.get(f"{WEIGHTS}/story")).json() == DEPARTMENT_WEIGHTS["story"]
+
+
+async def test_no_department_takes_the_name_of_the_default_weights(service: Service) -> None:
+    body = {"slug": "default", "name": "Default", "description": "Takes all."}
+
+    created = await service.http.post("/api/v1/departments", json=body)
+    renamed = await service.http.patch("/api/v1/departments/story", json={"slug": "default"})
+
+    assert [answer.status_code for answer in (created, renamed)] == [422, 422]
+    assert [answer.json()["errors"][0]["path"] for answer in (created, renamed)] == ["slug", "slug"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
