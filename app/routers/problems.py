@@ -116,7 +116,7 @@ async def render_validation_error(request: Request, error: Exception) -> JSONRes
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
         return problem(request, status=400, code="malformed-json", detail="The body is not valid JSON.")
-    errors = [FieldError(path_of(one["loc"]), str(one["msg"]).removeprefix("Value error, ")) for one in found]
+    errors = [FieldError(path_of(one["loc"]), message_of(one)) for one in found]
     first = errors[0]
     return problem(
         request,
@@ -125,6 +125,24 @@ async def render_validation_error(request: Request, error: Exception) -> JSONRes
         detail=f"{first.path}: {first.message}",
         errors=errors,
     )
+
+
+def message_of(error: dict[str, Any]) -> str:
+    """What is wrong with a field; of a text, pydantic counts characters as items once a validator has looked at it."""
+    if isinstance(error.get("input"), str):
+        match error["type"]:
+            case "too_short":
+                return f"String should have at least {characters(error['ctx']['min_length'])}"
+            case "too_long":
+                return f"String should have at most {characters(error['ctx']['max_length'])}"
+            case _:
+                pass
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def characters(count: int) -> str:
+    """A number of characters, in pydantic's words."""
+    return f"{count} character{'' if count == 1 else 's'}"
 
 
 def path_of(location: Sequence[Any]) -> str:

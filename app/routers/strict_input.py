@@ -24,7 +24,8 @@ MAX_INTEGER = 2**53
 MAX_NUMBER_CHARACTERS = 40
 STARLETTE_PARSED_BODY = "_json"
 """Where Starlette's request keeps the parsed body: what it finds there it does not parse again."""
-JSON_TYPES = ("application/json", "application/merge-patch+json")
+JSON_TYPE = "application/json"
+PATCH_TYPES = (JSON_TYPE, "application/merge-patch+json")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -101,8 +102,8 @@ async def read_body(request: Request) -> None:
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = await request.body()
-    if media_type not in JSON_TYPES:
-        raise UnsupportedMediaType(f"Send the body as {JSON_TYPES[0]}, not as {shown(media_type) or 'nothing at all'}.")
+    if media_type not in (PATCH_TYPES if request.method == "PATCH" else (JSON_TYPE,)):
+        raise UnsupportedMediaType(f"Send the body as {JSON_TYPE}, not as {shown(media_type) or 'nothing at all'}.")
     setattr(request, STARLETTE_PARSED_BODY, parse_strictly(body))
 
 

@@ -52,6 +52,25 @@ async def test_wrong_fields_are_each_named_by_their_path(
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        (RUNS, BODY | {"prompt": ""}, "String should have at least 1 character"),
+        (RUNS, BODY | {"prompt": "x" * 100_001}, "String should have at most 100000 characters"),
+        ("/api/v1/api-keys", {"name": "", "role": "viewer"}, "String should have at least 1 character"),
+        ("/api/v1/orchestrations", BODY | {"departments": []}, "List should have at least 1 item after validation"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_the_length_of_a_text_is_told_in_characters_and_that_of_a_list_in_items(
+    shared_service: Service, path: str, body: dict[str, Any], message: str
+) -> None:
+    answer = await shared_service.http.post(path, json=body)
+
+    (error,) = assert_problem(answer, 422, "validation-error")["errors"]
+    assert error["message"].startswith(message)
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {},

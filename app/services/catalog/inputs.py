@@ -46,13 +46,30 @@ ToolName = Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9]*$", max_length=64, e
 GrantedTool = Annotated[
     str, Field(pattern=rf"^([a-z][a-zA-Z0-9]*|{MCP_TOOL_NAME})$", max_length=200, examples=["countScenes"])
 ]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def not_blank(text: str) -> str:
+    """A text that shows something."""
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": r"\S"}), AfterValidator(not_blank)
+]
 Prose = Annotated[str, Field(min_length=1, max_length=20_000)]
 Instructions = Annotated[str, Field(min_length=1, max_length=200_000)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", examples=["#8B5CF6"])]
 Steps = Annotated[int, Field(ge=5, le=100)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, examples=["anthropic/claude-sonnet-4.5"])]
-Version = Annotated[str, Field(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$", max_length=64)]
+NUMBER = "(0|[1-9][0-9]*)"
+PRE_RELEASE = "(0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+BUILD = "[0-9a-zA-Z-]+"
+VERSION = (
+    rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE}(\.{PRE_RELEASE})*)?(\+{BUILD}(\.{BUILD})*)?$"  # that of semver.org
+)
+Version = Annotated[str, Field(pattern=VERSION, max_length=64)]
 Code = Annotated[str, Field(min_length=1, max_length=200_000)]
 DEFAULT_MODEL = "anthropic/claude-sonnet-4.5"
 

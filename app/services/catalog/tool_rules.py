@@ -9,7 +9,7 @@ from app.models.database import Raw
 from app.models.json_values import JsonObject
 from app.services.catalog.writing import CatalogWriteConflict
 
-VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?")
+VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
 VERSIONED = {"executeFunction": "the code", "inputSchema": "the schema"}
 
 Precedence = tuple[int, int, int, bool, list[tuple[bool, int, str]]]
@@ -61,7 +61,7 @@ def same_json(one: object, other: object) -> bool:
 
 
 def precedence(version: str) -> Precedence:
-    """What semantic versions are ordered by; what somebody stored that is none comes before all."""
+    """What semantic versions are ordered by, builds left out; what somebody stored that is none comes before all."""
     found = VERSION.fullmatch(version)
     if found is None:
         return (-1, 0, 0, False, [])

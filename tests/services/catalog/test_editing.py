@@ -1,6 +1,7 @@
 """Writing the catalogue: its rules hold for everybody who writes at the same time."""
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -101,6 +102,9 @@ async def test_a_change_leaves_what_others_stored_in_the_document(http: httpx.As
         ("departments", DEPARTMENT | {"defaultModel": "somebody/else"}, "defaultModel"),
         ("departments", DEPARTMENT | {"role": "admin"}, "role"),
         ("departments", {"slug": "x"}, "name"),
+        ("departments", DEPARTMENT | {"name": " \t "}, "name"),
+        ("agents", AGENT | {"department": "story", "name": "\u00a0"}, "name"),
+        ("custom-tools", TOOL | {"displayName": "  "}, "displayName"),
         ("agents", AGENT | {"department": "nowhere"}, "department"),
         ("agents", AGENT | {"department": "story", "toolNames": ["textStatistics", "noSuchTool"]}, "toolNames.1"),
         ("agents", AGENT | {"department": "story", "qualityThreshold": 101}, "qualityThreshold"),
@@ -122,6 +126,16 @@ async def test_what_breaks_a_rule_is_refused_with_its_field(
 
     assert answer.status_code == 422, answer.text
     assert field in [error["path"] for error in answer.json()["errors"]]
+
+
+async def test_a_merge_patch_changes_and_never_creates(http: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/merge-patch+json"}
+
+    created = await http.post("/api/v1/departments", content=json.dumps(DEPARTMENT), headers=headers)
+    changed = await http.patch("/api/v1/departments/story", content='{"name": "Tales"}', headers=headers)
+
+    assert (created.status_code, created.json()["code"]) == (415, "unsupported-media-type")
+    assert (changed.status_code, changed.json()["name"]) == (200, "Tales")
 
 
 async def test_read_only_fields_in_a_request_change_nothing(http: httpx.AsyncClient) -> None:

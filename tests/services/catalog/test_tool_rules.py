@@ -116,6 +116,27 @@ def test_versions_are_ordered_as_semantic_versions_are() -> None:
     assert all(precedence(lower) < precedence(higher) for lower, higher in itertools.pairwise(rising))
 
 
+@pytest.mark.parametrize("version", ["1.0.0+build.5", "1.0.0-rc.1+001", "1.0.0-0a.x-y", "0.0.4", "1.0.0--"])
+async def test_a_semantic_version_in_any_of_its_forms_is_taken(service: Service, version: str) -> None:
+    created = await service.http.post(TOOLS, json={**TOOL, "version": version})
+
+    assert (created.status_code, created.json().get("version")) == (201, version)
+
+
+@pytest.mark.parametrize(
+    "version", ["1.0.0-01", "1.0.0-", "1.0.0+", "1.0.0-a..b", "01.0.0", "1.0", "v1.0.0", "\u0661.0.0"]
+)
+async def test_what_is_no_semantic_version_is_refused(shared_service: Service, version: str) -> None:
+    refused = await shared_service.http.post(TOOLS, json={**TOOL, "version": version})
+
+    assert (refused.status_code, [error["path"] for error in refused.json()["errors"]]) == (422, ["version"])
+
+
+def test_builds_of_one_version_are_equal() -> None:
+    assert precedence("1.0.0+5") == precedence("1.0.0+6") == precedence("1.0.0")
+    assert precedence("1.0.0-rc.1+5") < precedence("1.0.0+4") < precedence("1.0.1-rc.1")
+
+
 @pytest.mark.parametrize(
     ("change", "path", "words"),
     [
