@@ -1,8 +1,9 @@
 """Quality: the weights that departments' work is scored with."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from app.dependencies import ServiceAdmin, ServicesDep, ViewerRole
+from app.routers.entries import IfMatch, answer_entry
 from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.quality.weights import WeightsRead, WeightsUpdate
@@ -17,20 +18,29 @@ async def list_quality_weights(services: ServicesDep, _: ViewerRole) -> dict[str
 
 
 @router.get("/weights/{slug}", operation_id="getQualityWeights", responses=problem_responses(403, 404))
-async def get_quality_weights(slug: str, services: ServicesDep, _: ViewerRole) -> WeightsRead:
+async def get_quality_weights(slug: str, services: ServicesDep, _: ViewerRole, response: Response) -> WeightsRead:
     """Read the weights that a department's work is scored with: its own, else the default."""
-    return await services.weights.get_weights(slug)
+    return answer_entry(await services.weights.get_weights(slug), response)
 
 
-@router.put("/weights/{slug}", operation_id="setQualityWeights", responses=problem_responses(*BODY_PROBLEMS, 403, 404))
-async def set_quality_weights(slug: str, body: WeightsUpdate, services: ServicesDep, _: ServiceAdmin) -> WeightsRead:
+@router.put(
+    "/weights/{slug}", operation_id="setQualityWeights", responses=problem_responses(*BODY_PROBLEMS, 403, 404, 412)
+)
+async def set_quality_weights(
+    slug: str,
+    body: WeightsUpdate,
+    services: ServicesDep,
+    _: ServiceAdmin,
+    response: Response,
+    if_match: IfMatch = None,
+) -> WeightsRead:
     """Give a department, or `default`, weights of its own; the next run is scored with them."""
-    return await services.weights.set_weights(slug, body)
+    return answer_entry(await services.weights.set_weights(slug, body, if_match), response)
 
 
 @router.delete(
-    "/weights/{slug}", operation_id="resetQualityWeights", status_code=204, responses=problem_responses(403, 404)
+    "/weights/{slug}", operation_id="resetQualityWeights", status_code=204, responses=problem_responses(403, 404, 412)
 )
-async def reset_quality_weights(slug: str, services: ServicesDep, _: ServiceAdmin) -> None:
+async def reset_quality_weights(slug: str, services: ServicesDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Take a department's own weights away: it is scored as the service comes."""
-    await services.weights.reset_weights(slug)
+    await services.weights.reset_weights(slug, if_match)

@@ -1,18 +1,26 @@
 """The weights of quality dimensions as people see and change them; the next run scores with what is stored."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import DuplicateKeyError
 
 from app.models.base import utc_now
-from app.models.database import Database
+from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.services.catalog.browsing import Entry
+from app.services.catalog.etags import REFERRED, check_if_match, etag_of
 from app.services.catalog.loading import DefinitionLoader, DepartmentNotFound, parsed
 from app.services.catalog.seeding import department_ids
 from app.services.catalog.shapes import Shape
 from app.services.quality.scoring import DEPARTMENT_WEIGHTS, Weights, weights_of
+
+Written = TypeVar("Written")
 
 MAX_WEIGHT = 1_000_000
 Weight = Annotated[float, Field(ge=0, le=MAX_WEIGHT, allow_inf_nan=False)]
@@ -71,50 +79,87 @@ class WeightBook:
         slugs = sorted({*DEPARTMENT_WEIGHTS, *stored} & {*known} - {DEFAULT_SLUG})
         return {slug: shape_of(weights_of(slug, stored)) for slug in (DEFAULT_SLUG, *slugs)}
 
-    async def get_weights(self, slug: str) -> WeightsRead:
+    async def get_weights(self, slug: str) -> Entry[WeightsRead]:
         """The weights that a department's next run is scored with, its own or the default.
 
         Raises:
             DepartmentNotFound: no department has this slug.
         """
-        await self._check(slug)
-        return shape_of(weights_of(slug, await self._read({"slug": {"$in": [slug, DEFAULT_SLUG]}})))
+        if slug != DEFAULT_SLUG and await self._departments.find_one({"slug": slug}, {"_id": 1}) is None:
+            raise DepartmentNotFound(slug)
+        return entry_of(await self._weights_of(slug))
 
-    async def set_weights(self, slug: str, weights: WeightsUpdate) -> WeightsRead:
+    async def set_weights(self, slug: str, weights: WeightsUpdate, if_match: str | None) -> Entry[WeightsRead]:
         """Give a department weights of its own.
 
         Raises:
             DepartmentNotFound: no department has this slug.
+            EditedMeanwhile: its weights are no longer those that `if_match` names.
         """
-        await self._check(slug)
-        changes = {"weights": weights.model_dump(), "updatedAt": utc_now()}
-        await self._collection.update_one({"slug": slug}, {"$set": changes}, upsert=True)
-        self.loader.forget_all()
-        return await self.get_weights(slug)
 
-    async def reset_weights(self, slug: str) -> None:
+        async def store(session: AsyncClientSession) -> Entry[WeightsRead]:
+            await self._lock(slug, if_match, session)
+            changes = {"weights": weights.model_dump(), "updatedAt": utc_now()}
+            await self._collection.update_one({"slug": slug}, {"$set": changes}, upsert=True, session=session)
+            return entry_of(await self._weights_of(slug, session))
+
+        return await self._in_transaction(store)
+
+    async def reset_weights(self, slug: str, if_match: str | None) -> None:
         """Go back to the report's weights, or the default where the report has none for the department.
 
         Raises:
             DepartmentNotFound: no department has this slug.
+            EditedMeanwhile: its weights are no longer those that `if_match` names.
         """
-        await self._check(slug)
-        await self._collection.delete_one({"slug": slug})
-        self.loader.forget_all()
 
-    async def _check(self, slug: str) -> None:
-        departments = self.database[Department.get_collection_name()]
-        if slug != DEFAULT_SLUG and await departments.find_one({"slug": slug}, {"_id": 1}) is None:
-            raise DepartmentNotFound(slug)
+        async def remove(session: AsyncClientSession) -> None:
+            await self._lock(slug, if_match, session)
+            await self._collection.delete_one({"slug": slug}, session=session)
 
-    async def _read(self, selector: dict[str, Any]) -> dict[str, Weights]:
-        found = self._collection.find(selector)
+        await self._in_transaction(remove)
+
+    async def _lock(self, slug: str, if_match: str | None, session: AsyncClientSession) -> None:
+        """See that the weights may be written, and that nobody else writes or renames their department meanwhile."""
+        if slug != DEFAULT_SLUG:
+            touching = {"$inc": {REFERRED: 1}}
+            if await self._departments.find_one_and_update({"slug": slug}, touching, session=session) is None:
+                raise DepartmentNotFound(slug)
+        check_if_match(as_raw(await self._weights_of(slug, session)), if_match)
+
+    async def _in_transaction(self, write: Callable[[AsyncClientSession], Awaitable[Written]]) -> Written:
+        async with self.database.client.start_session() as session:
+            while True:
+                with suppress(DuplicateKeyError):  # somebody else stored the first weights of this slug
+                    written = await session.with_transaction(write)
+                    self.loader.forget_all()
+                    return written
+
+    async def _weights_of(self, slug: str, session: AsyncClientSession | None = None) -> Weights:
+        return weights_of(slug, await self._read({"slug": {"$in": [slug, DEFAULT_SLUG]}}, session))
+
+    async def _read(self, selector: Raw, session: AsyncClientSession | None = None) -> dict[str, Weights]:
+        found = self._collection.find(selector, session=session)
         documents = [document async for raw in found if (document := parsed(QualityWeights, raw))]
         return {document.slug: document.weights for document in documents}
 
     @property
     def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
         return self.database[QualityWeights.get_collection_name()]
+
+    @property
+    def _departments(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[Department.get_collection_name()]
+
+
+def entry_of(weights: Weights) -> Entry[WeightsRead]:
+    """Weights with an entity tag that tells them from all others."""
+    return Entry(shape_of(weights), etag_of(as_raw(weights)))
+
+
+def as_raw(weights: Weights) -> Raw:
+    """What the entity tag of weights is made of."""
+    return shape_of(weights).model_dump()
 
 
 def shape_of(weights: Weights) -> WeightsRead:

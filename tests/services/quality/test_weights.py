@@ -1,5 +1,6 @@
 """Quality weights over the API: read, changed, used by the next run."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,39 @@ async def test_no_department_takes_the_name_of_the_default_weights(service: Serv
 
     assert [answer.status_code for answer in (created, renamed)] == [422, 422]
     assert [answer.json()["errors"][0]["path"] for answer in (created, renamed)] == ["slug", "slug"]
+
+
+async def test_weights_are_written_only_over_those_that_if_match_names(service: Service) -> None:
+    path = f"{WEIGHTS}/story"
+    read = await service.http.get(path)
+    first = {"If-Match": read.headers["ETag"]}
+
+    changed = await service.http.put(path, json=UNEVEN, headers=first)
+    stale = [
+        await service.http.put(path, json=ONLY_TECHNICAL, headers=first),
+        await service.http.delete(path, headers=first),
+    ]
+    now = await service.http.get(path)
+    removed = await service.http.delete(path, headers={"If-Match": changed.headers["ETag"]})
+
+    assert (changed.status_code, now.json(), removed.status_code) == (200, UNEVEN, 204)
+    assert now.headers["ETag"] == changed.headers["ETag"] != read.headers["ETag"]
+    assert {(answer.status_code, answer.json()["code"]) for answer in stale} == {(412, "edited-meanwhile")}
+    assert (await service.http.put(path, json=UNEVEN, headers={"If-Match": "*"})).status_code == 200
+
+
+@pytest.mark.parametrize("slug", ["story", "default"])
+async def test_of_many_who_write_weights_at_once_with_one_etag_one_does(service: Service, slug: str) -> None:
+    path = f"{WEIGHTS}/{slug}"
+    headers = {"If-Match": (await service.http.get(path)).headers["ETag"]}
+
+    answers = await asyncio.gather(
+        *(service.http.put(path, json=UNEVEN | {"technical": number}, headers=headers) for number in range(1, 21))
+    )
+    without = await asyncio.gather(*(put(service, slug, UNEVEN | {"technical": number}) for number in range(1, 21)))
+
+    assert sorted(answer.status_code for answer in answers) == [200] + [412] * 19
+    assert set(without) == {200}
 
 
 @pytest.mark.parametrize(
