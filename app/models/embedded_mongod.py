@@ -10,13 +10,12 @@ import asyncio
 import contextlib
 import fcntl
 import importlib.util
-import json
 import os
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from app.errors import StartupError
 from app.models.mongod_guard import KILL_ORDER
+from app.models.mongod_log import reason_in
 
 MINIMUM_FREE_BYTES = 500_000_000
 WHEEL_PACKAGE = "fiftyone"  # the package of the wheels that bring mongod; their only content is db/bin/mongod
@@ -102,6 +102,7 @@ class EmbeddedMongod:
         self._guard: asyncio.subprocess.Process | None = None
         self._pid: int | None = None
         self._wanted_port = 0
+        self._port = 0
         self._log_start = 0
         self._obstacle = ""
 
@@ -128,11 +129,26 @@ class EmbeddedMongod:
             raise RuntimeError("the embedded MongoDB is already started")
         try:
             self._prepare()
-            port = await self._start_patiently()
+            self._port = await self._start_patiently()
         except BaseException:
             await self.stop()
             raise
-        return f"mongodb://{_LOOPBACK}:{port}/?directConnection=true"
+        return f"mongodb://{_LOOPBACK}:{self._port}/?directConnection=true"
+
+    async def restart(self) -> None:
+        """Start mongod again after it has ended by itself, on the same data and port: one attempt.
+
+        Raises:
+            EmbeddedMongodError: it did not start; nothing is left running, and the data directory is still held.
+        """
+        await self._end_guard()
+        if _free_port(self._port) != self._port:
+            raise EmbeddedMongodError(f"Another program has taken the port {self._port} of the embedded MongoDB.")
+        try:
+            await self._start_once(self._port)
+        except BaseException:
+            await self._end_guard()
+            raise
 
     async def stop(self) -> None:
         """End mongod and wait for its end, then let go of the data directory; does nothing the second time."""
@@ -194,15 +210,14 @@ class EmbeddedMongod:
         deadline = loop.time() + _RETRY_SECONDS
         while True:
             try:
-                return await self._start_once()
+                return await self._start_once(_free_port(self._wanted_port))
             except _StartAgain:
                 await self._end_guard()
                 if loop.time() > deadline:
                     raise
             await asyncio.sleep(5 * _POLL_SECONDS)
 
-    async def _start_once(self) -> int:
-        port = _free_port(self._wanted_port)
+    async def _start_once(self, port: int) -> int:
         self._log_start = self._log.stat().st_size
         self._obstacle = "it does not listen"
         try:
@@ -315,7 +330,7 @@ class EmbeddedMongod:
     def _failure(self, status: int) -> EmbeddedMongodError:
         """Why mongod ended with this status while it was starting, from what this attempt logged."""
         lines = self._log.read_bytes()[self._log_start :].decode(errors="replace").splitlines()
-        reason = _reason(lines)
+        reason = reason_in(lines)
         if "Address already in use" in reason:
             self._wanted_port = 0
             return _StartAgain(f"The embedded MongoDB finds no free port: see {self._log}, or {_WAYS_OUT}.")
@@ -370,30 +385,3 @@ def _free_port(wanted: int) -> int:
             probe.bind((_LOOPBACK, port))
             return int(probe.getsockname()[1])
     raise EmbeddedMongodError(f"No free port on {_LOOPBACK} for the embedded MongoDB: {_WAYS_OUT}.")
-
-
-def _reason(lines: list[str]) -> str:
-    """The first error in mongod's log, which is the cause of those after it; else its last line that is no entry."""
-    spoken = ""
-    for line in lines:
-        try:
-            entry: Any = json.loads(line)
-        except ValueError:
-            spoken = line.strip() or spoken
-            continue
-        if isinstance(entry, dict) and cast(Mapping[str, Any], entry).get("s") in ("E", "F"):
-            return _entry_text(cast(Mapping[str, Any], entry))
-    return spoken
-
-
-def _entry_text(entry: Mapping[str, Any]) -> str:
-    """`msg` and the part of `attr` that says more, which is in another place for each kind of entry."""
-    attributes = entry.get("attr") or {}
-    detail = attributes.get("error")
-    if isinstance(detail, dict):
-        detail = cast(Mapping[str, Any], detail).get("errmsg")
-    message = attributes.get("message")
-    if isinstance(message, dict):
-        storage = cast(Mapping[str, Any], message)
-        detail = f"{storage.get('msg')}: {storage.get('error_str')}"
-    return f"{entry.get('msg')}: {detail}" if detail else str(entry.get("msg"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.models.database import Database, bind_documents, connect
 from app.models.embedded_mongod import EmbeddedMongod
+from app.models.mongod_keeper import running_mongod
 from app.settings import Settings
 
 
@@ -28,8 +29,7 @@ async def open_database(settings: Settings, *, share: bool = False) -> AsyncGene
             uri = running
         else:
             mongod = EmbeddedMongod(settings.data_dir, binary=settings.mongod_binary)
-            uri = await mongod.start()
-            stack.push_async_callback(mongod.stop)
+            uri = await stack.enter_async_context(running_mongod(mongod))
         database = await connect(uri)
         stack.push_async_callback(database.client.close)
         await bind_documents(database)

@@ -1,6 +1,8 @@
 """A replica set that loses its primary, and a database that is away for a while, in the middle of a run."""
 
 import asyncio
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -123,3 +125,20 @@ async def come_back(replica_set: ReplicaSet) -> None:
     """All nodes on their data again, and one of them primary."""
     await asyncio.gather(*(node.start() for node in replica_set.nodes))
     await wait_until(replica_set.has_primary, BACK_SECONDS)
+
+
+async def test_the_embedded_mongod_killed_in_the_middle_of_a_run_is_started_again(
+    model_server: ModelServer, tmp_path: Path
+) -> None:
+    config = write_models_config(tmp_path / "models.yaml", model_server.url)
+    async with running_service("", tmp_path / "data", mongodb_uri=None, models_config=config) as service:
+        admin = service.services.database.client.admin
+        killed = (await admin.command("serverStatus"))["pid"]
+
+        async def kill_mongod(_: Hold) -> None:
+            os.kill(killed, signal.SIGKILL)
+
+        await run_through(service, model_server, kill_mongod)
+
+        assert (await admin.command("serverStatus"))["pid"] != killed
+        assert (await service.http.get("/readyz")).status_code == 200
