@@ -93,7 +93,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """How long a call may take: to its first byte and between two parts where it is streamed, and in all."""
+    """How long a call may take: to a deployment's first byte and between two parts where it is streamed, and in all."""
 
     first_byte_seconds: float = 60.0
     idle_seconds: float = 30.0

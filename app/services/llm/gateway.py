@@ -15,7 +15,7 @@ from app.services.llm.calls import CallLimits, Completion, ModelRequest, Request
 from app.services.llm.demo_provider import register_demo_provider
 from app.services.llm.errors import ModelAnswerInvalid, ModelAnswerTooLong, ModelNotConfigured, ModelRequestRefused
 from app.services.llm.failures import failure_of
-from app.services.llm.litellm_setup import Router, UncountedRouter, is_internal_call, litellm
+from app.services.llm.litellm_setup import PromptRouter, UncountedRouter, is_internal_call, litellm
 from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.plain_http import answer_plainly
 from app.services.llm.pricing import cost_of, usage_of
@@ -60,10 +60,11 @@ class ModelGateway:
             litellm.model_cost.pop(entry.id, None)  # the price that an earlier Router registered under this id
         try:
             self._is_bare = not needs_bookkeeping(table)
-            router_type = UncountedRouter if self._is_bare else Router
+            router_type = UncountedRouter if self._is_bare else PromptRouter
             self._router = router_type(model_list=[router_row(entry) for entry in usable], **table.router_settings)
         except (APIError, ValueError, TypeError) as error:
             raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
+        self._router.first_byte_seconds = limits.first_byte_seconds
         self._router_retries = any(table.router_settings.get(name) for name in RETRY_POLICIES)
         self._streamed = {entry.name for entry in usable if entry.stream}
         OPEN_GATEWAYS.add(self)
@@ -155,8 +156,7 @@ class ModelGateway:
         # LiteLLM then skips what it does after a call for its callbacks: a seventh of the call's CPU.
         before = is_internal_call.set(self._is_bare)
         try:
-            async with asyncio.timeout(self._limits.first_byte_seconds if live else None):
-                answer = await self._router.acompletion(**arguments)
+            answer = await self._router.acompletion(**arguments)
         finally:
             is_internal_call.reset(before)
         if answer is None:  # what LiteLLM makes of a 422 once it has left out the parameters that it names
@@ -164,7 +164,7 @@ class ModelGateway:
         if not live:
             return answer
         try:
-            return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS, self._limits)
+            return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS, self._limits.idle_seconds)
         except BaseException:
             await answer.aclose()  # the error's traceback would keep the connection open
             raise

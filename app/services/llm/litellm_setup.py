@@ -4,9 +4,12 @@ Everybody imports LiteLLM's names from here, never from LiteLLM itself: the vari
 its modules is loaded. Its import takes seconds and 110 MB, so only the rooms that call models reach this module.
 """
 
+import asyncio
 import logging
 import os
 from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from typing import Any
 
 from app.models.json_values import JsonObject
@@ -26,6 +29,7 @@ import litellm.main as typed_main
 import litellm.utils as litellm_utils
 from litellm._internal_context import is_internal_call
 from litellm._lazy_imports import get_default_encoding
+from litellm.exceptions import MidStreamFallbackError
 from litellm.litellm_core_utils.litellm_logging import Logging as TypedLogging
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport as AiohttpTransport
@@ -41,7 +45,7 @@ __all__ = [
     "GenericStreamingChunk",
     "HttpHandler",
     "ModelResponse",
-    "Router",
+    "PromptRouter",
     "RouterRateLimitError",
     "UncountedRouter",
     "Usage",
@@ -96,7 +100,60 @@ untyped_utils.json_data = None  # a tokenizer's vocabulary, 14 MB: nobody reads 
 untyped_utils.get_litellm_logging_class = lambda: UnpricedLogging
 
 
-class UncountedRouter(Router):
+class BegunStream:
+    """A stream of LiteLLM's whose first chunk is here already; to the Router it is that stream."""
+
+    def __init__(self, stream: Any, first: Any) -> None:  # noqa: ANN401 - LiteLLM's
+        self._stream = stream
+        self._first = first
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the stream has
+        return getattr(self._stream, name)
+
+    async def __aiter__(self) -> AsyncGenerator[Any]:
+        if self._first is not None:
+            yield self._first
+            async for chunk in self._stream:
+                yield chunk
+
+
+class PromptRouter(Router):
+    """A Router whose streams begin in time, or fail as any call does: each deployment that is tried has as long."""
+
+    first_byte_seconds: float | None = None
+
+    async def _acompletion(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - LiteLLM's own
+        """One deployment's answer, or its stream once it has begun."""
+        if not options.get("stream"):
+            return await super()._acompletion(*arguments, **options)
+        try:
+            async with asyncio.timeout(self.first_byte_seconds):
+                return await super()._acompletion(*arguments, **options)
+        except TimeoutError:
+            raise litellm.Timeout("The stream did not begin in time.", model="", llm_provider="") from None
+
+    async def _acompletion_streaming_iterator(
+        self,
+        model_response: Any,  # noqa: ANN401 - LiteLLM's stream
+        *arguments: Any,  # noqa: ANN401 - LiteLLM's own
+        deployment_slot: AsyncExitStack,
+        **options: Any,  # noqa: ANN401 - LiteLLM's own
+    ) -> Any:  # noqa: ANN401 - LiteLLM's stream
+        """The stream of one deployment as the Router gives it on; it holds the deployment's slot."""
+        try:
+            begun = BegunStream(model_response, await anext(model_response, None))
+        except BaseException as error:
+            await deployment_slot.aclose()
+            await model_response.aclose()
+            if isinstance(error, MidStreamFallbackError) and error.original_exception is not None:
+                raise error.original_exception from error
+            raise
+        return await super()._acompletion_streaming_iterator(
+            begun, *arguments, deployment_slot=deployment_slot, **options
+        )
+
+
+class UncountedRouter(PromptRouter):
     """A Router that keeps no count of tokens and requests a minute: nobody reads it where no limit is set.
 
     A name with one deployment is given it at once; LiteLLM asks nine filters first, which have nothing to choose from.

@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.services.llm.calls import CallLimits
 from app.services.llm.errors import ModelAnswerTooLong
 from app.services.llm.litellm_setup import litellm
 
@@ -20,7 +19,7 @@ class StreamCut(Exception):
 
 
 async def collect_stream(
-    stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int, limits: CallLimits
+    stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int, idle_seconds: float
 ) -> Any:  # noqa: ANN401 - LiteLLM's response
     """The whole response behind a stream of chunks.
 
@@ -33,7 +32,7 @@ async def collect_stream(
     characters = 0
     kept = 0
     finished = False
-    async for chunk in paced(stream, limits):
+    async for chunk in paced(stream, idle_seconds):
         chunks.append(chunk)
         kept += CHUNK_CHARACTERS + size_of(chunk)
         if kept > MAX_KEPT_CHARACTERS:
@@ -58,21 +57,19 @@ async def collect_stream(
     return response
 
 
-async def paced(stream: AsyncIterable[Any], limits: CallLimits) -> AsyncGenerator[Any]:
+async def paced(stream: AsyncIterable[Any], idle_seconds: float) -> AsyncGenerator[Any]:
     """The chunks of a stream that does not stall.
 
     Raises:
         TimeoutError: the next one did not come in time.
     """
     chunks = aiter(stream)
-    seconds = limits.first_byte_seconds
     while True:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(idle_seconds):
                 chunk = await anext(chunks)
         except StopAsyncIteration:
             return
-        seconds = limits.idle_seconds
         yield chunk
 
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from app.models.json_values import JsonObject
-from app.services.llm.calls import ModelRequest, RunPurpose
-from app.services.llm.gateway import ModelGateway
+from app.services.llm.calls import CallLimits, ModelRequest, RunPurpose
+from app.services.llm.gateway import DEFAULT_LIMITS, ModelGateway
 from app.services.llm.model_table import ModelTable, load_model_table
 from app.settings import Settings
 from tests.fixtures.model_server import ModelServer
@@ -49,9 +49,13 @@ async def open_gateway(load_table: LoadTable) -> AsyncGenerator[OpenGateway]:
     """Open gateways over entries of `model_list`, without retries and cooldowns; they close with the test."""
     opened: list[ModelGateway] = []
 
-    def open_one(*entries: JsonObject, **router_settings: Any) -> ModelGateway:  # noqa: ANN401 - LiteLLM's own settings
+    def open_one(
+        *entries: JsonObject,
+        limits: CallLimits = DEFAULT_LIMITS,
+        **router_settings: Any,  # noqa: ANN401 - LiteLLM's own settings
+    ) -> ModelGateway:
         settings = {"num_retries": 0, "timeout": 5, "disable_cooldowns": True, **router_settings}
-        gateway = ModelGateway(load_table({"model_list": list(entries), "router_settings": settings}))
+        gateway = ModelGateway(load_table({"model_list": list(entries), "router_settings": settings}), limits)
         opened.append(gateway)
         return gateway
 

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from app.models.json_values import JsonObject
 from app.services.llm import plain_http, streams
+from app.services.llm.calls import CallLimits
 from app.services.llm.errors import (
     ModelAccessDenied,
     ModelAnswerInvalid,
@@ -179,6 +180,8 @@ async def test_nobody_at_the_address_is_a_model_that_cannot_be_reached(
     [
         ([chunk("Half an ans")], ModelAnswerInvalid),
         ([chunk("Half an ans"), "data: {{{{\n\n"], ModelAnswerInvalid),
+        ([f'data: {{"error": {{"message": "{SECRET}", "code": 503}}}}\n\n'], ModelCallFailed),
+        ([f'data: {{"error": {{"message": "{SECRET}", "code": 429}}}}\n\n'], ModelRateLimited),
         ([chunk("Half"), f'data: {{"error": {{"message": "{SECRET}"}}}}\n\n'], ModelCallFailed),
     ],
 )
@@ -329,6 +332,108 @@ async def test_a_failing_model_falls_back_and_the_answer_names_who_gave_it(
     answer = await gateway.complete(request("house/first"))
 
     assert (answer.text, answer.model, answer.cost_usd) == ("From the second.", "house/second", 15)
+
+
+async def hung(released: asyncio.Event, *pieces: str) -> AsyncIterator[str]:
+    """The body of a stream that says this, and then nothing."""
+    for piece in pieces:
+        yield piece
+    await released.wait()
+
+
+@pytest.fixture
+def released() -> Iterator[asyncio.Event]:
+    """Set at the end of a test: whoever hangs goes on."""
+    event = asyncio.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("disable_cooldowns", [True, False])
+@pytest.mark.parametrize("says_something", [True, False], ids=["headers come", "nothing comes"])
+async def test_a_stream_that_does_not_begin_in_time_falls_back_and_each_deployment_has_as_long(
+    open_gateway: OpenGateway,
+    model_server: ModelServer,
+    released: asyncio.Event,
+    *,
+    says_something: bool,
+    disable_cooldowns: bool,
+) -> None:
+    async def answer(call: Call) -> Reply:
+        if call.model == "third":
+            await asyncio.sleep(0.2)
+            return "From the third."
+        if not says_something:
+            await released.wait()
+        return StreamingResponse(hung(released), media_type="text/event-stream")
+
+    model_server.on("work", answer)
+    gateway = open_gateway(
+        entry(model_server, "house/first", model="openai/first"),
+        entry(model_server, "house/second", model="openai/second"),
+        entry(model_server, "house/third", model="openai/third"),
+        limits=CallLimits(first_byte_seconds=0.5),
+        timeout=20,
+        disable_cooldowns=disable_cooldowns,
+        fallbacks=[{"house/first": ["house/second", "house/third"]}],
+    )
+    pieces: list[str] = []
+
+    async with asyncio.timeout(10):
+        completion = await gateway.complete(request("house/first", on_delta=pieces.append))
+
+    assert (completion.text, completion.model) == ("From the third.", "house/third")
+    assert "".join(pieces) == completion.text
+    assert [call.model for call in model_server.calls] == ["first", "second", "third"]
+
+
+async def test_the_time_to_a_streams_headers_is_part_of_that_to_its_first_byte(
+    open_gateway: OpenGateway, model_server: ModelServer, released: asyncio.Event
+) -> None:
+    async def answer(_: Call) -> Reply:
+        await asyncio.sleep(0.7)
+        return StreamingResponse(hung(released), media_type="text/event-stream")
+
+    model_server.on("work", answer)
+    gateway = open_gateway(entry(model_server), limits=CallLimits(first_byte_seconds=1), timeout=20)
+
+    async with asyncio.timeout(1.5):
+        with pytest.raises(ModelTimedOut):
+            await gateway.complete(request(on_delta=str))
+
+
+async def test_a_stream_that_has_begun_may_pause_for_as_long_as_a_stream_may(
+    open_gateway: OpenGateway, model_server: ModelServer, released: asyncio.Event
+) -> None:
+    async def body() -> AsyncIterator[str]:
+        yield chunk("Half.")
+        await asyncio.sleep(0.8)
+        async for piece in hung(released, chunk(" Whole.")):
+            yield piece
+
+    model_server.on("work", lambda _: StreamingResponse(body(), media_type="text/event-stream"))
+    gateway = open_gateway(entry(model_server), limits=CallLimits(first_byte_seconds=0.5, idle_seconds=1.5))
+    pieces: list[str] = []
+
+    async with asyncio.timeout(10):
+        with pytest.raises(ModelTimedOut):
+            await gateway.complete(request(on_delta=pieces.append))
+
+    assert "".join(pieces) == "Half. Whole."
+
+
+async def test_a_stream_that_does_not_begin_frees_its_deployment(
+    open_gateway: OpenGateway, model_server: ModelServer, released: asyncio.Event
+) -> None:
+    replies = iter([StreamingResponse(hung(released), media_type="text/event-stream"), "Now."])
+    model_server.on("work", lambda _: next(replies))
+    limits = CallLimits(first_byte_seconds=0.5)
+    gateway = open_gateway(entry(model_server, max_parallel_requests=1), limits=limits)
+
+    with pytest.raises(ModelTimedOut):
+        await gateway.complete(request(on_delta=str))
+
+    assert (await gateway.complete(request(on_delta=str))).text == "Now."
 
 
 @pytest.mark.parametrize("live", [False, True])
