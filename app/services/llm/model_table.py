@@ -15,6 +15,8 @@ from app.settings import Settings
 DEMO_PARAMS: JsonObject = {"model": "demo/demo"}
 
 DEFAULT_ROUTER_SETTINGS: JsonObject = {"num_retries": 2, "timeout": 120, "disable_cooldowns": True}
+LITELLM_ROUTER_SETTINGS = {"num_retries"}
+"""What `litellm_settings` may say in place of `router_settings`; LiteLLM's Router takes it where those are silent."""
 ENVIRONMENT_PREFIX = "os.environ/"
 
 
@@ -119,8 +121,10 @@ def read_models_config(settings: Settings) -> ModelTable:
     if not isinstance(rows, list) or not rows:
         raise StartupError(f"MODELS_CONFIG: {path} has no model_list with at least one entry.")
     entries = tuple(entry_of(row, place, settings) for place, row in enumerate(rows))
-    router_settings = DEFAULT_ROUTER_SETTINGS | settings_block(content, "router_settings")
-    return ModelTable(entries, router_settings, settings_block(content, "litellm_settings"), f"MODELS_CONFIG ({path})")
+    litellm_settings = settings_block(content, "litellm_settings")
+    for_all = {name: litellm_settings.pop(name) for name in LITELLM_ROUTER_SETTINGS & litellm_settings.keys()}
+    router_settings = DEFAULT_ROUTER_SETTINGS | for_all | settings_block(content, "router_settings")
+    return ModelTable(entries, router_settings, litellm_settings, f"MODELS_CONFIG ({path})")
 
 
 def settings_block(content: JsonObject, name: str) -> JsonObject:
@@ -128,7 +132,7 @@ def settings_block(content: JsonObject, name: str) -> JsonObject:
     block = content.get(name) or {}
     if not isinstance(block, dict):
         raise StartupError(f"MODELS_CONFIG: {name} must be a mapping.")
-    return block
+    return dict(block)
 
 
 def entry_of(row: Any, place: int, settings: Settings) -> ModelEntry:  # noqa: ANN401 - whatever the YAML holds

@@ -26,8 +26,10 @@ from app.services.llm.errors import (
     ModelTimedOut,
 )
 from app.services.llm.failures import wait_asked
+from app.services.llm.gateway import ModelGateway
+from app.services.llm.litellm_setup import litellm
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
-from tests.services.llm.conftest import OpenGateway, entry, request
+from tests.services.llm.conftest import LoadTable, OpenGateway, entry, request
 
 SECRET = "sk-what-the-provider-says"
 
@@ -489,3 +491,44 @@ async def test_a_failed_call_is_tried_once_and_the_configuration_says_how_often_
 
     assert [one.retries_of("house/model") for one in (gateway, own, by_policy)] == [4, 1, 0]
     assert len(model_server.calls) == 1 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "retries"),
+    [
+        ({}, 2),
+        ({"litellm_settings": {"num_retries": 4}}, 4),
+        ({"litellm_settings": {"num_retries": 0}}, 0),
+        ({"litellm_settings": {"num_retries": 4}, "router_settings": {"num_retries": 1}}, 1),
+    ],
+)
+async def test_tries_may_be_set_for_all_of_litellm_and_the_routers_own_number_counts_first(
+    load_table: LoadTable, model_server: ModelServer, settings: JsonObject, retries: int
+) -> None:
+    model_server.on("work", fault(500))
+    gateway = ModelGateway(load_table({"model_list": [entry(model_server)], **settings}))
+
+    with pytest.raises(ModelCallFailed):
+        await gateway.complete(request())
+    await gateway.close()
+
+    assert gateway.retries_of("house/model") == retries
+    assert len(model_server.calls) == 1
+
+
+async def test_the_time_for_an_answer_may_be_set_for_all_of_litellm(
+    load_table: LoadTable, model_server: ModelServer, released: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_: Call) -> Reply:
+        await released.wait()
+        return "Too late."
+
+    monkeypatch.setattr(litellm, "request_timeout", litellm.request_timeout)
+    model_server.on("work", hang)
+    settings = {"litellm_settings": {"request_timeout": 0.3}}
+    gateway = ModelGateway(load_table({"model_list": [entry(model_server)], **settings}))
+
+    async with asyncio.timeout(10):
+        with pytest.raises(ModelTimedOut):
+            await gateway.complete(request())
+    await gateway.close()
