@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from app.errors import InvalidInput, NotFound
 from app.events.types import Frame
 from app.models.agent_execution import AgentExecution, ExecutionStatus
@@ -25,6 +27,8 @@ BATCH_ROWS = 100
 """How many rows are decoded at a time, so that the event loop is never held up for long."""
 FOREIGN_TYPE = re.compile(r"[a-z0-9_-]{1,64}")
 """The event types of other programs that are shown: those that fit on one line of any protocol."""
+NOT_CHECKED = dict.fromkeys(("events", "runState", "params", "output"), 0)
+"""What of another program's execution is large, and shown whatever it is."""
 HEAD_FIELDS = {"executionId": 1, "rootExecutionId": 1, "status": 1, "lastSeq": 1, "pagesFrom": 1, "project": 1}
 
 
@@ -96,6 +100,7 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
     last_seq = found.get("lastSeq") or 0
     has_pages = found.get("pagesFrom") is not None
     if root_id is None:
+        await ensure_readable(database, execution_id)
         last_seq = await count_rows(database, execution_id)
     elif root_id == execution_id:
         tree = collection.find({"rootExecutionId": root_id}, {"lastSeq": 1, "pagesFrom": 1, "_id": 0})
@@ -113,9 +118,22 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
     )
 
 
+async def ensure_readable(database: Database, execution_id: str) -> None:
+    """Refuse an execution of another program that nobody here can read.
+
+    Raises:
+        ExecutionNotFound: a field that it shares with ours holds something of another kind.
+    """
+    found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, NOT_CHECKED)
+    try:
+        AgentExecution.model_validate(found)
+    except ValidationError:
+        raise ExecutionNotFound(execution_id) from None
+
+
 async def count_rows(database: Database, execution_id: str) -> int:
-    """How many event rows another program stored in an execution of its own."""
-    size = {"$size": {"$ifNull": ["$events", []]}}
+    """How many event rows another program stored in an execution of its own; what is no array holds none."""
+    size = {"$size": {"$cond": [{"$isArray": "$events"}, "$events", []]}}
     found = await database[AgentExecution.get_collection_name()].find_one(
         {"executionId": execution_id}, {"_id": 0, "rows": size}
     )
@@ -196,7 +214,9 @@ async def read_foreign_events(database: Database, head: StreamHead, after: int, 
     found = await database[AgentExecution.get_collection_name()].find_one(
         {"executionId": head.execution_id}, {"_id": 0, "events": {"$slice": [after, limit]}}
     )
-    rows = (found or {}).get("events") or []
+    rows = (found or {}).get("events")
+    if not isinstance(rows, list):
+        return []
     return [foreign_event(row, place, head.execution_id) for place, row in enumerate(rows, start=after + 1)]
 
 

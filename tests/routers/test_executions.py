@@ -287,3 +287,29 @@ async def test_an_event_that_is_not_there_is_not_found(shared_service: Service, 
     answer = await shared_service.http.get(f"/api/v1/executions/{run['executionId']}/events/{seq}")
 
     assert_problem(answer, status, "event-not-found" if status == 404 else "validation-error")
+
+
+@pytest.mark.parametrize("events", ["text", 7, {"event": {"type": "x"}}, True], ids=repr)
+async def test_events_of_another_program_that_are_no_list_are_none(shared_service: Service, events: object) -> None:
+    (execution_id,) = await insert_foreign_executions(shared_service, 1, events=events, status="completed")
+    path = f"/api/v1/executions/{execution_id}"
+
+    listed = await shared_service.http.get(f"{path}/events")
+    whole = await shared_service.http.get(f"{path}/events/1")
+    stream = await shared_service.http.get(f"{path}/events/stream")
+
+    assert (listed.status_code, listed.json()) == (200, {"items": [], "lastSeq": 0, "status": "completed"})
+    assert (await shared_service.http.get(path)).json()["lastSeq"] == 0
+    assert_problem(whole, 404, "event-not-found")
+    assert stream.status_code == 204
+
+
+@pytest.mark.parametrize("fields", [{"project": "text"}, {"startedAt": "soon"}, {"agent": 7}], ids=str)
+async def test_an_execution_of_another_program_that_cannot_be_read_is_not_found_in_any_way(
+    shared_service: Service, fields: dict[str, Any]
+) -> None:
+    (execution_id,) = await insert_foreign_executions(shared_service, 1, **fields)
+
+    for path in ("", "/tree", "/events", "/events/1", "/events/stream"):
+        answer = await shared_service.http.get(f"/api/v1/executions/{execution_id}{path}")
+        assert_problem(answer, 404, "execution-not-found")
