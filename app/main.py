@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app.dependencies import Services
 from app.events.bus import EventBus
@@ -34,7 +35,7 @@ from app.routers import (
     reviews,
 )
 from app.routers.problems import Problem, add_problem_handlers
-from app.routers.request_context import RequestContext
+from app.routers.request_context import CROSS_ORIGIN, RequestContext
 from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.api_keys import KeyRing
 from app.services.access.roles import Gatekeeper
@@ -130,6 +131,8 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         separate_input_output_schemas=False,
         responses={500: {"model": Problem, "description": "A bug in the service"}},
     )
+    if settings.allowed_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **CROSS_ORIGIN)
     app.add_middleware(RequestContext)
     add_problem_handlers(app)
     for module in API_ROUTERS:

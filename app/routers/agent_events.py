@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from http import HTTPStatus
 
 import structlog
 from fastapi import APIRouter, WebSocket
@@ -16,6 +17,7 @@ from app.events.replay import ExecutionNotFound
 from app.events.types import AgentDelta
 from app.events.wire import Batch
 from app.models.api_key import Role
+from app.routers.problems import render_app_error
 from app.routers.socket_messages import (
     AnyMessage,
     Auth,
@@ -49,6 +51,16 @@ router = APIRouter()
 log = structlog.get_logger(__name__)
 
 
+class OriginNotAllowed(AppError):
+    """A browser's page of another origin asks for the socket."""
+
+    code = "origin-not-allowed"
+    status = HTTPStatus.FORBIDDEN
+
+    def __init__(self) -> None:
+        super().__init__("Pages of this origin may not open the socket; ALLOWED_ORIGINS lists those that may.")
+
+
 class TooManySubscriptions(InvalidInput):
     """The socket follows as many executions as one may."""
 
@@ -60,7 +72,7 @@ async def agent_events(websocket: WebSocket) -> None:
     """Serve one socket until either side closes it."""
     services: Services = websocket.app.state.services
     if not origin_allowed(websocket, services.settings.allowed_origins):
-        await websocket.close(CLOSE_NOT_ALLOWED)
+        await websocket.send_denial_response(await render_app_error(websocket, OriginNotAllowed()))
         return
     await websocket.accept()
     session = SocketSession(websocket, services)

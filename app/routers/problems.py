@@ -8,6 +8,7 @@ from urllib.parse import quote
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from pymongo.errors import ConnectionFailure, ExecutionTimeout, WTimeoutError
@@ -69,7 +70,7 @@ def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def problem(
-    request: Request,
+    request: HTTPConnection,
     *,
     status: int,
     code: str,
@@ -91,7 +92,7 @@ def problem(
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-async def render_app_error(request: Request, error: Exception) -> JSONResponse:
+async def render_app_error(request: HTTPConnection, error: Exception) -> JSONResponse:
     """An expected failure."""
     assert isinstance(error, AppError)  # noqa: S101 - registered for this class
     headers: dict[str, str] = {}

@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,6 +12,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 1024 * 1024
 ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CROSS_ORIGIN: dict[str, Any] = {
+    "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+    "allow_headers": (
+        *("Authorization", "X-API-Key", "Content-Type", "X-Request-Id"),
+        *("Idempotency-Key", "Prefer", "If-Match", "Last-Event-ID"),
+    ),
+    "expose_headers": (
+        *("Location", "ETag", "X-Request-Id", "Retry-After"),
+        *("Idempotency-Replayed", "Preference-Applied"),
+    ),
+}
+"""What pages of other origins that may use the API at all may send and read; keys come in headers, never in cookies."""
+ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 QUIET_PATHS = ("/healthz", "/readyz")
 
 log = structlog.get_logger(__name__)
@@ -42,7 +56,7 @@ class RequestContext:
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
-            if message["type"] in ("http.response.start", "websocket.accept"):
+            if message["type"] in ANSWERS:
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
                 status = int(message.get("status", 101))
             await send(message)

@@ -1,5 +1,7 @@
 """Who may come in at the event socket, with which key and from which page, and what each caller may follow there."""
 
+import json
+
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -125,7 +127,11 @@ async def test_a_page_of_another_origin_cannot_open_a_socket(shared_service: Ser
         async with open_socket(shared_service, headers):
             pass
 
-    assert caught.value.response.status_code == 403
+    response = caught.value.response
+    assert (response.status_code, response.headers["content-type"]) == (403, "application/problem+json")
+    assert response.headers["x-request-id"]
+    body = json.loads(response.body or b"")
+    assert (body["code"], body["instance"]) == ("origin-not-allowed", "/api/agent-events")
 
 
 async def test_the_services_own_page_and_those_that_the_settings_list_can_open_a_socket(
