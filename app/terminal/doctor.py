@@ -1,6 +1,7 @@
 """`dynamic-agents doctor`: looks at everything the service needs and says in plain words what is wrong."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError
 from rich.text import Text
 
 from app.errors import StartupError
+from app.models.agent_execution import AgentExecution
 from app.models.base import PayloadDocument
 from app.models.database import DOCUMENTS, Database, expected_indexes
 from app.models.opening import open_database
@@ -22,6 +24,7 @@ from app.services.tools.egress import Egress
 from app.services.tools.mcp_tools import load_mcp_servers
 from app.services.tools.sandbox import ToolSandbox
 from app.settings import Settings
+from app.terminal.document_notes import UNREAD, Known, Tally, load_known, problems_of, tally_bare_texts
 from app.terminal.progress import plain, run_console
 
 REDIS_SECONDS = 3
@@ -78,15 +81,25 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
         yield await examine_indexes(database, document)
         async for finding in examine_unique_keys(database, document):
             yield finding
+    known = await load_known(database, known_models(settings))
     for document in DOCUMENTS:
         if issubclass(document, PayloadDocument):
-            async for finding in examine_documents(database, document):
+            async for finding in examine_documents(database, document, known):
                 yield finding
     yield Finding(
         "Payload",
         None,
         "If a Payload CMS shares this database, its URI needs replicaSet=…: else its saves lose events.",
     )
+
+
+def known_models(settings: Settings) -> frozenset[str]:
+    """The models that the catalogue may name; what is wrong with the configured ones is told elsewhere."""
+    try:
+        configured = load_model_table(settings).names
+    except StartupError:
+        configured = ()
+    return frozenset({*settings.allowed_models, *configured})
 
 
 async def examine_indexes(database: Database, document: type[Document]) -> Finding:
@@ -130,14 +143,27 @@ async def examine_unique_keys(database: Database, document: type[Document]) -> A
             yield Finding(name, False, text)
 
 
-async def examine_documents(database: Database, document: type[PayloadDocument]) -> AsyncGenerator[Finding]:
-    """Documents that another program stored without what the service needs; they are skipped everywhere."""
+async def examine_documents(
+    database: Database, document: type[PayloadDocument], known: Known
+) -> AsyncGenerator[Finding]:
+    """Documents that cannot be used and are skipped everywhere, and those that break a rule, counted by the rule."""
     name = document.get_collection_name()
-    named = 0
-    async for raw in database[name].find({}, {"events": 0, "runState": 0, "output": 0}):
-        if (problem := problem_in(document, raw)) and named < MAX_NAMED:
-            named += 1
-            yield Finding(name, False, f"The document {raw['_id']} cannot be used: {problem}")
+    unusable = 0
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    async for raw in database[name].find({}, UNREAD):
+        if problem := problem_in(document, raw):
+            unusable += 1
+            if unusable <= MAX_NAMED:
+                yield Finding(name, False, f"The document {raw['_id']} cannot be used: {problem}")
+            continue
+        for broken in problems_of(document, raw, known):
+            tallies[broken].add(raw)
+    if unusable > MAX_NAMED:
+        yield Finding(name, False, f"{unusable - MAX_NAMED} more documents cannot be used.")
+    if document is AgentExecution:
+        tallies |= await tally_bare_texts(database)
+    for broken, tally in tallies.items():
+        yield Finding(name, False, tally.told(broken))
 
 
 async def examine_redis(settings: Settings) -> Finding:

@@ -65,7 +65,7 @@ class Death:
     events: list[Json]
     calls: int
     takeovers: int
-    """0, unless a worker had to wait for its death for longer than a lease lasts, and took over what another had begun."""
+    """0, unless a worker waited longer than a lease for its death, and took over what another had begun."""
 
 
 @pytest.fixture
