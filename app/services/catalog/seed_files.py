@@ -10,6 +10,7 @@ import yaml
 from app.errors import StartupError
 from app.models.base import new_row_id
 from app.models.json_values import JsonObject
+from app.models.quality_weights import DEFAULT_SLUG
 
 SEEDS = Path(__file__).parents[3] / "seeds"
 YAML_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # in C, ten times as fast
@@ -43,7 +44,10 @@ def read_departments(folder: Path) -> Iterator[JsonObject]:
     """The rows of `departments.yaml`."""
     path = folder / "departments.yaml"
     for row in list_in(mapping_of(parse_yaml(read_text(path), path), path), "departments", path):
-        yield required(row, "slug", path)
+        department = required(row, "slug", path)
+        if department["slug"] == DEFAULT_SLUG:
+            raise SeedUnreadable(f"The seed file {path}: no department has the slug {DEFAULT_SLUG!r}.")
+        yield department
 
 
 def read_agents(folder: Path) -> Iterator[JsonObject]:

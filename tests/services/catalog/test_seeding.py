@@ -105,6 +105,7 @@ SPOILED: dict[str, tuple[str, str | bytes | None, str]] = {
     "no list": ("departments.yaml", "departments: story", "departments must be a list"),
     "row is text": ("departments.yaml", "departments: [story]", "must hold a mapping"),
     "no slug": ("departments.yaml", "departments: [{name: Story}]", "an entry without slug"),
+    "default": ("departments.yaml", "departments: [{slug: default}]", "no department has the slug 'default'"),
     "wrong type": ("departments.yaml", "departments: [{slug: story, priority: first}]", "'story': priority"),
     "no front matter": ("agents/story/x-001.md", "You are X.", "x-001.md must begin with front matter"),
     "no agent id": ("agents/story/x-001.md", "---\nname: X\n---\nYou are X.", "x-001.md has an entry without agentId"),
