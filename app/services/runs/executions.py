@@ -196,7 +196,8 @@ class ExecutionArchive:
         if execution.root_id != execution.execution_id:
             return execution.last_seq
         members = self._executions.find({"rootExecutionId": execution.execution_id}, {"lastSeq": 1, "_id": 0})
-        return max([execution.last_seq, *[one.get("lastSeq") or 0 async for one in members]])
+        numbers = [one.get("lastSeq") async for one in members]
+        return max([execution.last_seq, *(int(number) for number in numbers if isinstance(number, int | float))])
 
     async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
         equal = {
