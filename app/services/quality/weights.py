@@ -13,6 +13,7 @@ from app.models.base import utc_now
 from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.models.transactions import in_transaction
 from app.services.catalog.browsing import Entry
 from app.services.catalog.etags import REFERRED, check_if_match, etag_of
 from app.services.catalog.loading import DefinitionLoader, DepartmentNotFound, parsed
@@ -128,12 +129,11 @@ class WeightBook:
         check_if_match(as_raw(await self._weights_of(slug, session)), if_match)
 
     async def _in_transaction(self, write: Callable[[AsyncClientSession], Awaitable[Written]]) -> Written:
-        async with self.database.client.start_session() as session:
-            while True:
-                with suppress(DuplicateKeyError):  # somebody else stored the first weights of this slug
-                    written = await session.with_transaction(write)
-                    self.loader.forget_all()
-                    return written
+        while True:
+            with suppress(DuplicateKeyError):  # somebody else stored the first weights of this slug
+                written = await in_transaction(self.database, write)
+                self.loader.forget_all()
+                return written
 
     async def _weights_of(self, slug: str, session: AsyncClientSession | None = None) -> Weights:
         return weights_of(slug, await self._read({"slug": {"$in": [slug, DEFAULT_SLUG]}}, session))
