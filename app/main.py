@@ -70,6 +70,7 @@ from app.services.tools.mcp_tools import McpTools, NoServers, load_mcp_servers
 from app.services.tools.sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
 from app.services.usage.rate_limits import RateLimiter
+from app.services.usage.windows import SharedWindow, Window
 from app.settings import Settings
 
 API_BASE = "/api/v1"
@@ -282,6 +283,15 @@ def make_gatekeeper(settings: Settings, database: Database, admin_key: AdminKey)
     )
 
 
+def open_window(redis_url: str | None, stack: AsyncExitStack) -> Window:
+    """Where starts of runs are counted: with Redis for all processes together."""
+    if redis_url is None:
+        return Window()
+    window = SharedWindow(redis_url)
+    stack.push_async_callback(window.close)
+    return window
+
+
 @asynccontextmanager
 async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
@@ -315,9 +325,8 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         credentials = CredentialWatch(gatekeeper)
         await stack.enter_async_context(running_in_background(credentials.run(), "credential watch"))
         archive = ExecutionArchive(database)
-        starter = RunStarter(
-            loader, models, engine, settings.allowed_models, RateLimiter("Starting runs", settings.run_rate_limit)
-        )
+        limiter = RateLimiter("Starting runs", settings.run_rate_limit, open_window(redis_url, stack))
+        starter = RunStarter(loader, models, engine, settings.allowed_models, limiter)
         known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
             settings=settings,

@@ -1,14 +1,13 @@
-"""Rate limits in the syntax of the `limits` library (`600/minute`), counted in this process over a moving window."""
+"""Rate limits in the syntax of the `limits` library (`600/minute`), over a moving window."""
 
 import math
 import time
 from http import HTTPStatus
 
 from limits import RateLimitItem, parse_many
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 
 from app.errors import AppError
+from app.services.usage.windows import Window
 
 
 class TooManyRequests(AppError):
@@ -23,12 +22,12 @@ class TooManyRequests(AppError):
 
 
 class RateLimiter:
-    """Counts what callers do, each against its own limits or the common ones."""
+    """Counts what callers do, each against its own limits or the common ones; `window` keeps the counts."""
 
-    def __init__(self, what: str, common: str | None) -> None:
+    def __init__(self, what: str, common: str | None, window: Window | None = None) -> None:
         self._what = what
         self._common = limits_in(common)
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._window = window or Window()
 
     async def hit(self, who: str, own: str | None = None) -> None:
         """Count one against every limit; `own` are the caller's own, if it has any.
@@ -53,7 +52,7 @@ class RateLimiter:
                 await self._refuse(limit, who)
 
     async def _refuse(self, limit: RateLimitItem, who: str) -> None:
-        window = await self._window.get_window_stats(limit, who)
+        window = await self._window.stats(limit, who)
         raise TooManyRequests(self._what, limit, max(math.ceil(window.reset_time - time.time()), 1))
 
 

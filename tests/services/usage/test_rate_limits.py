@@ -1,9 +1,11 @@
 """Limits on starting runs and on guessing keys."""
 
 import pytest
+from pydantic import SecretStr
 
 from app.services.usage.rate_limits import RateLimiter, TooManyRequests
 from tests.conftest import ADMIN_KEY, PROJECT, Service, StartService
+from tests.fixtures.valkey import ValkeyProcess
 from tests.fixtures.waiting import wait_until
 
 RUN = {"prompt": "x", "project": PROJECT}
@@ -92,3 +94,22 @@ async def test_guessing_keys_is_slowed_down_and_nothing_else(start_service: Star
         "from this address even a right key waits: else the limit would tell it from a wrong one"
     )
     assert none.status_code in (200, 401)
+
+
+async def test_with_redis_all_processes_count_together_and_alone_while_it_is_away(
+    start_service: StartService, valkey: ValkeyProcess
+) -> None:
+    settings = {"run_rate_limit": "3/minute", "redis_url": SecretStr(valkey.url)}
+    async with start_service(**settings) as one, start_service(**settings) as other:
+        key = await key_with(one)
+
+        async def start(service: Service) -> int:
+            return (await service.http.post(PATH, json=RUN, headers=key)).status_code
+
+        together = [await start(service) for service in (one, other, one, other, one)]
+        await valkey.stop()
+        alone = [await start(service) for service in (one, one, other)]
+        await valkey.start()
+
+    assert together == [202, 202, 202, 429, 429]
+    assert alone == [202, 202, 202]
