@@ -326,7 +326,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         await stack.enter_async_context(running_in_background(credentials.run(), "credential watch"))
         archive = ExecutionArchive(database)
         limiter = RateLimiter("Starting runs", settings.run_rate_limit, open_window(redis_url, stack))
-        starter = RunStarter(loader, models, engine, settings.allowed_models, limiter)
+        starter = RunStarter(loader, models, engine, settings.allowed_models, settings.complexity_models, limiter)
         known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
             settings=settings,

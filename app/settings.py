@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     tool_modules: CommaSeparated = ()
     mcp_servers: Path | None = None
     allowed_models: CommaSeparated = CATALOGUE_MODELS
+    simple_model: str = Field(default="anthropic/claude-3-haiku", min_length=1)
+    standard_model: str = Field(default="anthropic/claude-sonnet-4.5", min_length=1)
+    complex_model: str = Field(default="anthropic/claude-3-opus", min_length=1)
     allowed_origins: Origins = ()
     run_rate_limit: RateLimit | None = None
     auth_failure_limit: RateLimit = "30/minute"
@@ -169,6 +172,11 @@ class Settings(BaseSettings):
             raise StartupError(message) from None
         except UnicodeDecodeError:
             raise StartupError("The file .env is not UTF-8 text.") from None
+
+    @property
+    def complexity_models(self) -> dict[str, str]:
+        """The model for each complexity that a run may ask for."""
+        return {"simple": self.simple_model, "standard": self.standard_model, "complex": self.complex_model}
 
     @property
     def embedded(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.responses import HTMLResponse, Response
@@ -182,3 +183,21 @@ async def test_a_judge_that_answers_garbage_leaves_the_score_unset_and_the_run_c
     assert (run["status"], run["qualityScore"]) == ("completed", None)
     (check,) = [one for one in await shared_service.events(run["executionId"]) if one["type"] == "quality-check"]
     assert check["score"] is None
+
+
+async def test_which_model_a_complexity_means_can_be_set(start_service: StartService, models_config: Path) -> None:
+    async with start_service(models_config=models_config, simple_model="openai/gpt-4") as service:
+        done = [
+            await service.run_agent("plot-specialist-001", complexity=complexity, judge=False)
+            for complexity in ("simple", "complex")
+        ]
+        models = [(await service.events(one["executionId"]))[0]["model"] for one in done]
+
+    assert models == ["openai/gpt-4", "anthropic/claude-3-opus"]
+
+
+async def test_a_complexity_whose_model_nobody_may_use_is_422(start_service: StartService, models_config: Path) -> None:
+    async with start_service(models_config=models_config, complex_model="nobody/nothing") as service:
+        answer = await service.http.post(RUNS, json={**BODY, "complexity": "complex"})
+
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "complexity")

@@ -14,11 +14,6 @@ MAX_PROMPT_CHARACTERS = 100_000
 MAX_DEPARTMENTS = 100
 MAX_PARAMS_BYTES = 1024 * 1024
 """What parameters may take in MongoDB's form, where an array of small numbers is six times as large as in JSON."""
-MODEL_TIERS = {
-    "simple": "anthropic/claude-3-haiku",
-    "standard": "anthropic/claude-sonnet-4.5",
-    "complex": "anthropic/claude-3-opus",
-}
 
 
 def is_object_id(value: str) -> str:
@@ -71,7 +66,7 @@ class RunCreate(BaseModel):
     model: Annotated[Text, Field(min_length=1)] | None = None
     """A catalogue model that the whole run uses instead of its agents' own."""
     complexity: Literal["simple", "standard", "complex"] | None = None
-    """Pick the model by the difficulty of the task; `model` wins over it."""
+    """Pick the model by the difficulty of the task, as the service is set up; `model` wins over it."""
     previous_execution_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """A finished execution of the same project whose conversation the run goes on from."""
     max_revisions: Annotated[int, Field(ge=0, le=5)] = 1
@@ -80,11 +75,6 @@ class RunCreate(BaseModel):
     """Stream the models' text from the start, for subscribers that ask for deltas."""
     judge: bool = True
     """Score the output of a run of a single agent too; a department's work is always scored."""
-
-    @property
-    def chosen_model(self) -> str | None:
-        """The model that the client asked for, by name or by complexity."""
-        return self.model or (MODEL_TIERS[self.complexity] if self.complexity else None)
 
 
 class OrchestrationCreate(RunCreate):

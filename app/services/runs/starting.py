@@ -1,5 +1,6 @@
 """Accepting runs: what is answered 202 is stored with majority first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bson import ObjectId
@@ -79,6 +80,7 @@ class RunStarter:
     models: ModelGateway
     engine: RunEngine
     allowed_models: tuple[str, ...]
+    complexity_models: Mapping[str, str]
     limiter: RateLimiter
 
     async def start_agent_run(
@@ -185,7 +187,7 @@ class RunStarter:
             kind=kind,
             root_execution_id=execution_id,
             options=RunOptions(
-                model=request.chosen_model,
+                model=self._chosen_model(request),
                 max_revisions=request.max_revisions,
                 deltas=request.deltas,
                 judge=request.judge,
@@ -229,9 +231,13 @@ class RunStarter:
         found = await find_made(self.engine.database, record) if record else None
         return AcceptedRun(found, NO_NAMES, replayed=True) if found else None
 
+    def _chosen_model(self, request: RunCreate) -> str | None:
+        """The model that the client asked for, by name or by complexity."""
+        return request.model or (self.complexity_models[request.complexity] if request.complexity else None)
+
     def _check_model(self, agent: AgentDefinition, request: RunCreate) -> None:
         """Refuse at once what could only fail later."""
-        chosen = request.chosen_model
+        chosen = self._chosen_model(request)
         if chosen is None:
             self.models.check(agent.model)
             return
