@@ -46,5 +46,5 @@ def counting_update(
 
 
 def plus(field: str, amount: float) -> JsonObject:
-    """A field that may be unset, plus an amount."""
-    return {"$add": [{"$ifNull": [f"${field}", 0]}, amount]}
+    """A field plus an amount, as an expression; one that is unset, or no number, counts from 0."""
+    return {"$add": [{"$cond": [{"$isNumber": f"${field}"}, f"${field}", 0]}, amount]}

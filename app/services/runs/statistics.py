@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
@@ -23,7 +24,7 @@ from app.models.custom_tool import CustomTool
 from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.json_values import JsonObject
-from app.models.statistics import counting_update
+from app.models.statistics import counting_update, plus
 from app.models.transactions import in_transaction
 
 BATCH_SECONDS = 0.5
@@ -50,7 +51,8 @@ class Tally:
             return
         self.finished += 1
         self.successes += ended.get("status") == ExecutionStatus.COMPLETED
-        self.milliseconds += ended.get("executionTime") or 0
+        milliseconds = ended.get("executionTime")
+        self.milliseconds += milliseconds if isinstance(milliseconds, int | float) else 0
 
 
 @dataclass
@@ -121,15 +123,15 @@ def countable(tool_calls: Counter[str]) -> JsonObject:
 
 
 def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
-    """The updates of a batch, by collection."""
-    agents: defaultdict[Relation, Tally] = defaultdict(Tally)
-    departments: defaultdict[Relation, Tally] = defaultdict(Tally)
+    """The updates of a batch, by collection; what is damaged in an execution counts for nobody, and stops no other."""
+    agents: defaultdict[Relation | None, Tally] = defaultdict(Tally)
+    departments: defaultdict[Relation | None, Tally] = defaultdict(Tally)
     calls: Counter[str] = Counter()
     for ended in batch:
-        agents[ended["agent"]].add(ended)
-        departments[ended["department"]].add(ended)
-        calls.update({call["name"]: call["count"] for call in ended["uncounted"].get("toolCalls", ())})
-    used: dict[str, Any] = {"lastUsedAt": utc_now()}
+        agents[relation_in(ended.get("agent"))].add(ended)
+        departments[relation_in(ended.get("department"))].add(ended)
+        calls.update(tool_calls_in(ended["uncounted"]))
+    now = utc_now()
     return {
         Agent.get_collection_name(): [
             UpdateOne(
@@ -142,7 +144,25 @@ def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
             for one, tally in departments.items()
         ],
         CustomTool.get_collection_name(): [
-            UpdateOne({"toolName": name}, {"$inc": {"totalExecutions": count}, "$set": used})
+            UpdateOne(
+                {"toolName": name}, [{"$set": {"totalExecutions": plus("totalExecutions", count), "lastUsedAt": now}}]
+            )
             for name, count in calls.items()
         ],
+    }
+
+
+def relation_in(value: Any) -> Relation | None:  # noqa: ANN401 - any stored value
+    """The relation that a field holds, if it holds one."""
+    return value if isinstance(value, ObjectId | str) else None  # pyright: ignore[reportReturnType] - Beanie's type is an ObjectId
+
+
+def tool_calls_in(uncounted: Any) -> dict[str, int]:  # noqa: ANN401 - any stored value
+    """How often each tool was called, by what an execution's end has left."""
+    rows = uncounted.get("toolCalls") if isinstance(uncounted, dict) else None
+    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return {
+        row["name"]: row["count"]
+        for row in found
+        if isinstance(row.get("name"), str) and isinstance(row.get("count"), int)
     }

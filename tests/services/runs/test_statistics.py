@@ -93,3 +93,34 @@ async def test_what_a_process_left_uncounted_is_counted_once_by_whoever_finds_it
         assert (department["totalExecutions"], department["averageExecutionTime"]) == (42, 175.0)
         assert tool is not None
         assert tool["totalExecutions"] == 84
+
+
+async def test_what_is_damaged_keeps_nothing_else_from_being_counted(start_service: StartService) -> None:
+    async with start_service() as service:
+        database = service.services.database
+        agent = await agent_of(service)
+        await database["agents"].update_one({"agentId": AGENT}, {"$set": {"totalExecutions": "many"}})
+        await database["custom-tools"].update_one({"toolName": "textStatistics"}, {"$set": {"totalExecutions": "many"}})
+        left = [ended(agent, ExecutionStatus.COMPLETED, 100) for _ in range(6)]
+        left[0] |= {"uncounted": "gone"}
+        left[1] |= {
+            "uncounted": {"toolCalls": [3, {"name": ["a"], "count": 1}, {"name": "textStatistics", "count": 2}]}
+        }
+        left[2] |= {"agent": {"of": "nobody"}}
+        left[3] |= {"department": [1]}
+        left[4] |= {"executionTime": "long"}
+        del left[5]["agent"]
+        await database["agent-executions"].insert_many(left)
+        counter = Statistics(database)
+        counter.count_soon()
+        await counter.settle()
+
+        agent = await until_counted(service, 4)
+
+        names = ("beatSheetTiming", "textStatistics")
+        tools = {name: await database["custom-tools"].find_one({"toolName": name}) for name in names}
+        assert agent["averageExecutionTime"] == 75.0
+        assert {name: tool and tool["totalExecutions"] for name, tool in tools.items()} == {
+            "beatSheetTiming": 8,
+            "textStatistics": 2,
+        }
