@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import bson
 import structlog
@@ -49,7 +49,6 @@ MAX_QUEUED_ITEMS = 10_000
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
 CLOSING_SECONDS = 2.0
-Result = TypeVar("Result")
 TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError)
 
 log = structlog.get_logger(__name__)

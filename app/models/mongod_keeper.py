@@ -60,5 +60,8 @@ async def start_again(mongod: EmbeddedMongod) -> bool:
     except (EmbeddedMongodError, OSError) as error:
         log.error("embedded-mongod-not-started", reason=str(error))
         return False
+    except Exception:
+        log.exception("mongod-keeper-crashed")
+        return False
     log.info("embedded-mongod-started-again", pid=mongod.pid)
     return True

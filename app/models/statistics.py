@@ -3,6 +3,7 @@
 The sums are top-level fields of our own, which a Payload save leaves as they are.
 """
 
+from app.models.expressions import number_in
 from app.models.json_values import JsonObject
 
 STATISTICS_FIELDS = frozenset(
@@ -47,4 +48,4 @@ def counting_update(
 
 def plus(field: str, amount: float) -> JsonObject:
     """A field plus an amount, as an expression; one that is unset, or no number, counts from 0."""
-    return {"$add": [{"$cond": [{"$isNumber": f"${field}"}, f"${field}", 0]}, amount]}
+    return {"$add": [number_in(f"${field}"), amount]}

@@ -319,7 +319,7 @@ class RunEngine:
         tree.agent_ids[root.execution_id] = agent.agent_id
         if root.goes_on and root.retry_of is not None:
             await SecondAttempt(self.database, tree, root.retry_of).go_on()
-        if root.previous_execution_id is not None:
+        if root.previous_execution_id is not None and not tree.history:
             tree.history = await read_history(self.database, root.previous_execution_id)
         run = tree.run_of(root, agent)
         match root.kind:

@@ -12,6 +12,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
 from app.models.base import stored_name
 from app.models.database import Database, Raw
+from app.models.expressions import number_in
 from app.models.transactions import in_transaction
 
 LEASE_SECONDS = 15
@@ -150,11 +151,6 @@ class Leases:
 def seconds_from_now(seconds: float) -> Raw:
     """A moment of the database's clock, as an expression."""
     return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(seconds * 1000)}}
-
-
-def number_in(field: str, otherwise: int = 0) -> Raw:
-    """A field's number, as an expression, also of a damaged document: it has to be owned too, to be ended."""
-    return {"$cond": [{"$isNumber": field}, field, otherwise]}
 
 
 def validated(raw: Raw | None) -> AgentExecution | None:

@@ -14,8 +14,9 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.models.agent_execution import AgentExecution
 from app.models.base import Relation
 from app.models.database import Database, Raw
+from app.models.expressions import number_in, relation_in
 from app.models.transactions import in_transaction
-from app.services.runs.leases import NOBODY, Leases, number_in, validated
+from app.services.runs.leases import NOBODY, Leases, validated
 
 MAX_CANDIDATES = 512
 DEFAULT_PRIORITY = 5
@@ -133,8 +134,3 @@ def waiting_pipeline(now: datetime, full: list[Relation]) -> list[Raw]:
         {"$sort": {"begun": -1, "rank": 1, "place": 1}},
         {"$limit": MAX_CANDIDATES},
     ]
-
-
-def relation_in(field: str) -> Raw:
-    """A field's relation, as an expression; `None` in a damaged document."""
-    return {"$cond": [{"$in": [{"$type": field}, ["objectId", "string"]]}, field, None]}

@@ -128,8 +128,8 @@ def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
     departments: defaultdict[Relation | None, Tally] = defaultdict(Tally)
     calls: Counter[str] = Counter()
     for ended in batch:
-        agents[relation_in(ended.get("agent"))].add(ended)
-        departments[relation_in(ended.get("department"))].add(ended)
+        agents[stored_relation(ended.get("agent"))].add(ended)
+        departments[stored_relation(ended.get("department"))].add(ended)
         calls.update(tool_calls_in(ended["uncounted"]))
     now = utc_now()
     return {
@@ -152,7 +152,7 @@ def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
     }
 
 
-def relation_in(value: Any) -> Relation | None:  # noqa: ANN401 - any stored value
+def stored_relation(value: Any) -> Relation | None:  # noqa: ANN401 - any stored value
     """The relation that a field holds, if it holds one."""
     return value if isinstance(value, ObjectId | str) else None  # pyright: ignore[reportReturnType] - Beanie's type is an ObjectId
 

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import wasmtime
 from quickjs_rs import Context, Runtime
 
+from app.services.tools import engine as engine_module
 from app.services.tools.engine import Engine, EngineLimits, make_image
 from app.services.tools.engine_calls import SIGNATURES, TypedFunction, typed_exports
 from app.services.tools.engine_image import PAGE_BYTES, EngineImage, instance_of, memory_of, used_spans
@@ -108,3 +110,21 @@ def test_engines_of_one_image_share_nothing_but_it() -> None:
 
     assert [call(1), call(2), call(3)] == ["0", "0", "0"]
     loop.close()
+
+
+def test_a_queue_is_empty_when_nothing_ran_however_quick_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "time", SimpleNamespace(monotonic=lambda: 0.0))  # no go takes any time
+    loop = asyncio.new_event_loop()
+    code = """() => new Promise((end) => {
+      let i = 0;
+      const again = () => (++i < 250000 ? queueMicrotask(again) : end(i));
+      again();
+    })"""
+    request = encode_request({"code": code, "input": None, "context": {}, "checkOnly": False})
+    engine = Engine.prepare(make_image(LIMITS), LIMITS)
+
+    reply = engine.invoke(request.decode(), None, loop)  # pyright: ignore[reportArgumentType] - it waits for nothing
+
+    engine.close()
+    loop.close()
+    assert reply.get("output") == "250000"
