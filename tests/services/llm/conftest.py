@@ -1,5 +1,6 @@
 """Model gateways on the scripted model server."""
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,13 @@ def request(model: str = MODEL, **fields: Any) -> ModelRequest:  # noqa: ANN401 
     """A call that asks for a line of work."""
     asked = ModelRequest(model, [{"role": "user", "content": "Say something."}], RunPurpose.WORK, "exec_1")
     return replace(asked, **fields)
+
+
+def chunk(text: str, **fields: Any) -> str:  # noqa: ANN401 - a model may stream anything
+    """A chunk of a streamed answer, as it goes over the wire."""
+    choice = {"index": 0, "delta": {"role": "assistant", "content": text, **fields}, "finish_reason": None}
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
+    return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
 
 
 @pytest.fixture

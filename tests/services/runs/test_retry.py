@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""Trying failed runs again, going on from finished ones, and requests that are sent again."""
+"""Trying failed runs again: from their last saved step, or from the start."""
 
 import asyncio
 
@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from app.services.runs import retries
-from app.services.runs.conversations import NO_RESULT, continued, with_results
-from tests.conftest import PROJECT, Service
+from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault, plan_of
 from tests.fixtures.waiting import wait_until
 from tests.services.runs.conftest import (
@@ -35,7 +34,6 @@ from tests.services.runs.conftest import (
     types_of,
 )
 
-BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 ONE_CALL = {"input": 10, "output": 5, "total": 15, "cacheRead": 0, "cacheWrite": 0}
 
 
@@ -261,169 +259,3 @@ async def test_what_cannot_be_tried_again_says_why(service: Service, model_serve
         (404, "execution-not-found"),
     ]
     assert wrong.status_code == 422
-
-
-async def test_a_run_goes_on_from_the_conversation_of_another(service: Service, model_server: ModelServer) -> None:
-    model_server.on("work", first_then(completion("Hm.", ("echo", {"n": 1})), "First.", "Second."))
-    first = await service.run_agent(ADA, prompt="One?", judge=False)
-
-    second = await service.run_agent(ADA, prompt="Two?", judge=False, previousExecutionId=first["executionId"])
-
-    asked = model_server.calls[-1].messages
-    assert [message["role"] for message in asked] == ["system", "user", "assistant", "tool", "assistant", "user"]
-    assert asked[1:5] == [
-        {name: value for name, value in message.items() if value is not None} | {"content": message["content"]}
-        for message in first["runState"]["messages"][1:]
-    ]
-    assert (second["previousExecutionId"], len(second["runState"]["messages"])) == (first["executionId"], 7)
-
-
-async def test_only_a_finished_execution_of_the_same_project_can_be_gone_on_from(
-    service: Service, model_server: ModelServer
-) -> None:
-    done = await service.run_agent(ADA, judge=False)
-
-    async def start(**body: str) -> httpx.Response:
-        return await service.http.post(f"/api/v1/agents/{ADA}/runs", json=BODY | body)
-
-    elsewhere = await start(previousExecutionId=done["executionId"], project="66f0a1b2c3d4e5f601234568")
-    nothing = await start(previousExecutionId="nothing")
-    hanging = asyncio.Event()
-
-    async def work(_: Call) -> Reply:
-        await hanging.wait()
-        return "Done."
-
-    model_server.on("work", work)
-    running = (await start()).json()["executionId"]
-    unfinished = await start(previousExecutionId=running)
-    hanging.set()
-    await finished(service, running)
-
-    assert [(answer.status_code, answer.json()["code"]) for answer in (elsewhere, nothing, unfinished)] == [
-        (422, "validation-error"),
-        (422, "validation-error"),
-        (409, "execution-unfinished"),
-    ]
-    assert elsewhere.json()["errors"][0]["path"] == "previousExecutionId"
-
-
-def test_a_history_that_was_cut_off_has_a_result_for_every_call() -> None:
-    call: Json = {"id": "a", "type": "function", "function": {"name": "echo", "arguments": "{}"}}
-    messages: list[object] = [
-        {"role": "system", "content": "Be."},
-        {"role": "user", "content": "One?"},
-        {"role": "assistant", "content": None, "tool_calls": [call, {**call, "id": "b"}], "plan": {}},
-        {"role": "tool", "tool_call_id": "b", "name": "echo", "content": "{}"},
-        {"role": "tool", "tool_call_id": "stranger", "content": "{}"},
-        {"role": "user", "content": "Two?"},
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-    ]
-
-    history = list(with_results(continued(messages)))
-
-    assert [message["role"] for message in history] == [
-        "user",
-        "assistant",
-        "tool",
-        "tool",
-        "user",
-        "assistant",
-        "tool",
-    ]
-    assert [message["content"] for message in history if message["role"] == "tool"] == ["{}", NO_RESULT, NO_RESULT]
-    assert set(history[1]) == {"role", "content", "tool_calls"}
-
-
-async def test_requests_with_one_idempotency_key_make_one_run(service: Service, model_server: ModelServer) -> None:
-    path = f"/api/v1/agents/{ADA}/runs"
-    headers = {"Idempotency-Key": "the-same"}
-
-    async def post(place: int) -> str | None:
-        if place % 3:
-            answer = await service.http.post(path, json=BODY, headers=headers)
-            assert answer.status_code == 202, answer.text
-            return answer.json()["executionId"]
-        try:
-            async with httpx.AsyncClient(base_url=service.url, headers=service.http.headers, timeout=0.05) as impatient:
-                await impatient.post(path, json=BODY, headers=headers)
-        except httpx.TimeoutException:
-            return None
-        return None
-
-    ids = await asyncio.gather(*map(post, range(100)))
-    execution_id = next(one for one in ids if one)
-    await finished(service, execution_id)
-    replayed = await service.http.post(path, json=BODY, headers={**headers, "Prefer": "wait=5"})
-
-    assert {one for one in ids if one} == {execution_id}
-    assert len(model_server.calls) == 1
-    assert (replayed.status_code, replayed.json()["status"]) == (200, "completed")
-    assert replayed.headers["idempotency-replayed"] == "true"
-    assert replayed.json()["executionId"] == execution_id
-
-
-async def test_an_idempotency_key_belongs_to_one_body_one_path_and_one_caller(
-    service: Service, model_server: ModelServer
-) -> None:
-    key = (await service.http.post("/api/v1/api-keys", json={"name": "other", "role": "runner"})).json()["key"]
-
-    async def post(agent: str, body: Json, **headers: str) -> httpx.Response:
-        given = {"Idempotency-Key": "mine", **headers}
-        return await service.http.post(f"/api/v1/agents/{agent}/runs", json=body, headers=given)
-
-    first = await post(ADA, BODY)
-    same = await post(ADA, dict(reversed(BODY.items())))
-    other_body = await post(ADA, BODY | {"prompt": "Other."})
-    other_path = await post(BOB, BODY)
-    other_caller = await post(ADA, BODY, Authorization=f"Bearer {key}")
-
-    assert "idempotency-replayed" not in first.headers
-    assert same.json()["executionId"] == first.json()["executionId"]
-    assert (other_body.status_code, other_body.json()["code"]) == (422, "idempotency-key-reused")
-    ids = {answer.json()["executionId"] for answer in (first, other_path, other_caller)}
-    assert len(ids) == 3
-    for one in ids:
-        await finished(service, one)
-
-
-@pytest.mark.parametrize("key", ["", "x" * 256, "with space", "tab\tbed"])
-async def test_an_idempotency_key_that_is_none_is_refused(service: Service, key: str) -> None:
-    answer = await service.http.post(f"/api/v1/agents/{ADA}/runs", json=BODY, headers={"Idempotency-Key": key})
-
-    assert answer.status_code == 422
-
-
-async def test_a_finished_run_is_deleted_with_all_that_belongs_to_it(
-    service: Service, model_server: ModelServer
-) -> None:
-    done = await service.run_department(DEPARTMENT)
-    root_id = done["executionId"]
-    child = (await stored_tree(service, root_id))[ADA]["executionId"]
-
-    refused = await service.http.delete(f"/api/v1/executions/{child}")
-    deleted = await service.http.delete(f"/api/v1/executions/{root_id}")
-    again = await service.http.delete(f"/api/v1/executions/{root_id}")
-
-    assert (refused.status_code, refused.json()["code"]) == (409, "execution-not-root")
-    assert (deleted.status_code, deleted.content, again.status_code) == (204, b"", 404)
-    executions = service.services.database["agent-executions"]
-    assert await executions.count_documents({"rootExecutionId": root_id}) == 0
-
-
-async def test_a_running_execution_is_not_deleted(service: Service, model_server: ModelServer) -> None:
-    released = asyncio.Event()
-
-    async def work(_: Call) -> Reply:
-        await released.wait()
-        return "Done."
-
-    model_server.on("work", work)
-    execution_id = (await service.http.post(f"/api/v1/agents/{ADA}/runs", json=BODY)).json()["executionId"]
-
-    answer = await service.http.delete(f"/api/v1/executions/{execution_id}")
-    released.set()
-    document = await finished(service, execution_id)
-
-    assert (answer.status_code, answer.json()["code"]) == (409, "execution-unfinished")
-    assert document["status"] == (await stored(service, execution_id))["status"] == "completed"

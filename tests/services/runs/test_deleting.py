@@ -1,0 +1,50 @@
+"""Deleting what has ended, and nothing that has not."""
+
+import asyncio
+
+from tests.conftest import PROJECT, Service
+from tests.fixtures.model_server import Call, ModelServer, Reply
+from tests.services.runs.conftest import (
+    ADA,
+    DEPARTMENT,
+    finished,
+    stored,
+    stored_tree,
+)
+
+BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
+
+
+async def test_a_finished_run_is_deleted_with_all_that_belongs_to_it(
+    service: Service, model_server: ModelServer
+) -> None:
+    done = await service.run_department(DEPARTMENT)
+    root_id = done["executionId"]
+    child = (await stored_tree(service, root_id))[ADA]["executionId"]
+
+    refused = await service.http.delete(f"/api/v1/executions/{child}")
+    deleted = await service.http.delete(f"/api/v1/executions/{root_id}")
+    again = await service.http.delete(f"/api/v1/executions/{root_id}")
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "execution-not-root")
+    assert (deleted.status_code, deleted.content, again.status_code) == (204, b"", 404)
+    executions = service.services.database["agent-executions"]
+    assert await executions.count_documents({"rootExecutionId": root_id}) == 0
+
+
+async def test_a_running_execution_is_not_deleted(service: Service, model_server: ModelServer) -> None:
+    released = asyncio.Event()
+
+    async def work(_: Call) -> Reply:
+        await released.wait()
+        return "Done."
+
+    model_server.on("work", work)
+    execution_id = (await service.http.post(f"/api/v1/agents/{ADA}/runs", json=BODY)).json()["executionId"]
+
+    answer = await service.http.delete(f"/api/v1/executions/{execution_id}")
+    released.set()
+    document = await finished(service, execution_id)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "execution-unfinished")
+    assert document["status"] == (await stored(service, execution_id))["status"] == "completed"
