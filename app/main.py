@@ -29,6 +29,7 @@ from app.routers import (
     executions,
     health,
     mcp_servers,
+    me,
     models,
     orchestrations,
     quality,
@@ -36,8 +37,11 @@ from app.routers import (
 )
 from app.routers.problems import Problem, add_problem_handlers
 from app.routers.request_context import CROSS_ORIGIN, RequestContext
+from app.routers.trusted_proxies import TrustedProxies
 from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.api_keys import KeyRing
+from app.services.access.failures import FailedAuthentications
+from app.services.access.published_keys import PublishedKeys
 from app.services.access.roles import Gatekeeper
 from app.services.access.tokens import TokenVerifier
 from app.services.access.watching import CredentialWatch
@@ -75,7 +79,6 @@ from app.settings import Settings
 
 API_BASE = "/api/v1"
 STOP_GRACE_SECONDS = 5.0
-SHORT_KEY_CHARACTERS = 16
 API_ROUTERS = (
     departments,
     agents,
@@ -90,6 +93,7 @@ API_ROUTERS = (
     quality,
     analytics,
     api_keys,
+    me,
     models,
 )
 DESCRIPTION = """
@@ -135,6 +139,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     if settings.allowed_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **CROSS_ORIGIN)
     app.add_middleware(RequestContext)
+    app.add_middleware(TrustedProxies, trusted=settings.trusted_proxies)
     add_problem_handlers(app)
     for module in API_ROUTERS:
         app.include_router(module.router, prefix=API_BASE)
@@ -169,8 +174,14 @@ def create_worker_app(services: Services) -> FastAPI:
 
 def token_verifier(settings: Settings) -> TokenVerifier:
     """Accepts the tokens that the settings name a secret or published keys for, else none."""
-    secret = settings.jwt_secret
-    return TokenVerifier(secret.get_secret_value() if secret else None, settings.jwt_jwks_url)
+    if settings.jwt_jwks_url and settings.jwt_audience is None:
+        log.warning("jwt-audience-unset", advice="Set JWT_AUDIENCE: tokens issued for other services are accepted.")
+    return TokenVerifier(
+        settings.jwt_secret.get_secret_value() if settings.jwt_secret else None,
+        PublishedKeys(settings.jwt_jwks_url) if settings.jwt_jwks_url else None,
+        settings.jwt_audience,
+        settings.jwt_issuer,
+    )
 
 
 def call_limits(settings: Settings) -> CallLimits:
@@ -273,13 +284,11 @@ def make_crew(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: E
 
 def make_gatekeeper(settings: Settings, database: Database, admin_key: AdminKey) -> Gatekeeper:
     """Who may ask for what."""
-    if settings.admin_api_key and len(settings.admin_api_key.get_secret_value()) < SHORT_KEY_CHARACTERS:
-        log.warning("admin-key-short", advice=f"Set ADMIN_API_KEY to {SHORT_KEY_CHARACTERS} characters or more.")
     return Gatekeeper(
         KeyRing(database, admin_key=admin_key.text),
         Role(settings.anonymous_role) if settings.anonymous_role != "none" else None,
         token_verifier(settings),
-        RateLimiter("Failed authentications", settings.auth_failure_limit),
+        FailedAuthentications(settings.auth_failure_limit),
     )
 
 
@@ -322,6 +331,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         )
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
         gatekeeper = make_gatekeeper(settings, database, admin_key)
+        stack.push_async_callback(gatekeeper.tokens.close)
         credentials = CredentialWatch(gatekeeper)
         await stack.enter_async_context(running_in_background(credentials.run(), "credential watch"))
         archive = ExecutionArchive(database)

@@ -1,6 +1,7 @@
 """The service's settings: environment variables or `.env`, read once, every wrong value named in one line."""
 
 import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,6 +21,7 @@ CATALOGUE_MODELS = (
     "openai/gpt-4-turbo",
 )
 
+MIN_KEY_CHARACTERS = 16
 MAX_KEY_CHARACTERS = 512
 
 
@@ -59,12 +61,33 @@ def is_token_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def is_http_address(value: str) -> str:
-    """The address of something on the web."""
+def is_key_set_address(value: str) -> str:
+    """An address whose answer cannot be forged on the way: `https`, or `http` on this machine."""
     try:
-        HttpUrl(value)
+        url = HttpUrl(value)
     except ValueError:
-        raise ValueError("must be an address that begins with https:// or http://") from None
+        raise ValueError("must be an address that begins with https://") from None
+    if url.scheme != "https" and not is_loopback(url.host or ""):
+        raise ValueError("must begin with https://; http:// is accepted for this machine only (localhost, 127.0.0.1)")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, whatever the network says."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_proxy_address(value: str) -> str:
+    """An address, or a network of them, that is not everyone's."""
+    try:
+        network = ip_network(value)
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 10.0.0.7 or 10.0.0.0/8, separated by commas") from None
+    if network.prefixlen == 0:
+        raise ValueError("must not contain every address: anyone could forge the address of a request")
     return value
 
 
@@ -80,15 +103,18 @@ def as_browsers_send_it(value: str) -> str:
 RateLimit = Annotated[str, AfterValidator(is_rate_limit)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+ProxyAddresses = Annotated[tuple[Annotated[str, AfterValidator(is_proxy_address)], ...], NoDecode]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(as_browsers_send_it)], ...], NoDecode]
 
 
 def is_bootstrap_key(value: SecretStr) -> SecretStr:
-    """A key that fits into a request's header."""
+    """A key that fits into a request's header, and is long enough not to be guessed."""
     key = value.get_secret_value()
-    if not (key.isascii() and key.isprintable() and key == key.strip() and 0 < len(key) <= MAX_KEY_CHARACTERS):
+    has_length = MIN_KEY_CHARACTERS <= len(key) <= MAX_KEY_CHARACTERS
+    if not (has_length and key.isascii() and key.isprintable() and key == key.strip()):
         raise ValueError(
-            f"must be at most {MAX_KEY_CHARACTERS} printable ASCII characters, with no space before or behind them"
+            f"must be {MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS} printable ASCII characters, with no space before "
+            "or behind them"
         )
     return value
 
@@ -111,7 +137,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     admin_api_key: Annotated[SecretStr, AfterValidator(is_bootstrap_key)] | None = None
     jwt_secret: Annotated[SecretStr, AfterValidator(is_token_secret)] | None = None
-    jwt_jwks_url: Annotated[str, AfterValidator(is_http_address)] | None = None
+    jwt_jwks_url: Annotated[str, AfterValidator(is_key_set_address)] | None = None
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+    trusted_proxies: ProxyAddresses = ()
     anonymous_role: Literal["none", "viewer"] = "none"
     seed_on_start: bool | None = None
     agent_cache_ttl_seconds: float = Field(default=300, ge=0, le=MAX_SECONDS)
@@ -142,7 +171,10 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("allowed_models", "allowed_origins", "tool_egress_allowlist", "tool_modules", mode="before")
+    @field_validator(
+        *("allowed_models", "allowed_origins", "tool_egress_allowlist", "tool_modules", "trusted_proxies"),
+        mode="before",
+    )
     @classmethod
     def split_commas(cls, value: object) -> object:
         """`a, b` is the list of `a` and `b`."""

@@ -66,6 +66,12 @@ def test_without_any_variable_the_defaults_of_the_contract_hold() -> None:
         ("ALLOWED_ORIGINS", "tauri://localhost,http://10.0.0.1:443", ("tauri://localhost", "http://10.0.0.1:443")),
         ("RUN_RATE_LIMIT", "20/second;600/minute", "20/second;600/minute"),
         ("JWT_JWKS_URL", "https://id.example/jwks", "https://id.example/jwks"),
+        ("JWT_JWKS_URL", "http://localhost:9000/jwks", "http://localhost:9000/jwks"),
+        ("JWT_JWKS_URL", "http://127.0.0.2/jwks", "http://127.0.0.2/jwks"),
+        ("JWT_JWKS_URL", "http://[::1]:9000/jwks", "http://[::1]:9000/jwks"),
+        ("TRUSTED_PROXIES", "", ()),
+        ("TRUSTED_PROXIES", "10.0.0.7, 2001:db8::/32", ("10.0.0.7", "2001:db8::/32")),
+        ("JWT_AUDIENCE", "agents", "agents"),
         ("MAX_RUN_SECONDS", "0.5", 0.5),
         ("DATA_DIR", "/var/lib/agents", Path("/var/lib/agents")),
     ],
@@ -99,6 +105,8 @@ def test_a_variable_is_read_as_it_is_meant(
         ("TOOL_MEMORY_MB", "many"),
         ("MAX_CONCURRENT_RUNS", "0"),
         ("ADMIN_API_KEY", "schlüssel-schlüssel-schlüssel"),
+        ("ADMIN_API_KEY", "a"),
+        ("ADMIN_API_KEY", "k" * 15),
         ("ADMIN_API_KEY", "k" * 513),
         ("ADMIN_API_KEY", " a-key-behind-a-space"),
         ("ADMIN_API_KEY", "a-key\tand-a-tab"),
@@ -109,6 +117,11 @@ def test_a_variable_is_read_as_it_is_meant(
         ("JWT_SECRET", "a secret of 31 bytes, a few too"),
         ("JWT_JWKS_URL", "notaurl"),
         ("JWT_JWKS_URL", "file:///etc/passwd"),
+        ("JWT_JWKS_URL", "http://id.example/jwks"),
+        ("JWT_JWKS_URL", "http://10.0.0.1/jwks"),
+        ("JWT_JWKS_URL", "http://127.0.0.1.id.example/jwks"),
+        ("JWT_JWKS_URL", "http://localhost.id.example/jwks"),
+        *(("TRUSTED_PROXIES", value) for value in ("*", "proxy.example", "10.0.0.1/8", "0.0.0.0/0", "::/0", "10.1.2")),
         *(
             ("ALLOWED_ORIGINS", value)
             for value in ("*", "null", "another.example", "https://a.example/path", "https://ä.example")

@@ -19,7 +19,11 @@ class Role(StrEnum):
 
 
 class ApiKey(Document):
-    """Who holds a key and what it opens; `projects` empty means all projects."""
+    """Who holds a key and what it opens.
+
+    `all_projects` says whether the key is for every project; `projects` then is empty. Keys of releases that did not
+    store it are for every project where their list is empty.
+    """
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
 
@@ -27,8 +31,15 @@ class ApiKey(Document):
     role: Role
     key_hash: str
     projects: list[str] = Field(default_factory=list)
+    all_projects: bool | None = None
     run_rate_limit: str | None = None
     created_at: datetime = Field(default_factory=utc_now)
+
+    @property
+    def allowed_projects(self) -> list[str] | None:
+        """The projects that the key opens, `None` for all of them."""
+        opens_all = not self.projects if self.all_projects is None else self.all_projects
+        return None if opens_all else self.projects
 
     class Settings:
         """Collection and indexes."""

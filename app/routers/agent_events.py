@@ -33,7 +33,9 @@ from app.routers.socket_messages import (
 )
 from app.routers.socket_outlets import LAST_WORDS_SECONDS, SocketOutlet, outlet_for
 from app.services.access.api_keys import Caller
+from app.services.access.published_keys import TokenKeysUnavailable
 from app.services.access.roles import NotAllowed, NotAuthenticated, key_in, require
+from app.services.usage.rate_limits import TooManyRequests
 
 AUTH_SECONDS = 5.0
 MAX_SUBSCRIPTIONS = 100
@@ -138,7 +140,12 @@ class SocketSession:
             await self._socket.close(CLOSE_NOT_ALLOWED, error.message)
         except PyMongoError:
             await self._socket.close(CLOSE_TRY_AGAIN_LATER, "The database does not answer.")
-        except AppError:  # no credentials, none that anybody knows, too many attempts, or no message of the protocol
+        except TooManyRequests as error:
+            await self._socket.send_text(error_message(error.code, error.message, None).decode())
+            await self._socket.close(CLOSE_UNAUTHENTICATED, close_reason(error.message))
+        except TokenKeysUnavailable as error:
+            await self._socket.close(CLOSE_TRY_AGAIN_LATER, close_reason(error.message))
+        except AppError:  # no credentials, invalid ones, or no message of the protocol
             await self._socket.close(CLOSE_UNAUTHENTICATED, "No valid credentials.")
         return self._caller is not None
 
@@ -247,8 +254,7 @@ class SocketSession:
         if slowest and len(self._following) > 1:
             reason += f" of {slowest.head.execution_id}"
         log.info("socket-too-slow", executionId=slowest.head.execution_id if slowest else None)
-        text = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
-        self._close(CLOSE_TOO_SLOW, text, SLOW_LAST_WORDS_SECONDS)
+        self._close(CLOSE_TOO_SLOW, close_reason(reason), SLOW_LAST_WORDS_SECONDS)
 
     def _close_revoked(self) -> None:
         """Close a socket whose key is no longer good."""
@@ -265,6 +271,11 @@ def show_live_text(stream: Subscription, delta: AgentDelta) -> None:
     """Send live text, unless its stream is behind with what counts."""
     if stream.is_live and not stream.outlet.is_full:
         stream.outlet.send(Batch([delta]))
+
+
+def close_reason(text: str) -> str:
+    """As much of a text as fits into a close frame."""
+    return text.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
 
 
 def error_message(code: str, message: str, execution_id: str | None) -> bytes:

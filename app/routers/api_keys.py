@@ -34,8 +34,8 @@ class ApiKeyCreate(BaseModel):
 
     name: Annotated[Text, Field(min_length=1, max_length=200, pattern=r"\S")]
     role: Role
-    projects: Annotated[list[CmsId], Field(max_length=1000)] = []
-    """CMS projects that the key is made for; empty means all."""
+    projects: Annotated[list[CmsId], Field(min_length=1, max_length=1000)] | None = None
+    """CMS projects that the key is valid for; leave it out for all of them. An empty list is refused."""
     run_rate_limit: Annotated[RateLimit, Field(max_length=100)] | None = None
     """How often the key may start runs, such as `60/minute`; without one the service's own limit holds."""
 
@@ -47,13 +47,15 @@ class ApiKeyRead(Shape):
     name: str
     role: Role
     projects: list[str]
+    """CMS projects that the key is valid for; empty where `allProjects` is true."""
+    all_projects: bool
     run_rate_limit: str | None
     created_at: Timestamp
 
     @classmethod
     def of(cls, key: ApiKey) -> "ApiKeyRead":
         """The shape of a document."""
-        return cls.model_validate({**dict(key), "id": str(key.id)})
+        return cls.model_validate({**dict(key), "id": str(key.id), "all_projects": key.allowed_projects is None})
 
 
 class ApiKeyCreated(ApiKeyRead):

@@ -25,11 +25,14 @@ SERVER_OPTIONS: dict[str, Any] = {
     "ws_ping_interval": 20.0,
     "ws_ping_timeout": 20.0,
     "timeout_keep_alive": 75,
+    "proxy_headers": False,
 }
 """Half-open event sockets are found by pings; compression would cost each socket its own copy of every event.
 
 Idle connections stay open longer than clients and load balancers keep theirs (most of them for up to 60 s), so that no
 request is sent into one that closes.
+
+uvicorn's own handling of forwarding headers trusts every client on this machine; `TrustedProxies` goes by the settings.
 """
 GRACE_SECONDS = 5
 

@@ -95,6 +95,7 @@ async def test_a_key_is_read_by_its_id_without_its_text(shared_service: Service)
         ({"name": "x", "role": "root"}, ["role"]),
         ({"name": "x", "role": {"$ne": None}}, ["role"]),
         ({"name": "x", "role": "viewer", "projects": "all"}, ["projects"]),
+        ({"name": "x", "role": "viewer", "projects": []}, ["projects"]),
         ({"name": "x", "role": "viewer", "projects": ["66f0a1b2c3d4e5f601234567", "66f0"]}, ["projects.1"]),
         ({"name": "x", "role": "viewer", "key": "chosen-by-myself"}, ["key"]),
         ({"name": "x", "role": "viewer", "keyHash": "0" * 64}, ["keyHash"]),

@@ -12,7 +12,7 @@ from async_lru import alru_cache
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from app.errors import AppError, NotFound
+from app.errors import AppError, InvalidInput, NotFound
 from app.models.api_key import ApiKey, Role
 from app.models.database import Database
 from app.models.transactions import in_transaction
@@ -24,8 +24,11 @@ MAX_REMEMBERED = 1024
 ROLE_ORDER = (Role.VIEWER, Role.RUNNER, Role.ADMIN)
 
 
-SERVICE_ADMINS = {"role": Role.ADMIN.value, "projects": {"$in": [[], None]}}
-"""The keys that administer the whole service: those made for certain projects do not."""
+SERVICE_ADMINS = {
+    "role": Role.ADMIN.value,
+    "$or": [{"allProjects": True}, {"allProjects": None, "projects": {"$in": [[], None]}}],
+}
+"""The keys that administer the service for all projects: those made for certain projects do not."""
 
 
 class ApiKeyNotFound(NotFound):
@@ -49,11 +52,11 @@ class LastAdminKey(AppError):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks; `projects` are ids in lower case, empty means all projects."""
+    """Who asks; `projects` are ids in lower case, `None` means all projects, an empty set no project."""
 
     name: str
     role: Role | None
-    projects: frozenset[str] = frozenset()
+    projects: frozenset[str] | None = None
     id: str = ""
     """What its limits are counted under."""
     run_rate_limit: str | None = None
@@ -64,7 +67,7 @@ class Caller:
 
     def may_see(self, project: str | None) -> bool:
         """Whether the caller may see what belongs to a project."""
-        return not self.projects or (project is not None and project.lower() in self.projects)
+        return self.projects is None or (project is not None and project.lower() in self.projects)
 
 
 def hash_key(key: str) -> str:
@@ -75,10 +78,23 @@ def hash_key(key: str) -> str:
 async def create_api_key(
     name: str, role: Role, projects: list[str] | None = None, run_rate_limit: str | None = None
 ) -> tuple[ApiKey, str]:
-    """Store a new key and give it back with its text, which nobody can read again."""
+    """Store a new key and return it with its text, which cannot be read again.
+
+    Raises:
+        InvalidInput: `projects` is an empty list; a key for all projects has no list.
+    """
+    if projects == []:
+        raise InvalidInput.of_field(
+            "projects", "must name at least one project; leave it out for a key that is valid for all projects"
+        )
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     document = ApiKey(
-        name=name, role=role, key_hash=hash_key(key), projects=projects or [], run_rate_limit=run_rate_limit
+        name=name,
+        role=role,
+        key_hash=hash_key(key),
+        projects=projects or [],
+        all_projects=projects is None,
+        run_rate_limit=run_rate_limit,
     )
     await document.insert()
     return document, key
@@ -121,7 +137,8 @@ async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: 
         found = await collection.find_one(selector, session=session)
         if found is None:
             raise ApiKeyNotFound(key_id)
-        if found["role"] == Role.ADMIN and not found.get("projects") and not has_bootstrap_key:
+        is_service_admin = {"$and": [selector, SERVICE_ADMINS]}
+        if not has_bootstrap_key and await collection.find_one(is_service_admin, session=session):
             admins = await collection.update_many(SERVICE_ADMINS, {"$inc": {"counted": 1}}, session=session)
             if admins.matched_count == 1:
                 raise LastAdminKey
@@ -154,5 +171,6 @@ class KeyRing:
         if raw is None:
             return None
         document = ApiKey.model_validate(raw)
-        projects = frozenset(project.lower() for project in document.projects)
+        allowed = document.allowed_projects
+        projects = None if allowed is None else frozenset(project.lower() for project in allowed)
         return Caller(document.name, document.role, projects, str(document.id), document.run_rate_limit)

@@ -7,8 +7,8 @@ from http import HTTPStatus
 from app.errors import AppError
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing
+from app.services.access.failures import FailedAuthentications
 from app.services.access.tokens import TokenVerifier, looks_like_token
-from app.services.usage.rate_limits import RateLimiter
 from app.settings import MAX_KEY_CHARACTERS
 
 MAX_TOKEN_CHARACTERS = 8192
@@ -51,33 +51,37 @@ class Gatekeeper:
     keys: KeyRing
     anonymous_role: Role | None
     tokens: TokenVerifier = field(default_factory=TokenVerifier)
-    failures: RateLimiter = field(default_factory=lambda: RateLimiter("Failed authentications", None))
+    failures: FailedAuthentications = field(default_factory=lambda: FailedAuthentications(None))
 
     async def identify(self, headers: Mapping[str, str], address: str = "") -> Caller:
-        """The caller behind the headers; without credentials somebody anonymous.
+        """The caller behind the headers; without credentials an anonymous one.
 
         Raises:
-            NotAuthenticated: there are credentials, and nobody knows them.
-            TooManyRequests: the address has failed too often lately.
+            NotAuthenticated: the credentials are not valid.
+            TooManyRequests: neither are they, and the address has failed too often lately.
         """
         key = key_in(headers)
         if key is None:
-            return Caller("anonymous", self.anonymous_role)
+            return self.anonymous
         return await self.identify_key(key, address)
 
     async def identify_key(self, key: str, address: str = "") -> Caller:
-        """The caller behind an API key or a token.
+        """The caller behind an API key or a token; a valid one passes whatever has failed before.
 
         Raises:
-            NotAuthenticated: nobody knows it.
-            TooManyRequests: the address has failed too often lately.
+            NotAuthenticated: it is not valid.
+            TooManyRequests: neither is it, and the address has failed too often lately.
         """
-        await self.failures.check(address)
         caller = await self.find_caller(key)
         if caller is None:
-            await self.failures.hit(address)
+            await self.failures.count(key, address)
             raise NotAuthenticated
         return caller
+
+    @property
+    def anonymous(self) -> Caller:
+        """The caller without credentials; it sees nothing where no role is set for it."""
+        return Caller("anonymous", self.anonymous_role, None if self.anonymous_role else frozenset(), "anonymous")
 
     async def find_caller(self, key: str) -> Caller | None:
         """The caller behind an API key or a token, if it is good; asking counts as no attempt."""
@@ -114,7 +118,7 @@ def require(caller: Caller, role: Role) -> Caller:
     """The caller, if its role is enough.
 
     Raises:
-        NotAuthenticated: somebody anonymous, who may be somebody with a key.
+        NotAuthenticated: the caller is anonymous, and may have a key.
         NotAllowed: the key's role is too small.
     """
     if caller.has(role):
@@ -130,6 +134,6 @@ def require_all_projects(caller: Caller) -> Caller:
     Raises:
         NotAllowedWithProjects: it is.
     """
-    if caller.projects:
+    if caller.projects is not None:
         raise NotAllowedWithProjects
     return caller

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 import structlog
 from pymongo.errors import PyMongoError
 
+from app.errors import AppError
 from app.services.access.roles import Gatekeeper
 
 CHECK_EVERY_SECONDS = 1.0
+
+MAX_CONCURRENT_LOOKS = 64
 
 OnRevoked = Callable[[], None]
 
@@ -25,6 +28,7 @@ class CredentialWatch:
     """
 
     gatekeeper: Gatekeeper
+    _looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_LOOKS), init=False)
     _watched: dict[str, dict[object, OnRevoked]] = field(default_factory=dict[str, dict[object, OnRevoked]], init=False)
 
     @contextmanager
@@ -49,14 +53,22 @@ class CredentialWatch:
             await asyncio.sleep(CHECK_EVERY_SECONDS)
             try:
                 await self.check()
-            except PyMongoError as error:
-                log.debug("credentials-not-checked", error=type(error).__name__)
             except Exception:
                 log.exception("credential-check-crashed")
 
     async def check(self) -> None:
-        """Look once."""
-        for credential in list(self._watched):
-            if await self.gatekeeper.find_caller(credential) is None:
-                for on_revoked in list(self._watched.pop(credential, {}).values()):
-                    on_revoked()
+        """Look once at all of them; a token that waits for its issuer's keys holds up no other."""
+        async with asyncio.TaskGroup() as looks:
+            for credential in list(self._watched):
+                looks.create_task(self._check_one(credential))
+
+    async def _check_one(self, credential: str) -> None:
+        async with self._looks:
+            try:
+                if await self.gatekeeper.find_caller(credential) is not None:
+                    return
+            except (PyMongoError, AppError) as error:
+                log.debug("credential-check-failed", error=type(error).__name__)
+                return
+        for on_revoked in list(self._watched.pop(credential, {}).values()):
+            on_revoked()

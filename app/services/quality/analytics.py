@@ -182,7 +182,7 @@ class QualityReader:
         if wanted.project is not None:
             visible = [ObjectId(wanted.project)] if caller.may_see(wanted.project) else []
             selector["project"] = {"$in": visible}
-        elif caller.projects:
+        elif caller.projects is not None:
             selector["project"] = {"$in": [ObjectId(one) for one in caller.projects if ObjectId.is_valid(one)]}
         if wanted.department is not None:
             selector["department"] = await self._id_of(Department, {"slug": wanted.department})

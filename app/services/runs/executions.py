@@ -210,7 +210,7 @@ class ExecutionArchive:
         selector: JsonObject = {name: str(value) for name, value in equal.items() if value is not None}
         if wanted.project is not None:
             selector["project"] = ObjectId(wanted.project)
-        if caller.projects:
+        if caller.projects is not None:
             allowed = [ObjectId(one) for one in caller.projects if ObjectId.is_valid(one)]
             selector = (
                 {"$and": [selector, {"project": {"$in": allowed}}]} if selector else {"project": {"$in": allowed}}

@@ -51,6 +51,11 @@ class RateLimiter:
             if not await self._window.test(limit, who):
                 await self._refuse(limit, who)
 
+    async def is_unused(self, who: str) -> bool:
+        """Whether nothing is counted at present."""
+        counted = [await self._window.stats(limit, who) for limit in self._common]
+        return all(one.remaining == limit.amount for limit, one in zip(self._common, counted, strict=True))
+
     async def _refuse(self, limit: RateLimitItem, who: str) -> None:
         window = await self._window.stats(limit, who)
         raise TooManyRequests(self._what, limit, max(math.ceil(window.reset_time - time.time()), 1))

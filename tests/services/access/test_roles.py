@@ -16,12 +16,13 @@ from tests.conftest import ADMIN_KEY, PROJECT, Service
 ORDER = (None, "viewer", "runner", "admin")
 PUBLIC = None
 READ_BY_ALL = ("/api/v1/departments", "/api/v1/agents", "/api/v1/custom-tools")
+ME = "/api/v1/me"
 VIEWED = ("/api/v1/executions", "/api/v1/models", "/api/v1/analytics", "/api/v1/quality", "/api/v1/mcp-servers")
 
 
 def needed_role(method: str, path: str) -> str | None:
     """The smallest role that a route needs, by the contract's table."""
-    if not path.startswith("/api/v1") or (method == "get" and path.startswith(READ_BY_ALL)):
+    if not path.startswith("/api/v1") or (method == "get" and path.startswith(READ_BY_ALL)) or path == ME:
         return PUBLIC
     if path.endswith(("/runs", "/cancel", "/retry", "/review")) or path == "/api/v1/orchestrations":
         return "runner"
@@ -175,7 +176,7 @@ async def test_the_bootstrap_key_is_an_admin_and_no_bootstrap_key_is_no_open_doo
 
     caller = await shared_service.services.gatekeeper.identify_key(ADMIN_KEY)
 
-    assert (caller.role, caller.projects) == (Role.ADMIN, frozenset())
+    assert (caller.role, caller.projects) == (Role.ADMIN, None)
     for key in ("", "None", hash_key(ADMIN_KEY)):
         with pytest.raises(NotAuthenticated):
             await without.identify_key(key)
@@ -193,10 +194,13 @@ async def test_a_bootstrap_key_of_any_form_is_the_bootstrap_key(shared_service: 
 
 
 def test_a_caller_without_projects_sees_all_and_one_with_projects_its_own_alone() -> None:
-    everybody, one = Caller("a", Role.ADMIN), Caller("b", Role.ADMIN, frozenset({"66f0a1b2c3d4e5f601234567"}))
+    everyone, one = Caller("a", Role.ADMIN), Caller("b", Role.ADMIN, frozenset({"66f0a1b2c3d4e5f601234567"}))
+    none = Caller("c", Role.ADMIN, frozenset())
 
-    assert everybody.may_see(None)
-    assert everybody.may_see("66f0a1b2c3d4e5f601234567")
+    assert everyone.may_see(None)
+    assert everyone.may_see("66f0a1b2c3d4e5f601234567")
+    assert not none.may_see(None)
+    assert not none.may_see("66f0a1b2c3d4e5f601234567")
     assert one.may_see("66F0A1B2C3D4E5F601234567")
     assert not one.may_see("66f0a1b2c3d4e5f601234568")
     assert not one.may_see(None)

@@ -1,0 +1,29 @@
+"""Who the caller is."""
+
+from fastapi import APIRouter
+
+from app.dependencies import AnyCaller
+from app.models.api_key import Role
+from app.routers.problems import problem_responses
+from app.routers.strict_input import StrictRoute
+from app.services.catalog.shapes import Shape
+
+router = APIRouter(prefix="/me", tags=["api keys"], route_class=StrictRoute)
+
+
+class CallerRead(Shape):
+    """Whom the credentials of the request stand for."""
+
+    name: str
+    """The name of the API key, the subject of the token, or `anonymous`."""
+    role: Role | None
+    """`null` where requests without credentials may do nothing."""
+    projects: list[str] | None
+    """Ids of the CMS projects that the caller may see; `null` means all of them."""
+
+
+@router.get("", operation_id="getCaller", responses=problem_responses())
+async def get_caller(caller: AnyCaller) -> CallerRead:
+    """Read the name, the role and the projects of the caller."""
+    projects = None if caller.projects is None else sorted(caller.projects)
+    return CallerRead(name=caller.name, role=caller.role, projects=projects)
