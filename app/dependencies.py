@@ -29,6 +29,7 @@ from app.services.runs.executions import ExecutionArchive
 from app.services.runs.reviews import ReviewDesk
 from app.services.runs.shown_prompts import PromptReader
 from app.services.runs.starting import RunStarter
+from app.services.usage.open_streams import OpenStreams
 from app.settings import Settings
 
 
@@ -55,6 +56,7 @@ class Services:
     admin_key: AdminKey
     gatekeeper: Gatekeeper
     credentials: CredentialWatch
+    streams: OpenStreams
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -76,6 +78,11 @@ header_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An AP
 def address_of(connection: HTTPConnection) -> str:
     """Where a request comes from."""
     return connection.client.host if connection.client else ""
+
+
+def stream_key(caller: Caller, connection: HTTPConnection) -> str:
+    """What a caller's open streams are counted under: its key, or its address where it has none."""
+    return caller.id or f"address:{address_of(connection)}"
 
 
 async def identify(connection: HTTPConnection) -> Caller:

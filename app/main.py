@@ -73,6 +73,7 @@ from app.services.tools.egress import Egress
 from app.services.tools.mcp_tools import McpTools, NoServers, load_mcp_servers
 from app.services.tools.sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
+from app.services.usage.open_streams import OpenStreams
 from app.services.usage.rate_limits import RateLimiter
 from app.services.usage.windows import SharedWindow, Window
 from app.settings import Settings
@@ -358,4 +359,5 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             admin_key=admin_key,
             gatekeeper=gatekeeper,
             credentials=credentials,
+            streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),
         )

@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     allowed_origins: Origins = ()
     run_rate_limit: RateLimit | None = None
     auth_failure_limit: RateLimit = "30/minute"
+    max_connections: int = Field(default=4096, ge=16)
+    max_streams: int = Field(default=3000, ge=1)
+    max_streams_per_key: int = Field(default=1000, ge=1)
     specialist_gate: float = Field(default=0.5, ge=0, le=1)
     department_gate: float = Field(default=0.6, ge=0, le=1)
     orchestrator_gate: float = Field(default=0.75, ge=0, le=1)

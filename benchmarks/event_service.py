@@ -24,7 +24,7 @@ from app.main import create_app, open_services
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
 from app.models.execution_events import ExecutionEventPage
 from app.settings import Settings
-from app.terminal.server import SERVER_OPTIONS
+from app.terminal.server import server_options
 
 LAG_EVERY_SECONDS = 0.01
 FILL_STEP = 20
@@ -175,8 +175,9 @@ async def serve() -> None:
     async with open_services(settings) as services:
         app = create_app(settings, services)
         add_lever(app, Lever(services))
+        options = server_options(settings)
         config = uvicorn.Config(
-            app, port=int(os.environ["PORT"]), log_config=None, access_log=False, backlog=4096, **SERVER_OPTIONS
+            app, port=int(os.environ["PORT"]), log_config=None, access_log=False, backlog=4096, **options
         )
         gc.freeze()  # as the command does
         await uvicorn.Server(config).serve()

@@ -25,7 +25,7 @@ from app.models.database import DOCUMENTS, Database, bind_documents, connect
 from app.models.embedded_mongod import EmbeddedMongod
 from app.services.tools.sandbox import ToolSandbox
 from app.settings import CATALOGUE_MODELS, Settings
-from app.terminal.server import SERVER_OPTIONS
+from app.terminal.server import server_options
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
 from tests.fixtures.valkey import ValkeyProcess, running_valkey
 
@@ -205,8 +205,9 @@ async def running_service(uri: str, data_dir: Path, **settings: Any) -> AsyncGen
         "tool_timeout_seconds": TOOL_TIMEOUT_SECONDS,
         **settings,
     }
-    app = create_app(Settings(_env_file=None, **given))  # pyright: ignore[reportCallIssue] - pydantic-settings' own
-    running, task, url = await serve_app(app, **SERVER_OPTIONS)
+    chosen = Settings(_env_file=None, **given)  # pyright: ignore[reportCallIssue] - pydantic-settings' own
+    app = create_app(chosen)
+    running, task, url = await serve_app(app, **server_options(chosen))
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     try:
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=40) as http:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, WebSocket
 from pymongo.errors import PyMongoError
 from starlette.websockets import WebSocketDisconnect
 
-from app.dependencies import Services, address_of
+from app.dependencies import Services, address_of, stream_key
 from app.errors import AppError, InvalidInput
 from app.events.deltas import DeltaPacer
 from app.events.feeds import Subscription
@@ -35,6 +35,7 @@ from app.routers.socket_outlets import LAST_WORDS_SECONDS, SocketOutlet, outlet_
 from app.services.access.api_keys import Caller
 from app.services.access.published_keys import TokenKeysUnavailable
 from app.services.access.roles import NotAllowed, NotAuthenticated, key_in, require
+from app.services.usage.open_streams import TooManyStreams
 from app.services.usage.rate_limits import TooManyRequests
 
 AUTH_SECONDS = 5.0
@@ -79,8 +80,11 @@ async def agent_events(websocket: WebSocket) -> None:
     await websocket.accept()
     session = SocketSession(websocket, services)
     try:
-        if await session.authenticate():
-            await session.serve()
+        if caller := await session.authenticate():
+            with services.streams.one(stream_key(caller, websocket)):
+                await session.serve()
+    except TooManyStreams as error:
+        await websocket.close(CLOSE_TRY_AGAIN_LATER, error.message)
     except WebSocketDisconnect:
         return
     except Exception:
@@ -124,7 +128,7 @@ class SocketSession:
         self._pacer: DeltaPacer[Subscription] | None = None
         self._watched = contextlib.ExitStack()
 
-    async def authenticate(self) -> bool:
+    async def authenticate(self) -> Caller | None:
         """Find the caller in the handshake, in the anonymous role, or in the first message; else close."""
         gatekeeper = self._services.gatekeeper
         try:
@@ -147,7 +151,7 @@ class SocketSession:
             await self._socket.close(CLOSE_TRY_AGAIN_LATER, close_reason(error.message))
         except AppError:  # no credentials, invalid ones, or no message of the protocol
             await self._socket.close(CLOSE_UNAUTHENTICATED, "No valid credentials.")
-        return self._caller is not None
+        return self._caller
 
     async def _first_message(self) -> Caller:
         message = parse_message(await self._receive())

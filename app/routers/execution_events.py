@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.dependencies import DEFAULT_PAGE, Limit, Services, ServicesDep, ViewerRole
+from app.dependencies import DEFAULT_PAGE, Limit, Services, ServicesDep, ViewerRole, stream_key
 from app.errors import InvalidInput
 from app.events.feeds import Subscription
 from app.events.outlets import QueueOutlet
@@ -62,7 +62,7 @@ async def list_execution_events(
             "description": "`id` is `seq`, `event` the type, `data` the event.",
         },
         204: {"description": "The run is over and nothing follows."},
-        **problem_responses(403, 404),
+        **problem_responses(403, 404, 429),
     },
 )
 async def stream_execution_events(
@@ -84,9 +84,12 @@ async def stream_execution_events(
     if head.status.is_terminal and position >= head.last_seq:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     head.ensure_reached(position)
+    key = stream_key(caller, request)
+    services.streams.ensure_room(key)
     outlet = QueueOutlet()
     subscription = Subscription(head, position, outlet)
-    frames = sse_frames(services.hub, subscription, outlet, services.credentials, key_in(request.headers))
+    counted = services.streams.one(key)
+    frames = sse_frames(services.hub, subscription, outlet, services.credentials, key_in(request.headers), counted)
     return StreamingResponse(
         frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )

@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -25,6 +26,8 @@ CROSS_ORIGIN: dict[str, Any] = {
 }
 """What pages of other origins that may use the API at all may send and read; keys come in headers, never in cookies."""
 ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+CLIENT_LEFT = 499
+"""Stands in the log for the status of a request whose client went away in the middle of its body."""
 QUIET_PATHS = ("/healthz", "/readyz")
 
 log = structlog.get_logger(__name__)
@@ -63,6 +66,8 @@ class RequestContext:
 
         try:
             await self._app(scope, bounded(scope, receive), send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
         finally:
             if scope["path"] not in QUIET_PATHS:
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 
 from app.errors import AppError
 from app.events.bus import Ending
@@ -18,13 +19,18 @@ HEARTBEAT = b": still here\n\n"
 
 
 async def sse_frames(
-    hub: EventHub, subscription: Subscription, outlet: QueueOutlet, watch: CredentialWatch, credential: str | None
+    hub: EventHub,
+    subscription: Subscription,
+    outlet: QueueOutlet,
+    watch: CredentialWatch,
+    credential: str | None,
+    counted: AbstractContextManager[None],
 ) -> AsyncIterator[bytes]:
     """The frames of a stream, with a comment whenever nothing came for a while."""
     batches = aiter(outlet.batches())
-    waiting = asyncio.ensure_future(anext(batches))
-    hub.subscribe(subscription)
-    with watch.watching(credential, lambda: subscription.fail(NotAuthenticated())):
+    with counted, watch.watching(credential, lambda: subscription.fail(NotAuthenticated())):
+        waiting = asyncio.ensure_future(anext(batches))
+        hub.subscribe(subscription)
         try:
             while True:
                 done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)

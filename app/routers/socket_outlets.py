@@ -33,6 +33,10 @@ class FrameWriter(Protocol):
         """Whether the peer keeps up: little is buffered."""
         ...
 
+    def admit(self) -> None:
+        """Allow the peer more messages than a stranger: it has said who it is."""
+        ...
+
     def write_messages(self, data: bytes) -> None:
         """Send whole, encoded messages; nothing when the socket is closing."""
         ...
@@ -92,6 +96,7 @@ class DirectOutlet:
         self._writer = writer
         self._waiting: asyncio.Event | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        writer.admit()
         writer.on_writable = self._note_writable
         writer.on_unanswered = self._note_stalled
 

@@ -16,10 +16,12 @@ from app.errors import StartupError
 from app.main import create_app, create_worker_app, open_services
 from app.services.access.admin_key import AdminKey
 from app.settings import Settings
-from app.terminal.event_sockets import EventSocketProtocol
+from app.terminal.edge.http import http_protocol
+from app.terminal.edge.limits import Edge, EdgeLimits, connections_within, raise_open_files
+from app.terminal.edge.websocket import SocketConnection
 
 SERVER_OPTIONS: dict[str, Any] = {
-    "ws": EventSocketProtocol,
+    "ws": SocketConnection,
     "ws_max_size": 64 * 1024,
     "ws_per_message_deflate": False,
     "ws_ping_interval": 20.0,
@@ -35,6 +37,14 @@ request is sent into one that closes.
 uvicorn's own handling of forwarding headers trusts every client on this machine; `TrustedProxies` goes by the settings.
 """
 GRACE_SECONDS = 5
+BACKLOG = 512
+"""How many connections the kernel holds for us; we accept them all at once, and nothing else is done meanwhile."""
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn serves the application: behind an edge of its own."""
+    limits = EdgeLimits(connections=connections_within(settings.max_connections, raise_open_files()))
+    return {"http": http_protocol(Edge(limits)), **SERVER_OPTIONS}
 
 
 class Server(uvicorn.Server):
@@ -96,7 +106,8 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
                     create_worker_app(services) if is_worker else create_app(settings, services),
                     log_config=None,
                     access_log=False,
-                    **SERVER_OPTIONS,
+                    **server_options(settings),
+                    backlog=BACKLOG,
                     timeout_graceful_shutdown=GRACE_SECONDS,
                 )
             )
@@ -128,7 +139,7 @@ def listen(settings: Settings) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StartupError(

@@ -15,7 +15,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from app.routers import socket_outlets
-from tests.conftest import ADMIN_KEY, SERVER_OPTIONS, Service, StartService
+from app.terminal.server import SERVER_OPTIONS
+from tests.conftest import ADMIN_KEY, Service, StartService
 from tests.fixtures.valkey import ValkeyProcess
 from tests.routers.conftest import Gate, insert_foreign_executions, open_socket, start_run
 
@@ -147,6 +148,7 @@ async def test_a_revoked_key_s_sockets_and_streams_are_closed(
 async def test_a_server_without_the_shared_writer_gives_the_same_messages(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(SERVER_OPTIONS, "http", "httptools")
     monkeypatch.setitem(SERVER_OPTIONS, "ws", "websockets-sansio")
     async with start_service() as service:
         run = await service.run_department("audio")

@@ -1,0 +1,250 @@
+"""What one connection may cost, and how connections share the event loop: the bounds of the edge."""
+
+import asyncio
+import resource
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+TURN_SECONDS = 0.002
+"""How long all connections together may parse before the event loop looks at everything else again."""
+FALLBACK_OPEN_FILES = 10_240
+"""What macOS allows where the hard limit says that there is none."""
+RESERVED_FILES = 256
+"""Descriptors that are not connections: the database, Redis, models, tools, logs."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class EdgeLimits:
+    """The bounds on every connection; the settings change those that depend on the machine."""
+
+    connections: int = 4096
+    head_bytes: int = 64 * 1024
+    headers: int = 128
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    pipelined: int = 16
+    discarded_bytes: int = 8 * 1024 * 1024
+    """How much of a body is read on after the answer has been sent, so that the client can read it."""
+    unread_seconds: float = 30.0
+    unread_progress_bytes: int = 64 * 1024
+    """What a peer with unread output has to read in `unread_seconds` to be kept."""
+    frames_per_second: int = 100
+    frames_at_once: int = 400
+    stranger_frames_per_second: int = 10
+    stranger_frames_at_once: int = 32
+    """The same for a socket that has not said yet who it is."""
+    fragments: int = 64
+
+
+class Taker(Protocol):
+    """A connection with input that has not been parsed yet."""
+
+    def take(self) -> bool:
+        """Parse one piece of it; whether there is more that can be parsed now."""
+        ...
+
+
+class Turns:
+    """Lets connections with much input parse it piece by piece, in turns, a few milliseconds a round."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Taker] = deque()
+        self._running = False
+
+    def add(self, taker: Taker) -> None:
+        """Queue a connection that is not queued yet."""
+        self._waiting.append(taker)
+        if not self._running:
+            self._running = True
+            asyncio.get_running_loop().call_soon(self._run)
+
+    def _run(self) -> None:
+        until = time.perf_counter() + TURN_SECONDS
+        while self._waiting:
+            taker = self._waiting.popleft()
+            if taker.take():
+                self._waiting.append(taker)
+            if time.perf_counter() >= until:
+                break
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._run)
+        else:
+            self._running = False
+
+
+class Unread:
+    """Input of one connection that has not been parsed yet."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self) -> None:
+        self._data, self._at = b"", 0
+
+    def __len__(self) -> int:
+        """How many bytes there are."""
+        return len(self._data) - self._at
+
+    def add(self, data: bytes) -> None:
+        """Append what has come in."""
+        self._data, self._at = self._data[self._at :] + data, 0
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        self._data, self._at = b"", 0
+
+    def take(self, size: int) -> bytes:
+        """The next bytes, so many at most."""
+        return self._take_to(self._at + size)
+
+    def take_through(self, ends: tuple[bytes, ...], size: int) -> bytes:
+        """The next bytes through the first of these ends, so many at most."""
+        until = self._at + size
+        for end in ends:
+            found = self._data.find(end, self._at, until)
+            if found >= 0:
+                until = found + len(end)
+        return self._take_to(until)
+
+    def _take_to(self, until: int) -> bytes:
+        piece = self._data[self._at : until]
+        self._at += len(piece)
+        if self._at == len(self._data):
+            self.clear()
+        return piece
+
+
+class OutputWatch:
+    """Calls back when a peer reads nothing, or next to nothing, of what waits for it."""
+
+    def __init__(self, transport: asyncio.Transport, limits: EdgeLimits, on_stalled: Callable[[], None]) -> None:
+        self._transport, self._limits, self._on_stalled = transport, limits, on_stalled
+        self._size_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to watch; who is watched already stays so."""
+        if self._timer is None:
+            self._size_bytes = self._transport.get_write_buffer_size()
+            self._timer = asyncio.get_running_loop().call_later(self._limits.unread_seconds, self._look)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        before, now = self._size_bytes, self._transport.get_write_buffer_size()
+        if now > before - self._limits.unread_progress_bytes:
+            self._on_stalled()
+        else:
+            self.start()
+
+
+class FrameBudget:
+    """A token bucket: `at_once` frames, refilled at a rate."""
+
+    __slots__ = ("_at", "_at_once", "_left", "_per_second")
+
+    def __init__(self, per_second: int, at_once: int) -> None:
+        self._per_second, self._at_once = per_second, at_once
+        self._left = float(at_once)
+        self._at = time.monotonic()
+
+    def spend(self) -> bool:
+        """Count one frame; whether it was within the budget."""
+        if self._left < 1:
+            now = time.monotonic()
+            self._left = min(float(self._at_once), self._left + (now - self._at) * self._per_second)
+            self._at = now
+            if self._left < 1:
+                return False
+        elif self._left == self._at_once:
+            self._at = time.monotonic()
+        self._left -= 1
+        return True
+
+
+class Idle(Protocol):
+    """A connection that may be given up for another."""
+
+    def give_up(self) -> None:
+        """Close it at once."""
+        ...
+
+
+class Connections:
+    """Counts connections; when there are as many as may be, the one that has been idle for longest makes room."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._count = 0
+        self._idle: dict[object, Idle] = {}
+
+    def open(self, connection: Idle) -> bool:
+        """Count a new connection, which is idle until it has sent a request; whether there is room for it."""
+        self._count += 1
+        self._idle[connection] = connection
+        if self._count <= self._limit:
+            return True
+        oldest = next(iter(self._idle.values()))
+        if oldest is connection:
+            return False
+        self.busy(oldest)
+        oldest.give_up()
+        return True
+
+    def busy(self, connection: Idle) -> None:
+        """Note that a connection has sent a complete request."""
+        self._idle.pop(connection, None)
+
+    def idle(self, connection: Idle) -> None:
+        """Note that a connection has been answered."""
+        self._idle[connection] = connection
+
+    def close(self, connection: object) -> None:
+        """Count a connection no more."""
+        self._count -= 1
+        self._idle.pop(connection, None)
+
+
+class Edge:
+    """What all connections of a server share."""
+
+    def __init__(self, limits: EdgeLimits) -> None:
+        self.limits = limits
+        self.turns = Turns()
+        self.connections = Connections(limits.connections)
+
+
+def raise_open_files() -> int:
+    """Raise the soft limit on open files to the hard one; the limit that holds then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (hard, FALLBACK_OPEN_FILES):
+        if wanted == soft or soft == resource.RLIM_INFINITY:
+            break
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            continue
+        soft = wanted
+        break
+    return soft
+
+
+def connections_within(wanted: int, open_files: int) -> int:
+    """As many connections as are wanted, and as the limit on open files has room for."""
+    if open_files == resource.RLIM_INFINITY:
+        return wanted
+    possible = max(open_files - RESERVED_FILES, open_files // 2, 1)
+    if possible < wanted:
+        log.warning("few-open-files", connections=possible, advice="Raise the hard limit on open files (ulimit -Hn).")
+    return min(wanted, possible)

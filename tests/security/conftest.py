@@ -1,0 +1,66 @@
+"""A service that is attacked, and the measure of what that does to others."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from tests.conftest import ADMIN_KEY
+from tests.fixtures.attacking import Outcome, Target, launch
+from tests.fixtures.processes import ServeProcess, serving
+from tests.fixtures.victim import BASELINE_SECONDS, MEBIBYTE, Victim, resident_bytes, watching_memory
+
+MAX_P99_MS = 100.0
+MAX_TIMES_BASELINE = 4.0
+"""On a machine that is busy with other tests, a request takes longer without any attack."""
+FIXED_MEBIBYTES = 24.0
+"""What a process may grow by under any load: caches, and arenas that are not given back at once."""
+EXECUTION = "exec_of_another_program"
+
+
+@pytest.fixture(scope="session")
+async def attacked(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[ServeProcess]:
+    """A service of its own process, with a large execution in its database."""
+    uri = mongod_uri.replace("/?", "/test_attacked?")
+    rows = [{"event": {"type": "x", "text": "x" * 2000}} for _ in range(4000)]
+    document = {"executionId": EXECUTION, "status": "completed", "prompt": "x", "events": rows}
+    async with AsyncMongoClient[dict[str, Any]](uri) as client:
+        await client.get_default_database()["agent-executions"].insert_one(document)
+    directory: Path = tmp_path_factory.mktemp("attacked")
+    settings = {"MONGODB_URI": uri, "ADMIN_API_KEY": ADMIN_KEY, "SEED_ON_START": "false", "LOG_FORMAT": "json"}
+    async with serving(directory, **settings) as process:
+        yield process
+
+
+def port_of(process: ServeProcess) -> int:
+    """The port that a service answers on."""
+    return int(process.url.rpartition(":")[2])
+
+
+AttackService = Callable[..., Awaitable[Outcome]]
+
+
+@pytest.fixture
+def attack_service(attacked: ServeProcess) -> AttackService:
+    """Run an attack by name; another client must hardly notice, and no peer cost more than a mebibyte."""
+
+    async def run(name: str, seconds: float = 1.0) -> Outcome:
+        port, pid = port_of(attacked), attacked.process.pid
+        victim = Victim(port)
+        baseline = (await victim.measure(BASELINE_SECONDS)).percentile(99)
+        before = resident_bytes(pid)
+        async with victim.beside() as latencies, watching_memory(pid) as grown:
+            outcome = await launch(name, Target(port, ADMIN_KEY, seconds, EXECUTION))
+        after = (resident_bytes(pid) - before) / MEBIBYTE
+        print(  # noqa: T201 - for -s
+            f"\n{name}: p99 {latencies.percentile(99):.0f} ms (baseline {baseline:.0f}), "
+            f"+{grown.percentile(100):.1f} MiB, {after:+.1f} after, {outcome.endings}"
+        )
+        assert latencies.percentile(99) < max(MAX_P99_MS, MAX_TIMES_BASELINE * baseline)
+        assert grown.percentile(100) < outcome.peers + FIXED_MEBIBYTES
+        assert after < FIXED_MEBIBYTES
+        return outcome
+
+    return run

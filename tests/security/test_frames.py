@@ -1,0 +1,50 @@
+"""Floods of WebSocket frames: each is ended with a close code, and other clients do not notice."""
+
+import asyncio
+
+import pytest
+
+from tests.conftest import ADMIN_KEY
+from tests.fixtures.processes import ServeProcess
+from tests.security.attacks.frames import CONTINUATION, FLOODS, PING, UNFINISHED_TEXT, ending_of, open_socket
+from tests.security.conftest import AttackService, port_of
+
+KEY = b"X-API-Key: " + ADMIN_KEY.encode()
+
+
+@pytest.mark.parametrize("name", [*FLOODS, *(f"{name}, with a key" for name in FLOODS)])
+async def test_a_flood_of_frames_is_closed_and_others_are_answered(name: str, attack_service: AttackService) -> None:
+    outcome = await attack_service(name)
+
+    # Empty messages are no JSON, so strangers who send them are refused for that first.
+    expected = {"4401"} if name in ("empty binary messages", "small text messages") else {"1008"}
+    assert set(outcome.endings) <= expected | {"open", "cut"}
+    assert set(outcome.endings) & expected
+
+
+async def test_a_message_has_a_bounded_number_of_fragments(attacked: ServeProcess) -> None:
+    reader, writer = await open_socket(port_of(attacked), KEY)
+    writer.write(UNFINISHED_TEXT + CONTINUATION * 64)
+
+    assert await ending_of(reader) == 1008
+    writer.close()
+
+
+@pytest.mark.long
+async def test_who_says_nothing_in_time_is_closed_also_when_it_sends_frames_all_the_while(
+    attacked: ServeProcess,
+) -> None:
+    reader, writer = await open_socket(port_of(attacked))
+
+    async def drip() -> None:
+        while True:
+            writer.write(PING)
+            await asyncio.sleep(0.2)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(8):
+        code = await ending_of(reader)
+    dripping.cancel()
+    writer.close()
+
+    assert code == 4408
