@@ -28,7 +28,7 @@ from app.services.tools.engine_image import EngineImage, instance_of, memory_of
 from app.services.tools.replies import Reply, breakdown, failure, reply_to, whole_characters
 
 PRELUDE = Path(__file__).with_name("prelude")
-PARTS = ("core", "console", "timers", "encoding", "clone", "random", "url", "abort", "fetch", "call")
+PARTS = ("core", "console", "timers", "encoding", "clone", "random", "url", "abort", "fetch", "locale", "call")
 RUN_REACTIONS = "execute_pending_jobs"
 ALMOST_FULL_BYTES = 2 * 1024 * 1024
 # What the engine needs beside a tool's values: for what it keeps of each, and for gaps between them.

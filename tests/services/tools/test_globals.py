@@ -104,6 +104,54 @@ async def test_they_fail_as_elsewhere_too(fail: Fail, expression: str, name: str
     assert failure.message.startswith(name)
 
 
+LOCALES = [
+    "(1234.5).toLocaleString('de-DE')",
+    "(1234.5).toLocaleString(undefined, { style: 'currency', currency: 'EUR' })",
+    "1234n.toLocaleString('de-DE')",
+    "new Date(0).toLocaleString('en-US', { timeZone: 'America/New_York' })",
+    "new Date(0).toLocaleString(undefined, { timeZone: 'America/New_York' })",
+    "new Date(0).toLocaleDateString('de-DE')",
+    "new Date(0).toLocaleTimeString([], { hour: '2-digit' })",
+    "[1234.5, new Date(0)].toLocaleString('de-DE')",
+    "new Float64Array([1234.5]).toLocaleString('de-DE')",
+    "'a'.localeCompare('B', 'sv')",
+    "'a'.localeCompare('A', undefined, { sensitivity: 'base' })",
+    "'I'.toLocaleLowerCase('tr')",
+    "'i'.toLocaleUpperCase('tr')",
+]
+
+
+@pytest.mark.parametrize("expression", LOCALES)
+async def test_a_locale_or_its_options_are_refused_where_they_would_be_ignored(fail: Fail, expression: str) -> None:
+    method = expression.split("toLocale")[1].split("(")[0] if "toLocale" in expression else "localeCompare"
+
+    failure = await fail(f"() => {expression}")
+
+    assert failure.code == "tool-error"
+    assert failure.message.startswith("TypeError: ")
+    assert f"{method} takes no locales or options here, because the sandbox has no Intl: " in failure.message
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("(1234.5).toLocaleString()", "1234.5"),
+        ("(1234.5).toLocaleString(undefined, undefined)", "1234.5"),
+        ("typeof new Date(0).toLocaleString()", "string"),
+        ("typeof new Date(0).toLocaleDateString() + typeof new Date(0).toLocaleTimeString()", "stringstring"),
+        ("[1, [2], 3n].toLocaleString()", "1,2,3"),
+        ("new Uint8Array([1, 2]).toLocaleString()", "1,2"),
+        ("['b', 'a', 'c'].sort((one, other) => one.localeCompare(other))", ["a", "b", "c"]),
+        ("'Ab'.toLocaleLowerCase() + 'Ab'.toLocaleUpperCase()", "abAB"),
+        ("[Number.prototype.toLocaleString.name, 'x'.localeCompare.length]", ["toLocaleString", 1]),
+        ("Object.keys(String.prototype)", []),
+        ("(Intl => Intl)(typeof Intl)", "undefined"),
+    ],
+)
+async def test_the_same_methods_work_without_a_locale(call: Call, expression: str, value: JsonValue) -> None:
+    assert await call(f"() => {expression}") == value
+
+
 async def test_randomness_is_never_the_same_in_two_calls(call: Call) -> None:
     drawn = await asyncio.gather(*(call("() => Math.random() + crypto.randomUUID()") for _ in range(20)))
 
