@@ -9,7 +9,6 @@ from pymongo import ASCENDING, IndexModel
 from app.models.base import (
     TIMESTAMP_INDEXES,
     EmbeddedRow,
-    PayloadDocument,
     Relation,
     RowId,
     Rows,
@@ -17,6 +16,7 @@ from app.models.base import (
     own_index,
     payload_index,
 )
+from app.models.catalog_document import CatalogDocument
 
 ONE_HEAD_INDEX = "department_1_head_unique"
 
@@ -35,7 +35,7 @@ class SkillRow(EmbeddedRow):
     id: RowId
 
 
-class Agent(PayloadDocument):
+class Agent(CatalogDocument):
     """A role with instructions, a model and granted tools; `qualityThreshold` and `successRate` are 0 to 100."""
 
     agent_id: Annotated[str, Field(min_length=1)]

@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field
 from app.models.base import (
     TIMESTAMP_INDEXES,
     EmbeddedRow,
-    PayloadDocument,
     Relation,
     RowId,
     Rows,
@@ -17,6 +16,7 @@ from app.models.base import (
     own_index,
     payload_index,
 )
+from app.models.catalog_document import CatalogDocument
 
 
 class ToolSource(StrEnum):
@@ -39,7 +39,7 @@ class ExampleRow(EmbeddedRow):
     id: RowId
 
 
-class CustomTool(PayloadDocument):
+class CustomTool(CatalogDocument):
     """A JavaScript function, `(input, context) => result`, with the JSON Schema of its input.
 
     Fields after Payload's own are the service's. `idempotent`: running it twice with one input does no more than

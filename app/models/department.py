@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.models.base import TIMESTAMP_INDEXES, PayloadDocument, WholeNumber, own_index, payload_index
+from app.models.base import TIMESTAMP_INDEXES, WholeNumber, own_index, payload_index
+from app.models.catalog_document import CatalogDocument
 
 
-class Department(PayloadDocument):
+class Department(CatalogDocument):
     """An organisational unit with one head and its specialists; `priority` 1 runs first."""
 
     slug: Annotated[str, Field(min_length=1)]

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from app.models.agent import Agent
 from app.models.base import Relation
+from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
 from app.models.json_values import JsonObject, clean_json
@@ -28,6 +29,7 @@ class DepartmentDefinition:
     priority: int
     default_model: str
     is_active: bool
+    state: CatalogState = CatalogState.ACTIVE
     stored_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     """The quality weights that people have stored, for this department and under `default`."""
 
@@ -44,7 +46,8 @@ class DepartmentDefinition:
             description=department.description,
             priority=department.priority,
             default_model=department.default_model,
-            is_active=department.is_active,
+            is_active=department.state is CatalogState.ACTIVE,
+            state=department.state,
             stored_weights=stored_weights or {},
         )
 
@@ -76,7 +79,7 @@ class ToolDefinition:
             input_schema=clean_json(tool.input_schema) or {"type": "object"},
             code=tool.execute_function,
             version=tool.version,
-            is_active=tool.is_active,
+            is_active=tool.state is CatalogState.ACTIVE,
             is_global=tool.is_global,
             departments=frozenset(tool.departments),
             idempotent=tool.idempotent,
@@ -179,7 +182,7 @@ class AgentDefinition:
 class Team:
     """A department with its head and its specialists, in the order of their ids.
 
-    `resting` are specialists that are inactive: who has a part in a run that was accepted before does it still.
+    `resting` are specialists that new runs do not use: they keep their part in runs that were accepted before.
     """
 
     department: DepartmentDefinition

@@ -24,6 +24,7 @@ READ_ONLY = frozenset(
         "lastExecutedAt",
         "lastUsedAt",
         "source",
+        "state",
     }
 )
 """What the service itself keeps; a request that brings it back is not wrong, and changes nothing."""

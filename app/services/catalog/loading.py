@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from app.errors import AppError, NotFound
 from app.models.agent import Agent
+from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool
 from app.models.database import Database, Raw
 from app.models.department import Department
@@ -71,6 +72,54 @@ class DepartmentInactive(CatalogConflict):
         super().__init__(f"The department {slug!r} is inactive. Set its isActive to true to run it.")
 
 
+class AgentUnpublished(CatalogConflict):
+    """The agent is a draft in the CMS."""
+
+    code = "agent-unpublished"
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"The agent {agent_id!r} is an unpublished draft. Publish it in the CMS to run it.")
+
+
+class AgentTrashed(CatalogConflict):
+    """The agent is in the trash of the CMS."""
+
+    code = "agent-trashed"
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"The agent {agent_id!r} is in the trash of the CMS. Restore it there to run it.")
+
+
+class DepartmentUnpublished(CatalogConflict):
+    """The department is a draft in the CMS."""
+
+    code = "department-unpublished"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"The department {slug!r} is an unpublished draft. Publish it in the CMS to run it.")
+
+
+class DepartmentTrashed(CatalogConflict):
+    """The department is in the trash of the CMS."""
+
+    code = "department-trashed"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"The department {slug!r} is in the trash of the CMS. Restore it there to run it.")
+
+
+AGENT_CONFLICTS = {
+    CatalogState.INACTIVE: AgentInactive,
+    CatalogState.DRAFT: AgentUnpublished,
+    CatalogState.TRASHED: AgentTrashed,
+}
+DEPARTMENT_CONFLICTS = {
+    CatalogState.INACTIVE: DepartmentInactive,
+    CatalogState.DRAFT: DepartmentUnpublished,
+    CatalogState.TRASHED: DepartmentTrashed,
+}
+
+
 class AgentWithoutDepartment(CatalogConflict):
     """The agent's department was deleted, or never set."""
 
@@ -103,20 +152,24 @@ class DefinitionLoader:
         self._departments = cached(self._read_departments)
 
     async def get_agent(self, agent_id: str, *, accepted: bool = False) -> AgentDefinition:
-        """An active agent of an active department; of a run that was accepted before, also one that is inactive now.
+        """An active agent of an active department.
+
+        For a run that was accepted before, both may be inactive, unpublished or in the trash now.
 
         Raises:
-            AgentNotFound, AgentInactive, AgentWithoutDepartment, DepartmentInactive
+            AgentNotFound, AgentWithoutDepartment
+            AgentInactive, AgentUnpublished, AgentTrashed
+            DepartmentInactive, DepartmentUnpublished, DepartmentTrashed
         """
         return await self._agent(agent_id, accepted)
 
     async def get_team(self, slug: str, *, accepted: bool = False) -> Team:
         """An active department with its head and active specialists.
 
-        For a run that was accepted before, all of them may be inactive now.
+        For a run that was accepted before, all of them may be inactive, unpublished or in the trash now.
 
         Raises:
-            DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead
+            DepartmentNotFound, DepartmentInactive, DepartmentUnpublished, DepartmentTrashed, DepartmentWithoutHead
         """
         return await self._team(slug, accepted)
 
@@ -135,30 +188,30 @@ class DefinitionLoader:
         agent = parsed(Agent, raw) if raw else None
         if agent is None:
             raise AgentNotFound(agent_id)
-        if not agent.is_active and not accepted:
-            raise AgentInactive(agent_id)
+        if not accepted and (conflict := AGENT_CONFLICTS.get(agent.state)):
+            raise conflict(agent_id)
         department = await self._find_department({"_id": agent.department}) if agent.department else None
         if department is None:
             raise AgentWithoutDepartment(agent_id)
-        if not department.is_active and not accepted:
-            raise DepartmentInactive(department.slug)
+        if not accepted and (conflict := DEPARTMENT_CONFLICTS.get(department.state)):
+            raise conflict(department.slug)
         return AgentDefinition.of(agent, department, await self._read_tools([agent]))
 
     async def _read_team(self, slug: str, accepted: bool) -> Team:
         department = await self._find_department({"slug": slug})
         if department is None:
             raise DepartmentNotFound(slug)
-        if not department.is_active and not accepted:
-            raise DepartmentInactive(slug)
+        if not accepted and (conflict := DEPARTMENT_CONFLICTS.get(department.state)):
+            raise conflict(slug)
         found = self._database[Agent.get_collection_name()].find({"department": department.id}).sort("agentId")
         members = [agent async for raw in found if (agent := parsed(Agent, raw))]
-        agents = [agent for agent in members if agent.is_active or accepted]
+        agents = [agent for agent in members if agent.state is CatalogState.ACTIVE or accepted]
         tools = await self._read_tools(agents)
         team = [AgentDefinition.of(agent, department, tools) for agent in agents]
         head = next((member for member in team if member.is_department_head), None)
         if head is None:
             raise DepartmentWithoutHead(slug)
-        active = {agent.agent_id for agent in agents if agent.is_active}
+        active = {agent.agent_id for agent in agents if agent.state is CatalogState.ACTIVE}
         specialists = [member for member in team if not member.is_department_head]
         return Team(
             department,

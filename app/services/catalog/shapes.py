@@ -3,16 +3,28 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from app.models.agent import Agent
 from app.models.base import Relation, iso_milliseconds
+from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
 from app.models.json_values import clean_json
 
 Timestamp = Annotated[datetime, PlainSerializer(iso_milliseconds, return_type=str, when_used="json")]
+
+
+State = Annotated[
+    CatalogState,
+    Field(
+        description=(
+            "Whether new runs use it: `active`; `inactive` (`isActive` is false); `draft` (never published in the CMS, "
+            "or unpublished there); `trashed` (in the trash of the CMS). Read-only."
+        )
+    ),
+]
 
 
 class Shape(BaseModel):
@@ -32,6 +44,7 @@ class DepartmentRead(Shape):
     color: str | None
     priority: int
     is_active: bool
+    state: State
     default_model: str
     max_agent_steps: int
     average_execution_time: float | None
@@ -42,7 +55,7 @@ class DepartmentRead(Shape):
     @classmethod
     def of(cls, department: Department) -> "DepartmentRead":
         """The shape of a document."""
-        return cls.model_validate({**dict(department), "id": str(department.id)})
+        return cls.model_validate({**dict(department), "id": str(department.id), "state": department.state})
 
 
 class AgentRead(Shape):
@@ -61,6 +74,7 @@ class AgentRead(Shape):
     specialization: str | None
     skills: list[str]
     is_active: bool
+    state: State
     success_rate: float | None
     average_execution_time: float | None
     total_executions: int
@@ -75,6 +89,7 @@ class AgentRead(Shape):
         """The shape of a document; `slugs` gives the slug of each department."""
         changed = {
             "id": str(agent.id),
+            "state": agent.state,
             "department": slugs.get(agent.department) if agent.department else None,
             "tool_names": agent.granted_tool_names,
             "skills": [row.skill for row in agent.skills],
@@ -98,6 +113,7 @@ class CustomToolRead(Shape):
     departments: list[str]
     is_global: bool
     is_active: bool
+    state: State
     version: str
     idempotent: bool
     source: ToolSource
@@ -111,6 +127,7 @@ class CustomToolRead(Shape):
         """The shape of a document."""
         changed = {
             "id": str(tool.id),
+            "state": tool.state,
             "example_inputs": [clean_json(row.example) for row in tool.example_inputs],
             "departments": [slugs[relation] for relation in tool.departments if relation in slugs],
             "input_schema": clean_json(tool.input_schema),

@@ -45,8 +45,9 @@ class DepartmentHasHead(CatalogWriteConflict):
 
     code = "department-has-head"
 
-    def __init__(self, department: str, head: str) -> None:
-        super().__init__(f"The department {department!r} already has a head: {head}.")
+    def __init__(self, department: str, head: str, *, is_trashed: bool = False) -> None:
+        advice = " It is in the trash of the CMS: restore or delete it there, or unset its isDepartmentHead."
+        super().__init__(f"The department {department!r} already has a head: {head}.{advice if is_trashed else ''}")
 
 
 @dataclass(frozen=True)
@@ -143,12 +144,13 @@ class CatalogWriter:
             return
         other = await self.collection(Agent).find_one(
             {"department": agent["department"], "isDepartmentHead": True, "_id": {"$ne": own_id}},
-            {"agentId": 1, "name": 1},
+            {"agentId": 1, "name": 1, "deletedAt": 1},
             session=session,
         )
         if other is not None:
             department = slug or await self._slug_of(agent["department"], session)
-            raise DepartmentHasHead(department, f"{other.get('name')} ({other.get('agentId')})")
+            head = f"{other.get('name')} ({other.get('agentId')})"
+            raise DepartmentHasHead(department, head, is_trashed=bool(other.get("deletedAt")))
 
     async def _slug_of(self, department: ObjectId, session: AsyncClientSession) -> str:
         raw = await self.collection(Department).find_one({"_id": department}, {"slug": 1}, session=session)

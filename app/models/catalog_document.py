@@ -1,0 +1,42 @@
+"""Documents of the catalog, as a Payload CMS may mark them: in its trash, or drafts that were never published."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from app.models.base import PayloadDocument
+
+DRAFT_STATUS = "draft"
+
+
+class CatalogState(StrEnum):
+    """Whether new runs use an entry. The first of these that applies: trashed, draft, inactive, active."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    DRAFT = "draft"
+    TRASHED = "trashed"
+
+
+class CatalogDocument(PayloadDocument):
+    """A department, an agent or a custom tool.
+
+    Payload adds `deletedAt` to collections with its trash switched on and `_status` to those with drafts. The service
+    reads both and writes neither; a value of another type must not make the document unreadable.
+    """
+
+    deleted_at: Any = None
+    payload_status: Any = Field(default=None, alias="_status")
+
+    if TYPE_CHECKING:  # each document has the field itself, at Payload's place among the others
+        is_active: bool = True
+
+    @property
+    def state(self) -> CatalogState:
+        """Whether new runs use it."""
+        if self.deleted_at:
+            return CatalogState.TRASHED
+        if self.payload_status == DRAFT_STATUS:
+            return CatalogState.DRAFT
+        return CatalogState.ACTIVE if self.is_active else CatalogState.INACTIVE
