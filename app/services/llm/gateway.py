@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from app.errors import StartupError
 from app.models.json_values import JsonObject, clean_text
 from app.services.llm.calls import CallLimits, Completion, ModelRequest, RequestedToolCall
+from app.services.llm.capabilities import Capabilities
 from app.services.llm.demo_provider import register_demo_provider
 from app.services.llm.errors import ModelAnswerInvalid, ModelAnswerTooLong, ModelNotConfigured, ModelRequestRefused
 from app.services.llm.failures import failure_of
+from app.services.llm.fitting.request import fit_request
 from app.services.llm.litellm_setup import PromptRouter, UncountedRouter, is_internal_call, litellm
 from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.plain_http import answer_plainly
@@ -65,6 +67,8 @@ class ModelGateway:
         except (APIError, ValueError, TypeError) as error:
             raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
         self._router.first_byte_seconds = limits.first_byte_seconds
+        self._router.fit = self._fit
+        self._known = {entry.id: Capabilities(entry) for entry in usable}
         self._router_retries = any(table.router_settings.get(name) for name in RETRY_POLICIES)
         self._streamed = {entry.name for entry in usable if entry.stream}
         OPEN_GATEWAYS.add(self)
@@ -168,6 +172,11 @@ class ModelGateway:
         except BaseException:
             await answer.aclose()  # the error's traceback would keep the connection open
             raise
+
+    def _fit(self, arguments: JsonObject, entry_id: str) -> JsonObject:
+        """A call's arguments as the chosen deployment takes them."""
+        model = self._known.get(entry_id)
+        return arguments if model is None else fit_request(arguments, model)
 
     def _completion(self, request: ModelRequest, response: Any) -> Completion:  # noqa: ANN401 - LiteLLM's response
         choices = getattr(response, "choices", None)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -118,9 +118,21 @@ class BegunStream:
 
 
 class PromptRouter(Router):
-    """A Router whose streams begin in time, or fail as any call does: each deployment that is tried has as long."""
+    """A Router whose streams begin in time, or fail as any call does: each deployment that is tried has as long.
+
+    `fit` makes a call's arguments fit the deployment with this id, once it is chosen.
+    """
 
     first_byte_seconds: float | None = None
+    fit: Callable[[JsonObject, str], JsonObject] | None = None
+
+    def _update_kwargs_with_deployment(self, deployment: JsonObject, kwargs: JsonObject, **options: Any) -> None:  # noqa: ANN401 - LiteLLM's own
+        """Put what a deployment says for itself into the arguments of a call to it, and make them fit it."""
+        super()._update_kwargs_with_deployment(deployment=deployment, kwargs=kwargs, **options)
+        if self.fit is not None:
+            fitted = self.fit(kwargs, deployment["model_info"]["id"])
+            kwargs.clear()
+            kwargs.update(fitted)
 
     async def _acompletion(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - LiteLLM's own
         """One deployment's answer, or its stream once it has begun."""

@@ -1,0 +1,23 @@
+"""Fitting a request to the deployment that answers it, once the Router has chosen one.
+
+Several entries may stand under one name, and a fallback may be another provider's: what goes out is fitted at the
+last moment, for each try. The request itself stays as it is; nothing here changes an argument in place.
+"""
+
+from collections.abc import Callable
+
+from app.models.json_values import JsonObject
+from app.services.llm.capabilities import Capabilities
+from app.services.llm.fitting.tools import fit_tools
+
+Fitter = Callable[[JsonObject, Capabilities], JsonObject]
+
+FITTERS: tuple[Fitter, ...] = (fit_tools,)
+"""What is applied in turn, each to the result of the one before."""
+
+
+def fit_request(arguments: JsonObject, model: Capabilities) -> JsonObject:
+    """The arguments of a call as the model takes them."""
+    for fit in FITTERS:
+        arguments = fit(arguments, model)
+    return arguments
