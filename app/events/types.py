@@ -47,6 +47,17 @@ class ModelTurn(Event):
         return super().body() | ({} if self.usage is None else {"costUsd": self.cost_usd})
 
 
+class AgentTurn(ModelTurn):
+    """An event that begins a turn of the agent's own model.
+
+    `reasoning` is what the model thought, where its provider shows it. `providerData` is what the provider wants back
+    with the turn (signed thinking, say), unchanged and by the same model alone: its `origin`.
+    """
+
+    reasoning: str | None = None
+    provider_data: JsonObject | None = None
+
+
 class AgentStart(Event):
     """The agent begins; `prompt` is what it was asked, `model` the name that its calls use."""
 
@@ -59,7 +70,7 @@ class AgentStart(Event):
     prompts_version: str | None = None
 
 
-class AgentThinking(ModelTurn):
+class AgentThinking(AgentTurn):
     """The text that a model turn carries beside its tool calls; a head's carries its `plan`."""
 
     type: ClassVar[str] = "agent-thinking"
@@ -67,7 +78,7 @@ class AgentThinking(ModelTurn):
     plan: JsonObject | None = None
 
 
-class ToolCall(ModelTurn):
+class ToolCall(AgentTurn):
     """A tool is about to run; `input` is what the model gave it."""
 
     type: ClassVar[str] = "tool-call"
@@ -76,7 +87,11 @@ class ToolCall(ModelTurn):
     input: Any = None
     version: str | None = None
     arguments: str | None = None
-    """The model's own text of the arguments, kept only where it is not JSON."""
+    """The model's own text of the arguments, kept only where it is not a JSON object."""
+    arguments_cut: bool | None = None
+    """Whether the arguments stopped at the model's output limit."""
+    call_data: JsonObject | None = None
+    """What the provider attached to the call and wants back with it, as `providerData` with a turn."""
     nullable: ClassVar[frozenset[str]] = frozenset({"input"})
 
 
@@ -93,12 +108,14 @@ class ToolResult(Event):
     nullable: ClassVar[frozenset[str]] = frozenset({"output"})
 
 
-class AgentResponse(ModelTurn):
+class AgentResponse(AgentTurn):
     """A turn's final text."""
 
     type: ClassVar[str] = "agent-response"
     content: str
     finish_reason: str | None = None
+    output_truncated: bool | None = None
+    """Whether the text stopped at the model's output limit: it is not complete."""
 
 
 class AgentComplete(Event):
@@ -113,10 +130,15 @@ class AgentComplete(Event):
 
 
 class AgentError(Event):
-    """The execution failed: `error` is `{"code", "message"}`."""
+    """The execution failed: `error` is `{"code", "message"}`.
+
+    `failedCall` is `{"model", "usage", "costUsd"}` of its last model call, where that was answered and the answer could
+    not be used; `tokenUsage` and `costUsd` include it.
+    """
 
     type: ClassVar[str] = "agent-error"
     error: JsonObject
+    failed_call: JsonObject | None = None
     token_usage: JsonObject | None = None
     cost_usd: float | None = None
     stop_reason: str = "error"
@@ -133,8 +155,11 @@ class AgentCancelled(Event):
     nullable: ClassVar[frozenset[str]] = frozenset({"costUsd"})
 
 
-class AgentRetry(Event):
-    """Another process goes on with the run, or something is tried again; `attempt` counts from 1."""
+class AgentRetry(ModelTurn):
+    """Another process goes on with the run, or something is tried again; `attempt` counts from 1.
+
+    Where a model call is made again although the model had answered, `usage` and `costUsd` are those of that answer.
+    """
 
     type: ClassVar[str] = "agent-retry"
     reason: str

@@ -154,6 +154,8 @@ class AgentExecution(PayloadDocument):
     idempotency: Idempotency | None = None
     reopening: Any = None
     """On a root: a person's wish to have something in its ended tree revised, until the tree's owner has noted it."""
+    truncated: bool | None = None
+    """Whether the output stopped at the model's output limit."""
     quality_gate: Any = None
     quality_threshold: float | None = None
     """The agent's threshold (0 to 100) when the execution ended."""

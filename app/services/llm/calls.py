@@ -8,6 +8,8 @@ from typing import Protocol
 from app.models.json_values import JsonObject
 
 COST_DECIMALS = 12
+CUT = "length"
+"""The finish reason of an answer that stopped at the output limit."""
 
 
 class RunPurpose(StrEnum):
@@ -72,16 +74,38 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestedToolCall:
-    """A tool call as the model asked for it; `arguments` is its own text, JSON if all is well."""
+    """A tool call as the model asked for it; `arguments` is its own text, JSON if all is well.
+
+    `attached` is what the provider gave with the call and wants back with it.
+    """
 
     id: str
     name: str
     arguments: str
+    attached: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What an answered call used, and for which execution; `cost_usd` is `None` when the price is unknown."""
+
+    execution_id: str
+    model: str
+    usage: TokenUsage
+    cost_usd: float | None
+
+    def as_fields(self) -> JsonObject:
+        """The fields of the event that reports the call."""
+        return {"model": self.model, "usage": self.usage.as_json(), "cost_usd": self.cost_usd}
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A model's answer. `model` is the name that records show; `cost_usd` is `None` when the price is unknown."""
+    """A model's answer. `model` is the name that records show; `cost_usd` is `None` when the price is unknown.
+
+    `reasoning` is what the model thought, where its provider shows that. `provider_data` is what the provider wants
+    back with the turn: fields of a message, and under `origin` the model that gave them.
+    """
 
     text: str
     tool_calls: tuple[RequestedToolCall, ...]
@@ -89,6 +113,17 @@ class Completion:
     cost_usd: float | None
     model: str
     finish_reason: str | None = None
+    reasoning: str | None = None
+    provider_data: JsonObject | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the answer stopped at the model's output limit."""
+        return self.finish_reason == CUT
+
+    def spent(self, execution_id: str) -> Spending:
+        """What the call used."""
+        return Spending(execution_id, self.model, self.usage, self.cost_usd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 from app.errors import AppError
+from app.services.llm.calls import Spending
 
 
 class ModelNotConfigured(AppError):
@@ -23,6 +24,8 @@ class ModelCallFailed(AppError):
     is_passing = True
     wait_seconds: float | None = None
     """How long the provider asks to wait before another try."""
+    spent: Spending | None = None
+    """What the call used, where the model did answer, yet nothing that can be used."""
 
 
 class ModelTimedOut(ModelCallFailed):
@@ -55,6 +58,15 @@ class ModelAnswerInvalid(ModelCallFailed):
     """The model answered something that is not a completion."""
 
     code = "model-answer-invalid"
+
+
+class ModelAnswerEmpty(ModelAnswerInvalid):
+    """The model answered with neither text nor a tool call; `is_cut` if its output limit was used up before."""
+
+    def __init__(self, model: str, *, is_cut: bool = False) -> None:
+        self.is_cut = is_cut
+        reason = ": it used up its output limit before" if is_cut else ""
+        super().__init__(f"The model {model!r} answered with neither text nor a tool call{reason}.")
 
 
 class ModelAnswerTooLong(ModelAnswerInvalid):

@@ -1,7 +1,7 @@
 """The model gateway: every model call of the service goes through LiteLLM's Router here."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakSet
 
@@ -10,11 +10,18 @@ from openai import APIError
 from pydantic import ValidationError
 
 from app.errors import StartupError
-from app.models.json_values import JsonObject, clean_text
-from app.services.llm.calls import CallLimits, Completion, ModelRequest, RequestedToolCall
+from app.models.json_values import JsonObject
+from app.services.llm.answers import answer_of, carries_data, message_of
+from app.services.llm.calls import CallLimits, Completion, ModelRequest
 from app.services.llm.capabilities import Capabilities
 from app.services.llm.demo_provider import register_demo_provider
-from app.services.llm.errors import ModelAnswerInvalid, ModelAnswerTooLong, ModelNotConfigured, ModelRequestRefused
+from app.services.llm.errors import (
+    ModelAnswerEmpty,
+    ModelAnswerInvalid,
+    ModelAnswerTooLong,
+    ModelNotConfigured,
+    ModelRequestRefused,
+)
 from app.services.llm.failures import failure_of
 from app.services.llm.fitting.request import fit_request
 from app.services.llm.litellm_setup import PromptRouter, UncountedRouter, is_internal_call, litellm
@@ -22,6 +29,7 @@ from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.plain_http import answer_plainly
 from app.services.llm.pricing import cost_of, usage_of
 from app.services.llm.streams import StreamCut, collect_stream
+from app.services.llm.turns import ORIGIN, TurnReader
 
 DEFAULT_LIMITS = CallLimits()
 MAX_ANSWER_CHARACTERS = 1_000_000
@@ -55,6 +63,7 @@ class ModelGateway:
         self._limits = limits
         self.table = table
         self._entries = {entry.id: entry for entry in table.entries}
+        self._readers = {entry.id: TurnReader(entry) for entry in table.entries}
         for name, value in table.litellm_settings.items():
             setattr(litellm, name, value)
         usable = [entry for entry in table.entries if entry.problem is None]
@@ -135,7 +144,7 @@ class ModelGateway:
         self.check(request.model)
         try:
             async with asyncio.timeout(self._limits.total_seconds):
-                return self._completion(request, await self._call(request))
+                return self._completion(request, *await self._call(request))
         except StreamCut as cut:
             raise ModelAnswerInvalid(str(cut)) from None
         except CALL_ERRORS as error:
@@ -150,7 +159,8 @@ class ModelGateway:
             )
             raise failure from None
 
-    async def _call(self, request: ModelRequest) -> Any:  # noqa: ANN401 - LiteLLM's response
+    async def _call(self, request: ModelRequest) -> tuple[Any, JsonObject | None]:
+        """LiteLLM's response and its message, if it has one."""
         arguments = call_arguments(request)
         if not self._router_retries:
             arguments["num_retries"] = 0  # whoever calls counts the tries
@@ -166,7 +176,7 @@ class ModelGateway:
         if answer is None:  # what LiteLLM makes of a 422 once it has left out the parameters that it names
             raise ModelRequestRefused(f"The model {request.model!r}: the provider refuses the request (HTTP 422).")
         if not live:
-            return answer
+            return answer, message_of(answer)
         try:
             return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS, self._limits.idle_seconds)
         except BaseException:
@@ -178,23 +188,31 @@ class ModelGateway:
         model = self._known.get(entry_id)
         return arguments if model is None else fit_request(arguments, model)
 
-    def _completion(self, request: ModelRequest, response: Any) -> Completion:  # noqa: ANN401 - LiteLLM's response
-        choices = getattr(response, "choices", None)
-        message = getattr(choices[0], "message", None) if choices else None
-        if message is None or not choices:
+    def _completion(self, request: ModelRequest, response: Any, message: JsonObject | None) -> Completion:  # noqa: ANN401 - LiteLLM's response
+        """The completion in a response.
+
+        Raises:
+            ModelAnswerInvalid: it cannot be used; the error says what it cost.
+        """
+        if message is None:
             raise ModelAnswerInvalid(f"The model {request.model!r} answered without a single choice.")
-        text = message.content or ""
-        if len(text) > MAX_ANSWER_CHARACTERS:
-            raise ModelAnswerTooLong(f"{MAX_ANSWER_CHARACTERS} characters")
         entry = self._entry_of(response, request.model)
-        return Completion(
-            text=clean_text(text),
-            tool_calls=tuple(tool_calls_of(message)),
+        answer = answer_of(message)
+        completion = Completion(
+            text=answer.text,
+            tool_calls=answer.tool_calls,
             usage=usage_of(response),
             cost_usd=cost_of(response, entry),
             model=entry.record_name,
-            finish_reason=choices[0].finish_reason,
+            finish_reason=response.choices[0].finish_reason,
+            reasoning=answer.reasoning,
+            provider_data={ORIGIN: self._readers[entry.id].origin, **answer.carried} if carries_data(answer) else None,
         )
+        try:
+            return usable(request, completion)
+        except ModelAnswerInvalid as error:
+            error.spent = completion.spent(request.execution_id)
+            raise
 
     def _entry_of(self, response: Any, model: str) -> ModelEntry:  # noqa: ANN401 - LiteLLM's response
         """The entry that answered: with several under one name, or a fallback, not always the one asked for."""
@@ -215,6 +233,22 @@ class ModelGateway:
 
 OPEN_GATEWAYS: WeakSet[ModelGateway] = WeakSet()
 """The gateways of this process: they share LiteLLM's cache of connections."""
+
+
+def usable(request: ModelRequest, completion: Completion) -> Completion:
+    """The completion, if anything can be done with it.
+
+    Raises:
+        ModelAnswerEmpty: it has neither text nor a tool call.
+        ModelAnswerTooLong: its text is longer than is taken.
+    """
+    if len(completion.text) > MAX_ANSWER_CHARACTERS:
+        raise ModelAnswerTooLong(f"{MAX_ANSWER_CHARACTERS} characters")
+    if completion.text.strip() or completion.tool_calls:
+        return completion
+    if request.response_format is not None and completion.reasoning and not completion.is_cut:
+        return replace(completion, text=completion.reasoning)  # some servers take constrained answers for thoughts
+    raise ModelAnswerEmpty(request.model, is_cut=completion.is_cut)
 
 
 def refusal_of(error: Exception) -> str:
@@ -252,17 +286,3 @@ def call_arguments(request: ModelRequest) -> JsonObject:
         "max_tokens": request.max_tokens,
     }
     return arguments | {name: value for name, value in optional.items() if value is not None}
-
-
-def tool_calls_of(message: Any) -> list[RequestedToolCall]:  # noqa: ANN401 - LiteLLM's message
-    """The tool calls of a turn, each with an id of its own, whatever the model gave."""
-    calls: list[RequestedToolCall] = []
-    seen: set[str] = set()
-    for place, call in enumerate(message.tool_calls or [], start=1):
-        identity = clean_text(call.id or "") or f"call_{place}"
-        if identity in seen:
-            identity = f"{identity}_{place}"
-        seen.add(identity)
-        function = call.function
-        calls.append(RequestedToolCall(identity, clean_text(function.name or ""), clean_text(function.arguments or "")))
-    return calls

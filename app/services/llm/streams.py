@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.models.json_values import JsonObject
+from app.services.llm.answers import MessageBuilder, fields_of
 from app.services.llm.errors import ModelAnswerTooLong
 from app.services.llm.litellm_setup import litellm
 
@@ -20,8 +22,8 @@ class StreamCut(Exception):
 
 async def collect_stream(
     stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int, idle_seconds: float
-) -> Any:  # noqa: ANN401 - LiteLLM's response
-    """The whole response behind a stream of chunks.
+) -> tuple[Any, JsonObject]:
+    """The response behind a stream of chunks, and its message.
 
     Raises:
         StreamCut: no finish reason came.
@@ -29,6 +31,7 @@ async def collect_stream(
         TimeoutError: the next part did not come in time.
     """
     chunks: list[Any] = []
+    message = MessageBuilder()
     characters = 0
     kept = 0
     finished = False
@@ -41,7 +44,9 @@ async def collect_stream(
         if choice is None:
             continue
         finished = finished or choice.finish_reason is not None
-        text = choice.delta.content or ""
+        delta = fields_of(choice.delta)
+        message.add(delta)
+        text = delta.get("content") or ""
         characters += len(text)
         if characters > max_characters:
             raise ModelAnswerTooLong(f"{max_characters} characters")
@@ -54,7 +59,7 @@ async def collect_stream(
         raise StreamCut("The model's stream was empty.")
     hidden = getattr(stream, "_hidden_params", None) or {}
     response._hidden_params = {**(getattr(response, "_hidden_params", None) or {}), **hidden}  # noqa: SLF001 - where LiteLLM keeps who answered, and the cost
-    return response
+    return response, message.as_message()
 
 
 async def paced(stream: AsyncIterable[Any], idle_seconds: float) -> AsyncGenerator[Any]:

@@ -7,10 +7,15 @@ from typing import Any
 import jsonschema_rs
 
 from app.models.json_values import JsonObject
-from app.services.llm.calls import ModelCaller, ModelRequest, TokenUsage, add_costs
+from app.services.llm.calls import Completion, ModelCaller, ModelRequest, Spending, TokenUsage, add_costs
 from app.services.llm.errors import ModelCallFailed
 
 MAX_PROBLEMS_SHOWN = 8
+MAX_OBJECTS = 200
+"""How many opening braces of an answer are tried."""
+DECODER = json.JSONDecoder()
+END_OF_THOUGHTS = "</think>"
+CUT_PROBLEM = "answer: it was cut off at the output limit; answer shorter"
 
 
 class AnswerSchema:
@@ -43,7 +48,7 @@ class StructuredAnswer:
 
 
 async def ask_structured(models: ModelCaller, request: ModelRequest, schema: AnswerSchema) -> StructuredAnswer:
-    """Ask once and, when the answer does not match, once more with what was wrong.
+    """Ask once and, when the answer does not match or was cut, once more with what was wrong.
 
     When that second call fails, the first answer stands as it was, invalid and paid for.
 
@@ -52,16 +57,20 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
     """
     request = replace(request, response_format=schema.response_format)
     first = await models.complete(request)
-    value, problems = parse_object(first.text, schema)
+    value, problems = read_answer(first, schema)
     if not problems:
         return StructuredAnswer(value, True, [], first.usage, first.cost_usd, first.model, first.text)
     messages = [*request.messages, {"role": "assistant", "content": first.text}, repair_message(problems)]
+    limit = None if first.is_cut else request.max_tokens
     try:
-        second = await models.complete(replace(request, messages=messages))
+        second = await models.complete(replace(request, messages=messages, max_tokens=limit))
     except ModelCallFailed as error:
-        problems = [*problems, f"repair: {error.message}"]
-        return StructuredAnswer(value, False, problems, first.usage, first.cost_usd, first.model, first.text)
-    repaired, problems = parse_object(second.text, schema)
+        failed = error.spent or Spending(request.execution_id, first.model, TokenUsage(), 0.0)
+        usage, cost = first.usage + failed.usage, add_costs(first.cost_usd, failed.cost_usd)
+        return StructuredAnswer(
+            value, False, [*problems, f"repair: {error.message}"], usage, cost, first.model, first.text
+        )
+    repaired, problems = read_answer(second, schema)
     return StructuredAnswer(
         value=repaired if repaired is not None else value,
         valid=not problems,
@@ -73,19 +82,52 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
     )
 
 
+def read_answer(completion: Completion, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
+    """The JSON object in an answer, and what is wrong with it; one that was cut is never right."""
+    value, problems = parse_object(completion.text, schema)
+    return value, [CUT_PROBLEM, *problems] if completion.is_cut else problems
+
+
 def parse_object(text: str, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
-    """The JSON object in a text, and what is wrong with it."""
-    start, end = text.find("{"), text.rfind("}")
+    """The JSON object in a text, and what is wrong with it.
+
+    The object may stand in prose, in a code fence or after thoughts. Of several, the last one that matches the schema
+    counts, else the largest.
+    """
+    found = objects_in(text.rpartition(END_OF_THOUGHTS)[2]) or objects_in(text)
+    if not found:
+        return None, ["answer: it is not valid JSON" if "{" in text else "answer: it is not a JSON object"]
+    checked = [(value, problems_of(value, schema)) for value, _ in found]
+    sizes = [size for _, size in found]
+    matching = [one for one in checked if not one[1]]
+    return matching[-1] if matching else checked[sizes.index(max(sizes))]
+
+
+def objects_in(text: str) -> list[tuple[JsonObject, int]]:
+    """The outermost JSON objects in a text, with their lengths; a broken one hides those in it before its fault."""
+    found: list[tuple[JsonObject, int]] = []
+    start = text.find("{")
+    for _ in range(MAX_OBJECTS):
+        if start < 0:
+            break
+        try:
+            value, end = DECODER.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            end = max(error.pos, start + 1)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            found.append((value, end - start))
+        start = text.find("{", end)
+    return found
+
+
+def problems_of(value: JsonObject, schema: AnswerSchema) -> list[str]:
+    """What is wrong with an object, a line each."""
     try:
-        value = json.loads(text[start : end + 1]) if start >= 0 else None
-    except (ValueError, RecursionError):
-        return None, ["answer: it is not valid JSON"]
-    if not isinstance(value, dict):
-        return None, ["answer: it is not a JSON object"]
-    try:
-        return value, schema.problems(value)
+        return schema.problems(value)
     except ValueError:
-        return value, ["answer: it holds a number that JSON does not have"]
+        return ["answer: it holds a number that JSON does not have"]
 
 
 def repair_message(problems: list[str]) -> JsonObject:

@@ -45,17 +45,18 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
     text = completion.text
     if completion.tool_calls and not text.strip():
         text = last_text(run)
-    elif not text.strip():
-        raise ModelAnswerInvalid(f"The model {run.model!r} answered with neither text nor a tool call.")
     if len(text.encode()) > MAX_ANSWER_BYTES:
-        raise ModelAnswerInvalid(f"The model {run.model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
+        error = ModelAnswerInvalid(f"The model {run.model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
+        error.spent = completion.spent(run.id)
+        raise error
     run.append(
         AgentResponse(
             agent_id=run.agent.agent_id,
             content=text,
             finish_reason=completion.finish_reason,
+            output_truncated=completion.is_cut or None,
             step=run.state.step + 1,
-            **spent(completion),
+            **begins(completion),
         )
     )
 
@@ -71,14 +72,16 @@ def record_tool_calls(run: ExecutionRun, completion: Completion) -> None:
     step = run.state.step + 1
     events: list[AgentThinking | ToolCall] = []
     if completion.text.strip():
-        thinking = AgentThinking(agent_id=run.agent.agent_id, message=completion.text, step=step, **spent(completion))
+        thinking = AgentThinking(agent_id=run.agent.agent_id, message=completion.text, step=step, **begins(completion))
         events.append(thinking)
     for call in completion.tool_calls:
-        events.append(tool_call_event(run, call, step, {} if events else spent(completion)))
+        event = tool_call_event(run, call, step, {} if events else begins(completion))
+        is_cut = completion.is_cut and event.arguments is not None and call is completion.tool_calls[-1]
+        events.append(event.model_copy(update={"arguments_cut": True}) if is_cut else event)
     run.append(*events)
 
 
-def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, spending: JsonObject) -> ToolCall:
+def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, beginning: JsonObject) -> ToolCall:
     """The event of a requested call; arguments that are not a JSON object are kept as the model wrote them."""
     try:
         arguments = json.loads(call.arguments or "{}")
@@ -95,7 +98,8 @@ def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, spend
         arguments=None if is_object else call.arguments[:MAX_ARGUMENT_CHARACTERS],
         version=granted.version if granted else None,
         step=step,
-        **spending,
+        call_data=call.attached,
+        **beginning,
     )
 
 
@@ -105,9 +109,15 @@ def is_taken(run: ExecutionRun, call_id: str) -> bool:
     return call_id in earlier
 
 
-def spent(completion: Completion) -> JsonObject:
-    """What a model call cost, as the fields of the event that begins its turn."""
-    return {"model": completion.model, "usage": completion.usage.as_json(), "cost_usd": completion.cost_usd}
+def begins(completion: Completion) -> JsonObject:
+    """The fields of the event that begins a turn: what the call cost, and what goes back with the turn."""
+    return {
+        "model": completion.model,
+        "usage": completion.usage.as_json(),
+        "cost_usd": completion.cost_usd,
+        "reasoning": completion.reasoning,
+        "provider_data": completion.provider_data,
+    }
 
 
 def stop_reason_of(run: ExecutionRun) -> StopReason:

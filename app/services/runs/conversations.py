@@ -8,11 +8,12 @@ from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.database import Database
 from app.models.json_values import JsonObject
 from app.services.access.api_keys import Caller
+from app.services.llm.turns import CARRIED_FIELDS
 
 FIELD = "previousExecutionId"
 MESSAGE_FIELDS = {
     "user": ("content",),
-    "assistant": ("content", "tool_calls"),
+    "assistant": ("content", "tool_calls", *CARRIED_FIELDS),
     "tool": ("content", "tool_call_id", "name"),
 }
 NO_RESULT = '{"error": {"code": "outcome-unknown", "message": "The run ended before this call had a result."}}'

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,9 @@ from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewSt
 from app.models.base import utc_now
 from app.models.json_values import JsonObject, clean_json
 from app.services.catalog.definitions import AgentDefinition
-from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
+from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose, add_costs
+from app.services.llm.errors import ModelCallFailed
+from app.services.llm.turns import portable
 from app.services.prompts.agents import agent_system_prompt, task_prompt
 from app.services.prompts.fencing import system_message, user_message
 from app.services.prompts.versions import PROMPTS_VERSION
@@ -130,25 +132,35 @@ class ExecutionRun:
             cost_usd=self.state.cost_usd,
             stop_reason=stop_reason.value,
         )
-        self.append(*before, last, **self._ending(ExecutionStatus.COMPLETED, stop_reason, output=output))
+        self.append(*before, last, **self._ending(self.state, ExecutionStatus.COMPLETED, stop_reason, output=output))
 
     def fail(self, error: AppError) -> None:
-        """End with an error."""
+        """End with an error, and with what its last model call cost if the answer could not be used."""
         detail = error_detail(error)
+        spent = error.spent if isinstance(error, ModelCallFailed) else None
+        failed = None
+        state = self.state
+        if spent is not None and spent.execution_id == self.id:
+            failed = {"model": spent.model, "usage": spent.usage.as_json(), "costUsd": spent.cost_usd}
+            cost = add_costs(state.cost_usd, spent.cost_usd)
+            state = replace(state, usage=state.usage + spent.usage, cost_usd=cost)
         last = AgentError(
             agent_id=self.agent.agent_id,
             error=detail,
-            token_usage=self.state.usage.as_json(),
-            cost_usd=self.state.cost_usd,
+            failed_call=failed,
+            token_usage=state.usage.as_json(),
+            cost_usd=state.cost_usd,
         )
-        self.append(last, **self._ending(ExecutionStatus.FAILED, StopReason.ERROR, error=detail))
+        self.append(last, **self._ending(state, ExecutionStatus.FAILED, StopReason.ERROR, error=detail))
 
-    def _ending(self, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject) -> JsonObject:
+    def _ending(
+        self, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
+    ) -> JsonObject:
         """The fields that an ending sets. The message history is written here, once, not at every step."""
-        opening = self.opening or asked_of(self.execution, self.state, self.history)
-        ending = ending_fields(self.execution, self.state, status, stop_reason)
+        opening = self.opening or asked_of(self.execution, state, self.history)
+        ending = ending_fields(self.execution, state, status, stop_reason)
         ending |= {**outcome, "qualityThreshold": self.agent.quality_threshold}
-        return with_history(ending, [*opening, *self.state.turns], self.execution)
+        return with_history(ending, [*opening, *state.turns], self.execution)
 
     def await_review(self) -> None:
         """Say that a draft which a person asked for has not been reviewed yet, where no head will do it."""
@@ -187,6 +199,7 @@ def ending_fields(
         "tokenUsage": state.usage.as_json(),
         "costUsd": state.cost_usd,
         "retryCount": state.retry_count,
+        "truncated": state.truncated,
         "lease": None,
     }
     if state.reopened_at is None:  # what went on after its end is counted already
@@ -222,14 +235,19 @@ def plan_turn(plan: JsonObject) -> JsonObject:
 
 
 def with_history(ending: JsonObject, messages: list[JsonObject], execution: AgentExecution) -> JsonObject:
-    """An ending with the `runState` of its execution; a history that its document cannot hold is left to the events."""
-    history: JsonObject = {"messages": messages}
+    """An ending with the `runState` of its execution.
+
+    A history that its document cannot hold loses what only its own model takes back, such as reasoning; one that is
+    still too large is left to the events.
+    """
     kept: JsonObject = {name: getattr(execution, name) for name in ("prompt", "params", "output", "error")}
     taken = MAX_DOCUMENT_EVENT_BYTES + OTHER_FIELDS_BYTES + len(bson.encode(kept | ending))
-    room = MAX_DOCUMENT_BYTES - taken
-    if len(bson.encode(history)) > min(room, MAX_RUN_STATE_BYTES):
-        history = {"messages": [], "omitted": "The history is too large for one document; the events hold it."}
-    return ending | {"runState": history}
+    room = min(MAX_DOCUMENT_BYTES - taken, MAX_RUN_STATE_BYTES)
+    for history in ({"messages": messages}, {"messages": [portable(message) for message in messages]}):
+        if len(bson.encode(history)) <= room:
+            return ending | {"runState": history}
+    omitted = "The history is too large for one document; the events hold it."
+    return ending | {"runState": {"messages": [], "omitted": omitted}}
 
 
 def error_detail(error: AppError) -> JsonObject:

@@ -72,6 +72,8 @@ class ExecutionSummary(Shape):
     """0 to 100."""
     review_status: ReviewStatus
     stop_reason: StopReason | None
+    truncated: bool
+    """Whether the output stopped at the model's output limit (its `finish_reason` was `length`): it is not complete."""
     error: Any
     retry_count: int
     created_at: Timestamp
@@ -261,6 +263,7 @@ def summary_fields(execution: AgentExecution, names: Names) -> JsonObject:
         "project": str(execution.project) if execution.project else None,
         "episode": str(execution.episode) if execution.episode else None,
         "token_usage": clean_json(execution.token_usage),
+        "truncated": bool(execution.truncated),
         "error": clean_json(execution.error),
         "links": ExecutionLinks.of(execution.execution_id),
     }

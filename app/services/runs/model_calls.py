@@ -7,13 +7,13 @@ MODELS_CONFIG, counted here alone, so that tries are never multiplied.
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from app.failpoints import failpoint
 from app.services.llm.calls import Completion, ModelCaller, ModelRequest
-from app.services.llm.errors import ModelCallFailed
+from app.services.llm.errors import ModelAnswerEmpty, ModelCallFailed
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 20.0
@@ -25,11 +25,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class TreeModels:
-    """The models, for one tree; `note` says in the execution's events that a call is made again."""
+    """The models, for one tree; `note` says in the execution's events that a call is made again, and what it cost."""
 
     models: ModelCaller
     retries: Callable[[str], int]
-    note: Callable[[str, str, int], None]
+    note: Callable[[str, ModelCallFailed, int], None]
     ensure_owned: Callable[[], None]
 
     async def complete(self, request: ModelRequest) -> Completion:
@@ -51,7 +51,9 @@ class TreeModels:
                 if pause is None or attempt > self.retries(request.model):
                     raise
                 log.info("model-call-again", model=request.model, code=error.code, attempt=attempt, seconds=pause)
-                self.note(request.execution_id, error.code, attempt)
+                self.note(request.execution_id, error, attempt)
+                if isinstance(error, ModelAnswerEmpty) and error.is_cut:
+                    request = replace(request, max_tokens=None)  # a model that reasons may use up a small limit
                 await asyncio.sleep(pause)
             else:
                 failpoint("after-model-call")

@@ -27,7 +27,7 @@ UNSUCCESSFUL = ("agent-error", "agent-cancelled")
 ENDS_AS = {"agent-complete": ExecutionStatus.COMPLETED, "agent-error": ExecutionStatus.FAILED}
 ID_FIELDS = ("executionId", "departmentExecutionId")
 ENVELOPE = ("type", "seq", "executionId", "rootExecutionId", "timestamp")
-SPENDING = ("usage", "costUsd")
+SPENDING = ("usage", "costUsd", "failedCall")
 NOTHING_SPENT: JsonObject = {"tokenUsage": TokenUsage().as_json(), "costUsd": 0.0}
 KEPT_ENDING = (
     "status",
@@ -39,6 +39,7 @@ KEPT_ENDING = (
     "executionTime",
     "qualityScore",
     "retryCount",
+    "truncated",
 )
 
 

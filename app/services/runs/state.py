@@ -25,13 +25,15 @@ REVISION = "revision"
 class OpenToolCall:
     """A tool call that has no result yet; `arguments` is kept where the model's text was not a JSON object.
 
-    `is_inherited` says that another process may have run it, with an outcome that nobody knows.
+    `is_cut` says that the arguments stopped at the model's output limit, `is_inherited` that another process may have
+    run the call, with an unknown outcome.
     """
 
     id: str
     name: str
     input: Any
     arguments: str | None
+    is_cut: bool = False
     is_inherited: bool = False
 
 
@@ -48,6 +50,8 @@ class ExecutionState:
     turns: list[JsonObject] = field(default_factory=list)
     open_calls: dict[str, OpenToolCall] = field(default_factory=dict)
     answer: str | None = None
+    truncated: bool = False
+    """Whether the present answer stopped at the model's output limit."""
     plan: JsonObject | None = None
     failure: JsonObject | None = None
     check: JsonObject | None = None
@@ -62,9 +66,10 @@ class ExecutionState:
 
     def apply(self, event: JsonObject) -> None:
         """Take one event in."""
-        if usage := event.get("usage"):
-            self.usage += TokenUsage.from_json(usage)
-            self.cost_usd = add_costs(self.cost_usd, event.get("costUsd"))
+        for paid in (event, event.get("failedCall") or {}):
+            if usage := paid.get("usage"):
+                self.usage += TokenUsage.from_json(usage)
+                self.cost_usd = add_costs(self.cost_usd, paid.get("costUsd"))
         fold = FOLDS.get(event["type"])
         if fold:
             fold(self, event)
@@ -79,7 +84,7 @@ class ExecutionState:
             self.plan = event["plan"]
         else:
             self.step = event["step"]
-            self.turns.append({"role": "assistant", "content": event["message"]})
+            self.turns.append({"role": "assistant", "content": event["message"], **carried(event)})
 
     def fold_take_result(self, event: JsonObject) -> None:
         """A tool call has its result; a turn's results stand in the order of its calls, whichever came first."""
@@ -93,8 +98,9 @@ class ExecutionState:
     def fold_answer(self, event: JsonObject) -> None:
         """The attempt has its answer."""
         self.step = event["step"]
-        self.turns.append({"role": "assistant", "content": event["content"]})
+        self.turns.append({"role": "assistant", "content": event["content"], **carried(event)})
         self.answer = event["content"]
+        self.truncated = bool(event.get("outputTruncated"))
 
     def fold_check(self, event: JsonObject) -> None:
         """The judge spoke."""
@@ -118,7 +124,7 @@ class ExecutionState:
         begins = event["step"] != self.step
         self.step = event["step"]
         if begins or not self.turns or self.turns[-1]["role"] != "assistant":
-            self.turns.append({"role": "assistant", "content": None})
+            self.turns.append({"role": "assistant", "content": None, **carried(event)})
         arguments = event.get("arguments")
         if arguments is None:
             arguments = json.dumps(event.get("input"), ensure_ascii=False)
@@ -127,12 +133,17 @@ class ExecutionState:
             "id": event["toolCallId"],
             "type": "function",
             "function": {"name": name, "arguments": arguments},
+            **(event.get("callData") or {}),
         }
         self.turns[-1].setdefault("tool_calls", []).append(call)
         if not event.get("copied"):
             self.tool_calls[name] += 1
         self.open_calls[event["toolCallId"]] = OpenToolCall(
-            event["toolCallId"], event["toolName"], event.get("input"), event.get("arguments")
+            event["toolCallId"],
+            event["toolName"],
+            event.get("input"),
+            event.get("arguments"),
+            is_cut=bool(event.get("argumentsCut")),
         )
 
     def fold_review(self, event: JsonObject) -> None:
@@ -144,18 +155,21 @@ class ExecutionState:
                 self._go_on(event)
             self.turns.append(user_message(revision_prompt(event.get("notes") or "", by_person=reopens)))
             self.retry_count += 1
-            self.answer = None
-            self.check = None
-            self.step = 0
+            self._begin_attempt()
 
     def fold_retry(self, event: JsonObject) -> None:
         """Something below was sent back after the end: what was made of it is to be made anew."""
         if event["reason"] == REVISION:
             self._go_on(event)
             self.turns = []
-            self.answer = None
-            self.check = None
-            self.step = 0
+            self._begin_attempt()
+
+    def _begin_attempt(self) -> None:
+        """There is no answer yet."""
+        self.answer = None
+        self.truncated = False
+        self.check = None
+        self.step = 0
 
     def _go_on(self, event: JsonObject) -> None:
         """It is no longer ended."""
@@ -185,6 +199,12 @@ class ExecutionState:
     def is_reviewed(self) -> bool:
         """Whether the present attempt has its decision."""
         return self.review is not None and self.review.get("retryCount", 0) == self.retry_count
+
+
+def carried(event: JsonObject) -> JsonObject:
+    """What goes back with a turn to the model that made it, as fields of its message."""
+    fields: JsonObject = dict(event.get("providerData") or {})
+    return {"reasoning_content": event["reasoning"], **fields} if event.get("reasoning") else fields
 
 
 def tool_message(event: JsonObject) -> JsonObject:

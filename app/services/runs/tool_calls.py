@@ -13,6 +13,11 @@ from app.services.runs.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
 
 MAX_CALLS_A_TURN = 16
+NO_OBJECT = "The arguments are not a JSON object."
+CUT_ARGUMENTS = (
+    "The arguments were cut off at the model's output limit. Call the tool again with shorter arguments, or several "
+    "times with a part each."
+)
 
 
 async def run_open_calls(run: ExecutionRun) -> None:
@@ -33,7 +38,7 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
         if tool is None:
             raise ToolFailed("tool-not-granted", f"There is no tool {call.name!r} for you.")
         if call.arguments is not None:
-            raise ToolFailed("tool-arguments-invalid", "The arguments are not a JSON object.")
+            raise ToolFailed("tool-arguments-invalid", CUT_ARGUMENTS if call.is_cut else NO_OBJECT)
         await check_input(tool, call.input)
         await ensure_unique(run, tool, call)
         failpoint("before-tool-call")

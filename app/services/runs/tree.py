@@ -15,6 +15,7 @@ from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
+from app.services.llm.errors import ModelCallFailed
 from app.services.runs.execution_run import Crew, ExecutionRun, asked_of, ending_fields, error_detail, with_history
 from app.services.runs.model_calls import TreeModels
 from app.services.runs.state import ExecutionState
@@ -139,11 +140,12 @@ class RunTree:
             log.exception("child-crashed")
             self.fail(AppError("It failed for a reason that is in the service's log."), run.execution)
 
-    def _note_retry(self, execution_id: str, reason: str, attempt: int) -> None:
-        """Say in an execution's events that a model call for it is made again."""
+    def _note_retry(self, execution_id: str, error: ModelCallFailed, attempt: int) -> None:
+        """Say in an execution's events that a model call for it is made again, and what the answer before cost."""
         run = self.runs.get(execution_id)
         if run is not None and not run.state.ended:
-            run.append(AgentRetry(agent_id=run.agent.agent_id, reason=reason, attempt=attempt))
+            spent = error.spent.as_fields() if error.spent else {}
+            run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **spent))
 
     def note_takeover(self) -> None:
         """Say in the root's events that somebody goes on with the run; its first owner has nothing to go on with."""

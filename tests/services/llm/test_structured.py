@@ -7,7 +7,7 @@ import pytest
 from app.models.json_values import JsonObject
 from app.services.llm.errors import ModelRateLimited
 from app.services.llm.structured import AnswerSchema, ask_structured
-from tests.fixtures.model_server import Call, ModelServer, Reply, fault
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 
 SCHEMA: JsonObject = {
@@ -25,7 +25,18 @@ def one_after_the_other(server: ModelServer, *replies: Reply) -> None:
     server.on("work", lambda _: replies[len(server.calls) - 1])
 
 
-@pytest.mark.parametrize("text", [GOOD, f"```json\n{GOOD}\n```", f"Here it is:\n{GOOD}\nI hope it helps."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        f"```json\n{GOOD}\n```",
+        f"Here it is:\n{GOOD}\nI hope it helps.",
+        f"I put {{it}} in braces: {GOOD} Is {{that}} right?",
+        f'<think>Perhaps {{"count": 9, "why": "A guess."}}, or more.</think>\n{GOOD}',
+        f'Perhaps {{"count": 9, "why": "A guess."}}. No.\n</think>\n\n{GOOD}',
+        f'A first try: {{"count": 0, "why": "x"}}. Corrected: {GOOD}',
+    ],
+)
 async def test_a_matching_answer_is_taken_at_once_also_with_words_around_it(
     open_gateway: OpenGateway, model_server: ModelServer, text: str
 ) -> None:
@@ -50,7 +61,6 @@ async def test_a_matching_answer_is_taken_at_once_also_with_words_around_it(
         ('{"count": 3, "why": "x", "more": 1}', "more"),
         ('{"count": NaN, "why": "x"}', "count: null is not of type"),
         ('{"a":' * 5000 + "1" + "}" * 5000, "not valid JSON"),
-        ("", "not a JSON object"),
     ],
 )
 async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is_wrong(
@@ -68,6 +78,50 @@ async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is
     assert (said["role"], said["content"]) == ("assistant", text)
     assert told in complaint["content"]
     assert model_server.calls[1].body["response_format"] == model_server.calls[0].body["response_format"]
+
+
+async def test_an_answer_among_the_thoughts_alone_is_taken(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    thought = completion("")
+    thought["choices"][0]["message"]["reasoning_content"] = GOOD
+    one_after_the_other(model_server, thought)
+
+    answer = await ask_structured(open_gateway(entry(model_server)), request(), ANSWER)
+
+    assert (answer.valid, answer.value) == (True, {"count": 3, "why": "I counted."})
+
+
+@pytest.mark.parametrize("text", ['{"count": 3, "why": "I cou', GOOD])
+async def test_an_answer_that_was_cut_is_asked_for_once_more_without_a_limit(
+    open_gateway: OpenGateway, model_server: ModelServer, text: str
+) -> None:
+    one_after_the_other(model_server, completion(text, finish_reason="length"), GOOD)
+
+    answer = await ask_structured(open_gateway(entry(model_server)), request(max_tokens=50), ANSWER)
+
+    assert (answer.valid, answer.value) == (True, {"count": 3, "why": "I counted."})
+    assert answer.usage.as_json()["total"] == 30
+    assert [call.body.get("max_tokens") for call in model_server.calls] == [50, None]
+    assert "cut off" in model_server.calls[1].messages[-1]["content"]
+
+
+async def test_an_answer_that_is_cut_twice_is_not_valid(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    model_server.on("work", completion(GOOD, finish_reason="length"))
+
+    answer = await ask_structured(open_gateway(entry(model_server)), request(), ANSWER)
+
+    assert not answer.valid
+    assert len(model_server.calls) == 2
+
+
+async def test_an_empty_repair_is_paid_for_too(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+    one_after_the_other(model_server, "No.", completion(""))
+    gateway = open_gateway(entry(model_server, input_cost_per_token=1, output_cost_per_token=1))
+
+    answer = await ask_structured(gateway, request(), ANSWER)
+
+    assert (answer.valid, answer.usage.as_json()["total"], answer.cost_usd) == (False, 30, 30)
 
 
 async def test_after_a_second_wrong_answer_the_last_object_is_kept_as_invalid(

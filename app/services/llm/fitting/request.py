@@ -9,10 +9,11 @@ from collections.abc import Callable
 from app.models.json_values import JsonObject
 from app.services.llm.capabilities import Capabilities
 from app.services.llm.fitting.tools import fit_tools
+from app.services.llm.turns import fit_turns
 
 Fitter = Callable[[JsonObject, Capabilities], JsonObject]
 
-FITTERS: tuple[Fitter, ...] = (fit_tools,)
+FITTERS: tuple[Fitter, ...] = (fit_turns, fit_tools)
 """What is applied in turn, each to the result of the one before."""
 
 
