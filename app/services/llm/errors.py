@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 from app.errors import AppError
+from app.models.json_values import JsonObject
 from app.services.llm.calls import Spending
 
 
@@ -26,6 +27,12 @@ class ModelCallFailed(AppError):
     """How long the provider asks to wait before another try."""
     spent: Spending | None = None
     """What the call used, where the model did answer, yet nothing that can be used."""
+
+
+def spent_in(error: AppError) -> JsonObject:
+    """What a failed call cost, as fields of the event that reports it; empty where it cost nothing that is known."""
+    spent = error.spent if isinstance(error, ModelCallFailed) else None
+    return spent.as_fields() if spent else {}
 
 
 class ModelTimedOut(ModelCallFailed):

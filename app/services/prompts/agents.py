@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from app.services.catalog.definitions import AgentDefinition
-from app.services.prompts.fencing import FENCE_RULE, fenced, shortened
+from app.services.prompts.fencing import CUT_NOTE, FENCE_RULE, fenced, shortened
 
 PARAMS = "PARAMETERS"
 REQUEST = "REQUEST"
@@ -32,13 +32,18 @@ def task_prompt(prompt: str, params: Any) -> str:  # noqa: ANN401 - any JSON val
     return f"{prompt}\n\n{fenced(PARAMS, json.dumps(params, ensure_ascii=False, sort_keys=True))}"
 
 
-def assignment_prompt(request: str, instructions: str, outputs: dict[str, str]) -> str:
-    """What a head asks of a specialist: the assignment, the client's request, and the outputs it builds on."""
+def assignment_prompt(
+    request: str, instructions: str, outputs: dict[str, str], truncated: frozenset[str] = frozenset[str]()
+) -> str:
+    """What a head asks of a specialist: the assignment, the client's request, and the outputs it builds on.
+
+    `truncated` names the agents whose model did not finish its output.
+    """
     parts = [f"Your assignment:\n{instructions}", f"It serves this request:\n{fenced(REQUEST, request)}"]
-    parts += [
-        f"Build on this:\n{fenced(f'{COLLEAGUE} {agent_id}', shortened(output, MAX_COLLEAGUE_CHARACTERS))}"
-        for agent_id, output in outputs.items()
-    ]
+    for agent_id, output in outputs.items():
+        note = f" {CUT_NOTE}" if agent_id in truncated else ""
+        text = fenced(f"{COLLEAGUE} {agent_id}", shortened(output, MAX_COLLEAGUE_CHARACTERS))
+        parts.append(f"Build on this:{note}\n{text}")
     return "\n\n".join(parts)
 
 

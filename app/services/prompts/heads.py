@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
-from app.services.prompts.fencing import fenced, shortened
+from app.services.prompts.fencing import CUT_NOTE, fenced, shortened
 
 REQUEST = "REQUEST"
 WORK = "WORK OF"
@@ -22,6 +22,7 @@ class SpecialistWork:
     quality_score: float | None
     text: str
     problem: str | None = None
+    truncated: bool = False
 
 
 def plan_prompt(request: str, specialists: tuple[AgentDefinition, ...]) -> str:
@@ -108,4 +109,6 @@ def describe_work(work: SpecialistWork) -> str:
     title = f"{work.name} ({work.agent_id}): {work.status}, review {work.review_status}, {score}."
     if work.problem:
         return f"{title} {work.problem}"
+    if work.truncated:
+        title = f"{title} {CUT_NOTE}"
     return f"{title}\n{fenced(f'{WORK} {work.agent_id}', shortened(work.text, MAX_WORK_CHARACTERS))}"

@@ -1,7 +1,7 @@
 """What the judge is asked: six dimensions between 0 and 1."""
 
 from app.models.json_values import JsonObject
-from app.services.prompts.fencing import FENCE_RULE, fenced, shortened
+from app.services.prompts.fencing import CUT_NOTE, FENCE_RULE, fenced, shortened
 
 DIMENSIONS: dict[str, str] = {
     "confidence": "How confident should we be in this output?",
@@ -57,19 +57,27 @@ def batch_schema(agent_ids: list[str]) -> JsonObject:
     }
 
 
-def batch_prompt(department: str, parts: list[tuple[str, str, str]]) -> str:
-    """Ask for verdicts on several outputs: (agent's id, request, output) each."""
+def batch_prompt(
+    department: str, parts: list[tuple[str, str, str]], truncated: frozenset[str] = frozenset[str]()
+) -> str:
+    """Ask for verdicts on several outputs: (agent's id, request, output) each; `truncated` are the ids of cut ones."""
     told = [
         f"{agent_id}\nThe request:\n{fenced('REQUEST', shortened(request, MAX_OUTPUT_CHARACTERS))}\n\n"
-        f"The output:\n{fenced(OUTPUT, shortened(output, MAX_OUTPUT_CHARACTERS))}"
+        f"The output:\n{shown_output(output, truncated=agent_id in truncated)}"
         for agent_id, request, output in parts
     ]
     return "\n\n---\n\n".join([f"Department: {department}", *told])
 
 
-def judge_prompt(department: str, request: str, output: str) -> str:
-    """Ask for a verdict on an output."""
+def judge_prompt(department: str, request: str, output: str, *, truncated: bool = False) -> str:
+    """Ask for a verdict on an output; `truncated` where its model did not finish it."""
     return (
         f"Department: {department}\n\nThe request:\n{fenced('REQUEST', shortened(request, MAX_OUTPUT_CHARACTERS))}\n\n"
-        f"The output:\n{fenced(OUTPUT, shortened(output, MAX_OUTPUT_CHARACTERS))}"
+        f"The output:\n{shown_output(output, truncated=truncated)}"
     )
+
+
+def shown_output(output: str, *, truncated: bool) -> str:
+    """An output as data, and whether it is complete."""
+    text = fenced(OUTPUT, shortened(output, MAX_OUTPUT_CHARACTERS))
+    return f"{text}\n{CUT_NOTE} Judge it as incomplete." if truncated else text

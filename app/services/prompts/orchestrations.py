@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.services.prompts.fencing import fenced, shortened
+from app.services.prompts.fencing import CUT_NOTE, fenced, shortened
 
 REQUEST = "REQUEST"
 REPORT = "REPORT OF"
@@ -21,6 +21,7 @@ class DepartmentWork:
     summary: str
     text: str
     problem: str | None = None
+    truncated: bool = False
 
 
 def orchestrated_prompt(request: str, before: list[DepartmentWork]) -> str:
@@ -40,7 +41,8 @@ def handed_on(work: DepartmentWork, limit: int) -> str:
     if len(text) > limit:
         summary = work.summary[: limit // 2]
         text = f"Summary: {summary}\n\n{shortened(text, limit - len(summary))}"
-    return f"{work.name}:\n{fenced(f'{REPORT} {work.slug}', text)}"
+    note = f" {CUT_NOTE}" if work.truncated else ""
+    return f"{work.name}:{note}\n{fenced(f'{REPORT} {work.slug}', text)}"
 
 
 def orchestration_prompt(request: str, works: list[DepartmentWork]) -> str:
@@ -61,4 +63,6 @@ def describe_department(work: DepartmentWork) -> str:
         return f"{work.name} ({work.slug}): failed, no score. {work.problem}"
     score = "no score" if work.quality_score is None else f"score {work.quality_score:g} of 100"
     title = f"{work.name} ({work.slug}): completed, {score}."
+    if work.truncated:
+        title = f"{title} {CUT_NOTE}"
     return f"{title}\n{fenced(f'{REPORT} {work.slug}', shortened(work.text, MAX_FINAL_REPORT_CHARACTERS))}"

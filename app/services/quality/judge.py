@@ -8,7 +8,7 @@ from app.events.types import QualityCheck
 from app.models.json_values import clean_text
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
-from app.services.llm.errors import ModelCallFailed, ModelNotConfigured
+from app.services.llm.errors import ModelCallFailed, ModelNotConfigured, spent_in
 from app.services.llm.structured import AnswerSchema, StructuredAnswer, ask_structured
 from app.services.prompts.fencing import system_message, user_message
 from app.services.prompts.judging import JUDGE_SCHEMA, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
@@ -34,11 +34,14 @@ class Submission:
     output: str
     gate: GateName
     threshold: float
+    truncated: bool = False
+    """Whether the output stopped at its model's output limit."""
 
 
 async def judge_output(models: ModelCaller, submission: Submission) -> QualityCheck:
     """Rate an output on six dimensions and hold the department's weighted score against a gate."""
-    prompt = judge_prompt(submission.agent.department.slug, submission.request, submission.output)
+    slug = submission.agent.department.slug
+    prompt = judge_prompt(slug, submission.request, submission.output, truncated=submission.truncated)
     call = ModelRequest(
         model=submission.model,
         messages=[system_message(JUDGE_SYSTEM_PROMPT), user_message(prompt)],
@@ -51,7 +54,8 @@ async def judge_output(models: ModelCaller, submission: Submission) -> QualityCh
         answer = await ask_structured(models, call, JUDGE_ANSWER)
     except (ModelCallFailed, ModelNotConfigured) as error:
         log.warning("judge-failed", agentId=submission.agent.agent_id, code=error.code)
-        return unscored(submission, f"The judge could not answer: {error.message}")
+        check = unscored(submission, f"The judge could not answer: {error.message}")
+        return check.model_copy(update=spent_in(error))
     return verdict(submission, answer)
 
 

@@ -152,12 +152,13 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
     """Verdicts on several outputs of one department, in their order, by one call as far as that goes."""
     agent_ids = [one.agent.agent_id for one in submissions]
     parts = [(one.agent.agent_id, one.request, one.output) for one in submissions]
+    truncated = frozenset(one.agent.agent_id for one in submissions if one.truncated)
     schema = AnswerSchema("quality_judgements", batch_schema(agent_ids))
     call = ModelRequest(
         model=submissions[0].model,
         messages=[
             system_message(BATCH_SYSTEM_PROMPT),
-            user_message(batch_prompt(submissions[0].agent.department.slug, parts)),
+            user_message(batch_prompt(submissions[0].agent.department.slug, parts, truncated)),
         ],
         purpose=RunPurpose.JUDGE,
         execution_id=submissions[0].execution_id,

@@ -7,10 +7,10 @@ from app.models.agent_execution import ReviewStatus
 from app.models.json_values import JsonObject, clean_text
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
-from app.services.llm.errors import ModelCallFailed, ModelNotConfigured
+from app.services.llm.errors import ModelCallFailed, ModelNotConfigured, spent_in
 from app.services.llm.structured import AnswerSchema, ask_structured
 from app.services.prompts.agents import agent_system_prompt
-from app.services.prompts.fencing import system_message, user_message
+from app.services.prompts.fencing import CUT_NOTE, system_message, user_message
 from app.services.prompts.heads import REVIEW_SCHEMA, review_prompt
 
 MAX_NOTES_CHARACTERS = 20_000
@@ -24,12 +24,17 @@ def needs_review(agent: AgentDefinition, quality_score: float | None) -> bool:
     return agent.requires_review or (quality_score is not None and quality_score < agent.quality_threshold)
 
 
-def judgement_of(agent: AgentDefinition, quality_score: float | None, check: JsonObject | None) -> str:
-    """What the judge said, for the reviewer."""
+def judgement_of(
+    agent: AgentDefinition, quality_score: float | None, check: JsonObject | None, *, truncated: bool = False
+) -> str:
+    """What the judge said, for the reviewer, and whether the draft is complete."""
+    note = f"About the draft: {CUT_NOTE} " if truncated else ""
     if quality_score is None or check is None:
-        return "The judge gave no score."
+        return f"{note}The judge gave no score."
     issues = "; ".join(check["gate"]["issues"]) or "none"
-    return f"The judge's score: {quality_score:g} of 100 (threshold {agent.quality_threshold:g}). Issues: {issues}."
+    return (
+        f"{note}The judge's score: {quality_score:g} of 100 (threshold {agent.quality_threshold:g}). Issues: {issues}."
+    )
 
 
 async def review_work(
@@ -75,7 +80,7 @@ async def review_work(
         answer = await ask_structured(models, call, REVIEW_ANSWER)
     except (ModelCallFailed, ModelNotConfigured) as error:
         log.warning("review-failed", agentId=specialist.agent_id, code=error.code)
-        return decided(ReviewStatus.PENDING, f"The head could not review: {error.message}")
+        return decided(ReviewStatus.PENDING, f"The head could not review: {error.message}", **spent_in(error))
     spent: JsonObject = {"model": answer.model, "usage": answer.usage.as_json(), "costUsd": answer.cost_usd}
     if not answer.valid or answer.value is None:
         return decided(ReviewStatus.PENDING, "The head's answer was no decision.", **spent)

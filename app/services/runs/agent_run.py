@@ -36,4 +36,5 @@ def submission_of(run: ExecutionRun, model: str, gate: GateName) -> Submission:
         output=run.state.answer or "",
         gate=gate,
         threshold=run.crew.thresholds[gate],
+        truncated=run.state.truncated,
     )

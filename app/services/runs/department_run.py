@@ -117,7 +117,8 @@ class DepartmentRun:
     ) -> ExecutionRun:
         before = [await tasks[name] for name in assignment.depends_on]
         outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
-        prompt = assignment_prompt(self.request, assignment.instructions, outputs)
+        truncated = frozenset(run.agent.agent_id for run in before if run.state.truncated)
+        prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated)
         specialist = await self.tree.hire(self.head, agent, prompt)
         with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
             await self.tree.see_through(specialist, partial(run_specialist, specialist, self.head, self.bench))

@@ -22,19 +22,31 @@ class DepartmentOutcome:
     gate: JsonObject | None = None
     report: JsonObject | None = None
     failure: JsonObject | None = None
+    truncated: bool = False
 
     @classmethod
     def of(cls, head: ExecutionRun) -> "DepartmentOutcome":
         """The outcome of a head's ended execution."""
         state, department = head.state, head.agent.department
         gate = state.check["gate"] if state.check else None
-        return cls(department.slug, department.name, head.id, state.quality_score, gate, state.report, state.failure)
+        return cls(
+            department.slug,
+            department.name,
+            head.id,
+            state.quality_score,
+            gate,
+            state.report,
+            state.failure,
+            state.truncated,
+        )
 
     def as_work(self) -> DepartmentWork:
         """The same for whoever builds on it."""
         report = self.report or {"summary": "", "text": ""}
         problem = self.failure["message"] if self.failure else None
-        return DepartmentWork(self.slug, self.name, self.quality_score, report["summary"], report["text"], problem)
+        return DepartmentWork(
+            self.slug, self.name, self.quality_score, report["summary"], report["text"], problem, self.truncated
+        )
 
     def as_line(self) -> JsonObject:
         """What the orchestration's report says of it."""
@@ -45,7 +57,7 @@ class DepartmentOutcome:
             "qualityScore": self.quality_score,
             "summary": (self.report or {}).get("summary", ""),
         }
-        return line | ({"error": self.failure} if self.failure else {})
+        return line | cut_mark(self.truncated) | ({"error": self.failure} if self.failure else {})
 
 
 def work_of(run: ExecutionRun) -> SpecialistWork:
@@ -59,6 +71,7 @@ def work_of(run: ExecutionRun) -> SpecialistWork:
         quality_score=run.state.quality_score,
         text=run.state.answer or "",
         problem=f"It failed: {failure['message']}" if failure else None,
+        truncated=run.state.truncated,
     )
 
 
@@ -101,7 +114,12 @@ def specialist_line(run: ExecutionRun) -> JsonObject:
         "qualityScore": run.state.quality_score,
         "reviewStatus": run.state.review_status.value,
     }
-    return line | ({"error": run.failure} if run.failure else {})
+    return line | cut_mark(run.state.truncated) | ({"error": run.failure} if run.failure else {})
+
+
+def cut_mark(truncated: bool) -> JsonObject:
+    """The field of a line whose output is not complete."""
+    return {"truncated": True} if truncated else {}
 
 
 def status_of(run: ExecutionRun) -> ExecutionStatus:

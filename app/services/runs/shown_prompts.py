@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.errors import AppError
+from app.events.types import AgentRetry
 from app.events.whole import tree_events
 from app.models.agent_execution import AgentExecution, ExecutionKind, RunOptions
 from app.models.database import Database
@@ -70,7 +71,7 @@ class Account:
         """Note the call that an event tells of, with the state that it met."""
         if event["type"] == "agent-start":
             self.version = event.get("promptsVersion")
-        if "usage" in event:
+        if "usage" in event and event["type"] != AgentRetry.type:  # which calls a retry made again is not in it
             purpose, source, messages = self._asked(event)
             if messages:
                 before = self.found.get(purpose)
@@ -108,7 +109,12 @@ class Account:
         ]
 
     def _judge(self) -> list[JsonObject]:
-        told = judge_prompt(self.execution.department or "", self.execution.prompt, self.state.answer or "")
+        told = judge_prompt(
+            self.execution.department or "",
+            self.execution.prompt,
+            self.state.answer or "",
+            truncated=self.state.truncated,
+        )
         return [system_message(JUDGE_SYSTEM_PROMPT), user_message(told)]
 
     def _review(self) -> list[JsonObject]:
@@ -119,7 +125,7 @@ class Account:
             self.execution.prompt,
             self.state.answer or "",
             self.state.retry_count + 1,
-            judgement_of(self.agent, self.state.quality_score, self.state.check),
+            judgement_of(self.agent, self.state.quality_score, self.state.check, truncated=self.state.truncated),
         )
         return [system_message(agent_system_prompt(self.head)), user_message(told)]
 

@@ -47,7 +47,7 @@ async def review(run: ExecutionRun, head: ExecutionRun) -> None:
         assignment=run.execution.prompt,
         work=run.state.answer or "",
         draft=run.state.retry_count + 1,
-        judgement=judgement_of(run.agent, run.state.quality_score, run.state.check),
+        judgement=judgement_of(run.agent, run.state.quality_score, run.state.check, truncated=run.state.truncated),
     )
     run.append(decision, **run.review_changes(decision.status, decision.notes, head.agent))
 
