@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from app.models.json_values import JsonObject, clean_json, clean_text
 from app.services.llm.calls import RequestedToolCall
 
-CARRIED = ("thinking_blocks", "reasoning_items", "reasoning_details", "extra_content", "content_parts")
+CARRIED = ("thinking_blocks", "reasoning_items", "reasoning_details", "extra_content")
 """Fields of a message, beside its reasoning, that providers want back with the turn."""
 CARRIED_DETAILS = (
     "thought_signatures",

@@ -25,6 +25,7 @@ from app.services.llm.errors import (
 from app.services.llm.failures import failure_of
 from app.services.llm.fitting.request import fit_request
 from app.services.llm.litellm_setup import PromptRouter, UncountedRouter, is_internal_call, litellm
+from app.services.llm.message_parts import keep_provider_data
 from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.plain_http import answer_plainly
 from app.services.llm.pricing import cost_of, usage_of
@@ -60,6 +61,7 @@ class ModelGateway:
     def __init__(self, table: ModelTable, limits: CallLimits = DEFAULT_LIMITS) -> None:
         register_demo_provider()
         answer_plainly()
+        keep_provider_data()
         self._limits = limits
         self.table = table
         self._entries = {entry.id: entry for entry in table.entries}

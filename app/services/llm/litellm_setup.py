@@ -31,22 +31,26 @@ from litellm._internal_context import is_internal_call
 from litellm._lazy_imports import get_default_encoding
 from litellm.exceptions import MidStreamFallbackError
 from litellm.litellm_core_utils.litellm_logging import Logging as TypedLogging
+from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport as AiohttpTransport
 from litellm.llms.custom_httpx.aiohttp_transport import map_aiohttp_exceptions
 from litellm.llms.custom_llm import CustomLLM
+from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler
 from litellm.types.router import RouterRateLimitError
 from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
 
 __all__ = [
     "AiohttpTransport",
     "BaseLLMException",
+    "ChatStreamHandler",
     "CustomLLM",
     "GenericStreamingChunk",
     "HttpHandler",
     "ModelResponse",
     "PromptRouter",
     "RouterRateLimitError",
+    "StreamWrapper",
     "UncountedRouter",
     "Usage",
     "aiohttp_transport",
@@ -89,6 +93,8 @@ class UnpricedLogging(Logging):
         return None if is_internal_call.get() else super().response_cost_calculator(*arguments, **options)
 
 
+ChatStreamHandler: Any = OpenAIChatCompletionStreamingHandler
+StreamWrapper: Any = CustomStreamWrapper
 aiohttp_transport: Any = typed_aiohttp_transport
 http_handlers: Any = typed_http_handlers
 HttpHandler: Any = http_handlers.AsyncHTTPHandler

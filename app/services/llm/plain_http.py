@@ -24,6 +24,7 @@ from app.services.llm.litellm_setup import (
     map_aiohttp_exceptions,
     raise_masked,
 )
+from app.services.llm.message_parts import with_text_content
 
 SENT_AGAIN = (httpx.ConnectError, httpx.RemoteProtocolError)
 """What LiteLLM takes for a stale connection: it sends such a request again on a new one."""
@@ -59,19 +60,20 @@ class PlainHttpHandler(HttpHandler):
         wanted = {name for name, value in options.items() if value} - {"headers", "timeout", "logging_obj"}
         is_plain = isinstance(data, str) and not wanted and isinstance(transport, AiohttpTransport)
         if not (is_plain and is_internal_call.get()):
-            return await super().post(url, data, **options)
+            answer = await super().post(url, data, **options)
+            return answer if options.get("stream") else with_text_content(answer)
         headers = {**self.own_headers, **(options.get("headers") or {})}
         try:
             answer = await fetch(transport, url, data.encode(), headers, bounds)
         except SENT_AGAIN:
-            return await super().post(url, data, **options)
+            return with_text_content(await super().post(url, data, **options))
         except httpx.TimeoutException:
             raise litellm.Timeout("Connection timed out.", model="", llm_provider="") from None
         if answer.is_redirect:
-            return await super().post(url, data, **options)
+            return with_text_content(await super().post(url, data, **options))
         if answer.is_error:
             await raise_masked(httpx.HTTPStatusError("refused", request=answer.request, response=answer), stream=False)
-        return answer
+        return with_text_content(answer)
 
 
 def bounds_of(timeout: float | httpx.Timeout) -> httpx.Timeout:

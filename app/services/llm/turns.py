@@ -47,7 +47,7 @@ FIELDS: dict[Form, tuple[str, ...]] = {
     Form.CHAT: ("reasoning_content", "thinking_blocks", "reasoning_items", "reasoning_details", "extra_content"),
 }
 """What each form takes back with a turn."""
-CARRIED_FIELDS = (ORIGIN, "content_parts", *dict.fromkeys(name for names in FIELDS.values() for name in names))
+CARRIED_FIELDS = (ORIGIN, *dict.fromkeys(name for names in FIELDS.values() for name in names))
 """The fields of a message that only its own model takes back."""
 CLAUDE_PROVIDERS = {"anthropic", "bedrock", "vertex_ai", "vertex_ai_beta", "azure_ai"}
 GEMINI_PROVIDERS = {"gemini", "vertex_ai", "vertex_ai_beta"}
@@ -170,8 +170,6 @@ def own_turn(message: JsonObject, reader: TurnReader, arguments: JsonObject) -> 
         kept.pop("thinking_blocks", None)
     if "reasoning_content" in kept:
         kept = {reader.reasoning_field: kept.pop("reasoning_content"), **kept}
-    if reader.form is Form.CHAT and message.get("content_parts"):
-        kept["content"] = message["content_parts"]
     return {**turn, **kept}
 
 
