@@ -27,6 +27,7 @@ from app.services.tools.sandbox import ToolSandbox
 from app.settings import CATALOGUE_MODELS, Settings
 from app.terminal.server import server_options
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
+from tests.fixtures.providers.server import ProviderServer, provider_server_app
 from tests.fixtures.valkey import ValkeyProcess, running_valkey
 
 ADMIN_KEY = "admin-key-of-the-tests"
@@ -104,6 +105,23 @@ def model_server(shared_model_server: ModelServer) -> ModelServer:
     """The model server, with nothing scripted and nothing called."""
     shared_model_server.reset()
     return shared_model_server
+
+
+@pytest.fixture(scope="session")
+async def shared_provider_server() -> AsyncGenerator[ProviderServer]:
+    """The server of all provider twins of the session."""
+    server = ProviderServer()
+    running, task, url = await serve_app(provider_server_app(server))
+    server.url = url
+    yield server
+    await stop_server(running, task)
+
+
+@pytest.fixture
+def provider_server(shared_provider_server: ProviderServer) -> ProviderServer:
+    """The provider twins, with nothing scripted and nothing received."""
+    shared_provider_server.reset()
+    return shared_provider_server
 
 
 @pytest.fixture
