@@ -39,7 +39,10 @@ OWN_HEADERS = frozenset(
     }
 )
 OWN_PREFIXES = ("proxy-", "sec-", "x-forwarded-")
-CREDENTIALS = frozenset({"authorization", "x-api-key"})
+HARMLESS_HEADERS = frozenset(
+    {"accept", "accept-language", "cache-control", "content-language", "content-type", "if-modified-since", "range"}
+)
+"""What may follow a redirect to another origin. Any other header, a custom one too, may hold a credential."""
 # An answer that was compressed could be a thousand times its size.
 FIXED_HEADERS = [("accept-encoding", "identity"), ("user-agent", "dynamic-agents"), ("connection", "close")]
 
@@ -89,17 +92,18 @@ class Request:
         return cls(method, Target.of(str(asked["url"])), headers, body, str(asked["redirect"]))
 
     def redirected(self, status: int, location: str) -> "Request":
-        """The request that follows a redirect; credentials do not go to another origin.
+        """The request that follows a redirect; only harmless headers go to another origin.
 
         Raises:
             EgressRefused: it leads to no URL that can be fetched.
         """
         target = Target.of(urljoin(self.target.url, location).partition("#")[0])
         keeps_body = status in (307, 308) or self.method in ("GET", "HEAD")
-        dropped = set[str]() if target.origin == self.target.origin else set(CREDENTIALS)
+        headers = self.headers
+        if target.origin != self.target.origin:
+            headers = [(name, value) for name, value in headers if name.lower() in HARMLESS_HEADERS]
         if not keeps_body:
-            dropped.add("content-type")
-        headers = [(name, value) for name, value in self.headers if name.lower() not in dropped]
+            headers = [(name, value) for name, value in headers if not name.lower().startswith("content-")]
         method, body = (self.method, self.body) if keeps_body else ("GET", b"")
         return Request(method, target, headers, body, self.redirect)
 

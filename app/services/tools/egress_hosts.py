@@ -16,6 +16,18 @@ LOOKS_NUMERIC = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")
 # Addresses inside which others are hidden: 6to4, Teredo, and the two prefixes of NAT64.
 TRANSLATED = tuple(map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48")))
+NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # Azure's platform address, which serves metadata and credentials to its machines
+            "192.0.0.192/32",  # Oracle Cloud's metadata service in its earlier form
+            "192.88.99.0/24",  # anycast relays of 6to4, which lead into networks behind them
+            "3fff::/20",  # documentation; Python 3.11 takes it for the internet's
+        ),
+    )
+)
+"""Addresses that `ipaddress` calls global, but which lead to a cloud's own services or nowhere."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -123,6 +135,8 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (
         address.is_site_local or any(address in network for network in TRANSLATED)
     ):
+        return False
+    if any(address in network for network in NOT_PUBLIC):
         return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 

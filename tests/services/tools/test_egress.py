@@ -141,6 +141,7 @@ async def test_no_spelling_of_an_address_gets_around_the_list(web: WebServer, sp
     [
         *("127.0.0.1", "127.255.255.254", "0.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254"),
         *("100.64.0.1", "192.0.0.1", "198.18.0.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
+        *("168.63.129.16", "192.0.0.192", "192.88.99.1", "100.100.100.200", "3fff::1", "::ffff:168.63.129.16"),
         *("::", "::1", "fe80::1", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1", "100::1"),
         *(
             "::ffff:127.0.0.1",
@@ -250,6 +251,33 @@ async def test_credentials_and_bodies_do_not_follow_a_redirect_elsewhere(web: We
         assert request.startswith(b"GET /b ")
         assert b"accept: */*" in request.lower()
         assert not any(word in request.lower() for word in (b"bearer", b"x-api-key", b"content-type", b"body"))
+
+
+@pytest.mark.parametrize("header", ["X-Auth-Token", "Api-Key", "X-Vault-Token", "Authorization", "Ocp-Apim-Key"])
+@pytest.mark.parametrize("status", [b"302 Found", b"307 Temporary Redirect"])
+async def test_only_harmless_headers_follow_a_redirect_to_another_origin(
+    web: WebServer, header: str, status: bytes
+) -> None:
+    async with web_server() as other:
+        web.answers["/a"] = redirect(other.url("/b"), status)
+        other.answers["/b"] = plain(b"there")
+
+        headers = [[header, "s3cret"], ["Accept-Language", "de"]]
+        answer = await fetch(Egress.to(["127.0.0.1"]), web.url("/a"), headers=headers)
+
+        assert answer["text"] == "there"
+        assert b"s3cret" in web.requests[0]
+        assert b"accept-language: de" in other.requests[0].lower()
+        assert b"s3cret" not in other.requests[0]
+        assert header.lower().encode() not in other.requests[0].lower()
+
+
+async def test_every_header_follows_a_redirect_within_an_origin(web: WebServer) -> None:
+    web.answers |= {"/a": redirect("/b"), "/b": plain(b"there")}
+
+    await fetch(Egress.to(["127.0.0.1"]), web.url("/a"), headers=[["X-Auth-Token", "s3cret"]])
+
+    assert b"s3cret" in web.requests[1]
 
 
 async def test_an_answer_without_an_end_is_cut(web: WebServer) -> None:
