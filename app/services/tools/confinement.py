@@ -12,12 +12,19 @@ import struct
 import sys
 import time
 
+from app.services.tools.syscall_filter import PR_SET_NO_NEW_PRIVS, restrict_system_calls
+
 # Room for the engine's own needs, and in the worker for a request, its copies and the reply.
 HEADROOM_BYTES = 24 * 1024 * 1024
 MAX_OPEN_FILES = 32
 CPU_GRACE_SECONDS = 2
 PR_SET_PDEATHSIG = 1
-PR_SET_NO_NEW_PRIVS = 38
+PR_CAPBSET_DROP = 24
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAPABILITY_VERSION_3 = 0x20080522
+MAX_CAPABILITIES = 64
+MAX_DESCRIPTORS = 1 << 20
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 # The same numbers on every architecture.
@@ -57,10 +64,19 @@ def leave_network() -> bool:
     return libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWNET) == 0
 
 
+def close_inherited() -> None:
+    """Close every descriptor but the standard three and the one for this process's memory account."""
+    kept = max(STATM, 2)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, MAX_DESCRIPTORS)
+
+
 def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
     """Give up, for good, files, processes, and memory beyond what is held now and the budget; what does not hold."""
     counts_memory = limit_resources(memory_bytes)
     landlock = landlock_everything()
+    drop_capabilities()
+    filters_calls = restrict_system_calls()
     weaknesses: list[str] = []
     if not has_own_network:
         left = "all but TCP connections, which Landlock refuses" if landlock >= 4 else "nothing but the engine"
@@ -69,11 +85,25 @@ def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
         weaknesses.append("no Landlock: nothing but the engine stands before files that the service can read")
     if not counts_memory:
         weaknesses.append("memory is not limited by the kernel, only by the engine")
-    if IS_ROOT:
+    if IS_LINUX and not filters_calls:
+        weaknesses.append("no seccomp filter: the kernel's other system calls are open to code outside the engine")
+    if IS_ROOT and not filters_calls:
         weaknesses.append("runs as root, whose processes the kernel does not count")
     if not IS_LINUX:
         weaknesses.append("a worker in an endless loop outlives a killed service by the time limit of a call")
     return weaknesses
+
+
+def drop_capabilities() -> None:
+    """Give up every capability: root's, and those that a user namespace of its own brought."""
+    if not IS_LINUX:
+        return
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for capability in range(MAX_CAPABILITIES):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    header = struct.pack("=II", CAPABILITY_VERSION_3, 0)
+    libc.capset(header, bytes(24))
 
 
 def limit_resources(memory_bytes: int) -> bool:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from app.services.tools.confinement import confine, die_with_parent, leave_network, limit_cpu
+from app.services.tools.confinement import close_inherited, confine, die_with_parent, leave_network, limit_cpu
 from app.services.tools.engine import Engine, EngineLimits, make_image
 from app.services.tools.engine_image import EngineImage
 from app.services.tools.pipes import ServicePipe, silence_errors
@@ -25,16 +25,17 @@ WARM_UP_SECONDS = 10.0
 def main(parent_pid: int, timeout_seconds: float, memory_mb: int) -> None:
     """Warm up, give everything up, then serve."""
     die_with_parent(parent_pid)
+    close_inherited()
     pipe = ServicePipe.claim()
     os.chdir("/")
     has_own_network = leave_network()
     memory_bytes = memory_mb * 1024 * 1024
     loop = asyncio.new_event_loop()
     image = warm_up(memory_bytes, pipe, loop)
+    silence_errors()
     weaknesses = confine(memory_bytes, has_own_network=has_own_network)
     limits = EngineLimits(timeout_seconds, memory_bytes)
     pipe.send({"ready": True, "weaknesses": weaknesses})
-    silence_errors()
     serve(pipe, image, limits, loop)
 
 
