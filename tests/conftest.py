@@ -151,6 +151,7 @@ class Service:
     url: str
     http: httpx.AsyncClient
     services: Services
+    database_uri: str
 
     @property
     def websocket_url(self) -> str:
@@ -229,7 +230,7 @@ async def running_service(uri: str, data_dir: Path, **settings: Any) -> AsyncGen
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     try:
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=40) as http:
-            yield Service(url, http, app.state.services)
+            yield Service(url, http, app.state.services, uri)
     finally:
         await stop_server(running, task)
 

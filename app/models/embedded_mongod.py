@@ -3,7 +3,8 @@
 It is a replica set of one node, because transactions and change streams ask for one. `app.models.mongod_guard` stands
 between the service and mongod and ends mongod whenever the service ends. What lies in `DATA_DIR`: `mongo/` (the
 database), `logs/mongod.log` (this start) and `logs/mongod.previous.log`, `mongod.port` (the port to ask for again),
-`service.lock` (held by the one service that may use the directory; the system lets go of it at any death).
+`mongod.key` and `mongod.password` (`app.models.mongod_credentials`), `service.lock` (held by the one service that may
+use the directory; the system lets go of it at any death).
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.errors import OperationFailure, PyMongoError
 
 from app.errors import StartupError
+from app.models.mongod_credentials import MongodCredentials
 from app.models.mongod_guard import KILL_ORDER
 from app.models.mongod_log import reason_in
 
@@ -95,6 +97,7 @@ class EmbeddedMongod:
         self._database_dir = self._data_dir / "mongo"
         self._log = self._data_dir / "logs" / "mongod.log"
         self._port_file = self._data_dir / "mongod.port"
+        self._credentials = MongodCredentials(self._data_dir)
         self._asked_binary = binary
         self._binary = Path()
         self._free_bytes = free_bytes
@@ -133,7 +136,7 @@ class EmbeddedMongod:
         except BaseException:
             await self.stop()
             raise
-        return f"mongodb://{_LOOPBACK}:{self._port}/?directConnection=true"
+        return self._credentials.uri(self._port)
 
     async def restart(self) -> None:
         """Start mongod again after it has ended by itself, on the same data and port: one attempt.
@@ -175,6 +178,7 @@ class EmbeddedMongod:
             for directory in (self._data_dir, self._database_dir, self._log.parent):
                 directory.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            self._credentials.prepare()
             self._log.touch()
             self._log.replace(self._log.with_name("mongod.previous.log"))
             self._log.touch()
@@ -235,7 +239,8 @@ class EmbeddedMongod:
 
     async def _spawn(self, port: int) -> None:
         """Start the guard, which starts mongod."""
-        mongod = (str(self._binary), *_mongod_options(self._database_dir, port))
+        key = f"--keyFile={self._credentials.key_file}"
+        mongod = (str(self._binary), *_mongod_options(self._database_dir, port), key)
         with self._log.open("ab") as log:
             self._guard = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(_GRACE_SECONDS), *mongod,
@@ -266,7 +271,12 @@ class EmbeddedMongod:
         """Wait for mongod to listen and make it a primary under its present address."""
         await self._until_listening(port)
         client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-            _LOOPBACK, port, directConnection=True, serverSelectionTimeoutMS=1000, connectTimeoutMS=1000
+            _LOOPBACK,
+            port,
+            directConnection=True,
+            serverSelectionTimeoutMS=1000,
+            connectTimeoutMS=1000,
+            **self._credentials.system_login(),
         )
         async with client:
             stalled_at = asyncio.get_running_loop().time() + _STALL_SECONDS
@@ -277,6 +287,7 @@ class EmbeddedMongod:
                     # Another program may have taken the port first: touch nothing but our own child.
                     known = known or (await client.admin.command("serverStatus"))["pid"] == self._pid
                     if known and (await client.admin.command("hello"))["isWritablePrimary"]:
+                        await self._credentials.create_user(client)
                         return
                     if known:
                         await self._configure(client, port, stalled_at)
@@ -373,6 +384,7 @@ def _mongod_options(database_dir: Path, port: int) -> tuple[str, ...]:
         "--wiredTigerEngineConfigString=log=(prealloc=false)",  # 200 MB less disk and half the time of the first start
         "--oplogSize=512",
         "--setParameter=diagnosticDataCollectionEnabled=false",
+        "--setParameter=enableLocalhostAuthBypass=false",  # else whoever connects first could create an administrator
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from app.models.database import Database, bind_documents, connect
 from app.models.embedded_mongod import EmbeddedMongod
+from app.models.mongod_credentials import MongodCredentials
 from app.models.mongod_keeper import running_mongod
 from app.settings import Settings
 
@@ -43,7 +44,7 @@ def running_mongod_uri(data_dir: Path) -> str | None:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         port = (data_dir / "mongod.port").read_text().strip()
-        return f"mongodb://127.0.0.1:{port}/?directConnection=true"
+        return MongodCredentials(data_dir).uri(int(port))
     except OSError:
         pass
     return None

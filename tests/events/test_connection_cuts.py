@@ -21,9 +21,10 @@ from tests.fixtures.proxy import Proxy, running_proxy
 EVENTS = 120
 
 
-async def connect_through(proxy: Proxy, database: Database) -> Database:
-    """The same database by way of the proxy."""
-    return await connect(f"mongodb://127.0.0.1:{proxy.port}/{database.name}?directConnection=true")
+async def connect_through(proxy: Proxy, mongod_uri: str, name: str) -> Database:
+    """A database of the tests' mongod, reached through the proxy."""
+    port = parse_uri(mongod_uri)["nodelist"][0][1]
+    return await connect(mongod_uri.replace(f":{port}/?", f":{proxy.port}/{name}?"))
 
 
 async def append_slowly(log: TreeLog, tree: Tree, chance: random.Random) -> None:
@@ -54,7 +55,7 @@ async def test_what_subscribers_see_across_cuts_is_what_is_stored_and_all_of_it(
     assert port is not None
     assert tree.root.id is not None
     async with running_proxy(port) as proxy:
-        database = await connect_through(proxy, tree.database)
+        database = await connect_through(proxy, mongod_uri, tree.database.name)
         elsewhere = RecordingBus()
         poller = asyncio.create_task(HeadPoller(database, elsewhere).run())
         log = TreeLog(database, tree.bus, tree.id, 1, 0, lambda: None)

@@ -303,12 +303,10 @@ def subfolder(folder: Path, name: str) -> Path:
     return folder / name
 
 
-async def process_settings(service: Service, folder: Path, model_server: ModelServer) -> dict[str, str]:
+def process_settings(service: Service, folder: Path, model_server: ModelServer) -> dict[str, str]:
     """The settings of a process on the service's database and on the test's models."""
-    address = await service.services.database.client.address
-    assert address is not None
     return {
-        "MONGODB_URI": f"mongodb://{address[0]}:{address[1]}/{service.services.database.name}?directConnection=true",
+        "MONGODB_URI": service.database_uri,
         "MODELS_CONFIG": str(write_models(folder / "models.yaml", model_server.url)),
         "ADMIN_API_KEY": ADMIN_KEY,
         "SEED_ON_START": "false",

@@ -95,7 +95,7 @@ async def die_at(
     places: list[str], kind: str, service: Service, folder: Path, model_server: ModelServer, queue: StartProcess
 ) -> list[Death]:
     """Let a worker for each place take one run and die in it there; what was stored of each run then."""
-    environment = await process_settings(service, folder, model_server) | FETCHING
+    environment = process_settings(service, folder, model_server) | FETCHING
     async with AsyncExitStack() as stack:
         starts = (
             serving(
@@ -183,7 +183,7 @@ async def test_a_run_of_an_agent_is_finished_wherever_its_worker_died(
     model_server.on("work", call_everything)
 
     deaths = await die_at([*OF_WORKERS, *LATER], "agent", service, tmp_path, model_server, start_process)
-    async with serving(tmp_path, "worker", **await process_settings(service, tmp_path, model_server), **FETCHING):
+    async with serving(tmp_path, "worker", **process_settings(service, tmp_path, model_server), **FETCHING):
         for death in deaths:
             events = await check_that_nothing_was_done_twice(service, model_server, death)
             kinds = Counter(event["type"] for event in events if event["type"] != "agent-retry")
@@ -222,6 +222,6 @@ async def test_a_run_of_many_is_finished_whichever_model_call_its_worker_died_af
 
     places = [f"after-model-call:kill:{number}" for number in range(1, 11)]
     deaths = await die_at(places, kind, service, tmp_path, model_server, start_process)
-    async with serving(tmp_path, "worker", **await process_settings(service, tmp_path, model_server), **FETCHING):
+    async with serving(tmp_path, "worker", **process_settings(service, tmp_path, model_server), **FETCHING):
         for death in deaths:
             await check_that_nothing_was_done_twice(service, model_server, death)

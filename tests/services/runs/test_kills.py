@@ -44,7 +44,7 @@ async def failing_worker(
     service: Service, folder: Path, model_server: ModelServer, failpoint: str, command: str = "worker", **settings: str
 ) -> AsyncGenerator[ServeProcess]:
     """A process that takes one run at a time and fails at a place in it."""
-    environment = await process_settings(service, folder, model_server)
+    environment = process_settings(service, folder, model_server)
     async with serving(
         folder, command, **environment, MAX_CONCURRENT_RUNS="1", FAILPOINTS=failpoint, **settings
     ) as process:

@@ -59,7 +59,7 @@ def is_busy(pid: int) -> bool:
 
 async def worker(service: Service, model_server: ModelServer, folder: Path, stack: AsyncExitStack) -> ServeProcess:
     """A worker process on the service's database, whose tools may take long."""
-    settings = await process_settings(service, folder, model_server)
+    settings = process_settings(service, folder, model_server)
     return await stack.enter_async_context(serving(folder, "worker", **settings, TOOL_TIMEOUT_SECONDS="60"))
 
 
