@@ -8,7 +8,9 @@ from typing import Any
 from app.events.bus import InProcessBus
 from app.events.polling import HeadPoller
 from app.events.redis_bus import RedisBus
+from app.events.signatures import MessageSigner
 from app.models.database import Database
+from app.models.shared_secret import shared_secret
 
 
 @asynccontextmanager
@@ -17,7 +19,7 @@ async def open_bus(redis_url: str | None, database: Database) -> AsyncGenerator[
     async with AsyncExitStack() as stack:
         bus = InProcessBus()
         if redis_url is not None:
-            bus = RedisBus(redis_url)
+            bus = RedisBus(redis_url, MessageSigner(await shared_secret(database, "event-messages")))
             await bus.start()
             stack.push_async_callback(bus.stop)
         await stack.enter_async_context(running_in_background(HeadPoller(database, bus).run(), "head poller"))

@@ -3,6 +3,8 @@
 Redis is a doorbell and nothing rests on it. Publishing never waits and never fails: what cannot be sent is dropped,
 and a receiver that misses it notices by the numbers, or when it looks at the heads, and reads MongoDB. Each process
 sends itself a heartbeat through Redis; while that does not come back, heads are looked at as often as without Redis.
+
+Redis is not trusted either: every message carries a signature whose key is in MongoDB, and one without it is dropped.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.events.bus import POLL_SECONDS, Committed, Ending, Follower, InProcessBus, Moved
+from app.events.signatures import MessageSigner
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
 
@@ -37,6 +40,7 @@ SILENCE_SECONDS = 2.0
 PAUSE_SECONDS = 0.3
 WISH_SECONDS = 30.0
 WISH_AGAIN_SECONDS = 5.0
+MAX_WISHES = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +48,10 @@ log = structlog.get_logger(__name__)
 class RedisBus(InProcessBus):
     """An in-process bus that also hears of what other processes commit, and tells them of what this one does."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, signer: MessageSigner) -> None:
         super().__init__()
+        self._signer = signer
+        self._refused = 0
         self._redis = Redis.from_url(
             url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
         )
@@ -129,7 +135,7 @@ class RedisBus(InProcessBus):
     def _enqueue(self, channel: str, message: bytes) -> None:
         """Queue a message; when Redis has been away for long it is dropped, and others read the database."""
         with contextlib.suppress(asyncio.QueueFull):
-            self._queue.put_nowait((channel, message))
+            self._queue.put_nowait((channel, self._signer.sign(channel, message)))
 
     async def _send(self) -> None:
         """Send what is queued, many at a time."""
@@ -149,7 +155,7 @@ class RedisBus(InProcessBus):
     async def _beat(self) -> None:
         """Send this process a sign of life through Redis, and repeat what is wished of others."""
         loop = asyncio.get_running_loop()
-        wished_at, was_healthy = 0.0, True
+        wished_at, was_healthy, reported = 0.0, True, 0
         while not self._stopped:
             self._enqueue(PREFIX + self._origin, b"{}")
             if loop.time() - wished_at >= WISH_AGAIN_SECONDS:
@@ -159,6 +165,9 @@ class RedisBus(InProcessBus):
                     if any(follower.deltas for follower in followers):
                         self._wish(root_id)
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            if self._refused > reported:
+                log.warning("redis-messages-refused", count=self._refused - reported, reason="no valid signature")
+                reported = self._refused
             if self.is_healthy != was_healthy:
                 was_healthy = self.is_healthy
                 log.info("redis-back") if was_healthy else log.warning("redis-away", effect="events by the database")
@@ -212,7 +221,11 @@ class RedisBus(InProcessBus):
 
     def _hear(self, message: dict[str, Any]) -> None:
         """Take in one message from Redis."""
-        channel, content = message["channel"].decode(), message["data"]
+        channel = message["channel"].decode()
+        content = self._signer.open(channel, message["data"])
+        if content is None:
+            self._refused += 1
+            return
         if channel == PREFIX + self._origin:
             self._heard_at = asyncio.get_running_loop().time()
             return
@@ -221,7 +234,8 @@ class RedisBus(InProcessBus):
         if told["origin"] == self._origin:
             return
         if channel == WISHES:
-            self._wishes[told["root"]] = asyncio.get_running_loop().time() + WISH_SECONDS
+            if len(self._wishes) < MAX_WISHES or told["root"] in self._wishes:
+                self._wishes[told["root"]] = asyncio.get_running_loop().time() + WISH_SECONDS
             return
         root_id = channel.removeprefix(PREFIX)
         self.deliver(decode(root_id, told, rest), root_id)

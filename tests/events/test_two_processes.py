@@ -18,6 +18,7 @@ from app.events.opening import open_bus
 from app.events.redis_bus import RedisBus, decode, encode
 from app.events.replay import StreamHead
 from app.events.rows import Stored
+from app.events.signatures import MessageSigner
 from app.events.tree_state import TreeState
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
@@ -193,7 +194,7 @@ async def test_live_text_crosses_processes_to_who_asked_for_it(tree: Tree, redis
 
 
 async def test_publishing_neither_waits_nor_fails_when_redis_is_not_there(tree: Tree) -> None:
-    bus = RedisBus("redis://127.0.0.1:1/0")
+    bus = RedisBus("redis://127.0.0.1:1/0", MessageSigner(b"key"))
     await bus.start()
 
     for number in range(20_000):
