@@ -23,6 +23,8 @@ class AppError(Exception):
     code = "internal-error"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     retry_after_seconds: int | None = None
+    provider_message: str | None = None
+    """The words of a provider behind the error, without secrets; only admins see them."""
 
     def __init__(self, message: str, *, errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(message)

@@ -159,6 +159,8 @@ class AgentExecution(PayloadDocument):
     quality_gate: Any = None
     quality_threshold: float | None = None
     """The agent's threshold (0 to 100) when the execution ended."""
+    provider_message: str | None = None
+    """What the model provider said to the call that failed the execution, without secrets; only admins see it."""
     person_review: Any = None
     """The last review by a person, with the score that the judge had given."""
 

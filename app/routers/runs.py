@@ -12,6 +12,7 @@ from pymongo.errors import PyMongoError
 from app.dependencies import Services
 from app.errors import AppError
 from app.events.bus import Ending
+from app.models.api_key import Role
 from app.routers.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
 from app.services.runs.executions import ExecutionRead, read_of
@@ -96,7 +97,7 @@ async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, 
             if ended is None:
                 await wait_for_ending(services, execution_id)
             elif not accepted.replayed:
-                return read_of(ended, accepted.names)
+                return read_of(ended, accepted.names, is_admin=caller.has(Role.ADMIN))
             return await services.archive.get_execution(execution_id, caller, known=accepted.names)
     return None
 

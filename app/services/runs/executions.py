@@ -15,6 +15,7 @@ from app.models.agent_execution import (
     ReviewStatus,
     StopReason,
 )
+from app.models.api_key import Role
 from app.models.base import Relation
 from app.models.database import Database, Raw
 from app.models.department import Department
@@ -75,6 +76,8 @@ class ExecutionSummary(Shape):
     truncated: bool
     """Whether the output stopped at the model's output limit (its `finish_reason` was `length`): it is not complete."""
     error: Any
+    """`{"code", "message"}` of a failed execution; for admins with `providerMessage`, the model provider's own words
+    without secrets, where the provider refused."""
     retry_count: int
     created_at: Timestamp
     updated_at: Timestamp
@@ -153,7 +156,7 @@ class ExecutionArchive:
         """
         execution = await self._get(execution_id, caller, {"events": 0})
         execution.last_seq = await self._last_seq(execution)
-        return read_of(execution, await self._names([execution], known))
+        return read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
         """An execution's document, without its events and history.
@@ -169,7 +172,8 @@ class ExecutionArchive:
         found = await read_page(self._executions, selector, page, LIST_FIELDS)
         executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
         names = await self._names(executions)
-        items = [ExecutionSummary.model_validate(summary_fields(one, names)) for one in executions]
+        is_admin = caller.has(Role.ADMIN)
+        items = [ExecutionSummary.model_validate(summary_fields(one, names, is_admin=is_admin)) for one in executions]
         return Page(items, found.total, found.next_cursor)
 
     async def get_tree(self, execution_id: str, caller: Caller) -> TreeNode:
@@ -253,7 +257,7 @@ class ExecutionArchive:
         return self.database[AgentExecution.get_collection_name()]
 
 
-def summary_fields(execution: AgentExecution, names: Names) -> JsonObject:
+def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> JsonObject:
     """The fields of every answer, from a document."""
     return {
         **dict(execution),
@@ -264,12 +268,20 @@ def summary_fields(execution: AgentExecution, names: Names) -> JsonObject:
         "episode": str(execution.episode) if execution.episode else None,
         "token_usage": clean_json(execution.token_usage),
         "truncated": bool(execution.truncated),
-        "error": clean_json(execution.error),
+        "error": error_of(execution, is_admin=is_admin),
         "links": ExecutionLinks.of(execution.execution_id),
     }
 
 
-def read_of(execution: AgentExecution, names: Names) -> ExecutionRead:
+def error_of(execution: AgentExecution, *, is_admin: bool) -> Any:  # noqa: ANN401 - other programs store any JSON value
+    """The error that an execution ended with; to admins also in the model provider's own words, where it has some."""
+    error = clean_json(execution.error)
+    if not is_admin or not execution.provider_message or not isinstance(error, dict):
+        return error
+    return {**error, "providerMessage": execution.provider_message}
+
+
+def read_of(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> ExecutionRead:
     """A whole execution, from its document."""
     changed = {
         "params": clean_json(execution.params),
@@ -277,7 +289,7 @@ def read_of(execution: AgentExecution, names: Names) -> ExecutionRead:
         "run_state": clean_json(execution.run_state),
         "reviewed_by": names.agents.get(execution.reviewed_by) if execution.reviewed_by else None,
     }
-    return ExecutionRead.model_validate({**summary_fields(execution, names), **changed})
+    return ExecutionRead.model_validate({**summary_fields(execution, names, is_admin=is_admin), **changed})
 
 
 def tree_node(top: AgentExecution, members: list[AgentExecution], names: Names) -> TreeNode:

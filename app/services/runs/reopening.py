@@ -12,7 +12,13 @@ from app.models.json_values import JsonObject
 from app.services.runs.state import REVISION, ExecutionState
 from app.services.runs.tree import RunTree
 
-UNENDED: JsonObject = {"status": ExecutionStatus.RUNNING.value, "completedAt": None, "stopReason": None, "error": None}
+UNENDED: JsonObject = {
+    "status": ExecutionStatus.RUNNING.value,
+    "completedAt": None,
+    "stopReason": None,
+    "error": None,
+    "providerMessage": None,
+}
 
 
 def person_review(name: str, status: ReviewStatus, at: Any, execution: AgentExecution) -> JsonObject:  # noqa: ANN401 - a date

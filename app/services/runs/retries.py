@@ -34,6 +34,7 @@ KEPT_ENDING = (
     "stopReason",
     "output",
     "error",
+    "providerMessage",
     "runState",
     "completedAt",
     "executionTime",

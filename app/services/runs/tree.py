@@ -16,7 +16,15 @@ from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionS
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.errors import ModelCallFailed
-from app.services.runs.execution_run import Crew, ExecutionRun, asked_of, ending_fields, error_detail, with_history
+from app.services.runs.execution_run import (
+    Crew,
+    ExecutionRun,
+    asked_of,
+    ending_fields,
+    error_detail,
+    provider_words,
+    with_history,
+)
 from app.services.runs.model_calls import TreeModels
 from app.services.runs.state import ExecutionState
 
@@ -164,7 +172,9 @@ class RunTree:
                 run.fail(error)
             else:  # taken over and never gone on with: its agent may not exist any more
                 detail = error_detail(error)
-                self._end(execution, AgentError(error=detail), ExecutionStatus.FAILED, StopReason.ERROR, error=detail)
+                words = provider_words(error)
+                last = AgentError(error=detail)
+                self._end(execution, last, ExecutionStatus.FAILED, StopReason.ERROR, error=detail, **words)
 
     def cancel(self) -> None:
         """End every execution of the tree that has not ended as cancelled, each before the one that started it."""
@@ -192,7 +202,7 @@ class RunTree:
         last: AgentError | AgentCancelled,
         status: ExecutionStatus,
         stop_reason: StopReason,
-        **changes: JsonObject,
+        **changes: Any,  # noqa: ANN401 - any stored value
     ) -> None:
         """End an execution by what its stored events say."""
         execution_id = execution.execution_id

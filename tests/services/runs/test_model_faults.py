@@ -25,7 +25,7 @@ FAULTS: list[tuple[Reply, str]] = [
     (fault(401, f"Incorrect API key provided: {SECRET}."), "model-access-denied"),
     (fault(403, f"{SECRET} may not."), "model-"),
     (fault(400, f"{SECRET}: bad request"), "model-request-refused"),
-    (fault(404, f"{SECRET}: no such model"), "model-request-refused"),
+    (fault(404, f"{SECRET}: no such model"), "model-not-found"),
     (fault(429, f"{SECRET}: slow down"), "model-rate-limited"),
     (fault(500, f"{SECRET}: boom"), "model-unavailable"),
     (PlainTextResponse(f"<html>{SECRET}</html>", media_type="text/html"), "model-"),
@@ -49,8 +49,9 @@ async def test_a_model_that_fails_fails_the_run_without_its_own_words(
     assert (done["status"], done["stopReason"]) == ("failed", "error")
     assert done["error"]["code"].startswith(code)
     assert types_of(events) == ["agent-start", "agent-error"]
-    assert events[-1]["error"] == done["error"]
-    assert set(done["error"]) == {"code", "message"}
+    assert set(events[-1]["error"]) == {"code", "message"}
+    assert done["error"] | events[-1]["error"] == done["error"]
+    assert set(done["error"]) <= {"code", "message", "providerMessage"}
     assert events[-1]["agentId"] == ADA
     document = await stored(service, done["executionId"])
     assert SECRET not in str(document)
