@@ -19,7 +19,6 @@ from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.pymongo_waits import make_waits_safe
 from app.models.quality_weights import QualityWeights
-from app.models.shared_secret import SharedSecret
 
 DEFAULT_DATABASE = "dynamic_agents"
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -31,7 +30,6 @@ DOCUMENTS: tuple[type[Document], ...] = (
     EventPayload,
     ApiKey,
     QualityWeights,
-    SharedSecret,
 )
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000

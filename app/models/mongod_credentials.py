@@ -62,7 +62,7 @@ class MongodCredentials:
         password = quote(self.password_file.read_text().strip(), safe="")
         return f"mongodb://{USER}:{password}@127.0.0.1:{port}/?directConnection=true&authSource=admin"
 
-    def system_login(self) -> dict[str, str]:
+    def system_login(self) -> dict[str, Any]:
         """Client options that log in as the replica set itself, which needs no user in the database."""
         return {
             "username": _SYSTEM_USER,

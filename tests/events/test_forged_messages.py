@@ -39,11 +39,11 @@ async def test_forged_messages_reach_no_subscriber(tree: Tree, redis_url: str, k
         watcher = Watcher(watches, tree, deltas=True)
         bus = watches.bus
         assert isinstance(bus, RedisBus)
-        await wait_until(lambda: channel in bus._subscribed, 10)
+        await wait_until(lambda: channel in bus._subscribed, 10)  # pyright: ignore[reportPrivateUsage]
         for body in forgeries(tree.id):
             await attacker.publish(channel, MessageSigner(key).sign(channel, body) if key else body)
             await attacker.publish(channel, b"")
-        await wait_until(lambda: bus._refused >= 6, 10)
+        await wait_until(lambda: bus._refused >= 6, 10)  # pyright: ignore[reportPrivateUsage]
         log = runs.log(tree)
         log.append(tree.id, said(1))
         log.append(tree.id, said(2), changes=ENDED)
@@ -78,6 +78,6 @@ async def test_wishes_for_runs_that_do_not_exist_are_bounded() -> None:
     bus = RedisBus("redis://127.0.0.1:1/0", signer)
     for number in range(MAX_WISHES + 100):
         body = orjson.dumps({"origin": "another process", "root": f"exec_{number}"})
-        bus._hear({"channel": WISHES.encode(), "data": signer.sign(WISHES, body)})
+        bus._hear({"channel": WISHES.encode(), "data": signer.sign(WISHES, body)})  # pyright: ignore[reportPrivateUsage]
 
-    assert len(bus._wishes) == MAX_WISHES
+    assert len(bus._wishes) == MAX_WISHES  # pyright: ignore[reportPrivateUsage]
