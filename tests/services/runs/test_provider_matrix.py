@@ -1,0 +1,312 @@
+"""Every kind of run against every provider's twin, plain and streamed.
+
+A run passes when it ends as it should and no twin had anything to refuse, except what the service can only learn from
+a refusal. The short suite runs a few pairs; `make test-long` runs the others.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from beanie import init_beanie
+
+from app.models.database import DOCUMENTS
+from tests.conftest import PROJECT, Service, running_service
+from tests.fixtures.model_server import Json, review
+from tests.fixtures.providers.brain import (
+    Answer,
+    Ask,
+    Damaged,
+    Reply,
+    ToolUse,
+    all_goes_well,
+    always_uses,
+    first_then,
+    uses_tools,
+)
+from tests.fixtures.providers.faults import Fault
+from tests.fixtures.providers.registry import TWINS
+from tests.fixtures.providers.server import ProviderServer
+from tests.fixtures.waiting import wait_until
+from tests.services.runs.conftest import (
+    ADA,
+    BOB,
+    DEPARTMENT,
+    SPECIALISTS,
+    Catalogue,
+    Gate,
+    StartProcess,
+    accept,
+    die,
+    expire,
+    finished,
+    insert_department,
+    of_type,
+    stored_once,
+    tree_of,
+)
+
+ECHO = ToolUse("echo", {"n": 1})
+PARALLEL = (ECHO, ToolUse("echo", {"n": 2}), ToolUse("textStatistics", {"text": "One two three."}))
+LEARNED = ("response_format",)
+"""What a refusal may teach: that a model does not know a format."""
+
+
+@pytest.fixture(scope="session")
+async def twins_service(
+    mongod_uri: str, shared_provider_server: ProviderServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncGenerator[Service]:
+    """A service whose models are the twins, each plain and streamed."""
+    folder = tmp_path_factory.mktemp("twins-service")
+    url = shared_provider_server.url
+    rows = [twin.entry(url, stream=stream) for twin in TWINS.values() for stream in (False, True)]
+    settings = {"num_retries": 0, "timeout": 20, "disable_cooldowns": True}
+    config = folder / "models.yaml"
+    config.write_text(yaml.safe_dump({"model_list": rows, "router_settings": settings}))
+    uri = mongod_uri.replace("/?", "/test_twins?")
+    async with running_service(uri, folder / "data", models_config=config) as running:
+        await insert_department()
+        yield running
+
+
+@pytest.fixture
+async def service(twins_service: Service, provider_server: ProviderServer) -> Service:
+    """The one service of this module, which `lone_processes` and `start_process` use too."""
+    provider_server.reset()
+    await init_beanie(database=twins_service.services.database, document_models=list(DOCUMENTS), skip_indexes=True)
+    return twins_service
+
+
+@dataclass(frozen=True)
+class Stand:
+    """What a scenario has: the service, the twins, and the model to run on."""
+
+    service: Service
+    twins: ProviderServer
+    catalogue: Catalogue
+    gate: Gate
+    start_process: StartProcess
+    model: str
+
+    async def run(self, **body: Any) -> Json:  # noqa: ANN401 - any field of the body
+        """Run Ada on the model, to the end."""
+        return await self.service.run_agent(ADA, **{"model": self.model, "judge": False, **body})
+
+    async def start(self, **body: Any) -> str:  # noqa: ANN401 - any field of the body
+        """Start a run of Ada on the model; its id."""
+        asked = {"prompt": "Write.", "project": PROJECT, "model": self.model, "judge": False, **body}
+        answer = await self.service.http.post(f"/api/v1/agents/{ADA}/runs", json=asked)
+        assert answer.status_code == 202, answer.text
+        return answer.json()["executionId"]
+
+    async def waits_after_tools(self, ask: Ask) -> Reply:
+        """A script: a tool call, then an answer that waits at the gate the first time."""
+        if not ask.results:
+            return Answer("Let me see.", (ECHO,))
+        if not self.gate.waiting:
+            await self.gate.passed("")
+        return Answer("Done.")
+
+
+Scenario = Callable[[Stand], Awaitable[None]]
+
+
+async def run_with_tools(stand: Stand) -> None:
+    """An agent run with a tool call, judged."""
+    stand.twins.on("work", uses_tools(ECHO, text="Let me see."))
+
+    done = await stand.run(judge=True)
+
+    assert (done["status"], done["output"]) == ("completed", {"text": "Done.", "data": None}), done["error"]
+    assert done["qualityScore"] == 90.0
+    assert len(stand.twins.asks_for("work")) == 2
+
+
+async def run_with_parallel_tools(stand: Stand) -> None:
+    """Three calls in one turn."""
+    stand.twins.on("work", uses_tools(*PARALLEL))
+
+    done = await stand.run()
+
+    assert done["status"] == "completed", (done["error"], stand.twins.violations)
+    events = await stand.service.events(done["executionId"])
+    assert [event["toolName"] for event in of_type(events, "tool-call")] == ["echo", "echo", "textStatistics"]
+    assert [event["input"] for event in of_type(events, "tool-call")] == [use.arguments for use in PARALLEL]
+    assert not any("error" in (event["output"] or {}) for event in of_type(events, "tool-result"))
+
+
+async def run_to_the_last_step(stand: Stand) -> None:
+    """A model that never stops calling tools by itself."""
+    await stand.catalogue.edit_agent(ADA, maxAgentSteps=3)
+    stand.twins.on("work", always_uses(ECHO))
+
+    done = await stand.run()
+
+    assert (done["status"], done["stopReason"]) == ("completed", "max-steps"), done["error"]
+
+
+async def continue_a_run(stand: Stand) -> None:
+    """A second run on the conversation of the first, both with tools."""
+    stand.twins.on("work", uses_tools(*PARALLEL, text="Let me see."))
+    first = await stand.run()
+
+    second = await stand.run(previousExecutionId=first["executionId"], prompt="And now?")
+
+    assert (second["status"], second["output"]["text"]) == ("completed", "Done."), second["error"]
+
+
+async def cancel_and_continue(stand: Stand) -> None:
+    """A run that is cancelled between a tool's result and the answer, and gone on from."""
+    stand.twins.on("work", stand.waits_after_tools)
+    execution_id = await stand.start()
+    await wait_until(lambda: stand.gate.waiting == 1)
+    await stand.service.http.post(f"/api/v1/executions/{execution_id}/cancel")
+    await finished(stand.service, execution_id)
+
+    done = await stand.run(previousExecutionId=execution_id, prompt="Go on.")
+
+    assert (done["status"], done["output"]["text"]) == ("completed", "Done."), done["error"]
+
+
+async def retry_from_a_checkpoint(stand: Stand) -> None:
+    """A run that fails after a tool's result, tried again from there."""
+    stand.twins.on("work", first_then(Answer("Hm.", (ECHO,)), Fault.SERVER_ERROR, "Done."))
+    failed = await stand.run()
+    assert failed["status"] == "failed"
+
+    path = f"/api/v1/executions/{failed['executionId']}/retry"
+    done = (await stand.service.http.post(path, headers={"Prefer": "wait=20"})).json()
+
+    assert (done["status"], done["output"]["text"]) == ("completed", "Done."), done["error"]
+    assert len(stand.twins.asks_for("work")) == 3
+
+
+async def take_over_in_mid_turn(stand: Stand) -> None:
+    """A run whose process dies while the model has its tools' results."""
+    stand.twins.on("work", stand.waits_after_tools)
+    first = await stand.start_process()
+    execution_id = await accept(stand.service, first, "agent", model=stand.model, judge=False)
+    await wait_until(lambda: stand.gate.waiting == 1)
+    await stored_once(stand.service, execution_id, lambda document: document["lastSeq"] == 4)
+
+    await die(first)
+    await expire(stand.service, execution_id)
+    await stand.start_process()
+    document = await finished(stand.service, execution_id)
+
+    assert (document["status"], document["takeovers"]) == ("completed", 1), document.get("error")
+
+
+async def run_a_department(stand: Stand) -> None:
+    """A plan, specialists with tools, one sent back, judgements, reviews, a report."""
+    sent_back: set[str] = set()
+
+    def reviewing(ask: Ask) -> Reply:
+        if f"({BOB})" in ask.text and not sent_back:
+            sent_back.add(BOB)
+            return Answer(review("revision-needed", "Shorter."))
+        return all_goes_well(ask)
+
+    stand.twins.on("work", uses_tools(ECHO, text="Let me see."))
+    stand.twins.on("review", reviewing)
+
+    done = await stand.service.run_department(DEPARTMENT, model=stand.model)
+
+    assert done["status"] == "completed", done["error"]
+    tree = await tree_of(stand.service, done["executionId"])
+    assert [(child["agent"], child["status"], child["reviewStatus"]) for child in tree["children"]] == [
+        (agent, "completed", "approved") for agent in SPECIALISTS
+    ]
+    assert [child["qualityScore"] for child in tree["children"]] == [90.0] * 3
+    assert sent_back == {BOB}
+    events = await stand.service.events(done["executionId"])
+    plans = [event["plan"] for event in of_type(events, "agent-thinking") if "plan" in event]
+    assert [plan["rationale"] for plan in plans] == ["Because."]
+
+
+async def judge_with_wrapped_json(stand: Stand) -> None:
+    """A structured answer inside thoughts, prose and a fence."""
+    stand.twins.on("judge", lambda ask: Damaged(Fault.WRAPPED, all_goes_well(ask)))
+
+    done = await stand.run(judge=True)
+
+    assert (done["status"], done["qualityScore"]) == ("completed", 90.0), done["error"]
+    assert len(stand.twins.asks_for("judge")) == 1
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    run_with_tools,
+    run_with_parallel_tools,
+    run_to_the_last_step,
+    continue_a_run,
+    cancel_and_continue,
+    retry_from_a_checkpoint,
+    take_over_in_mid_turn,
+    run_a_department,
+    judge_with_wrapped_json,
+)
+QUICK = run_with_parallel_tools
+"""Run on every twin in the short suite too, streamed; the other kinds on one twin alone, plain."""
+QUICK_TWIN = "gemini-compatible"
+
+
+def pairs() -> list[Any]:
+    """Scenario and model, each pair of them."""
+    return [
+        pytest.param(
+            scenario,
+            f"{name}{suffix}",
+            id=f"{scenario.__name__}-{name}{suffix}",
+            marks=() if is_quick(scenario, name, suffix) else pytest.mark.long,
+        )
+        for scenario in SCENARIOS
+        for name in TWINS
+        for suffix in ("", "-streamed")
+    ]
+
+
+def is_quick(scenario: Scenario, name: str, suffix: str) -> bool:
+    """Whether a pair belongs to the short suite."""
+    return scenario is QUICK if suffix else name == QUICK_TWIN
+
+
+def refused(twins: ProviderServer) -> list[str]:
+    """What the twins refused, without what the service may learn from."""
+    return [text for text in twins.violations if not any(word in text for word in LEARNED)]
+
+
+@pytest.mark.usefixtures("lone_processes")
+@pytest.mark.parametrize(("scenario", "model"), pairs())
+async def test_a_run_passes_on_a_providers_twin(
+    scenario: Scenario,
+    model: str,
+    service: Service,
+    provider_server: ProviderServer,
+    catalogue: Catalogue,
+    gate: Gate,
+    start_process: StartProcess,
+) -> None:
+    stand = Stand(service, provider_server, catalogue, gate, start_process, model)
+
+    await scenario(stand)
+
+    assert refused(provider_server) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", ["", "-streamed"])
+@pytest.mark.parametrize("order", [1, -1], ids=["forwards", "backwards"])
+async def test_a_conversation_moves_from_provider_to_provider(
+    suffix: str, order: int, service: Service, provider_server: ProviderServer
+) -> None:
+    provider_server.on("work", uses_tools(*PARALLEL, text="Let me see."))
+    previous: Json = {}
+
+    for name in [*TWINS][::order]:
+        done = await service.run_agent(ADA, model=f"{name}{suffix}", judge=False, **previous)
+
+        assert done["status"] == "completed", (name, provider_server.violations)
+        previous = {"previousExecutionId": done["executionId"]}
+    assert refused(provider_server) == []
