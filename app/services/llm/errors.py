@@ -29,6 +29,8 @@ class ModelCallFailed(AppError):
     is_passing = True
     wait_seconds: float | None = None
     """How long the provider asks to wait before another try."""
+    is_adapted = False
+    """Whether the next try is another request, without what the provider refused in this one: it is made at once."""
     spent: Spending | None = None
     """What the call used, where the model did answer, yet nothing that can be used."""
 

@@ -13,7 +13,6 @@ from app.errors import StartupError
 from app.models.json_values import JsonObject
 from app.services.llm.answers import answer_of, carries_data, message_of
 from app.services.llm.calls import CallLimits, Completion, ModelRequest
-from app.services.llm.capabilities import Capabilities
 from app.services.llm.demo_provider import register_demo_provider
 from app.services.llm.errors import (
     ModelAnswerEmpty,
@@ -23,7 +22,7 @@ from app.services.llm.errors import (
     ModelRequestRefused,
 )
 from app.services.llm.failures import failure_of
-from app.services.llm.fitting.request import fit_request
+from app.services.llm.fitting.deployments import Deployments
 from app.services.llm.litellm_setup import (
     BaseLLMException,
     PromptRouter,
@@ -94,8 +93,8 @@ class ModelGateway:
         except (APIError, ValueError, TypeError) as error:
             raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
         self._router.first_byte_seconds = limits.first_byte_seconds
-        self._router.fit = self._fit
-        self._known = {entry.id: Capabilities(entry) for entry in usable}
+        self._deployments = Deployments(usable)
+        self._router.fitting = self._deployments
         self._router_retries = any(table.router_settings.get(name) for name in RETRY_POLICIES)
         self._streamed = {entry.name for entry in usable if entry.stream}
         self._secrets = frozenset(secret for entry in usable for secret in secrets_in(entry.params))
@@ -161,6 +160,11 @@ class ModelGateway:
             ModelCallFailed: no usable answer, after the Router's retries and fallbacks.
         """
         self.check(request.model)
+        with self._deployments.noting_lessons() as lessons:
+            return await self._complete(request, lessons)
+
+    async def _complete(self, request: ModelRequest, lessons: list[str]) -> Completion:
+        """Answer one request; `lessons` are filled with what its refusals teach."""
         try:
             async with asyncio.timeout(self._limits.total_seconds):
                 return self._completion(request, *await self._call(request))
@@ -168,6 +172,7 @@ class ModelGateway:
             raise ModelAnswerInvalid(str(cut)) from None
         except CALL_ERRORS as error:
             failure = failure_of(request.model, error, self._secrets)
+            failure.is_adapted = bool(lessons)
             log.warning(
                 "model-call-failed",
                 model=request.model,
@@ -203,11 +208,6 @@ class ModelGateway:
             await answer.aclose()  # the error's traceback would keep the connection open
             raise
 
-    def _fit(self, arguments: JsonObject, entry_id: str) -> JsonObject:
-        """A call's arguments as the chosen deployment takes them."""
-        model = self._known.get(entry_id)
-        return arguments if model is None else fit_request(arguments, model)
-
     def _completion(self, request: ModelRequest, response: Any, message: JsonObject | None) -> Completion:  # noqa: ANN401 - LiteLLM's response
         """The completion in a response.
 
@@ -231,6 +231,8 @@ class ModelGateway:
         try:
             return usable(request, completion)
         except ModelAnswerInvalid as error:
+            if isinstance(error, ModelAnswerEmpty) and error.is_cut and request.max_tokens is not None:
+                error.is_adapted = self._deployments.ran_out_of_room(entry)
             error.spent = completion.spent(request.execution_id)
             raise
 

@@ -8,9 +8,9 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from app.models.json_values import JsonObject
 
@@ -41,6 +41,7 @@ from litellm.types.router import RouterRateLimitError
 from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
 
 __all__ = [
+    "LISTED_MODELS",
     "AiohttpTransport",
     "BaseLLMException",
     "ChatStreamHandler",
@@ -63,6 +64,8 @@ __all__ = [
 ]
 
 litellm: Any = untyped_litellm
+LISTED_MODELS: dict[str, JsonObject] = dict(litellm.model_cost)
+"""LiteLLM's own table of models: the Router adds its deployments to the one that LiteLLM works with."""
 Router: Any = litellm.Router
 litellm.suppress_debug_info = True
 for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
@@ -123,25 +126,49 @@ class BegunStream:
                 yield chunk
 
 
-class PromptRouter(Router):
-    """A Router whose streams begin in time, or fail as any call does: each deployment that is tried has as long.
+class Fitting(Protocol):
+    """Who makes calls fit the deployments that the Router chooses, by their ids, and is told what came of each."""
 
-    `fit` makes a call's arguments fit the deployment with this id, once it is chosen.
-    """
+    def fit(self, arguments: JsonObject, deployment_id: str) -> JsonObject:
+        """A call's arguments as the deployment takes them."""
+        ...
+
+    def answered(self) -> None:
+        """The last of them was answered."""
+        ...
+
+    def refused(self, error: Exception) -> None:
+        """The last of them failed."""
+        ...
+
+
+class PromptRouter(Router):
+    """A Router whose streams begin in time, or fail as any call does: each deployment that is tried has as long."""
 
     first_byte_seconds: float | None = None
-    fit: Callable[[JsonObject, str], JsonObject] | None = None
+    fitting: Fitting | None = None
 
     def _update_kwargs_with_deployment(self, deployment: JsonObject, kwargs: JsonObject, **options: Any) -> None:  # noqa: ANN401 - LiteLLM's own
         """Put what a deployment says for itself into the arguments of a call to it, and make them fit it."""
         super()._update_kwargs_with_deployment(deployment=deployment, kwargs=kwargs, **options)
-        if self.fit is not None:
-            fitted = self.fit(kwargs, deployment["model_info"]["id"])
+        if self.fitting is not None:
+            fitted = self.fitting.fit(kwargs, deployment["model_info"]["id"])
             kwargs.clear()
             kwargs.update(fitted)
 
     async def _acompletion(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - LiteLLM's own
         """One deployment's answer, or its stream once it has begun."""
+        try:
+            answer = await self._begun(*arguments, **options)
+        except Exception as error:
+            if self.fitting is not None:
+                self.fitting.refused(error)
+            raise
+        if self.fitting is not None:
+            self.fitting.answered()
+        return answer
+
+    async def _begun(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - LiteLLM's own
         if not options.get("stream"):
             return await super()._acompletion(*arguments, **options)
         try:

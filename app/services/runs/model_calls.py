@@ -20,6 +20,9 @@ LONGEST_PAUSE_SECONDS = 20.0
 LONGEST_WAIT_SECONDS = 120.0
 """A provider that asks for a longer wait than this is not waited for."""
 
+MAX_ADAPTED = 8
+"""How many parts of a request may turn out to be refused, one after the other."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -40,12 +43,17 @@ class TreeModels:
             TreeLost: this process no longer owns the tree.
         """
         attempt = 0
+        adapted = 0
         while True:
             self.ensure_owned()
             failpoint("before-model-call")
             try:
                 completion = await self.models.complete(request)
             except ModelCallFailed as error:
+                if error.is_adapted and adapted < MAX_ADAPTED:
+                    adapted += 1
+                    self.note(request.execution_id, error, attempt + adapted)
+                    continue
                 attempt += 1
                 pause = pause_before(attempt, error)
                 if pause is None or attempt > self.retries(request.model):

@@ -8,12 +8,16 @@ from collections.abc import Callable
 
 from app.models.json_values import JsonObject
 from app.services.llm.capabilities import Capabilities
+from app.services.llm.fitting.call_ids import fit_call_ids
+from app.services.llm.fitting.formats import fit_format
+from app.services.llm.fitting.message_order import fit_order
+from app.services.llm.fitting.parameters import fit_parameters
 from app.services.llm.fitting.tools import fit_tools
 from app.services.llm.turns import fit_turns
 
 Fitter = Callable[[JsonObject, Capabilities], JsonObject]
 
-FITTERS: tuple[Fitter, ...] = (fit_turns, fit_tools)
+FITTERS: tuple[Fitter, ...] = (fit_turns, fit_tools, fit_format, fit_order, fit_call_ids, fit_parameters)
 """What is applied in turn, each to the result of the one before."""
 
 

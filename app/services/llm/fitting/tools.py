@@ -1,21 +1,77 @@
-"""Tools as a model takes them."""
+"""Tools as a model takes them: schemas in its subset, names that are unique, none where it can take none."""
+
+import structlog
 
 from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities
+from app.services.llm.capabilities import Capabilities, Wire
+from app.services.llm.fitting.schemas import for_gemini, parameters_of, plain
+from app.services.llm.lessons import LEFT_OUT_TOOL, TOOL
+
+MAX_NOTED = 1_000
+
+log = structlog.get_logger(__name__)
 
 
-def fit_tools(arguments: JsonObject, _: Capabilities) -> JsonObject:
-    """The arguments with every tool in a form that the model takes."""
-    tools = arguments.get("tools")
-    if not tools:
-        return {name: value for name, value in arguments.items() if name != "tools"}
-    return {**arguments, "tools": [fit_tool(tool) for tool in tools]}
+def fit_tools(arguments: JsonObject, model: Capabilities) -> JsonObject:
+    """The arguments with every tool in a form that the model takes; one that has none is left out by its name."""
+    fitted: dict[str, JsonObject] = {}
+    for tool in arguments.get("tools") or ():
+        name = str((tool.get("function") or {}).get("name"))
+        form = None if name in fitted else fit_tool(tool, name, model)
+        if form is None:
+            note_left_out(model, name)
+        else:
+            fitted[name] = form
+    without = {name: value for name, value in arguments.items() if name != "tools"}
+    if fitted:
+        return {**without, "tools": list(fitted.values())}
+    if model.wants_tools_of_history and (names := called_tools(arguments.get("messages") or [])):
+        return {**without, "tools": [named_tool(name) for name in names], "tool_choice": "none"}
+    return {name: value for name, value in without.items() if name != "tool_choice"}
 
 
-def fit_tool(tool: JsonObject) -> JsonObject:
-    """One tool, whose parameters name their properties even where there are none."""
+def fit_tool(tool: JsonObject, name: str, model: Capabilities) -> JsonObject | None:
+    """One tool in the model's form; `None` where it has none."""
     function = tool.get("function")
     if not isinstance(function, dict):
         return tool
-    parameters = {"type": "object", "properties": {}, **(function.get("parameters") or {})}
+    if f"{TOOL}{name}{LEFT_OUT_TOOL}" in model.lessons:
+        return None
+    parameters = parameters_of(function.get("parameters"))
+    if parameters is None:
+        return None
+    if f"{TOOL}{name}" in model.lessons:
+        parameters = parameters_of(plain(parameters)) or parameters
+    elif model.wire == Wire.GEMINI:
+        parameters = {"properties": {}, **for_gemini(parameters)}
     return {**tool, "function": {**function, "parameters": parameters}}
+
+
+def called_tools(messages: list[JsonObject]) -> list[str]:
+    """The names of the tools that a conversation has calls of, each once."""
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    return list(dict.fromkeys(str(call["function"]["name"]) for call in calls))
+
+
+def named_tool(name: str) -> JsonObject:
+    """A tool of which only the name matters, because it may not be called."""
+    parameters: JsonObject = {"type": "object", "properties": {}}
+    return {
+        "type": "function",
+        "function": {"name": name, "description": "Not available now.", "parameters": parameters},
+    }
+
+
+def note_left_out(model: Capabilities, name: str) -> None:
+    """Say once in the log that a model does not get a tool."""
+    noted = (model.entry.id, name)
+    if noted in NOTED:
+        return
+    if len(NOTED) < MAX_NOTED:
+        NOTED.add(noted)
+    reason = "its input schema has no form that the model's provider takes, or its name is another tool's"
+    log.warning("tool-left-out", model=model.entry.name, tool=name, reason=reason)
+
+
+NOTED: set[tuple[str, str]] = set()
+"""The tools that the log has named, each with the entry that does not get it."""

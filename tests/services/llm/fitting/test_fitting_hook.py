@@ -3,8 +3,8 @@
 import pytest
 
 from app.models.json_values import JsonObject
-from app.services.llm import gateway as gateway_module
 from app.services.llm.capabilities import Capabilities
+from app.services.llm.fitting import deployments
 from tests.fixtures.model_server import ModelServer, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 
@@ -36,7 +36,7 @@ async def test_each_deployment_that_is_tried_gets_a_request_of_its_own(
         turn = {"role": "user", "content": model.entry.name}
         return {**arguments, "messages": [*arguments["messages"], turn]}
 
-    monkeypatch.setattr(gateway_module, "fit_request", mark)
+    monkeypatch.setattr(deployments, "fit_request", mark)
     model_server.on("work", lambda call: fault(500) if len(model_server.calls) == 1 else completion("Good."))
     gateway = open_gateway(
         entry(model_server, "first"), entry(model_server, "second"), fallbacks=[{"first": ["second"]}]

@@ -1,0 +1,81 @@
+"""Ids of tool calls in the form that a model takes, the same for a call and for its result.
+
+A conversation may hold calls of another provider's model, or of an agent loop that made ids unique in its own way.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from app.models.json_values import JsonObject
+from app.services.llm.capabilities import Capabilities, Wire
+
+MAX_TRIES = 1_000
+
+
+@dataclass(frozen=True)
+class IdForm:
+    """What an id has to match, and how long one is that is made instead."""
+
+    pattern: re.Pattern[str]
+    length: int
+
+
+COMMON = IdForm(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 24)
+"""What OpenAI, Anthropic and all others take."""
+FORMS = {Wire.MISTRAL: IdForm(re.compile(r"[a-zA-Z0-9]{9}"), 9)}
+KEPT_AS_THEY_ARE = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
+"""Where LiteLLM itself keeps a thought's signature in an id; what goes out there has no ids."""
+
+
+def fit_call_ids(arguments: JsonObject, model: Capabilities) -> JsonObject:
+    """The arguments with every tool call's id, and every result's, in the model's form."""
+    messages: list[JsonObject] = arguments.get("messages") or []
+    if model.server in KEPT_AS_THEY_ARE:
+        return arguments
+    form = FORMS.get(model.wire, COMMON)
+    given = ids_in(messages)
+    if all(form.pattern.fullmatch(identity) for identity in given):
+        return arguments
+    renamed = new_ids(given, form)
+    return {**arguments, "messages": [with_ids(message, renamed) for message in messages]}
+
+
+def ids_in(messages: list[JsonObject]) -> dict[str, None]:
+    """Every id of a conversation, once, in their order."""
+    found: dict[str, None] = {}
+    for message in messages:
+        for call in message.get("tool_calls") or ():
+            found[str(call.get("id"))] = None
+        if message.get("tool_call_id") is not None:
+            found[str(message["tool_call_id"])] = None
+    return found
+
+
+def new_ids(given: dict[str, None], form: IdForm) -> dict[str, str]:
+    """Each id and what stands in its place: itself where it can, else a digest that is no other's."""
+    taken = {identity for identity in given if form.pattern.fullmatch(identity)}
+    renamed = {identity: identity for identity in taken}
+    for identity in given:
+        if identity in renamed:
+            continue
+        made = next(one for number in range(MAX_TRIES) if (one := digest(identity, number, form)) not in taken)
+        taken.add(made)
+        renamed[identity] = made
+    return renamed
+
+
+def digest(identity: str, number: int, form: IdForm) -> str:
+    """An id of letters and digits, the same for the same id each time."""
+    text = f"{identity}\0{number}".encode("utf-8", "replace")
+    return hashlib.sha256(text).hexdigest()[: form.length]
+
+
+def with_ids(message: JsonObject, renamed: dict[str, str]) -> JsonObject:
+    """A message whose ids are replaced."""
+    changed = dict(message)
+    if message.get("tool_calls"):
+        changed["tool_calls"] = [{**call, "id": renamed[str(call.get("id"))]} for call in message["tool_calls"]]
+    if message.get("tool_call_id") is not None:
+        changed["tool_call_id"] = renamed[str(message["tool_call_id"])]
+    return changed

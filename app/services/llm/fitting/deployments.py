@@ -1,0 +1,91 @@
+"""The deployments behind the Router: each call is fitted to the one that was chosen, and its refusals teach."""
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import structlog
+
+from app.models.json_values import JsonObject
+from app.services.llm.capabilities import Capabilities
+from app.services.llm.fitting.request import fit_request
+from app.services.llm.lessons import NEEDS_ROOM, lesson_of
+from app.services.llm.model_table import ModelEntry
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one deployment is asked, and what of its lessons that request heeds."""
+
+    model: Capabilities
+    sent: JsonObject
+    heeded: frozenset[str]
+
+
+ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
+"""The last attempt of this task."""
+TAUGHT: ContextVar[list[str] | None] = ContextVar("taught", default=None)
+"""Where the lessons of the present call are noted."""
+
+
+class Deployments:
+    """What is known of each entry, kept as long as the process lives."""
+
+    def __init__(self, entries: Iterable[ModelEntry]) -> None:
+        self._models = {entry.id: Capabilities(entry) for entry in entries}
+
+    def of(self, entry: ModelEntry) -> Capabilities:
+        """What is known of an entry's model."""
+        return self._models.get(entry.id) or Capabilities(entry)
+
+    @contextmanager
+    def noting_lessons(self) -> Generator[list[str]]:
+        """Around a call: the lessons that its refusals teach."""
+        noted: list[str] = []
+        before = TAUGHT.set(noted)
+        try:
+            yield noted
+        finally:
+            TAUGHT.reset(before)
+
+    def fit(self, arguments: JsonObject, deployment_id: str) -> JsonObject:
+        """A call's arguments as the chosen deployment takes them."""
+        model = self._models.get(deployment_id)
+        if model is None:
+            return arguments
+        fitted = fit_request(arguments, model)
+        ATTEMPT.set(Attempt(model, model.entry.params | fitted, model.lessons.all))
+        return fitted
+
+    def answered(self) -> None:
+        """The last attempt has its answer, or its stream has begun."""
+        attempt = ATTEMPT.get()
+        if attempt is not None:
+            attempt.model.lessons.confirm(attempt.heeded)
+
+    def refused(self, error: Exception) -> None:
+        """The last attempt failed: remember what its provider does not take, if that is why."""
+        attempt = ATTEMPT.get()
+        if attempt is None:
+            return
+        lessons = attempt.model.lessons
+        lesson = lesson_of(error, attempt.sent, attempt.heeded)
+        if lesson is None:
+            lessons.withdraw(attempt.heeded)
+            return
+        lessons.add(lesson)
+        entry = attempt.model.entry
+        log.warning("model-refuses", model=entry.name, deployment=entry.params["model"], lesson=lesson.text)
+        taught = TAUGHT.get()
+        if taught is not None:
+            taught.append(lesson.text)
+
+    def ran_out_of_room(self, entry: ModelEntry) -> bool:
+        """An answer was cut at a limit that the model's thoughts had used up; whether that is news."""
+        known = self.of(entry).lessons.known
+        is_news = NEEDS_ROOM not in known
+        known.add(NEEDS_ROOM)
+        return is_news

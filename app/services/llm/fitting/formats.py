@@ -1,0 +1,55 @@
+"""How an answer is held to a JSON schema: by the schema in the provider's subset, by JSON mode, or by words alone."""
+
+import json
+
+from app.models.json_values import JsonObject
+from app.services.llm.capabilities import AnswerForm, Capabilities, Wire
+from app.services.llm.fitting.schemas import demands_all, strict
+
+STRICT = frozenset({Wire.ANTHROPIC, Wire.OPENAI})
+"""Who takes a subset of JSON Schema, and refuses what is not in it."""
+
+
+def fit_format(arguments: JsonObject, model: Capabilities) -> JsonObject:
+    """The arguments with the response format that the model takes; what it cannot be held to is asked for in words."""
+    asked = arguments.get("response_format")
+    if asked is None:
+        return arguments
+    schema = (asked.get("json_schema") or {}).get("schema") if isinstance(asked, dict) else None
+    if not isinstance(schema, dict):
+        return without_format(arguments) if model.form == AnswerForm.WORDS else arguments
+    if model.form == AnswerForm.SCHEMA:
+        form = schema_format(asked, schema, model)
+        if form is not None:
+            return {**arguments, "response_format": form}
+    worded = {**arguments, "messages": in_words(arguments["messages"], schema)}
+    if model.form == AnswerForm.OBJECT:
+        return {**worded, "response_format": {"type": "json_object"}}
+    return without_format(worded)
+
+
+def without_format(arguments: JsonObject) -> JsonObject:
+    """The arguments without a response format."""
+    return {name: value for name, value in arguments.items() if name != "response_format"}
+
+
+def schema_format(asked: JsonObject, schema: JsonObject, model: Capabilities) -> JsonObject | None:
+    """The format with the schema in the provider's subset; `None` where the subset cannot say it."""
+    if model.wire not in STRICT:
+        return asked
+    subset = strict(schema)
+    if subset is None and model.wire == Wire.ANTHROPIC:
+        return None
+    is_strict = subset is not None and (model.wire != Wire.OPENAI or demands_all(subset))
+    named = {**asked["json_schema"], "schema": subset if is_strict else schema, "strict": is_strict}
+    return {**asked, "json_schema": named}
+
+
+def in_words(messages: list[JsonObject], schema: JsonObject) -> list[JsonObject]:
+    """The messages with the schema in the instructions."""
+    text = json.dumps(schema, ensure_ascii=False)
+    words = f"Answer with one JSON object and nothing else. It has to match this JSON schema:\n{text}"
+    first = messages[0] if messages else {}
+    if first.get("role") == "system" and isinstance(first.get("content"), str):
+        return [{**first, "content": f"{first['content']}\n\n{words}"}, *messages[1:]]
+    return [{"role": "system", "content": words}, *messages]

@@ -1,0 +1,48 @@
+"""Messages in an order, and with texts, that a model takes."""
+
+from app.models.json_values import JsonObject
+from app.services.llm.capabilities import Capabilities, Wire
+
+BETWEEN = "I have the results."
+"""What stands for the model's turn between a tool's result and a user's turn, where one has to."""
+GO_ON = "Go on."
+NOTHING_SAID = "(nothing)"
+WITHOUT_PREFILL = frozenset({Wire.ANTHROPIC, Wire.MISTRAL})
+"""Who refuses a conversation that ends with the model's own turn."""
+
+
+def fit_order(arguments: JsonObject, model: Capabilities) -> JsonObject:
+    """The arguments with their messages in the model's order; no text in them is blank."""
+    messages = [with_text(message) for message in arguments.get("messages") or ()]
+    if not model.takes_user_after_tool:
+        messages = with_turns_between(messages)
+    if messages and messages[-1]["role"] == "assistant" and model.wire in WITHOUT_PREFILL:
+        messages.append({"role": "user", "content": GO_ON})
+    return {**arguments, "messages": messages}
+
+
+def with_text(message: JsonObject) -> JsonObject:
+    """A message that says something: blank parts are left out, and a blank text is said to be one."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [part for part in content if not is_blank(part)]
+        if parts:
+            return message if len(parts) == len(content) else {**message, "content": parts}
+    elif content is not None and str(content).strip():
+        return message
+    return {**message, "content": None if message.get("tool_calls") else NOTHING_SAID}
+
+
+def is_blank(part: object) -> bool:
+    """Whether a part of a content is a text without words."""
+    return isinstance(part, dict) and part.get("type") == "text" and not str(part.get("text") or "").strip()
+
+
+def with_turns_between(messages: list[JsonObject]) -> list[JsonObject]:
+    """The messages with a turn of the model's wherever a user speaks right after a tool's result."""
+    ordered: list[JsonObject] = []
+    for message in messages:
+        if message["role"] == "user" and ordered and ordered[-1]["role"] == "tool":
+            ordered.append({"role": "assistant", "content": BETWEEN})
+        ordered.append(message)
+    return ordered
