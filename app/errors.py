@@ -5,8 +5,12 @@ One handler (`app.routers.problems`) renders an `AppError` as RFC 9457 problem d
 detects them; the ones shared by several rooms stand here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+
+MAX_PROBLEMS = 50
+"""How many wrong fields one answer names at most."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,13 @@ class InvalidInput(AppError):
     @classmethod
     def of_field(cls, path: str, message: str) -> "InvalidInput":
         """One wrong field."""
-        return cls(f"{path}: {message}", errors=(FieldError(path, message),))
+        return cls.of_fields([FieldError(path, message)])
+
+    @classmethod
+    def of_fields(cls, problems: Sequence[FieldError]) -> "InvalidInput":
+        """Several wrong fields, of which the first is named in the message and at most 50 are in `errors`."""
+        first = problems[0]
+        return cls(f"{first.path}: {first.message}", errors=tuple(problems[:MAX_PROBLEMS]))
 
 
 class DatabaseUnavailable(AppError):

@@ -4,11 +4,7 @@ import math
 import reprlib
 from typing import Any
 
-JsonObject = dict[str, Any]
-"""A JSON object: strings to JSON values."""
-
-MAX_SAFE_INTEGER = 2**53 - 1
-MAX_NESTING = 64
+from app.kit.json_limits import MAX_INTEGER, MAX_STORED_NESTING, JsonObject
 
 
 def clean_text(text: str) -> str:
@@ -29,10 +25,10 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
         case str():
             return clean_text(value)
         case int():
-            return int(value) if abs(value) <= MAX_SAFE_INTEGER else clean_float(value)  # BSON's Int64 is an int too
+            return int(value) if abs(value) <= MAX_INTEGER else clean_float(value)  # BSON's Int64 is an int too
         case float():
             return value if math.isfinite(value) else None
-        case _ if depth >= MAX_NESTING:
+        case _ if depth >= MAX_STORED_NESTING:
             return clean_text(reprlib.repr(value))
         case dict():
             cleaned = {clean_key(key): clean_json(item, depth + 1) for key, item in value.items()}

@@ -8,9 +8,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.events.types import AgentDelta, Event
-from app.models.json_values import JsonObject
+from app.kit.json_limits import MAX_INTEGER, JsonObject
 from app.routers.socket_messages import (
-    MAX_SEQ,
     Auth,
     ErrorMessage,
     ExecutionEnd,
@@ -47,7 +46,12 @@ SERVER_MESSAGES: dict[type[BaseModel], JsonObject] = {
 }
 SAMPLES: dict[str, Any] = {"string": "text", "number": 0.5, "integer": 1, "boolean": True, "object": {}, "array": []}
 HEAD: JsonObject = {
-    "seq": {"type": "integer", "minimum": 1, "maximum": MAX_SEQ, "description": "Counts 1, 2, 3 … over the run tree."},
+    "seq": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_INTEGER,
+        "description": "Counts 1, 2, 3 … over the run tree.",
+    },
     "executionId": {"type": "string"},
     "rootExecutionId": {"type": "string"},
     "timestamp": {"type": "string", "format": "date-time"},

@@ -13,6 +13,7 @@ from app.events.feeds import Subscription
 from app.events.outlets import QueueOutlet
 from app.events.replay import ExecutionNotFound, StreamHead, read_frames
 from app.events.whole import read_whole_event
+from app.kit.json_limits import MAX_INTEGER
 from app.models.agent_execution import ExecutionStatus
 from app.routers.problems import problem_responses
 from app.routers.server_sent_events import sse_frames
@@ -21,12 +22,10 @@ from app.services.access.api_keys import Caller
 from app.services.access.roles import key_in
 from app.services.catalog.shapes import Shape
 
-MAX_SEQ = 2**53
-
 router = APIRouter(prefix="/executions/{execution_id}/events", tags=["executions"], route_class=StrictRoute)
 
-AfterSeq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Events after this number; 0 for all.")]
-Seq = Annotated[int, Path(ge=1, le=MAX_SEQ, description="The event's number.")]
+AfterSeq = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Events after this number; 0 for all.")]
+Seq = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The event's number.")]
 
 
 class EventPage(Shape):
@@ -119,6 +118,6 @@ def last_seen(last_event_id: str | None, after: int) -> int:
     """The number in `Last-Event-ID`, else the one asked for; an empty header is none."""
     if not last_event_id:
         return after
-    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_SEQ)):
-        return min(int(last_event_id), MAX_SEQ)
+    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_INTEGER)):
+        return min(int(last_event_id), MAX_INTEGER)
     raise InvalidInput.of_field("Last-Event-ID", "must be the number of an event")

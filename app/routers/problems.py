@@ -15,7 +15,8 @@ from pymongo.errors import ConnectionFailure, ExecutionTimeout, WTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.errors import AppError, DatabaseUnavailable, FieldError
+from app.errors import MAX_PROBLEMS, AppError, DatabaseUnavailable, FieldError
+from app.kit.strict_json import shown
 
 MEDIA_TYPE = "application/problem+json"
 FRAMEWORK_CODES = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
@@ -88,7 +89,7 @@ def problem(
         "code": code,
     }
     if errors:
-        body["errors"] = [{"path": error.path, "message": error.message} for error in errors]
+        body["errors"] = [{"path": error.path, "message": error.message} for error in errors[:MAX_PROBLEMS]]
     return JSONResponse(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -114,7 +115,7 @@ async def render_database_away(request: Request, error: Exception) -> JSONRespon
 async def render_validation_error(request: Request, error: Exception) -> JSONResponse:
     """A body, a query or a path that does not fit; a body that is no JSON at all is malformed."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
-    found = error.errors()
+    found = error.errors()[:MAX_PROBLEMS]
     if any(one["type"] == "json_invalid" for one in found):
         return problem(request, status=400, code="malformed-json", detail="The body is not valid JSON.")
     errors = [FieldError(path_of(one["loc"]), message_of(one)) for one in found]
@@ -148,7 +149,7 @@ def characters(count: int) -> str:
 
 def path_of(location: Sequence[Any]) -> str:
     """The dotted path of a field, without the part of the request that it stands in."""
-    parts = [str(part).encode("utf-8", "replace").decode() for part in location[1:]]
+    parts = [shown(str(part)) for part in location[1:]]
     return ".".join(parts) or str(location[0])
 
 

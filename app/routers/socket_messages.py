@@ -7,12 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from app.errors import InvalidInput
+from app.kit.json_limits import MAX_INTEGER
+from app.kit.strict_json import MalformedJson, parse_json
 from app.models.agent_execution import ExecutionStatus
 from app.models.json_values import clean_text
-from app.routers.strict_input import unique_keys
+from app.routers.strict_input import refuse_unknown_fields
 from app.services.runs.requests import Text
 
-MAX_SEQ = 2**53
+MAX_MESSAGE_CHARACTERS = 16 * 1024
+"""No message of the protocol is longer; one of this size is parsed in 3 ms, whatever its shape."""
 
 
 class ClientMessage(BaseModel):
@@ -33,7 +36,7 @@ class Subscribe(ClientMessage):
 
     type: Literal["subscribe"]
     execution_id: Annotated[Text, Field(min_length=1, max_length=200)]
-    after_seq: int = Field(default=0, ge=0, le=MAX_SEQ)
+    after_seq: int = Field(default=0, ge=0, le=MAX_INTEGER)
     deltas: bool = False
 
 
@@ -117,19 +120,24 @@ def parse_message(received: str | bytes) -> AnyMessage:
     """
     if isinstance(received, bytes):
         raise MalformedMessage("Messages are JSON text frames, not binary ones.")
+    if len(received) > MAX_MESSAGE_CHARACTERS:
+        raise MalformedMessage(f"The message is longer than {MAX_MESSAGE_CHARACTERS} characters.")
     try:
-        value = json.loads(received, object_pairs_hook=unique_keys)
+        value = parse_json(received)
+    except MalformedJson:
+        raise MalformedMessage("The message is not JSON.") from None
     except InvalidInput as error:
         raise MalformedMessage(error.message) from None
-    except (ValueError, RecursionError):
-        raise MalformedMessage("The message is not JSON.") from None
     kinds = {"auth": Auth, "subscribe": Subscribe, "unsubscribe": Unsubscribe, "ping": Ping}
     name = value.get("type") if isinstance(value, dict) else None
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
         raise MalformedMessage(f"The message's type must be one of {', '.join(kinds)}.")
     try:
+        refuse_unknown_fields(value, [kind])
         return kind.model_validate(value)
+    except InvalidInput as error:
+        raise MalformedMessage(error.message) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise MalformedMessage(clean_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")) from None
@@ -137,6 +145,8 @@ def parse_message(received: str | bytes) -> AnyMessage:
 
 def execution_id_in(received: str | bytes) -> str | None:
     """The execution that a message was about, for the answer to a wrong one."""
+    if len(received) > MAX_MESSAGE_CHARACTERS:
+        return None
     try:
         value: Any = json.loads(received)
     except (ValueError, RecursionError):

@@ -1,40 +1,32 @@
 """Strict input for every route: JSON that means one thing, query parameters that exist, nothing beyond.
 
-JSON as browsers and Python read it takes `NaN`, the last of two equal keys, half surrogates and integers of any length.
-All of these fail somewhere behind the API, so they are refused in front of it.
+Every check takes time in proportion to what it checks, and what is large is checked in a thread.
 """
 
-import json
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from app.dependencies import ROLE_CHECKS, any_caller, identify
-from app.errors import AppError, FieldError, InvalidInput
-from app.models.json_values import JsonObject
+from app.errors import MAX_PROBLEMS, AppError, FieldError, InvalidInput
+from app.kit.check_thread import in_check_thread
+from app.kit.strict_json import parse_json_bytes, repeated, shown, text_problem
 
-MAX_NESTING = 32
-MAX_INTEGER = 2**53
-MAX_NUMBER_CHARACTERS = 40
+MAX_INLINE_BYTES = 16 * 1024
+"""A larger body is parsed in a thread: one of 16 KiB takes at most some 3 ms, whatever its shape."""
 STARLETTE_PARSED_BODY = "_json"
 """Where Starlette's request keeps the parsed body: what it finds there it does not parse again."""
 JSON_TYPE = "application/json"
 PATCH_TYPES = (JSON_TYPE, "application/merge-patch+json")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-class MalformedJson(AppError):
-    """The body is not JSON in UTF-8."""
-
-    code = "malformed-json"
-    status = HTTPStatus.BAD_REQUEST
 
 
 class UnsupportedMediaType(AppError):
@@ -53,6 +45,7 @@ class StrictRoute(APIRoute):
         parameters = get_flat_params(self.dependant)
         known = {parameter.alias for parameter in parameters if isinstance(parameter.field_info, Query)}
         has_body = self.body_field is not None
+        models = list(models_in(self.body_field.field_info.annotation)) if self.body_field else []
         calls = list(calls_of(self.dependant))
         identifies, checks = any_caller in calls, [check for check in ROLE_CHECKS if check in calls]
 
@@ -63,7 +56,7 @@ class StrictRoute(APIRoute):
                     await check(caller)
             check_query(request, known)
             if has_body:
-                await read_body(request)
+                refuse_unknown_fields(await read_body(request), models)
             return await handle(request)
 
         return handle_strictly
@@ -82,20 +75,17 @@ def check_query(request: Request, known: set[str]) -> None:
     Raises:
         InvalidInput: one of them is; each is named.
     """
-    names = [name for name, _ in request.query_params.multi_items()]
+    given = request.query_params.multi_items()
+    names = [name for name, _ in given]
     errors = [FieldError(shown(name), "is not a parameter of this route") for name in names if name not in known]
-    errors += [FieldError(name, "is given twice") for name in sorted(known) if names.count(name) > 1]
-    errors += [
-        FieldError(name, problem)
-        for name, value in request.query_params.multi_items()
-        if name in known and (problem := text_problem(value))
-    ]
+    errors += [FieldError(name, "is given twice") for name in sorted(known.intersection(repeated(names)))]
+    errors += [FieldError(name, problem) for name, value in given if name in known and (problem := text_problem(value))]
     if errors:
-        raise InvalidInput(f"{errors[0].path}: {errors[0].message}", errors=tuple(errors))
+        raise InvalidInput.of_fields(errors)
 
 
-async def read_body(request: Request) -> None:
-    """Parse the body strictly; what the framework reads afterwards is this very value.
+async def read_body(request: Request) -> Any:  # noqa: ANN401 - any JSON value
+    """The value of the body, parsed strictly; the framework reads this very value afterwards.
 
     Raises:
         UnsupportedMediaType, MalformedJson, InvalidInput: it cannot be used, and why.
@@ -104,119 +94,36 @@ async def read_body(request: Request) -> None:
     body = await request.body()
     if media_type not in (PATCH_TYPES if request.method == "PATCH" else (JSON_TYPE,)):
         raise UnsupportedMediaType(f"Send the body as {JSON_TYPE}, not as {shown(media_type) or 'nothing at all'}.")
-    setattr(request, STARLETTE_PARSED_BODY, parse_strictly(body))
+    is_small = len(body) <= MAX_INLINE_BYTES
+    value = parse_json_bytes(body) if is_small else await in_check_thread(parse_json_bytes, body)
+    setattr(request, STARLETTE_PARSED_BODY, value)
+    return value
 
 
-def parse_strictly(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of a JSON text in UTF-8.
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - any type annotation
+    """The models that a type annotation names, at any depth of it."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from models_in(argument)
+
+
+def refuse_unknown_fields(value: Any, models: Iterable[type[BaseModel]]) -> None:  # noqa: ANN401 - any JSON value
+    """Refuse an object with very many unknown fields before pydantic reports every one of them.
 
     Raises:
-        MalformedJson: it is no JSON, or not UTF-8.
-        InvalidInput: it is JSON that does not mean one storable thing.
+        InvalidInput: it is one; the first 50 are named.
     """
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise MalformedJson("The body is not UTF-8.") from None
-    if nesting_of(text) > MAX_NESTING:
-        raise InvalidInput.of_field("body", f"is nested deeper than {MAX_NESTING} levels")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=unique_keys,
-            parse_constant=refuse_constant,
-            parse_int=bounded_integer,
-            parse_float=finite_float,
+    if not isinstance(value, dict):
+        for item in value if isinstance(value, list) else ():
+            refuse_unknown_fields(item, models)
+        return
+    fields = {field.alias or name: field for model in models for name, field in model.model_fields.items()}
+    unknown = [name for name in value if name not in fields]
+    if fields and len(unknown) > MAX_PROBLEMS:
+        raise InvalidInput.of_fields(
+            [FieldError(shown(name), "is an unknown field") for name in unknown[:MAX_PROBLEMS]]
         )
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise MalformedJson(f"The body is not valid JSON{where}.") from None
-    if problem := find_text_problem(value, ""):
-        raise InvalidInput.of_field(*problem)
-    return value
-
-
-def nesting_of(text: str) -> int:
-    """How deep brackets nest outside strings, without recursion."""
-    depth = deepest = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            in_string = escaped or character != '"'
-            escaped = character == "\\" and not escaped
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> JsonObject:
-    """An object whose keys stand there once each."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidInput.of_field(shown(twice), "stands there twice")
-    return found
-
-
-def refuse_constant(name: str) -> float:
-    """`NaN` and the infinities are not JSON."""
-    raise InvalidInput.of_field("body", f"holds {name}, which JSON does not have")
-
-
-def bounded_integer(digits: str) -> int:
-    """An integer that JavaScript and MongoDB can hold."""
-    if len(digits) > MAX_NUMBER_CHARACTERS or abs(int(digits)) > MAX_INTEGER:
-        raise InvalidInput.of_field("body", "holds an integer beyond 2^53")
-    return int(digits)
-
-
-def finite_float(digits: str) -> float:
-    """A number that is not beyond all doubles."""
-    value = float(digits)
-    if value in (float("inf"), float("-inf")):
-        raise InvalidInput.of_field("body", "holds a number beyond all bounds")
-    return value
-
-
-def find_text_problem(value: Any, path: str) -> tuple[str, str] | None:  # noqa: ANN401 - any JSON value
-    """The first text, key or value, that cannot be stored: its path, and why."""
-    match value:
-        case str():
-            problem = text_problem(value)
-            return (path or "body", problem) if problem else None
-        case dict():
-            for key, item in value.items():
-                if problem := text_problem(key):
-                    return path or "body", f"has a key that {problem}"
-                if found := find_text_problem(item, f"{path}.{key}" if path else key):
-                    return found
-        case list():
-            for place, item in enumerate(value):
-                if found := find_text_problem(item, f"{path}.{place}" if path else str(place)):
-                    return found
-        case _:
-            pass
-    return None
-
-
-def text_problem(text: str) -> str | None:
-    """Why a text cannot be stored."""
-    if "\0" in text:
-        return "holds a NUL character"
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return "holds half of a surrogate pair"
-    return None
-
-
-def shown(text: str) -> str:
-    """A client's text, short and harmless enough to be quoted."""
-    return text.encode("ascii", "replace").decode()[:100]
+    for name, field in fields.items():
+        if name in value and (inner := list(models_in(field.annotation))):
+            refuse_unknown_fields(value[name], inner)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from pydantic import JsonValue
 
-from app.models.json_values import MAX_NESTING, clean_json, clean_text
+from app.kit.json_limits import MAX_STORED_NESTING
+from app.models.json_values import clean_json, clean_text
 from tests.fixtures.json_strategies import json_values
 
 
@@ -57,7 +58,7 @@ def test_what_is_nested_too_deeply_becomes_its_text() -> None:
     depth = 0
     while isinstance(cleaned, list):
         cleaned, depth = cleaned[0], depth + 1
-    assert depth == MAX_NESTING
+    assert depth == MAX_STORED_NESTING
     assert isinstance(cleaned, str)
     assert cleaned.startswith("[[")
 

@@ -1,10 +1,15 @@
 """No bytes from a client mean two things, or reach the database as an operator, or cause a 5xx."""
 
 import json
+import threading
 from typing import Any
 
 import pytest
+from fastapi import Request
+from starlette.types import Message
 
+from app.kit import strict_json
+from app.routers import strict_input
 from tests.conftest import PROJECT, Service
 
 PATH = "/api/v1/agents/plot-specialist-001/runs"
@@ -70,6 +75,49 @@ async def test_parameters_that_would_fill_a_document_are_refused(shared_service:
     [problem] = answer.json()["errors"]
     assert problem["path"] == "params"
     assert "more than 1048576" in problem["message"]
+
+
+async def test_at_most_fifty_of_very_many_unknown_fields_are_named(shared_service: Service) -> None:
+    body = {"prompt": "x", "project": PROJECT, **{f"unknown{n}": n for n in range(20_000)}}
+
+    answer = await shared_service.http.post(PATH, json=body)
+
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 50
+    assert len(answer.content) < 10_000
+
+
+async def test_at_most_fifty_of_very_many_query_parameters_are_named(shared_service: Service) -> None:
+    answer = await shared_service.http.get("/api/v1/executions?" + "&".join(f"u{n}={n}" for n in range(5000)))
+
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == 50
+
+
+async def test_a_large_body_is_parsed_outside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def parse(body: bytes) -> object:
+        threads.append(threading.current_thread().name)
+        return strict_json.parse_json_bytes(body)
+
+    monkeypatch.setattr(strict_input, "parse_json_bytes", parse)
+
+    for size in (1000, strict_input.MAX_INLINE_BYTES + 1):
+        await strict_input.read_body(request_with(b'"' + b"x" * size + b'"'))
+
+    assert threads[0] == threading.current_thread().name
+    assert threads[1].startswith("checks")
+
+
+def request_with(body: bytes) -> Request:
+    """A request with a JSON body."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    headers = [(b"content-type", b"application/json")]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", ""])

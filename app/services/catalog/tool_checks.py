@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidInput
-from app.models.json_values import JsonObject
+from app.kit.json_limits import JsonObject, count_values
 from app.services.catalog.definitions import ToolDefinition
 from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox import ToolInvocation, ToolSandbox
-from app.services.tools.schemas import InputValidator, InvalidSchema, compile_schema, count_nodes
+from app.services.tools.schemas import InputValidator, InvalidSchema, compile_schema
 
 MAX_NAMED_ERRORS = 8
 # More is checked in a thread: a pattern can take 80 µs a character.
@@ -71,4 +71,4 @@ async def check_input(tool: ToolDefinition, tool_input: Any) -> None:  # noqa: A
 
 def is_small(value: object) -> bool:
     """Whether an input is checked in no time."""
-    return count_nodes(value, SMALL_INPUT_NODES) < SMALL_INPUT_NODES and len(str(value)) < SMALL_INPUT_CHARACTERS
+    return count_values(value, SMALL_INPUT_NODES) < SMALL_INPUT_NODES and len(str(value)) < SMALL_INPUT_CHARACTERS

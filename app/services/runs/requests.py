@@ -1,6 +1,7 @@
 """What a client asks when it starts a run."""
 
-import math
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 import bson
@@ -8,10 +9,15 @@ from bson import ObjectId
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.models.json_values import JsonObject
+from app.errors import MAX_PROBLEMS, FieldError, InvalidInput
+from app.kit.check_thread import in_check_thread
+from app.kit.json_limits import JsonObject, count_values
+from app.kit.strict_json import CONTAINERS, Path, find_problems, shown_path
 
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_DEPARTMENTS = 100
+MAX_INLINE_VALUES = 4096
+"""Parameters of more values are checked in a thread."""
 MAX_PARAMS_BYTES = 1024 * 1024
 """What parameters may take in MongoDB's form, where an array of small numbers is six times as large as in JSON."""
 
@@ -96,45 +102,41 @@ class OrchestrationCreate(RunCreate):
     """The slugs of the departments to run, in the order of their priority; without it, all active ones."""
 
 
-def problem_with_params(params: JsonObject | None) -> str | None:
-    """Why a run cannot have these parameters, or `None`."""
+async def check_params(params: JsonObject | None) -> None:
+    """Hold a run's parameters to what one document can hold; large ones are checked in a thread.
+
+    Raises:
+        InvalidInput: they cannot be stored; the path of each value that is wrong is named.
+    """
     if params is None:
-        return None
-    if problem := storable_params(params):
-        return problem
+        return
+    is_small = count_values(params, MAX_INLINE_VALUES) < MAX_INLINE_VALUES
+    problems = problems_with_params(params) if is_small else await in_check_thread(problems_with_params, params)
+    if problems:
+        raise InvalidInput.of_fields(problems)
+
+
+def problems_with_params(params: JsonObject) -> list[FieldError]:
+    """Why a run cannot have these parameters, at most 50 reasons."""
+    path = (None, "params")
+    if problems := list(
+        islice(chain(find_problems(params, root_path=path), references_in(params, path)), MAX_PROBLEMS)
+    ):
+        return problems
     size = len(bson.encode(params))
-    return f"takes {size} bytes as MongoDB stores it, more than {MAX_PARAMS_BYTES}" if size > MAX_PARAMS_BYTES else None
+    if size > MAX_PARAMS_BYTES:
+        return [FieldError("params", f"takes {size} bytes as MongoDB stores it, more than {MAX_PARAMS_BYTES}")]
+    return []
 
 
-def storable_params(value: Any, depth: int = 0) -> str | None:  # noqa: ANN401 - any JSON value
-    """Why parameters cannot be stored, or `None`."""
-    if depth > 32:
-        return "is nested deeper than 32 levels"
-    if isinstance(value, float) and not math.isfinite(value):
-        return "holds NaN or an infinity, which JSON does not have"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
-        return "holds an integer beyond 2^53"
-    if isinstance(value, str):
-        return None if value.isascii() or storable(value) else "holds a lone surrogate"
-    children = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-    if isinstance(value, dict) and (problem := problem_with_keys(value)):
-        return problem
-    return next((problem for child in children if (problem := storable_params(child, depth + 1))), None)
-
-
-def problem_with_keys(value: JsonObject) -> str | None:
-    """Why an object's keys cannot be stored, or `None`."""
-    if any("\0" in key or not storable(key) for key in value):
-        return "has a key that cannot be stored"
-    if "$id" in value and isinstance(value.get("$ref"), str):
-        return "has $ref and $id in one object, which MongoDB takes for a reference"
-    return None
-
-
-def storable(text: str) -> bool:
-    """Whether UTF-8 can hold a text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def references_in(params: JsonObject, path: Path) -> Iterator[FieldError]:
+    """The objects that MongoDB's drivers would read back as a reference to another document."""
+    left: list[tuple[Any, Path]] = [(params, path)]
+    while left:
+        node, path = left.pop()
+        if isinstance(node, dict) and "$id" in node and isinstance(node.get("$ref"), str):
+            message = "has $ref and $id in one object, which MongoDB takes for a reference"
+            yield FieldError(shown_path(path), message)
+        for step, item in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(item, CONTAINERS):
+                left.append((item, (path, step)))

@@ -17,7 +17,7 @@ from app.services.runs.conversations import check_previous
 from app.services.runs.engine import RunEngine
 from app.services.runs.executions import NO_NAMES, ExecutionRead, Names, read_of
 from app.services.runs.idempotency import find_made, idempotency_of
-from app.services.runs.requests import OrchestrationCreate, RunCreate, problem_with_params
+from app.services.runs.requests import OrchestrationCreate, RunCreate, check_params
 from app.services.runs.tree import new_execution_id
 from app.services.usage.rate_limits import RateLimiter
 
@@ -148,9 +148,11 @@ class RunStarter:
             if not active:
                 raise InvalidInput.of_field("departments", "there is no active department")
             return active
+        seen: set[str] = set()
         for place, slug in enumerate(request.departments):
-            if slug in request.departments[:place]:
-                raise InvalidInput.of_field(f"departments.{place}", f"{slug!r} is named twice")
+            if slug in seen:
+                raise InvalidInput.of_field(f"departments.{place}", f"{slug[:100]!r} is named twice")
+            seen.add(slug)
             try:
                 await self.loader.get_team(slug)
             except DepartmentNotFound as error:
@@ -168,8 +170,7 @@ class RunStarter:
     ) -> AcceptedRun:
         if not caller.may_see(request.project):
             raise ProjectNotFound(request.project)
-        if problem := problem_with_params(request.params):
-            raise InvalidInput.of_field("params", problem)
+        await check_params(request.params)
         self._check_model(agent, request)
         await self.admit(caller)
         if request.previous_execution_id is not None:

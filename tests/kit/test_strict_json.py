@@ -1,0 +1,151 @@
+"""Reading strict JSON takes time in proportion to the text, whatever its shape, and names what is wrong by its path."""
+
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import MAX_PROBLEMS, FieldError, InvalidInput
+from app.kit.strict_json import MalformedJson, parse_json, parse_json_bytes
+from tests.fixtures.json_strategies import json_values
+
+MEBIBYTE = 1024 * 1024
+SMALL = MEBIBYTE // 4
+DOUBLINGS = 2
+
+SHAPES: dict[str, Callable[[int], str]] = {
+    "many numbers": lambda size: "[" + ",".join(["0"] * (size // 2)) + "]",
+    "many floats": lambda size: "[" + ",".join(["1.5"] * (size // 4)) + "]",
+    "many empty texts": lambda size: "[" + ",".join(['""'] * (size // 3)) + "]",
+    "many empty lists": lambda size: "[" + ",".join(["[]"] * (size // 3)) + "]",
+    "many empty objects": lambda size: "[" + ",".join(["{}"] * (size // 3)) + "]",
+    "many deep lists": lambda size: "[" + ",".join(["[" * 30 + "]" * 30] * (size // 61)) + "]",
+    "lists deeper than allowed": lambda size: "[" + ",".join(["[" * 40 + "]" * 40] * (size // 81)) + "]",
+    "one endless nesting": lambda size: "[" * size,
+    "many different keys": lambda size: "{" + ",".join(f'"{n:06x}":0' for n in range(size // 11)) + "}",
+    "many keys, one of them twice": lambda size: (
+        "{" + ",".join(f'"{n:06x}":0' for n in range(size // 11)) + ',"000000":1}'
+    ),
+    "every key twice": lambda size: "{" + ",".join(f'"{n // 2:06x}":0' for n in range(size // 11)) + "}",
+    "one key always": lambda size: "{" + ",".join(['"":0'] * (size // 5)) + "}",
+    "many objects with a key twice": lambda size: "[" + ",".join(['{"a":0,"a":0}'] * (size // 14)) + "]",
+    "a long key over many values": lambda size: '{"' + "k" * (size // 2) + '":[' + ",".join(["0"] * (size // 4)) + "]}",
+    "long keys over bad values": lambda size: '{"' + "k" * (size // 2) + '":[' + "NaN," * (size // 8) + "0]}",
+    "a long text": lambda size: '"' + "x" * size + '"',
+    "a long text of escapes": lambda size: '"' + "\\u00e9" * (size // 6) + '"',
+    "many lone surrogates": lambda size: "[" + ",".join(['"\\ud800"'] * (size // 9)) + "]",
+    "many NULs in keys": lambda size: "{" + ",".join(f'"{n:06x}\\u0000":0' for n in range(size // 17)) + "}",
+    "an integer of many digits": lambda size: "1" * size,
+    "many integers of many digits": lambda size: "[" + ",".join(["1" * 4000] * (size // 4001)) + "]",
+    "a float of many digits": lambda size: "0." + "1" * size,
+    "brackets in a text": lambda size: '"' + '[{\\"' * (size // 4) + '"',
+    "a text that does not end": lambda size: '["' + "x" * size,
+}
+
+
+@contextmanager
+def without_collections() -> Generator[None]:
+    """Keep the garbage collector, whose passes depend on everything else in the process, out of a measurement."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def seconds_for(text: str) -> float:
+    """The processor time that a text takes, the least of several tries."""
+    times: list[float] = []
+    for _ in range(2):
+        begun = time.thread_time()
+        with suppress(InvalidInput, MalformedJson):
+            parse_json(text)
+        times.append(time.thread_time() - begun)
+    return min(times)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_twice_the_text_takes_about_twice_the_time_up_to_a_mebibyte(shape: Callable[[int], str]) -> None:
+    with without_collections():
+        times = [seconds_for(shape(SMALL << step)) for step in range(DOUBLINGS + 1)]
+
+    doubled, single = ([max(time, 1e-3) for time in part] for part in (times[1:], times[:-1]))
+    assert statistics.geometric_mean(doubled) / statistics.geometric_mean(single) < 3, times
+    assert times[-1] < 1, times
+
+
+@given(
+    width=st.integers(1, 400),
+    depth=st.integers(1, 31),
+    key=st.integers(1, 400),
+    repeats=st.integers(1, 3),
+    leaf=st.sampled_from(["0", "NaN", '"x"', '"\\ud800"', "1" * 60, "{}", '{"a":1,"a":2}', "1.5"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_body_of_any_shape_takes_a_bounded_time_for_each_of_its_characters(
+    width: int, depth: int, key: int, repeats: int, leaf: str
+) -> None:
+    member = f'"{"k" * key}":{leaf}'
+    inner = "{" + ",".join([member] * repeats) + "}"
+    text = '{"a":' * depth + "[" + ",".join([inner] * width) + "]" + "}" * depth
+    text = text[: MEBIBYTE // 4]
+
+    with without_collections():
+        seconds = seconds_for(text)
+
+    assert seconds < 0.002 + len(text) * 2e-6
+
+
+@given(json_values())
+@settings(deadline=None)
+def test_what_is_read_is_what_any_other_reader_reads(value: object) -> None:
+    text = json.dumps(value)
+
+    with suppress(InvalidInput):
+        read = parse_json_bytes(text.encode())
+
+        assert read == json.loads(text)
+        json.dumps(read, allow_nan=False, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ('{"a": {"b": [1, NaN]}}', [("a.b.1", "is NaN, an infinity, or a number beyond all doubles")]),
+        ("1e999", [("body", "is NaN, an infinity, or a number beyond all doubles")]),
+        ('{"a": 9007199254740993}', [("a", "is an integer beyond 2^53")]),
+        ('{"a": -' + "9" * 5000 + "}", [("a", "is an integer beyond 2^53")]),
+        ('{"a": 1, "b": {"c": 1, "d": 2, "c": 3, "d": 4}}', [("b.c", "is given twice"), ("b.d", "is given twice")]),
+        ('{"a": "\\u0000"}', [("a", "holds a NUL character")]),
+        ('{"a": ["\\udfff"]}', [("a.0", "holds half of a surrogate pair")]),
+        ('{"a": {"b\\u0000": 1}}', [("a", "has a key that holds a NUL character")]),
+        ("[" * 33 + "]" * 33, [(".".join(["0"] * 32), "is nested deeper than 32 levels")]),
+        ("[" * 100_000, [("body", "is nested deeper than 32 levels")]),
+        ('{"' + "k" * 450_000 + '": NaN}', [("k" * 100, "is NaN, an infinity, or a number beyond all doubles")]),
+    ],
+)
+def test_every_problem_is_named_by_its_path(text: str, problems: list[tuple[str, str]]) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        parse_json(text)
+
+    assert list(raised.value.errors) == [FieldError(*problem) for problem in problems]
+
+
+def test_at_most_fifty_problems_are_named() -> None:
+    with pytest.raises(InvalidInput) as raised:
+        parse_json("[" + ",".join(["NaN"] * 10_000) + "]")
+
+    assert len(raised.value.errors) == MAX_PROBLEMS
+
+
+@pytest.mark.parametrize("text", ["", "{", "nothing", "[1,]", "'a'", '{"a" 1}', '"\n"'])
+def test_what_is_not_json_is_malformed(text: str) -> None:
+    with pytest.raises(MalformedJson):
+        parse_json(text)
