@@ -59,13 +59,18 @@ class AgentTurn(ModelTurn):
 
 
 class AgentStart(Event):
-    """The agent begins; `prompt` is what it was asked, `model` the name that its calls use."""
+    """The agent begins; `prompt` is what it was asked, `model` the name that its calls use.
+
+    `missingTools` are the names in the agent's `toolNames` that it cannot use: they do not exist, are switched off, are
+    not offered to its department, or their input schema is refused. Absent where there are none.
+    """
 
     type: ClassVar[str] = "agent-start"
     name: str | None = None
     department: str | None = None
     model: str | None = None
     tool_names: list[str] | None = None
+    missing_tools: list[str] | None = None
     prompt: str | None = None
     prompts_version: str | None = None
 

@@ -5,7 +5,7 @@ Each problem is one sentence about several documents, so that those that have it
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -18,9 +18,12 @@ from app.models.base import PayloadDocument
 from app.models.custom_tool import CustomTool
 from app.models.database import Database, Raw
 from app.models.department import Department
+from app.models.json_values import JsonObject, clean_json
 from app.models.quality_weights import DEFAULT_SLUG
 from app.services.catalog.seed_files import ROW_FIELDS
 from app.services.tools.names import MCP_PREFIX
+from app.services.tools.schema_weight import InvalidSchema
+from app.services.tools.schemas import compile_schema
 
 MAX_NAMED = 5
 KEYS = ("agentId", "slug", "toolName", "executionId")
@@ -44,7 +47,8 @@ class Known:
     """What documents may refer to."""
 
     departments: frozenset[ObjectId]
-    tools: frozenset[str]
+    tools: Mapping[str, frozenset[str] | None]
+    """The tools by name, each with the departments that it is offered to; `None` for all."""
     models: frozenset[str]
 
 
@@ -70,9 +74,13 @@ class Tally:
 async def load_known(database: Database, models: frozenset[str]) -> Known:
     """What is stored that documents may refer to."""
     departments = await database[Department.get_collection_name()].find({}, {"_id": 1}).to_list()
-    tools = await database[CustomTool.get_collection_name()].find({}, {"toolName": 1}).to_list()
-    names = frozenset(str(tool.get("toolName")) for tool in tools)
-    return Known(frozenset(one["_id"] for one in departments), names, models)
+    fields = {"toolName": 1, "isGlobal": 1, "departments": 1}
+    tools = await database[CustomTool.get_collection_name()].find({}, fields).to_list()
+    offers = {
+        str(tool.get("toolName")): None if tool.get("isGlobal") is True else frozenset(map(str, listed(tool, "departments")))
+        for tool in tools
+    }
+    return Known(frozenset(one["_id"] for one in departments), offers, models)
 
 
 def name_of(raw: Raw) -> str:
@@ -133,8 +141,12 @@ def problems_of_agent(raw: Raw, known: Known) -> Iterator[str]:
         yield "the department no longer exists: runs are refused (409)"
     yield from wrong_model(raw, "model", known)
     names = {str(row.get("toolName")) for row in listed(raw, "toolNames")}
-    for name in sorted(one for one in names - known.tools if not one.startswith(MCP_PREFIX)):
-        yield f"toolNames has {name!r}, which does not exist: it is not granted"
+    for name in sorted(one for one in names if not one.startswith(MCP_PREFIX)):
+        offers = known.tools.get(name, frozenset())
+        if name not in known.tools:
+            yield f"toolNames has {name!r}, which does not exist: it is not granted"
+        elif offers is not None and str(department) not in offers:
+            yield f"toolNames has {name!r}, which is not offered to the agent's department: it is not granted"
 
 
 def problems_of_department(raw: Raw, known: Known) -> Iterator[str]:
@@ -148,8 +160,19 @@ def problems_of_tool(raw: Raw, known: Known) -> Iterator[str]:
     """What a tool lacks."""
     if raw.get("inputSchema") is None:
         yield "inputSchema is unset: a Payload CMS cannot save the document"
+    elif problem := problem_with_schema(raw["inputSchema"]):
+        yield f"inputSchema is refused, and no run is offered the tool: {problem}"
     if any(ObjectId(one) not in known.departments for one in listed(raw, "departments")):
         yield "departments has one that no longer exists"
+
+
+def problem_with_schema(schema: JsonObject) -> str | None:
+    """Why an input schema cannot be compiled, or `None`."""
+    try:
+        compile_schema(clean_json(schema))
+    except InvalidSchema as error:
+        return str(error)
+    return None
 
 
 def wrong_model(raw: Raw, name: str, known: Known) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from app.kit.check_thread import in_check_thread
 from app.models.agent import Agent
 from app.models.base import Relation
 from app.models.catalog_document import CatalogState
@@ -107,13 +108,16 @@ class ToolDefinition:
         """The name by which models call it."""
         return function_name(self.name)
 
-    @cached_property
-    def validator(self) -> InputValidator:
-        """Checks inputs; compiled once.
+    async def get_validator(self) -> InputValidator:
+        """What checks inputs, compiled once, in a thread.
 
         Raises:
-            InvalidSchema: somebody stored a schema that is none.
+            InvalidSchema: the stored schema is not one.
         """
+        return self._validator if "_validator" in vars(self) else await in_check_thread(lambda: self._validator)
+
+    @cached_property
+    def _validator(self) -> InputValidator:
         return compile_schema(self.input_schema)
 
     @property
@@ -154,12 +158,16 @@ class AgentDefinition:
     requires_review: bool
     quality_threshold: float
     tools: tuple[ToolDefinition, ...]
+    missing_tools: tuple[str, ...] = ()
+    """The granted tools that do not exist, are switched off, or are not offered to its department."""
 
     @classmethod
     def of(cls, agent: Agent, department: DepartmentDefinition, tools: dict[str, ToolDefinition]) -> "AgentDefinition":
         """The definition in a document; granted are the named tools that are active and offered to its department."""
         assert agent.id is not None  # noqa: S101 - read from the database
         granted = (tools[name] for name in agent.granted_tool_names if name in tools)
+        usable = tuple(tool for tool in granted if tool.is_offered_to(department))
+        usable_names = {tool.name for tool in usable}
         return cls(
             id=agent.id,
             agent_id=agent.agent_id,
@@ -174,7 +182,8 @@ class AgentDefinition:
             skills=tuple(row.skill for row in agent.skills),
             requires_review=agent.requires_review and not agent.is_department_head,
             quality_threshold=agent.quality_threshold,
-            tools=tuple(tool for tool in granted if tool.is_offered_to(department)),
+            tools=usable,
+            missing_tools=tuple(name for name in agent.granted_tool_names if name not in usable_names),
         )
 
 

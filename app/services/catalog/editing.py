@@ -43,6 +43,15 @@ class DepartmentHasAgents(CatalogWriteConflict):
         super().__init__(f"The department {department!r} still has agents: {', '.join(agents)}.")
 
 
+class DepartmentHasTools(CatalogWriteConflict):
+    """A department that tools are offered to cannot be deleted."""
+
+    code = "department-has-tools"
+
+    def __init__(self, department: str, tools: list[str]) -> None:
+        super().__init__(f"Tools are offered to the department {department!r}: {', '.join(tools)}.")
+
+
 class ToolInUse(CatalogWriteConflict):
     """A tool that agents name cannot go, or take another name."""
 
@@ -92,16 +101,18 @@ class CatalogEditor(CatalogWriter):
         return await self.update(Department, {"slug": slug}, DepartmentNotFound(slug), prepare, if_match)
 
     async def delete_department(self, slug: str, if_match: str | None) -> None:
-        """Delete a department that has no agents, and its quality weights.
+        """Delete a department that has no agents and no tools, and its quality weights.
 
         Raises:
-            DepartmentNotFound, DepartmentHasAgents, EditedMeanwhile
+            DepartmentNotFound, DepartmentHasAgents, DepartmentHasTools, EditedMeanwhile
         """
 
         async def refuse(session: AsyncClientSession, raw: Raw) -> None:
             agents = await self._agent_ids({"department": raw["_id"]}, session)
             if agents:
                 raise DepartmentHasAgents(slug, agents)
+            if tools := await self._tool_names({"departments": raw["_id"]}, session):
+                raise DepartmentHasTools(slug, tools)
             await self._drop_weights(slug, session)
 
         await self.delete(Department, {"slug": slug}, DepartmentNotFound(slug), refuse, if_match)
@@ -115,7 +126,7 @@ class CatalogEditor(CatalogWriter):
         self._check_model(wanted.model, "model")
 
         async def prepare(session: AsyncClientSession) -> JsonObject:
-            fields = await self._agent_fields(wanted.model_dump(by_alias=True), session)
+            fields = await self._agent_fields(wanted.model_dump(by_alias=True), {}, session)
             await self.refuse_second_head(fields, None, wanted.department, session)
             return fields
 
@@ -131,7 +142,7 @@ class CatalogEditor(CatalogWriter):
         self._check_model(given.get("model"), "model")
 
         async def prepare(session: AsyncClientSession, raw: Raw) -> JsonObject:
-            changes = await self._agent_fields(given, session)
+            changes = await self._agent_fields(given, raw, session)
             merged = raw | changes
             if merged.get("isDepartmentHead") is True:
                 changes["requiresReview"] = False
@@ -236,15 +247,18 @@ class CatalogEditor(CatalogWriter):
             allowed = ", ".join(sorted(self.allowed_models))
             raise InvalidInput.of_field(field, f"must be one of the allowed models: {allowed}")
 
-    async def _agent_fields(self, given: JsonObject, session: AsyncClientSession) -> JsonObject:
+    async def _agent_fields(self, given: JsonObject, stored: Raw, session: AsyncClientSession) -> JsonObject:
         """An agent's fields as stored: relations as ids, lists as rows; what it refers to is touched."""
         fields = dict(given)
         if "department" in fields:
             fields["department"] = await self.touch(Department, "slug", fields["department"], "department", session)
         if "toolNames" in fields:
             names = list(dict.fromkeys(fields["toolNames"]))
+            granted = names_in_rows(stored.get("toolNames"))
+            department = fields.get("department", stored.get("department"))
             for place, name in enumerate(names):
-                await self._refer_to_tool(name, f"toolNames.{place}", session)
+                user = None if name in granted else Grantee(given.get("department"), department)
+                await self._refer_to_tool(name, f"toolNames.{place}", user, session)
             fields["toolNames"] = [{"toolName": name, "id": new_row_id()} for name in names]
         if "skills" in fields:
             fields["skills"] = [{"skill": skill, "id": new_row_id()} for skill in fields["skills"]]
@@ -252,12 +266,21 @@ class CatalogEditor(CatalogWriter):
             fields["requiresReview"] = False
         return fields
 
-    async def _refer_to_tool(self, name: str, path: str, session: AsyncClientSession) -> None:
-        """See that a tool which is granted exists, in the catalogue or on an MCP server."""
-        if not name.startswith(MCP_PREFIX):
-            await self.touch(CustomTool, "toolName", name, path, session)
-        elif problem := self.mcp.problem_with(name):
-            raise InvalidInput.of_field(path, f"{name!r} does not exist: {problem}")
+    async def _refer_to_tool(
+        self, name: str, path: str, new_user: "Grantee | None", session: AsyncClientSession
+    ) -> None:
+        """See that a granted tool exists, and that an agent to whom it is newly granted could use it."""
+        if name.startswith(MCP_PREFIX):
+            if problem := self.mcp.problem_with(name):
+                raise InvalidInput.of_field(path, f"{name!r} does not exist: {problem}")
+            return
+        fields = ["isGlobal", "departments"]
+        raw = await self.touch_fields(CustomTool, {"toolName": name}, fields, path, session)
+        if new_user is None or raw.get("isGlobal") is True or new_user.department in (raw.get("departments") or ()):
+            return
+        slug = new_user.slug or await self.slug_of(new_user.department, session)
+        message = f"{name!r} is not offered to the department {slug!r}: add it to the tool's departments"
+        raise InvalidInput.of_field(path, f"{message}, or make the tool global")
 
     async def _tool_fields(self, given: JsonObject, session: AsyncClientSession) -> JsonObject:
         """A tool's fields as stored."""
@@ -276,10 +299,29 @@ class CatalogEditor(CatalogWriter):
         found = self.collection(Agent).find(selector, {"agentId": 1}, session=session).limit(MAX_NAMED)
         return [str(raw.get("agentId")) async for raw in found]
 
+    async def _tool_names(self, selector: Raw, session: AsyncClientSession) -> list[str]:
+        found = self.collection(CustomTool).find(selector, {"toolName": 1}, session=session).limit(MAX_NAMED)
+        return [str(raw.get("toolName")) async for raw in found]
+
     async def _refuse_if_named(self, tool_name: str, session: AsyncClientSession) -> None:
         agents = await self._agent_ids({"toolNames.toolName": tool_name}, session)
         if agents:
             raise ToolInUse(tool_name, agents)
+
+
+@dataclass(frozen=True)
+class Grantee:
+    """Whom a tool is granted to: the department of the agent, by its id, and by its slug where that is known."""
+
+    slug: str | None
+    department: Any
+
+
+def names_in_rows(rows: Any) -> set[str]:  # noqa: ANN401 - any stored value
+    """The tools that a stored agent is granted already; what is no row of an array is none."""
+    if not isinstance(rows, list):
+        return set()
+    return {row["toolName"] for row in rows if isinstance(row, dict) and isinstance(row.get("toolName"), str)}
 
 
 def stored_examples(raw: Raw) -> list[Any]:

@@ -4,6 +4,7 @@ An agent comes with its department and tools, a department's team in one query f
 their tools.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -13,6 +14,8 @@ from beanie import Document
 from pydantic import ValidationError
 
 from app.errors import AppError, NotFound
+from app.kit.check_thread import in_check_thread
+from app.kit.json_limits import JsonObject
 from app.models.agent import Agent
 from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool
@@ -22,6 +25,7 @@ from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, Team, ToolDefinition
 from app.services.tools.mcp_tools import McpTools, NoServers
 from app.services.tools.names import MCP_PREFIX
+from app.services.tools.schema_weight import InvalidSchema, weigh_schema
 
 MAX_CACHED = 4096
 
@@ -243,8 +247,25 @@ class DefinitionLoader:
         found = self._database[CustomTool.get_collection_name()].find({"toolName": {"$in": names}})
         tools = [tool async for raw in found if (tool := parsed(CustomTool, raw))]
         served = [await self._mcp.find(name) for name in names if name.startswith(MCP_PREFIX)]
-        definitions = {tool.tool_name: ToolDefinition.of(tool) for tool in tools}
-        return definitions | {tool.name: ToolDefinition.of_server(tool) for tool in served if tool}
+        schemas = {tool.tool_name: tool.input_schema for tool in tools}
+        schemas |= {tool.name: tool.input_schema for tool in served if tool}
+        heavy = await in_check_thread(heavy_schemas, schemas)
+        definitions = {tool.tool_name: ToolDefinition.of(tool) for tool in tools if tool.tool_name not in heavy}
+        return definitions | {
+            tool.name: ToolDefinition.of_server(tool) for tool in served if tool and tool.name not in heavy
+        }
+
+
+def heavy_schemas(schemas: Mapping[str, JsonObject]) -> set[str]:
+    """The tools, by name, whose input schema is too heavy to be compiled: no run is offered them."""
+    heavy: set[str] = set()
+    for name, schema in schemas.items():
+        try:
+            weigh_schema(schema)
+        except InvalidSchema as error:
+            log.warning("tool-schema-refused", tool=name, problem=str(error))
+            heavy.add(name)
+    return heavy
 
 
 def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:

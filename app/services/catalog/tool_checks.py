@@ -1,10 +1,10 @@
 """What a tool must stand before it is stored (code, schema and examples), and its input before each call."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import InvalidInput
+from app.errors import FieldError, InvalidInput
+from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import JsonObject, count_values
 from app.services.catalog.definitions import ToolDefinition
 from app.services.tools.outcomes import ToolFailed
@@ -35,14 +35,14 @@ class ToolChecker:
         except ToolFailed as error:
             raise InvalidInput.of_field("executeFunction", error.message) from None
         try:
-            validator = compile_schema(schema)
+            validator = await in_check_thread(compile_schema, schema)
         except InvalidSchema as error:
             raise InvalidInput.of_field("inputSchema", str(error)) from None
         for place, example in enumerate(examples):
             await self._check_example(code, validator, example, f"exampleInputs.{place}")
 
     async def _check_example(self, code: str, validator: InputValidator, example: Any, path: str) -> None:  # noqa: ANN401 - any JSON value
-        wrong = validator.errors(example)
+        wrong = await errors_of(validator, example)
         if wrong:
             where = f"{path}.{wrong[0].path}" if wrong[0].path else path
             raise InvalidInput.of_field(where, f"does not match inputSchema: {wrong[0].message}")
@@ -59,14 +59,18 @@ async def check_input(tool: ToolDefinition, tool_input: Any) -> None:  # noqa: A
         ToolFailed: so, or the schema is none.
     """
     try:
-        validator = tool.validator
+        validator = await tool.get_validator()
     except InvalidSchema as error:
         raise ToolFailed("tool-schema-invalid", str(error)) from None
-    check = validator.errors
-    wrong = check(tool_input) if is_small(tool_input) else await asyncio.to_thread(check, tool_input)
+    wrong = await errors_of(validator, tool_input)
     if wrong:
         listed = "; ".join(f"{error.path or 'input'}: {error.message}" for error in wrong[:MAX_NAMED_ERRORS])
         raise ToolFailed("tool-input-invalid", listed)
+
+
+async def errors_of(validator: InputValidator, value: Any) -> list[FieldError]:  # noqa: ANN401 - any JSON value
+    """What is wrong with an input; a large one is checked in a thread."""
+    return validator.errors(value) if is_small(value) else await in_check_thread(validator.errors, value)
 
 
 def is_small(value: object) -> bool:

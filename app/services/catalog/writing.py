@@ -60,12 +60,28 @@ class CatalogWriter:
         self, document: type[PayloadDocument], key: str, value: str, path: str, session: AsyncClientSession
     ) -> Relation:
         """The id of what a natural key names, locked against its deletion until this transaction has ended."""
+        return (await self.touch_fields(document, {key: value}, ["_id"], path, session))["_id"]
+
+    async def touch_fields(
+        self,
+        document: type[PayloadDocument],
+        selector: JsonObject,
+        fields: list[str],
+        path: str,
+        session: AsyncClientSession,
+    ) -> Raw:
+        """Some fields of what a natural key names, locked against its deletion until this transaction has ended.
+
+        Raises:
+            InvalidInput: there is no such document.
+        """
         found = await self.collection(document).find_one_and_update(
-            {key: value}, {"$inc": {REFERRED: 1}}, projection={"_id": 1}, session=session
+            selector, {"$inc": {REFERRED: 1}}, projection=fields, session=session
         )
         if found is None:
+            [value] = selector.values()
             raise InvalidInput.of_field(path, f"{value!r} does not exist")
-        return found["_id"]
+        return found
 
     async def insert(
         self,
@@ -148,11 +164,12 @@ class CatalogWriter:
             session=session,
         )
         if other is not None:
-            department = slug or await self._slug_of(agent["department"], session)
+            department = slug or await self.slug_of(agent["department"], session)
             head = f"{other.get('name')} ({other.get('agentId')})"
             raise DepartmentHasHead(department, head, is_trashed=bool(other.get("deletedAt")))
 
-    async def _slug_of(self, department: ObjectId, session: AsyncClientSession) -> str:
+    async def slug_of(self, department: ObjectId, session: AsyncClientSession) -> str:
+        """The slug of a department."""
         raw = await self.collection(Department).find_one({"_id": department}, {"slug": 1}, session=session)
         return str((raw or {}).get("slug"))
 

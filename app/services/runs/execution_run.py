@@ -102,6 +102,7 @@ class ExecutionRun:
             department=self.agent.department.slug,
             model=self.crew.record_name(self.model),
             tool_names=[tool.name for tool in self.agent.tools],
+            missing_tools=list(self.agent.missing_tools) or None,
             prompt=self.execution.prompt,
             prompts_version=PROMPTS_VERSION,
         )

@@ -1,47 +1,59 @@
 """Checking a tool's input against its JSON Schema; nothing that a schema points to is ever fetched."""
 
 from typing import Any, cast
-from urllib.parse import unquote
 
-from jsonschema_rs import FancyRegexOptions, ValidationError, ValidationErrorKind, Validator, validator_for
+from jsonschema_rs import (
+    FancyRegexOptions,
+    RegexOptions,
+    ValidationError,
+    ValidationErrorKind,
+    Validator,
+    validator_for,
+)
 
 from app.errors import FieldError
+from app.kit.json_limits import JsonObject, children_of, count_values
+from app.services.tools.schema_weight import (
+    MAX_BACKTRACKS,
+    MAX_MATCHER_CACHE_BYTES,
+    MAX_PATTERN_BYTES,
+    InvalidSchema,
+    SchemaWeight,
+    weigh_schema,
+)
 
 MAX_ERRORS = 20
 MAX_MESSAGE_CHARACTERS = 300
-# Definitions that refer to one another twice each double with every step: 18 of them took 8 s to check.
-MAX_UNFOLDED_NODES = 10_000
 # All errors cost 12 µs each, and there can be as many as nodes in the schema times nodes in the value.
 MAX_CHECKS_FOR_ALL_ERRORS = 20_000
-# A pattern with look-around or back-references gives up after 0.3 ms; all others take linear time.
-MAX_BACKTRACKS = 10_000
-
-
-class InvalidSchema(Exception):
-    """This is no JSON Schema that a tool can have; `errors` name the places within the schema."""
-
-    def __init__(self, error: FieldError) -> None:
-        super().__init__(f"{error.path}: {error.message}" if error.path else error.message)
-        self.errors = (error,)
+# Every part of a schema may look at every value: a check of each takes some 20 ns.
+MAX_CHECKS = 20_000_000
+# A large pattern takes time in proportion to its own size for each character: 100 µs for one of a mebibyte.
+MAX_PATTERN_STEPS = 2048 * MAX_PATTERN_BYTES
+# A pattern that looks around can take 0.3 ms for each text.
+MAX_VALUES_TO_BACKTRACK_IN = 300
 
 
 class InputValidator:
     """A compiled schema."""
 
-    def __init__(self, validator: Validator, unfolded_nodes: int) -> None:
+    def __init__(self, validator: Validator, weight: SchemaWeight) -> None:
         self._validator = validator
-        self._unfolded_nodes = unfolded_nodes
+        self._weight = weight
 
     def errors(self, value: object) -> list[FieldError]:
         """What is wrong with an input, the first 20 errors; of a large input the first error alone.
 
-        Linear in the size of the input, but a pattern of large repetitions can take 80 µs a character: check what may
-        be large in a thread (others run meanwhile).
+        Takes half a second at most, for an input that the schema makes too much work of is refused unchecked:
+        check what may be large in a thread.
         """
+        values = count_values(value, MAX_CHECKS + 1)
+        if self._is_too_much(value, values):
+            return [FieldError("", "The input is too large to be checked against this schema.")]
         try:
             if self._validator.is_valid(value):
                 return []
-            if self._unfolded_nodes * count_nodes(value, MAX_CHECKS_FOR_ALL_ERRORS) <= MAX_CHECKS_FOR_ALL_ERRORS:
+            if self._weight.values * values <= MAX_CHECKS_FOR_ALL_ERRORS:
                 return [field_error(error) for error in self._validator.iter_errors(value)][:MAX_ERRORS]
             self._validator.validate(value)
         except ValidationError as error:
@@ -49,6 +61,15 @@ class InputValidator:
         except ValueError as error:
             return [FieldError("", f"The input cannot be checked: {error}.")]
         return []
+
+    def _is_too_much(self, value: object, values: int) -> bool:
+        """Whether checking an input could take long."""
+        if self._weight.values * values > MAX_CHECKS:
+            return True
+        if self._weight.backtracks and values > MAX_VALUES_TO_BACKTRACK_IN:
+            return True
+        heavy = self._weight.heavy_pattern_bytes
+        return heavy > 0 and heavy * count_characters(value) > MAX_PATTERN_STEPS
 
 
 def compile_schema(schema: dict[str, Any]) -> InputValidator:
@@ -60,21 +81,23 @@ def compile_schema(schema: dict[str, Any]) -> InputValidator:
     """
     if schema.get("type", "object") != "object":
         raise InvalidSchema(FieldError("type", "A tool's input is an object: leave the type out or make it `object`."))
+    weight = weigh_schema(schema)
     try:
-        validator = validator_for(
-            schema, offline=True, pattern_options=FancyRegexOptions(backtrack_limit=MAX_BACKTRACKS)
-        )
+        validator = validator_for(schema, offline=True, pattern_options=pattern_options(weight))
     except ValidationError as error:
         raise InvalidSchema(field_error(error)) from error
     except ValueError as error:
         raise InvalidSchema(FieldError("", f"This is not a JSON Schema: {error}.")) from error
-    try:
-        unfolded_nodes = Unfolding(schema).nodes
-    except RecursionError:
-        unfolded_nodes = MAX_UNFOLDED_NODES + 1
-    if unfolded_nodes > MAX_UNFOLDED_NODES:
-        raise InvalidSchema(FieldError("", f"The schema unfolds to over {MAX_UNFOLDED_NODES} parts."))
-    return InputValidator(validator, unfolded_nodes)
+    return InputValidator(validator, weight)
+
+
+def pattern_options(weight: SchemaWeight) -> RegexOptions | FancyRegexOptions:
+    """The engine for a schema's patterns: the one that takes linear time, wherever they need no other."""
+    if weight.backtracks:
+        return FancyRegexOptions(
+            backtrack_limit=MAX_BACKTRACKS, size_limit=MAX_PATTERN_BYTES, dfa_size_limit=MAX_MATCHER_CACHE_BYTES
+        )
+    return RegexOptions(size_limit=MAX_PATTERN_BYTES, dfa_size_limit=MAX_MATCHER_CACHE_BYTES)
 
 
 def field_error(error: ValidationError) -> FieldError:
@@ -88,65 +111,14 @@ def field_error(error: ValidationError) -> FieldError:
     return FieldError(".".join(path), message)
 
 
-def count_nodes(value: object, limit: int) -> int:
-    """How many values a JSON value consists of, counted no further than the limit."""
+def count_characters(value: object) -> int:
+    """How many characters the texts and keys of a JSON value have."""
     count, left = 0, [value]
-    while left and count < limit:
+    while left:
         node = left.pop()
-        count += 1
+        if isinstance(node, str):
+            count += len(node)
+        elif isinstance(node, dict):
+            count += sum(len(key) for key in cast("JsonObject", node))
         left.extend(children_of(node))
     return count
-
-
-def children_of(node: object) -> list[object]:
-    """The values directly inside a JSON value."""
-    if isinstance(node, dict):
-        return list(cast("dict[str, object]", node).values())
-    return list(cast("list[object]", node)) if isinstance(node, list) else []
-
-
-class Unfolding:
-    """A schema with every reference replaced by what it refers to: only its size is ever made."""
-
-    def __init__(self, schema: dict[str, Any]) -> None:
-        self._schema = schema
-        self._by_reference: dict[str, int] = {}
-        self.nodes = self._weigh(schema)
-
-    def _weigh(self, node: object) -> int:
-        weight = 1 + sum(self._weigh(child) for child in children_of(node))
-        if isinstance(node, dict):
-            keywords = cast("dict[str, object]", node)
-            references = (keywords.get(keyword) for keyword in ("$ref", "$dynamicRef"))
-            weight += sum(self._weigh_target(reference) for reference in references if isinstance(reference, str))
-        return weight
-
-    def _weigh_target(self, reference: str) -> int:
-        if reference not in self._by_reference:
-            # A circle is followed once: after that it goes on only as deep as the input does.
-            self._by_reference[reference] = 0
-            self._by_reference[reference] = self._weigh(self._target(reference))
-        return self._by_reference[reference]
-
-    def _target(self, reference: str) -> object:
-        if not reference.startswith("#/"):
-            return self._anchored(reference)
-        node: object = self._schema
-        for step in unquote(reference[2:]).split("/"):
-            key = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(node, dict):
-                node = cast("dict[str, object]", node).get(key)
-            elif isinstance(node, list) and key.isdecimal():
-                node = children_of(node)[int(key)]
-        return node
-
-    def _anchored(self, reference: str) -> object:
-        left: list[object] = [self._schema]
-        while left:
-            node = left.pop()
-            if isinstance(node, dict):
-                keywords = cast("dict[str, object]", node)
-                if reference in (f"#{keywords.get('$anchor')}", f"#{keywords.get('$dynamicAnchor')}"):
-                    return keywords
-            left.extend(children_of(node))
-        return self._schema if reference == "#" else None
