@@ -3,6 +3,8 @@
 The sums are top-level fields of our own, which a Payload save leaves as they are.
 """
 
+from datetime import datetime
+
 from app.models.expressions import number_in
 from app.models.json_values import JsonObject
 
@@ -22,12 +24,16 @@ STATISTICS_FIELDS = frozenset(
 
 
 def counting_update(
-    executions: int, finished: int, milliseconds: float, successes: int | None = None
+    executions: int,
+    finished: int,
+    milliseconds: float,
+    successes: int | None = None,
+    last_completed_at: datetime | None = None,
 ) -> list[JsonObject]:
     """An update pipeline that counts ended executions; MongoDB applies it to a document as a whole.
 
-    Means and rates are over those that `finished`, cancelled ones left out. Where success is told, the document keeps
-    a success rate too (agents do, departments do not).
+    Means and rates are over those that `finished`, cancelled ones left out. Where `successes` is given, the document
+    keeps a success rate and the time of its last run's end too (agents do, departments do not).
     """
     sums = {
         "totalExecutions": plus("totalExecutions", executions),
@@ -42,7 +48,7 @@ def counting_update(
         sums["countedSuccesses"] = plus("countedSuccesses", successes)
         share = {"$divide": ["$countedSuccesses", "$countedExecutions"]}
         means |= {"successRate": {"$round": [{"$multiply": [100, share]}, 2]}}
-        last = {"lastExecutedAt": "$$NOW"}
+        last = {"lastExecutedAt": {"$max": ["$lastExecutedAt", last_completed_at]}} if last_completed_at else {}
     return [{"$set": sums | last}, *([{"$set": means}] if finished else [])]
 
 

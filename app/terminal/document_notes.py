@@ -77,7 +77,9 @@ async def load_known(database: Database, models: frozenset[str]) -> Known:
     fields = {"toolName": 1, "isGlobal": 1, "departments": 1}
     tools = await database[CustomTool.get_collection_name()].find({}, fields).to_list()
     offers = {
-        str(tool.get("toolName")): None if tool.get("isGlobal") is True else frozenset(map(str, listed(tool, "departments")))
+        str(tool.get("toolName")): None
+        if tool.get("isGlobal") is True
+        else frozenset(map(str, listed(tool, "departments")))
         for tool in tools
     }
     return Known(frozenset(one["_id"] for one in departments), offers, models)

@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -19,7 +20,7 @@ from pymongo.errors import PyMongoError
 
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.base import Relation, utc_now
+from app.models.base import Relation
 from app.models.custom_tool import CustomTool
 from app.models.database import Database, Raw
 from app.models.department import Department
@@ -30,7 +31,7 @@ from app.models.transactions import in_transaction
 BATCH_SECONDS = 0.5
 BATCH_EXECUTIONS = 500
 MAX_COUNTED_TOOLS = 1000
-COUNTED_FIELDS = {"agent": 1, "department": 1, "status": 1, "executionTime": 1, "uncounted": 1}
+COUNTED_FIELDS = {"agent": 1, "department": 1, "status": 1, "executionTime": 1, "completedAt": 1, "uncounted": 1}
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +44,12 @@ class Tally:
     finished: int = 0
     successes: int = 0
     milliseconds: float = 0
+    last_completed_at: datetime | None = None
 
     def add(self, ended: Raw) -> None:
         """Count one more."""
         self.executions += 1
+        self.last_completed_at = later(self.last_completed_at, ended.get("completedAt"))
         if ended.get("status") == ExecutionStatus.CANCELLED:
             return
         self.finished += 1
@@ -127,15 +130,20 @@ def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
     agents: defaultdict[Relation | None, Tally] = defaultdict(Tally)
     departments: defaultdict[Relation | None, Tally] = defaultdict(Tally)
     calls: Counter[str] = Counter()
+    last_used_at: dict[str, datetime | None] = {}
     for ended in batch:
         agents[stored_relation(ended.get("agent"))].add(ended)
         departments[stored_relation(ended.get("department"))].add(ended)
-        calls.update(tool_calls_in(ended["uncounted"]))
-    now = utc_now()
+        made = tool_calls_in(ended["uncounted"])
+        calls.update(made)
+        last_used_at |= {name: later(last_used_at.get(name), ended.get("completedAt")) for name in made}
     return {
         Agent.get_collection_name(): [
             UpdateOne(
-                {"_id": one}, counting_update(tally.executions, tally.finished, tally.milliseconds, tally.successes)
+                {"_id": one},
+                counting_update(
+                    tally.executions, tally.finished, tally.milliseconds, tally.successes, tally.last_completed_at
+                ),
             )
             for one, tally in agents.items()
         ],
@@ -144,12 +152,23 @@ def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
             for one, tally in departments.items()
         ],
         CustomTool.get_collection_name(): [
-            UpdateOne(
-                {"toolName": name}, [{"$set": {"totalExecutions": plus("totalExecutions", count), "lastUsedAt": now}}]
-            )
+            UpdateOne({"toolName": name}, [{"$set": tool_counts(count, last_used_at.get(name))}])
             for name, count in calls.items()
         ],
     }
+
+
+def tool_counts(count: int, last_used_at: datetime | None) -> JsonObject:
+    """The fields of a tool after this many calls, the last of them in an execution that ended then."""
+    last = {"lastUsedAt": {"$max": ["$lastUsedAt", last_used_at]}} if last_used_at else {}
+    return {"totalExecutions": plus("totalExecutions", count), **last}
+
+
+def later(one: datetime | None, other: Any) -> datetime | None:  # noqa: ANN401 - any stored value
+    """The later of two times; what is not a time counts for nothing."""
+    if not isinstance(other, datetime):
+        return one
+    return other if one is None else max(one, other)
 
 
 def stored_relation(value: Any) -> Relation | None:  # noqa: ANN401 - any stored value

@@ -63,10 +63,13 @@ async def test_runs_that_end_together_are_counted_exactly(
 
         agent = await until_counted(service, 20)
         tool = await service.services.database["custom-tools"].find_one({"toolName": "beatSheetTiming"})
-        assert (agent["successRate"], agent["lastExecutedAt"] is not None) == (75.0, True)
+        executions = service.services.database["agent-executions"]
+        ends = [one["completedAt"] async for one in executions.find({"agent": agent["_id"]})]
+        assert (agent["successRate"], agent["lastExecutedAt"]) == (75.0, max(ends))
         assert agent["averageExecutionTime"] > 0
         assert tool is not None
         assert tool["totalExecutions"] == 15
+        assert tool["lastUsedAt"] in ends
         assert (
             await service.services.database["agent-executions"].count_documents({"uncounted": {"$exists": True}}) == 0
         )
