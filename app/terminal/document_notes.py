@@ -147,7 +147,7 @@ def problems_of_agent(raw: Raw, known: Known) -> Iterator[str]:
         offers = known.tools.get(name, frozenset())
         if name not in known.tools:
             yield f"toolNames has {name!r}, which does not exist: it is not granted"
-        elif offers is not None and str(department) not in offers:
+        elif offers is not None and department in known.departments and str(department) not in offers:
             yield f"toolNames has {name!r}, which is not offered to the agent's department: it is not granted"
 
 
