@@ -35,6 +35,7 @@ from app.routers import (
     quality,
     reviews,
 )
+from app.routers.hosts import HostCheck
 from app.routers.problems import Problem, add_problem_handlers
 from app.routers.request_context import CROSS_ORIGIN, RequestContext
 from app.routers.trusted_proxies import TrustedProxies
@@ -137,8 +138,11 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         separate_input_output_schemas=False,
         responses={500: {"model": Problem, "description": "A bug in the service"}},
     )
+    if settings.answers_unnamed_hosts:
+        log.warning("allowed-hosts-unset", advice="Set ALLOWED_HOSTS to the names that the service is reached by.")
     if settings.allowed_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **CROSS_ORIGIN)
+    app.add_middleware(HostCheck, allowed=settings.answered_hosts)
     app.add_middleware(RequestContext)
     app.add_middleware(TrustedProxies, trusted=settings.trusted_proxies)
     add_problem_handlers(app)

@@ -1,6 +1,7 @@
 """The service's settings: environment variables or `.env`, read once, every wrong value named in one line."""
 
 import re
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -29,6 +30,11 @@ MIN_SECRET_BYTES = 32
 MAX_SECONDS = 31 * 24 * 3600
 MAX_WINDOW_SECONDS = 10 * 366 * 24 * 3600
 ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?/?")
+HOST_NAME = r"(?:\*\.)?[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
+HOST_VALUE = re.compile(rf"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>{HOST_NAME})\.?)(?::(?P<port>[0-9]{{1,5}}))?")
+MAX_HOST_CHARACTERS = 300
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -100,10 +106,61 @@ def as_browsers_send_it(value: str) -> str:
     return f"{scheme}://{host}{'' if port == DEFAULT_PORTS.get(scheme) else port}"
 
 
+@dataclass(frozen=True)
+class Host:
+    """A value of the `Host` header, or what one may be: a name or an address, with a port or for all of them.
+
+    In the settings `*.studio.example` stands for every name below `studio.example`.
+    """
+
+    name: str
+    port: str | None = None
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it is an IP address."""
+        try:
+            ip_address(self.name)
+        except ValueError:
+            return False
+        return True
+
+    def covers(self, other: "Host") -> bool:
+        """Whether a request for the other one is for this one."""
+        if self.port not in (None, other.port):
+            return False
+        if self.name.startswith("*."):
+            return other.name.endswith(self.name[1:])
+        return self.name == other.name
+
+
+def parse_host(text: str) -> Host | None:
+    """The host in a text such as `studio.example:8000` or `[::1]`, `None` when it is not one."""
+    found = HOST_VALUE.fullmatch(text.lower()) if len(text) <= MAX_HOST_CHARACTERS else None
+    if found is None:
+        return None
+    if found["ipv6"] is None:
+        return Host(found["name"], found["port"])
+    try:
+        return Host(str(ip_address(found["ipv6"])), found["port"])
+    except ValueError:
+        return None
+
+
+def is_host(value: str) -> str:
+    """A host in the form of the `Host` header, in lower case."""
+    if parse_host(value) is None:
+        raise ValueError(
+            "must be hosts such as agents.example, agents.example:8000, *.agents.example or [::1], separated by commas"
+        )
+    return value.lower()
+
+
 RateLimit = Annotated[str, AfterValidator(is_rate_limit)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 ProxyAddresses = Annotated[tuple[Annotated[str, AfterValidator(is_proxy_address)], ...], NoDecode]
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(is_host)], ...], NoDecode]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(as_browsers_send_it)], ...], NoDecode]
 
 
@@ -141,6 +198,7 @@ class Settings(BaseSettings):
     jwt_audience: str | None = None
     jwt_issuer: str | None = None
     trusted_proxies: ProxyAddresses = ()
+    allowed_hosts: Hosts = ()
     anonymous_role: Literal["none", "viewer"] = "none"
     seed_on_start: bool | None = None
     agent_cache_ttl_seconds: float = Field(default=300, ge=0, le=MAX_SECONDS)
@@ -175,7 +233,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator(
-        *("allowed_models", "allowed_origins", "tool_egress_allowlist", "tool_modules", "trusted_proxies"),
+        *("allowed_models", "allowed_origins", "allowed_hosts", "trusted_proxies"),
+        *("tool_egress_allowlist", "tool_modules"),
         mode="before",
     )
     @classmethod
@@ -212,6 +271,18 @@ class Settings(BaseSettings):
     def complexity_models(self) -> dict[str, str]:
         """The model for each complexity that a run may ask for."""
         return {"simple": self.simple_model, "standard": self.standard_model, "complex": self.complex_model}
+
+    @property
+    def answered_hosts(self) -> tuple[Host, ...]:
+        """The hosts whose requests are answered: `ALLOWED_HOSTS`, else the loopback names and `HOST`."""
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        found = map(parse_host, self.allowed_hosts or (*LOOPBACK_NAMES, own))
+        return tuple(host for host in found if host is not None)
+
+    @property
+    def answers_unnamed_hosts(self) -> bool:
+        """Whether the service listens on all addresses, and the names it is reached by are not set."""
+        return self.host in WILDCARDS and not self.allowed_hosts
 
     @property
     def embedded(self) -> bool:

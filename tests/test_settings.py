@@ -70,6 +70,11 @@ def test_without_any_variable_the_defaults_of_the_contract_hold() -> None:
         ("JWT_JWKS_URL", "http://127.0.0.2/jwks", "http://127.0.0.2/jwks"),
         ("JWT_JWKS_URL", "http://[::1]:9000/jwks", "http://[::1]:9000/jwks"),
         ("TRUSTED_PROXIES", "", ()),
+        (
+            "ALLOWED_HOSTS",
+            "Agents.Example:8000, *.studio.example,[::1]",
+            ("agents.example:8000", "*.studio.example", "[::1]"),
+        ),
         ("TRUSTED_PROXIES", "10.0.0.7, 2001:db8::/32", ("10.0.0.7", "2001:db8::/32")),
         ("JWT_AUDIENCE", "agents", "agents"),
         ("MAX_RUN_SECONDS", "0.5", 0.5),
@@ -121,6 +126,10 @@ def test_a_variable_is_read_as_it_is_meant(
         ("JWT_JWKS_URL", "http://10.0.0.1/jwks"),
         ("JWT_JWKS_URL", "http://127.0.0.1.id.example/jwks"),
         ("JWT_JWKS_URL", "http://localhost.id.example/jwks"),
+        *(
+            ("ALLOWED_HOSTS", value)
+            for value in ("*", "https://a.example", "a.example/", "a b.example", "[::x]", "::1")
+        ),
         *(("TRUSTED_PROXIES", value) for value in ("*", "proxy.example", "10.0.0.1/8", "0.0.0.0/0", "::/0", "10.1.2")),
         *(
             ("ALLOWED_ORIGINS", value)

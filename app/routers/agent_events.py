@@ -94,7 +94,10 @@ async def agent_events(websocket: WebSocket) -> None:
 
 
 def origin_allowed(websocket: WebSocket, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser's page may open the socket: the service's own, or one that the settings list."""
+    """Whether a browser's page may open the socket: the service's own, or one that the settings list.
+
+    The host of the request, with which its origin is compared, is an allowed one: others are refused before.
+    """
     origin = websocket.headers.get("origin")
     if origin is None:
         return True

@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from app.errors import MAX_PROBLEMS, AppError, DatabaseUnavailable, FieldError
 from app.kit.strict_json import shown
+from app.routers.security_headers import SECURITY_HEADERS
 
 MEDIA_TYPE = "application/problem+json"
 FRAMEWORK_CODES = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
@@ -26,6 +27,7 @@ API_PROBLEMS = (401, 422, 503)
 BODY_PROBLEMS = (400, 413, 415)
 """What a route that takes a body can end in besides."""
 READING = ("GET", "HEAD", "OPTIONS")
+PLAIN_SECURITY_HEADERS = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 log = structlog.get_logger(__name__)
@@ -178,14 +180,14 @@ def allowed_methods(request: Request) -> list[str]:
 async def render_unexpected(request: Request, error: Exception) -> JSONResponse:
     """A bug: logged whole, told in one sentence."""
     log.error("request-crashed", path=request.scope["path"], exc_info=error)
-    # This answer is sent outside the middleware that gives every other answer its id.
+    # This answer is sent outside the middleware that gives every other answer its id and its security headers.
     request_id = structlog.contextvars.get_contextvars().get("requestId")
     return problem(
         request,
         status=500,
         code="internal-error",
         detail="The service failed at this request; its log has the reason under this response's X-Request-Id.",
-        headers={"X-Request-Id": request_id} if request_id else None,
+        headers={**PLAIN_SECURITY_HEADERS, **({"X-Request-Id": request_id} if request_id else {})},
     )
 
 

@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.routers.security_headers import add_security_headers
+
 MAX_BODY_BYTES = 1024 * 1024
 ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CROSS_ORIGIN: dict[str, Any] = {
@@ -53,13 +55,16 @@ class RequestContext:
             return
         request_id = request_id_of(Headers(scope=scope))
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(requestId=request_id)
+        client = scope.get("client")
+        structlog.contextvars.bind_contextvars(requestId=request_id, address=client[0] if client else "")
         started = time.perf_counter()
         status = 403 if scope["type"] == "websocket" else 500  # what a refused or crashed one is answered
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] in ANSWERS:
+                if message["type"] != "websocket.accept":
+                    add_security_headers(message)
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
                 status = int(message.get("status", 101))
             await send(message)
@@ -72,7 +77,15 @@ class RequestContext:
             if scope["path"] not in QUIET_PATHS:
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)
                 method = scope.get("method", "WEBSOCKET")
-                log.info("request", method=method, path=scope["path"], status=status, durationMs=milliseconds)
+                operation = getattr(scope.get("route"), "operation_id", None)
+                log.info(
+                    "request",
+                    method=method,
+                    path=scope["path"],
+                    operation=operation,
+                    status=status,
+                    durationMs=milliseconds,
+                )
 
 
 def request_id_of(headers: Headers) -> str:

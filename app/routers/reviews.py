@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+import structlog
 from fastapi import APIRouter, Response
 
 from app.dependencies import RunnerRole, ServicesDep
@@ -9,6 +10,8 @@ from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.runs.executions import ExecutionRead
 from app.services.runs.reviews import ReviewCreate
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
 
@@ -31,6 +34,7 @@ async def review_execution(
     reviewed, and every report above it is written anew. While a run is going on the answer is 409.
     """
     found = await services.reviews.review(execution_id, body, caller)
+    log.info("execution-reviewed", executionId=found.execution_id, status=body.status)
     if body.status == "revision-needed":
         response.status_code = HTTPStatus.ACCEPTED
     return found

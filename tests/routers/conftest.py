@@ -148,9 +148,17 @@ class Socket:
 
 
 @asynccontextmanager
-async def open_socket(service: Service, headers: Mapping[str, str] | None = None) -> AsyncGenerator[Socket]:
-    """A socket to a service; without headers the handshake carries the admin key."""
+async def open_socket(
+    service: Service, headers: Mapping[str, str] | None = None, host: str | None = None
+) -> AsyncGenerator[Socket]:
+    """A socket to a service, under another host name where one is given.
+
+    Without headers the handshake carries the admin key.
+    """
     given = service.http.headers if headers is None else headers
     chosen = {name: value for name, value in given.items() if name.lower() in ("authorization", "x-api-key", "origin")}
-    async with connect(service.websocket_url, additional_headers=chosen, max_size=None) as connection:
+    address, port = service.url.removeprefix("http://").split(":")
+    url = f"ws://{host}/api/agent-events" if host else service.websocket_url
+    handshake = connect(url, additional_headers=chosen, max_size=None, host=address, port=int(port))
+    async with handshake as connection:
         yield Socket(connection)

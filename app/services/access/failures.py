@@ -37,9 +37,9 @@ class FailedAuthentications:
                 await self._by_address.hit(network)
             await self._by_key.hit(guesser)
         except TooManyRequests:
-            log.warning("authentication-failed", address=address, limited=True)
+            log.warning("authentication-failed", address=address, reason="invalid credentials, again and again")
             raise
-        log.warning("authentication-failed", address=address, limited=False)
+        log.warning("authentication-failed", address=address, reason="invalid credentials")
 
 
 def network_of(address: str) -> str:

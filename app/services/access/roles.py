@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+import structlog
+
 from app.errors import AppError
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing
@@ -12,6 +14,9 @@ from app.services.access.tokens import TokenVerifier, looks_like_token
 from app.settings import MAX_KEY_CHARACTERS
 
 MAX_TOKEN_CHARACTERS = 8192
+MAX_LOGGED_ID = 200
+
+log = structlog.get_logger(__name__)
 
 
 class NotAuthenticated(AppError):
@@ -60,7 +65,11 @@ class Gatekeeper:
             NotAuthenticated: the credentials are not valid.
             TooManyRequests: neither are they, and the address has failed too often lately.
         """
-        key = key_in(headers)
+        try:
+            key = key_in(headers)
+        except NotAuthenticated:
+            log.warning("authentication-failed", reason="malformed credentials")
+            raise
         if key is None:
             return self.anonymous
         return await self.identify_key(key, address)
@@ -76,6 +85,7 @@ class Gatekeeper:
         if caller is None:
             await self.failures.count(key, address)
             raise NotAuthenticated
+        structlog.contextvars.bind_contextvars(caller=caller.id[:MAX_LOGGED_ID])
         return caller
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
@@ -22,6 +23,8 @@ from app.services.runs.tree import new_execution_id
 from app.services.usage.rate_limits import RateLimiter
 
 ORCHESTRATING_DEPARTMENT = "production"
+
+log = structlog.get_logger(__name__)
 
 
 class OrchestratorMissing(CatalogConflict):
@@ -220,6 +223,7 @@ class RunStarter:
             if made := await self.find_made(root.idempotency):
                 return made
             raise
+        log.info("run-accepted", executionId=root.execution_id, kind=root.kind, agentId=agent.agent_id)
         department = agent.department
         return AcceptedRun(root, Names({agent.id: agent.agent_id}, {department.id: department.slug}))
 
