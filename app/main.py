@@ -19,6 +19,7 @@ from app.routers import (
     agent_events,
     agents,
     analytics,
+    api_docs,
     api_keys,
     async_api,
     custom_tools,
@@ -133,6 +134,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         version=version("dynamic-agents"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lead to whatever host the client names
         separate_input_output_schemas=False,
@@ -149,6 +151,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     for module in API_ROUTERS:
         app.include_router(module.router, prefix=API_BASE)
     app.include_router(agent_events.router)
+    app.include_router(api_docs.router)
     app.include_router(async_api.router)
     app.include_router(health.router)
     return app

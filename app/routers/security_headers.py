@@ -1,10 +1,10 @@
-"""Headers of every answer whose route does not set them itself: no sniffing, no framing, no cache, no scripts."""
+"""Headers of every answer whose route does not set them itself: no sniffing, no framing, no cache."""
 
 from starlette.types import Message
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
