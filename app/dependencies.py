@@ -14,7 +14,8 @@ from app.models.api_key import Role
 from app.models.database import Database
 from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import Caller
-from app.services.access.roles import Gatekeeper, require, require_all_projects
+from app.services.access.roles import Gatekeeper, NotAuthenticated, key_in, require, require_all_projects
+from app.services.access.stream_tickets import MAX_TICKET_CHARACTERS, StreamTickets
 from app.services.access.watching import CredentialWatch
 from app.services.catalog.browsing import Catalog
 from app.services.catalog.editing import CatalogEditor
@@ -57,6 +58,7 @@ class Services:
     gatekeeper: Gatekeeper
     credentials: CredentialWatch
     streams: OpenStreams
+    tickets: StreamTickets
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -91,6 +93,27 @@ async def identify(connection: HTTPConnection) -> Caller:
     if not hasattr(state, "caller"):
         gatekeeper = services_of(connection).gatekeeper
         state.caller = await gatekeeper.identify(connection.headers, address_of(connection))
+        state.credential = key_in(connection.headers)
+    return cast("Caller", state.caller)
+
+
+def credential_of(connection: HTTPConnection) -> str | None:
+    """The key or the token of a caller that was identified, `None` for an anonymous one."""
+    return cast("str | None", connection.state.credential)
+
+
+async def identify_follower(connection: HTTPConnection) -> Caller:
+    """Whoever follows an execution's stream: by a ticket for it, else as in any request."""
+    ticket, state = connection.query_params.get("ticket"), connection.state
+    if ticket is None:
+        return await identify(connection)
+    if not hasattr(state, "caller"):
+        if key_in(connection.headers) is not None:
+            raise NotAuthenticated
+        services = services_of(connection)
+        state.credential = await services.tickets.find_credential(ticket, connection.path_params["execution_id"])
+        state.caller = await services.gatekeeper.identify_ticket(ticket, state.credential, address_of(connection))
+        state.credential = state.credential or None
     return cast("Caller", state.caller)
 
 
@@ -109,6 +132,23 @@ async def any_caller(
 async def viewer(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
     """A caller who may read executions, events and analytics."""
     return require(caller, Role.VIEWER)
+
+
+async def follower(
+    connection: HTTPConnection,
+    _bearer: Annotated[object, Security(bearer)],
+    _header_key: Annotated[object, Security(header_key)],
+    _ticket: Annotated[
+        str | None,
+        Query(
+            alias="ticket",
+            max_length=MAX_TICKET_CHARACTERS,
+            description="A ticket from `POST /executions/{executionId}/stream-ticket`, in place of a key.",
+        ),
+    ] = None,
+) -> Caller:
+    """A viewer, with a key or with a ticket for this stream."""
+    return require(await identify_follower(connection), Role.VIEWER)
 
 
 async def runner(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
@@ -131,6 +171,7 @@ ROLE_CHECKS: tuple[Callable[[Caller], Awaitable[Caller]], ...] = (viewer, runner
 
 AnyCaller = Annotated[Caller, Depends(any_caller)]
 ViewerRole = Annotated[Caller, Depends(viewer)]
+FollowerRole = Annotated[Caller, Depends(follower)]
 RunnerRole = Annotated[Caller, Depends(runner)]
 AdminRole = Annotated[Caller, Depends(admin)]
 ServiceAdmin = Annotated[Caller, Depends(service_admin)]

@@ -35,6 +35,7 @@ from app.routers import (
     orchestrations,
     quality,
     reviews,
+    stream_tickets,
 )
 from app.routers.hosts import HostCheck
 from app.routers.problems import Problem, add_problem_handlers
@@ -45,6 +46,7 @@ from app.services.access.api_keys import KeyRing
 from app.services.access.failures import FailedAuthentications
 from app.services.access.published_keys import PublishedKeys
 from app.services.access.roles import Gatekeeper
+from app.services.access.stream_tickets import StreamTickets
 from app.services.access.tokens import TokenVerifier
 from app.services.access.watching import CredentialWatch
 from app.services.catalog.browsing import Catalog
@@ -93,6 +95,7 @@ API_ROUTERS = (
     execution_control,
     execution_prompts,
     reviews,
+    stream_tickets,
     quality,
     analytics,
     api_keys,
@@ -367,4 +370,5 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             gatekeeper=gatekeeper,
             credentials=credentials,
             streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),
+            tickets=StreamTickets(database),
         )

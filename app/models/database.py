@@ -19,6 +19,7 @@ from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.pymongo_waits import make_waits_safe
 from app.models.quality_weights import QualityWeights
+from app.models.stream_ticket import StreamTicket
 
 DEFAULT_DATABASE = "dynamic_agents"
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -29,6 +30,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ExecutionEventPage,
     EventPayload,
     ApiKey,
+    StreamTicket,
     QualityWeights,
 )
 SERVER_SELECTION_MS = 2000

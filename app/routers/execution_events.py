@@ -7,7 +7,16 @@ import orjson
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.dependencies import DEFAULT_PAGE, Limit, Services, ServicesDep, ViewerRole, stream_key
+from app.dependencies import (
+    DEFAULT_PAGE,
+    FollowerRole,
+    Limit,
+    Services,
+    ServicesDep,
+    ViewerRole,
+    credential_of,
+    stream_key,
+)
 from app.errors import InvalidInput
 from app.events.feeds import Subscription
 from app.events.outlets import QueueOutlet
@@ -19,7 +28,6 @@ from app.routers.problems import problem_responses
 from app.routers.server_sent_events import sse_frames
 from app.routers.strict_input import StrictRoute
 from app.services.access.api_keys import Caller
-from app.services.access.roles import key_in
 from app.services.catalog.shapes import Shape
 
 router = APIRouter(prefix="/executions/{execution_id}/events", tags=["executions"], route_class=StrictRoute)
@@ -68,7 +76,7 @@ async def stream_execution_events(
     request: Request,
     execution_id: str,
     services: ServicesDep,
-    caller: ViewerRole,
+    caller: FollowerRole,
     after: AfterSeq = 0,
     last_event_id: Annotated[
         str | None,
@@ -88,7 +96,7 @@ async def stream_execution_events(
     outlet = QueueOutlet()
     subscription = Subscription(head, position, outlet)
     counted = services.streams.one(key)
-    frames = sse_frames(services.hub, subscription, outlet, services.credentials, key_in(request.headers), counted)
+    frames = sse_frames(services.hub, subscription, outlet, services.credentials, credential_of(request), counted)
     return StreamingResponse(
         frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )

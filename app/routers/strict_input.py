@@ -14,10 +14,12 @@ from fastapi.params import Query
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from app.dependencies import ROLE_CHECKS, any_caller, identify
+from app.dependencies import ROLE_CHECKS, any_caller, follower, identify, identify_follower
 from app.errors import MAX_PROBLEMS, AppError, FieldError, InvalidInput
 from app.kit.check_thread import in_check_thread
 from app.kit.strict_json import parse_json_bytes, repeated, shown, text_problem
+from app.models.api_key import Role
+from app.services.access.roles import require
 
 MAX_INLINE_BYTES = 16 * 1024
 """A larger body is parsed in a thread: one of 16 KiB takes at most some 3 ms, whatever its shape."""
@@ -47,9 +49,12 @@ class StrictRoute(APIRoute):
         has_body = self.body_field is not None
         models = list(models_in(self.body_field.field_info.annotation)) if self.body_field else []
         calls = list(calls_of(self.dependant))
-        identifies, checks = any_caller in calls, [check for check in ROLE_CHECKS if check in calls]
+        follows, identifies = follower in calls, any_caller in calls
+        checks = [check for check in ROLE_CHECKS if check in calls]
 
         async def handle_strictly(request: Request) -> Response:
+            if follows:
+                require(await identify_follower(request), Role.VIEWER)
             if identifies:  # who may not come in learns nothing of what is wrong with the rest
                 caller = await identify(request)
                 for check in checks:

@@ -10,6 +10,7 @@ from app.errors import AppError
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing
 from app.services.access.failures import FailedAuthentications
+from app.services.access.stream_tickets import ANONYMOUS
 from app.services.access.tokens import TokenVerifier, looks_like_token
 from app.settings import MAX_KEY_CHARACTERS
 
@@ -27,6 +28,14 @@ class NotAuthenticated(AppError):
 
     def __init__(self) -> None:
         super().__init__("Send a valid API key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'.")
+
+
+class InvalidTicket(NotAuthenticated):
+    """The ticket at a stream opens nothing."""
+
+    def __init__(self) -> None:
+        message = "The ticket is invalid, has expired, or is for another execution. Create one for this stream."
+        super(NotAuthenticated, self).__init__(message)
 
 
 class NotAllowed(AppError):
@@ -85,6 +94,22 @@ class Gatekeeper:
         if caller is None:
             await self.failures.count(key, address)
             raise NotAuthenticated
+        structlog.contextvars.bind_contextvars(caller=caller.id[:MAX_LOGGED_ID])
+        return caller
+
+    async def identify_ticket(self, ticket: str, credential: str | None, address: str = "") -> Caller:
+        """The caller behind a ticket's credential, which must still be valid; `None` is no ticket's.
+
+        Raises:
+            InvalidTicket: there is no such ticket, or its credential is no longer valid.
+            TooManyRequests: so it is, and the address has failed too often lately.
+        """
+        caller = self.anonymous if credential == ANONYMOUS else None
+        if credential:
+            caller = await self.find_caller(credential)
+        if caller is None:
+            await self.failures.count(ticket, address)
+            raise InvalidTicket
         structlog.contextvars.bind_contextvars(caller=caller.id[:MAX_LOGGED_ID])
         return caller
 

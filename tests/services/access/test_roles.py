@@ -17,6 +17,7 @@ ORDER = (None, "viewer", "runner", "admin")
 PUBLIC = None
 READ_BY_ALL = ("/api/v1/departments", "/api/v1/agents", "/api/v1/custom-tools")
 ME = "/api/v1/me"
+TICKETS = "/stream-ticket"
 VIEWED = ("/api/v1/executions", "/api/v1/models", "/api/v1/analytics", "/api/v1/quality", "/api/v1/mcp-servers")
 
 
@@ -26,7 +27,7 @@ def needed_role(method: str, path: str) -> str | None:
         return PUBLIC
     if path.endswith(("/runs", "/cancel", "/retry", "/review")) or path == "/api/v1/orchestrations":
         return "runner"
-    if method == "get" and path.startswith(VIEWED) and not path.endswith("/prompts"):
+    if (method == "get" and path.startswith(VIEWED) and not path.endswith("/prompts")) or path.endswith(TICKETS):
         return "viewer"
     return "admin"
 
