@@ -116,7 +116,7 @@ class Gatekeeper:
     @property
     def anonymous(self) -> Caller:
         """The caller without credentials; it sees nothing where no role is set for it."""
-        return Caller("anonymous", self.anonymous_role, None if self.anonymous_role else frozenset(), "anonymous")
+        return Caller("anonymous", self.anonymous_role, None if self.anonymous_role else frozenset())
 
     async def find_caller(self, key: str) -> Caller | None:
         """The caller behind an API key or a token, if it is good; asking counts as no attempt."""
