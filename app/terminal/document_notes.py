@@ -21,7 +21,7 @@ from app.models.department import Department
 from app.models.json_values import JsonObject, clean_json
 from app.models.quality_weights import DEFAULT_SLUG
 from app.services.catalog.seed_files import ROW_FIELDS
-from app.services.tools.names import MCP_PREFIX
+from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX
 from app.services.tools.schema_weight import InvalidSchema
 from app.services.tools.schemas import compile_schema
 
@@ -160,6 +160,8 @@ def problems_of_department(raw: Raw, known: Known) -> Iterator[str]:
 
 def problems_of_tool(raw: Raw, known: Known) -> Iterator[str]:
     """What a tool lacks."""
+    if str(raw.get("toolName")).startswith((MCP_PREFIX, MCP_FUNCTION_PREFIX)):
+        yield f"toolName begins with {MCP_PREFIX!r} or {MCP_FUNCTION_PREFIX!r}, as MCP tools do: it is not granted"
     if raw.get("inputSchema") is None:
         yield "inputSchema is unset: a Payload CMS cannot save the document"
     elif problem := problem_with_schema(raw["inputSchema"]):

@@ -3,7 +3,7 @@
 Plain immutable values, apart from the documents behind them: a run keeps the ones it started with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
 from app.models.json_values import JsonObject, clean_json
 from app.services.tools.mcp_tools import McpTool
-from app.services.tools.names import function_name
+from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX, function_name
 from app.services.tools.schemas import InputValidator, compile_schema
 
 
@@ -132,7 +132,12 @@ class ToolDefinition:
 
     def is_offered_to(self, department: DepartmentDefinition) -> bool:
         """Whether agents of the department may be granted it."""
-        return self.is_active and (self.is_global or department.id in self.departments)
+        return self.is_active and not self.is_disguised and (self.is_global or department.id in self.departments)
+
+    @property
+    def is_disguised(self) -> bool:
+        """Whether models could take it for a tool of an MCP server, because of a name stored past the API."""
+        return self.source != ToolSource.MCP and self.name.startswith((MCP_PREFIX, MCP_FUNCTION_PREFIX))
 
     def as_model_tool(self) -> JsonObject:
         """The tool in the form in which models are told of it."""
@@ -166,7 +171,7 @@ class AgentDefinition:
         """The definition in a document; granted are the named tools that are active and offered to its department."""
         assert agent.id is not None  # noqa: S101 - read from the database
         granted = (tools[name] for name in agent.granted_tool_names if name in tools)
-        usable = tuple(tool for tool in granted if tool.is_offered_to(department))
+        usable = with_own_names(tool for tool in granted if tool.is_offered_to(department))
         usable_names = {tool.name for tool in usable}
         return cls(
             id=agent.id,
@@ -185,6 +190,14 @@ class AgentDefinition:
             tools=usable,
             missing_tools=tuple(name for name in agent.granted_tool_names if name not in usable_names),
         )
+
+
+def with_own_names(tools: Iterable[ToolDefinition]) -> tuple[ToolDefinition, ...]:
+    """The tools, each with a function name of its own: of several with the same one, the first."""
+    by_name: dict[str, ToolDefinition] = {}
+    for tool in tools:
+        by_name.setdefault(tool.function_name, tool)
+    return tuple(by_name.values())
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ An agent comes with its department and tools, a department's team in one query f
 their tools.
 """
 
+import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TypeVar
@@ -244,9 +245,11 @@ class DefinitionLoader:
         names = sorted({name for agent in agents for name in agent.granted_tool_names})
         if not names:
             return {}
-        found = self._database[CustomTool.get_collection_name()].find({"toolName": {"$in": names}})
+        # A document under the name of an MCP server's tool is never called in that tool's place.
+        stored = [name for name in names if not name.startswith(MCP_PREFIX)]
+        found = self._database[CustomTool.get_collection_name()].find({"toolName": {"$in": stored}})
         tools = [tool async for raw in found if (tool := parsed(CustomTool, raw))]
-        served = [await self._mcp.find(name) for name in names if name.startswith(MCP_PREFIX)]
+        served = await asyncio.gather(*(self._mcp.find(name) for name in names if name.startswith(MCP_PREFIX)))
         schemas = {tool.tool_name: tool.input_schema for tool in tools}
         schemas |= {tool.name: tool.input_schema for tool in served if tool}
         heavy = await in_check_thread(heavy_schemas, schemas)

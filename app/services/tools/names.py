@@ -4,6 +4,8 @@ import hashlib
 import re
 
 MCP_PREFIX = "mcp:"
+MCP_FUNCTION_PREFIX = "mcp__"
+"""What the names of MCP tools begin with for models; a stored tool whose name begins so is never offered."""
 MCP_TOOL_NAME = r"mcp:[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_./-]{1,128}"
 FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 NOT_IN_A_FUNCTION_NAME = re.compile(r"[^a-zA-Z0-9_-]")
@@ -11,13 +13,13 @@ MAX_KEPT_CHARACTERS = 55
 
 
 def function_name(tool_name: str) -> str:
-    """The name by which models know a tool: letters, digits, `_` and `-`, 64 at most, the same for ever.
+    """The name by which models know a tool: letters, digits, `_` and `-`, 64 at most, always the same.
 
-    `mcp:server/tool` is `mcp__server__tool`; a name that loses more than its marks so ends in a digest of the whole.
+    `mcp:server/tool` is `mcp__server__tool`; a name that loses more than its marks ends in a digest of the original.
     """
     if FUNCTION_NAME.fullmatch(tool_name):
         return tool_name
-    marked = tool_name.replace(MCP_PREFIX, "mcp__", 1).replace("/", "__", 1)
+    marked = tool_name.replace(MCP_PREFIX, MCP_FUNCTION_PREFIX, 1).replace("/", "__", 1)
     if tool_name.startswith(MCP_PREFIX) and FUNCTION_NAME.fullmatch(marked):
         return marked
     digest = hashlib.sha256(tool_name.encode("utf-8", "replace")).hexdigest()[:8]
