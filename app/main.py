@@ -74,7 +74,8 @@ from app.services.runs.shown_prompts import PromptReader
 from app.services.runs.starting import RunStarter
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress import Egress
-from app.services.tools.mcp_tools import McpTools, NoServers, load_mcp_servers
+from app.services.tools.mcp_settings import load_mcp_servers
+from app.services.tools.mcp_tools import McpTools, NoServers
 from app.services.tools.sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
 from app.services.usage.open_streams import OpenStreams
@@ -225,7 +226,9 @@ async def open_mcp(settings: Settings) -> AsyncGenerator[McpTools]:
         return
     from app.services.tools.mcp_servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
 
-    servers = McpServers(named, log_file=settings.data_dir / "mcp-servers.log")
+    servers = McpServers(
+        named, log_file=settings.data_dir / "mcp-servers.log", start_seconds=settings.mcp_start_seconds
+    )
     servers.start()
     try:
         yield servers

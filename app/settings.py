@@ -208,6 +208,7 @@ class Settings(BaseSettings):
     tool_egress_allowlist: CommaSeparated = ()
     tool_modules: CommaSeparated = ()
     mcp_servers: Path | None = None
+    mcp_start_seconds: float = Field(default=120, gt=0, le=3600)
     allowed_models: CommaSeparated = CATALOGUE_MODELS
     simple_model: str = Field(default="anthropic/claude-3-haiku", min_length=1)
     standard_model: str = Field(default="anthropic/claude-sonnet-4.5", min_length=1)

@@ -1,6 +1,9 @@
 """The MCP servers that the settings name, and what they offer."""
 
+from typing import Annotated, Any, Literal
+
 from fastapi import APIRouter
+from pydantic import Field
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
 from app.routers.pages import PageRead
@@ -8,17 +11,38 @@ from app.routers.problems import problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.catalog.shapes import Shape
 from app.services.paging import slice_page
+from app.services.tools.mcp_tools import McpConnectionState
 
 router = APIRouter(prefix="/mcp-servers", tags=["custom tools"], route_class=StrictRoute)
 
 
-class McpServerRead(Shape):
-    """A server: its tools by the names under which agents are granted them, and why it is away, if it is."""
+class McpToolRead(Shape):
+    """A tool in its server's own words; `idempotent` when the server says that it only reads, or may run twice."""
 
     name: str
+    description: str
+    idempotent: bool
+    input_schema: dict[str, Any]
+
+
+class McpServerRead(Shape):
+    """A server: its tools by the names under which agents are granted them, and why it cannot be called, if so."""
+
+    name: str
+    state: Annotated[
+        McpConnectionState,
+        Field(
+            description=(
+                "`connected`; `starting` (being started or connected); `unavailable` (waiting for the next attempt); "
+                "`disabled` (switched off in its entry)."
+            )
+        ),
+    ]
     connected: bool
-    tools: list[str]
+    transport: Literal["stdio", "http", "sse"] | None
     problem: str | None
+    tools: list[str]
+    tool_details: list[McpToolRead]
 
 
 @router.get("", operation_id="listMcpServers", responses=problem_responses(403))

@@ -21,13 +21,15 @@ from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress import Egress
-from app.services.tools.mcp_tools import load_mcp_servers
+from app.services.tools.mcp_settings import McpServerSettings, load_mcp_servers
+from app.services.tools.mcp_tools import McpConnectionState
 from app.services.tools.sandbox import ToolSandbox
 from app.settings import Settings
 from app.terminal.document_notes import UNREAD, Known, Tally, load_known, problems_of, tally_bare_texts
 from app.terminal.progress import plain, run_console
 
 REDIS_SECONDS = 3
+MCP_SECONDS = 30
 MAX_NAMED = 20
 INDEX_OPTIONS = ("key", "unique", "partialFilterExpression")
 STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
@@ -195,8 +197,29 @@ async def examine_tools(settings: Settings) -> AsyncGenerator[Finding]:
     yield Finding("tools", True, "the sandbox runs")
     for weakness in weaknesses:
         yield Finding("tools", None, f"weaker here: {weakness}")
-    for name, server in servers.items():
-        yield Finding(f"MCP server {name}", None, server.url or f"started as {server.command}")
+    async for finding in examine_mcp_servers(settings, servers):
+        yield finding
+
+
+async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSettings]) -> AsyncGenerator[Finding]:
+    """Whether each MCP server can be started or reached, and how many tools it offers."""
+    if not named:
+        return
+    from app.services.tools.mcp_servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
+
+    servers = McpServers(
+        named, log_file=settings.data_dir / "mcp-servers.log", start_seconds=settings.mcp_start_seconds
+    )
+    servers.start()
+    try:
+        await servers.first_attempts(MCP_SECONDS)
+        found = servers.describe()
+    finally:
+        await servers.stop()
+    for server in found:
+        kind = f"{server.transport}, {len(server.tools)} tools"
+        unusable = False if server.state is McpConnectionState.UNAVAILABLE else None
+        yield Finding(f"MCP server {server.name}", True if server.connected else unusable, server.problem or kind)
 
 
 async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:

@@ -41,7 +41,7 @@ class RunnableTool(Protocol):
 
 @dataclass(frozen=True)
 class Toolbox:
-    """Runs tools; every kind under the same time limit, with the same outcomes and errors."""
+    """Runs tools; every kind under a time limit, with the same outcomes and errors."""
 
     sandbox: ToolSandbox
     timeout_seconds: float
@@ -60,7 +60,7 @@ class Toolbox:
             return await self.sandbox.run(ToolInvocation(tool.code, tool_input, context))
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            async with asyncio.timeout(self._seconds_for(tool)):
                 output = await self._run_outside(tool, tool_input, context)
         except TimeoutError:
             error = ToolFailed("tool-timeout", "The tool did not finish in time.")
@@ -70,6 +70,11 @@ class Toolbox:
             return ToolOutcome(output, milliseconds_since(started))
         error.duration_ms = milliseconds_since(started)
         raise error
+
+    def _seconds_for(self, tool: RunnableTool) -> float:
+        """How long a call may take: the settings of a tool's MCP server may say otherwise."""
+        own = self.mcp.timeout_of(tool.name) if tool.source == ToolSource.MCP else None
+        return self.timeout_seconds if own is None else own
 
     async def _run_outside(
         self, tool: RunnableTool, tool_input: dict[str, Any], context: Mapping[str, JsonValue]

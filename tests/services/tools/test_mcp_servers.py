@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -15,27 +14,16 @@ from app.errors import StartupError
 from app.models.custom_tool import ToolSource
 from app.services.catalog.definitions import ToolDefinition
 from app.services.tools.mcp_servers import McpServers
-from app.services.tools.mcp_tools import McpServerSettings, load_mcp_servers
+from app.services.tools.mcp_settings import McpServerSettings, load_mcp_servers
 from app.services.tools.names import function_name
 from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
-from tests.services.tools.conftest import until
+from tests.fixtures.mcp_clients import PROGRAM, connected, free_port
+from tests.fixtures.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[2] / "fixtures" / "mcp_server.py"
 STDIO = McpServerSettings(command=sys.executable, args=[str(PROGRAM), "stdio"], env={"GIVEN": "yes"})
 CONTEXT = {"executionId": "e", "agentId": "a", "department": "d", "project": None}
-
-
-@contextlib.asynccontextmanager
-async def connected(log_file: Path, **servers: McpServerSettings) -> AsyncGenerator[McpServers]:
-    """Servers that are being connected, and ended whatever happens."""
-    found = McpServers(servers, log_file=log_file)
-    found.start()
-    try:
-        yield found
-    finally:
-        await found.stop()
 
 
 @contextlib.asynccontextmanager
@@ -50,13 +38,6 @@ async def http_server(port: int) -> AsyncGenerator[asyncio.subprocess.Process]:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +130,7 @@ async def test_a_server_that_dies_is_started_again(tmp_path: Path) -> None:
         first = await call(servers, "process")
 
         code, message = await code_of(servers, "die")
-        await until(lambda: servers.describe()[0].connected)
+        await wait_until(lambda: servers.describe()[0].connected, seconds=60)
         second = await call(servers, "process")
 
         assert isinstance(first, dict)
@@ -169,14 +150,14 @@ async def test_a_server_over_http_is_reached_whenever_it_comes_up(tmp_path: Path
         changes += 1
 
     settings = McpServerSettings(url=f"http://127.0.0.1:{port}/mcp", headers={"Authorization": "Bearer s"})
-    async with connected(tmp_path / "log", fixture=settings) as servers:
+    async with connected(tmp_path / "log", fixture=settings, wait=False) as servers:
         servers.on_change(count)
         assert await servers.find("mcp:fixture/add") is None
-        assert servers.problem_with("mcp:fixture/add") is None, "a server that is away is given the benefit"
+        assert servers.problem_with("mcp:fixture/add") is None, "the tools of an unavailable server are not known"
         assert (await code_of(servers, "add", a=1, b=1))[0] == "mcp-unavailable"
 
         async with http_server(port):
-            await until(lambda: servers.describe()[0].connected)
+            await wait_until(lambda: servers.describe()[0].connected, seconds=60)
             assert await call(servers, "add", a=1, b=1) == {"sum": 2}
             assert changes == 1
 
@@ -201,6 +182,13 @@ async def test_a_command_that_does_not_exist_holds_nobody_up(tmp_path: Path) -> 
         ("mcpServers: {a: {url: 'file:///etc/passwd'}}", "pattern"),
         ("mcpServers: {a__b: {command: x}}", "a__b"),
         ("mcpServers: {a: {command: x, env: {K: '${NOT_SET_ANYWHERE}'}}}", "NOT_SET_ANYWHERE"),
+        ("mcpServers: {a: {command: x, disabled: '${NOT_SET_ANYWHERE}'}}", "NOT_SET_ANYWHERE"),
+        ("mcpServers: {a: {type: sse, command: x}}", "'a': Value error, type 'sse' needs a url"),
+        ("mcpServers: {a: {type: stdio, url: 'http://a.example'}}", "type 'stdio' needs a command"),
+        ("mcpServers: {a: {type: carrier-pigeon, command: x}}", "'a': type:"),
+        ("mcpServers: {a: {command: x, timeout: 30000}}", "'a': timeout:"),
+        ("mcpServers: {a: {url: 'http://a.example', oauth: {clientId: a, clientSecret: b}}}", "oauth.issuer"),
+        ("mcpServers: {a: x}", "command or a url"),
         ("{", "mcpServers"),
     ],
 )
