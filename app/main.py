@@ -335,6 +335,9 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         models = ModelGateway(table, call_limits(settings))
         stack.push_async_callback(models.close)
         log.info("models", source=table.source, names=list(table.names))
+        for model in models.describe():
+            if not model.usable:
+                log.warning("model-unusable", model=model.name, problem=model.problem)
         sandbox = await stack.enter_async_context(open_sandbox(settings))
         toolbox = await stack.enter_async_context(open_toolbox(settings, database, sandbox))
         bus = await stack.enter_async_context(open_bus(redis_url, database))

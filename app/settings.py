@@ -67,6 +67,15 @@ def is_token_secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def is_http_address(value: str) -> str:
+    """The address of a server on the web."""
+    try:
+        HttpUrl(value)
+    except ValueError:
+        raise ValueError("must be an address that begins with https:// or http://") from None
+    return value
+
+
 def is_key_set_address(value: str) -> str:
     """An address whose answer cannot be forged on the way: `https`, or `http` on this machine."""
     try:
@@ -189,6 +198,10 @@ class Settings(BaseSettings):
     models_config: Path | None = None
     anthropic_api_key: SecretStr | None = None
     openai_api_key: SecretStr | None = None
+    gemini_api_key: SecretStr | None = None
+    anthropic_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
+    openai_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
+    gemini_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
     data_dir: Path = Path(".data")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

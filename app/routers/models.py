@@ -1,5 +1,7 @@
 """The models that runs can use."""
 
+from datetime import date
+
 from fastapi import APIRouter
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
@@ -13,7 +15,7 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 
 
 class ModelRead(Shape):
-    """A catalogue name: whether it can be called, why not, and its price in US dollars a token, if known."""
+    """A catalog name: whether it can be called, why not, its price in US dollars a token, and when it is retired."""
 
     name: str
     usable: bool
@@ -21,6 +23,7 @@ class ModelRead(Shape):
     price_known: bool
     input_cost_per_token: float | None
     output_cost_per_token: float | None
+    retires_on: date | None
 
 
 class ModelList(PageRead[ModelRead]):

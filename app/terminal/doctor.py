@@ -232,8 +232,10 @@ async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
     yield Finding("models", None, f"from {gateway.table.source}")
     for model in gateway.describe():
         price = "price known" if model.price_known else "price unknown: its costs will be null"
-        yield Finding(model.name, model.usable, model.problem or price)
+        retires = f"; its provider retires it on {model.retires_on}" if model.retires_on else ""
+        yield Finding(model.name, model.usable, model.problem or f"{price}{retires}")
     for name in settings.allowed_models:
         if name not in gateway.table.names:
-            yield Finding(name, None, "not configured: agents that name it fail with model-not-configured")
+            reason = gateway.table.reason_for_absence(name)
+            yield Finding(name, None, f"not configured, so that agents that name it fail: {reason}")
     await gateway.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 from weakref import WeakSet
 
@@ -68,6 +69,7 @@ class ModelDescription:
     price_known: bool
     input_cost_per_token: float | None
     output_cost_per_token: float | None
+    retires_on: date | None = None
 
 
 class ModelGateway:
@@ -108,7 +110,7 @@ class ModelGateway:
         """
         entries = [entry for entry in self.table.entries if entry.name == model]
         if not entries:
-            raise ModelNotConfigured(model, f"{self.table.source} has no entry with that model_name.")
+            raise ModelNotConfigured(model, self.table.reason_for_absence(model))
         problems = [entry.problem for entry in entries]
         if all(problems):
             raise ModelNotConfigured(model, str(problems[0]))
@@ -150,6 +152,7 @@ class ModelGateway:
             price_known=known,
             input_cost_per_token=entry.prices.get("input_cost_per_token") if known else None,
             output_cost_per_token=entry.prices.get("output_cost_per_token") if known else None,
+            retires_on=entry.retires,
         )
 
     async def complete(self, request: ModelRequest) -> Completion:

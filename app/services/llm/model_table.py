@@ -2,14 +2,24 @@
 
 import os
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from typing import Any
 
 import yaml
+from pydantic import SecretStr
 
 from app.errors import StartupError
 from app.models.json_values import JsonObject
 from app.services.llm.litellm_setup import litellm
+from app.services.llm.provider_models import (
+    ProviderModel,
+    config_line,
+    current_model,
+    provider_model,
+    retirement_of,
+    today_utc,
+)
 from app.settings import Settings
 
 DEMO_PARAMS: JsonObject = {"model": "demo/demo"}
@@ -17,6 +27,14 @@ DEMO_PARAMS: JsonObject = {"model": "demo/demo"}
 DEFAULT_ROUTER_SETTINGS: JsonObject = {"num_retries": 2, "timeout": 120, "disable_cooldowns": True}
 LITELLM_ROUTER_SETTINGS = {"num_retries"}
 """What `litellm_settings` may say in place of `router_settings`; LiteLLM's Router takes it where those are silent."""
+KEY_PROVIDERS = ("anthropic", "openai", "gemini")
+"""Whose keys alone are enough to begin with."""
+BASES = {
+    "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
+    "openai": ("OPENAI_API_BASE", "OPENAI_BASE_URL"),
+    "gemini": ("GEMINI_API_BASE",),
+}
+"""The variables that say where a provider is, if not at its usual address."""
 ENVIRONMENT_PREFIX = "os.environ/"
 
 
@@ -30,6 +48,11 @@ class ModelEntry:
     info: JsonObject
     stream: bool = False
     problem: str | None = None
+
+    @property
+    def retires(self) -> date | None:
+        """The date on which its provider retires it, where LiteLLM's table or the entry says so."""
+        return retirement_of(self.prices)
 
     @property
     def record_name(self) -> str:
@@ -77,6 +100,19 @@ class ModelTable:
     router_settings: JsonObject
     litellm_settings: JsonObject
     source: str
+    providers: tuple[str, ...] = ()
+    """Those whose keys are set, where no MODELS_CONFIG says which models there are."""
+
+    def reason_for_absence(self, name: str) -> str:
+        """Why a name has no entry, and what to do about it."""
+        provider = name.partition("/")[0]
+        if not self.providers or provider in self.providers:
+            return f"{self.source} has no entry with that model_name."
+        other = current_model(self.providers[0])
+        return (
+            f"{key_variable(provider)} is not set. Set it, or put another model behind the name in the file that "
+            f"MODELS_CONFIG names: {config_line(name, other)}"
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,18 +128,55 @@ def load_model_table(settings: Settings) -> ModelTable:
     """
     if settings.models_config is not None:
         return read_models_config(settings)
-    keys = {"anthropic": settings.anthropic_api_key, "openai": settings.openai_api_key}
-    params = [
-        (name, {"model": name, "api_key": key.get_secret_value()})
-        for name in settings.allowed_models
-        if (key := keys.get(name.partition("/")[0]))
-    ]
-    source = "the provider keys that are set"
-    if not any(keys.values()):
-        params = [(name, DEMO_PARAMS) for name in settings.allowed_models]
-        source = "the demo model, because neither MODELS_CONFIG nor a provider key is set"
-    entries = tuple(ModelEntry(f"{name}#0", name, dict(entry), {}) for name, entry in params)
-    return ModelTable(entries, DEFAULT_ROUTER_SETTINGS, {}, source)
+    entries, providers = keyed_entries(settings)
+    if providers:
+        source = "the provider keys that are set"
+        return ModelTable(entries, DEFAULT_ROUTER_SETTINGS, {}, source, providers)
+    demo = tuple(ModelEntry(f"{name}#0", name, dict(DEMO_PARAMS), {}) for name in settings.allowed_models)
+    source = "the demo model, because neither MODELS_CONFIG nor a provider key is set"
+    return ModelTable(demo, DEFAULT_ROUTER_SETTINGS, {}, source)
+
+
+def keyed_entries(settings: Settings) -> tuple[tuple[ModelEntry, ...], tuple[str, ...]]:
+    """An entry for each allowed model whose provider's key is set, and the providers with keys."""
+    providers = [name for name in KEY_PROVIDERS if variable_value(key_variable(name), settings)]
+    entries: list[ModelEntry] = []
+    for name in settings.allowed_models:
+        entry = keyed_entry(name, settings)
+        if entry is not None:
+            entries.append(entry)
+            providers.append(entry.provider)
+    return tuple(entries), tuple(dict.fromkeys(providers))
+
+
+def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
+    """The entry of a model that is named as LiteLLM names it; `None` where its provider or its key is missing."""
+    try:
+        found = litellm.get_llm_provider(name)
+    except litellm.BadRequestError:
+        return None
+    bare, provider = str(found[0]), str(found[1])
+    model = provider_model(provider, bare)
+    params: JsonObject = {"model": f"{provider}/{model.id}"}
+    if fill_key(params, settings) is not None:
+        return None
+    problem = None
+    if model.is_retired(today_utc()):
+        put = config_line(name, current_model(provider, bare))
+        problem = f"{retirement_told(provider, model)} Put this into the file that MODELS_CONFIG names: {put}"
+    return ModelEntry(f"{name}#0", name, params, {}, problem=problem)
+
+
+def retirement_told(provider: str, model: ProviderModel) -> str:
+    """How a retired model is spoken of."""
+    if model.retires is None:
+        return f"{provider} no longer has {model.id}, by LiteLLM's table."
+    return f"{provider} retired {model.id} on {model.retires}."
+
+
+def key_variable(provider: str) -> str:
+    """The variable that holds a provider's key."""
+    return f"{provider.upper()}_API_KEY"
 
 
 def read_models_config(settings: Settings) -> ModelTable:
@@ -166,6 +239,7 @@ def check_provider(params: JsonObject, where: str) -> None:
 def fill_key(params: JsonObject, settings: Settings) -> str | None:
     """Put the key where LiteLLM looks for it; the problem, when a variable that should hold one is unset."""
     key = params.get("api_key")
+    fill_base(params, settings)
     if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX):
         variable = key.removeprefix(ENVIRONMENT_PREFIX)
         value = variable_value(variable, settings)
@@ -174,6 +248,10 @@ def fill_key(params: JsonObject, settings: Settings) -> str | None:
         params["api_key"] = value
         return None
     if key or params["model"].startswith("demo/"):
+        return None
+    provider = params["model"].partition("/")[0]
+    if provider in KEY_PROVIDERS and (value := variable_value(key_variable(provider), settings)):
+        params["api_key"] = value
         return None
     wanted: list[str] = litellm.validate_environment(params["model"]).get("missing_keys") or []
     missing = [variable for variable in wanted if not stands_in(params, variable)]
@@ -185,6 +263,14 @@ def fill_key(params: JsonObject, settings: Settings) -> str | None:
     return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set." if missing else None
 
 
+def fill_base(params: JsonObject, settings: Settings) -> None:
+    """Put the address that a variable gives for a provider where LiteLLM looks for it; an entry's own comes first."""
+    variables = BASES.get(params["model"].partition("/")[0], ())
+    base = next((value for variable in variables if (value := variable_value(variable, settings))), None)
+    if base and not any(params.get(name) for name in ("api_base", "base_url")):
+        params["api_base"] = base
+
+
 def stands_in(params: JsonObject, variable: str) -> bool:
     """Whether an entry itself says what a variable would: `AZURE_API_BASE` may be `api_base` there."""
     name = variable.lower()
@@ -194,5 +280,5 @@ def stands_in(params: JsonObject, variable: str) -> bool:
 def variable_value(name: str, settings: Settings) -> str | None:
     """An environment variable, or the same name in `.env` where the settings know it."""
     field = getattr(settings, name.lower(), None)
-    secret = field.get_secret_value() if field is not None and hasattr(field, "get_secret_value") else None
-    return os.environ.get(name) or secret
+    own = field.get_secret_value() if isinstance(field, SecretStr) else field
+    return os.environ.get(name) or (own if isinstance(own, str) else None)
