@@ -58,6 +58,7 @@ from app.services.catalog.seeding import insert_missing_seeds
 from app.services.catalog.tool_checks import ToolChecker
 from app.services.catalog.tool_trials import ToolTrials
 from app.services.llm.calls import CallLimits
+from app.services.llm.context_window import ContextRules
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
 from app.services.llm.preparing import prepare_in_place
@@ -293,6 +294,12 @@ def make_crew(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: E
         retries=models.retries_of,
         thresholds=gate_thresholds(settings),
         context_tokens=models.context_tokens,
+        context=ContextRules(
+            tool_result_bytes=settings.tool_result_model_bytes,
+            reserve_tokens=settings.context_reserve_tokens,
+            context_tokens=models.context_tokens,
+            answer_tokens=models.answer_tokens,
+        ),
     )
 
 

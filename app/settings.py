@@ -217,6 +217,8 @@ class Settings(BaseSettings):
     agent_cache_ttl_seconds: float = Field(default=300, ge=0, le=MAX_SECONDS)
     tool_timeout_seconds: float = Field(default=10, gt=0, le=600)
     tool_memory_mb: int = Field(default=64, ge=8, le=4096)
+    tool_result_model_bytes: int = Field(default=32_768, ge=1024, le=16 * 1024**2)
+    context_reserve_tokens: int = Field(default=4096, ge=0, le=10_000_000)
     tool_workers: int = Field(default=2, ge=1, le=64)
     tool_egress_allowlist: CommaSeparated = ()
     tool_modules: CommaSeparated = ()

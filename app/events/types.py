@@ -34,13 +34,17 @@ class Event(BaseModel):
 class ModelTurn(Event):
     """An event that begins what one model call answered: `step` counts the calls of an attempt from 1.
 
-    Beside `usage`, `costUsd` is `null` where the model's price is unknown.
+    Beside `usage`, `costUsd` is `null` where the model's price is unknown. `omitted` says what of the conversation was
+    not sent, to keep the call within the model's context; the record has all of it. `turns` and `messages` are how many
+    of the oldest were left out, `toolResults` how many of those sent were shortened, `toolResultBytes` and `textBytes`
+    to how many bytes each where they had to be shorter than usual, `contextTokens` the size that it was fitted to.
     """
 
     step: int | None = None
     model: str | None = None
     usage: JsonObject | None = None
     cost_usd: float | None = None
+    omitted: JsonObject | None = None
 
     def body(self) -> JsonObject:
         """The event's own fields in wire form."""

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from app.models.json_values import JsonObject
+from app.services.llm.context_mark import NO_MARK, ContextMark
 
 COST_DECIMALS = 12
 CUT = "length"
@@ -68,6 +69,11 @@ class ModelRequest:
     response_format: JsonObject | None = None
     temperature: float | None = None
     max_tokens: int | None = None
+    task: int | None = None
+    """The place of the message that says what is to be done: it and what follows is left out last, if at all. Unset, it
+    is the first message of a user."""
+    mark: ContextMark = NO_MARK
+    """Where the conversation stands that the request goes on with."""
     on_delta: Callable[[str], None] | None = None
     """Set when somebody wants the text as it comes: the call is then streamed."""
 
@@ -115,6 +121,8 @@ class Completion:
     finish_reason: str | None = None
     reasoning: str | None = None
     provider_data: JsonObject | None = None
+    omitted: JsonObject | None = None
+    """What was left out of the request, to keep it within the model's context."""
 
     @property
     def is_cut(self) -> bool:

@@ -133,6 +133,11 @@ class ModelGateway:
         sizes = [size for size in known if isinstance(size, int) and size > 0]
         return min(sizes) if sizes and len(sizes) == len(known) else None
 
+    def answer_tokens(self, model: str) -> int:
+        """How many tokens a call reserves for its answer within the context, where its entries or LiteLLM say so."""
+        entries = [entry for entry in self.table.entries if entry.name == model and entry.problem is None]
+        return max(map(reserved_tokens, entries), default=0)
+
     def describe(self) -> list[ModelDescription]:
         """Every configured name, whether it can be used, and its price."""
         return [self._describe(name) for name in self.table.names]
@@ -254,6 +259,14 @@ class ModelGateway:
         # Closed clients stay in the cache, and the next gateway's calls would be given them.
         litellm.in_memory_llm_clients_cache.flush_cache()
         await asyncio.sleep(0)
+
+
+def reserved_tokens(entry: ModelEntry) -> int:
+    """The output limit that goes with a deployment's requests; LiteLLM sends Claude's own where none is set."""
+    given = entry.params.get("max_completion_tokens") or entry.params.get("max_tokens")
+    if given is None and "claude" in entry.priced_as:
+        given = entry.prices.get("max_output_tokens")
+    return given if isinstance(given, int) and given > 0 else 0
 
 
 OPEN_GATEWAYS: WeakSet[ModelGateway] = WeakSet()

@@ -117,6 +117,7 @@ def begins(completion: Completion) -> JsonObject:
         "cost_usd": completion.cost_usd,
         "reasoning": completion.reasoning,
         "provider_data": completion.provider_data,
+        "omitted": completion.omitted,
     }
 
 

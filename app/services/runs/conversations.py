@@ -1,14 +1,22 @@
 """Continuing a conversation: the message history of a finished execution, as the beginning of another."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
+import orjson
+
 from app.errors import AppError, InvalidInput
-from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.database import Database
+from app.events.whole import tree_events
+from app.models.agent_execution import AgentExecution, ExecutionStatus, RunOptions
+from app.models.database import Database, Raw
 from app.models.json_values import JsonObject
 from app.services.access.api_keys import Caller
+from app.services.llm.omission import droppable_turns
 from app.services.llm.turns import CARRIED_FIELDS
+from app.services.prompts.agents import task_prompt
+from app.services.prompts.fencing import user_message
+from app.services.runs.state import ExecutionState
 
 FIELD = "previousExecutionId"
 MESSAGE_FIELDS = {
@@ -16,6 +24,11 @@ MESSAGE_FIELDS = {
     "assistant": ("content", "tool_calls", *CARRIED_FIELDS),
     "tool": ("content", "tool_call_id", "name"),
 }
+MAX_HISTORY_BYTES = 8 * 1024 * 1024
+"""More than the largest context holds."""
+HISTORY_FIELDS = dict.fromkeys(
+    ("executionId", "rootExecutionId", "previousExecutionId", "prompt", "params", "options", "runState"), 1
+)
 NO_RESULT = '{"error": {"code": "outcome-unknown", "message": "The run ended before this call had a result."}}'
 
 
@@ -47,30 +60,67 @@ async def check_previous(database: Database, execution_id: str, project: str, ca
         InvalidInput: there is no such execution in the project, or it keeps no history.
         ExecutionUnfinished: it is still running.
     """
-    fields = {"project": 1, "status": 1, "omitted": "$runState.omitted", "kept": {"$type": "$runState.messages"}}
+    kept = {"omitted": "$runState.omitted", "kept": {"$type": "$runState.messages"}}
+    fields = {"project": 1, "status": 1, "rootExecutionId": 1, **kept}
     found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, fields)
     theirs = str(found["project"]) if found and found.get("project") else None
     if found is None or theirs != project.lower() or not caller.may_see(theirs):
         raise InvalidInput.of_field(FIELD, f"There is no execution {execution_id[:100]!r} in this project.")
     if found.get("status") in (ExecutionStatus.PENDING, ExecutionStatus.RUNNING):
         raise ExecutionUnfinished(execution_id, "a run can go on from it when it has")
-    if found.get("omitted") or found.get("kept") != "array":
+    is_readable = found.get("kept") == "array" and (not found.get("omitted") or found.get("rootExecutionId"))
+    if not is_readable:
         raise InvalidInput.of_field(FIELD, f"Execution {execution_id} keeps no message history to go on from.")
 
 
 async def read_history(database: Database, execution_id: str) -> list[JsonObject]:
-    """The messages that a run goes on from.
+    """The messages that a run goes on from, as far back as a model may be sent.
+
+    A history that was too large for its document is read from the events, and so are those before it.
 
     Raises:
         PreviousExecutionMissing: they are not there any more.
     """
-    found = await database[AgentExecution.get_collection_name()].find_one(
-        {"executionId": execution_id}, {"_id": 0, "runState.messages": 1}
-    )
-    messages = ((found or {}).get("runState") or {}).get("messages")
-    if not isinstance(messages, list):
-        raise PreviousExecutionMissing(execution_id)
-    return list(with_results(continued(messages)))
+    parts: deque[list[JsonObject]] = deque()
+    size_bytes = 0
+    previous: str | None = execution_id
+    while previous is not None and size_bytes < MAX_HISTORY_BYTES:
+        raw = await database[AgentExecution.get_collection_name()].find_one({"executionId": previous}, HISTORY_FIELDS)
+        state: JsonObject = (raw or {}).get("runState") or {}
+        messages = state.get("messages")
+        if raw is None or not isinstance(messages, list):
+            if parts:
+                break  # an older part that is gone ends the conversation there
+            raise PreviousExecutionMissing(execution_id)
+        previous = None
+        if state.get("omitted"):
+            messages, previous = await own_messages(database, raw), raw.get("previousExecutionId")
+        parts.appendleft(list(continued(messages)))
+        size_bytes += len(orjson.dumps(parts[0]))
+    return newest(list(with_results(message for part in parts for message in part)))
+
+
+async def own_messages(database: Database, raw: Raw) -> list[JsonObject]:
+    """An execution's own turns after what it was asked, from its events."""
+    execution_id: str = raw["executionId"]
+    state = ExecutionState(max_revisions=(raw.get("options") or {}).get("maxRevisions", RunOptions().max_revisions))
+    async for owner, event in tree_events(database, raw.get("rootExecutionId") or execution_id):
+        if owner == execution_id:
+            state.apply(event)
+    return [user_message(task_prompt(raw.get("prompt") or "", raw.get("params"))), *state.turns]
+
+
+def newest(messages: list[JsonObject]) -> list[JsonObject]:
+    """The messages without the oldest turns of a conversation that is longer than any model takes."""
+    sizes = [len(orjson.dumps(message)) for message in messages]
+    total = sum(sizes)
+    gone: set[int] = set()
+    for turn in droppable_turns(messages, len(messages)):
+        if total <= MAX_HISTORY_BYTES:
+            break
+        total -= sum(sizes[place] for place in turn)
+        gone.update(turn)
+    return [message for place, message in enumerate(messages) if place not in gone]
 
 
 def continued(messages: Iterable[object]) -> Iterator[JsonObject]:

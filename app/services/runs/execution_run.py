@@ -17,6 +17,7 @@ from app.models.base import utc_now
 from app.models.json_values import JsonObject, clean_json
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose, add_costs
+from app.services.llm.context_window import ContextRules
 from app.services.llm.errors import ModelCallFailed
 from app.services.llm.turns import portable
 from app.services.prompts.agents import agent_system_prompt, task_prompt
@@ -49,6 +50,8 @@ class Crew:
     """How often a failed call of a model is made again."""
     context_tokens: Callable[[str], int | None] = lambda _: None
     """How much a model takes, where that is known: then several outputs are judged in one call."""
+    context: ContextRules = field(default_factory=ContextRules)
+    """How requests are kept within a model's context."""
 
 
 @dataclass
@@ -121,6 +124,8 @@ class ExecutionRun:
             purpose=purpose,
             execution_id=self.id,
             tools=tools,
+            task=max(len(self.opening) - 1, 0),
+            mark=replace(self.state.mark, messages=self.state.mark.messages + len(self.opening)),
             on_delta=show if live else None,
         )
 

@@ -13,7 +13,8 @@ import structlog
 
 from app.failpoints import failpoint
 from app.services.llm.calls import Completion, ModelCaller, ModelRequest
-from app.services.llm.errors import ModelAnswerEmpty, ModelCallFailed
+from app.services.llm.context_window import ContextWindow
+from app.services.llm.errors import ModelAnswerEmpty, ModelCallFailed, ModelContextExceeded
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 20.0
@@ -34,8 +35,28 @@ class TreeModels:
     retries: Callable[[str], int]
     note: Callable[[str, ModelCallFailed, int], None]
     ensure_owned: Callable[[], None]
+    window: ContextWindow
 
     async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request with as much of its messages as the model takes.
+
+        One that is refused as too long is made again once, shorter.
+
+        Raises:
+            ModelCallFailed: as in `_answer`, or what must be sent is longer than the model takes.
+            TreeLost: this process no longer owns the tree.
+        """
+        fitted = self.window.fit(request)
+        try:
+            completion = await self._answer(fitted.request)
+        except ModelContextExceeded as error:
+            fitted = self.window.shrink(request, fitted, error)
+            log.info("model-call-shortened", model=request.model, omitted=fitted.omitted)
+            self.note(request.execution_id, error, 1)
+            completion = await self._answer(fitted.request)
+        return replace(completion, omitted=fitted.omitted)
+
+    async def _answer(self, request: ModelRequest) -> Completion:
         """Answer one request, after so many more tries as the model may have.
 
         Raises:

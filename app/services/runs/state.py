@@ -13,6 +13,7 @@ from typing import Any
 from app.models.agent_execution import ReviewStatus
 from app.models.json_values import JsonObject
 from app.services.llm.calls import TokenUsage, add_costs
+from app.services.llm.context_mark import NO_MARK, ContextMark
 from app.services.prompts.agents import revision_prompt
 from app.services.prompts.fencing import user_message
 from app.services.tools.names import function_name
@@ -63,6 +64,8 @@ class ExecutionState:
     retry_count: int = 0
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_usd: float | None = 0.0
+    mark: ContextMark = NO_MARK
+    """How the last model call was kept within the model's context."""
 
     def apply(self, event: JsonObject) -> None:
         """Take one event in."""
@@ -70,6 +73,8 @@ class ExecutionState:
             if usage := paid.get("usage"):
                 self.usage += TokenUsage.from_json(usage)
                 self.cost_usd = add_costs(self.cost_usd, paid.get("costUsd"))
+        if event["type"] in TURNS and ("usage" in event or "omitted" in event) and "plan" not in event:
+            self.mark = ContextMark.after(event, len(self.turns))
         fold = FOLDS.get(event["type"])
         if fold:
             fold(self, event)
@@ -162,6 +167,7 @@ class ExecutionState:
         if event["reason"] == REVISION:
             self._go_on(event)
             self.turns = []
+            self.mark = NO_MARK
             self._begin_attempt()
 
     def _begin_attempt(self) -> None:
@@ -218,6 +224,8 @@ def tool_message(event: JsonObject) -> JsonObject:
     }
 
 
+TURNS = ("agent-thinking", "tool-call", "agent-response")
+"""The events of which the first of a turn says what its call used and left out."""
 FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {
     "agent-start": ExecutionState.fold_start,
     "agent-thinking": ExecutionState.fold_think,

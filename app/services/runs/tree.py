@@ -15,6 +15,7 @@ from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.models.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
+from app.services.llm.context_window import ContextWindow
 from app.services.llm.errors import ModelCallFailed
 from app.services.runs.execution_run import (
     Crew,
@@ -59,7 +60,8 @@ class RunTree:
     """The conversation that the root goes on from."""
 
     def __post_init__(self) -> None:
-        models = TreeModels(self.crew.models, self.crew.retries, self._note_retry, self.log.ensure_owned)
+        window = ContextWindow(self.crew.context)
+        models = TreeModels(self.crew.models, self.crew.retries, self._note_retry, self.log.ensure_owned, window)
         self.crew = replace(self.crew, models=models)
 
     @property
