@@ -5,9 +5,11 @@ Commands import what they need when they run: LiteLLM's import takes seconds, an
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Coroutine
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -34,6 +36,14 @@ app.add_typer(keys_app, name="keys")
 tool_app = typer.Typer(help="Custom tools.", no_args_is_help=True)
 app.add_typer(tool_app, name="tool")
 
+
+def print_version(wanted: bool) -> None:
+    """Print the installed version and leave, where it is asked for."""
+    if wanted:
+        typer.echo(metadata.version("dynamic-agents"))
+        raise typer.Exit
+
+
 Url = Annotated[str, typer.Option("--url", envvar="DYNAMIC_AGENTS_URL", help="The server's address.")]
 Key = Annotated[
     str | None, typer.Option("--key", envvar="DYNAMIC_AGENTS_KEY", help="An API key with the role that is needed.")
@@ -43,6 +53,15 @@ Prompt = Annotated[str, typer.Option("--prompt", help="What is asked.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 OBJECTS_A_COLLECTION = 10_000
 """How many more objects than before the garbage collector lets be made until it looks for circles among them."""
+
+
+@app.callback()
+def common_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Run AI agents that live in a MongoDB database."""
 
 
 @app.command()
@@ -131,6 +150,24 @@ def create_key(
     run(print_new_key(settings, name, role))
 
 
+@keys_app.command("list")
+def list_keys() -> None:
+    """List the API keys, without their texts."""
+    settings = load_settings(log_level="warning")
+    from app.terminal.catalog import print_keys  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(print_keys(settings))
+
+
+@keys_app.command("revoke")
+def revoke_api_key(key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]) -> None:
+    """Revoke an API key: no process accepts it five seconds later."""
+    settings = load_settings(log_level="warning")
+    from app.terminal.catalog import revoke_key  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(revoke_key(settings, key_id))
+
+
 @tool_app.command("test")
 def try_tool_on_server(
     name: str,
@@ -162,13 +199,33 @@ def start_and_follow(
     finish(run(run_on_server(url, key, kind, target, {"prompt": prompt, "project": project, **body})))
 
 
+@app.command()
+def follow(execution_id: str, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Follow an execution on a server, from its first event to its end."""
+    from app.terminal.following import follow_on_server  # noqa: PLC0415 - heavy, see the module's docstring
+
+    finish(run(follow_on_server(url, key, execution_id)))
+
+
+@app.command()
+def cancel(execution_id: str, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Cancel an execution on a server, and everything that belongs to its run."""
+    from app.terminal.following import cancel_on_server  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(cancel_on_server(url, key, execution_id))
+
+
 def load_settings(**overrides: Any) -> "Settings":  # noqa: ANN401 - any setting
     """The settings, and the log as they want it."""
+    from structlog import get_logger  # noqa: PLC0415 - heavy, see the module's docstring
+
     from app.logs import configure_logging  # noqa: PLC0415 - heavy, see the module's docstring
     from app.settings import Settings  # noqa: PLC0415 - heavy, see the module's docstring
 
     settings = Settings.load(**overrides)
     configure_logging(settings.log_format, settings.log_level)
+    for variable in Settings.misspelled():
+        get_logger(__name__).warning("unknown-setting", variable=variable.name, likely=variable.likely)
     return settings
 
 
@@ -182,11 +239,14 @@ def run(work: Coroutine[Any, Any, ResultType]) -> ResultType:
     gc.freeze()
     gc.set_threshold(OBJECTS_A_COLLECTION)
     gc.enable()
-    if sys.platform == "win32":
-        return asyncio.run(work)
-    import uvloop  # noqa: PLC0415 - does not exist on Windows
+    try:
+        if sys.platform == "win32":
+            return asyncio.run(work)
+        import uvloop  # noqa: PLC0415 - does not exist on Windows
 
-    return uvloop.run(work)
+        return uvloop.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + signal.SIGINT) from None
 
 
 def finish(succeeded: bool) -> None:
@@ -205,6 +265,9 @@ def main() -> None:
         app()
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)
+    except BrokenPipeError:  # the reader has seen enough: `dynamic-agents doctor | head -3`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except StartupError as error:
         print(f"dynamic-agents: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
         sys.exit(1)

@@ -1,11 +1,13 @@
 """The service's settings: environment variables or `.env`, read once, every wrong value named in one line."""
 
+import os
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from dotenv import dotenv_values
 from limits import parse_many
 from pydantic import AfterValidator, Field, HttpUrl, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +15,7 @@ from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
 from app.errors import StartupError
+from app.setting_names import UnknownVariable, unknown_variables
 
 CATALOGUE_MODELS = (
     "anthropic/claude-sonnet-4.5",
@@ -282,6 +285,15 @@ class Settings(BaseSettings):
             raise StartupError(message) from None
         except UnicodeDecodeError:
             raise StartupError("The file .env is not UTF-8 text.") from None
+
+    @classmethod
+    def misspelled(cls) -> list[UnknownVariable]:
+        """Variables of the environment and of `.env` that look like settings and are not."""
+        try:
+            in_file = [name for name in dotenv_values(".env") if name]
+        except (OSError, UnicodeDecodeError):
+            in_file = []
+        return unknown_variables([*os.environ, *in_file], cls.model_fields)
 
     @property
     def complexity_models(self) -> dict[str, str]:

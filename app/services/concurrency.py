@@ -1,7 +1,7 @@
 """Tasks that belong together: the first failure stops the others and comes out as itself."""
 
 import asyncio
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Collection, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -31,3 +31,16 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def wait_until_ended(tasks: Collection[asyncio.Task[Any]], seconds: float, hurry: asyncio.Event) -> None:
+    """Wait until all tasks have ended, the time has passed, or `hurry` is set, whichever comes first."""
+    if not tasks:
+        return
+    waits: list[asyncio.Task[Any]] = [asyncio.create_task(asyncio.wait(tasks)), asyncio.create_task(hurry.wait())]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)

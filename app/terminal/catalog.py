@@ -3,17 +3,22 @@
 from pathlib import Path
 
 from pydantic import ValidationError
+from rich.table import Table
 from rich.text import Text
 
-from app.errors import StartupError
-from app.models.api_key import Role
+from app.errors import AppError, StartupError
+from app.models.api_key import ApiKey, Role
 from app.models.opening import open_database
 from app.routers.api_keys import ApiKeyCreate
-from app.services.access.api_keys import create_api_key
+from app.services.access.admin_key import load_admin_key
+from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
 from app.services.catalog.seed_files import SEEDS
 from app.services.catalog.seed_upserts import Outcome, upsert_seeds
+from app.services.paging import PageRequest
 from app.settings import Settings
 from app.terminal.progress import plain, run_console
+
+KEYS_A_PAGE = 200
 
 
 async def seed_database(settings: Settings, folder: Path | None) -> bool:
@@ -34,6 +39,44 @@ async def seed_database(settings: Settings, folder: Path | None) -> bool:
     for refusal in report.refused:
         console.print(Text(f"Refused, and left as it is: {plain(refusal)}"), soft_wrap=True)
     return not report.refused
+
+
+async def print_keys(settings: Settings) -> None:
+    """Print every API key without its text: id, name, role, projects, when it was created.
+
+    Raises:
+        StartupError: the database cannot be opened.
+    """
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "role", "created", "projects", "name"):
+        table.add_column(heading, no_wrap=heading in ("id", "role", "created"))
+    async with open_database(settings, share=True) as database:
+        cursor = None
+        while True:
+            page = await list_api_keys(database, PageRequest(KEYS_A_PAGE, "createdAt", cursor))
+            for raw in page.raws:
+                key = ApiKey.model_validate(raw)
+                projects = "all" if key.allowed_projects is None else ", ".join(sorted(key.allowed_projects)) or "none"
+                created = f"{key.created_at:%Y-%m-%d %H:%M}"
+                table.add_row(str(key.id), key.role, created, Text(plain(projects)), Text(plain(key.name)))
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+    run_console().print(table)
+
+
+async def revoke_key(settings: Settings, key_id: str) -> None:
+    """Revoke an API key.
+
+    Raises:
+        StartupError: there is no such key, it is the last admin key, or the database cannot be opened.
+    """
+    async with open_database(settings, share=True) as database:
+        try:
+            await delete_api_key(database, key_id, has_bootstrap_key=bool(load_admin_key(settings).text))
+        except AppError as error:
+            raise StartupError(str(error)) from None
+    run_console().print("Revoked. No process accepts the key five seconds from now.")
 
 
 async def print_new_key(settings: Settings, name: str, role: str) -> None:

@@ -1,6 +1,7 @@
 """`dynamic-agents doctor`: looks at everything the service needs and says in plain words what is wrong."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from app.models.agent_execution import AgentExecution
 from app.models.base import PayloadDocument
 from app.models.database import DOCUMENTS, Database, expected_indexes
 from app.models.opening import open_database
+from app.services.access.admin_key import load_admin_key
 from app.services.catalog.loading import problem_in
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
@@ -27,6 +29,7 @@ from app.services.tools.sandbox import ToolSandbox
 from app.settings import Settings
 from app.terminal.document_notes import UNREAD, Known, Tally, load_known, problems_of, tally_bare_texts
 from app.terminal.progress import plain, run_console
+from app.terminal.server import listen
 
 REDIS_SECONDS = 3
 MCP_SECONDS = 30
@@ -57,6 +60,8 @@ async def print_findings(settings: Settings) -> bool:
 
 async def examine(settings: Settings) -> AsyncGenerator[Finding]:
     """Everything, one finding after the other."""
+    for variable in Settings.misspelled():
+        yield Finding("settings", False if variable.likely else None, str(variable))
     try:
         async with open_database(settings, share=True) as database:
             async for finding in examine_database(settings, database):
@@ -65,6 +70,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding]:
         yield Finding("MongoDB", False, str(error))
     except PyMongoError as error:
         yield Finding("MongoDB", False, f"It stopped answering ({type(error).__name__}).")
+    yield examine_start(settings)
     yield await examine_redis(settings)
     async for finding in examine_tools(settings):
         yield finding
@@ -166,6 +172,17 @@ async def examine_documents(
         tallies |= await tally_bare_texts(database)
     for broken, tally in tallies.items():
         yield Finding(name, False, tally.told(broken))
+
+
+def examine_start(settings: Settings) -> Finding:
+    """Whether the service could start here: its address, and the file of its admin key."""
+    try:
+        with contextlib.closing(listen(settings)):
+            pass
+        load_admin_key(settings)
+    except StartupError as error:
+        return Finding("start", None if "is in use" in str(error) else False, str(error))
+    return Finding("start", True, f"{settings.host}:{settings.port} is free")
 
 
 async def examine_redis(settings: Settings) -> Finding:

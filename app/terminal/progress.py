@@ -12,6 +12,10 @@ from rich.text import Text
 from app.models.json_values import JsonObject
 
 PLAIN_WIDTH = 180
+WIDE = 120
+"""From here on a terminal has room for an event on one line."""
+INDENT = "    "
+MAX_WRAPPED_LINES = 6
 AGENT_WIDTH = 25
 TYPE_WIDTH = 19
 HEAD_FIELDS = frozenset({"type", "seq", "executionId", "rootExecutionId", "timestamp", "agentId"})
@@ -50,8 +54,20 @@ def event_line(event: JsonObject) -> Text:
 
 
 def print_event(console: Console, event: JsonObject) -> None:
-    """Print an event on one line, cut at the width of the terminal."""
-    console.print(event_line(event), no_wrap=True, overflow="ellipsis", crop=True)
+    """Print an event: on one line cut at the width of the terminal, or wrapped below its heading on a narrow one."""
+    if console.width >= WIDE:
+        console.print(event_line(event), no_wrap=True, overflow="ellipsis", crop=True)
+        return
+    heading = Text()
+    heading.append(f"{str(event.get('timestamp'))[11:19]} ", style="dim")
+    heading.append(f"{plain(event.get('agentId') or '')} ")
+    heading.append(event["type"], style=COLOURS.get(event["type"], ""))
+    console.print(heading, no_wrap=True, overflow="ellipsis", crop=True)
+    lines = Text(plain(what_happened(event))).wrap(console, max(console.width - len(INDENT), 1))
+    for line in lines[:MAX_WRAPPED_LINES]:
+        console.print(Text(INDENT) + line, no_wrap=True, crop=True)
+    if len(lines) > MAX_WRAPPED_LINES:
+        console.print(Text(f"{INDENT}… {len(lines) - MAX_WRAPPED_LINES} more lines", style="dim"))
 
 
 def what_happened(event: JsonObject) -> str:

@@ -15,7 +15,7 @@ async def serve_until_stopped(settings: Settings) -> None:
     console = run_console()
     leave_on_signals()
     async with running_server(settings) as running:
-        stop_on_signals(running)
+        stop_on_signals(running, console.print)
         console.print(f"API description: {running.url}/docs")
         if line := told_of(running.admin_key):
             console.print(line, soft_wrap=True, markup=False)
@@ -42,6 +42,6 @@ async def work_until_stopped(settings: Settings) -> None:
     """
     leave_on_signals()
     async with running_server(settings, is_worker=True) as running:
-        stop_on_signals(running)
+        stop_on_signals(running, run_console().print)
         run_console().print(f"Dynamic Agents worker; its state is at {running.url}/readyz")
         await running.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import signal
 import socket
@@ -13,8 +14,9 @@ from typing import Any
 import uvicorn
 
 from app.errors import StartupError
-from app.main import create_app, create_worker_app, open_services
+from app.main import STOP_GRACE_SECONDS, create_app, create_worker_app, open_services
 from app.services.access.admin_key import AdminKey
+from app.services.runs.engine import RunEngine
 from app.settings import Settings
 from app.terminal.edge.http import http_protocol
 from app.terminal.edge.limits import Edge, EdgeLimits, connections_within, raise_open_files
@@ -73,18 +75,32 @@ class RunningServer:
     admin_key: AdminKey
     server: Server
     task: asyncio.Task[None]
-    drain: Callable[[], None]
-    """Take no new runs and say so in `/readyz`."""
+    engine: RunEngine
     drain_seconds: float
 
-    def stop(self, number: int) -> None:
-        """Stop in order on a signal: not ready first, then no new connections; a second one does not wait."""
-        if self.server.should_exit or self.drain_seconds == 0:
-            self.drain()
-            self.server.handle_exit(number, None)
+    def stop(self, number: int, say: Callable[[str], None]) -> None:
+        """Stop in order on a signal: not ready first, then no new connections; a second one does not wait.
+
+        `say` is given what the process waits for.
+        """
+        if self.engine.is_stopping:
+            say("Stopping at once.")
+            self.engine.hurry.set()
+            self.server.should_exit = self.server.force_exit = True
             return
-        self.drain()
+        self.engine.drain()
+        say(self._waits_for())
         asyncio.get_running_loop().call_later(self.drain_seconds, self.server.handle_exit, number, None)
+
+    def _waits_for(self) -> str:
+        """What has to happen before the process ends."""
+        waits: list[str] = []
+        if self.drain_seconds:
+            waits.append(f"answering for another {self.drain_seconds:g} s (DRAIN_SECONDS)")
+        if running := self.engine.running:
+            runs = "1 run" if running == 1 else f"{running} runs"
+            waits.append(f"up to {STOP_GRACE_SECONDS:g} s for {runs} to end; the rest continue in the next process")
+        return f"Stopping: {', then '.join(waits) or 'closing connections'}. Press Ctrl-C again to stop at once."
 
     async def wait(self) -> None:
         """Wait for its end."""
@@ -123,7 +139,7 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
                     services.admin_key,
                     server,
                     task,
-                    services.engine.drain,
+                    services.engine,
                     settings.drain_seconds,
                 )
             finally:
@@ -140,11 +156,22 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StartupError(
-            f"HOST and PORT: cannot listen on {settings.host}:{settings.port} ({reason}). Set PORT to a free one."
-        ) from None
+    except (OSError, UnicodeError) as error:
+        raise StartupError(listening_problem(settings.host, settings.port, error)) from None
+
+
+def listening_problem(host: str, port: int, error: Exception) -> str:
+    """Which setting keeps the service from listening, and what to do about it."""
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return f"PORT {port} on {host} is in use by another program. Stop that program, or set PORT to a free one."
+    if code in (errno.EACCES, errno.EPERM):
+        return f"PORT {port} on {host} may not be used by this user. Set PORT to 1024 or higher."
+    reason = getattr(error, "strerror", None) or str(error)
+    return (
+        f"HOST is wrong: cannot listen on {host!r} ({reason}). Set HOST to an address of this machine, such as "
+        "127.0.0.1, or 0.0.0.0 for all of them."
+    )
 
 
 def leave_on_signals() -> None:
@@ -156,8 +183,8 @@ def leave_on_signals() -> None:
             loop.add_signal_handler(number, task.cancel)
 
 
-def stop_on_signals(running: RunningServer) -> None:
+def stop_on_signals(running: RunningServer, say: Callable[[str], None]) -> None:
     """Let SIGTERM and Ctrl-C stop the server in order; a second one does not wait."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.stop, number)
+        loop.add_signal_handler(number, running.stop, number, say)

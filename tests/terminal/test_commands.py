@@ -1,11 +1,14 @@
 """The command line as a person uses it: real processes, real output, one line for each expected failure."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+from asyncio.subprocess import PIPE, STDOUT
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -14,8 +17,17 @@ import pytest
 from app.models.database import Database
 from app.services.catalog.seed_files import SEEDS
 from tests.conftest import PROJECT, write_models_config
-from tests.fixtures.model_server import ModelServer
-from tests.fixtures.processes import INSTALLED, processes_in, run_command, run_installed, serving
+from tests.fixtures.model_server import Call, ModelServer
+from tests.fixtures.processes import (
+    COMMAND,
+    INSTALLED,
+    bare_environment,
+    processes_in,
+    run_command,
+    run_installed,
+    serving,
+)
+from tests.fixtures.waiting import wait_until
 
 CODE = "custom-tools/cueSheet/execute.js"
 
@@ -133,6 +145,117 @@ async def test_run_follows_a_run_on_a_server(tmp_path: Path) -> None:
     assert department[0] == 0, department[1]
     assert "department-complete" in department[1]
     assert nobody == (1, "dynamic-agents: There is no agent 'nobody-001'. (HTTP 404)\n")
+
+
+async def test_a_run_is_followed_and_cancelled_by_its_id(tmp_path: Path) -> None:
+    async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key") as server:
+        common = ("--url", server.url, "--key", "a-bootstrap-admin-key")
+        async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": "a-bootstrap-admin-key"}) as http:
+            body = {"prompt": "Two lines.", "project": PROJECT}
+            run = (await http.post("/api/v1/agents/dialogue-specialist-001/runs", json=body)).json()
+        followed = await run_command("follow", run["executionId"], *common, cwd=tmp_path)
+        late = await run_command("cancel", run["executionId"], *common, cwd=tmp_path)
+        unknown = await run_command("follow", "exec_unknown", *common, cwd=tmp_path)
+
+    assert followed[0] == 0, followed[1]
+    assert "agent-response" in followed[1]
+    assert (late[0], "HTTP 409" in late[1]) == (1, True)
+    assert (unknown[0], unknown[1].count("\n")) == (1, 1)
+
+
+async def test_ctrl_c_stops_watching_and_says_that_the_run_continues(tmp_path: Path, model_server: ModelServer) -> None:
+    held = asyncio.Event()
+
+    async def wait(_: Call) -> str:
+        await held.wait()
+        return "Done."
+
+    model_server.on("work", wait)
+    config = write_models_config(tmp_path / "models.yaml", model_server.url)
+    async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key", MODELS_CONFIG=str(config)) as server:
+        common = ("--project", PROJECT, "--prompt", "x", "--url", server.url, "--key", "a-bootstrap-admin-key")
+        command = await asyncio.create_subprocess_exec(
+            *(str(COMMAND), "run", "agent", "dialogue-specialist-001", *common),
+            cwd=tmp_path, env=bare_environment(), stdout=PIPE, stderr=STDOUT,
+        )  # fmt: skip
+        await wait_until(lambda: bool(model_server.calls), 60)
+        command.send_signal(signal.SIGINT)
+        printed = (await command.communicate())[0].decode()
+        execution = re.findall(r"Execution (\S+):", printed)[0]
+        async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": "a-bootstrap-admin-key"}) as http:
+            status = (await http.get(f"/api/v1/executions/{execution}")).json()["status"]
+        cancelled = await run_command("cancel", execution, "--url", server.url, "--key", common[-1], cwd=tmp_path)
+        held.set()
+
+    assert command.returncode == 128 + signal.SIGINT
+    assert "the run continues" in printed
+    assert f"dynamic-agents follow {execution}" in printed
+    assert f"dynamic-agents cancel {execution}" in printed
+    assert status == "running"
+    assert cancelled == (0, f"Execution {execution} is cancelled.\n")
+
+
+async def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        _, key = await run_command("keys", "create", "--name", "ci", "--role", "viewer", cwd=tmp_path)
+        listed = await run_command("keys", "list", cwd=tmp_path)
+        key_id = re.findall(r"^([0-9a-f]{24}) +viewer .* ci$", listed[1], re.MULTILINE)[0]
+        revoked = await run_command("keys", "revoke", key_id, cwd=tmp_path)
+        again = await run_command("keys", "revoke", key_id, cwd=tmp_path)
+        async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": key.strip()}) as http:
+
+            async def is_refused() -> bool:
+                return (await http.get("/api/v1/executions")).status_code == 401
+
+            await wait_until(is_refused, 10)
+
+    assert (listed[0], revoked[0], again[0]) == (0, 0, 1)
+    assert key.strip() not in listed[1]
+    assert again[1].startswith("dynamic-agents: ")
+
+
+async def test_the_first_ctrl_c_says_what_is_waited_for_and_the_second_does_not_wait(
+    tmp_path: Path, model_server: ModelServer
+) -> None:
+    held = asyncio.Event()
+
+    async def wait(_: Call) -> str:
+        await held.wait()
+        return "Done."
+
+    model_server.on("work", wait)
+    config = write_models_config(tmp_path / "models.yaml", model_server.url)
+    async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key", MODELS_CONFIG=str(config)) as server:
+        async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": "a-bootstrap-admin-key"}) as http:
+            await http.post("/api/v1/agents/dialogue-specialist-001/runs", json={"prompt": "x", "project": PROJECT})
+        await wait_until(lambda: bool(model_server.calls), 60)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.stdout is not None
+        async with asyncio.timeout(30):
+            first = (await server.process.stdout.readline()).decode()
+        code = await server.stop(signal.SIGINT)
+        held.set()
+
+    printed = "".join(server.printed)
+    assert first.startswith("Stopping: up to 5 s for 1 run to end;")
+    assert first.endswith("Press Ctrl-C again to stop at once.\n")
+    assert "Stopping at once." in printed
+    assert code == 0
+
+
+async def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
+    command = f"{COMMAND} doctor 2>&1 | head -1; echo ${{PIPESTATUS[0]}}"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", command, cwd=tmp_path, env=bare_environment(), stdout=PIPE, stderr=STDOUT
+    )
+    printed = (await process.communicate())[0].decode()
+
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1] in ("0", "1", str(128 + signal.SIGPIPE))
+
+
+async def test_the_version_is_printed(tmp_path: Path) -> None:
+    assert await run_command("--version", cwd=tmp_path) == (0, f"{metadata.version('dynamic-agents')}\n")
 
 
 async def test_a_tool_is_tried_on_a_server(tmp_path: Path) -> None:
@@ -258,7 +381,8 @@ async def test_what_a_command_cannot_do_with_its_arguments_is_told_in_one_line(
         ({"MODELS_CONFIG": "/no/such/file.yaml"}, "MODELS_CONFIG: /no/such/file.yaml cannot be read"),
         ({"MONGODB_URI": "postgres://x"}, "MONGODB_URI is not a MongoDB connection string"),
         ({"MONGOD_BINARY": "/no/such/mongod"}, "MONGOD_BINARY"),
-        ({"HOST": "203.0.113.1"}, "HOST and PORT: cannot listen on 203.0.113.1"),
+        ({"HOST": "203.0.113.1"}, "HOST is wrong: cannot listen on '203.0.113.1'"),
+        ({"HOST": "999.1.1.1"}, "HOST is wrong: cannot listen on '999.1.1.1'"),
     ],
 )
 async def test_what_stops_the_start_is_told_in_one_line(tmp_path: Path, variables: dict[str, str], said: str) -> None:

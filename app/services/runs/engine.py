@@ -17,6 +17,7 @@ from app.models.agent_execution import AgentExecution, ExecutionKind
 from app.models.database import Database, Raw
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loading import AgentNotFound, DefinitionLoader
+from app.services.concurrency import wait_until_ended
 from app.services.runs.agent_run import run_agent
 from app.services.runs.conversations import read_history
 from app.services.runs.department_run import DepartmentRun
@@ -95,6 +96,8 @@ class RunEngine:
     limits: RunLimits
     doorbell: Doorbell | None = None
     """Where several processes share the work: what is accepted then goes to whoever hears it first."""
+    hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set to hand runs over without a grace period when the engine stops."""
     leases: Leases = field(init=False)
     keeper: LeaseKeeper = field(init=False)
     _queue: RunQueue = field(init=False)
@@ -122,6 +125,11 @@ class RunEngine:
     def drain(self) -> None:
         """Take no new runs from now on; what runs goes on."""
         self._stopping = True
+
+    @property
+    def running(self) -> int:
+        """How many run trees this process runs now."""
+        return len(self._owned)
 
     @property
     def is_stopping(self) -> bool:
@@ -215,8 +223,7 @@ class RunEngine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._taker
         tasks = [owned.task for owned in self._owned.values() if owned.task]
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace_seconds)
+        await wait_until_ended(tasks, grace_seconds, self.hurry)
         await self.keeper.stop()
         left = list(self._owned.values())
         for owned in left:
