@@ -265,12 +265,21 @@ def main() -> None:
         app()
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)
-    except BrokenPipeError:  # the reader has seen enough: `dynamic-agents doctor | head -3`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
     except StartupError as error:
         print(f"dynamic-agents: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
         sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(128 + signal.SIGPIPE)
+    finally:
+        leave_closed_pipe()
+
+
+def leave_closed_pipe() -> None:
+    """Drop what cannot be printed any more because the reader has left, as in `dynamic-agents doctor | head -3`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

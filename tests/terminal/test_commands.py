@@ -199,7 +199,7 @@ async def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         _, key = await run_command("keys", "create", "--name", "ci", "--role", "viewer", cwd=tmp_path)
         listed = await run_command("keys", "list", cwd=tmp_path)
-        key_id = re.findall(r"^([0-9a-f]{24}) +viewer .* ci$", listed[1], re.MULTILINE)[0]
+        key_id = re.findall(r"^([0-9a-f]{24}) +viewer .* ci *$", listed[1], re.MULTILINE)[0]
         revoked = await run_command("keys", "revoke", key_id, cwd=tmp_path)
         again = await run_command("keys", "revoke", key_id, cwd=tmp_path)
         async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": key.strip()}) as http:
