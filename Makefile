@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test test-long check format bench soak fuzz lock clean
+.PHONY: help demo serve test test-long check format bench soak attack fuzz lock clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ format: $(VENV)/.dev  ## Format the code and mend what can be mended
 
 soak: $(VENV)/.dev  ## Kill and freeze random processes under load for SOAK_SECONDS (60) and check every promise
 	@$(BIN)/python -m benchmarks.soak
+
+attack: $(VENV)/.dev  ## Attack a service in every way the tests know, then mixed for ATTACK_SECONDS (300)
+	@$(BIN)/python -m tests.security.attack
 
 bench: $(VENV)/.dev  ## Run the benchmarks
 	@$(BIN)/python -m benchmarks

@@ -10,11 +10,9 @@ from pymongo import AsyncMongoClient
 from tests.conftest import ADMIN_KEY
 from tests.fixtures.attacking import Outcome, Target, launch
 from tests.fixtures.processes import ServeProcess, serving
-from tests.fixtures.victim import BASELINE_SECONDS, MEBIBYTE, Victim, resident_bytes, watching_memory
+from tests.fixtures.victim import BASELINE_SECONDS, MEBIBYTE, Share, Victim, resident_bytes, watching_memory
 
 MAX_P99_MS = 100.0
-TIMES_BASELINE = 4.0
-"""On a machine that is busy with other tests, a request takes longer also without an attack."""
 FIXED_MEBIBYTES = 24.0
 """What a process may grow by under any load: caches, and arenas that are not given back at once."""
 EXECUTION = "exec_of_another_program"
@@ -39,6 +37,11 @@ def port_of(process: ServeProcess) -> int:
     return int(process.url.rpartition(":")[2])
 
 
+def log_of(process: ServeProcess) -> str:
+    """What a service has logged so far."""
+    return Path(f"/proc/{process.process.pid}/cwd/serve.log").read_text()
+
+
 AttackService = Callable[..., Awaitable[Outcome]]
 
 
@@ -50,15 +53,16 @@ def attack_service(attacked: ServeProcess) -> AttackService:
         port, pid = port_of(attacked), attacked.process.pid
         victim = Victim(port)
         baseline = (await victim.measure(BASELINE_SECONDS)).percentile(99)
-        before = resident_bytes(pid)
+        before, share = resident_bytes(pid), Share(pid)
         async with victim.beside() as latencies, watching_memory(pid) as grown:
             outcome = await launch(name, Target(port, ADMIN_KEY, seconds, EXECUTION))
         after = (resident_bytes(pid) - before) / MEBIBYTE
         print(  # noqa: T201 - for -s
-            f"\n{name}: p99 {latencies.percentile(99):.0f} ms (baseline {baseline:.0f}), "
+            f"\n{name}: p99 {latencies.percentile(99):.0f} ms (baseline {baseline:.0f}, stretch {share.stretch:.1f}), "
             f"+{grown.percentile(100):.1f} MiB, {after:+.1f} after, {outcome.endings}"
         )
-        assert latencies.percentile(99) < MAX_P99_MS + TIMES_BASELINE * baseline
+        # On a machine that is busy with other tests, everything takes longer, the victim's part of it too.
+        assert latencies.percentile(99) < MAX_P99_MS * share.stretch + baseline
         assert grown.percentile(100) < outcome.peers + FIXED_MEBIBYTES
         assert after < FIXED_MEBIBYTES
         return outcome

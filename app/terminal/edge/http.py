@@ -283,11 +283,26 @@ class HttpConnection(HttpToolsProtocol):
             self.server_state.total_requests += 1
             self._say_refusal(self._refusal)
             return
+        if self.pipeline and not self.transport.is_closing():
+            self.server_state.total_requests += 1
+            self._edge.starts.add(self._start_next)
+            return
         super().on_response_complete()
         if self.transport.is_closing():
             self._output.start()
         elif not self._is_answering:
             self._edge.connections.idle(self)
+
+    def _start_next(self) -> None:
+        """Begin to answer a request that was sent ahead."""
+        if not self._is_open or self.transport.is_closing():
+            return
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            self.flow.resume_reading()
+        elif self._refusal is not None:
+            self._say_refusal(self._refusal)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Refuse the request that is coming in, after the answers to those before it, and close."""

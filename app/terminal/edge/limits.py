@@ -79,6 +79,25 @@ class Turns:
             self._running = False
 
 
+class Starts:
+    """Starts requests that were sent ahead, one a round of the event loop: those of connections that wait go first."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def add(self, start: Callable[[], None]) -> None:
+        """Queue the start of a request."""
+        self._waiting.append(start)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._start_one)
+
+    def _start_one(self) -> None:
+        self._waiting[0]()
+        self._waiting.popleft()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._start_one)
+
+
 class Unread:
     """Input of one connection that has not been parsed yet."""
 
@@ -222,6 +241,7 @@ class Edge:
     def __init__(self, limits: EdgeLimits) -> None:
         self.limits = limits
         self.turns = Turns()
+        self.starts = Starts()
         self.connections = Connections(limits.connections)
 
 
