@@ -170,7 +170,8 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
         completion = await models.complete(call)
     except ModelCallFailed as error:
         log.warning("batch-not-judged", count=len(submissions), code=error.code)
-        return await all_of(judge_output(models, one) for one in submissions)
+        first, *others = await all_of(judge_output(models, one) for one in submissions)
+        return [with_spending(first, error.spent.usage, error.spent.cost_usd) if error.spent else first, *others]
     value, _ = parse_object(completion.text, schema)
     valid = valid_verdicts(value, agent_ids)
     shares = shares_of(completion, [size_of(one) for one in submissions])
@@ -193,12 +194,15 @@ async def one_of_batch(
     if value is not None:
         answer = StructuredAnswer(value, True, [], usage, cost, completion.model, completion.text)
         return verdict(submission, answer).model_copy(update={"judged_together": together})
-    alone = await judge_output(models, submission)
-    spent = TokenUsage.from_json(alone.usage) if alone.usage else TokenUsage()
-    total_cost = add_costs(cost, alone.cost_usd if alone.usage else 0.0)
-    return alone.model_copy(
-        update={"usage": (usage + spent).as_json(), "cost_usd": total_cost, "judged_together": together}
-    )
+    alone = with_spending(await judge_output(models, submission), usage, cost)
+    return alone.model_copy(update={"judged_together": together})
+
+
+def with_spending(check: QualityCheck, usage: TokenUsage, cost: float | None) -> QualityCheck:
+    """The check, paying for another call besides its own."""
+    own = TokenUsage.from_json(check.usage) if check.usage else TokenUsage()
+    total_cost = add_costs(cost, check.cost_usd if check.usage else 0.0)
+    return check.model_copy(update={"usage": (usage + own).as_json(), "cost_usd": total_cost})
 
 
 def valid_verdicts(value: JsonObject | None, agent_ids: list[str]) -> dict[str, JsonObject]:

@@ -2,16 +2,17 @@
 """Model calls that fail for a while: tried again as often as MODELS_CONFIG says, and no oftener."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 
 import pytest
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from app.services.llm.errors import ModelAccessDenied, ModelRateLimited
 from app.services.runs import model_calls
 from app.services.runs.model_calls import LONGEST_WAIT_SECONDS, pause_before
 from tests.conftest import PROJECT, Service, running_service, write_models_config
-from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, verdicts
 from tests.services.runs.conftest import of_type, types_of
 
 AGENT = "plot-specialist-001"
@@ -83,6 +84,93 @@ async def test_an_answer_that_is_too_long_fails_the_run_and_is_paid_for_once(
 
     assert (done["status"], done["error"]["code"]) == ("failed", "model-answer-invalid")
     assert len(model_server.calls) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("reasoning", [None, "I thought, and said nothing."])
+async def test_an_empty_answer_is_asked_for_again_and_each_one_is_paid_for(
+    patient: Service, model_server: ModelServer, reasoning: str | None, stream: bool
+) -> None:
+    empty = completion("")
+    empty["choices"][0]["message"]["reasoning_content"] = reasoning
+    replies = iter([empty, empty, "Done."])
+    model_server.on("work", lambda _: next(replies))
+
+    done = await patient.run_agent(AGENT, judge=False, deltas=stream)
+
+    events = await patient.events(done["executionId"])
+    assert (done["status"], done["output"]["text"]) == ("completed", "Done.")
+    assert [(event["reason"], event["usage"]["total"]) for event in of_type(events, "agent-retry")] == [
+        ("model-answer-invalid", 15),
+        ("model-answer-invalid", 15),
+    ]
+    assert done["tokenUsage"]["total"] == 3 * 15
+
+
+async def test_a_run_that_ends_with_an_empty_answer_has_paid_for_it_once(
+    patient: Service, model_server: ModelServer
+) -> None:
+    model_server.on("work", completion(""))
+
+    done = await patient.run_agent(AGENT, judge=False)
+
+    events = await patient.events(done["executionId"])
+    assert (done["status"], done["error"]["code"]) == ("failed", "model-answer-invalid")
+    assert types_of(events) == ["agent-start", "agent-retry", "agent-retry", "agent-error"]
+    assert (events[-1]["failedCall"]["usage"]["total"], events[-1]["tokenUsage"]["total"]) == (15, 3 * 15)
+    assert done["tokenUsage"]["total"] == len(model_server.calls) * 15
+
+
+async def test_a_judge_that_answers_nothing_is_paid_for(patient: Service, model_server: ModelServer) -> None:
+    model_server.on("judge", completion(""))
+
+    done = await patient.run_agent(AGENT)
+
+    assert (done["status"], done["qualityScore"]) == ("completed", None)
+    assert done["tokenUsage"]["total"] == len(model_server.calls) * 15 == 4 * 15
+
+
+async def test_a_limit_that_reasoning_used_up_is_lifted_for_the_next_try(
+    patient: Service, model_server: ModelServer
+) -> None:
+    used_up = completion("", finish_reason="length")
+    used_up["choices"][0]["message"]["reasoning_content"] = "Let me see. " * 50
+    model_server.on("judge", lambda call: used_up if call.body.get("max_tokens") else verdicts(call))
+
+    done = await patient.run_agent(AGENT)
+
+    assert (done["qualityScore"], len(model_server.calls_for("judge"))) == (90, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_in_an_answer_of_200_is_tried_again(
+    patient: Service, model_server: ModelServer, stream: bool
+) -> None:
+    error = {"error": {"message": "Overloaded.", "code": 503}}
+    replies = iter([error, "Done."])
+
+    def work(_: Call) -> Reply:
+        reply = next(replies)
+        if stream and isinstance(reply, dict):
+            return PlainTextResponse(f"data: {json.dumps(reply)}\n\n", media_type="text/event-stream")
+        return reply if isinstance(reply, str) else JSONResponse(reply)
+
+    model_server.on("work", work)
+
+    done = await patient.run_agent(AGENT, judge=False, deltas=stream)
+
+    assert (done["status"], done["output"]["text"], len(model_server.calls)) == ("completed", "Done.", 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_unknown_finish_reason_is_that_of_a_whole_answer(
+    patient: Service, model_server: ModelServer, stream: bool
+) -> None:
+    model_server.on("work", completion("Done.", finish_reason="reason_of_tomorrow"))
+
+    done = await patient.run_agent(AGENT, judge=False, deltas=stream)
+
+    assert (done["status"], done["output"]["text"], done["truncated"]) == ("completed", "Done.", False)
 
 
 async def test_the_judge_s_calls_are_tried_again_too(patient: Service, model_server: ModelServer) -> None:
