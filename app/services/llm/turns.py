@@ -24,8 +24,8 @@ NO_TEXT = "(No text.)"
 NO_REASONING = "(The reasoning of this turn was not kept.)"
 PLAIN_FIELDS = ("role", "content", "tool_calls", "name")
 PLAIN_CALL_FIELDS = ("id", "type", "function")
-NO_SIGNATURE: JsonObject = {"google": {"thought_signature": "skip_thought_signature_validator"}}
-"""What Gemini takes for a function call that another model made."""
+NO_SIGNATURE: JsonObject = {"google": {"thought_signature": "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="}}
+"""Gemini's stand-in for a function call that another model made: `skip_thought_signature_validator` in base64."""
 CLAUDE = re.compile(r"claude[a-z0-9.-]*")
 CLAUDE_VERSION = re.compile(r"(-\d{8}|-latest|-v\d+)+$")
 FIRST_SIGNED_GEMINI = 3
@@ -68,8 +68,9 @@ class TurnReader:
 
     @cached_property
     def origin(self) -> str:
-        """The name of the model by which its own turns are known, whoever serves it if it is one of Claude's."""
-        if claude := CLAUDE.search(self.model.replace("@", "-")):
+        """The name of the model by which its own turns are known; for Claude the same on all of its platforms."""
+        claude = CLAUDE.search(self.model.replace("@", "-")) if self.form is Form.CLAUDE else None
+        if claude is not None:
             return CLAUDE_VERSION.sub("", claude[0]).replace(".", "-")
         return f"{self.entry.provider}/{self.model}"
 

@@ -135,7 +135,11 @@ async def test_a_limit_that_reasoning_used_up_is_lifted_for_the_next_try(
 ) -> None:
     used_up = completion("", finish_reason="length")
     used_up["choices"][0]["message"]["reasoning_content"] = "Let me see. " * 50
-    model_server.on("judge", lambda call: used_up if call.body.get("max_tokens") else verdicts(call))
+
+    def judge(call: Call) -> Reply:
+        return used_up if call.body.get("max_tokens") else verdicts(call)
+
+    model_server.on("judge", judge)
 
     done = await patient.run_agent(AGENT)
 
