@@ -19,6 +19,8 @@ from app.services.llm.errors import (
     ModelAnswerEmpty,
     ModelAnswerInvalid,
     ModelAnswerTooLong,
+    ModelCallFailed,
+    ModelContentRefused,
     ModelNotConfigured,
     ModelRequestRefused,
 )
@@ -54,6 +56,10 @@ CALL_ERRORS = (
     ValueError,
 )
 """What comes of a call that fails, and of an answer that is none."""
+HELD_BACK = "content_filter"
+"""The finish reason of an answer that the provider's rules on content stopped."""
+BROKEN_OFF = ("error", "ERROR", "network_error")
+"""What gateways and servers give as the finish reason of an answer during which the model failed."""
 RETRY_POLICIES = ("retry_policy", "model_group_retry_policy")
 
 log = structlog.get_logger(__name__)
@@ -220,7 +226,7 @@ class ModelGateway:
         """The completion in a response.
 
         Raises:
-            ModelAnswerInvalid: it cannot be used; the error says what it cost.
+            ModelCallFailed: it cannot be used; the error says what it cost.
         """
         if message is None:
             raise ModelAnswerInvalid(f"The model {request.model!r} answered without a single choice.")
@@ -237,8 +243,10 @@ class ModelGateway:
             provider_data={ORIGIN: self._readers[entry.id].origin, **answer.carried} if carries_data(answer) else None,
         )
         try:
+            if native_finish_of(response) in BROKEN_OFF:
+                raise ModelCallFailed(f"The model {request.model!r} fails: its provider broke the answer off.")
             return usable(request, completion)
-        except ModelAnswerInvalid as error:
+        except ModelCallFailed as error:
             if isinstance(error, ModelAnswerEmpty) and error.is_cut and request.max_tokens is not None:
                 error.is_adapted = self._deployments.ran_out_of_room(entry)
             error.spent = completion.spent(request.execution_id)
@@ -273,10 +281,16 @@ OPEN_GATEWAYS: WeakSet[ModelGateway] = WeakSet()
 """The gateways of this process: they share LiteLLM's cache of connections."""
 
 
+def native_finish_of(response: Any) -> str | None:  # noqa: ANN401 - LiteLLM's response
+    """The provider's own word for why an answer ended, where LiteLLM has another for it."""
+    return (getattr(response.choices[0], "provider_specific_fields", None) or {}).get("native_finish_reason")
+
+
 def usable(request: ModelRequest, completion: Completion) -> Completion:
     """The completion, if anything can be done with it.
 
     Raises:
+        ModelContentRefused: its provider held it back.
         ModelAnswerEmpty: it has neither text nor a tool call.
         ModelAnswerTooLong: its text is longer than is taken.
     """
@@ -286,6 +300,8 @@ def usable(request: ModelRequest, completion: Completion) -> Completion:
         return completion
     if request.response_format is not None and completion.reasoning and not completion.is_cut:
         return replace(completion, text=completion.reasoning)  # some servers take constrained answers for thoughts
+    if completion.finish_reason == HELD_BACK:
+        raise ModelContentRefused(f"The model {request.model!r} declines to answer: its provider refuses the content.")
     raise ModelAnswerEmpty(request.model, is_cut=completion.is_cut)
 
 

@@ -5,11 +5,16 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.responses import StreamingResponse
 
 from app.models.json_values import JsonObject
 from app.services.llm.answers import MessageBuilder, answer_of
-from app.services.llm.errors import ModelAnswerEmpty
+from app.services.llm.capabilities import Capabilities
+from app.services.llm.errors import ModelAnswerEmpty, ModelCallFailed, ModelContentRefused
+from app.services.llm.model_table import ModelEntry
+from app.services.llm.turns import fit_turns
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion
 from tests.services.llm.conftest import OpenGateway, chunk, entry, request
 
@@ -183,6 +188,101 @@ async def test_a_text_in_parts_is_one_text_and_its_thinking_is_reasoning(
     answer = await open_gateway(entry(model_server)).complete(request(on_delta=unwatched if stream else None))
 
     assert (answer.text, answer.reasoning) == ("One, two.", "Hm.")
+
+
+async def test_an_answer_during_which_the_model_failed_is_no_answer(
+    open_gateway: OpenGateway, model_server: ModelServer
+) -> None:
+    model_server.on("work", completion("Half an ans", finish_reason="error"))
+
+    with pytest.raises(ModelCallFailed) as failed:
+        await open_gateway(entry(model_server)).complete(request())
+
+    assert (failed.value.code, failed.value.is_passing) == ("model-unavailable", True)
+    assert failed.value.spent is not None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_the_provider_held_back_is_refused_content_and_paid_for(
+    open_gateway: OpenGateway, model_server: ModelServer, stream: bool
+) -> None:
+    model_server.on("work", completion("", finish_reason="content_filter"))
+
+    with pytest.raises(ModelContentRefused) as failed:
+        await open_gateway(entry(model_server)).complete(request(on_delta=unwatched if stream else None))
+
+    assert not failed.value.is_passing
+    assert failed.value.spent is not None
+
+
+FRAGMENTS = st.fixed_dictionaries(
+    {
+        "index": st.none() | st.integers(0, 2),
+        "id": st.none() | st.sampled_from(["", "a", "b"]),
+        "function": st.fixed_dictionaries(
+            {
+                "name": st.none() | st.sampled_from(["", "echo", "count"]),
+                "arguments": st.none() | st.sampled_from(["", "{}", '{"a"', ": 1}", "[]", "prose"]),
+            }
+        ),
+    },
+    optional={"extra_content": st.just(SIGNATURE)},
+)
+DELTAS = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.sampled_from([None, "", " ", "Hm.", "<think>", "</think>"]),
+        "reasoning_content": st.sampled_from([None, "", "Hm."]),
+        "tool_calls": st.lists(FRAGMENTS, max_size=3),
+        "thinking_blocks": st.lists(
+            st.sampled_from(
+                [
+                    {"type": "thinking", "thinking": "a"},
+                    {"type": "thinking", "thinking": "", "signature": "s"},
+                    {"type": "redacted_thinking", "data": "d"},
+                ]
+            ),
+            max_size=2,
+        ),
+        "provider_specific_fields": st.just({"thought_signatures": ["s"]}),
+    },
+)
+READERS = [
+    Capabilities(ModelEntry("e#0", "e", {"model": name, "reasoning_effort": "low"}, {}))
+    for name in (
+        "anthropic/claude-sonnet-4-5",
+        "openai/gpt-4o",
+        "gemini/gemini-3-pro-preview",
+        "deepseek/deepseek-chat",
+    )
+]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(DELTAS, max_size=8), st.sampled_from(["openai/gpt-4o", "claude-sonnet-4-5", "elsewhere/model"]))
+def test_whatever_is_streamed_becomes_a_turn_that_every_model_takes_back(deltas: list[JsonObject], origin: str) -> None:
+    builder = MessageBuilder()
+    for delta in deltas:
+        builder.add(delta)
+    answer = answer_of(builder.as_message())
+    assert len({call.id for call in answer.tool_calls}) == len(answer.tool_calls)
+    assert sum(len(call.arguments) for call in answer.tool_calls) == sum(
+        len(fragment["function"]["arguments"] or "") for delta in deltas for fragment in delta.get("tool_calls") or []
+    )
+    calls = [
+        {"id": call.id, "function": {"name": call.name, "arguments": call.arguments}, **(call.attached or {})}
+        for call in answer.tool_calls
+    ]
+    turn: JsonObject = {"role": "assistant", "content": answer.text, "origin": origin, **answer.carried}
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "{}"} for call in calls]
+    messages = [{"role": "user", "content": "Go."}, {**turn, "tool_calls": calls} if calls else turn, *results]
+
+    for reader in READERS:
+        fitted = fit_turns({"messages": messages}, reader)["messages"]
+        said = [message for message in fitted if message["role"] == "assistant"]
+        assert all("origin" not in message and (message["content"] or message.get("tool_calls")) for message in said)
+        for call in (call for message in said for call in message.get("tool_calls") or []):
+            assert isinstance(json.loads(call["function"]["arguments"]), dict)
 
 
 def test_signed_thinking_is_joined_block_by_block_and_unsigned_thinking_is_left_out() -> None:
