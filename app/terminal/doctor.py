@@ -53,7 +53,8 @@ async def print_findings(settings: Settings) -> bool:
     healthy = True
     async for finding in examine(settings):
         mark = {True: "ok  ", False: "WRONG", None: "note"}[finding.ok]
-        console.print(Text(f"{mark:<6}{finding.subject}: {plain(finding.text)}", style=STYLES[finding.ok]))
+        with contextlib.suppress(BrokenPipeError):  # `| head -3`: the rest is looked at for the exit code alone
+            console.print(Text(f"{mark:<6}{finding.subject}: {plain(finding.text)}", style=STYLES[finding.ok]))
         healthy = healthy and finding.ok is not False
     return healthy
 
