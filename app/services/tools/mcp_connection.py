@@ -24,6 +24,7 @@ LIST_SECONDS = 15.0
 PROBE_SECONDS = 5.0
 LOOK_EVERY_SECONDS = 10.0
 SETTLE_SECONDS = 0.1
+MAX_DETAIL_CHARACTERS = 200
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.5, 30.0
 
 log = structlog.get_logger(__name__)
@@ -277,15 +278,22 @@ class McpConnection:
                 f"it did not start within {self._start_seconds:g} s (a startupTimeout in its entry, or "
                 "MCP_START_SECONDS, gives it longer)"
             )
-        return f"it cannot be connected ({name_of(error)})"
+        first = first_of(error)
+        details = f": {first.message[:MAX_DETAIL_CHARACTERS]}" if isinstance(first, MCPError) else ""
+        return f"it cannot be connected ({type(first).__name__}{details})"
 
 
 async def accept_result(name: str, result: CallToolResult) -> None:
     """Accept any result, in place of the session's own check against the output schema."""
 
 
-def name_of(error: BaseException) -> str:
-    """The kind of error, of a group that of its first one."""
+def first_of(error: BaseException) -> BaseException:
+    """The error itself, of a group its first one."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = cast("BaseException", error.exceptions[0])
-    return type(error).__name__
+    return error
+
+
+def name_of(error: BaseException) -> str:
+    """The kind of error, of a group that of its first one."""
+    return type(first_of(error)).__name__

@@ -141,7 +141,7 @@ async def equipped(start_service: StartService, models_config: Path, tmp_path: P
         async def is_connected() -> bool:
             return (await service.http.get("/api/v1/mcp-servers")).json()["items"][0]["connected"]
 
-        await wait_until(is_connected, 20)
+        await wait_until(is_connected, 60)
         code = "(input, context) => context.fetch(input.url)"
         schema = {"type": "object", "properties": {"url": {"type": "string"}}}
         tool = {

@@ -31,7 +31,7 @@ async def equipped(start_service: StartService, models_config: Path, tmp_path: P
         async def is_connected() -> bool:
             return (await service.http.get("/api/v1/mcp-servers")).json()["items"][0]["connected"]
 
-        await wait_until(is_connected)
+        await wait_until(is_connected, seconds=60)
         yield service
 
 
