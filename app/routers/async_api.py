@@ -69,10 +69,12 @@ Subscribe to executions and receive their events: the stored ones after `afterSe
 A socket whose handshake carried no key sends `auth` first, within five seconds. Subscribing to a root delivers its
 whole tree, to a child that child's events.
 
-Close codes: 4401 no or bad credentials, 4403 not allowed, 4408 no `auth` in time, 4409 too slow (the reason has the
-`afterSeq` to resume with), 1007 a text that is not UTF-8, 1008 too many frames a second or fragments a message, 1009 a
-message over 64 KiB, 1011 the service failed, 1012 it restarts, 1013 its database does not answer, or too many sockets
-are open. A page of an origin that is not listed is refused in the handshake: 403, as problem details.
+Close codes: 4401 no or invalid credentials (behind an `error` with the code `rate-limited` where too many were sent),
+4403 not allowed, 4408 no `auth` in time, 4409 too slow (the reason has the `afterSeq` to resume with), 1007 a text
+that is not UTF-8, 1008 too many frames a second or fragments a message, 1009 a message over 64 KiB, 1011 the service
+failed, 1012 it restarts, 1013 its database does not answer, or too many sockets are open. A page of an origin that is
+not listed is refused in the handshake: 403, as problem details. So is a socket for a host that is not one of the
+service's: 421.
 """
 
 router = APIRouter()
