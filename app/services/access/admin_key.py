@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.errors import StartupError
 from app.services.access.api_keys import KEY_PREFIX
-from app.settings import Settings
+from app.settings import MIN_KEY_CHARACTERS, Settings
 
 FILE_NAME = "admin-key"
 
@@ -25,7 +25,7 @@ def load_admin_key(settings: Settings) -> AdminKey:
     """`ADMIN_API_KEY`, else, when embedded, the key in `DATA_DIR`, made on first use or where its file is empty.
 
     Raises:
-        StartupError: the file cannot be read or written.
+        StartupError: the file cannot be read or written, or holds a key that can be guessed.
     """
     if settings.admin_api_key is not None:
         return AdminKey(settings.admin_api_key.get_secret_value())
@@ -34,7 +34,7 @@ def load_admin_key(settings: Settings) -> AdminKey:
     path = settings.data_dir / FILE_NAME
     try:
         if path.exists() and (kept := path.read_text(encoding="ascii").strip()):
-            return AdminKey(kept, path)
+            return AdminKey(long_enough(kept, path), path)
         key = KEY_PREFIX + secrets.token_urlsafe(32)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -44,3 +44,17 @@ def load_admin_key(settings: Settings) -> AdminKey:
         message = f"DATA_DIR: the admin key in {path} cannot be read or written ({type(error).__name__})."
         raise StartupError(message) from None
     return AdminKey(key, path, is_new=True)
+
+
+def long_enough(key: str, path: Path) -> str:
+    """A key from the file.
+
+    Raises:
+        StartupError: it is too short.
+    """
+    if len(key) < MIN_KEY_CHARACTERS:
+        raise StartupError(
+            f"DATA_DIR: the admin key in {path} has fewer than {MIN_KEY_CHARACTERS} characters. Remove the file: the "
+            "next start makes a new key."
+        )
+    return key
