@@ -231,14 +231,14 @@ async def test_guessing_tickets_is_slowed(start_service: StartService) -> None:
 async def test_a_browser_follows_a_run_with_a_ticket(shared_service: Service, gate: Gate, project: str) -> None:
     if not CHROMIUM:
         pytest.skip("There is no Chromium on this machine (Debian's package is `chromium`).")
-    execution_id = await start_run(shared_service, project)
-    await gate.reached.wait()
-    url = f"{shared_service.url}{stream_path(execution_id)}?ticket={await new_ticket(shared_service, execution_id)}"
-
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = await browser.new_page()
         await page.goto(f"{shared_service.url}/healthz")
+        execution_id = await start_run(shared_service, project)
+        await gate.reached.wait()
+        ticket = await new_ticket(shared_service, execution_id)
+        url = f"{shared_service.url}{stream_path(execution_id)}?ticket={ticket}"
         following = asyncio.create_task(page.evaluate(FOLLOW, url))
         await page.wait_for_function("window.following")
         gate.opened.set()
