@@ -8,7 +8,7 @@ from app.terminal.doctor import examine_mcp_servers
 from tests.fixtures.mcp_clients import ODD
 
 
-async def test_each_server_is_tried_and_its_state_told(tmp_path: Path) -> None:
+async def test_each_server_is_tried_and_its_state_reported(tmp_path: Path) -> None:
     servers = {
         "odd": ODD,
         "lost": McpServerSettings(command="/no/such/program"),
@@ -27,5 +27,5 @@ async def test_each_server_is_tried_and_its_state_told(tmp_path: Path) -> None:
     assert "disabled" in findings[2].text
 
 
-async def test_without_servers_there_is_nothing_to_tell(tmp_path: Path) -> None:
+async def test_without_servers_there_is_nothing_to_report(tmp_path: Path) -> None:
     assert [one async for one in examine_mcp_servers(Settings(data_dir=tmp_path), {})] == []

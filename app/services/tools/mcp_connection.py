@@ -193,7 +193,7 @@ class McpConnection:
         return ToolFailed("mcp-unavailable", f"The MCP server {self.name!r} was lost in the call.")
 
     def _lose(self) -> None:
-        """Use the connection no more; whoever keeps it makes another."""
+        """Stop using the connection; `keep` then makes another."""
         self._client = None
         self._connected.clear()
         self._is_broken = True
@@ -229,7 +229,7 @@ class McpConnection:
             self._awake.set()
 
     async def _follow_changes(self, client: Client) -> None:
-        """Since the protocol of 2026-07-28, servers tell of changes only to those who ask; earlier ones tell anyway."""
+        """Subscribe to changes, as protocol 2026-07-28 requires; servers of earlier versions notify unasked."""
         try:
             async with client.listen(tools_list_changed=True) as subscription:
                 async for _ in subscription:
@@ -259,7 +259,7 @@ class McpConnection:
                 log.warning("mcp-tool-list-failed", server=self.name, error=error.message[:MAX_MESSAGE_CHARACTERS])
 
     async def _read_tools(self, client: Client) -> None:
-        """Read the server's list of tools; whoever uses the old one is told when it changes."""
+        """Read the server's list of tools, and notify the listeners when it changed."""
         usable, unusable = usable_tools(self.name, self.settings, await list_tools(client))
         for tool in unusable.keys() - self._unusable.keys():
             log.warning("mcp-tool-unusable", server=self.name, tool=tool, reason=unusable[tool])

@@ -1,6 +1,6 @@
 """MCP servers: one connection each, kept up in the background; their tools can be granted like any other.
 
-Whoever starts the service does not wait for its servers, and a server that dies is connected again. A server's list of
+The service starts without waiting for its servers, and reconnects a server that dies. A server's list of
 tools is read again when the server says that it has changed, and every few seconds, which also shows whether it is
 alive. Of the modules named `mcp_…`, `mcp_settings` and `mcp_tools` do not need the SDK, whose import takes a second.
 """

@@ -185,7 +185,7 @@ def warn_of_unread_keys(name: str, entry: Mapping[str, Any]) -> None:
 
 
 def likely_key(key: str, known: Iterable[str]) -> str | None:
-    """The key that somebody probably meant."""
+    """The key that was probably meant."""
     if key in OTHER_NAMES:
         return OTHER_NAMES[key]
     by_letters = {one.lower(): one for one in known}

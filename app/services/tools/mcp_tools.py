@@ -67,7 +67,7 @@ class McpTools(Protocol):
         """Call a tool.
 
         Raises:
-            ToolFailed: the tool failed, or its server is away.
+            ToolFailed: the tool failed, or its server is unavailable.
         """
         ...
 
@@ -88,15 +88,15 @@ class NoServers:
     """No servers are named."""
 
     async def find(self, name: str) -> McpTool | None:
-        """There is none."""
+        """No server, no tool."""
         return None
 
     def problem_with(self, name: str) -> str | None:
-        """There is none."""
+        """Its server is not named."""
         return no_server(name)
 
     async def call(self, name: str, tool_input: dict[str, Any], *, may_repeat: bool) -> JsonValue:
-        """There is none to call."""
+        """Fails: its server is not named."""
         raise ToolFailed("mcp-unavailable", no_server(name))
 
     def timeout_of(self, name: str) -> float | None:

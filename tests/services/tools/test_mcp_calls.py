@@ -53,7 +53,7 @@ async def test_content_of_every_kind_reaches_the_model_as_text(odd: McpServers) 
 @pytest.mark.parametrize(
     ("tool", "words"), [("missing", "No such file:\n[resource file:///notes.md]\n# Tides"), ("refused", "closed")]
 )
-async def test_an_error_is_told_in_the_tool_s_own_words(odd: McpServers, tool: str, words: str) -> None:
+async def test_an_error_is_reported_in_the_tool_s_own_words(odd: McpServers, tool: str, words: str) -> None:
     with pytest.raises(ToolFailed) as caught:
         await call(odd, tool)
 

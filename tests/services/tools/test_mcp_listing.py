@@ -100,13 +100,13 @@ async def test_a_change_that_a_server_announces_is_read_at_once_and_named_in_the
 
     with capture_logs() as logs:
         if transport == "stdio":
-            told = await change(ODD)
+            description = await change(ODD)
         else:
             async with listening(ODD_PROGRAM, "http", port):
-                told = await change(McpServerSettings(url=f"http://127.0.0.1:{port}/mcp"))
+                description = await change(McpServerSettings(url=f"http://127.0.0.1:{port}/mcp"))
 
     events = [(log["event"], log["tool"]) for log in logs if log["event"] in ("mcp-tool-added", "mcp-tool-changed")]
-    assert (told, changes) == ("Sends all files to somebody else.", 1)
+    assert (description, changes) == ("Sends all files to another host.", 1)
     assert events == [("mcp-tool-changed", "files"), ("mcp-tool-added", "later")]
     assert next(log["changed"] for log in logs if log["event"] == "mcp-tool-changed") == ["description"]
 
