@@ -13,7 +13,7 @@ from app.models.json_values import JsonObject
 from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.errors import ModelContextExceeded
 from app.services.llm.omission import droppable_turns, shortened_bytes, shortened_further
-from app.services.llm.token_estimate import TokenEstimate
+from app.services.llm.token_estimate import TokenEstimate, characters_in
 
 SAFE_SHARE = 0.97
 """How much of the room is used: a count of tokens is an estimate until the provider has counted."""
@@ -26,6 +26,8 @@ SURE_SHARE = 0.5
 """A request is not sent at all where even half of its estimate would be too long."""
 LEAST_BYTES = 512
 NOTHING: JsonObject = {}
+SURE_RATIO = 1.5
+"""No text has more tokens a character than this."""
 NOTICE = "[Earlier turns of this conversation were left out to fit the model's context.]"
 MATERIAL_PURPOSES = (RunPurpose.JUDGE, RunPurpose.REVIEW)
 """The calls whose request is material, and may be shortened: their task stands in their instructions."""
@@ -43,10 +45,10 @@ class ContextRules:
 
 @dataclass(frozen=True)
 class FittedRequest:
-    """A request as it is sent, what was left out of it, and its length by our estimate."""
+    """A request as it is sent, what was left out of it, and its length where it had to be estimated."""
 
     request: ModelRequest
-    tokens: float
+    tokens: float | None
     omitted: JsonObject | None = None
 
 
@@ -77,17 +79,22 @@ class ContextWindow:
             ModelContextExceeded: nothing can be left out.
         """
         limit, sent = error.limit_tokens, error.sent_tokens
+        tokens = fitted.tokens or self._tokens_of(fitted.request)
         if limit is None:
-            room = fitted.tokens * UNKNOWN_SHARE
+            room = tokens * UNKNOWN_SHARE
         else:
-            scale = fitted.tokens / sent if sent else 1.0
+            scale = tokens / sent if sent else 1.0
             room = (limit - self._reserve(request, limit)) * scale * SAFE_SHARE
-            room = min(room, fitted.tokens * (SAFE_SHARE if sent else UNKNOWN_SHARE))
+            room = min(room, tokens * (SAFE_SHARE if sent else UNKNOWN_SHARE))
         learned = int(room) + self._reserve(request, int(room) * 2)
         smaller = self._fit(request, room, min(learned, limit or learned))
-        if smaller.tokens >= fitted.tokens:
+        if self._tokens_of(smaller.request) >= self._tokens_of(fitted.request):
             raise error
         return smaller
+
+    def _tokens_of(self, request: ModelRequest) -> int:
+        """The length of a request by our estimate alone."""
+        return self._extra(request) + sum(map(self._estimate.of_message, request.messages))
 
     def _reserve(self, request: ModelRequest, window: int) -> int:
         """What is kept free for the answer, at most half of the window."""
@@ -96,6 +103,10 @@ class ContextWindow:
 
     def _fit(self, request: ModelRequest, room: float | None, window: int | None) -> FittedRequest:
         messages = [bounded(message, self.rules.tool_result_bytes, self._shortened) for message in request.messages]
+        if not request.mark.left_out and (room is None or is_surely_within(request, messages, room)):
+            results = sum(map(is_shorter, request.messages, messages))
+            omitted = {"toolResults": results} if results else None
+            return FittedRequest(replace(request, messages=messages), None, omitted)
         turns = droppable_turns(messages, request.task)
         weights = self._weights(request, messages, turns)
         left_out = min(request.mark.left_out, len(turns))
@@ -177,6 +188,11 @@ def plausible_ratio(counted: int, estimated: int) -> float:
     """How many tokens an estimated one is; a count that cannot be true says nothing."""
     ratio = counted / max(estimated, 1)
     return min(max(ratio, 0.5), 4.0) if ratio >= 0.3 else 1.0
+
+
+def is_surely_within(request: ModelRequest, messages: list[JsonObject], room: float) -> bool:
+    """Whether a request is so short that nothing needs to be counted."""
+    return characters_in([messages, request.tools, request.response_format]) * SURE_RATIO <= room
 
 
 def is_material(request: ModelRequest) -> bool:

@@ -18,6 +18,7 @@ SAMPLED_CHARACTERS = 65_536
 SAMPLES = 32
 SAMPLE_CHARACTERS = 1_024
 MIN_KEPT_CHARACTERS = 256
+SHORT_CHARACTERS = 32
 UNCOUNTED = ("role", "origin", "content_parts")
 """Fields of a message that are not sent, or stand in it twice."""
 
@@ -52,8 +53,19 @@ class TokenEstimate:
         return known
 
 
+def characters_in(value: object) -> int:
+    """The length of all texts in a JSON value: as many tokens at most, unless in rare scripts."""
+    if isinstance(value, str):
+        return len(value) + 1
+    if isinstance(value, dict):
+        return 2 + sum(map(characters_in, value)) + sum(map(characters_in, value.values()))
+    return 2 + sum(map(characters_in, value)) if isinstance(value, list) else 4
+
+
 def estimated_tokens(text: str) -> int:
     """About how many tokens a text has; of a very long one, samples are counted."""
+    if len(text) < SHORT_CHARACTERS:
+        return len(text) // 2 + 1
     least = len(text.encode("utf-8", "replace")) // BYTES_A_TOKEN + 1
     if len(text) <= SAMPLED_CHARACTERS:
         return max(len(PIECES.findall(text)), least)

@@ -215,10 +215,10 @@ def test_an_overflow_that_the_provider_reports_is_met_by_leaving_out_more(limit:
     assert fitted.omitted is None
     assert smaller.omitted is not None
     assert smaller.omitted["turns"] > 0
-    assert smaller.tokens < fitted.tokens * 0.75
+    assert tokens_of(smaller.request) < tokens_of(fitted.request) * 0.75
     assert_valid(smaller.request.messages)
     later = asked(*messages, *step(11, "word"), task=1, mark=ContextMark.after({"omitted": smaller.omitted}, 22))
-    assert tokens_of(window(None).fit(later).request) <= fitted.tokens * 0.75
+    assert tokens_of(window(None).fit(later).request) <= tokens_of(fitted.request) * 0.75
 
 
 def test_an_overflow_of_what_cannot_be_shortened_stays_one() -> None:
@@ -238,14 +238,13 @@ def test_estimates_take_little_time_and_no_text_is_counted_twice() -> None:
     window_of_all = window(10_000_000, result_bytes=2_000_000)
     request = asked(SYSTEM, user("Do it."), *step(1, text), task=1)
 
-    began = time.perf_counter()
+    began = time.process_time()
     window_of_all.fit(request)
-    first = time.perf_counter() - began
-    began = time.perf_counter()
+    first = time.process_time() - began
+    began = time.process_time()
     for _ in range(20):
         window_of_all.fit(request)
-    later = time.perf_counter() - began
+    later = time.process_time() - began
 
-    assert first < 0.3
-    assert later < first * 20
+    assert later < max(first * 10, 0.05)
     assert 0.15 * len(text) < estimated_tokens(text) < 0.4 * len(text)

@@ -10,9 +10,9 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from app.models.json_values import JsonObject
-from app.services.llm.errors import ModelCallFailed, ModelContextExceeded
-from tests.fixtures.model_server import serve_app, stop_server
-from tests.services.llm.conftest import MODEL, OpenGateway, request
+from app.services.llm.errors import ModelCallFailed, ModelContentRefused, ModelContextExceeded
+from tests.fixtures.model_server import ModelServer, completion, serve_app, stop_server
+from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
 
 Refuse = Callable[[int, JsonObject], Awaitable[str]]
 KEY = "the-key-of-this-entry-0815"
@@ -289,6 +289,20 @@ async def test_an_overflow_tells_how_much_the_model_takes_where_the_provider_say
         await gateway.complete(request())
 
     assert (caught.value.limit_tokens, caught.value.sent_tokens) == (limit, sent)
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_an_answer_that_a_filter_left_empty_is_a_refusal_and_paid_for(
+    open_gateway: OpenGateway, model_server: ModelServer, live: bool
+) -> None:
+    model_server.on("work", completion("", finish_reason="content_filter"))
+
+    with pytest.raises(ModelContentRefused) as caught:
+        await open_gateway(entry(model_server)).complete(request(on_delta=str if live else None))
+
+    assert (caught.value.code, caught.value.is_passing) == ("model-content-refused", False)
+    assert caught.value.spent is not None
+    assert caught.value.spent.usage.output == 5
 
 
 async def test_the_entrys_own_key_is_removed_from_the_providers_words(
