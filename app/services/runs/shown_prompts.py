@@ -40,7 +40,8 @@ class ShownCall(Shape):
     """The events in which these calls' answers stand."""
     model: str | None
     source: Literal["stored", "rebuilt"]
-    """`stored`: as it was sent, but for what `omitted` names. `rebuilt`: by today's templates and instructions, exact while these are the same."""
+    """`stored`: as it was sent, but for what `omitted` names. `rebuilt`: by today's templates and instructions, exact
+    while these are the same."""
     messages: list[JsonObject]
     omitted: JsonObject | None = None
     """What of these messages was left out or shortened to keep the call within the model's context."""
