@@ -14,11 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.errors import InvalidInput, NotFound
+from app.events.stored_numbers import last_seq_of
 from app.events.types import Frame
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import iso_milliseconds
 from app.models.database import Database
 from app.models.execution_events import ExecutionEventPage
+from app.models.expressions import array_in
 from app.models.json_values import JsonObject, clean_json
 
 PAGE_ROWS = 500
@@ -97,15 +99,15 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
     if found is None or status not in list(ExecutionStatus):  # a foreign document that nobody here can read
         raise ExecutionNotFound(execution_id)
     root_id = found.get("rootExecutionId")
-    last_seq = found.get("lastSeq") or 0
+    last_seq = await last_seq_of(database, found)
     has_pages = found.get("pagesFrom") is not None
     if root_id is None:
         await ensure_readable(database, execution_id)
         last_seq = await count_rows(database, execution_id)
     elif root_id == execution_id:
-        tree = collection.find({"rootExecutionId": root_id}, {"lastSeq": 1, "pagesFrom": 1, "_id": 0})
-        async for document in tree:
-            last_seq = max(last_seq, document.get("lastSeq") or 0)
+        fields = {"executionId": 1, "lastSeq": 1, "pagesFrom": 1, "_id": 0}
+        async for document in collection.find({"rootExecutionId": root_id}, fields):
+            last_seq = max(last_seq, await last_seq_of(database, document))
             has_pages = has_pages or document.get("pagesFrom") is not None
     return StreamHead(
         execution_id=execution_id,
@@ -133,7 +135,7 @@ async def ensure_readable(database: Database, execution_id: str) -> None:
 
 async def count_rows(database: Database, execution_id: str) -> int:
     """How many event rows another program stored in an execution of its own; what is no array holds none."""
-    size = {"$size": {"$cond": [{"$isArray": "$events"}, "$events", []]}}
+    size = {"$size": array_in("$events")}
     found = await database[AgentExecution.get_collection_name()].find_one(
         {"executionId": execution_id}, {"_id": 0, "rows": size}
     )
@@ -169,8 +171,8 @@ async def stored_events(database: Database, head: StreamHead, after: int, limit:
         async for event in found:
             if head.is_tree and event["seq"] != after + 1:
                 return
-            after = event["seq"]
-            yield event
+            after = int(event["seq"])
+            yield checked_event(event, head)
 
 
 def tree_range(
@@ -200,13 +202,27 @@ def rows_between(after: int, until: int | None, shape: object = "$rows.event") -
     """The stages that take the events after one number up to another out of documents; rows of others have none."""
     seq = "$$this.event.seq"
     bounds: list[JsonObject] = [{"$gt": [seq, after]}, {"$lte": [seq, 2**53 if until is None else until]}]
-    wanted = {"$filter": {"input": {"$ifNull": ["$events", []]}, "cond": {"$and": bounds}}}
+    wanted = {"$filter": {"input": array_in("$events"), "cond": {"$and": [{"$isNumber": seq}, *bounds]}}}
     return [{"$project": {"executionId": 1, "rows": wanted}}, {"$unwind": "$rows"}, {"$replaceWith": shape}]
 
 
 def with_pages(pipeline: list[JsonObject]) -> JsonObject:
     """The stage that adds what a pipeline finds on pages."""
     return {"$unionWith": {"coll": ExecutionEventPage.get_collection_name(), "pipeline": pipeline}}
+
+
+def checked_event(event: JsonObject, head: StreamHead) -> JsonObject:
+    """An event as it was stored, with a type and an execution that fit into the frames of every protocol."""
+    kind, execution_id = event.get("type"), event.get("executionId")
+    if isinstance(kind, str) and FOREIGN_TYPE.fullmatch(kind) and isinstance(execution_id, str):
+        return event
+    owner = execution_id if isinstance(execution_id, str) else head.execution_id
+    return {**clean_json(event), "type": shown_type(kind), "executionId": owner}
+
+
+def shown_type(kind: object) -> str:
+    """An event's type as it is shown: one that would not fit on a line of any protocol is `unknown`."""
+    return kind if isinstance(kind, str) and FOREIGN_TYPE.fullmatch(kind) else "unknown"
 
 
 async def read_foreign_events(database: Database, head: StreamHead, after: int, limit: int) -> list[JsonObject]:
@@ -226,9 +242,7 @@ def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noq
     event: JsonObject = clean_json(stored) if isinstance(stored, dict) else {"value": clean_json(stored)}
     timestamp = stored.get("timestamp") if isinstance(stored, dict) else None
     when = iso_milliseconds(timestamp) if isinstance(timestamp, datetime) else clean_json(timestamp)
-    kind = str(event.get("type", ""))
-    shown = kind if FOREIGN_TYPE.fullmatch(kind) else "unknown"
-    head: JsonObject = {"type": shown, "seq": place, "executionId": execution_id}
+    head: JsonObject = {"type": shown_type(event.get("type")), "seq": place, "executionId": execution_id}
     head |= {"rootExecutionId": execution_id, "timestamp": when}
     return head | {name: value for name, value in event.items() if name not in head}
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.events.bus import Ending
 from app.events.replay import ExecutionNotFound, StreamHead, read_head
+from app.events.stored_numbers import last_seq_of
 from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus
 from app.models.database import Database
 
@@ -31,12 +32,13 @@ async def read_state(database: Database, tree: StreamHead) -> TreeState:
     members = [one async for one in found]
     if not members:
         raise ExecutionNotFound(tree.execution_id)
-    last_seq = max((one.get("lastSeq") or 0 for one in members), default=0)
+    numbers = {str(one["executionId"]): await last_seq_of(database, one) for one in members}
+    last_seq = max(numbers.values())
     endings = [
         Ending(
             one["executionId"],
             ExecutionStatus(one["status"]),
-            last_seq if one["executionId"] == tree.root_id else one.get("lastSeq") or 0,
+            last_seq if one["executionId"] == tree.root_id else numbers[one["executionId"]],
         )
         for one in members
         if one.get("status") in TERMINAL_STATUSES

@@ -9,10 +9,12 @@ import orjson
 from app.errors import NotFound
 from app.events.replay import BATCH_ROWS, PAGE_ROWS, StreamHead, read_events, read_head, tree_range
 from app.events.rows import ROW_BYTES, Page, Stored
+from app.events.stored_numbers import MAX_SEQ
 from app.events.types import Frame
 from app.models.agent_execution import AgentExecution
 from app.models.database import Database
 from app.models.execution_events import EventPayload
+from app.models.expressions import array_in
 from app.models.json_values import JsonObject
 
 
@@ -44,7 +46,7 @@ async def read_whole_event(database: Database, head: StreamHead, seq: int) -> by
 
 async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
     """Where each document of a tree stands, for a log that goes on with it; further rows begin a new page."""
-    events = {"$ifNull": ["$events", []]}
+    events = array_in("$events")
     pipeline: list[JsonObject] = [
         {"$match": {"rootExecutionId": root_id}},
         {
@@ -74,10 +76,21 @@ async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[
     head = replace(await read_head(database, root_id), is_foreign=False)
     executions = database[AgentExecution.get_collection_name()]
     shape = {"of": "$executionId", "event": "$rows.event"}
-    for after in range(0, head.last_seq, PAGE_ROWS):
-        pipeline = tree_range(head, after, after + PAGE_ROWS, shape, "event.seq")
+    after = 0
+    while after < head.last_seq:
+        until = after + PAGE_ROWS
+        pipeline = tree_range(head, after, until, shape, "event.seq")
         async with await executions.aggregate(pipeline, batchSize=BATCH_ROWS) as found:
             rows = await found.to_list()
+        if not rows:  # a gap: go to the first event behind it, however far that is
+            beyond = [*tree_range(head, until, MAX_SEQ, shape, "event.seq"), {"$limit": 1}]
+            async with await executions.aggregate(beyond) as found:
+                rows = await found.to_list()
+            if not rows:
+                return
+            after = int(rows[0]["event"]["seq"]) - 1
+            continue
+        after = until
         texts = await whole_texts(database, [row["event"] for row in rows if is_cut(row["event"])])
         for row in rows:
             text = texts.get(row["event"]["seq"])

@@ -8,6 +8,11 @@ def number_in(field: str, otherwise: int = 0) -> Raw:
     return {"$cond": [{"$isNumber": field}, field, otherwise]}
 
 
+def array_in(field: str) -> Raw:
+    """A field's array, else an empty one."""
+    return {"$cond": [{"$isArray": field}, field, []]}
+
+
 def relation_in(field: str) -> Raw:
     """A field's relation, else `None`."""
     return {"$cond": [{"$in": [{"$type": field}, ["objectId", "string"]]}, field, None]}

@@ -48,7 +48,7 @@ async def create_agent(body: AgentCreate, services: ServicesDep, _: ServiceAdmin
     return answer_entry(entry, response, f"/api/v1/agents/{entry.shape.agent_id}")
 
 
-@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(404))
+@router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(404, 409))
 async def get_agent(agent_id: str, services: ServicesDep, _: AnyCaller, response: Response) -> AgentRead:
     """Read one agent."""
     return answer_entry(await services.catalog.get_agent(agent_id), response)

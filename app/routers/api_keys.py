@@ -12,6 +12,7 @@ from app.routers.pages import PageRead
 from app.routers.problems import BODY_PROBLEMS, problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
+from app.services.catalog.loading import parsed
 from app.services.catalog.shapes import Shape, Timestamp
 from app.services.paging import PageRequest
 from app.services.runs.requests import CmsId, Text
@@ -72,9 +73,9 @@ async def list_keys(
     cursor: Cursor = None,
     sort: Annotated[ApiKeySort, Query(description="A field; with a minus for the descending order.")] = "createdAt",
 ) -> PageRead[ApiKeyRead]:
-    """List the keys, without their texts."""
+    """List the keys, without their texts; a key whose stored document is invalid is left out."""
     found = await list_api_keys(services.database, PageRequest(limit, sort, cursor))
-    keys = [ApiKeyRead.of(ApiKey.model_validate(raw)) for raw in found.raws]
+    keys = [ApiKeyRead.of(key) for raw in found.raws if (key := parsed(ApiKey, raw))]
     return PageRead[ApiKeyRead](items=keys, total=found.total, next_cursor=found.next_cursor)
 
 
@@ -85,7 +86,7 @@ async def create_key(body: ApiKeyCreate, _: ServiceAdmin) -> ApiKeyCreated:
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
 
 
-@router.get("/{key_id}", operation_id="getApiKey", responses=problem_responses(403, 404))
+@router.get("/{key_id}", operation_id="getApiKey", responses=problem_responses(403, 404, 409))
 async def get_key(key_id: str, _: ServiceAdmin) -> ApiKeyRead:
     """Read a key, without its text."""
     return ApiKeyRead.of(await get_api_key(key_id))

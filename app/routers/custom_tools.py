@@ -45,7 +45,7 @@ async def create_custom_tool(
     return answer_entry(entry, response, f"/api/v1/custom-tools/{entry.shape.tool_name}")
 
 
-@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(404))
+@router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(404, 409))
 async def get_custom_tool(
     tool_name: str, services: ServicesDep, caller: AnyCaller, response: Response
 ) -> CustomToolRead:

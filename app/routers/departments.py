@@ -42,7 +42,7 @@ async def create_department(
     return answer_entry(entry, response, f"/api/v1/departments/{entry.shape.slug}")
 
 
-@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(404))
+@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(404, 409))
 async def get_department(slug: str, services: ServicesDep, _: AnyCaller, response: Response) -> DepartmentRead:
     """Read one department."""
     return answer_entry(await services.catalog.get_department(slug), response)

@@ -9,6 +9,7 @@ from app.events.bus import Ending
 from app.events.feeds import Subscription
 from app.events.hub import EventHub
 from app.events.outlets import QueueOutlet
+from app.events.replay import shown_type
 from app.events.types import AgentDelta, Frame
 from app.events.wire import Batch, Failure, Item, error_text, text_of
 from app.services.access.roles import NotAuthenticated
@@ -56,13 +57,18 @@ def sse_frame(item: Item) -> bytes:
     """One frame. JSON has no raw line breaks, so a text cannot end its `data` line."""
     match item:
         case Frame():
-            return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, item.type.encode(), item.data)
+            return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, shown_type(item.type).encode(), one_line(item.data))
         case Ending():
             return b"event: execution-end\ndata: %b\n\n" % text_of(item)
         case AgentDelta():
             return b"event: agent-delta\ndata: %b\n\n" % text_of(item)
         case Failure():
             return error_frame(item.error)
+
+
+def one_line(data: bytes) -> bytes:
+    """JSON without line breaks; what another process sent may have some between its values."""
+    return data if b"\n" not in data and b"\r" not in data else data.translate(None, b"\r\n")
 
 
 def error_frame(error: AppError) -> bytes:

@@ -8,15 +8,20 @@ import secrets
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import structlog
 from async_lru import alru_cache
 from bson import ObjectId
+from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.errors import AppError, InvalidInput, NotFound
 from app.models.api_key import ApiKey, Role
 from app.models.database import Database
+from app.models.stored_document import StoredDocumentInvalid
 from app.models.transactions import in_transaction
 from app.services.paging import PageRequest, RawPage, read_page
+
+log = structlog.get_logger(__name__)
 
 KEY_PREFIX = "da_"
 REMEMBER_SECONDS = 3
@@ -114,8 +119,12 @@ async def get_api_key(key_id: str) -> ApiKey:
 
     Raises:
         ApiKeyNotFound: no key has this id.
+        StoredDocumentInvalid: someone has stored something else under it.
     """
-    found = await ApiKey.get(ObjectId(key_id)) if ObjectId.is_valid(key_id) else None
+    try:
+        found = await ApiKey.get(ObjectId(key_id)) if ObjectId.is_valid(key_id) else None
+    except ValidationError as error:
+        raise StoredDocumentInvalid.of("API key", key_id, error) from None
     if found is None:
         raise ApiKeyNotFound(key_id)
     return found
@@ -170,7 +179,11 @@ class KeyRing:
         raw = await self._database[ApiKey.get_collection_name()].find_one({"keyHash": hashed})
         if raw is None:
             return None
-        document = ApiKey.model_validate(raw)
+        try:
+            document = ApiKey.model_validate(raw)
+        except ValidationError as error:
+            log.warning("api-key-invalid", id=str(raw.get("_id")), problem=error.errors(include_input=False)[0]["msg"])
+            return None
         allowed = document.allowed_projects
         projects = None if allowed is None else frozenset(project.lower() for project in allowed)
         return Caller(document.name, document.role, projects, str(document.id), document.run_rate_limit)

@@ -13,7 +13,7 @@ from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.json_values import JsonObject
 from app.services.catalog.etags import etag_of
-from app.services.catalog.loading import AgentNotFound, DepartmentNotFound, parsed
+from app.services.catalog.loading import AgentNotFound, DepartmentNotFound, parsed, valid
 from app.services.catalog.shapes import AgentRead, CustomToolRead, DepartmentRead, Shape
 from app.services.paging import PageRequest, read_page
 
@@ -124,10 +124,16 @@ class Catalog:
         return Page(items, found.total, found.next_cursor)
 
     async def _get(self, document: type[DocumentType], selector: Raw, missing: AppError) -> Raw:
-        """A raw document that can be used; one that cannot is as good as missing."""
+        """A raw document that can be used.
+
+        Raises:
+            StoredDocumentInvalid: it exists, and a field is not what the service stores there.
+        """
         raw = await self.database[document.get_collection_name()].find_one(selector)
-        if raw is None or parsed(document, raw) is None:
+        if raw is None:
             raise missing
+        [key] = selector.values()
+        valid(document, raw, key)
         return raw
 
     async def _find(self, document: type[DocumentType], selector: Raw) -> DocumentType | None:

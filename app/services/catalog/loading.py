@@ -23,6 +23,7 @@ from app.models.custom_tool import CustomTool
 from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.models.stored_document import StoredDocumentInvalid
 from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, Team, ToolDefinition
 from app.services.tools.mcp_tools import McpTools, NoServers
 from app.services.tools.names import MCP_PREFIX
@@ -31,6 +32,8 @@ from app.services.tools.schema_weight import InvalidSchema, weigh_schema
 MAX_CACHED = 4096
 
 DocumentType = TypeVar("DocumentType", bound=Document)
+
+KINDS: dict[type[Document], str] = {Agent: "agent", Department: "department", CustomTool: "custom tool"}
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +165,7 @@ class DefinitionLoader:
         For a run that was accepted before, both may be inactive, unpublished or in the trash now.
 
         Raises:
-            AgentNotFound, AgentWithoutDepartment
+            AgentNotFound, AgentWithoutDepartment, StoredDocumentInvalid
             AgentInactive, AgentUnpublished, AgentTrashed
             DepartmentInactive, DepartmentUnpublished, DepartmentTrashed
         """
@@ -190,9 +193,9 @@ class DefinitionLoader:
 
     async def _read_agent(self, agent_id: str, accepted: bool) -> AgentDefinition:
         raw = await self._database[Agent.get_collection_name()].find_one({"agentId": agent_id})
-        agent = parsed(Agent, raw) if raw else None
-        if agent is None:
+        if raw is None:
             raise AgentNotFound(agent_id)
+        agent = valid(Agent, raw, agent_id)
         if not accepted and (conflict := AGENT_CONFLICTS.get(agent.state)):
             raise conflict(agent_id)
         department = await self._find_department({"_id": agent.department}) if agent.department else None
@@ -232,7 +235,7 @@ class DefinitionLoader:
 
     async def _find_department(self, selector: Raw) -> DepartmentDefinition | None:
         raw = await self._database[Department.get_collection_name()].find_one(selector)
-        department = parsed(Department, raw) if raw else None
+        department = valid(Department, raw, str(raw.get("slug") or raw["_id"])) if raw else None
         return DepartmentDefinition.of(department, await self._read_weights(department)) if department else None
 
     async def _read_weights(self, department: Department) -> dict[str, dict[str, float]]:
@@ -283,6 +286,18 @@ def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:
             problem=first_problem(error),
         )
         return None
+
+
+def valid(document: type[DocumentType], raw: Raw, key: str) -> DocumentType:
+    """The document in a raw one that has this natural key.
+
+    Raises:
+        StoredDocumentInvalid: a field is not what the service stores there.
+    """
+    try:
+        return document.model_validate(raw)
+    except ValidationError as error:
+        raise StoredDocumentInvalid.of(KINDS.get(document, "document"), key, error) from None
 
 
 def problem_in(document: type[Document], raw: Raw) -> str | None:

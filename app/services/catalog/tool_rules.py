@@ -9,6 +9,8 @@ from app.models.database import Raw
 from app.models.json_values import JsonObject
 from app.services.catalog.writing import CatalogWriteConflict
 
+MAX_VERSION_CHARACTERS = 256
+"""What is longer was stored past the API, and is no version; Python would refuse to convert its digits."""
 VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
 VERSIONED = {"executeFunction": "the code", "inputSchema": "the schema"}
 
@@ -62,7 +64,7 @@ def same_json(one: object, other: object) -> bool:
 
 def precedence(version: str) -> Precedence:
     """What semantic versions are ordered by, builds left out; what somebody stored that is none comes before all."""
-    found = VERSION.fullmatch(version)
+    found = VERSION.fullmatch(version) if len(version) <= MAX_VERSION_CHARACTERS else None
     if found is None:
         return (-1, 0, 0, False, [])
     major, minor, patch, pre = found.groups()

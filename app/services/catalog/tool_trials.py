@@ -10,7 +10,7 @@ from app.models.database import Database
 from app.services.catalog.browsing import CustomToolNotFound
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.inputs import CatalogInput
-from app.services.catalog.loading import parsed
+from app.services.catalog.loading import valid
 from app.services.catalog.shapes import Shape
 from app.services.catalog.tool_checks import EXAMPLE_CONTEXT, check_input
 from app.services.tools.outcomes import ToolFailed
@@ -64,12 +64,12 @@ class ToolTrials:
 
         Raises:
             CustomToolNotFound: no tool has this name.
+            StoredDocumentInvalid: its document is not one of a tool.
         """
         raw = await self.database[CustomTool.get_collection_name()].find_one({"toolName": tool_name})
-        document = parsed(CustomTool, raw) if raw else None
-        if document is None:
+        if raw is None:
             raise CustomToolNotFound(tool_name)
-        tool = ToolDefinition.of(document)
+        tool = ToolDefinition.of(valid(CustomTool, raw, tool_name))
         try:
             await check_input(tool, wanted.input)
             outcome = await self.toolbox.run(tool, wanted.input, EXAMPLE_CONTEXT)

@@ -21,7 +21,7 @@ from app.models.department import Department
 from app.models.json_values import JsonObject
 from app.models.transactions import in_transaction
 from app.services.catalog.etags import REFERRED, check_if_match
-from app.services.catalog.loading import problem_in
+from app.services.catalog.loading import valid
 
 
 class CatalogWriteConflict(AppError):
@@ -110,7 +110,8 @@ class CatalogWriter:
     ) -> Raw:
         """Set what changes and nothing else; `null` unsets.
 
-        A document that cannot be read is as good as missing, unless the change mends it.
+        Raises:
+            StoredDocumentInvalid: a field is not what the service stores there, and the change does not correct it.
         """
 
         async def update(session: AsyncClientSession) -> Raw:
@@ -120,8 +121,7 @@ class CatalogWriter:
             check_if_match(raw, if_match)
             changes = await prepare(session, raw)
             written = await write(session, raw, changes) if changes else raw
-            if problem_in(document, written):
-                raise missing
+            valid(document, written, str(next(iter(selector.values()))))
             return written
 
         async def write(session: AsyncClientSession, raw: Raw, changes: JsonObject) -> Raw:

@@ -1,5 +1,6 @@
 """Reading executions: lists, single ones, their tree; those of other programs as they are."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from bson import ObjectId
 
 from app.events.replay import ExecutionNotFound, count_rows
+from app.events.stored_numbers import last_seq_of
 from app.models.agent import Agent
 from app.models.agent_execution import (
     AgentExecution,
@@ -27,6 +29,8 @@ from app.services.catalog.shapes import Shape, Timestamp
 from app.services.paging import PageRequest, read_page
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0}
+MAX_TREE_DEPTH = 32
+"""A run's tree has three levels; what is stored deeper is not shown."""
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
 
 
@@ -186,7 +190,7 @@ class ExecutionArchive:
         found = self._executions.find({"rootExecutionId": top.root_id}, SUMMARY_FIELDS).sort("_id")
         members = [one async for raw in found if (one := parsed(AgentExecution, raw))]
         names = await self._names([top, *members])
-        return tree_node(top, members, names)
+        return tree_node(top, by_parent(members), names, {top.execution_id})
 
     async def _get(self, execution_id: str, caller: Caller, fields: JsonObject) -> AgentExecution:
         raw = await self._executions.find_one({"executionId": execution_id}, fields)
@@ -199,11 +203,12 @@ class ExecutionArchive:
         """The number of the last event in an execution's stream: for a root, in its whole tree."""
         if not execution.is_ours:
             return await count_rows(self.database, execution.execution_id)
+        own = {"executionId": execution.execution_id, "lastSeq": execution.last_seq}
         if execution.root_id != execution.execution_id:
-            return execution.last_seq
-        members = self._executions.find({"rootExecutionId": execution.execution_id}, {"lastSeq": 1, "_id": 0})
-        numbers = [one.get("lastSeq") async for one in members]
-        return max([execution.last_seq, *(int(number) for number in numbers if isinstance(number, int | float))])
+            return await last_seq_of(self.database, own)
+        fields = {"executionId": 1, "lastSeq": 1, "_id": 0}
+        members = self._executions.find({"rootExecutionId": execution.execution_id}, fields)
+        return max([await last_seq_of(self.database, one) async for one in members], default=0)
 
     async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
         equal = {
@@ -292,8 +297,22 @@ def read_of(execution: AgentExecution, names: Names, *, is_admin: bool = False) 
     return ExecutionRead.model_validate({**summary_fields(execution, names, is_admin=is_admin), **changed})
 
 
-def tree_node(top: AgentExecution, members: list[AgentExecution], names: Names) -> TreeNode:
-    """An execution and those that it started."""
-    fields = summary_fields(top, names)
-    children = [one for one in members if one.parent_execution_id == top.execution_id]
-    return TreeNode.model_validate({**fields, "children": [tree_node(one, members, names) for one in children]})
+def by_parent(members: list[AgentExecution]) -> dict[str, list[AgentExecution]]:
+    """Executions by the one that started them."""
+    found: defaultdict[str, list[AgentExecution]] = defaultdict(list)
+    for one in members:
+        if one.parent_execution_id is not None:
+            found[one.parent_execution_id].append(one)
+    return found
+
+
+def tree_node(
+    top: AgentExecution, children: dict[str, list[AgentExecution]], names: Names, shown: set[str], depth: int = 1
+) -> TreeNode:
+    """An execution and those that it started; each is shown once, where someone has stored a circle too."""
+    nodes: list[TreeNode] = []
+    for one in children.get(top.execution_id, ()) if depth < MAX_TREE_DEPTH else ():
+        if one.execution_id not in shown:
+            shown.add(one.execution_id)
+            nodes.append(tree_node(one, children, names, shown, depth + 1))
+    return TreeNode.model_validate({**summary_fields(top, names), "children": nodes})

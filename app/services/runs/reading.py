@@ -12,6 +12,7 @@ from pymongo.errors import OperationFailure
 from app.errors import AppError
 from app.events.log import TreeLog
 from app.events.rows import MAX_DOCUMENT_ROWS, Page, Stored
+from app.events.stored_numbers import plausible
 from app.events.types import AgentCancelled, AgentError
 from app.events.whole import read_stored, tree_events
 from app.models.agent import Agent
@@ -93,7 +94,7 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
         async for execution_id, event in tree_events(database, tree.root.execution_id):
             tree.stored_events.setdefault(execution_id, []).append(event)
             numbers.append(event["seq"])
-        if numbers != list(range(1, tree.log.last_seq + 1)):
+        if len(numbers) != tree.log.last_seq or numbers != list(range(1, len(numbers) + 1)):
             raise ValueError("events are missing")
         for events in tree.stored_events.values():
             ensure_foldable(events)
@@ -135,7 +136,7 @@ async def end_unread(database: Database, tree: RunTree) -> None:
 
 def numbers_told(raw: Raw) -> Iterator[int]:
     """The numbers of events that a document or page tells of."""
-    yield from (int(number) for number in (raw.get("lastSeq"), *raw.get("seqs", ())) if isinstance(number, int | float))
+    yield from plausible((raw.get("lastSeq"), *raw.get("seqs", ())))
 
 
 def full_document(raw: Raw) -> Stored:

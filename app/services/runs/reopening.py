@@ -38,7 +38,7 @@ def chain_of(executions: list[AgentExecution], execution_id: str) -> list[AgentE
     by_id = {one.execution_id: one for one in executions}
     chain: list[AgentExecution] = []
     at: str | None = execution_id
-    while at is not None and (one := by_id.get(at)):
+    while at is not None and (one := by_id.pop(at, None)):  # taken out: someone may have stored a circle
         chain.append(one)
         at = one.parent_execution_id
     return chain

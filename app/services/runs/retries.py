@@ -124,10 +124,14 @@ class SecondAttempt:
 
     def _is_settled(self, old_id: str) -> bool:
         """Whether something above was completed: what it made of this execution's end stands."""
+        seen = {old_id}
         parent = self.old.get(self.old[old_id].get("parentExecutionId") or "")
-        if parent is None:
-            return False
-        return parent["status"] == ExecutionStatus.COMPLETED or self._is_settled(parent["executionId"])
+        while parent is not None and parent["executionId"] not in seen:
+            if parent["status"] == ExecutionStatus.COMPLETED:
+                return True
+            seen.add(parent["executionId"])
+            parent = self.old.get(parent.get("parentExecutionId") or "")
+        return False
 
     async def _copy(self, event: JsonObject) -> None:
         twin = await self._twin_of(event["executionId"])

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.errors import AppError, InvalidInput
 from app.events.bus import EventBus
 from app.events.log import TreeLog, TreeLost
+from app.events.replay import read_head
 from app.events.types import ReviewStatusChanged
 from app.events.whole import read_stored
 from app.models.agent import Agent
@@ -112,12 +113,13 @@ class ReviewDesk:
             if root is None:
                 raise ExecutionUnfinished(execution_id, "review it when its run has ended")
             members = await self._members(root_id)
+            head = await read_head(self.database, root_id)
             log = TreeLog(
                 database=self.database,
                 bus=self.bus,
                 root_id=root_id,
                 fence=root.fence,
-                last_seq=max(one.last_seq for one in members),
+                last_seq=head.last_seq,
                 on_lost=lambda: None,
             )
             log.open(await read_stored(self.database, root_id))

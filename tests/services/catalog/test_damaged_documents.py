@@ -1,4 +1,4 @@
-"""Writing documents that another program stored and nobody can read: as good as missing, until a change mends them."""
+"""Documents that another program has damaged: an answer names their invalid fields, until a change corrects them."""
 
 from typing import Any
 
@@ -45,8 +45,9 @@ async def test_a_change_of_what_cannot_be_read_is_refused_whole_unless_it_mends_
     after = await collection.find_one(key)
     mended = await service.http.patch(path, json=mending)
 
-    assert [answer.status_code for answer in (read, *changes)] == [404] * 3
-    assert {answer.json()["code"] for answer in changes} == {read.json()["code"]}
+    assert [answer.status_code for answer in (read, *changes)] == [409] * 3
+    assert {answer.json()["code"] for answer in (read, *changes)} == {"stored-document-invalid"}
+    assert {error["path"] for error in read.json()["errors"]} == set(damage)
     assert after == before
     assert mended.status_code == 200, mended.text
     assert (await service.http.get(path)).json() == mended.json()

@@ -1,0 +1,47 @@
+"""The numbers of events as documents state them, whatever someone else has stored in their place.
+
+A run of more than a billion events is not one: a document that claims so is damaged, and what its rows and pages hold
+counts instead. Nothing is ever read or allocated in proportion to a number that a document merely claims.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from app.models.agent_execution import AgentExecution
+from app.models.database import Database, Raw
+from app.models.execution_events import ExecutionEventPage
+from app.models.expressions import array_in
+
+MAX_SEQ = 10**9
+NUMBERS_OF_ROWS = {"$filter": {"input": array_in("$events.event.seq"), "cond": {"$isNumber": "$$this"}}}
+
+
+def claimed_seq(value: Any) -> int | None:  # noqa: ANN401 - any stored value
+    """The number of an event that a field states: 0 where it is unset, `None` where it cannot be one."""
+    if value is None:
+        return 0
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return int(value) if 0 <= value <= MAX_SEQ else None
+
+
+def plausible(values: Iterable[Any]) -> list[int]:
+    """The numbers of events among some values."""
+    return [number for value in values if (number := claimed_seq(value)) is not None]
+
+
+async def last_seq_of(database: Database, raw: Raw) -> int:
+    """The number of an execution's last event: what its document states, or else what is stored."""
+    claimed = claimed_seq(raw.get("lastSeq"))
+    return claimed if claimed is not None else await highest_stored_seq(database, raw["executionId"])
+
+
+async def highest_stored_seq(database: Database, execution_id: str) -> int:
+    """The highest number among an execution's stored events."""
+    highest = 0
+    for document in (AgentExecution, ExecutionEventPage):
+        pipeline = [{"$match": {"executionId": execution_id}}, {"$project": {"numbers": NUMBERS_OF_ROWS}}]
+        async for found in await database[document.get_collection_name()].aggregate(pipeline):
+            highest = max([highest, *plausible(found["numbers"])])
+    return highest
