@@ -17,7 +17,7 @@ from app.services.paging import PageRequest
 
 router = APIRouter(prefix="/custom-tools", tags=["custom tools"], route_class=StrictRoute)
 
-TEST_PROBLEMS = (*BODY_PROBLEMS, 403, 404)
+TEST_PROBLEMS = (*BODY_PROBLEMS, 403, 404, 409)
 
 CustomToolSort = Literal["toolName", "-toolName", "createdAt", "-createdAt"]
 

@@ -8,13 +8,19 @@ from rich.text import Text
 
 from app.errors import AppError, StartupError
 from app.models.api_key import ApiKey, Role
+from app.models.database import Database
 from app.models.opening import open_database
 from app.routers.api_keys import ApiKeyCreate
 from app.services.access.admin_key import load_admin_key
 from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
+from app.services.catalog.loading import parsed
 from app.services.catalog.seed_files import SEEDS
+from app.services.catalog.seed_rules import SeedRules
 from app.services.catalog.seed_upserts import Outcome, upsert_seeds
 from app.services.paging import PageRequest
+from app.services.catalog.tool_checks import ToolChecker
+from app.services.llm.model_table import load_model_table
+from app.services.tools.sandbox import ToolSandbox
 from app.settings import Settings
 from app.terminal.progress import plain, run_console
 
@@ -24,12 +30,20 @@ KEYS_A_PAGE = 200
 async def seed_database(settings: Settings, folder: Path | None) -> bool:
     """Insert the seeds that are missing, change what differs from its seed, say how many; whether none was refused.
 
+    Seeds are held to the rules of the API first: where one breaks any, every problem is printed with its file and line,
+    and nothing is stored.
+
     Raises:
         StartupError: the database cannot be opened, or a seed file cannot be used.
     """
-    async with open_database(settings, share=True) as database:
-        report = await upsert_seeds(database, folder or SEEDS)
     console = run_console()
+    async with open_database(settings, share=True) as database:
+        if problems := await problems_with_seeds(settings, database, folder or SEEDS):
+            for problem in problems:
+                console.print(Text(plain(problem)), soft_wrap=True)
+            console.print(f"{len(problems)} problems; nothing was stored.")
+            return False
+        report = await upsert_seeds(database, folder or SEEDS)
     for outcome in Outcome:
         count = report.count(outcome)
         console.print(
@@ -55,7 +69,9 @@ async def print_keys(settings: Settings) -> None:
         while True:
             page = await list_api_keys(database, PageRequest(KEYS_A_PAGE, "createdAt", cursor))
             for raw in page.raws:
-                key = ApiKey.model_validate(raw)
+                key = parsed(ApiKey, raw)
+                if key is None:
+                    continue  # the log names it
                 projects = "all" if key.allowed_projects is None else ", ".join(sorted(key.allowed_projects)) or "none"
                 created = f"{key.created_at:%Y-%m-%d %H:%M}"
                 table.add_row(str(key.id), key.role, created, Text(plain(projects)), Text(plain(key.name)))
@@ -77,6 +93,21 @@ async def revoke_key(settings: Settings, key_id: str) -> None:
         except AppError as error:
             raise StartupError(str(error)) from None
     run_console().print("Revoked. No process accepts the key five seconds from now.")
+
+
+async def problems_with_seeds(settings: Settings, database: Database, folder: Path) -> list[str]:
+    """What the API would refuse in the seeds of a folder.
+
+    Raises:
+        StartupError: a file is not one of seeds, or the sandbox for their tools cannot start.
+    """
+    sandbox = ToolSandbox(timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=1)
+    await sandbox.start()
+    try:
+        models = frozenset({*settings.allowed_models, *load_model_table(settings).names})
+        return await SeedRules(models, ToolChecker(sandbox)).problems(database, folder)
+    finally:
+        await sandbox.close()
 
 
 async def print_new_key(settings: Settings, name: str, role: str) -> None:

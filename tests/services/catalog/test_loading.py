@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from app.models.base import new_row_id
 from app.models.database import Database, Raw
+from app.models.stored_document import StoredDocumentInvalid
 from app.services.catalog.loading import (
     AgentInactive,
     AgentNotFound,
@@ -268,15 +269,15 @@ async def test_a_foreign_document_is_skipped_with_a_warning_that_names_it(
     assert warning["problem"].startswith(field)
 
 
-async def test_a_foreign_document_that_is_asked_for_by_name_is_not_there(
+async def test_a_damaged_document_that_is_asked_for_by_name_is_named_with_its_invalid_field(
     database: Database, loader: DefinitionLoader
 ) -> None:
     await add_department(database, "broken", priority="first")
     await add_agent(database, "broken-001", {"not": "an id"})
 
-    with pytest.raises(DepartmentNotFound):
+    with pytest.raises(StoredDocumentInvalid, match="department 'broken' is invalid: priority"):
         await loader.get_team("broken")
-    with pytest.raises(AgentNotFound):
+    with pytest.raises(StoredDocumentInvalid, match="agent 'broken-001' is invalid: department"):
         await loader.get_agent("broken-001")
 
 
