@@ -17,9 +17,9 @@ from app.services.catalog.loading import parsed
 from app.services.catalog.seed_files import SEEDS
 from app.services.catalog.seed_rules import SeedRules
 from app.services.catalog.seed_upserts import Outcome, upsert_seeds
-from app.services.paging import PageRequest
 from app.services.catalog.tool_checks import ToolChecker
 from app.services.llm.model_table import load_model_table
+from app.services.paging import PageRequest
 from app.services.tools.sandbox import ToolSandbox
 from app.settings import Settings
 from app.terminal.progress import plain, run_console

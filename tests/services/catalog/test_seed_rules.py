@@ -13,6 +13,7 @@ from app.services.tools.sandbox import ToolSandbox
 from app.settings import CATALOGUE_MODELS
 
 AGENT = "agents/story/plot-specialist-001.md"
+LATER = "agents/story/theme-specialist-001.md"
 TOOL = "custom-tools/cueSheet/tool.yaml"
 
 
@@ -45,8 +46,8 @@ EDITS = [
     (AGENT, "model: anthropic/claude-sonnet-4.5", "model: nobody/nothing", "model: 'nobody/nothing' is not one of"),
     (AGENT, "toolNames:", "toolNames: [noSuchTool]\nskills:  #", "toolNames.0: there is no tool 'noSuchTool'"),
     (AGENT, "specialization: ", "favouriteColour: ", "favouriteColour: Extra inputs are not permitted"),
-    (AGENT, "agentId: plot-specialist-001", "agentId: story-head-001", "agentId: 'story-head-001' is taken by"),
-    (AGENT, "isDepartmentHead: false", "isDepartmentHead: true", "isDepartmentHead: 'story' already has the head"),
+    (LATER, "agentId: theme-specialist-001", "agentId: story-head-001", "agentId: 'story-head-001' is taken by"),
+    (LATER, "isDepartmentHead: false", "isDepartmentHead: true", "isDepartmentHead: 'story' already has the head"),
     (AGENT, "department: story", "department: nowhere", "department: there is no department 'nowhere'"),
     (AGENT, "maxAgentSteps: 20", "maxAgentSteps: 1", "maxAgentSteps: Input should be greater than or equal to 5"),
     ("departments.yaml", "slug: story", "slug: Story!", "slug: String should match pattern"),
