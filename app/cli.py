@@ -182,12 +182,14 @@ def try_tool_on_server(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    probe: Annotated[bool, typer.Option(help="Make small real calls to each model, and show what works.")] = False,
+) -> None:
     """Check the database, Redis and each configured model, and say in plain words what is wrong."""
     settings = load_settings(log_level="error")
     from app.terminal.doctor import print_findings  # noqa: PLC0415 - heavy, see the module's docstring
 
-    finish(run(print_findings(settings)))
+    finish(run(print_findings(settings, probe=probe)))
 
 
 def start_and_follow(

@@ -28,6 +28,7 @@ from app.services.tools.mcp_tools import McpConnectionState
 from app.services.tools.sandbox import ToolSandbox
 from app.settings import Settings
 from app.terminal.document_notes import UNREAD, Known, Tally, load_known, problems_of, tally_bare_texts
+from app.terminal.probe import print_probes
 from app.terminal.progress import plain, run_console
 from app.terminal.server import listen
 
@@ -47,8 +48,8 @@ class Finding:
     text: str
 
 
-async def print_findings(settings: Settings) -> bool:
-    """Print every finding; whether nothing is wrong."""
+async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
+    """Print every finding, and with `probe` what the models can do; whether nothing is wrong."""
     console = run_console()
     healthy = True
     async for finding in examine(settings):
@@ -56,6 +57,8 @@ async def print_findings(settings: Settings) -> bool:
         with contextlib.suppress(BrokenPipeError):  # `| head -3`: the rest is looked at for the exit code alone
             console.print(Text(f"{mark:<6}{finding.subject}: {plain(finding.text)}", style=STYLES[finding.ok]))
         healthy = healthy and finding.ok is not False
+    if probe:
+        healthy = await print_probes(settings, console) and healthy
     return healthy
 
 
