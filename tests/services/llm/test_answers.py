@@ -15,7 +15,7 @@ from app.services.llm.capabilities import Capabilities
 from app.services.llm.errors import ModelAnswerEmpty, ModelCallFailed, ModelContentRefused
 from app.services.llm.model_table import ModelEntry
 from app.services.llm.turns import fit_turns
-from tests.fixtures.model_server import Call, ModelServer, Reply, completion
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, chunk, entry, request
 
 SIGNATURE: JsonObject = {"google": {"thought_signature": "c2lnbmVk"}}
@@ -134,6 +134,27 @@ async def test_what_a_provider_gives_with_a_turn_is_kept(
         "extra_content": SIGNATURE,
     }
     assert [call.attached for call in answer.tool_calls] == [{"extra_content": SIGNATURE}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_turn_of_a_fallback_is_that_model_s_own_and_it_sees_nothing_of_the_first_one_s(
+    open_gateway: OpenGateway, model_server: ModelServer, stream: bool
+) -> None:
+    thoughtful = completion("Good.")
+    thoughtful["choices"][0]["message"]["reasoning_content"] = "Hm."
+    model_server.on("work", lambda call: fault(500) if call.model == "one" else thoughtful)
+    gateway = open_gateway(
+        entry(model_server, "first", model="openai/one"),
+        entry(model_server, "second", model="openai/two"),
+        fallbacks=[{"first": ["second"]}],
+    )
+    turn = {"role": "assistant", "content": "Earlier.", "reasoning_content": "Hm.", "origin": "openai/one"}
+    messages = [{"role": "user", "content": "Go."}, turn, {"role": "user", "content": "And now?"}]
+
+    answer = await gateway.complete(request("first", messages=messages, on_delta=unwatched if stream else None))
+
+    assert answer.provider_data == {"origin": "openai/two"}
+    assert [call.messages[1].get("reasoning_content") for call in model_server.calls] == ["Hm.", None]
 
 
 @pytest.mark.parametrize("stream", [False, True])
