@@ -144,7 +144,7 @@ async def test_whoever_gets_no_valid_verdict_in_a_batch_is_judged_alone(
 
 
 @pytest.mark.parametrize(
-    "reply", ["No JSON.", "[]", '{"verdicts": "good"}', '{"verdicts": [[]]}', judgement(), fault(400)]
+    "reply", ["No JSON.", "[]", '{"verdicts": "good"}', '{"verdicts": [[]]}', judgement(), fault(403)]
 )
 async def test_a_batch_that_gives_nothing_is_judged_one_by_one(
     shared_service: Service, model_server: ModelServer, reply: Reply
@@ -217,7 +217,7 @@ class Breaking:
         return await self.models.complete(request)
 
 
-@pytest.mark.parametrize("batch", ["No JSON.", fault(400)], ids=["no verdict", "no answer"])
+@pytest.mark.parametrize("batch", ["No JSON.", fault(403)], ids=["no verdict", "no answer"])
 @pytest.mark.parametrize("error", [TreeLost("Gone."), RuntimeError("A fault of ours.")], ids=["tree lost", "fault"])
 async def test_an_error_stops_the_calls_beside_it_and_is_raised_by_all_who_wait(
     shared_service: Service, model_server: ModelServer, error: Exception, batch: Reply
