@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from app.logs import without_credentials
+
 REPOSITORY = Path(__file__).parents[1]
 PROGRAM = """
 import logging, sys
@@ -68,3 +72,26 @@ def test_on_the_console_no_text_can_forge_a_line_or_colour_the_terminal() -> Non
     assert "executionId=exec_1" in failed
     assert not any("\x1b" in line or "\x9b" in line for line in lines)
     assert any(line.startswith("ValueError: broken") for line in lines), "a traceback keeps its lines"
+
+
+@pytest.mark.parametrize(
+    ("line", "logged"),
+    [
+        (
+            '< TEXT \'{"type": "auth", "token": "da.ta"}\' [37 bytes]',
+            '< TEXT \'{"type": "auth", "token": "***"}\' [37 bytes]',
+        ),
+        (
+            '"WebSocket /api/agent-events?key=abc&x=y" [accepted]',
+            '"WebSocket /api/agent-events?key=***&x=***" [accepted]',
+        ),
+        ("> Authorization: Bearer abc", "> Authorization: Bearer ***"),
+        ("x-api-key: abc", "x-api-key: ***"),
+        ("mongodb://user:s3cret@host/db", "mongodb://user:***@host/db"),
+        ("made da_0123456789abcdefghij, or sk-0123456789abcdefghij", "made ***, or ***"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln is no token here", "*** is no token here"),
+        ("12 tokens of http://127.0.0.1:8000/docs", "12 tokens of http://127.0.0.1:8000/docs"),
+    ],
+)
+def test_libraries_lines_are_logged_without_credentials(line: str, logged: str) -> None:
+    assert without_credentials(line) == logged

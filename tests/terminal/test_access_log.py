@@ -3,6 +3,7 @@
 import json
 import time
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import jwt
@@ -37,11 +38,11 @@ class Log:
         return [line for line in self.lines if all(line.get(name) == value for name, value in wanted.items())]
 
 
-async def say(url: str, *messages: dict[str, Any]) -> None:
-    """Send messages over a socket until it closes or they are answered."""
-    async with connect(url.replace("http", "ws", 1) + "/api/agent-events") as socket:
+async def say_hello(url: str, credential: str) -> None:
+    """Authenticate at a socket, whose address has the credential too, as those of careless clients do."""
+    async with connect(url.replace("http", "ws", 1) + f"/api/agent-events?key={quote(credential)}") as socket:
         try:
-            for message in (*messages, {"type": "ping"}):
+            for message in ({"type": "auth", "token": credential}, {"type": "ping"}):
                 await socket.send(json.dumps(message))
             await socket.recv()
         except ConnectionClosed:
@@ -81,7 +82,7 @@ async def log(tmp_path_factory: pytest.TempPathFactory, shared_model_server: Mod
             key: dict[str, Any] = made.json()
             ids = await use(http, {"Authorization": f"Bearer {key['key']}"})
         for credential in (BOOTSTRAP_KEY, TOKEN, BAD_KEY):
-            await say(server.url, {"type": "auth", "token": credential})
+            await say_hello(server.url, credential)
     return Log((directory / "serve.log").read_text(), key, ids)
 
 
