@@ -178,6 +178,8 @@ class AgentRetry(ModelTurn):
 class QualityCheck(ModelTurn):
     """A judge's verdict: `score` and the `dimensions` 0 to 1, the `gate` with its issues; `null` without a score.
 
+    An execution's `qualityScore` is the same score times 100.
+
     `judgeVersion` is the version of the judge's prompt, `model` the judge's model: only scores with equal ones compare.
     """
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServiceAdmin, ServicesDep
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
+from app.routers.omitted_fields import Omit, without
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
@@ -90,7 +91,8 @@ async def start_agent_run(
     response: Response,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
+    omit: Omit = None,
 ) -> ExecutionRead:
     """Run one agent: it calls its model and its tools until it has an answer."""
     accepted = await services.starter.start_agent_run(agent_id, body, caller, idempotency_key)
-    return await answer_run(accepted, services, caller, response, prefer)
+    return without(await answer_run(accepted, services, caller, response, prefer), omit)

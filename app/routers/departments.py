@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServiceAdmin, ServicesDep
 from app.routers.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
+from app.routers.omitted_fields import Omit, without
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
@@ -84,10 +85,11 @@ async def start_department_run(
     response: Response,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
+    omit: Omit = None,
 ) -> ExecutionRead:
     """Run a department: its head plans, its specialists work, their work is judged and reviewed, the head reports.
 
     The answer is the root execution; watch its events for the rest.
     """
     accepted = await services.starter.start_department_run(slug, body, caller, idempotency_key)
-    return await answer_run(accepted, services, caller, response, prefer)
+    return without(await answer_run(accepted, services, caller, response, prefer), omit)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
+from app.routers.omitted_fields import Omit, without
 from app.routers.pages import PageRead
 from app.routers.problems import problem_responses
 from app.routers.strict_input import StrictRoute
@@ -77,9 +78,11 @@ async def list_executions(
 
 
 @router.get("/{execution_id}", operation_id="getExecution", responses=problem_responses(403, 404))
-async def get_execution(execution_id: str, services: ServicesDep, caller: ViewerRole) -> ExecutionRead:
+async def get_execution(
+    execution_id: str, services: ServicesDep, caller: ViewerRole, omit: Omit = None
+) -> ExecutionRead:
     """Read one execution, without its events."""
-    return await services.archive.get_execution(execution_id, caller)
+    return without(await services.archive.get_execution(execution_id, caller), omit)
 
 
 @router.get("/{execution_id}/tree", operation_id="getExecutionTree", responses=problem_responses(403, 404))

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from app.dependencies import RunnerRole, ServicesDep
+from app.routers.omitted_fields import Omit, without
 from app.routers.problems import problem_responses
 from app.routers.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
 from app.routers.strict_input import StrictRoute
@@ -25,6 +26,7 @@ async def start_orchestration(
     response: Response,
     prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
+    omit: Omit = None,
 ) -> ExecutionRead:
     """Run several departments in the order of their priority, those of equal priority side by side.
 
@@ -33,4 +35,4 @@ async def start_orchestration(
     root's `orchestrator-progress` events to see how far it is.
     """
     accepted = await services.starter.start_orchestration(body, caller, idempotency_key)
-    return await answer_run(accepted, services, caller, response, prefer)
+    return without(await answer_run(accepted, services, caller, response, prefer), omit)

@@ -8,7 +8,7 @@ import pytest
 from bson import ObjectId
 
 from app.models.base import iso_milliseconds
-from tests.conftest import Service
+from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import ModelServer, completion, fault
 from tests.routers.conftest import (
     NewKey,
@@ -313,3 +313,22 @@ async def test_an_execution_of_another_program_that_cannot_be_read_is_not_found_
     for path in ("", "/tree", "/events", "/events/1", "/events/stream"):
         answer = await shared_service.http.get(f"/api/v1/executions/{execution_id}{path}")
         assert_problem(answer, 404, "execution-not-found")
+
+
+async def test_large_fields_are_left_out_where_the_client_wants_so(shared_service: Service) -> None:
+    body = {"prompt": "Write.", "project": PROJECT, "params": {"a": 1}, "judge": False}
+    path = "/api/v1/agents/plot-specialist-001/runs"
+
+    waited = await shared_service.http.post(
+        path, json=body, params={"omit": "runState,params"}, headers={"Prefer": "wait=30"}
+    )
+    own = waited.json()["links"]["self"]
+    full = await shared_service.http.get(own)
+    small = await shared_service.http.get(own, params={"omit": "runState,params,output"})
+    unknown = await shared_service.http.get(own, params={"omit": "prompt"})
+
+    assert waited.status_code == 200, waited.text
+    assert waited.json() == full.json() | {"runState": None, "params": None}
+    assert small.json() == full.json() | {"runState": None, "params": None, "output": None}
+    assert (full.json()["params"], full.json()["runState"] is None) == ({"a": 1}, False)
+    assert unknown.status_code == 422

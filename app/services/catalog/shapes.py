@@ -76,10 +76,12 @@ class AgentRead(Shape):
     is_active: bool
     state: State
     success_rate: float | None
+    """0 to 100: the share of its executions that were completed, cancelled ones left out."""
     average_execution_time: float | None
     total_executions: int
     requires_review: bool
     quality_threshold: float
+    """0 to 100, like an execution's `qualityScore`; the `score` of events and gates is 0 to 1."""
     last_executed_at: Timestamp | None
     created_at: Timestamp
     updated_at: Timestamp

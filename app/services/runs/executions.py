@@ -74,7 +74,7 @@ class ExecutionSummary(Shape):
     token_usage: Any
     cost_usd: float | None
     quality_score: float | None
-    """0 to 100."""
+    """0 to 100: the `score` of the last `quality-check` event, which is 0 to 1, times 100."""
     review_status: ReviewStatus
     stop_reason: StopReason | None
     truncated: bool
@@ -113,6 +113,7 @@ class TreeNode(Shape):
     department: str | None
     status: ExecutionStatus
     quality_score: float | None
+    """0 to 100."""
     review_status: ReviewStatus
     token_usage: Any
     cost_usd: float | None
