@@ -368,7 +368,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             bus=bus,
             hub=EventHub(database, bus),
             catalog=Catalog(database),
-            editor=CatalogEditor(database, ToolChecker(sandbox), known_models, toolbox.mcp),
+            editor=CatalogEditor(database, ToolChecker(sandbox), known_models, toolbox.mcp, on_write=loader.forget_all),
             archive=archive,
             trials=ToolTrials(database, toolbox),
             weights=WeightBook(database, loader),

@@ -5,7 +5,7 @@ with it and one of the two looks again. What others stored in the same document 
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -55,6 +55,8 @@ class CatalogWriter:
     """Stores, changes and deletes documents, each in a transaction."""
 
     database: Database
+    on_write: Callable[[], None] = field(default=lambda: None, kw_only=True)
+    """Called after each write: the next run of this process reads what is stored now."""
 
     async def touch(
         self, document: type[PayloadDocument], key: str, value: str, path: str, session: AsyncClientSession
@@ -176,9 +178,11 @@ class CatalogWriter:
     async def _in_transaction(self, work: Callable[[AsyncClientSession], Awaitable[Any]], key: str) -> Any:  # noqa: ANN401 - whatever the work gives
         """Run in a transaction, again when it met another one; a broken unique index is a conflict that names it."""
         try:
-            return await in_transaction(self.database, work)
+            written = await in_transaction(self.database, work)
         except DuplicateKeyError as error:
             raise duplicate(error, key) from None
+        self.on_write()
+        return written
 
     def collection(self, document: type[PayloadDocument]) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
         return self.database[document.get_collection_name()]

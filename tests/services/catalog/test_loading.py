@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from app.models.base import new_row_id
 from app.models.database import Database, Raw
 from app.models.stored_document import StoredDocumentInvalid
+from app.services.catalog.editing import CatalogEditor
+from app.services.catalog.inputs import AgentUpdate
 from app.services.catalog.loading import (
     AgentInactive,
     AgentNotFound,
@@ -23,6 +25,9 @@ from app.services.catalog.loading import (
     DepartmentNotFound,
     DepartmentWithoutHead,
 )
+from app.services.catalog.seeding import insert_missing_seeds
+from app.services.catalog.tool_checks import ToolChecker
+from app.services.tools.sandbox import ToolSandbox
 from tests.fixtures.waiting import wait_until
 
 
@@ -292,3 +297,17 @@ async def test_a_large_number_in_a_tool_s_schema_is_a_plain_one_whatever_width_i
     schema = (await loader.get_agent("zoe-001")).tools[0].input_schema
 
     assert [type(one) for one in schema["properties"]["count"].values()] == [int, int]
+
+
+async def test_a_write_is_in_use_at_once_in_the_process_that_made_it(
+    database: Database, warm_sandbox: ToolSandbox
+) -> None:
+    await insert_missing_seeds(database)
+    loader = DefinitionLoader(database, ttl_seconds=300)
+    editor = CatalogEditor(database, ToolChecker(warm_sandbox), frozenset(), on_write=loader.forget_all)
+    before = await loader.get_agent("plot-specialist-001")
+
+    await editor.update_agent("plot-specialist-001", AgentUpdate.model_validate({"name": "Plotter"}), None)
+
+    assert before.name != "Plotter"
+    assert (await loader.get_agent("plot-specialist-001")).name == "Plotter"
