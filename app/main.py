@@ -341,6 +341,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         prepare_in_place()
         models = ModelGateway(table, call_limits(settings))
         stack.push_async_callback(models.close)
+        check_named_models(settings, models)
         log.info("models", source=table.source, names=list(table.names))
         for model in models.describe():
             if not model.usable:

@@ -1,6 +1,7 @@
 """Writing the catalogue: rules that hold whoever else writes at the same time."""
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -243,7 +244,7 @@ class CatalogEditor(CatalogWriter):
         return self.database[QualityWeights.get_collection_name()]
 
     def _check_model(self, model: str | None, field: str) -> None:
-        if model is not None and model not in self.allowed_models:
+        if model is not None and not any(fnmatchcase(model, name) for name in self.allowed_models):
             allowed = ", ".join(sorted(self.allowed_models))
             raise InvalidInput.of_field(field, f"must be one of the allowed models: {allowed}")
 

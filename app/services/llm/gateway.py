@@ -28,6 +28,7 @@ from app.services.llm.failures import failure_of
 from app.services.llm.fitting.deployments import Deployments
 from app.services.llm.litellm_setup import (
     BaseLLMException,
+    Deployment,
     PromptRouter,
     UncountedRouter,
     is_internal_call,
@@ -40,6 +41,7 @@ from app.services.llm.pricing import cost_of, usage_of
 from app.services.llm.redaction import secrets_in
 from app.services.llm.streams import StreamCut, collect_stream
 from app.services.llm.turns import ORIGIN, TurnReader
+from app.services.llm.wildcards import expand, is_wildcard, matches
 
 DEFAULT_LIMITS = CallLimits()
 MAX_ANSWER_CHARACTERS = 1_000_000
@@ -60,6 +62,8 @@ HELD_BACK = "content_filter"
 """The finish reason of an answer that the provider's rules on content stopped."""
 BROKEN_OFF = ("error", "ERROR", "network_error")
 """What gateways and servers give as the finish reason of an answer during which the model failed."""
+MAX_NAMES = 5000
+"""How many models a process makes entries for: each name asked of a wildcard is one."""
 RETRY_POLICIES = ("retry_policy", "model_group_retry_policy")
 
 log = structlog.get_logger(__name__)
@@ -89,15 +93,17 @@ class ModelGateway:
         self.table = table
         self._entries = {entry.id: entry for entry in table.entries}
         self._readers = {entry.id: TurnReader(entry) for entry in table.entries}
+        self._named = {name: [entry for entry in table.entries if entry.name == name] for name in table.names}
         for name, value in table.litellm_settings.items():
             setattr(litellm, name, value)
         usable = [entry for entry in table.entries if entry.problem is None]
+        plain = [entry for entry in usable if not is_wildcard(entry.name)]
         for entry in usable:
             litellm.model_cost.pop(entry.id, None)  # the price that an earlier Router registered under this id
         try:
             self._is_bare = not needs_bookkeeping(table)
             router_type = UncountedRouter if self._is_bare else PromptRouter
-            self._router = router_type(model_list=[router_row(entry) for entry in usable], **table.router_settings)
+            self._router = router_type(model_list=[router_row(entry) for entry in plain], **table.router_settings)
         except (APIError, ValueError, TypeError) as error:
             raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
         self._router.first_byte_seconds = limits.first_byte_seconds
@@ -108,13 +114,37 @@ class ModelGateway:
         self._secrets = frozenset(secret for entry in usable for secret in secrets_in(entry.params))
         OPEN_GATEWAYS.add(self)
 
+    def has(self, model: str) -> bool:
+        """Whether a model has an entry: one of its own, or a wildcard's."""
+        return bool(self._entries_named(model))
+
+    def _entries_named(self, model: str) -> list[ModelEntry]:
+        """The deployments of a name; those of a wildcard are made for a model when it is first asked for."""
+        entries = self._named.get(model)
+        if entries is not None:
+            return entries
+        wildcard = matches(self.table.names, model)
+        if wildcard is None or len(self._named) >= MAX_NAMES:
+            return []
+        made = [expand(entry, model, self.table.fill_key) for entry in self._named[wildcard]]
+        self._named[model] = made
+        for entry in made:
+            self._entries[entry.id] = entry
+            self._readers[entry.id] = TurnReader(entry)
+            if entry.problem is None:
+                self._deployments.add(entry)
+                self._router.add_deployment(Deployment(**router_row(entry)))
+        if any(entry.stream for entry in made):
+            self._streamed.add(model)
+        return made
+
     def check(self, model: str) -> None:
         """Whether a catalogue name can be called.
 
         Raises:
             ModelNotConfigured: it has no entry, or its entry lacks its key.
         """
-        entries = [entry for entry in self.table.entries if entry.name == model]
+        entries = self._entries_named(model)
         if not entries:
             raise ModelNotConfigured(model, self.table.reason_for_absence(model))
         problems = [entry.problem for entry in entries]
@@ -130,18 +160,18 @@ class ModelGateway:
 
     def record_name(self, model: str) -> str:
         """The name under which records show a catalogue name's model."""
-        return self._first_entry(model).record_name if model in self.table.names else model
+        return self._first_entry(model).record_name if self.has(model) else model
 
     def context_tokens(self, model: str) -> int | None:
         """How many tokens of input every deployment of a configured name takes; `None` where that is not known."""
-        entries = [entry for entry in self.table.entries if entry.name == model and entry.problem is None]
+        entries = [entry for entry in self._entries_named(model) if entry.problem is None]
         known = [entry.prices.get("max_input_tokens") for entry in entries]
         sizes = [size for size in known if isinstance(size, int) and size > 0]
         return min(sizes) if sizes and len(sizes) == len(known) else None
 
     def answer_tokens(self, model: str) -> int:
         """How many tokens a call reserves for its answer within the context, where its entries or LiteLLM say so."""
-        entries = [entry for entry in self.table.entries if entry.name == model and entry.problem is None]
+        entries = [entry for entry in self._entries_named(model) if entry.problem is None]
         return max(map(reserved_tokens, entries), default=0)
 
     def describe(self) -> list[ModelDescription]:
@@ -150,7 +180,7 @@ class ModelGateway:
 
     def _first_entry(self, name: str) -> ModelEntry:
         """The first usable deployment of a configured name, else the first that there is."""
-        entries = [entry for entry in self.table.entries if entry.name == name]
+        entries = self._entries_named(name)
         return next((entry for entry in entries if entry.problem is None), entries[0])
 
     def _describe(self, name: str) -> ModelDescription:

@@ -37,6 +37,7 @@ from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport 
 from litellm.llms.custom_httpx.aiohttp_transport import map_aiohttp_exceptions
 from litellm.llms.custom_llm import CustomLLM
 from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler
+from litellm.types.router import Deployment as RouterDeployment
 from litellm.types.router import RouterRateLimitError
 from litellm.types.utils import GenericStreamingChunk, ModelResponse, Usage
 
@@ -46,6 +47,7 @@ __all__ = [
     "BaseLLMException",
     "ChatStreamHandler",
     "CustomLLM",
+    "Deployment",
     "GenericStreamingChunk",
     "HttpHandler",
     "ModelResponse",
@@ -67,6 +69,7 @@ litellm: Any = untyped_litellm
 LISTED_MODELS: dict[str, JsonObject] = dict(litellm.model_cost)
 """LiteLLM's own table of models: the Router adds its deployments to the one that LiteLLM works with."""
 Router: Any = litellm.Router
+Deployment: Any = RouterDeployment
 litellm.suppress_debug_info = True
 for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
     # Its lines go past our log's form, and quote what providers say, keys and prompts with it.

@@ -20,13 +20,26 @@ from app.services.llm.provider_models import (
     retirement_of,
     today_utc,
 )
-from app.settings import Settings
+from app.settings import CATALOGUE_MODELS, Settings
 
 DEMO_PARAMS: JsonObject = {"model": "demo/demo"}
 
 DEFAULT_ROUTER_SETTINGS: JsonObject = {"num_retries": 2, "timeout": 120, "disable_cooldowns": True}
-LITELLM_ROUTER_SETTINGS = {"num_retries"}
+LITELLM_ROUTER_SETTINGS = {
+    *("num_retries", "allowed_fails", "cooldown_time"),
+    *("fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks"),
+}
 """What `litellm_settings` may say in place of `router_settings`; LiteLLM's Router takes it where those are silent."""
+LITELLM_SETTINGS: dict[str, tuple[type, ...]] = {
+    "drop_params": (bool,),
+    "modify_params": (bool,),
+    "request_timeout": (int, float),
+    "ssl_certificate": (str,),
+    "ssl_verify": (bool, str),
+}
+"""What `litellm_settings` may say besides, with its types. Each was tried; LiteLLM's proxy reads many more, some of
+which only the proxy acts on, and some of which would fail every call here."""
+TYPE_NAMES = {bool: "true or false", str: "a text", int: "a number above 0", float: "a number above 0"}
 KEY_PROVIDERS = ("anthropic", "openai", "gemini")
 """Whose keys alone are enough to begin with."""
 BASES = {
@@ -103,6 +116,13 @@ class ModelTable:
     providers: tuple[str, ...] = ()
     """Those whose keys are set, where no MODELS_CONFIG says which models there are."""
 
+    key_settings: Settings | None = None
+    """Where keys of providers are looked up that a wildcard only names when a model is asked for."""
+
+    def fill_key(self, params: JsonObject) -> str | None:
+        """Put the key and the address of a model's provider into its parameters; what is missing, if anything."""
+        return fill_key(params, self.key_settings) if self.key_settings else None
+
     def reason_for_absence(self, name: str) -> str:
         """Why a name has no entry, and what to do about it."""
         provider = name.partition("/")[0]
@@ -132,7 +152,8 @@ def load_model_table(settings: Settings) -> ModelTable:
     if providers:
         source = "the provider keys that are set"
         return ModelTable(entries, DEFAULT_ROUTER_SETTINGS, {}, source, providers)
-    demo = tuple(ModelEntry(f"{name}#0", name, dict(DEMO_PARAMS), {}) for name in settings.allowed_models)
+    names = dict.fromkeys((*settings.allowed_models, *CATALOGUE_MODELS))
+    demo = tuple(ModelEntry(f"{name}#0", name, dict(DEMO_PARAMS), {}) for name in names)
     source = "the demo model, because neither MODELS_CONFIG nor a provider key is set"
     return ModelTable(demo, DEFAULT_ROUTER_SETTINGS, {}, source)
 
@@ -141,7 +162,7 @@ def keyed_entries(settings: Settings) -> tuple[tuple[ModelEntry, ...], tuple[str
     """An entry for each allowed model whose provider's key is set, and the providers with keys."""
     providers = [name for name in KEY_PROVIDERS if variable_value(key_variable(name), settings)]
     entries: list[ModelEntry] = []
-    for name in settings.allowed_models:
+    for name in dict.fromkeys((*settings.allowed_models, *CATALOGUE_MODELS)):
         entry = keyed_entry(name, settings)
         if entry is not None:
             entries.append(entry)
@@ -196,8 +217,27 @@ def read_models_config(settings: Settings) -> ModelTable:
     entries = tuple(entry_of(row, place, settings) for place, row in enumerate(rows))
     litellm_settings = settings_block(content, "litellm_settings")
     for_all = {name: litellm_settings.pop(name) for name in LITELLM_ROUTER_SETTINGS & litellm_settings.keys()}
+    check_litellm_settings(litellm_settings)
     router_settings = DEFAULT_ROUTER_SETTINGS | for_all | settings_block(content, "router_settings")
-    return ModelTable(entries, router_settings, litellm_settings, f"MODELS_CONFIG ({path})")
+    return ModelTable(entries, router_settings, litellm_settings, f"MODELS_CONFIG ({path})", key_settings=settings)
+
+
+def check_litellm_settings(block: JsonObject) -> None:
+    """Refuse settings of LiteLLM that this service does not pass on, by name.
+
+    Raises:
+        StartupError: one is unknown, or its value has another type.
+    """
+    for name, value in block.items():
+        where = f"MODELS_CONFIG: litellm_settings.{name}"
+        types = LITELLM_SETTINGS.get(name)
+        if types is None:
+            known = ", ".join(sorted({*LITELLM_SETTINGS, *LITELLM_ROUTER_SETTINGS}))
+            raise StartupError(f"{where} is not supported here. Remove it; supported are {known}.")
+        wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
+        if wrong or (name == "request_timeout" and value <= 0):
+            expected = dict.fromkeys(TYPE_NAMES[one] for one in types)
+            raise StartupError(f"{where} must be {' or '.join(expected)}.")
 
 
 def settings_block(content: JsonObject, name: str) -> JsonObject:

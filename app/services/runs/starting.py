@@ -247,7 +247,7 @@ class RunStarter:
             self.models.check(agent.model)
             return
         field = "model" if request.model else "complexity"
-        if chosen not in self.allowed_models and chosen not in self.models.table.names:
+        if chosen not in self.allowed_models and not self.models.has(chosen):
             raise InvalidInput.of_field(field, f"{chosen!r} is not an allowed model; GET /api/v1/models lists them.")
         try:
             self.models.check(chosen)

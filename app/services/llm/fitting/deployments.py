@@ -37,6 +37,10 @@ class Deployments:
     def __init__(self, entries: Iterable[ModelEntry]) -> None:
         self._models = {entry.id: Capabilities(entry) for entry in entries}
 
+    def add(self, entry: ModelEntry) -> None:
+        """Know another entry."""
+        self._models[entry.id] = Capabilities(entry)
+
     def of(self, entry: ModelEntry) -> Capabilities:
         """What is known of an entry's model."""
         return self._models.get(entry.id) or Capabilities(entry)
