@@ -61,6 +61,7 @@ from app.services.llm.calls import CallLimits
 from app.services.llm.context_window import ContextRules
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_table import load_model_table
+from app.services.llm.named_models import check_named_models
 from app.services.llm.preparing import prepare_in_place
 from app.services.quality.analytics import QualityReader
 from app.services.quality.gates import GateName, Thresholds
