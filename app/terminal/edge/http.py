@@ -118,6 +118,8 @@ class HttpConnection(HttpToolsProtocol):
         """Let go of everything."""
         self._forget()
         self._edge.connections.close(self)
+        if self.flow.write_paused:
+            self._edge.memory.return_soon()
         super().connection_lost(exc)
 
     def _forget(self) -> None:

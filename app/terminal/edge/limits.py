@@ -1,6 +1,7 @@
 """What one connection may cost, and how connections share the event loop: the bounds of the edge."""
 
 import asyncio
+import ctypes
 import resource
 import time
 from collections import deque
@@ -12,6 +13,7 @@ import structlog
 
 TURN_SECONDS = 0.002
 """How long all connections together may parse before the event loop looks at everything else again."""
+TRIM_SECONDS = 1.0
 FALLBACK_OPEN_FILES = 10_240
 """What macOS allows where the hard limit says that there is none."""
 RESERVED_FILES = 256
@@ -235,6 +237,25 @@ class Connections:
         self._idle.pop(connection, None)
 
 
+class FreedMemory:
+    """Returns to the system what the allocator keeps after many slow peers are gone (glibc alone can)."""
+
+    def __init__(self) -> None:
+        self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._is_due = False
+
+    def return_soon(self) -> None:
+        """Return it once, in a moment, in a thread."""
+        if self._trim is not None and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(TRIM_SECONDS, self._return)
+
+    def _return(self) -> None:
+        self._is_due = False
+        if self._trim is not None:
+            asyncio.get_running_loop().run_in_executor(None, self._trim, 0)
+
+
 class Edge:
     """What all connections of a server share."""
 
@@ -242,6 +263,7 @@ class Edge:
         self.limits = limits
         self.turns = Turns()
         self.starts = Starts()
+        self.memory = FreedMemory()
         self.connections = Connections(limits.connections)
 
 

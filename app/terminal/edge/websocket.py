@@ -244,6 +244,8 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who waits that there is nothing to wait for."""
         self._edge.connections.close(self)
+        if not self.writable.is_set():
+            self._edge.memory.return_soon()
         self._output.stop()
         self._unread.clear()
         super().connection_lost(exc)

@@ -74,7 +74,7 @@ async def endless_header(target: Target) -> Outcome:
     """Send one header for ever."""
 
     async def once(streams: Streams, outcome: Outcome) -> None:
-        streams[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        streams[1].write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ")
         with contextlib.suppress(ConnectionError):
             for _ in range(512):
                 streams[1].write(b"x" * 65536)
@@ -101,7 +101,7 @@ async def tiny_chunks(target: Target) -> Outcome:
     """Send a body without an end, byte by byte, to a path that reads none."""
 
     async def once(streams: Streams, outcome: Outcome) -> None:
-        streams[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        streams[1].write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
         outcome.note(await status_of(streams[0]))
         with contextlib.suppress(ConnectionError):
             while True:
