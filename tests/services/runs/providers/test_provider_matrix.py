@@ -4,16 +4,13 @@ A run passes when it ends as it should and no twin had anything to refuse, excep
 a refusal. The short suite runs a few pairs; `make test-long` runs the others.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import yaml
-from beanie import init_beanie
 
-from app.models.database import DOCUMENTS
-from tests.conftest import PROJECT, Service, running_service
+from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Json, review
 from tests.fixtures.providers.brain import (
     Answer,
@@ -42,41 +39,14 @@ from tests.services.runs.conftest import (
     die,
     expire,
     finished,
-    insert_department,
     of_type,
     stored_once,
     tree_of,
 )
+from tests.services.runs.providers.conftest import refused
 
 ECHO = ToolUse("echo", {"n": 1})
 PARALLEL = (ECHO, ToolUse("echo", {"n": 2}), ToolUse("textStatistics", {"text": "One two three."}))
-LEARNED = ("response_format",)
-"""What a refusal may teach: that a model does not know a format."""
-
-
-@pytest.fixture(scope="session")
-async def twins_service(
-    mongod_uri: str, shared_provider_server: ProviderServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncGenerator[Service]:
-    """A service whose models are the twins, each plain and streamed."""
-    folder = tmp_path_factory.mktemp("twins-service")
-    url = shared_provider_server.url
-    rows = [twin.entry(url, stream=stream) for twin in TWINS.values() for stream in (False, True)]
-    settings = {"num_retries": 0, "timeout": 20, "disable_cooldowns": True}
-    config = folder / "models.yaml"
-    config.write_text(yaml.safe_dump({"model_list": rows, "router_settings": settings}))
-    uri = mongod_uri.replace("/?", "/test_twins?")
-    async with running_service(uri, folder / "data", models_config=config) as running:
-        await insert_department()
-        yield running
-
-
-@pytest.fixture
-async def service(twins_service: Service, provider_server: ProviderServer) -> Service:
-    """The one service of this module, which `lone_processes` and `start_process` use too."""
-    provider_server.reset()
-    await init_beanie(database=twins_service.services.database, document_models=list(DOCUMENTS), skip_indexes=True)
-    return twins_service
 
 
 @dataclass(frozen=True)
@@ -249,7 +219,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 )
 QUICK = run_with_parallel_tools
 """Run on every twin in the short suite too, streamed; the other kinds on one twin alone, plain."""
-QUICK_TWIN = "gemini-compatible"
+QUICK_TWIN = "anthropic-thinking"
 
 
 def pairs() -> list[Any]:
@@ -272,11 +242,6 @@ def is_quick(scenario: Scenario, name: str, suffix: str) -> bool:
     return scenario is QUICK if suffix else name == QUICK_TWIN
 
 
-def refused(twins: ProviderServer) -> list[str]:
-    """What the twins refused, without what the service may learn from."""
-    return [text for text in twins.violations if not any(word in text for word in LEARNED)]
-
-
 @pytest.mark.usefixtures("lone_processes")
 @pytest.mark.parametrize(("scenario", "model"), pairs())
 async def test_a_run_passes_on_a_providers_twin(
@@ -295,7 +260,6 @@ async def test_a_run_passes_on_a_providers_twin(
     assert refused(provider_server) == []
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("suffix", ["", "-streamed"])
 @pytest.mark.parametrize("order", [1, -1], ids=["forwards", "backwards"])
 async def test_a_conversation_moves_from_provider_to_provider(
