@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app.models.json_values import JsonObject
 from app.services.llm.calls import Completion, ModelCaller, ModelRequest
+from app.services.llm.context_window import ContextRules, ContextWindow
 from app.services.llm.errors import ModelCallFailed
 from app.services.runs.model_calls import TreeModels
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
@@ -38,7 +39,7 @@ class Tries:
 
     def __init__(self, models: ModelCaller) -> None:
         self.noted: list[tuple[str, int]] = []
-        self._models = TreeModels(models, lambda _: 0, self.note, lambda: None)
+        self._models = TreeModels(models, lambda _: 0, self.note, lambda: None, ContextWindow(ContextRules()))
 
     def note(self, _: str, error: ModelCallFailed, attempt: int) -> None:
         """A call is made again."""

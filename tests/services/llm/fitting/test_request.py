@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.models.json_values import JsonObject
 from app.services.llm.capabilities import Capabilities
@@ -54,6 +55,16 @@ def test_a_tool_that_no_form_can_say_and_a_second_of_a_name_are_left_out() -> No
     sent = fitted("openai/gpt-5", tools=[tool("list", type="array"), TOOL, tool("count", type="object", title="Other")])
 
     assert sent["tools"] == [tool("count", type="object", properties={})]
+
+
+def test_the_log_names_a_tool_that_is_left_out_once() -> None:
+    with capture_logs() as lines:
+        for _ in range(2):
+            fitted("openai/gpt-5", tools=[tool("logged-once", type="string"), TOOL])
+
+    assert [(line["event"], line["log_level"], line["tool"]) for line in lines] == [
+        ("tool-left-out", "warning", "logged-once")
+    ]
 
 
 def test_where_no_tool_is_left_none_is_sent() -> None:
