@@ -242,7 +242,7 @@ def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noq
     event: JsonObject = clean_json(stored) if isinstance(stored, dict) else {"value": clean_json(stored)}
     timestamp = stored.get("timestamp") if isinstance(stored, dict) else None
     when = iso_milliseconds(timestamp) if isinstance(timestamp, datetime) else clean_json(timestamp)
-    head: JsonObject = {"type": shown_type(event.get("type")), "seq": place, "executionId": execution_id}
+    head: JsonObject = {"type": shown_type(str(event.get("type", ""))), "seq": place, "executionId": execution_id}
     head |= {"rootExecutionId": execution_id, "timestamp": when}
     return head | {name: value for name, value in event.items() if name not in head}
 
