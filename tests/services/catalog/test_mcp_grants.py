@@ -64,6 +64,6 @@ def test_of_two_tools_with_one_function_name_the_first_is_offered() -> None:
 @pytest.mark.parametrize("name", ["mcp__odd__twice", "mcp:odd/twice"])
 def test_doctor_names_a_stored_tool_that_is_never_offered(name: str) -> None:
     raw = {"_id": ObjectId(), "toolName": name, "inputSchema": {}}
-    problems = list(problems_of(CustomTool, raw, Known(frozenset(), frozenset(), frozenset())))
+    problems = list(problems_of(CustomTool, raw, Known(frozenset(), {}, frozenset())))
 
     assert problems == ["toolName begins with 'mcp:' or 'mcp__', as MCP tools do: it is not granted"]
