@@ -57,7 +57,6 @@ class Stand:
     twins: ProviderServer
     catalogue: Catalogue
     gate: Gate
-    start_process: StartProcess
     model: str
 
     async def run(self, **body: Any) -> Json:  # noqa: ANN401 - any field of the body
@@ -153,17 +152,17 @@ async def retry_from_a_checkpoint(stand: Stand) -> None:
     assert len(stand.twins.asks_for("work")) == 3
 
 
-async def take_over_in_mid_turn(stand: Stand) -> None:
+async def take_over_in_mid_turn(stand: Stand, start_process: StartProcess) -> None:
     """A run whose process dies while the model has its tools' results."""
     stand.twins.on("work", stand.waits_after_tools)
-    first = await stand.start_process()
+    first = await start_process()
     execution_id = await accept(stand.service, first, "agent", model=stand.model, judge=False)
     await wait_until(lambda: stand.gate.waiting == 1)
     await stored_once(stand.service, execution_id, lambda document: document["lastSeq"] == 4)
 
     await die(first)
     await expire(stand.service, execution_id)
-    await stand.start_process()
+    await start_process()
     document = await finished(stand.service, execution_id)
 
     assert (document["status"], document["takeovers"]) == ("completed", 1), document.get("error")
@@ -213,7 +212,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     continue_a_run,
     cancel_and_continue,
     retry_from_a_checkpoint,
-    take_over_in_mid_turn,
     run_a_department,
     judge_with_wrapped_json,
 )
@@ -222,42 +220,47 @@ QUICK = run_with_parallel_tools
 QUICK_TWIN = "anthropic-thinking"
 
 
+MODELS = [f"{name}{suffix}" for name in TWINS for suffix in ("", "-streamed")]
+
+
 def pairs() -> list[Any]:
     """Scenario and model, each pair of them."""
     return [
-        pytest.param(
-            scenario,
-            f"{name}{suffix}",
-            id=f"{scenario.__name__}-{name}{suffix}",
-            marks=() if is_quick(scenario, name, suffix) else pytest.mark.long,
-        )
+        pytest.param(scenario, model, id=f"{scenario.__name__}-{model}", marks=marks_of(is_quick(scenario, model)))
         for scenario in SCENARIOS
-        for name in TWINS
-        for suffix in ("", "-streamed")
+        for model in MODELS
     ]
 
 
-def is_quick(scenario: Scenario, name: str, suffix: str) -> bool:
+def is_quick(scenario: Scenario, model: str) -> bool:
     """Whether a pair belongs to the short suite."""
-    return scenario is QUICK if suffix else name == QUICK_TWIN
+    return scenario is QUICK if model.endswith("-streamed") else model == QUICK_TWIN
+
+
+def marks_of(quick: bool) -> Any:  # noqa: ANN401 - pytest's own
+    """The marks of a test."""
+    return () if quick else pytest.mark.long
+
+
+@pytest.fixture
+def stand(service: Service, provider_server: ProviderServer, catalogue: Catalogue, gate: Gate, model: str) -> Stand:
+    """What a scenario has."""
+    return Stand(service, provider_server, catalogue, gate, model)
+
+
+@pytest.mark.parametrize(("scenario", "model"), pairs())
+async def test_a_run_passes_on_a_providers_twin(scenario: Scenario, stand: Stand) -> None:
+    await scenario(stand)
+
+    assert refused(stand.twins) == []
 
 
 @pytest.mark.usefixtures("lone_processes")
-@pytest.mark.parametrize(("scenario", "model"), pairs())
-async def test_a_run_passes_on_a_providers_twin(
-    scenario: Scenario,
-    model: str,
-    service: Service,
-    provider_server: ProviderServer,
-    catalogue: Catalogue,
-    gate: Gate,
-    start_process: StartProcess,
-) -> None:
-    stand = Stand(service, provider_server, catalogue, gate, start_process, model)
+@pytest.mark.parametrize("model", [pytest.param(model, marks=marks_of(model == QUICK_TWIN)) for model in MODELS])
+async def test_a_run_passes_on_a_providers_twin_after_a_takeover(stand: Stand, start_process: StartProcess) -> None:
+    await take_over_in_mid_turn(stand, start_process)
 
-    await scenario(stand)
-
-    assert refused(provider_server) == []
+    assert refused(stand.twins) == []
 
 
 @pytest.mark.parametrize("suffix", ["", "-streamed"])
