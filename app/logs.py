@@ -14,7 +14,7 @@ CREDENTIALS = re.compile(
     r"(?i)(?P<kept>\bbearer\s+|\bbasic\s+|//[^/\s:@]*:(?=[^/\s@]+@)|[?&][\w.%-]+="
     r"|(?:api[-_]?key|authorization|password|secret|token|ticket)['\"]?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?)"
     r"[^\s'\"&,}@]+"
-    r"|\bda_[\w-]{16,}|\bsk-[\w-]{16,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
+    r"|\bda_[\w-]{16,}|\bsk-[\w-]{16,}|(?<![\w-])eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
 )
 """What credentials look like in the lines of libraries: after a name, a scheme or a query's `=`, or by their form."""
 OTHER_THAN_LINES = {code: text for code, text in CONTROL_CHARACTERS.items() if chr(code) != "\n"}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,13 @@ def test_on_the_console_no_text_can_forge_a_line_or_colour_the_terminal() -> Non
 )
 def test_libraries_lines_are_logged_without_credentials(line: str, logged: str) -> None:
     assert without_credentials(line) == logged
+
+
+@pytest.mark.parametrize("piece", ["-eyJaaaaaaa", "//a:", "?a", "token ", "bearer ", "a-", "da_a", "sk-a-"])
+def test_looking_for_credentials_takes_time_in_proportion_to_the_text(piece: str) -> None:
+    text = piece * (100_000 // len(piece))
+    started = time.thread_time()
+
+    without_credentials(text)
+
+    assert time.thread_time() - started < 1

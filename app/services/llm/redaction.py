@@ -11,6 +11,8 @@ MIN_SECRET_CHARACTERS = 6
 REMOVED = "[removed]"
 SECRET_NAME = re.compile(r"(?i)key|secret|token|password|credential|authorization|cookie|auth$")
 
+# What may hold hyphens begins where a run of such characters does: with `\b` each hyphen would begin another search
+# to the end of the run, which takes quadratic time.
 KEY_PATTERNS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -18,9 +20,9 @@ KEY_PATTERNS = tuple(
         r"(?i)\b(?:sk|pk|rk|gsk|xai|pplx|r8|hf|nvapi|fw|sess|org|proj|tgp_v1|csk|co|ghp|gho|glpat|xox[abp])[-_][\w*.-]{6,}",
         r"\bAIza[\w*.-]{6,}",
         r"\b(?:AKIA|ASIA)[A-Z0-9*]{8,}",
-        r"\beyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]+)?",
+        r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]+)?",
         r"-----BEGIN [A-Z ]+-----[\s\S]*?(?:-----END [A-Z ]+-----|$)",
-        r"\b(?!req_|chatcmpl-|msg_)(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{32,}",
+        r"(?<![\w-])(?!req_|chatcmpl-|msg_)(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{32,}",
     )
 )
 NAMED_SECRET = re.compile(

@@ -1,5 +1,7 @@
 """What is left of a provider's words: no secrets, and no prompt at length."""
 
+import time
+
 import pytest
 
 from app.services.llm.redaction import MAX_CHARACTERS, redacted, secrets_in
@@ -66,3 +68,16 @@ def test_a_long_text_is_bounded_and_one_line() -> None:
 
     assert len(left) < MAX_CHARACTERS + 50
     assert "\n" not in left
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a-", "a-1", "-eyJaaaaaaa", "secret ", "-----BEGIN A-----", '"\\a', "token:", "//a:", "?a=", "sk-a ", "key %"],
+)
+def test_removing_takes_time_in_proportion_to_the_text(piece: str) -> None:
+    text = piece * (20_000 // len(piece))
+    started = time.thread_time()
+
+    redacted(text)
+
+    assert time.thread_time() - started < 0.5
