@@ -2,13 +2,15 @@
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
 from app.models.json_values import JsonObject
 
 HEAD_SHARE = 0.7
-FENCED = re.compile(r"<<<([^\n<>]+) ([0-9a-f]{8})>>>\n(.*?)\n<<<END \1 \2>>>", re.DOTALL)
+OPENING_LINE = re.compile(r"<<<([^\n<>]+) ([0-9a-f]{8})>>>\n")
+CLOSING_LINE = re.compile(r"\n<<<END ([^\n<>]+) ([0-9a-f]{8})>>>")
 TASK_LABELS = ("REQUEST", "ASSIGNMENT", "PARAMETERS")
 """What prompts fence that says what is to be done; all else in fences is material."""
 
@@ -97,14 +99,31 @@ def shortened_further(message: JsonObject, limit: int, *, texts_too: bool, reque
 
 def shortened_fences(text: str, limit: int, requests_too: bool) -> str:
     """A prompt whose material is shortened."""
+    parts: list[str] = []
+    end = 0
+    for opening, closing in fences_in(text):
+        if requests_too or opening[1] not in TASK_LABELS:
+            inner = text[opening.end() : closing.start()]
+            parts += [text[end : opening.end()], shortened_text(inner, limit)]
+            end = closing.start()
+    return "".join([*parts, text[end:]])
 
-    def shorten(found: re.Match[str]) -> str:
-        label, key, inner = found.groups()
-        if label in TASK_LABELS and not requests_too:
-            return found[0]
-        return f"<<<{label} {key}>>>\n{shortened_text(inner, limit)}\n<<<END {label} {key}>>>"
 
-    return FENCED.sub(shorten, text)
+def fences_in(text: str) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
+    """The opening and the closing line of each fence, outermost ones only, in linear time.
+
+    One expression for both lines would look for the end of every line that only looks like a beginning.
+    """
+    closings: dict[tuple[str, str], list[re.Match[str]]] = {}
+    for found in CLOSING_LINE.finditer(text):
+        closings.setdefault((found[1], found[2]), []).append(found)
+    end = 0
+    for opening in OPENING_LINE.finditer(text):
+        candidates = closings.get((opening[1], opening[2]), [])
+        place = bisect_left(candidates, opening.end(), key=lambda one: one.start())
+        if opening.start() >= end and place < len(candidates):
+            end = candidates[place].end()
+            yield opening, candidates[place]
 
 
 def shortened_call(call: JsonObject, limit: int) -> JsonObject:

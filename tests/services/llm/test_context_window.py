@@ -13,7 +13,7 @@ from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.context_mark import ContextMark
 from app.services.llm.context_window import ContextRules, ContextWindow
 from app.services.llm.errors import ModelContextExceeded
-from app.services.llm.omission import shortened_bytes
+from app.services.llm.omission import shortened_bytes, shortened_fences
 from app.services.llm.token_estimate import TokenEstimate, estimated_tokens
 from app.services.prompts.fencing import fenced
 
@@ -248,3 +248,25 @@ def test_estimates_take_little_time_and_no_text_is_counted_twice() -> None:
 
     assert later < max(first * 10, 0.05)
     assert 0.15 * len(text) < estimated_tokens(text) < 0.4 * len(text)
+
+
+def test_a_prompt_full_of_lines_that_look_like_fences_is_shortened_in_little_time() -> None:
+    text = "<<<NOTES 00000000>>>\n" * 5_000
+    started = time.thread_time()
+
+    assert shortened_fences(text, 512, requests_too=False) == text
+    assert time.thread_time() - started < 0.5
+
+
+def test_of_nested_fences_the_outermost_is_shortened() -> None:
+    inner = fenced("NOTES", "x" * 2_000)
+    text = f"Read this:\n{fenced('OUTPUT OF a', f'{inner} and {inner}')}\nThen answer."
+
+    short = shortened_fences(text, 600, requests_too=False)
+
+    opening, *_, closing = [line for line in short.splitlines() if "OUTPUT OF a" in line]
+    assert opening.startswith("<<<OUTPUT OF a ")
+    assert closing == f"<<<END {opening[3:]}"
+    assert short.startswith("Read this:\n")
+    assert short.endswith("\nThen answer.")
+    assert len(short) < 900
