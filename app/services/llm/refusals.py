@@ -210,7 +210,7 @@ def unquoted(text: str) -> str:
 
 def without_prefix(text: str) -> str:
     """A message of LiteLLM's without what it puts around the provider's."""
-    text = re.split(r"\n+LiteLLM: model group|\.? ?Received Model Group=|\nmodel=", text, maxsplit=1)[0]
+    text = re.split(r"\nLiteLLM: model group|\.? ?Received Model Group=|\nmodel=", text, maxsplit=1)[0]
     return re.sub(r"^(?:litellm\.\w+: |\w+(?:Error|Exception)(?: - |: ))+", "", text).strip()
 
 

@@ -6,11 +6,16 @@ from typing import Any
 
 import jsonschema_rs
 
+from app.kit.json_limits import count_values
 from app.models.json_values import JsonObject
 from app.services.llm.calls import Completion, ModelCaller, ModelRequest, Spending, TokenUsage, add_costs
 from app.services.llm.errors import ModelCallFailed
 
 MAX_PROBLEMS_SHOWN = 8
+MAX_VALUES_FOR_ALL_PROBLEMS = 2_000
+"""Of an answer with more values only the first problem is found: all of them take the event loop's time."""
+MAX_PROBLEM_CHARACTERS = 300
+"""How much of a problem is kept: the validator quotes the value that is wrong, however long it is."""
 MAX_OBJECTS = 200
 """How many opening braces of an answer are tried."""
 DECODER = json.JSONDecoder()
@@ -29,9 +34,20 @@ class AnswerSchema:
         self._validator = jsonschema_rs.Draft202012Validator(schema)
 
     def problems(self, value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
-        """What is wrong with a value, a line each."""
-        found = self._validator.iter_errors(value)
-        return [f"{'.'.join(map(str, error.instance_path)) or 'answer'}: {error.message}" for error in found]
+        """What is wrong with a value, a line each; of a large value the first problem alone."""
+        if count_values(value, MAX_VALUES_FOR_ALL_PROBLEMS) < MAX_VALUES_FOR_ALL_PROBLEMS:
+            return [line_about(error) for error in self._validator.iter_errors(value)]
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return [line_about(error)]
+        return []
+
+
+def line_about(error: jsonschema_rs.ValidationError) -> str:
+    """A problem as a short line."""
+    place = ".".join(map(str, error.instance_path)) or "answer"
+    return f"{place}: {error.message}"[:MAX_PROBLEM_CHARACTERS]
 
 
 @dataclass(frozen=True)

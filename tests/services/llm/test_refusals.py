@@ -1,5 +1,6 @@
 """What providers refuse requests for, by their own statuses and words, over real HTTP and through LiteLLM."""
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 
 from app.models.json_values import JsonObject
 from app.services.llm.errors import ModelCallFailed, ModelContentRefused, ModelContextExceeded
+from app.services.llm.refusals import without_prefix
 from tests.fixtures.model_server import ModelServer, completion, serve_app, stop_server
 from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
 
@@ -318,3 +320,12 @@ async def test_the_entrys_own_key_is_removed_from_the_providers_words(
 
     assert caught.value.provider_message == "The key [removed] is not known here."
     assert KEY not in str(lines)
+
+
+@pytest.mark.parametrize("piece", ["\n", ". ", "aError: ", "litellm.a: "])
+def test_a_provider_s_words_are_found_in_time_in_proportion_to_the_text(piece: str) -> None:
+    started = time.thread_time()
+
+    without_prefix(piece * (100_000 // len(piece)))
+
+    assert time.thread_time() - started < 0.5

@@ -1,12 +1,14 @@
 """Asking a model for data: the schema goes out, the answer is checked, and repaired once."""
 
+import json
+import time
 from typing import Any
 
 import pytest
 
 from app.models.json_values import JsonObject
 from app.services.llm.errors import ModelRateLimited
-from app.services.llm.structured import AnswerSchema, ask_structured
+from app.services.llm.structured import AnswerSchema, ask_structured, parse_object
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 
@@ -174,3 +176,26 @@ async def test_a_long_list_of_faults_is_cut_in_the_repair(open_gateway: OpenGate
 
     assert len(answer.problems) == 50
     assert seen[1].messages[-1]["content"].count("\n- ") == 8
+
+
+def test_a_large_wrong_answer_is_told_by_its_first_fault_in_little_time() -> None:
+    numbers = {"type": "array", "items": {"type": "number"}}
+    schema = AnswerSchema("numbers", {"type": "object", "properties": {"n": numbers}, "required": ["n"]})
+    text = json.dumps({"n": ["x" * 20] * 50_000})
+    started = time.thread_time()
+
+    _, problems = parse_object(text, schema)
+
+    assert len(problems) == 1
+    assert time.thread_time() - started < 0.5
+
+
+def test_a_fault_is_quoted_at_a_bounded_length() -> None:
+    schema = AnswerSchema(
+        "note", {"type": "object", "properties": {"note": {"type": "integer"}}, "required": ["a", "b"]}
+    )
+
+    _, problems = parse_object(json.dumps({"note": "x" * 100_000}), schema)
+
+    assert len(problems) == 3
+    assert max(map(len, problems)) <= 300
