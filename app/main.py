@@ -60,7 +60,7 @@ from app.services.catalog.tool_trials import ToolTrials
 from app.services.llm.calls import CallLimits
 from app.services.llm.context_window import ContextRules
 from app.services.llm.gateway import ModelGateway
-from app.services.llm.model_table import load_model_table
+from app.services.llm.model_table import ModelTable, load_model_table
 from app.services.llm.named_models import check_named_models
 from app.services.llm.preparing import prepare_in_place
 from app.services.quality.analytics import QualityReader
@@ -324,6 +324,25 @@ def open_window(redis_url: str | None, stack: AsyncExitStack) -> Window:
 
 
 @asynccontextmanager
+async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[ModelGateway]:
+    """The models that can be called; those that cannot are named in the log.
+
+    Raises:
+        StartupError: a setting names a model that cannot be called, or LiteLLM refuses the table.
+    """
+    models = ModelGateway(table, call_limits(settings))
+    try:
+        check_named_models(settings, models)
+        log.info("models", source=table.source, names=list(table.names))
+        for model in models.describe():
+            if not model.usable:
+                log.warning("model-unusable", model=model.name, problem=model.problem)
+        yield models
+    finally:
+        await models.close()
+
+
+@asynccontextmanager
 async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
 
@@ -340,13 +359,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             count = await insert_missing_seeds(database)
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
         prepare_in_place()
-        models = ModelGateway(table, call_limits(settings))
-        stack.push_async_callback(models.close)
-        check_named_models(settings, models)
-        log.info("models", source=table.source, names=list(table.names))
-        for model in models.describe():
-            if not model.usable:
-                log.warning("model-unusable", model=model.name, problem=model.problem)
+        models = await stack.enter_async_context(open_models(settings, table))
         sandbox = await stack.enter_async_context(open_sandbox(settings))
         toolbox = await stack.enter_async_context(open_toolbox(settings, database, sandbox))
         bus = await stack.enter_async_context(open_bus(redis_url, database))
