@@ -113,7 +113,8 @@ async def survive(
 
 def recorded(events: list[Json]) -> int:
     """The tokens of all events that begin a turn or tell of a failed call."""
-    return sum(event["usage"]["total"] for event in events if event.get("usage"))
+    spendings = [spending for event in events for spending in (event, event.get("failedCall") or {})]
+    return sum(spending["usage"]["total"] for spending in spendings if spending.get("usage"))
 
 
 @search(12)
