@@ -249,7 +249,7 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
         self._part, self._part_bytes, self._body_left = Part.HEAD, 0, None
         self._deadline = None
-        if self._is_answering:
+        if self._is_answering and not self.flow.write_paused:
             self._edge.connections.busy(self)
 
     def _go_on_after_upgrade(self, rest: bytes) -> None:
@@ -267,6 +267,7 @@ class HttpConnection(HttpToolsProtocol):
         for name, value in self.headers:
             head += [name, b": ", value, b"\r\n"]
         protocol = SocketConnection(self._edge, self.config, self.server_state, self.app_state)
+        self._edge.connections.idle(protocol)  # until it has said who it is
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         protocol.begin(b"".join([*head, b"\r\n"]), rest)
@@ -335,15 +336,18 @@ class HttpConnection(HttpToolsProtocol):
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:
-        """Watch whether the peer reads."""
+        """Watch whether the peer reads; it makes room for others meanwhile, if need be."""
         super().pause_writing()
         self._output.start()
+        self._edge.connections.idle(self)
 
     def resume_writing(self) -> None:
         """The peer has read."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._output.stop()
+        if self._is_answering:
+            self._edge.connections.busy(self)
 
     def _give_up_output(self) -> None:
         log.info("peer-too-slow", address=self.client[0] if self.client else "")

@@ -203,7 +203,11 @@ class Idle(Protocol):
 
 
 class Connections:
-    """Counts connections; when there are as many as may be, the one that has been idle for longest makes room."""
+    """Counts connections; when there are as many as may be, the one that has been idle for longest makes room.
+
+    Idle is a connection that waits for its peer: for a request, for the peer to read an answer, or for a socket's
+    credentials. Otherwise peers without credentials could hold all of them.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -72,6 +72,11 @@ class SocketConnection(WebSocketsSansIOProtocol):
     def admit(self) -> None:
         """Allow the socket more than a stranger: it has said who it is."""
         self._budget = FrameBudget(self._limits.frames_per_second, self._limits.frames_at_once)
+        self._edge.connections.busy(self)
+
+    def give_up(self) -> None:
+        """Make room for another connection."""
+        self.transport.abort()
 
     def handle_connect(self, event: Request) -> None:
         """Offer the writer to the application, whose task starts after this."""
