@@ -86,12 +86,13 @@ async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, 
     """The execution, if it ended within a time.
 
     A run of this process is known when its task ends, which costs the database nothing; only one that left the
-    process before its end is followed by its events. Without its database it is accepted all the same.
+    process before its end is followed by its events. Without its database it is accepted all the same, and so it is
+    where the caller has as much open as it may: a request that waits holds a connection like a stream.
     """
     if seconds == 0:
         return None
     execution_id = accepted.root.execution_id
-    with contextlib.suppress(TimeoutError, PyMongoError, AppError):
+    with contextlib.suppress(TimeoutError, PyMongoError, AppError), services.streams.one(caller.id):
         async with asyncio.timeout(seconds):
             ended = await services.engine.wait_for_end(execution_id)
             if ended is None:

@@ -1,8 +1,8 @@
-"""How many event sockets and streams a key may have open, over both protocols."""
+"""How many event sockets, streams and requests that wait a key may have open."""
 
 from contextlib import AsyncExitStack
 
-from tests.conftest import Service, StartService
+from tests.conftest import PROJECT, Service, StartService
 from tests.routers.conftest import insert_foreign_executions, open_socket
 
 
@@ -29,3 +29,17 @@ async def test_a_key_has_a_bounded_number_of_sockets_and_streams(start_service: 
             code = await refused.close_code()
 
     assert (first, second, code) == (200, 429, 1013)
+
+
+async def test_a_run_is_accepted_without_waiting_where_a_key_has_as_much_open_as_it_may(
+    start_service: StartService,
+) -> None:
+    rows = [{"event": {"type": "x"}}]
+    async with start_service(max_streams_per_key=1) as service, AsyncExitStack() as stack:
+        (execution_id,) = await insert_foreign_executions(service, 1, status="running", events=rows)
+        assert await open_stream(stack, service, execution_id) == 200
+        path, body = "/api/v1/agents/plot-specialist-001/runs", {"prompt": "Write.", "project": PROJECT, "judge": False}
+        answer = await service.http.post(path, json=body, headers={"Prefer": "wait=30"})
+
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
