@@ -15,14 +15,11 @@ RUN python -m venv tools \
     && tools/bin/pip --python /opt/dynamic-agents/bin/python install \
         --no-deps --require-hashes --only-binary :all: -r requirements/runtime.lock
 
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY seeds seeds
-# The seeds go where the installed service says that it looks; -I keeps /build/app out of that answer.
 RUN tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
-    && tools/bin/pip --python /opt/dynamic-agents/bin/python install --no-deps --no-index dist/*.whl \
-    && cp -RT seeds "$(/opt/dynamic-agents/bin/python -I -c \
-        'from app.services.catalog.seeding import SEEDS; print(SEEDS)')"
+    && tools/bin/pip --python /opt/dynamic-agents/bin/python install --no-deps --no-index dist/*.whl
 
 
 FROM base

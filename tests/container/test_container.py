@@ -127,7 +127,7 @@ def test_only_what_the_image_needs_is_sent_to_the_build() -> None:
     allowed = {rule[1:] for rule in rules if rule.startswith("!")}
 
     assert rules[0] == "*"
-    assert allowed == {"app", "seeds", "requirements", "pyproject.toml", "README.md"}
+    assert allowed == {"app", "seeds", "requirements", "pyproject.toml", "README.md", "LICENSE"}
     assert allowed.isdisjoint(NEVER_SENT)
     assert "**/.env*" in rules[max(i for i, rule in enumerate(rules) if rule.startswith("!")) :]
 

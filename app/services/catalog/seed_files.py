@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from app.models.base import new_row_id
 from app.models.json_values import JsonObject
 from app.models.quality_weights import DEFAULT_SLUG
 
-SEEDS = Path(__file__).parents[3] / "seeds"
+PACKAGE = Path(str(files("app")))
+INSTALLED_SEEDS = PACKAGE / "seeds"
+SEEDS = INSTALLED_SEEDS if INSTALLED_SEEDS.is_dir() else PACKAGE.parent / "seeds"
+"""The seeds of the service: inside the installed package, or beside `app/` in a checkout."""
 YAML_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # in C, ten times as fast
 ROW_FIELDS = {"toolNames": "toolName", "skills": "skill", "exampleInputs": "example"}
 """The arrays of the catalogue, and the field that each of their rows has beside its id."""
