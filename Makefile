@@ -33,6 +33,8 @@ check: $(VENV)/.dev  ## What CI runs: format, lint, types, import rules, tests w
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry app
+	@$(BIN)/deptry $(SOURCES) scripts --ignore DEP002,DEP004
 	@$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
