@@ -4,13 +4,13 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BeforeValidator
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
 from app.routers.omitted_fields import Omit, without
-from app.routers.pages import PageRead
+from app.routers.pages import PageRead, answer_large_page
 from app.routers.problems import problem_responses
 from app.routers.strict_input import StrictRoute
 from app.services.paging import PageRequest
@@ -42,7 +42,9 @@ ExecutionSort = Literal["startedAt", "-startedAt", "createdAt", "-createdAt"]
 Name = Annotated[str | None, Query(max_length=200)]
 
 
-@router.get("", operation_id="listExecutions", responses=problem_responses(403))
+@router.get(
+    "", operation_id="listExecutions", response_model=PageRead[ExecutionSummary], responses=problem_responses(403)
+)
 async def list_executions(
     services: ServicesDep,
     caller: ViewerRole,
@@ -59,7 +61,7 @@ async def list_executions(
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
     sort: Annotated[ExecutionSort, Query(description="A field; with a minus for the descending order.")] = "-startedAt",
-) -> PageRead[ExecutionSummary]:
+) -> Response:
     """List executions, the latest first."""
     wanted = ExecutionFilter(
         project=project,
@@ -73,8 +75,9 @@ async def list_executions(
         started_from=started_from,
         started_to=started_to,
     )
-    found = await services.archive.list_executions(wanted, PageRequest(limit, sort, cursor), caller)
-    return PageRead[ExecutionSummary].of(found)
+    return await answer_large_page(
+        await services.archive.list_executions(wanted, PageRequest(limit, sort, cursor), caller)
+    )
 
 
 @router.get("/{execution_id}", operation_id="getExecution", responses=problem_responses(403, 404))

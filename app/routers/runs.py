@@ -66,7 +66,7 @@ async def answer_run(
         found = await services.archive.get_execution(accepted.root.execution_id, caller)
         response.headers["Idempotency-Replayed"] = "true"
     else:
-        found = accepted.as_read()
+        found = await accepted.as_read()
     response.headers["Location"] = found.links.self
     ended = await find_ended(accepted, services, caller, wait_seconds(prefer))
     if ended is None:
@@ -98,7 +98,7 @@ async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, 
             if ended is None:
                 await wait_for_ending(services, execution_id)
             elif not accepted.replayed:
-                return read_of(ended, accepted.names, is_admin=caller.has(Role.ADMIN))
+                return await read_of(ended, accepted.names, is_admin=caller.has(Role.ADMIN))
             return await services.archive.get_execution(execution_id, caller, known=accepted.names)
     return None
 

@@ -9,6 +9,8 @@ from bson import ObjectId
 
 from app.events.replay import ExecutionNotFound, count_rows
 from app.events.stored_numbers import last_seq_of
+from app.kit.check_thread import in_check_thread
+from app.kit.json_limits import count_values
 from app.models.agent import Agent
 from app.models.agent_execution import (
     AgentExecution,
@@ -32,6 +34,8 @@ SUMMARY_FIELDS = {"events": 0, "runState": 0}
 MAX_TREE_DEPTH = 32
 """A run's tree has three levels; what is stored deeper is not shown."""
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
+MAX_INLINE_VALUES = 5_000
+"""How many values the answer about an execution may have to be made on the event loop, in some 5 ms."""
 
 
 class ExecutionLinks(Shape):
@@ -161,7 +165,7 @@ class ExecutionArchive:
         """
         execution = await self._get(execution_id, caller, {"events": 0})
         execution.last_seq = await self._last_seq(execution)
-        return read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
+        return await read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
         """An execution's document, without its events and history.
@@ -188,7 +192,7 @@ class ExecutionArchive:
             ExecutionNotFound: there is none with this id that the caller may see.
         """
         top = await self._get(execution_id, caller, SUMMARY_FIELDS)
-        found = self._executions.find({"rootExecutionId": top.root_id}, SUMMARY_FIELDS).sort("_id")
+        found = self._executions.find({"rootExecutionId": top.root_id}, LIST_FIELDS).sort("_id")
         members = [one async for raw in found if (one := parsed(AgentExecution, raw))]
         names = await self._names([top, *members])
         return tree_node(top, by_parent(members), names, {top.execution_id})
@@ -287,8 +291,16 @@ def error_of(execution: AgentExecution, *, is_admin: bool) -> Any:  # noqa: ANN4
     return {**error, "providerMessage": execution.provider_message}
 
 
-def read_of(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> ExecutionRead:
-    """A whole execution, from its document."""
+async def read_of(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> ExecutionRead:
+    """A full execution, from its document; a large one is made in a thread."""
+    large_fields = [execution.params, execution.output, execution.run_state]
+    if count_values(large_fields, MAX_INLINE_VALUES) < MAX_INLINE_VALUES:
+        return full_shape(execution, names, is_admin=is_admin)
+    return await in_check_thread(full_shape, execution, names, is_admin=is_admin)
+
+
+def full_shape(execution: AgentExecution, names: Names, *, is_admin: bool) -> ExecutionRead:
+    """The shape of a full execution."""
     changed = {
         "params": clean_json(execution.params),
         "output": clean_json(execution.output),

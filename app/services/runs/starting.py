@@ -59,9 +59,9 @@ class AcceptedRun:
     names: Names
     replayed: bool = False
 
-    def as_read(self) -> ExecutionRead:
+    async def as_read(self) -> ExecutionRead:
         """The shape of the root, without another look into the database."""
-        return read_of(self.root, self.names)
+        return await read_of(self.root, self.names)
 
 
 class ServiceStopping(AppError):
@@ -257,5 +257,6 @@ class RunStarter:
 
 def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:
     """The idempotency record of a request that carries a key; a field that it leaves out is as good as its default."""
-    content = request.model_dump(mode="json", exclude_defaults=True)
-    return idempotency_of(key, caller.id, path, content) if key is not None else None
+    if key is None:
+        return None
+    return idempotency_of(key, caller.id, path, request.model_dump(mode="json", exclude_defaults=True))
