@@ -5,13 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
-SOURCES := app tests benchmarks
+SOURCES := app tests benchmarks scripts
 UV ?= uv
 PARALLEL := --numprocesses auto --dist loadfile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test test-long check format bench soak attack fuzz lock clean
+.PHONY: help demo serve test test-long test-wheel canary check format bench soak attack fuzz lock clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,13 +28,19 @@ test: $(VENV)/.dev  ## Run the whole test suite
 test-long: $(VENV)/.dev  ## Run the tests that wait for minutes: restarts, outages, kills
 	@$(BIN)/pytest -m long
 
+test-wheel: $(VENV)/.dev  ## Install the wheel into a clean environment and complete a run with it
+	@$(BIN)/pytest tests/packaging/test_wheel.py -m 'long or not long'
+
+canary: $(VENV)/.dev  ## Test the packages that the service reaches into at their newest releases (PACKAGES="litellm mcp")
+	@$(BIN)/python -m scripts.canary $(PACKAGES)
+
 check: $(VENV)/.dev  ## What CI runs: format, lint, types, import rules, tests with coverage
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry app
-	@$(BIN)/deptry $(SOURCES) scripts --ignore DEP002,DEP004
+	@$(BIN)/deptry $(SOURCES) --ignore DEP002,DEP004
 	@$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
 format: $(VENV)/.dev  ## Format the code and mend what can be mended
