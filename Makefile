@@ -34,16 +34,17 @@ test-wheel: $(VENV)/.dev  ## Install the wheel into a clean environment and comp
 canary: $(VENV)/.dev  ## Test the packages that the service reaches into at their newest releases (PACKAGES="litellm mcp")
 	@$(BIN)/python -m scripts.canary $(PACKAGES)
 
-check: $(VENV)/.dev  ## What CI runs: format, lint, types, import rules, tests with coverage
+check: $(VENV)/.dev  ## What CI runs: format, lint, types, imports, dependencies, docs, tests with coverage
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry app
 	@$(BIN)/deptry $(SOURCES) --ignore DEP002,DEP004
+	@$(BIN)/python -m scripts.check_style
 	@$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
-format: $(VENV)/.dev  ## Format the code and mend what can be mended
+format: $(VENV)/.dev  ## Format the code and fix whatever can be fixed
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
 
