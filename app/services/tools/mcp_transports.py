@@ -13,9 +13,9 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthToken
 
+from app.services.tools.mcp_http import HTTP_SECONDS, bounded_client
 from app.services.tools.mcp_settings import McpServerSettings
 
-HTTP_SECONDS = 30.0
 SSE_SILENCE_SECONDS = 3600.0
 
 
@@ -61,12 +61,16 @@ async def client_of(
     auth = auth_of(settings, settings.url)
     if settings.transport == "sse":
         transport = sse_client(
-            settings.url, dict(settings.headers), timeout=HTTP_SECONDS, sse_read_timeout=SSE_SILENCE_SECONDS, auth=auth
+            settings.url,
+            dict(settings.headers),
+            timeout=HTTP_SECONDS,
+            sse_read_timeout=SSE_SILENCE_SECONDS,
+            httpx_client_factory=bounded_client,
+            auth=auth,
         )
         # Servers of this transport are older than the probe for a newer protocol.
         return Client(transport, mode="legacy", message_handler=on_message)
-    timeout = httpx2.Timeout(HTTP_SECONDS, read=None)
-    http = await stack.enter_async_context(httpx2.AsyncClient(headers=settings.headers, timeout=timeout, auth=auth))
+    http = await stack.enter_async_context(bounded_client(dict(settings.headers), auth=auth))
     return Client(streamable_http_client(settings.url, http_client=http), message_handler=on_message)
 
 
