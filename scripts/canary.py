@@ -94,10 +94,8 @@ def attempt(scratch: Scratch, package: str, scope: str, requirement: str, known:
     if not scratch.upgrade(requirement):
         return Outcome(package, scope, requirement, "not installable")
     version = scratch.version(package)
-    if version in known:
-        return Outcome(package, scope, version, "same release")
+    result = "same release" if version in known else "passed" if scratch.passes(SEAMS[package]) else "failed"
     known.add(version)
-    result = "passed" if scratch.passes(SEAMS[package]) else "failed"
     scratch.restore()
     return Outcome(package, scope, version, result)
 
