@@ -57,11 +57,10 @@ from app.services.catalog.loading import DefinitionLoader
 from app.services.catalog.seeding import insert_missing_seeds
 from app.services.catalog.tool_checks import ToolChecker
 from app.services.catalog.tool_trials import ToolTrials
-from app.services.llm.calls import CallLimits
 from app.services.llm.context_window import ContextRules
 from app.services.llm.gateway import ModelGateway
-from app.services.llm.model_table import ModelTable, load_model_table
-from app.services.llm.named_models import check_named_models
+from app.services.llm.model_table import load_model_table
+from app.services.llm.named_models import open_models
 from app.services.llm.preparing import prepare_in_place
 from app.services.quality.analytics import QualityReader
 from app.services.quality.gates import GateName, Thresholds
@@ -198,11 +197,6 @@ def token_verifier(settings: Settings) -> TokenVerifier:
     )
 
 
-def call_limits(settings: Settings) -> CallLimits:
-    """How long a model call may take."""
-    return CallLimits(settings.model_first_byte_seconds, settings.model_idle_seconds, settings.model_total_seconds)
-
-
 @asynccontextmanager
 async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
     """The sandbox in which tools run, warm."""
@@ -321,25 +315,6 @@ def open_window(redis_url: str | None, stack: AsyncExitStack) -> Window:
     window = SharedWindow(redis_url)
     stack.push_async_callback(window.close)
     return window
-
-
-@asynccontextmanager
-async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[ModelGateway]:
-    """The models that can be called; those that cannot are named in the log.
-
-    Raises:
-        StartupError: a setting names a model that cannot be called, or LiteLLM refuses the table.
-    """
-    models = ModelGateway(table, call_limits(settings))
-    try:
-        check_named_models(settings, models)
-        log.info("models", source=table.source, names=list(table.names))
-        for model in models.describe():
-            if not model.usable:
-                log.warning("model-unusable", model=model.name, problem=model.problem)
-        yield models
-    finally:
-        await models.close()
 
 
 @asynccontextmanager

@@ -78,7 +78,12 @@ async def print_keys(settings: Settings) -> None:
             cursor = page.next_cursor
             if cursor is None:
                 break
-    run_console().print(table)
+    console = run_console()
+    console.print(table)
+    where = f"embedded in {settings.data_dir}" if settings.embedded else "MONGODB_URI"
+    console.print(Text(f"{table.row_count} keys in the database {database.name} ({where}).", style="dim"))
+    if load_admin_key(settings).text:
+        console.print(Text("The bootstrap admin key is not among them: it is not stored.", style="dim"))
 
 
 async def revoke_key(settings: Settings, key_id: str) -> None:

@@ -12,6 +12,8 @@ import httpx
 from app.models.json_values import JsonObject
 from app.terminal.event_client import EventClient, FollowingRefused
 
+UNAUTHORIZED = 401
+
 
 class RequestRefused(Exception):
     """The service answered with a problem; the message is its detail."""
@@ -86,4 +88,7 @@ def answer_of(response: httpx.Response) -> JsonObject:
     if response.is_success:
         return body
     detail = body.get("detail") if isinstance(body, dict) else None
-    raise RequestRefused(f"{detail or 'The service does not answer as expected.'} (HTTP {response.status_code})")
+    advice = " Give a key with --key or DYNAMIC_AGENTS_KEY." if response.status_code == UNAUTHORIZED else ""
+    raise RequestRefused(
+        f"{detail or 'The service does not answer as expected.'}{advice} (HTTP {response.status_code})"
+    )

@@ -185,7 +185,11 @@ def examine_start(settings: Settings) -> Finding:
             pass
         load_admin_key(settings)
     except StartupError as error:
-        return Finding("start", None if "is in use" in str(error) else False, str(error))
+        if "is in use" in str(error):
+            return Finding(
+                "start", None, f"{settings.host}:{settings.port} is in use: by this service, if it is running"
+            )
+        return Finding("start", False, str(error))
     return Finding("start", True, f"{settings.host}:{settings.port} is free")
 
 

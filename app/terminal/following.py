@@ -67,6 +67,7 @@ async def follow_on_server(url: str, key: str | None, execution_id: str) -> bool
         StartupError: there is no service at `url`, or it refuses; the message is its own.
     """
     async with server_at(url, key) as client:
+        await client.get(f"/api/v1/executions/{quote(execution_id, safe='')}")  # says at once what would never work
         return await watch(client, run_console(), execution_id)
 
 
@@ -95,5 +96,6 @@ async def server_at(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
         raise StartupError(str(error)) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StartupError(
-            f"No service answers at {url} ({type(error).__name__}). Start one with 'make serve'."
+            f"No service answers at {url} ({type(error).__name__}). Start one with 'make serve', or give its address "
+            "with --url or DYNAMIC_AGENTS_URL."
         ) from None

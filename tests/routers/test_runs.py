@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from starlette.responses import HTMLResponse, Response
 
 from app.routers.runs import MAX_WAIT_SECONDS, wait_seconds
@@ -196,8 +197,13 @@ async def test_which_model_a_complexity_means_can_be_set(start_service: StartSer
     assert models == ["openai/gpt-4", "anthropic/claude-3-opus"]
 
 
-async def test_a_complexity_whose_model_nobody_may_use_is_422(start_service: StartService, models_config: Path) -> None:
-    async with start_service(models_config=models_config, complex_model="nobody/nothing") as service:
+async def test_a_complexity_whose_model_is_not_configured_is_422(
+    start_service: StartService, models_config: Path
+) -> None:
+    entries = yaml.safe_load(models_config.read_text())["model_list"]
+    kept = [entry for entry in entries if entry["model_name"] != "anthropic/claude-3-opus"]
+    models_config.write_text(yaml.safe_dump({"model_list": kept}))
+    async with start_service(models_config=models_config) as service:
         answer = await service.http.post(RUNS, json={**BODY, "complexity": "complex"})
 
     assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "complexity")

@@ -128,10 +128,9 @@ class ModelTable:
         provider = name.partition("/")[0]
         if not self.providers or provider in self.providers:
             return f"{self.source} has no entry with that model_name."
-        other = current_model(self.providers[0])
         return (
-            f"{key_variable(provider)} is not set. Set it, or put another model behind the name in the file that "
-            f"MODELS_CONFIG names: {config_line(name, other)}"
+            f"{key_variable(provider)} is not set. Set it, or {start_with(self.providers[0])}. For this name alone: "
+            f"{config_line(name, current_model(self.providers[0]))}"
         )
 
     @property
@@ -184,7 +183,7 @@ def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
     problem = None
     if model.is_retired(today_utc()):
         put = config_line(name, current_model(provider, bare))
-        problem = f"{retirement_told(provider, model)} Put this into the file that MODELS_CONFIG names: {put}"
+        problem = f"{retirement_told(provider, model)} To go on, {start_with(provider)}. For this name alone: {put}"
     return ModelEntry(f"{name}#0", name, params, {}, problem=problem)
 
 
@@ -193,6 +192,13 @@ def retirement_told(provider: str, model: ProviderModel) -> str:
     if model.retires is None:
         return f"{provider} no longer has {model.id}, by LiteLLM's table."
     return f"{provider} retired {model.id} on {model.retires}."
+
+
+def start_with(provider: str) -> str:
+    """How one provider's key comes to serve every name of the catalog."""
+    if provider not in KEY_PROVIDERS:
+        return "name a file in LiteLLM's form by MODELS_CONFIG"
+    return f"start with MODELS_CONFIG=examples/models/{provider}.yaml, which puts {provider} behind every catalog model"
 
 
 def key_variable(provider: str) -> str:

@@ -1,11 +1,16 @@
-"""The models that settings name, held against those that there are."""
+"""Opening the models of a process, and holding those that settings name against those that there are."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import structlog
 
 from app.errors import StartupError
+from app.services.llm.calls import CallLimits
 from app.services.llm.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
-from app.settings import Settings
+from app.services.llm.model_table import ModelTable
+from app.settings import CATALOGUE_MODELS, Settings
 
 TIERS = ("simple_model", "standard_model", "complex_model")
 
@@ -37,3 +42,29 @@ def problem_of(models: ModelGateway, name: str) -> str | None:
     except ModelNotConfigured as error:
         return error.message
     return None
+
+
+@asynccontextmanager
+async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[ModelGateway]:
+    """The models that can be called; those that cannot are named in the log.
+
+    Raises:
+        StartupError: a setting names a model that cannot be called, or LiteLLM refuses the table.
+    """
+    models = ModelGateway(table, call_limits(settings))
+    try:
+        check_named_models(settings, models)
+        log.info("models", source=table.source, names=list(table.names))
+        if missing := [name for name in CATALOGUE_MODELS if table.providers and not models.has(name)]:
+            log.warning("catalog-models-unavailable", models=missing, advice=table.reason_for_absence(missing[0]))
+        for model in models.describe():
+            if not model.usable:
+                log.warning("model-unusable", model=model.name, problem=model.problem)
+        yield models
+    finally:
+        await models.close()
+
+
+def call_limits(settings: Settings) -> CallLimits:
+    """How long a model call may take."""
+    return CallLimits(settings.model_first_byte_seconds, settings.model_idle_seconds, settings.model_total_seconds)
