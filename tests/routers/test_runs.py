@@ -197,12 +197,18 @@ async def test_which_model_a_complexity_means_can_be_set(start_service: StartSer
     assert models == ["openai/gpt-4", "anthropic/claude-3-opus"]
 
 
+def leave_out(models_config: Path, name: str) -> None:
+    """Remove a model's entries from a MODELS_CONFIG."""
+    entries = yaml.safe_load(models_config.read_text())["model_list"]
+    models_config.write_text(
+        yaml.safe_dump({"model_list": [entry for entry in entries if entry["model_name"] != name]})
+    )
+
+
 async def test_a_complexity_whose_model_is_not_configured_is_422(
     start_service: StartService, models_config: Path
 ) -> None:
-    entries = yaml.safe_load(models_config.read_text())["model_list"]
-    kept = [entry for entry in entries if entry["model_name"] != "anthropic/claude-3-opus"]
-    models_config.write_text(yaml.safe_dump({"model_list": kept}))
+    leave_out(models_config, "anthropic/claude-3-opus")
     async with start_service(models_config=models_config) as service:
         answer = await service.http.post(RUNS, json={**BODY, "complexity": "complex"})
 

@@ -63,7 +63,7 @@ def test_a_retired_model_is_unusable_and_says_which_line_mends_that(provider_ser
     assert [described[name].usable for name in (OPUS, HAIKU)] == [False, False]
     with pytest.raises(ModelNotConfigured, match="MODELS_CONFIG") as caught:
         gateway.check(OPUS)
-    line = str(caught.value).partition("names: ")[2]
+    line = str(caught.value).partition("alone: ")[2]
     assert yaml.safe_load(line) == [
         {"model_name": OPUS, "litellm_params": {"model": current_model("anthropic", "claude-3-opus")}}
     ]
@@ -87,7 +87,7 @@ def test_a_name_whose_provider_has_no_key_names_the_variable_and_the_line(provid
 
     with pytest.raises(ModelNotConfigured, match="ANTHROPIC_API_KEY is not set") as caught:
         gateway.check(SONNET)
-    line = yaml.safe_load(str(caught.value).partition("names: ")[2])[0]
+    line = yaml.safe_load(str(caught.value).partition("alone: ")[2])[0]
     assert (line["model_name"], line["litellm_params"]["model"].partition("/")[0]) == (SONNET, "gemini")
 
 
