@@ -14,9 +14,17 @@ from fastapi.params import Query
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from app.dependencies import ROLE_CHECKS, any_caller, follower, identify, identify_follower
+from app.dependencies import (
+    ROLE_CHECKS,
+    address_of,
+    any_caller,
+    follower,
+    identify,
+    identify_follower,
+    stream_key,
+)
 from app.errors import MAX_PROBLEMS, AppError, FieldError, InvalidInput
-from app.kit.check_thread import in_check_thread
+from app.kit.check_thread import in_check_thread_for
 from app.kit.strict_json import parse_json_bytes, repeated, shown, text_problem
 from app.models.api_key import Role
 from app.services.access.roles import require
@@ -99,8 +107,12 @@ async def read_body(request: Request) -> Any:  # noqa: ANN401 - any JSON value
     body = await request.body()
     if media_type not in (PATCH_TYPES if request.method == "PATCH" else (JSON_TYPE,)):
         raise UnsupportedMediaType(f"Send the body as {JSON_TYPE}, not as {shown(media_type) or 'nothing at all'}.")
-    is_small = len(body) <= MAX_INLINE_BYTES
-    value = parse_json_bytes(body) if is_small else await in_check_thread(parse_json_bytes, body)
+    if len(body) <= MAX_INLINE_BYTES:
+        value = parse_json_bytes(body)
+    else:
+        caller = getattr(request.state, "caller", None)  # of a route that anyone may use there is none
+        key = stream_key(caller, request) if caller else address_of(request)
+        value = await in_check_thread_for(key, parse_json_bytes, body)
     setattr(request, STARLETTE_PARSED_BODY, value)
     return value
 
