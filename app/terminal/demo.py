@@ -8,6 +8,13 @@ from app.terminal.client import service_client
 from app.terminal.following import follow_run
 from app.terminal.server import running_server
 
+CONFIGURED = (
+    *("mongodb_uri", "redis_url", "models_config", "mcp_servers", "admin_api_key"),
+    *("anthropic_api_key", "openai_api_key", "gemini_api_key"),
+    *("anthropic_api_base", "openai_api_base", "gemini_api_base"),
+    *("simple_model", "standard_model", "complex_model"),
+)
+"""Settings that would make the demo something else than a demo."""
 SAMPLE_DEPARTMENT = "story"
 SAMPLE_PROJECT = "66f0a1b2c3d4e5f601234567"
 SAMPLE_PROMPT = (
@@ -18,9 +25,7 @@ SAMPLE_PROMPT = (
 
 def demo_settings(settings: Settings) -> Settings:
     """Everything embedded and the demo model, whatever the environment says; a database apart from `serve`'s."""
-    nothing_configured = dict.fromkeys(
-        ("mongodb_uri", "redis_url", "models_config", "anthropic_api_key", "openai_api_key", "admin_api_key")
-    )
+    nothing_configured = {name: Settings.model_fields[name].default for name in CONFIGURED}
     return settings.model_copy(
         update={
             **nothing_configured,

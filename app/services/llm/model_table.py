@@ -296,9 +296,9 @@ def fill_key(params: JsonObject, settings: Settings) -> str | None:
     if key or params["model"].startswith("demo/"):
         return None
     provider = params["model"].partition("/")[0]
-    if provider in KEY_PROVIDERS and (value := variable_value(key_variable(provider), settings)):
-        params["api_key"] = value
-        return None
+    if provider in KEY_PROVIDERS:
+        params["api_key"] = variable_value(key_variable(provider), settings)
+        return None if params["api_key"] else f"{key_variable(provider)} is not set."
     wanted: list[str] = litellm.validate_environment(params["model"]).get("missing_keys") or []
     missing = [variable for variable in wanted if not stands_in(params, variable)]
     for variable in list(missing):
@@ -324,7 +324,9 @@ def stands_in(params: JsonObject, variable: str) -> bool:
 
 
 def variable_value(name: str, settings: Settings) -> str | None:
-    """An environment variable, or the same name in `.env` where the settings know it."""
-    field = getattr(settings, name.lower(), None)
+    """A setting by its variable's name, else an environment variable that no setting has."""
+    if name.lower() not in Settings.model_fields:
+        return os.environ.get(name) or None
+    field = getattr(settings, name.lower())
     own = field.get_secret_value() if isinstance(field, SecretStr) else field
-    return os.environ.get(name) or (own if isinstance(own, str) else None)
+    return own if isinstance(own, str) else None
