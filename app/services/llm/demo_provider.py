@@ -6,7 +6,14 @@ from typing import Any
 
 from app.models.json_values import JsonObject
 from app.services.llm.demo_model import DemoAnswer, answer
-from app.services.llm.litellm_setup import CustomLLM, GenericStreamingChunk, ModelResponse, Usage, litellm
+from app.services.llm.litellm_setup import (
+    LISTED_MODELS,
+    CustomLLM,
+    GenericStreamingChunk,
+    ModelResponse,
+    Usage,
+    litellm,
+)
 
 PROVIDER = "demo"
 CHARACTERS_A_TOKEN = 4
@@ -101,7 +108,7 @@ def chunk(text: str) -> GenericStreamingChunk:
 
 def register_demo_provider() -> None:
     """Make `demo/demo` callable through LiteLLM; registering twice changes nothing."""
-    litellm.model_cost[f"{PROVIDER}/{PROVIDER}"] = LIST_PRICE
+    litellm.model_cost[f"{PROVIDER}/{PROVIDER}"] = LISTED_MODELS[f"{PROVIDER}/{PROVIDER}"] = LIST_PRICE
     if not any(entry["provider"] == PROVIDER for entry in litellm.custom_provider_map):
         litellm.custom_provider_map = [
             *litellm.custom_provider_map,

@@ -66,8 +66,8 @@ __all__ = [
 ]
 
 litellm: Any = untyped_litellm
-LISTED_MODELS: dict[str, JsonObject] = dict(litellm.model_cost)
-"""LiteLLM's own table of models: the Router adds its deployments to the one that LiteLLM works with."""
+LISTED_MODELS: dict[str, JsonObject] = {name: dict(row) for name, row in litellm.model_cost.items()}
+"""LiteLLM's own table of models: the Router writes its entries' `model_info` into the one that LiteLLM works with."""
 Router: Any = litellm.Router
 Deployment: Any = RouterDeployment
 litellm.suppress_debug_info = True

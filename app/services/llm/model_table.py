@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from app.errors import StartupError
 from app.models.json_values import JsonObject
-from app.services.llm.litellm_setup import litellm
+from app.services.llm.litellm_setup import LISTED_MODELS, litellm
 from app.services.llm.provider_models import (
     ProviderModel,
     config_line,
@@ -98,8 +98,8 @@ class ModelEntry:
         """What LiteLLM's price table says of the model, under what the entry itself says."""
         model = self.priced_as
         provider, _, bare = model.partition("/")
-        listed: JsonObject = litellm.model_cost.get(model) or litellm.model_cost.get(bare) or {}
-        if model not in litellm.model_cost and listed.get("litellm_provider") != provider:
+        listed: JsonObject = LISTED_MODELS.get(model) or LISTED_MODELS.get(bare) or {}
+        if model not in LISTED_MODELS and listed.get("litellm_provider") != provider:
             listed = {}  # another provider's price for a model of the same name
         own = {name: value for name, value in (self.info | self.params).items() if value is not None}
         return listed | own

@@ -240,7 +240,7 @@ async def test_a_plan_whose_repair_fails_still_gives_all_specialists_the_work_an
 async def test_a_head_that_cannot_plan_fails_the_run_before_anybody_works(
     service: Service, model_server: ModelServer
 ) -> None:
-    model_server.on("plan", fault(400))
+    model_server.on("plan", fault(403))
 
     done = await service.run_department(DEPARTMENT)
 
@@ -248,6 +248,6 @@ async def test_a_head_that_cannot_plan_fails_the_run_before_anybody_works(
     assert [written(event) for event in events] == [
         "head: agent-start",
         "head: department-start",
-        "head: agent-error model-request-refused",
+        "head: agent-error model-access-denied",
     ]
-    assert (done["status"], done["error"]["code"]) == ("failed", "model-request-refused")
+    assert (done["status"], done["error"]["code"]) == ("failed", "model-access-denied")
