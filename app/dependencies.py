@@ -15,7 +15,7 @@ from app.models.database import Database
 from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import Caller
 from app.services.access.roles import Gatekeeper, NotAuthenticated, key_in, require, require_all_projects
-from app.services.access.stream_tickets import MAX_TICKET_CHARACTERS, StreamTickets
+from app.services.access.stream_tickets import StreamTickets
 from app.services.access.watching import CredentialWatch
 from app.services.catalog.browsing import Catalog
 from app.services.catalog.editing import CatalogEditor
@@ -142,7 +142,6 @@ async def follower(
         str | None,
         Query(
             alias="ticket",
-            max_length=MAX_TICKET_CHARACTERS,
             description="A ticket from `POST /executions/{executionId}/stream-ticket`, in place of a key.",
         ),
     ] = None,

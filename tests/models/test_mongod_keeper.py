@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pymongo import AsyncMongoClient
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from app.models import mongod_keeper
 from app.models.embedded_mongod import EmbeddedMongod, find_mongod
@@ -27,6 +28,11 @@ async def kill(pid: int | None) -> None:
     await wait_until(lambda: not is_alive(pid))
 
 
+def count_of(lines: list[EventDict], event: str) -> int:
+    """How many lines tell of an event."""
+    return sum(line["event"] == event for line in lines)
+
+
 async def test_a_killed_mongod_is_back_on_its_port_with_its_documents_each_time(tmp_path: Path) -> None:
     mongod = EmbeddedMongod(tmp_path)
 
@@ -36,6 +42,7 @@ async def test_a_killed_mongod_is_back_on_its_port_with_its_documents_each_time(
                 await client.shelf.notes.insert_one({"_id": number})
                 await kill(mongod.pid if victim == "mongod" else mongod.guard_pid)
                 await client.shelf.notes.insert_one({"_id": f"after {victim}"})
+                await wait_until(lambda again=number + 1: count_of(lines, "embedded-mongod-started-again") == again, 20)
             notes = [note["_id"] async for note in client.shelf.notes.find()]
             pids = mongod.pid, mongod.guard_pid
 
@@ -59,7 +66,7 @@ async def test_who_does_not_start_is_tried_again_after_pauses_that_grow_until_it
             return [line["reason"] for line in lines if line["event"] == "embedded-mongod-not-started"]
 
         async with running_mongod(mongod) as uri, AsyncMongoClient(uri, serverSelectionTimeoutMS=20_000) as client:
-            port = int(uri.split(":")[2].partition("/")[0])
+            port = int(uri.rpartition(":")[2].partition("/")[0])
             script(binary, "#!/bin/sh\necho not today\nexit 3\n")
             await kill(mongod.pid)
             await wait_until(lambda: len(reasons()) >= 2, BACK_SECONDS)

@@ -56,9 +56,10 @@ async def test_an_execution_with_very_many_values_is_read_in_a_thread(shared_ser
 
 
 async def test_large_executions_are_listed_and_shown_in_their_tree(shared_service: Service) -> None:
-    ids = await insert_foreign_executions(shared_service, 3, prompt="é" * 50_000, output={"text": "x" * 50_000})
+    fields = {"prompt": "é" * 50_000, "output": {"text": "x" * 50_000}, "conversationId": "large answers"}
+    ids = await insert_foreign_executions(shared_service, 3, **fields)
 
-    page = await shared_service.http.get("/api/v1/executions?limit=3")
+    page = await shared_service.http.get("/api/v1/executions?conversationId=large%20answers")
     tree = await shared_service.http.get(f"/api/v1/executions/{ids[0]}/tree")
 
     assert {len(item["prompt"]) for item in page.json()["items"]} == {50_000}
