@@ -14,7 +14,7 @@ from app.models.api_key import Role
 from app.models.database import Database
 from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import Caller
-from app.services.access.roles import Gatekeeper, NotAuthenticated, key_in, require, require_all_projects
+from app.services.access.roles import Gatekeeper, key_in, require, require_all_projects
 from app.services.access.stream_tickets import StreamTickets
 from app.services.access.watching import CredentialWatch
 from app.services.catalog.browsing import Catalog
@@ -103,13 +103,11 @@ def credential_of(connection: HTTPConnection) -> str | None:
 
 
 async def identify_follower(connection: HTTPConnection) -> Caller:
-    """Whoever follows an execution's stream: by a ticket for it, else as in any request."""
+    """The caller of an execution's stream: by a key as in any request, or where none is sent by a ticket."""
     ticket, state = connection.query_params.get("ticket"), connection.state
-    if ticket is None:
+    if ticket is None or key_in(connection.headers) is not None:
         return await identify(connection)
     if not hasattr(state, "caller"):
-        if key_in(connection.headers) is not None:
-            raise NotAuthenticated
         services = services_of(connection)
         state.credential = await services.tickets.find_credential(ticket, connection.path_params["execution_id"])
         state.caller = await services.gatekeeper.identify_ticket(ticket, state.credential, address_of(connection))

@@ -114,12 +114,16 @@ async def test_what_is_no_ticket_opens_nothing(anonymous: httpx.AsyncClient, exe
     assert_problem(answer, 401, "not-authenticated")
 
 
-async def test_a_ticket_beside_a_key_is_one_credential_too_many(
+async def test_a_key_counts_before_a_ticket(
     shared_service: Service, new_key: NewKey, anonymous: httpx.AsyncClient, execution_id: str
 ) -> None:
     ticket, key = await new_ticket(shared_service, execution_id), await new_key("viewer")
 
-    assert_problem(await stream_with(anonymous, execution_id, ticket, **key), 401, "not-authenticated")
+    by_key = await stream_with(anonymous, execution_id, "no ticket", **key)
+    by_wrong_key = await stream_with(anonymous, execution_id, ticket, Authorization="Bearer wrong")
+
+    assert by_key.status_code == 200
+    assert_problem(by_wrong_key, 401, "not-authenticated")
 
 
 async def test_an_expired_ticket_opens_nothing_and_is_removed(
