@@ -18,6 +18,8 @@ from tests.fixtures.json_strategies import json_values
 MEBIBYTE = 1024 * 1024
 SMALL = MEBIBYTE // 4
 DOUBLINGS = 2
+SECONDS_A_CHARACTER = 2e-5
+"""Ten times what it takes, for coverage and busy machines; a quadratic reader takes a hundred times as long."""
 
 SHAPES: dict[str, Callable[[int], str]] = {
     "many numbers": lambda size: "[" + ",".join(["0"] * (size // 2)) + "]",
@@ -78,7 +80,7 @@ def test_twice_the_text_takes_about_twice_the_time_up_to_a_mebibyte(shape: Calla
 
     doubled, single = ([max(time, 1e-3) for time in part] for part in (times[1:], times[:-1]))
     assert statistics.geometric_mean(doubled) / statistics.geometric_mean(single) < 3, times
-    assert times[-1] < 1, times
+    assert times[-1] < MEBIBYTE * SECONDS_A_CHARACTER, times
 
 
 @given(
@@ -100,7 +102,7 @@ def test_a_body_of_any_shape_takes_a_bounded_time_for_each_of_its_characters(
     with without_collections():
         seconds = seconds_for(text)
 
-    assert seconds < 0.002 + len(text) * 2e-6
+    assert seconds < 0.02 + len(text) * SECONDS_A_CHARACTER
 
 
 @given(json_values())
