@@ -45,7 +45,7 @@ async def create(http: httpx.AsyncClient, path: str, body: dict[str, Any], **cha
 
 async def when_not_busy(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
     """Ask, and again while the database is busy with other writes of the same document, as `Retry-After` says."""
-    while (answer := await ask()).status_code == 503:
+    while (answer := await ask()).status_code == 503:  # noqa: ASYNC110 - another program decides
         await asyncio.sleep(float(answer.headers["retry-after"]) * random.random())  # noqa: S311 - not all at once
     return answer
 
