@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ class Service:
 
     url: str
     http: httpx.AsyncClient
-    services: Services
+    services: Services = field(repr=False)
     database_uri: str
 
     @property

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 
 from app.services.runs import model_calls
 from tests.conftest import Service
@@ -22,6 +22,7 @@ from tests.fixtures.providers.server import ProviderServer
 from tests.services.runs.conftest import ADA, all_events, gapless
 from tests.services.runs.providers.conftest import RETRIED, refused
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 CALL_TOKENS = 15
 UNPAID = {
     Fault.RATE_LIMITED, Fault.OVERLOADED, Fault.SERVER_ERROR, Fault.CUT, Fault.ERROR_IN_200, Fault.NO_USAGE,
@@ -69,8 +70,15 @@ class RandomModel:
 
 def is_paid(reply: Reply) -> bool:
     """Whether a reply tells its tokens."""
-    fault = reply.fault if isinstance(reply, Damaged) else reply
-    return not isinstance(reply, Response) and fault not in UNPAID
+    match reply:
+        case Answer():
+            return True
+        case Damaged():
+            return reply.fault not in UNPAID
+        case Fault():
+            return reply not in UNPAID
+        case _:
+            return False
 
 
 @pytest.fixture(scope="module", autouse=True)
