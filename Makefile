@@ -58,7 +58,7 @@ bench: $(VENV)/.dev  ## Run the benchmarks
 	@$(BIN)/python -m benchmarks
 
 fuzz: $(VENV)/.dev  ## Run random hostile tools in the sandbox for ten minutes (SECONDS=600)
-	@$(BIN)/python -m tests.services.tools.fuzz --seconds $(or $(SECONDS),600)
+	@$(BIN)/python -m tests.services.tools.sandbox.fuzz --seconds $(or $(SECONDS),600)
 
 lock:  ## Lock the requirements anew (needs uv)
 	@$(COMPILE) pyproject.toml --extra embedded --group build --group dev --output-file requirements/dev.lock

@@ -8,28 +8,28 @@ from fastapi import Depends, Query, Security
 from fastapi.requests import HTTPConnection
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from app.events.bus import EventBus
-from app.events.hub import EventHub
+from app.database.connection import Database
+from app.events.stream.bus import EventBus
+from app.events.stream.hub import EventHub
+from app.kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from app.models.api_key import Role
-from app.models.database import Database
 from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import Caller
-from app.services.access.roles import Gatekeeper, key_in, require, require_all_projects
+from app.services.access.authenticator import Gatekeeper, key_in, require, require_all_projects
+from app.services.access.credential_watch import CredentialWatch
 from app.services.access.stream_tickets import StreamTickets
-from app.services.access.watching import CredentialWatch
-from app.services.catalog.browsing import Catalog
-from app.services.catalog.editing import CatalogEditor
-from app.services.catalog.tool_trials import ToolTrials
+from app.services.catalog.editor import CatalogEditor
+from app.services.catalog.queries import Catalog
+from app.services.catalog.tool_tester import ToolTrials
 from app.services.llm.gateway import ModelGateway
-from app.services.paging import DEFAULT_LIMIT, MAX_LIMIT
 from app.services.quality.analytics import QualityReader
 from app.services.quality.weights import WeightBook
-from app.services.runs.control import ExecutionControl
-from app.services.runs.engine import RunEngine
-from app.services.runs.executions import ExecutionArchive
-from app.services.runs.reviews import ReviewDesk
-from app.services.runs.shown_prompts import PromptReader
-from app.services.runs.starting import RunStarter
+from app.services.runs.accept.starter import RunStarter
+from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.lifecycle.control import ExecutionControl
+from app.services.runs.lifecycle.reviews import ReviewDesk
+from app.services.runs.queries.executions import ExecutionArchive
+from app.services.runs.queries.prompts import PromptReader
 from app.services.usage.open_streams import OpenStreams
 from app.settings import Settings
 

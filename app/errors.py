@@ -1,6 +1,6 @@
 """Every expected failure: what is true, its stable code and its HTTP status.
 
-One handler (`app.routers.problems`) renders an `AppError` as RFC 9457 problem details; inside a run the same
+One handler (`app.routers.http.problems`) renders an `AppError` as RFC 9457 problem details; inside a run the same
 `code` and message become the execution's `error`. Rooms below raise subclasses that live beside the code that
 detects them; the ones shared by several rooms stand here.
 """

@@ -8,80 +8,66 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+from app.database.connection import Database
+from app.database.opening import open_database
 from app.dependencies import Services
-from app.events.bus import EventBus
-from app.events.hub import EventHub
-from app.events.opening import open_bus, running_in_background
+from app.events.stream.bus import EventBus
+from app.events.stream.hub import EventHub
+from app.events.stream.opening import open_bus, running_in_background
 from app.models.api_key import Role
-from app.models.database import Database
-from app.models.opening import open_database
-from app.routers import (
-    agent_events,
-    agents,
-    analytics,
-    api_docs,
-    api_keys,
-    async_api,
-    custom_tools,
-    departments,
-    execution_control,
-    execution_events,
-    execution_prompts,
-    executions,
-    health,
-    mcp_servers,
-    me,
-    models,
-    orchestrations,
-    quality,
-    reviews,
-    stream_tickets,
-)
-from app.routers.hosts import HostCheck
-from app.routers.problems import Problem, add_problem_handlers
-from app.routers.request_context import CROSS_ORIGIN, RequestContext
-from app.routers.trusted_proxies import TrustedProxies
+from app.routers import analytics, api_keys, health, me, models, quality
+from app.routers.catalog import agents, custom_tools, departments, mcp_servers
+from app.routers.docs import api_docs, async_api
+from app.routers.executions import control as execution_control
+from app.routers.executions import events as execution_events
+from app.routers.executions import executions, orchestrations, reviews, stream_tickets
+from app.routers.executions import prompts as execution_prompts
+from app.routers.http.hosts import HostCheck
+from app.routers.http.problems import Problem, add_problem_handlers
+from app.routers.http.request_context import CROSS_ORIGIN, RequestContext
+from app.routers.http.trusted_proxies import TrustedProxies
+from app.routers.sockets import agent_events
 from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.api_keys import KeyRing
-from app.services.access.failures import FailedAuthentications
+from app.services.access.authenticator import Gatekeeper
+from app.services.access.credential_watch import CredentialWatch
+from app.services.access.failed_authentications import FailedAuthentications
 from app.services.access.published_keys import PublishedKeys
-from app.services.access.roles import Gatekeeper
 from app.services.access.stream_tickets import StreamTickets
 from app.services.access.tokens import TokenVerifier
-from app.services.access.watching import CredentialWatch
-from app.services.catalog.browsing import Catalog
 from app.services.catalog.builtin_tools import store_builtin_tools
-from app.services.catalog.editing import CatalogEditor
+from app.services.catalog.editor import CatalogEditor
 from app.services.catalog.live_reload import LiveReload
-from app.services.catalog.loading import DefinitionLoader
-from app.services.catalog.seeding import insert_missing_seeds
-from app.services.catalog.tool_checks import ToolChecker
-from app.services.catalog.tool_trials import ToolTrials
-from app.services.llm.context_window import ContextRules
+from app.services.catalog.loader import DefinitionLoader
+from app.services.catalog.queries import Catalog
+from app.services.catalog.seeds.insertion import insert_missing_seeds
+from app.services.catalog.tool_checker import ToolChecker
+from app.services.catalog.tool_tester import ToolTrials
+from app.services.llm.context.window import ContextRules
 from app.services.llm.gateway import ModelGateway
-from app.services.llm.model_table import load_model_table
-from app.services.llm.named_models import open_models
-from app.services.llm.preparing import prepare_in_place
+from app.services.llm.litellm_patches.inline_executor import prepare_in_place
+from app.services.llm.model_info.model_table import load_model_table
+from app.services.llm.model_info.opening import open_models
 from app.services.quality.analytics import QualityReader
 from app.services.quality.gates import GateName, Thresholds
 from app.services.quality.weights import WeightBook
-from app.services.runs.control import ExecutionControl
-from app.services.runs.doorbell import RedisDoorbell
-from app.services.runs.engine import RunEngine, RunLimits
-from app.services.runs.execution_run import Crew
-from app.services.runs.executions import ExecutionArchive
-from app.services.runs.reviews import ReviewDesk
-from app.services.runs.shown_prompts import PromptReader
-from app.services.runs.starting import RunStarter
+from app.services.runs.accept.starter import RunStarter
+from app.services.runs.engine.run_engine import RunEngine, RunLimits
+from app.services.runs.engine.wakeups import RedisDoorbell
+from app.services.runs.lifecycle.control import ExecutionControl
+from app.services.runs.lifecycle.reviews import ReviewDesk
+from app.services.runs.queries.executions import ExecutionArchive
+from app.services.runs.queries.prompts import PromptReader
+from app.services.runs.work.execution_run import Crew
 from app.services.tools.builtin import load_builtin_tools
-from app.services.tools.egress import Egress
-from app.services.tools.mcp_settings import load_mcp_servers
-from app.services.tools.mcp_tools import McpTools, NoServers
-from app.services.tools.sandbox import ToolSandbox
+from app.services.tools.egress.guard import Egress
+from app.services.tools.mcp.settings import load_mcp_servers
+from app.services.tools.mcp.tools import McpTools, NoServers
+from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
+from app.services.usage.counters import SharedWindow, Window
 from app.services.usage.open_streams import OpenStreams
 from app.services.usage.rate_limits import RateLimiter
-from app.services.usage.windows import SharedWindow, Window
 from app.settings import Settings
 
 API_BASE = "/api/v1"
@@ -220,7 +206,7 @@ async def open_mcp(settings: Settings) -> AsyncGenerator[McpTools]:
     if not named:
         yield NoServers()
         return
-    from app.services.tools.mcp_servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
+    from app.services.tools.mcp.servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
 
     servers = McpServers(
         named, log_file=settings.data_dir / "mcp-servers.log", start_seconds=settings.mcp_start_seconds

@@ -14,13 +14,13 @@ import uvloop
 from bson import ObjectId
 from rich.table import Table
 
+from app.database.connection import Database
+from app.database.opening import open_database
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import new_row_id, utc_now
-from app.models.database import Database
 from app.models.department import Department
-from app.models.opening import open_database
-from app.services.catalog.loading import DefinitionLoader
+from app.services.catalog.loader import DefinitionLoader
 from app.settings import Settings
 from benchmarks.children import Child, running
 from benchmarks.load import client_session, drive

@@ -15,9 +15,9 @@ import orjson
 import uvloop
 from rich.table import Table
 
+from app.database.opening import open_database
 from app.models.agent import Agent
 from app.models.department import Department
-from app.models.opening import open_database
 from app.settings import Settings
 from benchmarks.children import Child, running
 from benchmarks.load import client_session

@@ -16,15 +16,15 @@ from fastapi import FastAPI, Request
 from pydantic import SecretStr
 
 from app.dependencies import Services
-from app.events.log import TreeLog
+from app.events.log.log_rows import Stored
+from app.events.log.tree_log import TreeLog
 from app.events.replay import read_frames, read_head
-from app.events.rows import Stored
 from app.events.types import AgentResponse
 from app.main import create_app, open_services
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
 from app.models.execution_events import ExecutionEventPage
+from app.server.server import server_options
 from app.settings import Settings
-from app.terminal.server import server_options
 
 LAG_EVERY_SECONDS = 0.01
 FILL_STEP = 20

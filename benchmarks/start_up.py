@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from app.models.embedded_mongod import EmbeddedMongod
+from app.database.embedded.mongod import EmbeddedMongod
 from benchmarks.children import PROJECT_ROOT
 from benchmarks.service import COMMAND, running_service, service_environment
 from benchmarks.tables import goal, table_of

@@ -11,7 +11,7 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 
 DIMENSIONS = ("confidence", "completeness", "relevance", "consistency", "creativity", "technical")
 WORK = "The keeper winds the light, counts the hours, and writes down what the sea has answered. " * 20

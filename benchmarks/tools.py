@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from rich.table import Table
 
 from app.services.tools.outcomes import ToolFailed
-from app.services.tools.sandbox import ToolInvocation, ToolSandbox
+from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox
 from benchmarks.children import usage_of
 from benchmarks.tables import goal, table_of
 

@@ -17,24 +17,32 @@ ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements" / "dev.lock"
 
 SEAMS = {
-    "aiohttp": ("tests/services/llm/test_plain_http.py",),
-    "beanie": ("tests/models/test_database.py", "tests/models/test_indexes.py", "tests/models/test_transactions.py"),
+    "aiohttp": ("tests/services/llm/litellm_patches/test_direct_http.py",),
+    "beanie": (
+        "tests/database/test_database.py",
+        "tests/database/test_indexes.py",
+        "tests/database/test_transactions.py",
+    ),
     "fastapi": (
-        "tests/routers/test_openapi.py",
-        "tests/routers/test_strict_input.py",
-        "tests/routers/test_problems.py",
+        "tests/routers/docs/test_openapi.py",
+        "tests/routers/http/test_strict_input.py",
+        "tests/routers/http/test_problems.py",
     ),
     "httptools": ("tests/security/test_requests.py",),
     "litellm": ("tests/services/llm",),
-    "mcp": ("tests/services/tools/test_mcp_calls.py", "tests/services/tools/test_mcp_servers.py"),
-    "mcp-types": ("tests/services/tools/test_mcp_calls.py", "tests/services/tools/test_mcp_listing.py"),
-    "pymongo": ("tests/models/test_pymongo_waits.py", "tests/models/test_database.py", "tests/events/test_log.py"),
-    "quickjs-rs": ("tests/services/tools/test_engine.py", "tests/services/tools/test_globals.py"),
-    "saq": ("tests/services/runs/test_queue.py",),
-    "starlette": ("tests/routers/test_problems.py", "tests/routers/test_event_sockets.py"),
+    "mcp": ("tests/services/tools/mcp/test_mcp_calls.py", "tests/services/tools/mcp/test_mcp_servers.py"),
+    "mcp-types": ("tests/services/tools/mcp/test_mcp_calls.py", "tests/services/tools/mcp/test_mcp_listing.py"),
+    "pymongo": (
+        "tests/database/test_pymongo_patch.py",
+        "tests/database/test_database.py",
+        "tests/events/log/test_tree_log.py",
+    ),
+    "quickjs-rs": ("tests/services/tools/sandbox/test_engine.py", "tests/services/tools/sandbox/test_globals.py"),
+    "saq": ("tests/services/runs/engine/test_queue.py",),
+    "starlette": ("tests/routers/http/test_problems.py", "tests/routers/sockets/test_event_sockets.py"),
     "uvicorn": ("tests/security/test_requests.py", "tests/security/test_frames.py"),
-    "wasmtime": ("tests/services/tools/test_engine.py", "tests/services/tools/test_sandbox_hostile.py"),
-    "websockets": ("tests/security/test_frames.py", "tests/routers/test_event_sockets.py"),
+    "wasmtime": ("tests/services/tools/sandbox/test_engine.py", "tests/services/tools/sandbox/test_sandbox_hostile.py"),
+    "websockets": ("tests/security/test_frames.py", "tests/routers/sockets/test_event_sockets.py"),
 }
 """The bounded packages, and the tests that fail when one moves what the service touches."""
 

@@ -19,13 +19,13 @@ from beanie import init_beanie
 from pydantic import SecretStr
 
 from app import main
+from app.database.connection import DOCUMENTS, Database, bind_documents, connect
+from app.database.embedded.mongod import EmbeddedMongod
 from app.dependencies import Services
 from app.main import create_app
-from app.models.database import DOCUMENTS, Database, bind_documents, connect
-from app.models.embedded_mongod import EmbeddedMongod
-from app.services.tools.sandbox import ToolSandbox
+from app.server.server import server_options
+from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.settings import CATALOGUE_MODELS, Settings
-from app.terminal.server import server_options
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
 from tests.fixtures.providers.server import ProviderServer, provider_server_app
 from tests.fixtures.valkey import ValkeyProcess, running_valkey

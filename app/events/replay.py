@@ -13,15 +13,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.database.connection import Database
+from app.database.expressions import array_in
 from app.errors import InvalidInput, NotFound
 from app.events.stored_numbers import last_seq_of
 from app.events.types import Frame
+from app.kit.json_values import JsonObject, clean_json
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import iso_milliseconds
-from app.models.database import Database
 from app.models.execution_events import ExecutionEventPage
-from app.models.expressions import array_in
-from app.models.json_values import JsonObject, clean_json
 
 PAGE_ROWS = 500
 PAGE_BYTES = 1024 * 1024

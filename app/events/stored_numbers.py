@@ -8,10 +8,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from app.database.connection import Database, Raw
+from app.database.expressions import array_in
 from app.models.agent_execution import AgentExecution
-from app.models.database import Database, Raw
 from app.models.execution_events import ExecutionEventPage
-from app.models.expressions import array_in
 
 MAX_SEQ = 10**9
 NUMBERS_OF_ROWS = {"$filter": {"input": array_in("$events.event.seq"), "cond": {"$isNumber": "$$this"}}}

@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 
 
 class Event(BaseModel):

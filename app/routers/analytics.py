@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.dependencies import ServicesDep, ViewerRole
-from app.routers.executions import Moment, Name
-from app.routers.problems import problem_responses
-from app.routers.strict_input import StrictRoute
+from app.routers.executions.executions import Moment, Name
+from app.routers.http.problems import problem_responses
+from app.routers.http.strict_input import StrictRoute
 from app.services.quality.analytics import QualityAnalytics, QualityFilter
-from app.services.runs.requests import CmsId
+from app.services.runs.accept.schemas import CmsId
 
 router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRoute)
 

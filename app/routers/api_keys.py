@@ -7,15 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServiceAdmin, ServicesDep
+from app.kit.paging import PageRequest
 from app.models.api_key import ApiKey, Role
-from app.routers.pages import PageRead
-from app.routers.problems import BODY_PROBLEMS, problem_responses
-from app.routers.strict_input import StrictRoute
+from app.routers.http.pages import PageRead
+from app.routers.http.problems import BODY_PROBLEMS, problem_responses
+from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
-from app.services.catalog.loading import parsed
-from app.services.catalog.shapes import Shape, Timestamp
-from app.services.paging import PageRequest
-from app.services.runs.requests import CmsId, Text
+from app.services.catalog.loader import parsed
+from app.services.catalog.schemas import Shape, Timestamp
+from app.services.runs.accept.schemas import CmsId, Text
 from app.settings import RateLimit
 
 router = APIRouter(prefix="/api-keys", tags=["api keys"], route_class=StrictRoute)

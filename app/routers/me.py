@@ -4,9 +4,9 @@ from fastapi import APIRouter
 
 from app.dependencies import AnyCaller
 from app.models.api_key import Role
-from app.routers.problems import problem_responses
-from app.routers.strict_input import StrictRoute
-from app.services.catalog.shapes import Shape
+from app.routers.http.problems import problem_responses
+from app.routers.http.strict_input import StrictRoute
+from app.services.catalog.schemas import Shape
 
 router = APIRouter(prefix="/me", tags=["api keys"], route_class=StrictRoute)
 

@@ -5,11 +5,11 @@ from datetime import date
 from fastapi import APIRouter
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
-from app.routers.pages import PageRead
-from app.routers.problems import problem_responses
-from app.routers.strict_input import StrictRoute
-from app.services.catalog.shapes import Shape
-from app.services.paging import slice_page
+from app.kit.paging import slice_page
+from app.routers.http.pages import PageRead
+from app.routers.http.problems import problem_responses
+from app.routers.http.strict_input import StrictRoute
+from app.services.catalog.schemas import Shape
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 

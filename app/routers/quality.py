@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Response
 
 from app.dependencies import ServiceAdmin, ServicesDep, ViewerRole
-from app.routers.entries import IfMatch, answer_entry
-from app.routers.problems import BODY_PROBLEMS, problem_responses
-from app.routers.strict_input import StrictRoute
+from app.routers.http.entries import IfMatch, answer_entry
+from app.routers.http.problems import BODY_PROBLEMS, problem_responses
+from app.routers.http.strict_input import StrictRoute
 from app.services.quality.weights import WeightsRead, WeightsUpdate
 
 router = APIRouter(prefix="/quality", tags=["quality"], route_class=StrictRoute)

@@ -18,7 +18,7 @@ import orjson
 from aiohttp import web
 from rich.console import Console
 
-from app.models.database import bind_documents, connect
+from app.database.connection import bind_documents, connect
 from benchmarks.children import free_port
 from benchmarks.service import MODEL_NAME
 from benchmarks.soak.clients import Clients

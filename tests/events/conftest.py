@@ -11,14 +11,14 @@ import pytest
 from beanie import init_beanie
 from bson import ObjectId
 
-from app.events import log as log_module
-from app.events.bus import Committed, InProcessBus
-from app.events.log import TreeLog
-from app.events.rows import GroupWrite, Stored
+from app.database.connection import DOCUMENTS, Database, Raw, connect
+from app.events.log import tree_log as log_module
+from app.events.log.log_rows import GroupWrite, Stored
+from app.events.log.tree_log import TreeLog
+from app.events.stream.bus import Committed, InProcessBus
 from app.events.types import AgentResponse, Frame
+from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.database import DOCUMENTS, Database, Raw, connect
-from app.models.json_values import JsonObject
 
 ENDED: JsonObject = {"status": ExecutionStatus.COMPLETED.value}
 

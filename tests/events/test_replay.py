@@ -10,6 +10,7 @@ from bson import ObjectId, json_util
 from hypothesis import HealthCheck, given, settings
 from pydantic import JsonValue
 
+from app.database.connection import Database, Raw
 from app.events.replay import (
     PAGE_ROWS,
     ExecutionNotFound,
@@ -21,7 +22,6 @@ from app.events.replay import (
 )
 from app.events.types import ToolResult
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.database import Database, Raw
 from tests.conftest import Service
 from tests.events.conftest import ENDED, Tree, said
 from tests.fixtures.json_strategies import json_values

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64, ObjectId, json_util
 
-from app.models.database import Database, Raw, bind_documents, connect
-from app.services.catalog.seeding import insert_missing_seeds
+from app.database.connection import Database, Raw, bind_documents, connect
+from app.services.catalog.seeds.insertion import insert_missing_seeds
 from tests.conftest import PROJECT, Service, StartService
 from tests.fixtures.model_server import ModelServer, completion
 from tests.fixtures.payload_rules import COLLECTIONS, KEY_ORDER, violations

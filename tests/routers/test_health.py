@@ -8,8 +8,8 @@ import httpx
 import pytest
 import yaml
 
-from app.models import database
-from app.models.embedded_mongod import EmbeddedMongod
+from app.database import connection as database
+from app.database.embedded.mongod import EmbeddedMongod
 from tests.conftest import PROJECT, Service, StartService, running_service
 from tests.routers.conftest import assert_problem, open_socket
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.models.embedded_mongod import EmbeddedMongod
+from app.database.embedded.mongod import EmbeddedMongod
 from tests.conftest import ADMIN_KEY, PROJECT, write_models_config
 from tests.fixtures.model_server import ModelServer, completion
 from tests.fixtures.processes import ROOT, ServeProcess, serving

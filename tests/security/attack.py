@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from app.models.opening import open_database
+from app.database.opening import open_database
 from app.settings import Settings
 from tests.fixtures.attacking import Outcome, Target, launch, load
 from tests.fixtures.processes import bare_environment

@@ -6,10 +6,10 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from app.models.agent_execution import AgentExecution
-from app.routers.pages import answer_large_page
-from app.services.catalog.browsing import Page
-from app.services.catalog.shapes import Shape
-from app.services.runs.executions import NO_NAMES, read_of
+from app.routers.http.pages import answer_large_page
+from app.services.catalog.queries import Page
+from app.services.catalog.schemas import Shape
+from app.services.runs.queries.executions import NO_NAMES, read_of
 from tests.conftest import Service
 from tests.routers.conftest import insert_foreign_executions
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from app.database.connection import Database
+from app.events.log.full_events import tree_events
 from app.events.replay import read_head
-from app.events.whole import tree_events
 from app.models.base import utc_now
-from app.models.database import Database
 from app.services.catalog.tool_rules import precedence
 from tests.conftest import PROJECT, Service
 

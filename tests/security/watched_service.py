@@ -13,8 +13,8 @@ import orjson
 import uvloop
 
 from app.logs import configure_logging
+from app.server.serve import serve_until_stopped
 from app.settings import Settings
-from app.terminal.serve import serve_until_stopped
 
 SAMPLE_SECONDS = 0.005
 

@@ -14,12 +14,12 @@ from bson import ObjectId
 from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.database.connection import Database
+from app.database.transactions import in_transaction
 from app.errors import AppError, InvalidInput, NotFound
+from app.kit.paging import PageRequest, RawPage, read_page
 from app.models.api_key import ApiKey, Role
-from app.models.database import Database
 from app.models.stored_document import StoredDocumentInvalid
-from app.models.transactions import in_transaction
-from app.services.paging import PageRequest, RawPage, read_page
 
 log = structlog.get_logger(__name__)
 

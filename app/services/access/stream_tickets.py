@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.database.connection import Database
 from app.models.base import utc_now
-from app.models.database import Database
 from app.models.stream_ticket import StreamTicket
 
 TICKET_PREFIX = "st_"

@@ -5,8 +5,8 @@ from typing import Any
 
 import jwt
 
+from app.kit.json_values import clean_text
 from app.models.api_key import Role
-from app.models.json_values import clean_text
 from app.services.access.api_keys import Caller
 from app.services.access.published_keys import RSA_ALGORITHMS, PublishedKeys
 

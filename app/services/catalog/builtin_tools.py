@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import structlog
 from pymongo.errors import DuplicateKeyError
 
+from app.database.connection import Database
+from app.kit.json_values import JsonObject
 from app.models.base import utc_now
 from app.models.custom_tool import CustomTool, ToolSource
-from app.models.database import Database
-from app.models.json_values import JsonObject
 from app.services.tools.builtin import BuiltinTool
 
 log = structlog.get_logger(__name__)

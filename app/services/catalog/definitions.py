@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from app.kit.check_thread import in_check_thread
+from app.kit.json_values import JsonObject, clean_json
 from app.models.agent import Agent
 from app.models.base import Relation
 from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
-from app.models.json_values import JsonObject, clean_json
-from app.services.tools.mcp_tools import McpTool
+from app.services.tools.mcp.tools import McpTool
 from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX, function_name
 from app.services.tools.schemas import InputValidator, compile_schema
 

@@ -5,9 +5,9 @@ from http import HTTPStatus
 
 import bson
 
+from app.database.connection import Raw
+from app.database.statistics_updates import STATISTICS_FIELDS
 from app.errors import AppError
-from app.models.database import Raw
-from app.models.statistics import STATISTICS_FIELDS
 
 REFERRED = "catalogVersion"
 """Counted up in a document that another begins to refer to; its only use is that two transactions meet on it."""

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import structlog
 from pymongo.errors import PyMongoError
 
+from app.database.connection import Database
+from app.kit.json_values import JsonObject
 from app.models.agent import Agent
 from app.models.custom_tool import CustomTool
-from app.models.database import Database
 from app.models.department import Department
-from app.models.json_values import JsonObject
 from app.models.quality_weights import QualityWeights
 from app.services.catalog.etags import IGNORED
 

@@ -3,11 +3,11 @@
 import re
 from typing import cast
 
+from app.database.connection import Raw
 from app.errors import InvalidInput
+from app.kit.json_values import JsonObject
 from app.models.custom_tool import ToolSource
-from app.models.database import Raw
-from app.models.json_values import JsonObject
-from app.services.catalog.writing import CatalogWriteConflict
+from app.services.catalog.writer import CatalogWriteConflict
 
 MAX_VERSION_CHARACTERS = 256
 """What is longer was stored past the API, and is no version; Python would refuse to convert its digits."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from app.models.json_values import JsonObject
-from app.services.llm.context_mark import NO_MARK, ContextMark
+from app.kit.json_values import JsonObject
+from app.services.llm.context.mark import NO_MARK, ContextMark
 
 COST_DECIMALS = 12
 CUT = "length"

@@ -10,12 +10,12 @@ import structlog
 from openai import APIError
 from pydantic import ValidationError
 
+from app.demo.provider import register_demo_provider
 from app.errors import StartupError
-from app.models.json_values import JsonObject
-from app.services.llm.answers import answer_of, carries_data, message_of
+from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallLimits, Completion, ModelRequest
-from app.services.llm.demo_provider import register_demo_provider
-from app.services.llm.errors import (
+from app.services.llm.failures.classification import failure_of
+from app.services.llm.failures.errors import (
     ModelAnswerEmpty,
     ModelAnswerInvalid,
     ModelAnswerTooLong,
@@ -24,9 +24,10 @@ from app.services.llm.errors import (
     ModelNotConfigured,
     ModelRequestRefused,
 )
-from app.services.llm.failures import failure_of
+from app.services.llm.failures.redaction import secrets_in
 from app.services.llm.fitting.deployments import Deployments
-from app.services.llm.litellm_setup import (
+from app.services.llm.litellm_patches.direct_http import answer_plainly
+from app.services.llm.litellm_patches.setup import (
     BaseLLMException,
     Deployment,
     PromptRouter,
@@ -34,14 +35,13 @@ from app.services.llm.litellm_setup import (
     is_internal_call,
     litellm,
 )
-from app.services.llm.message_parts import keep_provider_data
-from app.services.llm.model_table import ModelEntry, ModelTable
-from app.services.llm.plain_http import answer_plainly
-from app.services.llm.pricing import cost_of, usage_of
-from app.services.llm.redaction import secrets_in
-from app.services.llm.streams import StreamCut, collect_stream
-from app.services.llm.turns import ORIGIN, TurnReader
-from app.services.llm.wildcards import expand, is_wildcard, matches
+from app.services.llm.messages.answers import answer_of, carries_data, message_of
+from app.services.llm.messages.parts import keep_provider_data
+from app.services.llm.messages.streams import StreamCut, collect_stream
+from app.services.llm.messages.turns import ORIGIN, TurnReader
+from app.services.llm.model_info.model_table import ModelEntry, ModelTable
+from app.services.llm.model_info.pricing import cost_of, usage_of
+from app.services.llm.model_info.wildcards import expand, is_wildcard, matches
 
 DEFAULT_LIMITS = CallLimits()
 MAX_ANSWER_CHARACTERS = 1_000_000

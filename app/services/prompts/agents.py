@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from app.services.catalog.definitions import AgentDefinition
-from app.services.prompts.fencing import CUT_NOTE, FENCE_RULE, fenced, shortened
+from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, fenced, shortened
 
 PARAMS = "PARAMETERS"
 REQUEST = "REQUEST"

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
-from app.services.prompts.fencing import CUT_NOTE, fenced, shortened
+from app.services.prompts.fences import CUT_NOTE, fenced, shortened
 
 REQUEST = "REQUEST"
 WORK = "WORK OF"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.services.prompts.fencing import CUT_NOTE, fenced, shortened
+from app.services.prompts.fences import CUT_NOTE, fenced, shortened
 
 REQUEST = "REQUEST"
 REPORT = "REPORT OF"

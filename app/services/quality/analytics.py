@@ -6,13 +6,13 @@ from typing import Any
 
 from bson import ObjectId
 
+from app.database.connection import Database, Raw
+from app.kit.json_values import JsonObject
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ReviewStatus
-from app.models.database import Database, Raw
 from app.models.department import Department
-from app.models.json_values import JsonObject
 from app.services.access.api_keys import Caller
-from app.services.catalog.shapes import Shape
+from app.services.catalog.schemas import Shape
 from app.services.quality.gates import GateName
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 
 
 class GateName(StrEnum):

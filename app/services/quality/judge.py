@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import structlog
 
 from app.events.types import QualityCheck
-from app.models.json_values import clean_text
+from app.kit.json_values import clean_text
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
-from app.services.llm.errors import ModelCallFailed, ModelNotConfigured, spent_in
-from app.services.llm.structured import AnswerSchema, StructuredAnswer, ask_structured
-from app.services.prompts.fencing import system_message, user_message
-from app.services.prompts.judging import JUDGE_SCHEMA, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
+from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, spent_in
+from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, ask_structured
+from app.services.prompts.fences import system_message, user_message
+from app.services.prompts.judge import JUDGE_SCHEMA, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
 from app.services.quality.gates import GateName, pass_gate
-from app.services.quality.scoring import calculate_score, usable_dimensions, weights_of
+from app.services.quality.scores import calculate_score, usable_dimensions, weights_of
 
 JUDGE_TEMPERATURE = 0.2
 JUDGE_MAX_TOKENS = 500

@@ -3,14 +3,14 @@
 import structlog
 
 from app.events.types import ReviewStatusChanged
+from app.kit.json_values import JsonObject, clean_text
 from app.models.agent_execution import ReviewStatus
-from app.models.json_values import JsonObject, clean_text
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
-from app.services.llm.errors import ModelCallFailed, ModelNotConfigured, spent_in
-from app.services.llm.structured import AnswerSchema, ask_structured
+from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, spent_in
+from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
 from app.services.prompts.agents import agent_system_prompt
-from app.services.prompts.fencing import CUT_NOTE, system_message, user_message
+from app.services.prompts.fences import CUT_NOTE, system_message, user_message
 from app.services.prompts.heads import REVIEW_SCHEMA, review_prompt
 
 MAX_NOTES_CHARACTERS = 20_000

@@ -9,17 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
+from app.database.connection import Database, Raw
+from app.database.transactions import in_transaction
 from app.models.base import utc_now
-from app.models.database import Database, Raw
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
-from app.models.transactions import in_transaction
-from app.services.catalog.browsing import Entry
 from app.services.catalog.etags import REFERRED, check_if_match, etag_of
-from app.services.catalog.loading import DefinitionLoader, DepartmentNotFound, parsed
-from app.services.catalog.seeding import department_ids
-from app.services.catalog.shapes import Shape
-from app.services.quality.scoring import DEPARTMENT_WEIGHTS, Weights, weights_of
+from app.services.catalog.loader import DefinitionLoader, DepartmentNotFound, parsed
+from app.services.catalog.queries import Entry
+from app.services.catalog.schemas import Shape
+from app.services.catalog.seeds.insertion import department_ids
+from app.services.quality.scores import DEPARTMENT_WEIGHTS, Weights, weights_of
 
 Written = TypeVar("Written")
 

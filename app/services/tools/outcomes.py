@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from app.services.tools.protocol import MAX_OUTPUT_BYTES
+from app.services.tools.sandbox.protocol import MAX_OUTPUT_BYTES
 
 
 @dataclass(frozen=True)

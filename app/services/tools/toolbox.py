@@ -10,9 +10,9 @@ from pydantic import JsonValue
 
 from app.models.custom_tool import ToolSource
 from app.services.tools.builtin import BuiltinTool
-from app.services.tools.mcp_tools import McpTools, NoServers
+from app.services.tools.mcp.tools import McpTools, NoServers
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
-from app.services.tools.sandbox import ToolInvocation, ToolSandbox, milliseconds_since
+from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox, milliseconds_since
 
 
 class RunnableTool(Protocol):

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from limits import RateLimitItem, parse_many
 
 from app.errors import AppError
-from app.services.usage.windows import Window
+from app.services.usage.counters import Window
 
 
 class TooManyRequests(AppError):

@@ -9,7 +9,7 @@ import pytest
 
 from app.models.api_key import Role
 from app.services.access.api_keys import Caller, KeyRing, hash_key
-from app.services.access.roles import Gatekeeper, NotAllowed, NotAuthenticated, key_in, require
+from app.services.access.authenticator import Gatekeeper, NotAllowed, NotAuthenticated, key_in, require
 from app.services.access.tokens import TokenVerifier
 from tests.conftest import ADMIN_KEY, PROJECT, Service
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.models.database import Database, bind_documents, connect
+from app.database.connection import Database, bind_documents, connect
 from app.services.catalog import live_reload
 from app.services.catalog.live_reload import LiveReload
 from tests.conftest import Service, StartService

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
+from app.cli.document_notes import Known, problems_of
+from app.database.connection import Database
 from app.models.base import new_row_id
 from app.models.custom_tool import CustomTool, ToolSource
-from app.models.database import Database
 from app.services.catalog.definitions import ToolDefinition, with_own_names
-from app.services.catalog.loading import DefinitionLoader
-from app.services.tools.mcp_servers import McpServers
-from app.services.tools.mcp_settings import McpServerSettings
-from app.services.tools.mcp_tools import NoServers
-from app.terminal.document_notes import Known, problems_of
+from app.services.catalog.loader import DefinitionLoader
+from app.services.tools.mcp.servers import McpServers
+from app.services.tools.mcp.settings import McpServerSettings
+from app.services.tools.mcp.tools import NoServers
 from tests.fixtures.mcp_clients import ODD, connected
 
 NAMES = ("mcp__odd__twice", "mcp:odd/twice", "mcp:odd/gone", "mcp:off/add", "wordCount")

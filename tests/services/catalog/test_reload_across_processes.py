@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from app.models.database import Database
+from app.database.connection import Database
 from tests.conftest import ADMIN_KEY, PROJECT
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import ServeProcess, serving

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.models.database import Database
-from app.services.catalog.loading import DefinitionLoader, DepartmentWithoutHead
+from app.database.connection import Database
+from app.services.catalog.loader import DefinitionLoader, DepartmentWithoutHead
 from tests.conftest import PROJECT, Service
 from tests.fixtures.waiting import wait_until
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallLimits, ModelRequest, RunPurpose
 from app.services.llm.gateway import DEFAULT_LIMITS, ModelGateway
-from app.services.llm.model_table import ModelTable, load_model_table
+from app.services.llm.model_info.model_table import ModelTable, load_model_table
 from app.settings import Settings
 from tests.fixtures.model_server import ModelServer
 

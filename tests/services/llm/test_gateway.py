@@ -8,10 +8,10 @@ import pytest
 from litellm._lazy_imports import get_default_encoding
 from starlette.responses import Response
 
-from app.models.json_values import JsonObject
-from app.services.llm import litellm_setup
+from app.kit.json_values import JsonObject
 from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose, TokenUsage
-from app.services.llm.litellm_setup import litellm
+from app.services.llm.litellm_patches import setup as litellm_setup
+from app.services.llm.litellm_patches.setup import litellm
 from tests.fixtures.model_server import ModelServer, Reply, completion
 from tests.services.llm.conftest import OpenGateway, entry, request
 

@@ -9,9 +9,8 @@ import pytest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from structlog.testing import capture_logs
 
-from app.models.json_values import JsonObject
-from app.services.llm import plain_http, streams
-from app.services.llm.errors import (
+from app.kit.json_values import JsonObject
+from app.services.llm.failures.errors import (
     ModelAccessDenied,
     ModelAnswerInvalid,
     ModelAnswerTooLong,
@@ -21,6 +20,8 @@ from app.services.llm.errors import (
     ModelRequestRefused,
     ModelTimedOut,
 )
+from app.services.llm.litellm_patches import direct_http as plain_http
+from app.services.llm.messages import streams
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, chunk, entry, request
 

@@ -9,16 +9,16 @@ import httpx
 import pytest
 from starlette.responses import StreamingResponse
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallLimits
-from app.services.llm.errors import (
+from app.services.llm.failures.classification import wait_asked
+from app.services.llm.failures.errors import (
     ModelCallFailed,
     ModelRateLimited,
     ModelTimedOut,
 )
-from app.services.llm.failures import wait_asked
 from app.services.llm.gateway import ModelGateway
-from app.services.llm.litellm_setup import litellm
+from app.services.llm.litellm_patches.setup import litellm
 from tests.fixtures.model_server import Call, ModelServer, Reply, fault
 from tests.services.llm.conftest import LoadTable, OpenGateway, chunk, entry, request
 

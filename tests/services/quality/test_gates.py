@@ -3,7 +3,7 @@
 import pytest
 
 from app.services.quality.gates import DEFAULT_THRESHOLDS, GateName, pass_gate
-from app.services.quality.scoring import calculate_score, weights_of
+from app.services.quality.scores import calculate_score, weights_of
 
 
 def test_the_thresholds_are_those_of_the_contract() -> None:

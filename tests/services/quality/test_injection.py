@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.services.prompts.agents import assignment_prompt, task_prompt
-from app.services.prompts.fencing import fenced
+from app.services.prompts.fences import fenced
 from app.services.prompts.heads import SpecialistWork, report_prompt, review_prompt
-from app.services.prompts.judging import batch_prompt, judge_prompt
+from app.services.prompts.judge import batch_prompt, judge_prompt
 from app.services.prompts.orchestrations import DepartmentWork, orchestrated_prompt, orchestration_prompt
 from tests.conftest import Service
+from tests.demo.test_demo_model import an_agent
 from tests.fixtures.model_server import (
     GOOD_SCORES,
     Call,
@@ -28,8 +29,7 @@ from tests.fixtures.model_server import (
     plan_of,
     review,
 )
-from tests.services.llm.test_demo_model import an_agent
-from tests.services.quality.test_judge_bench import AGENTS
+from tests.services.quality.test_batch_judge import AGENTS
 
 OPENING = re.compile(r"<<<(?P<label>[^<>\n]+) (?P<key>[0-9a-f]{8})>>>")
 SPECIALIST, HEAD = "composer-001", "audio-head-001"

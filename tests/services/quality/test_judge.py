@@ -5,8 +5,8 @@ import json
 import pytest
 
 from app.events.types import QualityCheck
-from app.services.prompts.fencing import fenced
-from app.services.prompts.judging import JUDGE_VERSION
+from app.services.prompts.fences import fenced
+from app.services.prompts.judge import JUDGE_VERSION
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from tests.conftest import Service

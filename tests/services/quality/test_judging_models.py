@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from app.events.types import QualityCheck
-from app.models.json_values import JsonObject
-from app.services.llm.context_window import ContextRules, ContextWindow
-from app.services.llm.errors import ModelCallFailed
+from app.kit.json_values import JsonObject
+from app.services.llm.context.window import ContextRules, ContextWindow
+from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.gateway import ModelGateway
-from app.services.llm.model_table import load_model_table
+from app.services.llm.model_info.model_table import load_model_table
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
-from app.services.runs.model_calls import TreeModels
+from app.services.runs.work.model_calls import TreeModels
 from app.settings import Settings
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, judgement

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from app.events.types import ReviewStatusChanged
-from app.services.prompts.fencing import fenced
+from app.services.prompts.fences import fenced
 from app.services.quality.review import needs_review, review_work
 from tests.conftest import Service
 from tests.fixtures.model_server import ModelServer, Reply, fault, review

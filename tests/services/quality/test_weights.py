@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.services.quality.scoring import DEFAULT_WEIGHTS, DEPARTMENT_WEIGHTS
+from app.services.quality.scores import DEFAULT_WEIGHTS, DEPARTMENT_WEIGHTS
 from tests.conftest import Service, StartService
 from tests.fixtures.model_server import ModelServer, judgement
 from tests.fixtures.waiting import wait_until

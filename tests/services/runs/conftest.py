@@ -17,18 +17,18 @@ import pytest
 import yaml
 from beanie import init_beanie
 
-from app.events.log import TreeLost
+from app.database.connection import DOCUMENTS, Raw
+from app.events.log.tree_log import TreeLost
 from app.models.agent import Agent, ToolNameRow
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import Role
 from app.models.custom_tool import CustomTool
-from app.models.database import DOCUMENTS, Raw
 from app.models.department import Department
 from app.services.access.api_keys import Caller
-from app.services.runs import engine as engine_module
-from app.services.runs import keeping
-from app.services.runs.engine import RunEngine, RunLimits
-from app.services.runs.requests import OrchestrationCreate, RunCreate
+from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate
+from app.services.runs.engine import lease_renewal as keeping
+from app.services.runs.engine import run_engine as engine_module
+from app.services.runs.engine.run_engine import RunEngine, RunLimits
 from app.settings import CATALOGUE_MODELS
 from tests.conftest import ADMIN_KEY, PROJECT, Service, running_service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion

@@ -11,7 +11,7 @@ import pytest
 from pydantic import JsonValue
 
 from app.services.tools.outcomes import ToolFailed
-from app.services.tools.sandbox import ToolInvocation, ToolSandbox
+from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox
 
 CONTEXT: dict[str, JsonValue] = {"executionId": "exec_1", "agentId": "a-1", "department": "story", "project": "p"}
 

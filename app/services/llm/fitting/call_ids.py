@@ -7,8 +7,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities, Wire
+from app.kit.json_values import JsonObject
+from app.services.llm.model_info.capabilities import Capabilities, Wire
 
 MAX_TRIES = 1_000
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities
+from app.kit.json_values import JsonObject
 from app.services.llm.fitting.request import fit_request
-from app.services.llm.lessons import NEEDS_ROOM, lesson_of
-from app.services.llm.model_table import ModelEntry
+from app.services.llm.model_info.capabilities import Capabilities
+from app.services.llm.model_info.lessons import NEEDS_ROOM, lesson_of
+from app.services.llm.model_info.model_table import ModelEntry
 
 log = structlog.get_logger(__name__)
 

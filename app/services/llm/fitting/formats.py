@@ -2,9 +2,9 @@
 
 import json
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import AnswerForm, Capabilities, Wire
+from app.kit.json_values import JsonObject
 from app.services.llm.fitting.schemas import demands_all, strict
+from app.services.llm.model_info.capabilities import AnswerForm, Capabilities, Wire
 
 STRICT = frozenset({Wire.ANTHROPIC, Wire.OPENAI})
 """Who takes a subset of JSON Schema, and refuses what is not in it."""

@@ -1,7 +1,7 @@
 """Messages in an order, and with texts, that a model takes."""
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities, Wire
+from app.kit.json_values import JsonObject
+from app.services.llm.model_info.capabilities import Capabilities, Wire
 
 BETWEEN = "I have the results."
 """What stands for the model's turn between a tool's result and a user's turn, where one has to."""

@@ -1,8 +1,8 @@
 """Parameters that a model knows, with values that it takes."""
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities, Wire
-from app.services.llm.lessons import LEFT_OUT
+from app.kit.json_values import JsonObject
+from app.services.llm.model_info.capabilities import Capabilities, Wire
+from app.services.llm.model_info.lessons import LEFT_OUT
 
 SAMPLING = ("temperature", "top_p", "top_k")
 FORCED = ("auto", "none", None)

@@ -6,14 +6,14 @@ last moment, for each try. The request itself stays as it is; nothing here chang
 
 from collections.abc import Callable
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities
+from app.kit.json_values import JsonObject
 from app.services.llm.fitting.call_ids import fit_call_ids
 from app.services.llm.fitting.formats import fit_format
 from app.services.llm.fitting.message_order import fit_order
 from app.services.llm.fitting.parameters import fit_parameters
 from app.services.llm.fitting.tools import fit_tools
-from app.services.llm.turns import fit_turns
+from app.services.llm.messages.turns import fit_turns
+from app.services.llm.model_info.capabilities import Capabilities
 
 Fitter = Callable[[JsonObject, Capabilities], JsonObject]
 

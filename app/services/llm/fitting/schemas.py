@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 
 MAX_DEPTH = 24
 SUBSCHEMAS = ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")

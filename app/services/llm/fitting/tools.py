@@ -2,10 +2,10 @@
 
 import structlog
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities, Wire
+from app.kit.json_values import JsonObject
 from app.services.llm.fitting.schemas import for_gemini, parameters_of, plain
-from app.services.llm.lessons import LEFT_OUT_TOOL, TOOL
+from app.services.llm.model_info.capabilities import Capabilities, Wire
+from app.services.llm.model_info.lessons import LEFT_OUT_TOOL, TOOL
 
 MAX_NOTED = 1_000
 

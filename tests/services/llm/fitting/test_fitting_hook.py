@@ -2,9 +2,9 @@
 
 import pytest
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities
+from app.kit.json_values import JsonObject
 from app.services.llm.fitting import deployments
+from app.services.llm.model_info.capabilities import Capabilities
 from tests.fixtures.model_server import ModelServer, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from app.models.json_values import JsonObject
-from app.services.llm.capabilities import Capabilities
+from app.kit.json_values import JsonObject
 from app.services.llm.fitting.request import fit_request
-from app.services.llm.lessons import NEEDS_ROOM, Lesson
-from app.services.llm.model_table import ModelEntry
+from app.services.llm.model_info.capabilities import Capabilities
+from app.services.llm.model_info.lessons import NEEDS_ROOM, Lesson
+from app.services.llm.model_info.model_table import ModelEntry
 
 LOCAL = "http://127.0.0.1:9/v1"
 SCHEMA: JsonObject = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.models.json_values import JsonObject
+from app.kit.json_values import JsonObject
 from app.services.llm.fitting.schemas import for_gemini, parameters_of, strict
 
 TEXT: JsonObject = {"type": "string"}

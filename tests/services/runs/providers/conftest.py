@@ -6,7 +6,7 @@ import pytest
 import yaml
 from beanie import init_beanie
 
-from app.models.database import DOCUMENTS
+from app.database.connection import DOCUMENTS
 from tests.conftest import Service, running_service
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
-from app.services.runs import model_calls
+from app.services.runs.work import model_calls
 from tests.conftest import Service
 from tests.fixtures.model_server import Json
 from tests.fixtures.providers.brain import Answer, Ask, Damaged, Reply, ToolUse, uses_tools

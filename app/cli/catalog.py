@@ -1,0 +1,130 @@
+"""`dynamic-agents seed` and `keys`: what changes the database from the command line, also beside a running service."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.table import Table
+from rich.text import Text
+
+from app.cli.progress import plain, run_console
+from app.database.connection import Database
+from app.database.opening import open_database
+from app.errors import AppError, StartupError
+from app.kit.paging import PageRequest
+from app.models.api_key import ApiKey, Role
+from app.routers.api_keys import ApiKeyCreate
+from app.services.access.admin_key import load_admin_key
+from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
+from app.services.catalog.loader import parsed
+from app.services.catalog.seeds.files import SEEDS
+from app.services.catalog.seeds.rules import SeedRules
+from app.services.catalog.seeds.upserts import Outcome, upsert_seeds
+from app.services.catalog.tool_checker import ToolChecker
+from app.services.llm.model_info.model_table import load_model_table
+from app.services.tools.sandbox.tool_sandbox import ToolSandbox
+from app.settings import Settings
+
+KEYS_A_PAGE = 200
+
+
+async def seed_database(settings: Settings, folder: Path | None) -> bool:
+    """Insert the seeds that are missing, change what differs from its seed, say how many; whether none was refused.
+
+    Seeds are held to the rules of the API first: where one breaks any, every problem is printed with its file and line,
+    and nothing is stored.
+
+    Raises:
+        StartupError: the database cannot be opened, or a seed file cannot be used.
+    """
+    console = run_console()
+    async with open_database(settings, share=True) as database:
+        if problems := await problems_with_seeds(settings, database, folder or SEEDS):
+            for problem in problems:
+                console.print(Text(plain(problem)), soft_wrap=True)
+            console.print(f"{len(problems)} problems; nothing was stored.")
+            return False
+        report = await upsert_seeds(database, folder or SEEDS)
+    for outcome in Outcome:
+        count = report.count(outcome)
+        console.print(
+            f"{outcome.capitalize()} {count.departments} departments, {count.agents} agents, "
+            f"{count.custom_tools} custom tools."
+        )
+    for refusal in report.refused:
+        console.print(Text(f"Refused, and left as it is: {plain(refusal)}"), soft_wrap=True)
+    return not report.refused
+
+
+async def print_keys(settings: Settings) -> None:
+    """Print every API key without its text: id, name, role, projects, when it was created.
+
+    Raises:
+        StartupError: the database cannot be opened.
+    """
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "role", "created", "projects", "name"):
+        table.add_column(heading, no_wrap=heading in ("id", "role", "created"))
+    async with open_database(settings, share=True) as database:
+        cursor = None
+        while True:
+            page = await list_api_keys(database, PageRequest(KEYS_A_PAGE, "createdAt", cursor))
+            for raw in page.raws:
+                key = parsed(ApiKey, raw)
+                if key is None:
+                    continue  # the log names it
+                projects = "all" if key.allowed_projects is None else ", ".join(sorted(key.allowed_projects)) or "none"
+                created = f"{key.created_at:%Y-%m-%d %H:%M}"
+                table.add_row(str(key.id), key.role, created, Text(plain(projects)), Text(plain(key.name)))
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+    console = run_console()
+    console.print(table)
+    where = f"embedded in {settings.data_dir}" if settings.embedded else "MONGODB_URI"
+    console.print(Text(f"{table.row_count} keys in the database {database.name} ({where}).", style="dim"))
+    if load_admin_key(settings).text:
+        console.print(Text("The bootstrap admin key is not among them: it is not stored.", style="dim"))
+
+
+async def revoke_key(settings: Settings, key_id: str) -> None:
+    """Revoke an API key.
+
+    Raises:
+        StartupError: there is no such key, it is the last admin key, or the database cannot be opened.
+    """
+    async with open_database(settings, share=True) as database:
+        try:
+            await delete_api_key(database, key_id, has_bootstrap_key=bool(load_admin_key(settings).text))
+        except AppError as error:
+            raise StartupError(str(error)) from None
+    run_console().print("Revoked. No process accepts the key five seconds from now.")
+
+
+async def problems_with_seeds(settings: Settings, database: Database, folder: Path) -> list[str]:
+    """What the API would refuse in the seeds of a folder.
+
+    Raises:
+        StartupError: a file is not one of seeds, or the sandbox for their tools cannot start.
+    """
+    sandbox = ToolSandbox(timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=1)
+    await sandbox.start()
+    try:
+        models = frozenset({*settings.allowed_models, *load_model_table(settings).names})
+        return await SeedRules(models, ToolChecker(sandbox)).problems(database, folder)
+    finally:
+        await sandbox.close()
+
+
+async def print_new_key(settings: Settings, name: str, role: str) -> None:
+    """Make a key and print it; nobody can read it again.
+
+    Raises:
+        StartupError: no key can have the name, or the database cannot be opened.
+    """
+    try:
+        ApiKeyCreate(name=name, role=Role(role))
+    except ValidationError as error:
+        raise StartupError(f"--name: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+    async with open_database(settings, share=True):
+        _, key = await create_api_key(name, Role(role))
+    run_console().print(key, soft_wrap=True)

@@ -1,0 +1,60 @@
+"""`dynamic-agents demo`: the whole service on this machine alone, running one department on a sample request."""
+
+from rich.console import Console
+from rich.text import Text
+
+from app.cli.client import service_client
+from app.cli.run_following import follow_run
+from app.server.server import running_server
+from app.settings import CATALOGUE_MODELS, Settings
+
+CONFIGURED = (
+    *("mongodb_uri", "redis_url", "models_config", "mcp_servers", "admin_api_key"),
+    *("anthropic_api_key", "openai_api_key", "gemini_api_key"),
+    *("anthropic_api_base", "openai_api_base", "gemini_api_base"),
+    *("simple_model", "standard_model", "complex_model"),
+)
+"""Settings that would make the demo something else than a demo."""
+SAMPLE_DEPARTMENT = "story"
+SAMPLE_PROJECT = "66f0a1b2c3d4e5f601234567"
+SAMPLE_PROMPT = (
+    "A lighthouse keeper on a dying coast discovers that the light has been guiding something other than ships. "
+    "Develop a 100-page feature: beats, key scenes, dialogue sample and pacing."
+)
+
+
+def demo_settings(settings: Settings) -> Settings:
+    """Everything embedded and the demo model, whatever the environment says; a database apart from `serve`'s."""
+    nothing_configured = {name: Settings.model_fields[name].default for name in CONFIGURED}
+    return settings.model_copy(
+        update={
+            **nothing_configured,
+            "data_dir": settings.data_dir / "demo",
+            "seed_on_start": True,
+            "allowed_models": CATALOGUE_MODELS,
+            "host": "127.0.0.1",
+            "port": 0,
+        }
+    )
+
+
+async def run_demo(settings: Settings, console: Console) -> bool:
+    """Start the service, run the Story department over real HTTP and WebSocket, and say whether it completed.
+
+    Raises:
+        StartupError: the service cannot start here.
+    """
+    console.print("Starting a MongoDB replica set, seeding six departments, starting the service …")
+    settings = demo_settings(settings)
+    async with running_server(settings) as server:
+        key = server.admin_key.text
+        console.print(f"Serving on {server.url}, database in {settings.data_dir / 'mongo'}.")
+        console.print(Text(f"\nThe Story department is asked:\n{SAMPLE_PROMPT}\n", style="bold"))
+        async with service_client(server.url, key) as client:
+            body = {"prompt": SAMPLE_PROMPT, "project": SAMPLE_PROJECT}
+            completed = await follow_run(client, console, "department", SAMPLE_DEPARTMENT, body)
+    console.print(
+        "\nThe answers came from the offline demo model, so nobody is billed: the costs are its list price. "
+        "Next: 'make serve', and MODELS_CONFIG or a provider key for real models."
+    )
+    return completed

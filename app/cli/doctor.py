@@ -1,0 +1,266 @@
+"""`dynamic-agents doctor`: looks at everything the service needs and says in plain words what is wrong."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from beanie import Document
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from rich.text import Text
+
+from app.cli.document_notes import UNREAD, Known, Tally, load_known, problems_of, tally_bare_texts
+from app.cli.probe import print_probes
+from app.cli.progress import plain, run_console
+from app.database.connection import DOCUMENTS, Database, expected_indexes
+from app.database.opening import open_database
+from app.errors import StartupError
+from app.models.agent_execution import AgentExecution
+from app.models.base import PayloadDocument
+from app.server.server import listen
+from app.services.access.admin_key import load_admin_key
+from app.services.catalog.loader import problem_in
+from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_info.model_table import load_model_table
+from app.services.tools.builtin import load_builtin_tools
+from app.services.tools.egress.guard import Egress
+from app.services.tools.mcp.settings import McpServerSettings, load_mcp_servers
+from app.services.tools.mcp.tools import McpConnectionState
+from app.services.tools.sandbox.tool_sandbox import ToolSandbox
+from app.settings import Settings
+
+REDIS_SECONDS = 3
+MCP_SECONDS = 30
+MAX_NAMED = 20
+INDEX_OPTIONS = ("key", "unique", "partialFilterExpression")
+STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `ok` is `None` for what is worth knowing and not wrong."""
+
+    subject: str
+    ok: bool | None
+    text: str
+
+
+async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
+    """Print every finding, and with `probe` what the models can do; whether nothing is wrong."""
+    console = run_console()
+    healthy = True
+    async for finding in examine(settings):
+        mark = {True: "ok  ", False: "WRONG", None: "note"}[finding.ok]
+        with contextlib.suppress(BrokenPipeError):  # `| head -3`: the rest is looked at for the exit code alone
+            console.print(Text(f"{mark:<6}{finding.subject}: {plain(finding.text)}", style=STYLES[finding.ok]))
+        healthy = healthy and finding.ok is not False
+    if probe:
+        healthy = await print_probes(settings, console) and healthy
+    return healthy
+
+
+async def examine(settings: Settings) -> AsyncGenerator[Finding]:
+    """Everything, one finding after the other."""
+    for variable in Settings.misspelled():
+        yield Finding("settings", False if variable.likely else None, str(variable))
+    try:
+        async with open_database(settings, share=True) as database:
+            async for finding in examine_database(settings, database):
+                yield finding
+    except StartupError as error:
+        yield Finding("MongoDB", False, str(error))
+    except PyMongoError as error:
+        yield Finding("MongoDB", False, f"It stopped answering ({type(error).__name__}).")
+    yield examine_start(settings)
+    yield await examine_redis(settings)
+    async for finding in examine_tools(settings):
+        yield finding
+    async for finding in examine_models(settings):
+        yield finding
+
+
+async def examine_database(settings: Settings, database: Database) -> AsyncGenerator[Finding]:
+    """The server, the indexes, and documents that nobody can use."""
+    build = await database.command("buildInfo")
+    hello = await database.command("hello")
+    where = "embedded" if settings.embedded else "MONGODB_URI"
+    replica_set = hello.get("setName", "sharded cluster")
+    yield Finding("MongoDB", True, f"{build['version']}, replica set {replica_set}, database {database.name} ({where})")
+    for document in DOCUMENTS:
+        yield await examine_indexes(database, document)
+        async for finding in examine_unique_keys(database, document):
+            yield finding
+    known = await load_known(database, known_models(settings))
+    for document in DOCUMENTS:
+        if issubclass(document, PayloadDocument):
+            async for finding in examine_documents(database, document, known):
+                yield finding
+    yield Finding(
+        "Payload",
+        None,
+        "If a Payload CMS shares this database, its URI needs replicaSet=…: else its saves lose events.",
+    )
+
+
+def known_models(settings: Settings) -> frozenset[str]:
+    """The models that the catalogue may name; what is wrong with the configured ones is told elsewhere."""
+    try:
+        configured = load_model_table(settings).names
+    except StartupError:
+        configured = ()
+    return frozenset({*settings.allowed_models, *configured})
+
+
+async def examine_indexes(database: Database, document: type[Document]) -> Finding:
+    """Whether a collection has its indexes, by name and by what they do."""
+    name = document.get_collection_name()
+    cursor = await database[name].list_indexes()
+    present = {index["name"]: index async for index in cursor}
+    wrong: list[str] = []
+    for index in expected_indexes(document):
+        wanted = index.document
+        found = present.get(wanted["name"])
+        if found is None:
+            wrong.append(f"{wanted['name']} is missing")
+        elif any(found.get(option) != wanted.get(option) for option in INDEX_OPTIONS):
+            wrong.append(f"{wanted['name']} has other options")
+    if wrong:
+        advice = "Remove what stands in the way (a duplicate, an index with the same name) and restart."
+        return Finding(name, False, f"{'; '.join(wrong)}. {advice}")
+    return Finding(name, True, "all indexes are there")
+
+
+async def examine_unique_keys(database: Database, document: type[Document]) -> AsyncGenerator[Finding]:
+    """Keys that several documents share although only one may have each: no unique index can be built over them."""
+    name = document.get_collection_name()
+    for index in expected_indexes(document):
+        wanted = index.document
+        if not wanted.get("unique"):
+            continue
+        fields = list(wanted["key"])
+        together = {field.replace(".", "_"): f"${field}" for field in fields}
+        stages = [
+            {"$match": wanted.get("partialFilterExpression", {})},
+            {"$group": {"_id": together, "documents": {"$push": "$_id"}}},
+            {"$match": {"documents.1": {"$exists": True}}},
+            {"$limit": MAX_NAMED},
+        ]
+        async for group in await database[name].aggregate(stages, allowDiskUse=True):
+            key = ", ".join(f"{field} {value}" for field, value in group["_id"].items())
+            shared = ", ".join(map(str, group["documents"][:MAX_NAMED]))
+            text = f"{len(group['documents'])} documents share {key or fields[0]}: {shared}. Keep one of them."
+            yield Finding(name, False, text)
+
+
+async def examine_documents(
+    database: Database, document: type[PayloadDocument], known: Known
+) -> AsyncGenerator[Finding]:
+    """Documents that cannot be used and are skipped everywhere, and those that break a rule, counted by the rule."""
+    name = document.get_collection_name()
+    unusable = 0
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    async for raw in database[name].find({}, UNREAD):
+        if problem := problem_in(document, raw):
+            unusable += 1
+            if unusable <= MAX_NAMED:
+                yield Finding(name, False, f"The document {raw['_id']} cannot be used: {problem}")
+            continue
+        for broken in problems_of(document, raw, known):
+            tallies[broken].add(raw)
+    if unusable > MAX_NAMED:
+        yield Finding(name, False, f"{unusable - MAX_NAMED} more documents cannot be used.")
+    if document is AgentExecution:
+        tallies |= await tally_bare_texts(database)
+    for broken, tally in tallies.items():
+        yield Finding(name, False, tally.told(broken))
+
+
+def examine_start(settings: Settings) -> Finding:
+    """Whether the service could start here: its address, and the file of its admin key."""
+    try:
+        with contextlib.closing(listen(settings)):
+            pass
+        load_admin_key(settings)
+    except StartupError as error:
+        if "is in use" in str(error):
+            return Finding(
+                "start", None, f"{settings.host}:{settings.port} is in use: by this service, if it is running"
+            )
+        return Finding("start", False, str(error))
+    return Finding("start", True, f"{settings.host}:{settings.port} is free")
+
+
+async def examine_redis(settings: Settings) -> Finding:
+    """Whether Redis answers, where one is set."""
+    if settings.redis_url is None:
+        return Finding("Redis", None, "REDIS_URL is not set: a single process needs none.")
+    try:
+        async with asyncio.timeout(REDIS_SECONDS):
+            async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+                await redis.execute_command("PING")
+    except (RedisError, OSError, TimeoutError, ValueError) as error:
+        return Finding("Redis", False, f"REDIS_URL: it does not answer ({type(error).__name__}).")
+    return Finding("Redis", True, "it answers")
+
+
+async def examine_tools(settings: Settings) -> AsyncGenerator[Finding]:
+    """Whether tools can run here, and what this system cannot keep them from."""
+    sandbox = ToolSandbox(timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=1)
+    try:
+        Egress.to(settings.tool_egress_allowlist)
+        load_builtin_tools(settings.tool_modules)
+        servers = load_mcp_servers(settings.mcp_servers)
+        await sandbox.start()
+    except StartupError as error:
+        yield Finding("tools", False, str(error))
+        return
+    weaknesses = sandbox.weaknesses
+    await sandbox.close()
+    yield Finding("tools", True, "the sandbox runs")
+    for weakness in weaknesses:
+        yield Finding("tools", None, f"weaker here: {weakness}")
+    async for finding in examine_mcp_servers(settings, servers):
+        yield finding
+
+
+async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSettings]) -> AsyncGenerator[Finding]:
+    """Whether each MCP server can be started or reached, and how many tools it offers."""
+    if not named:
+        return
+    from app.services.tools.mcp.servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
+
+    servers = McpServers(
+        named, log_file=settings.data_dir / "mcp-servers.log", start_seconds=settings.mcp_start_seconds
+    )
+    servers.start()
+    try:
+        await servers.first_attempts(MCP_SECONDS)
+        found = servers.describe()
+    finally:
+        await servers.stop()
+    for server in found:
+        kind = f"{server.transport}, {len(server.tools)} tools"
+        unusable = False if server.state is McpConnectionState.UNAVAILABLE else None
+        yield Finding(f"MCP server {server.name}", True if server.connected else unusable, server.problem or kind)
+
+
+async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
+    """Each configured model, without calling it."""
+    try:
+        gateway = ModelGateway(load_model_table(settings))
+    except StartupError as error:
+        yield Finding("models", False, str(error))
+        return
+    yield Finding("models", None, f"from {gateway.table.source}")
+    for model in gateway.describe():
+        price = "price known" if model.price_known else "price unknown: its costs will be null"
+        retires = f"; its provider retires it on {model.retires_on}" if model.retires_on else ""
+        yield Finding(model.name, model.usable, model.problem or f"{price}{retires}")
+    for name in settings.allowed_models:
+        if name not in gateway.table.names:
+            reason = gateway.table.reason_for_absence(name)
+            yield Finding(name, None, f"not configured, so that agents that name it fail: {reason}")
+    await gateway.close()

@@ -1,0 +1,162 @@
+"""`dynamic-agents doctor --probe`: one small real call per model and ability, and a table of what works."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.cli.progress import plain
+from app.errors import AppError, StartupError
+from app.kit.json_values import JsonObject
+from app.services.llm.calls import CallLimits, Completion, ModelCaller, ModelRequest, RunPurpose
+from app.services.llm.failures.errors import ModelCallFailed
+from app.services.llm.gateway import ModelGateway
+from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
+from app.services.llm.model_info.model_table import load_model_table
+from app.settings import Settings
+
+MAX_TRIES = 8
+MODELS_AT_A_TIME = 4
+PROBE_LIMITS = CallLimits(first_byte_seconds=60, idle_seconds=30, total_seconds=90)
+TOOL: JsonObject = {
+    "type": "function",
+    "function": {
+        "name": "echo",
+        "description": "Gives back a text.",
+        "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    },
+}
+ANSWER = AnswerSchema(
+    "probe",
+    {
+        "type": "object",
+        "properties": {"ready": {"type": "boolean"}},
+        "required": ["ready"],
+        "additionalProperties": False,
+    },
+)
+
+Probe = Callable[[ModelCaller, str], Awaitable[str | None]]
+
+
+@dataclass
+class Results:
+    """What one model did: for each ability `None` if it works, else why not."""
+
+    model: str
+    problems: dict[str, str | None] = field(default_factory=dict[str, str | None])
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A caller that asks again in another form where a provider refused a part of the request."""
+
+    gateway: ModelGateway
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request."""
+        for _ in range(MAX_TRIES):
+            try:
+                return await self.gateway.complete(request)
+            except ModelCallFailed as error:
+                if not error.is_adapted:
+                    raise
+        return await self.gateway.complete(request)
+
+
+async def print_probes(settings: Settings, console: Console) -> bool:
+    """Print the table, and the causes of what failed; whether everything works."""
+    try:
+        gateway = ModelGateway(load_model_table(settings), PROBE_LIMITS)
+    except StartupError as error:
+        console.print(Text(f"The models cannot be probed: {plain(str(error))}", style="bold red"))
+        return False
+    names = [model.name for model in gateway.describe() if model.usable and gateway.record_name(model.name) != "demo"]
+    if not names:
+        console.print("No model to probe: none is usable but the offline demo model.")
+    room = asyncio.Semaphore(MODELS_AT_A_TIME)
+    results = await asyncio.gather(*(probe(Patient(gateway), name, room) for name in names))
+    await gateway.close()
+    if results:
+        console.print(table_of(results))
+    for result in results:
+        for ability, problem in result.problems.items():
+            if problem is not None:
+                console.print(Text(f"{plain(result.model)}, {ability}: {plain(problem)}", style="red"))
+    return not any(problem for result in results for problem in result.problems.values())
+
+
+def table_of(results: list[Results]) -> Table:
+    """A row for each model, a column for each ability."""
+    table = Table("model", *PROBES)
+    for result in results:
+        marks = [Text("ok", "green") if result.problems[name] is None else Text("no", "bold red") for name in PROBES]
+        table.add_row(plain(result.model), *marks)
+    return table
+
+
+async def probe(models: ModelCaller, name: str, room: asyncio.Semaphore) -> Results:
+    """All abilities of one model, one after the other."""
+    results = Results(name)
+    async with room:
+        for ability, ask in PROBES.items():
+            try:
+                results.problems[ability] = await ask(models, name)
+            except AppError as error:
+                said = error.provider_message if isinstance(error, ModelCallFailed) else None
+                results.problems[ability] = f"{error.message} The provider says: {said}" if said else error.message
+    return results
+
+
+def request_of(model: str, prompt: str) -> ModelRequest:
+    """A small call."""
+    return ModelRequest(model, [{"role": "user", "content": prompt}], RunPurpose.WORK, "doctor")
+
+
+async def probe_text(models: ModelCaller, model: str) -> str | None:
+    """Whether it answers."""
+    answer = await models.complete(request_of(model, "Answer with the word: ready"))
+    return None if answer.text.strip() else "It answered without text."
+
+
+async def probe_tool_call(models: ModelCaller, model: str) -> str | None:
+    """Whether it calls a tool with arguments that can be used."""
+    request = request_of(model, "Call the tool echo with the text: ready")
+    request.tools.append(TOOL)
+    answer = await models.complete(request)
+    call = next((one for one in answer.tool_calls if one.name == "echo"), None)
+    if call is None:
+        return "It answered without calling the tool."
+    try:
+        is_usable = isinstance(json.loads(call.arguments), dict)
+    except (ValueError, RecursionError):
+        is_usable = False
+    return None if is_usable else "It called the tool with arguments that are no JSON object."
+
+
+async def probe_structured(models: ModelCaller, model: str) -> str | None:
+    """Whether it answers in the form of a schema."""
+    answer = await ask_structured(models, request_of(model, "Say that you are ready, as a JSON object."), ANSWER)
+    return None if answer.valid else f"Its answer does not match the schema: {'; '.join(answer.problems)}"
+
+
+async def probe_stream(models: ModelCaller, model: str) -> str | None:
+    """Whether its text comes as it is made."""
+    parts: list[str] = []
+    request = request_of(model, "Count from one to five, in words.")
+    await models.complete(
+        ModelRequest(request.model, request.messages, request.purpose, request.execution_id, on_delta=parts.append)
+    )
+    return None if parts else "Its text did not come as a stream."
+
+
+PROBES: dict[str, Probe] = {
+    "text": probe_text,
+    "tool call": probe_tool_call,
+    "structured answer": probe_structured,
+    "stream": probe_stream,
+}

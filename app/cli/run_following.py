@@ -1,0 +1,101 @@
+"""Starting a run on a service and following it on the terminal."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from app.cli.client import RequestRefused, ServiceClient, service_client
+from app.cli.progress import print_event, print_outcome, run_console
+from app.errors import StartupError
+from app.kit.json_values import JsonObject
+
+
+async def follow_run(client: ServiceClient, console: Console, kind: str, target: str, body: JsonObject) -> bool:
+    """Start a run, print its events as they arrive and its outcome; whether it completed.
+
+    Raises:
+        RequestRefused: the service refuses the run, or stays away.
+    """
+    accepted = await client.start_run(kind, target, body)
+    execution_id = accepted["executionId"]
+    console.print(Text(f"Execution {execution_id}: {accepted['status']}", style="dim"))
+    return await watch(client, console, execution_id)
+
+
+async def watch(client: ServiceClient, console: Console, execution_id: str) -> bool:
+    """Print an execution's events as they arrive, then its outcome; whether it completed.
+
+    Raises:
+        RequestRefused: the service refuses, or stays away.
+    """
+    try:
+        async for message in client.follow(execution_id):
+            if "seq" in message:
+                print_event(console, message)
+    except asyncio.CancelledError:
+        console.print(
+            f"\nStopped watching: the run continues on {client.url}.\n"
+            f"Follow it:  dynamic-agents follow {execution_id} --url {client.url}\n"
+            f"Cancel it:  dynamic-agents cancel {execution_id} --url {client.url}",
+            soft_wrap=True,
+        )
+        raise
+    execution = await client.get(f"/api/v1/executions/{execution_id}")
+    print_outcome(console, execution, await client.get(f"/api/v1/executions/{execution_id}/tree"))
+    return execution["status"] == "completed"
+
+
+async def run_on_server(url: str, key: str | None, kind: str, target: str, body: JsonObject) -> bool:
+    """Start a run on the server at `url` and follow it; whether it completed.
+
+    Raises:
+        StartupError: there is no service at `url`, or it refuses; the message is its own.
+    """
+    async with server_at(url, key) as client:
+        return await follow_run(client, run_console(), kind, target, body)
+
+
+async def follow_on_server(url: str, key: str | None, execution_id: str) -> bool:
+    """Follow an execution on the server at `url` from its first event to its end; whether it completed.
+
+    Raises:
+        StartupError: there is no service at `url`, or it refuses; the message is its own.
+    """
+    async with server_at(url, key) as client:
+        await client.get(f"/api/v1/executions/{quote(execution_id, safe='')}")  # says at once what would never work
+        return await watch(client, run_console(), execution_id)
+
+
+async def cancel_on_server(url: str, key: str | None, execution_id: str) -> None:
+    """Cancel an execution and everything that belongs to its run.
+
+    Raises:
+        StartupError: there is no service at `url`, or it refuses; the message is its own.
+    """
+    async with server_at(url, key) as client:
+        await client.post(f"/api/v1/executions/{quote(execution_id, safe='')}/cancel", {})
+    run_console().print(f"Execution {execution_id} is cancelled.")
+
+
+@asynccontextmanager
+async def server_at(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
+    """A client of the server at `url`, whose refusals end a command with their own words.
+
+    Raises:
+        StartupError: there is no service at `url`, or it refuses.
+    """
+    try:
+        async with service_client(url, key) as client:
+            yield client
+    except RequestRefused as error:
+        raise StartupError(str(error)) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise StartupError(
+            f"No service answers at {url} ({type(error).__name__}). Start one with 'make serve', or give its address "
+            "with --url or DYNAMIC_AGENTS_URL."
+        ) from None

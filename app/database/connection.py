@@ -1,0 +1,136 @@
+"""Connecting to MongoDB: a replica set only, majority writes, documents bound, indexes built."""
+
+from typing import Any
+
+import structlog
+from beanie import Document, init_beanie
+from bson.codec_options import CodecOptions, DatetimeConversion
+from pymongo import AsyncMongoClient, IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from app.database.pymongo_patch import make_waits_safe
+from app.errors import StartupError
+from app.models.agent import Agent
+from app.models.agent_execution import AgentExecution
+from app.models.api_key import ApiKey
+from app.models.custom_tool import CustomTool
+from app.models.department import Department
+from app.models.execution_events import EventPayload, ExecutionEventPage
+from app.models.quality_weights import QualityWeights
+from app.models.stream_ticket import StreamTicket
+
+DEFAULT_DATABASE = "dynamic_agents"
+DOCUMENTS: tuple[type[Document], ...] = (
+    Department,
+    Agent,
+    CustomTool,
+    AgentExecution,
+    ExecutionEventPage,
+    EventPayload,
+    ApiKey,
+    StreamTicket,
+    QualityWeights,
+)
+SERVER_SELECTION_MS = 2000
+CONNECT_MS = 2000
+HEARTBEAT_MS = 1000
+"""A database that hangs is found out by a heartbeat, after all three together: within the five seconds of a 503.
+
+The last two a URI may set itself, for a database that is far away.
+"""
+MAJORITY_TIMEOUT_MS = 10_000
+
+Raw = dict[str, Any]
+Database = AsyncDatabase[Raw]
+
+log = structlog.get_logger(__name__)
+
+
+async def connect(uri: str) -> Database:
+    """Open the database named in the URI's path, on a replica set.
+
+    Every write and transaction waits for the majority, every read sees what the majority has: what a fail-over could
+    take back is neither acknowledged nor shown.
+
+    Raises:
+        StartupError: the URI is malformed, nobody answers, or the server is not a replica set.
+    """
+    make_waits_safe()
+    patience: dict[str, Any] = {"connectTimeoutMS": CONNECT_MS, "heartbeatFrequencyMS": HEARTBEAT_MS}
+    try:
+        parsed = parse_uri(uri)
+        name = parsed["database"] or DEFAULT_DATABASE
+        client: AsyncMongoClient[Raw] = AsyncMongoClient(
+            uri,
+            tz_aware=True,
+            serverSelectionTimeoutMS=SERVER_SELECTION_MS,
+            **{option: value for option, value in patience.items() if option not in parsed["options"]},
+            appname="dynamic-agents",
+            w="majority",  # of the client, because transactions take theirs from it
+            wTimeoutMS=MAJORITY_TIMEOUT_MS,
+            readConcernLevel="majority",
+        )
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        raise StartupError(f"MONGODB_URI is not a MongoDB connection string: {str(error).rstrip('.')}.") from None
+    except OSError as error:
+        raise StartupError(f"MONGODB_URI names a file that cannot be read: {error.filename}.") from None
+    try:
+        hello: Raw = await client.admin.command("hello")
+        refuse_standalone(hello)
+    except PyMongoError as error:
+        await client.close()
+        reason = "refuses this login" if isinstance(error, OperationFailure) else "does not answer"
+        raise StartupError(f"MONGODB_URI: the MongoDB server {reason} ({type(error).__name__}).") from None
+    except StartupError:
+        await client.close()
+        raise
+    return client.get_database(
+        name,
+        # A date beyond the years that Python knows spoils its own document alone, not the whole batch.
+        codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO),
+    )
+
+
+def refuse_standalone(hello: Raw) -> None:
+    """Only a replica set (or a sharded cluster of them) keeps an acknowledged write through a crash.
+
+    Raises:
+        StartupError: the server is a standalone one.
+    """
+    if "setName" in hello or hello.get("msg") == "isdbgrid":
+        return
+    raise StartupError(
+        "MONGODB_URI names a standalone MongoDB server. A replica set is needed, because only majority writes survive "
+        "a crash and only a replica set has change streams: start mongod with --replSet and run rs.initiate() once "
+        "(one node is enough)."
+    )
+
+
+async def bind_documents(database: Database) -> None:
+    """Bind the document classes to the database and build the indexes that are missing."""
+    await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
+    for document in DOCUMENTS:
+        await build_indexes(database, document)
+
+
+async def build_indexes(database: Database, document: type[Document]) -> None:
+    """Build a collection's indexes in one command, or, where one cannot be, the others and say which."""
+    collection = database[document.get_collection_name()]
+    indexes = expected_indexes(document)
+    try:
+        await collection.create_indexes(indexes)
+    except OperationFailure:
+        for index in indexes:
+            try:
+                await collection.create_indexes([index])
+            except OperationFailure as error:
+                log.warning(
+                    "index-not-built", collection=collection.name, index=index.document["name"], code=error.code
+                )
+
+
+def expected_indexes(document: type[Document]) -> list[IndexModel]:
+    """The indexes that a collection should have, beside `_id_`."""
+    return list(getattr(document, "Settings").indexes)  # noqa: B009 - Beanie's inner class has no type of its own

@@ -1,0 +1,67 @@
+"""Keeping the embedded mongod running for as long as the service does."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from app.database.embedded.mongod import EmbeddedMongod, EmbeddedMongodError
+
+FIRST_PAUSE_SECONDS = 0.2
+LAST_PAUSE_SECONDS = 10.0
+STEADY_SECONDS = 60.0
+"""Who ran for so long may end again and is started again at once."""
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def running_mongod(mongod: EmbeddedMongod) -> AsyncGenerator[str]:
+    """The URI of a mongod that is started again on the same data and port whenever it ends before the context does.
+
+    Raises:
+        EmbeddedMongodError: it cannot start at first.
+    """
+    uri = await mongod.start()
+    keeper = asyncio.create_task(keep_running(mongod), name="mongod keeper")
+    try:
+        yield uri
+    finally:
+        try:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        finally:
+            await mongod.stop()
+
+
+async def keep_running(mongod: EmbeddedMongod) -> None:
+    """Start mongod again each time it ends, after a pause that grows while it does not stay; never returns."""
+    now = asyncio.get_running_loop().time
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        began = now()
+        status = await mongod.wait()
+        if now() - began >= STEADY_SECONDS:
+            pause = FIRST_PAUSE_SECONDS
+        log.error("embedded-mongod-ended", status=status)
+        started = False
+        while not started:
+            log.warning("embedded-mongod-starts-again", inSeconds=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+            started = await start_again(mongod)
+
+
+async def start_again(mongod: EmbeddedMongod) -> bool:
+    """Try once to start mongod again; whether it takes writes."""
+    try:
+        await mongod.restart()
+    except (EmbeddedMongodError, OSError) as error:
+        log.error("embedded-mongod-not-started", reason=str(error))
+        return False
+    except Exception:
+        log.exception("mongod-keeper-crashed")
+        return False
+    log.info("embedded-mongod-started-again", pid=mongod.pid)
+    return True

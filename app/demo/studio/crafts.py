@@ -1,0 +1,105 @@
+"""The crafts that the demo model masters: how each is recognised, what it is asked for, and how it writes."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from app.demo.studio.reading import Role
+
+BODY = re.compile(r"\A---\n(?P<front>.*?)\n---\n(?P<body>.*)\Z", re.S)
+DEPARTMENT_CRAFTS = {
+    "story": "plot",
+    "character": "arcs",
+    "visual": "cinematography",
+    "video": "editing",
+    "audio": "sound",
+    "production": "scheduling",
+}
+
+
+@dataclass(frozen=True)
+class Craft:
+    """A craft: `words` betray it in an agent's description, `after` are the crafts whose output it builds on.
+
+    `assignment`, `thinking` and `body` are templates over the words of a story; `approval` ends "Approved: …".
+    """
+
+    slug: str
+    title: str
+    words: tuple[str, ...]
+    after: tuple[str, ...]
+    assignment: str
+    thinking: str
+    approval: str
+    body: str
+
+
+GENERAL = Craft(
+    slug="general",
+    title="Notes",
+    words=(),
+    after=(),
+    assignment=(
+        "Answer the request from the side of your craft: what the $length asks of it, what you would do, in which "
+        "order, and what has to be settled first. The question of the film is fixed: $question $check"
+    ),
+    thinking=(
+        "Before I advise on anything I want one figure that does not depend on taste. I will run $tools on what the "
+        "request gives us, and go on from there."
+    ),
+    approval="it is concrete, it stays within its craft, and it names what it could not know",
+    body="",
+)
+
+
+@lru_cache(maxsize=1)
+def crafts() -> dict[str, Craft]:
+    """Every craft by its slug."""
+    folder = Path(__file__).parent / "crafts"
+    read = [read_craft(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.md"))]
+    return {craft.slug: craft for craft in read}
+
+
+def read_craft(slug: str, text: str) -> Craft:
+    """A craft from its file: front matter, then the template of its work."""
+    parts = BODY.match(text)
+    assert parts is not None, slug  # noqa: S101 - the package's own file
+    front = yaml.safe_load(parts["front"])
+    return Craft(
+        slug=slug,
+        title=front["title"],
+        words=tuple(front["words"]),
+        after=tuple(front["after"]),
+        assignment=front["assignment"],
+        thinking=front["thinking"],
+        approval=front["approval"],
+        body=parts["body"].strip(),
+    )
+
+
+def craft_of(identity: str, details: str = "") -> Craft:
+    """The craft of whoever is called this; an id, a name or a specialisation counts three times as much as details."""
+    scores = {
+        craft.slug: sum(3 * in_text(word, identity) + in_text(word, details) for word in craft.words)
+        for craft in crafts().values()
+    }
+    best = max(scores, key=lambda slug: scores[slug])
+    return crafts()[best] if scores[best] else GENERAL
+
+
+def in_text(word: str, text: str) -> int:
+    """How often words begin so in a text, at most three times; a longer hit weighs more than its own beginning."""
+    hits = len(re.findall(rf"\b{re.escape(word)}", text, re.I))
+    return min(hits, 3) * len(word.split("-")) * len(word.split())
+
+
+def craft_of_role(role: Role) -> Craft:
+    """The craft of the agent that the model is; a head has that of its department."""
+    department = next((slug for slug in DEPARTMENT_CRAFTS if slug in role.department.lower()), None)
+    is_head = "head" in role.agent_id.split("-") or role.name.lower().startswith("head ")
+    if is_head and department:
+        return crafts()[DEPARTMENT_CRAFTS[department]]
+    return craft_of(f"{role.agent_id} {role.name} {role.specialisation}", role.skills)

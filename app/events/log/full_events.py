@@ -1,0 +1,116 @@
+"""Reading events whole: a single one, and all of a tree for whoever takes it over."""
+
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+import orjson
+
+from app.database.connection import Database
+from app.database.expressions import array_in
+from app.errors import NotFound
+from app.events.log.log_rows import ROW_BYTES, Page, Stored
+from app.events.replay import BATCH_ROWS, PAGE_ROWS, StreamHead, read_events, read_head, tree_range
+from app.events.stored_numbers import MAX_SEQ
+from app.events.types import Frame
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import AgentExecution
+from app.models.execution_events import EventPayload
+
+
+class EventNotFound(NotFound):
+    """The execution's stream has no event of this number, or what was kept of it has been removed."""
+
+    code = "event-not-found"
+
+    def __init__(self, execution_id: str, seq: int) -> None:
+        super().__init__(f"Execution {execution_id} has no event {seq}.")
+
+
+async def read_whole_event(database: Database, head: StreamHead, seq: int) -> bytes:
+    """The JSON of one event, also where the stream shows it cut.
+
+    Raises:
+        EventNotFound: the stream has no event of this number.
+    """
+    found = await read_events(database, head, seq - 1, 1)
+    if not found or found[0]["seq"] != seq:
+        raise EventNotFound(head.execution_id, seq)
+    if head.is_foreign or not is_cut(found[0]):
+        return Frame(found[0]).data
+    texts = await whole_texts(database, found)
+    if seq not in texts:
+        raise EventNotFound(head.execution_id, seq)
+    return texts[seq]
+
+
+async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
+    """Where each document of a tree stands, for a log that goes on with it; further rows begin a new page."""
+    events = array_in("$events")
+    pipeline: list[JsonObject] = [
+        {"$match": {"rootExecutionId": root_id}},
+        {
+            "$project": {
+                "executionId": 1,
+                "pagesFrom": 1,
+                "rows": {"$size": events},
+                "bytes": {"$bsonSize": {"e": events}},
+            }
+        },
+    ]
+    found = await database[AgentExecution.get_collection_name()].aggregate(pipeline)
+    return {
+        one["executionId"]: Stored(
+            one["_id"],
+            rows=one["rows"],
+            size_bytes=one["bytes"] + one["rows"] * ROW_BYTES,
+            pages_from=one.get("pagesFrom"),
+            page=None if one.get("pagesFrom") is None else Page(),
+        )
+        async for one in found
+    }
+
+
+async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[str, JsonObject]]:
+    """Every stored event of a tree that nobody writes to now, whole and in order, with its execution's id."""
+    head = replace(await read_head(database, root_id), is_foreign=False)
+    executions = database[AgentExecution.get_collection_name()]
+    shape = {"of": "$executionId", "event": "$rows.event"}
+    after = 0
+    while after < head.last_seq:
+        until = after + PAGE_ROWS
+        pipeline = tree_range(head, after, until, shape, "event.seq")
+        async with await executions.aggregate(pipeline, batchSize=BATCH_ROWS) as found:
+            rows = await found.to_list()
+        if not rows:  # a gap: go to the first event behind it, however far that is
+            beyond = [*tree_range(head, until, MAX_SEQ, shape, "event.seq"), {"$limit": 1}]
+            async with await executions.aggregate(beyond) as found:
+                rows = await found.to_list()
+            if not rows:
+                return
+            after = int(rows[0]["event"]["seq"]) - 1
+            continue
+        after = until
+        texts = await whole_texts(database, [row["event"] for row in rows if is_cut(row["event"])])
+        for row in rows:
+            text = texts.get(row["event"]["seq"])
+            yield row["of"], row["event"] if text is None else orjson.loads(text)
+
+
+def is_cut(event: JsonObject) -> bool:
+    """Whether a stored event of ours is the cut form of a larger one."""
+    return event.get("truncated") is True and "sha256" in event
+
+
+async def whole_texts(database: Database, cut: Sequence[JsonObject]) -> dict[int, bytes]:
+    """The whole JSON of cut events of one tree, by their numbers; what is not there whole is left out."""
+    if not cut:
+        return {}
+    wanted = {event["seq"]: event for event in cut}
+    selector = {"rootExecutionId": cut[0]["rootExecutionId"], "seq": {"$in": list(wanted)}}
+    parts = database[EventPayload.get_collection_name()].find(selector).sort([("seq", 1), ("part", 1)])
+    texts: defaultdict[int, bytearray] = defaultdict(bytearray)
+    async for part in parts:
+        if part["sha256"] == wanted[part["seq"]]["sha256"]:
+            texts[part["seq"]] += part["text"]
+    return {seq: bytes(text) for seq, text in texts.items() if len(text) == wanted[seq]["size"]}

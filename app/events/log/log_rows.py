@@ -1,0 +1,193 @@
+"""The rows of a log on their way into MongoDB: which document or page each goes to, and the writes that store them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from bson import ObjectId
+from pymongo import UpdateOne
+
+from app.events.stream.bus import Ending
+from app.events.types import Frame
+from app.kit.json_values import JsonObject
+from app.models.base import new_row_id, utc_now
+
+MAX_DOCUMENT_ROWS = 2000
+MAX_DOCUMENT_EVENT_BYTES = 1024 * 1024
+MAX_PAGE_ROWS = 500
+MAX_PAGE_BYTES = 512 * 1024
+MAX_GROUP_ROWS = 500
+MAX_GROUP_BYTES = 2 * 1024 * 1024
+PART_BYTES = 4 * 1024 * 1024
+ROW_BYTES = 64
+"""What a row takes beside its event: its own id and its key in the array."""
+Update = tuple[JsonObject, JsonObject]
+
+
+@dataclass(slots=True)
+class Page:
+    """The page that an execution's rows go to now."""
+
+    id: ObjectId = field(default_factory=ObjectId)
+    rows: int = 0
+    size_bytes: int = 0
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether another row still fits; an empty page takes any."""
+        return self.rows == 0 or (self.rows < MAX_PAGE_ROWS and self.size_bytes + size_bytes <= MAX_PAGE_BYTES)
+
+
+@dataclass(slots=True)
+class Stored:
+    """One document of the tree: its rows, and from number `pages_from` on the page that takes the others."""
+
+    id: ObjectId
+    rows: int = 0
+    size_bytes: int = 0
+    pages_from: int | None = None
+    page: Page | None = None
+
+    def place(self, seq: int, size_bytes: int) -> ObjectId | None:
+        """Make room for one more row: `None` in the document itself, else the page to put it on."""
+        if self.page is None:
+            if self.rows < MAX_DOCUMENT_ROWS and self.size_bytes + size_bytes <= MAX_DOCUMENT_EVENT_BYTES:
+                self.rows += 1
+                self.size_bytes += size_bytes
+                return None
+            self.page, self.pages_from = Page(), seq
+        if not self.page.has_room(size_bytes):
+            self.page = Page()
+        self.page.rows += 1
+        self.page.size_bytes += size_bytes
+        return self.page.id
+
+
+@dataclass(slots=True)
+class Row:
+    """One numbered event on its way to its document or page, with the changes that belong to it.
+
+    `event` and `frame` are cut where a payload is oversized; `whole` is then the event's whole JSON.
+    """
+
+    document: ObjectId
+    page: ObjectId | None
+    event: JsonObject
+    frame: Frame
+    size_bytes: int
+    """What it takes in MongoDB, where `[1,1]` is five times as large as in JSON."""
+    changes: Mapping[str, Any]
+    ending: Ending | None
+    completes: bool
+    """Whether it is the last row of its `append`, whose rows are stored together or not at all."""
+    whole: bytes | None = None
+    begins_pages: bool = False
+
+    @property
+    def seq(self) -> int:
+        """The event's number."""
+        return self.frame.seq
+
+
+@dataclass(frozen=True, slots=True)
+class GroupWrite:
+    """What stores a group: payloads first, then guarded updates of documents, one by one or with pages as one."""
+
+    documents: list[Update]
+    pages: list[UpdateOne] = field(default_factory=list[UpdateOne])
+    payloads: list[UpdateOne] = field(default_factory=list[UpdateOne])
+
+
+def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
+    """The rows in order, in groups that one write can carry; the rows of one `append` stay together."""
+    group: list[Row] = []
+    size = 0
+    for row in rows:
+        if group and group[-1].completes and (len(group) >= MAX_GROUP_ROWS or size + row.size_bytes > MAX_GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += row.size_bytes
+    if group:
+        yield group
+
+
+def write_of(group: list[Row], fence: int) -> GroupWrite:
+    """What stores a group.
+
+    Without pages it is an update of each run of neighbouring rows of one document, in the order of their numbers: a
+    crash between two of them leaves a prefix of the tree's events, never a hole. With pages it is one update of each
+    document, to be made in one transaction with the pages.
+    """
+    payloads = [part for row in group if row.whole is not None for part in payload_parts(row, row.whole)]
+    if all(row.page is None for row in group):
+        neighbours = [list(rows) for _, rows in groupby(group, key=lambda row: row.document)]
+        return GroupWrite([document_update(rows, fence) for rows in neighbours], payloads=payloads)
+    documents: dict[ObjectId, list[Row]] = {}
+    pages: dict[ObjectId, list[Row]] = {}
+    for row in group:
+        documents.setdefault(row.document, []).append(row)
+        if row.page is not None:
+            pages.setdefault(row.page, []).append(row)
+    return GroupWrite(
+        [document_update(rows, fence) for rows in documents.values()],
+        [page_update(rows) for rows in pages.values()],
+        payloads,
+    )
+
+
+def document_update(rows: list[Row], fence: int) -> Update:
+    """The compare-and-set of one document: it matches only its owner's, and only before these rows have landed.
+
+    A `lastSeq` that is damaged does not keep a tree from being ended.
+    """
+    changes: dict[str, Any] = {"updatedAt": utc_now()}
+    for row in rows:
+        changes |= row.changes
+        if row.begins_pages:
+            changes["pagesFrom"] = row.seq
+    update: JsonObject = {"$set": {**changes, "lastSeq": rows[-1].seq}}
+    if pushed := [stored_row(row) for row in rows if row.page is None]:
+        update["$push"] = {"events": {"$each": pushed}}
+    return {"_id": rows[0].document, "fence": fence, "lastSeq": {"$not": {"$gte": rows[0].seq}}}, update
+
+
+def page_update(rows: list[Row]) -> UpdateOne:
+    """Rows onto their page, which the first of them creates."""
+    first = rows[0]
+    created = {
+        "executionId": first.event["executionId"],
+        "rootExecutionId": first.event["rootExecutionId"],
+        "firstSeq": first.seq,
+        "createdAt": utc_now(),
+    }
+    return UpdateOne(
+        {"_id": first.page},
+        {
+            "$push": {"events": {"$each": [stored_row(row) for row in rows]}},
+            "$set": {"lastSeq": rows[-1].seq},
+            "$setOnInsert": created,
+        },
+        upsert=True,
+    )
+
+
+def stored_row(row: Row) -> JsonObject:
+    """A row as a CMS keeps it."""
+    return {"event": row.event, "id": new_row_id()}
+
+
+def payload_parts(row: Row, whole: bytes) -> Iterator[UpdateOne]:
+    """The whole text of a cut event, in parts that a document can hold; storing them twice changes nothing."""
+    root_id, digest = row.event["rootExecutionId"], row.event["sha256"]
+    for part, start in enumerate(range(0, len(whole), PART_BYTES)):
+        fields = {
+            "rootExecutionId": root_id,
+            "seq": row.seq,
+            "sha256": digest,
+            "part": part,
+            "text": whole[start : start + PART_BYTES],
+            "createdAt": utc_now(),
+        }
+        key = f"{root_id}/{row.seq}/{digest}/{part}"
+        yield UpdateOne({"_id": key}, {"$setOnInsert": fields}, upsert=True)

@@ -1,0 +1,367 @@
+"""The durable log of one run tree: the only way to change an execution that is running.
+
+`append` numbers events and queues them; one writer stores the queue in order, in groups, by compare-and-set on
+`fence` and `lastSeq`, with majority write concern; what is stored is then published. So nothing is seen that a later
+replay lacks, numbers have no gaps, a repeated write cannot double, and a process that lost the tree writes nothing.
+
+A document takes 2,000 rows or 1 MiB of them; the rest goes to pages, each bounded too, so that an event costs the same
+however many came before it. A group with rows on pages is one transaction with the guarded update of its documents.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import bson
+import structlog
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from app.database.connection import Database
+from app.database.transactions import in_transaction
+from app.events.log.log_rows import ROW_BYTES, GroupWrite, Row, Stored, bounded_groups, write_of
+from app.events.log.truncation import cut_event
+from app.events.stream.bus import Committed, Ending, EventBus
+from app.events.types import AgentDelta, Event, Frame, stamp
+from app.failpoints import failpoint
+from app.kit.json_values import JsonObject, clean_json
+from app.models.agent_execution import AgentExecution, ExecutionStatus
+from app.models.base import iso_milliseconds, utc_now
+from app.models.execution_events import EventPayload, ExecutionEventPage
+
+GROUPING_SECONDS = 0.008
+UNWATCHED_GROUPING_SECONDS = 0.03
+"""Nobody waits to see the events, so more of them share a write; so much of a run's last steps a crash may cost."""
+MAX_QUEUED_ITEMS = 10_000
+RETRY_FOR_SECONDS = 12.0
+RETRY_PAUSE_SECONDS = 0.2
+CLOSING_SECONDS = 2.0
+TRANSIENT = (AutoReconnect, ConnectionFailure, ExecutionTimeout, WriteConcernError)
+
+log = structlog.get_logger(__name__)
+
+
+class TreeLost(Exception):
+    """This process no longer owns the run tree: another took it over, or the database was away for too long."""
+
+
+@dataclass(slots=True, eq=False)
+class Birth:
+    """A child execution on its way into the tree."""
+
+    execution: AgentExecution
+    done: asyncio.Future[None]
+
+
+@dataclass
+class TreeLog:
+    """The log of a tree that this process owns, from `fence` on.
+
+    `last_seq` is the last number given. `on_lost` is called once when the tree is lost, so that its owner stops.
+    """
+
+    database: Database
+    bus: EventBus
+    root_id: str
+    fence: int
+    last_seq: int
+    on_lost: Callable[[], None]
+    holds: Callable[[], bool] = lambda: True
+    """Whether the lease surely lasts still."""
+    _documents: dict[str, Stored] = field(default_factory=dict)
+    _queue: list[Row | Birth] = field(default_factory=list)
+    _births: set[Birth] = field(default_factory=set)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _urgent: asyncio.Event = field(default_factory=asyncio.Event)
+    _stored: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _stored_seq: int = 0
+    _lost: TreeLost | None = None
+    _writer: asyncio.Task[None] | None = None
+
+    def open(self, documents: Mapping[str, Stored]) -> None:
+        """Start the writer; `documents` are those that the tree has now, by their executions' ids."""
+        self._documents = dict(documents)
+        self._stored_seq = self.last_seq
+        self._writer = asyncio.create_task(self._write_queue(), name=f"log {self.root_id}")
+
+    def append(self, execution_id: str, *events: Event, changes: Mapping[str, Any] | None = None) -> list[JsonObject]:
+        """Number the events and queue them as one row group; `changes` are set together with the last of them.
+
+        Returns at once with the events whole; where a payload is oversized, what is stored and seen of them is cut.
+
+        Raises:
+            TreeLost: this process no longer owns the tree.
+        """
+        if self._lost:
+            raise self._lost
+        changed = changes or {}
+        status = changed.get("status")
+        timestamp = iso_milliseconds(utc_now())
+        stamped: list[JsonObject] = []
+        for event in events:
+            self.last_seq += 1
+            raw = clean_json(
+                stamp(event, seq=self.last_seq, execution_id=execution_id, root_id=self.root_id, timestamp=timestamp)
+            )
+            stamped.append(raw)
+            last = len(stamped) == len(events)
+            ending = (
+                Ending(execution_id, ExecutionStatus(status), self.last_seq) if last and is_terminal(status) else None
+            )
+            self._queue.append(self._row(raw, changed if last else {}, ending, completes=last))
+        self._wake.set()
+        return stamped
+
+    def _row(self, event: JsonObject, changes: Mapping[str, Any], ending: Ending | None, *, completes: bool) -> Row:
+        """An event in its place: in its document, or on a page once that is full; cut when it is oversized."""
+        document = self._documents[event["executionId"]]
+        frame, whole = Frame(event), None
+        if (cut := cut_event(event, frame.data)) is not None:
+            event, frame, whole = cut, Frame(cut), frame.data
+        size_bytes = len(bson.encode(event)) + ROW_BYTES
+        page = document.place(frame.seq, size_bytes)
+        return Row(
+            document=document.id,
+            page=page,
+            event=event,
+            frame=frame,
+            size_bytes=size_bytes,
+            changes=changes,
+            ending=ending,
+            completes=completes,
+            whole=whole,
+            begins_pages=document.pages_from == frame.seq,
+        )
+
+    def ensure_owned(self) -> None:
+        """Refuse to begin what only the owner may do: a model call, a tool.
+
+        Raises:
+            TreeLost: this process no longer owns the tree, or may not own it any more.
+        """
+        if self._lost or not self.holds():
+            raise self._lost or TreeLost("The lease may have run out.")
+
+    async def room(self) -> None:
+        """Wait until the queue has room: run code calls this once a step, so that a slow database slows the run."""
+        while len(self._queue) > MAX_QUEUED_ITEMS:
+            await self.committed()
+
+    async def committed(self) -> None:
+        """Wait until all that was appended so far is stored with majority and published.
+
+        Raises:
+            TreeLost: it was not, and this process no longer owns the tree.
+        """
+        target = self.last_seq
+        self._urgent.set()
+        async with self._stored:
+            await self._stored.wait_for(lambda: self._stored_seq >= target or self._lost is not None)
+        if self._stored_seq < target and self._lost:
+            raise self._lost
+
+    async def add_child(self, execution: AgentExecution) -> None:
+        """Store a new execution of the tree after all that was appended before, guarded by the root's fence.
+
+        Raises:
+            TreeLost: this process no longer owns the tree.
+        """
+        if self._lost:
+            raise self._lost
+        execution.fence = self.fence
+        birth = Birth(execution, asyncio.get_running_loop().create_future())
+        self._queue.append(birth)
+        self._births.add(birth)
+        self._wake.set()
+        self._urgent.set()
+        try:
+            await birth.done
+        finally:
+            self._births.discard(birth)
+
+    def show_delta(self, execution_id: str, agent_id: str, text: str) -> None:
+        """Pass live text to the subscribers that asked for it; nothing is stored."""
+        self.bus.publish_delta(
+            AgentDelta(execution_id=execution_id, root_execution_id=self.root_id, agent_id=agent_id, text=text)
+        )
+
+    async def close(self) -> None:
+        """Stop the writer once what was appended is stored, or at once when the tree or the database is lost."""
+        if self._writer is None:
+            return
+        with contextlib.suppress(TreeLost, TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await self.committed()
+        self._writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._writer
+        await self._lose("The log was closed.", notify=False)
+
+    async def _write_queue(self) -> None:
+        """Store what is queued, in order, for as long as the tree is owned."""
+        try:
+            while True:
+                await self._wake.wait()
+                await self._linger()
+                self._wake.clear()
+                self._urgent.clear()
+                items, self._queue = self._queue, []
+                for is_birth, group in groupby(items, key=lambda item: isinstance(item, Birth)):
+                    if is_birth:
+                        await self._store_births([item for item in group if isinstance(item, Birth)])
+                    else:
+                        await self._store_rows([item for item in group if isinstance(item, Row)])
+        except TreeLost as lost:
+            await self._lose(str(lost), notify=True)
+        except Exception as error:  # whatever it is, nobody may wait for this writer for ever
+            log.error("log-write-refused", root=self.root_id, error=type(error).__name__, exc_info=True)
+            await self._lose(f"MongoDB refused a write of this run ({type(error).__name__}).", notify=True)
+
+    async def _linger(self) -> None:
+        """Give more events a few milliseconds to join the group, unless somebody waits for it."""
+        if not self._urgent.is_set():
+            seconds = GROUPING_SECONDS if self.bus.may_be_followed(self.root_id) else UNWATCHED_GROUPING_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._urgent.wait()
+
+    async def _store_rows(self, rows: list[Row]) -> None:
+        """Store rows in groups of bounded size and publish each once it is stored."""
+        for group in bounded_groups(rows):
+            failpoint("before-commit")
+            await self._until_stored(group)
+            failpoint("after-commit")
+            self.bus.publish(
+                Committed(
+                    self.root_id,
+                    tuple(row.frame for row in group),
+                    tuple(row.ending for row in group if row.ending),
+                )
+            )
+            async with self._stored:
+                self._stored_seq = group[-1].seq
+                self._stored.notify_all()
+
+    async def _until_stored(self, group: list[Row]) -> None:
+        """One compare-and-set write of the group, repeated until it is known to be stored.
+
+        Repeating is safe: an update whose rows have landed no longer matches, because `lastSeq` has moved on.
+        """
+        write = write_of(group, self.fence)
+        async for _ in self._attempts():
+            with passing_faults():
+                if await self._write(write) == len(write.documents) or await self._has_landed(group):
+                    return
+                raise TreeLost("Another process has taken this run over.")
+
+    async def _write(self, write: GroupWrite) -> int:
+        """How many documents matched. Most groups are one update, for which a bulk would be dearer."""
+        if write.payloads:
+            await self.database[EventPayload.get_collection_name()].bulk_write(write.payloads, ordered=False)
+        if write.pages:
+            return await in_transaction(self.database, lambda session: self._write_pages(session, write))
+        if len(write.documents) == 1:
+            return (await self._collection.update_one(*write.documents[0])).matched_count
+        bulk = [UpdateOne(*update) for update in write.documents]
+        return (await self._collection.bulk_write(bulk, ordered=True)).matched_count
+
+    async def _write_pages(self, session: AsyncClientSession, write: GroupWrite) -> int:
+        """The documents under their guards, and the pages only if all of them matched."""
+        bulk = [UpdateOne(*update) for update in write.documents]
+        matched = (await self._collection.bulk_write(bulk, ordered=True, session=session)).matched_count
+        if matched == len(bulk):
+            pages = self.database[ExecutionEventPage.get_collection_name()]
+            await pages.bulk_write(write.pages, ordered=True, session=session)
+        else:
+            await session.abort_transaction()
+        return matched
+
+    async def _has_landed(self, group: list[Row]) -> bool:
+        """Whether an earlier attempt, whose reply was lost, stored the group."""
+        last = {row.document: row.seq for row in group}
+        landed = [{"_id": document, "fence": self.fence, "lastSeq": {"$gte": seq}} for document, seq in last.items()]
+        return await self._collection.count_documents({"$or": landed}) == len(landed)
+
+    async def _store_births(self, births: list[Birth]) -> None:
+        """Insert children in one transaction that also touches the root under its fence."""
+        executions = [birth.execution for birth in births]
+        for execution in executions:
+            execution.id = execution.id or ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
+        documents = [execution.as_stored() for execution in executions]
+        async for _ in self._attempts():
+            with passing_faults():
+                await in_transaction(self.database, lambda session: self._insert_guarded(session, documents))
+                break
+        for birth in births:
+            assert birth.execution.id is not None  # noqa: S101 - given above
+            self._documents[birth.execution.execution_id] = Stored(birth.execution.id)
+            if not birth.done.done():
+                birth.done.set_result(None)
+
+    async def _insert_guarded(self, session: AsyncClientSession, documents: list[JsonObject]) -> None:
+        root = await self._collection.update_one(
+            {"executionId": self.root_id, "fence": self.fence}, {"$set": {"updatedAt": utc_now()}}, session=session
+        )
+        if not root.matched_count:
+            raise TreeLost("Another process has taken this run over.")
+        ids = [document["_id"] for document in documents]
+        if await self._collection.count_documents({"_id": {"$in": ids}}, session=session) == 0:
+            await self._collection.insert_many(documents, session=session)
+
+    async def _attempts(self) -> AsyncGenerator[int]:
+        """Attempts at a write while the database may come back; then the tree counts as lost."""
+        deadline = asyncio.get_running_loop().time() + RETRY_FOR_SECONDS
+        attempt = 0
+        while asyncio.get_running_loop().time() < deadline:
+            attempt += 1
+            if attempt > 1:
+                log.warning("log-write-again", root=self.root_id, attempt=attempt)
+                await asyncio.sleep(RETRY_PAUSE_SECONDS)
+            yield attempt
+        raise TreeLost("The database did not answer for too long.")
+
+    async def _lose(self, reason: str, *, notify: bool) -> None:
+        """Nothing more can be written: wake everybody who waits, and tell the owner."""
+        if self._lost is None:
+            self._lost = TreeLost(reason)
+        for birth in self._births:
+            if not birth.done.done():
+                birth.done.set_exception(self._lost)
+        async with self._stored:
+            self._stored.notify_all()
+        if notify:
+            log.warning("tree-lost", root=self.root_id, reason=reason)
+            self.on_lost()
+
+    @cached_property
+    def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[AgentExecution.get_collection_name()]
+
+
+@contextlib.contextmanager
+def passing_faults() -> Generator[None]:
+    """Swallow what a second attempt may mend: a lost connection, a fail-over, a majority that was slow."""
+    try:
+        yield
+    except PyMongoError as error:
+        unconfirmed = isinstance(error, BulkWriteError) and not error.details.get("writeErrors")
+        if not (unconfirmed or isinstance(error, TRANSIENT) or error.has_error_label("TransientTransactionError")):
+            raise
+
+
+def is_terminal(status: object) -> bool:
+    """Whether a `status` among the changes ends the execution."""
+    return isinstance(status, str) and ExecutionStatus(status).is_terminal

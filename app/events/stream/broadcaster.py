@@ -1,0 +1,389 @@
+"""The feed of one run tree: it hears the bus once and hands the same bytes to all who follow the tree here.
+
+A subscription first catches up with the database, at its reader's pace, then joins the feed. One whose reader falls
+behind leaves the feed and catches up again: it holds nobody up and costs bounded memory.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from app.errors import AppError
+from app.events.replay import StreamHead
+from app.events.stream.bus import Committed, Ending, EventBus, Follower, Message, Moved
+from app.events.stream.delta_pacer import DeltaPacer
+from app.events.stream.encoding import Batch, Failure, batches_of
+from app.events.stream.shared_reads import BATCH_BYTES, SharedReads
+from app.events.stream.sinks import Outlet
+from app.events.stream.tree_state import read_state
+from app.events.types import AgentDelta, Frame
+
+RECENT_BYTES = 512 * 1024
+PAUSE_SECONDS = 0.3
+MISSING_LOOKS = 10
+"""What is missing so often was removed; of two documents one may just have been read a moment too early."""
+
+log = structlog.get_logger(__name__)
+
+
+class EventsMissing(AppError):
+    """Somebody removed stored events of a run; the stream says so rather than to skip them."""
+
+    code = "events-missing"
+
+    def __init__(self, execution_id: str, last_seq: int, after: int) -> None:
+        super().__init__(
+            f"Execution {execution_id} has got as far as event {last_seq}, but what follows event {after} is no longer "
+            "in the database."
+        )
+
+
+class StreamBroken(AppError):
+    """A bug in the service ended a stream."""
+
+    code = "stream-broken"
+
+    def __init__(self) -> None:
+        super().__init__("The stream broke for a reason that is in the service's log; subscribe again.")
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """One reader of one stream: `after` is the number up to which it has been given everything."""
+
+    head: StreamHead
+    after: int
+    outlet: Outlet
+    deltas: bool = False
+    pacer: "DeltaPacer[Subscription] | None" = None
+    """The pace of live text that it shares with other subscriptions of its reader."""
+    ending: Ending | None = None
+    on_end: Callable[[], None] | None = None
+    is_live: bool = False
+    is_over: bool = False
+    task: asyncio.Task[None] | None = None
+
+    def give(self, batch: Batch) -> None:
+        """Pass on what the batch has for this stream, and only what follows `after`."""
+        if batch.first_seq <= self.after:
+            batch = batch.after(self.after)
+        own = batch if self.head.is_whole else batch.by_execution.get(self.head.execution_id)
+        if own is not None and own.items:
+            if self.pacer:
+                self.pacer.flush(self, own.by_execution)
+            self.outlet.send(own)
+        self.after = max(self.after, batch.last_seq)
+
+    def show(self, batch: Batch, delta: AgentDelta) -> None:
+        """Pass on live text, alone in its batch, if it is wanted and its reader is not behind with what counts."""
+        wanted = self.deltas and (self.head.is_whole or self.head.execution_id == delta.execution_id)
+        if wanted and not self.outlet.is_full:
+            if self.pacer:
+                self.pacer.add(self, delta)
+            else:
+                self.outlet.send(batch)
+
+    def end_if_over(self) -> bool:
+        """Say that the execution has ended once all its events were given; whether that was said."""
+        if self.ending is None or self.after < self.ending.last_seq:
+            return False
+        self._finish(Batch([self.ending]))
+        return True
+
+    def fail(self, error: AppError) -> None:
+        """Say why the stream cannot go on."""
+        self._finish(Batch([Failure(self.head.execution_id, error)]))
+
+    def _finish(self, last: Batch) -> None:
+        self.is_over, self.is_live = True, False
+        self.outlet.send(last)
+        if self.on_end:
+            self.on_end()
+
+
+async def replay(subscription: Subscription, reads: SharedReads) -> None:
+    """Give a stream that has ended from the database."""
+    while not subscription.end_if_over():
+        await subscription.outlet.drained()
+        await give_page(subscription, reads, known=0)
+
+
+async def give_page(subscription: Subscription, reads: SharedReads, *, known: int) -> bool:
+    """Give a page of what is stored; whether there was no more of it. A database that is away is waited for."""
+    try:
+        page = await reads.page(subscription.head, subscription.after, known)
+    except PyMongoError as error:
+        log.warning("stream-interrupted", error=type(error).__name__)
+        await asyncio.sleep(PAUSE_SECONDS)
+        return False
+    for batch in page.batches:
+        await subscription.outlet.drained()
+        subscription.outlet.send(batch)
+        subscription.after = batch.last_seq
+    ending = subscription.ending
+    if ending and not page.frames and subscription.after < ending.last_seq:
+        subscription.fail(EventsMissing(subscription.head.execution_id, ending.last_seq, subscription.after))
+    return page.is_last
+
+
+@dataclass
+class Patience:
+    """How often a stream has looked in vain for its next event, which should be in the database."""
+
+    execution_id: str
+    _after: int = -1
+    _looks: int = 0
+
+    def lose(self, after: int, last_seq: int) -> None:
+        """Note that what follows `after` is not there, although the tree has got as far as `last_seq`.
+
+        Raises:
+            EventsMissing: it was not there too often.
+        """
+        self._looks = self._looks + 1 if after == self._after else 1
+        self._after = after
+        if self._looks >= MISSING_LOOKS:
+            raise EventsMissing(self.execution_id, last_seq, after)
+
+
+@dataclass(eq=False)
+class Feed:
+    """Follows a tree for its subscriptions in this process, from the first to the last of them."""
+
+    bus: EventBus
+    reads: SharedReads
+    tree: StreamHead
+    on_broken: Callable[["Feed"], None]
+    """Told once, when the feed cannot go on and its subscriptions have been told so."""
+    position: int = 0
+    """Everything up to this number has been given to the live subscriptions."""
+    _live: dict[Subscription, None] = field(default_factory=dict[Subscription, None])
+    _joining: set[Subscription] = field(default_factory=set[Subscription])
+    _recent: deque[Frame] = field(default_factory=deque[Frame])
+    _recent_bytes: int = 0
+    _endings: dict[str, Ending] = field(default_factory=dict[str, Ending])
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _follower: Follower | None = None
+    _deltas: DeltaPacer[None] = field(init=False)
+    _pump_task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self._deltas = DeltaPacer[None](self._show)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._pump_task = asyncio.create_task(self._run(), name=f"feed {self.tree.root_id}")
+
+    async def stop(self) -> None:
+        """Follow no more; nobody is left who would be told."""
+        self._deltas.stop()
+        if self._pump_task:
+            self._pump_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pump_task
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody is left."""
+        return not self._live and not self._joining
+
+    def add(self, subscription: Subscription) -> None:
+        """Take in a subscription, which catches up first."""
+        if subscription.deltas and self._follower:
+            self.bus.ask_for_deltas(self._follower)
+        self._catch_up_again(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Give it nothing more."""
+        subscription.is_over, subscription.is_live = True, False
+        self._live.pop(subscription, None)
+        self._joining.discard(subscription)
+        if subscription.task:
+            subscription.task.cancel()
+        if subscription.deltas and self._follower:
+            self._follower.deltas = any(one.deltas for one in (*self._live, *self._joining))
+
+    def _catch_up_again(self, subscription: Subscription) -> None:
+        subscription.is_live = False
+        self._live.pop(subscription, None)
+        self._joining.add(subscription)
+        subscription.task = asyncio.create_task(self._catch_up(subscription), name="catch up")
+
+    async def _catch_up(self, subscription: Subscription) -> None:
+        """Let a subscription join; whatever goes wrong, its reader is told."""
+        try:
+            await self._give_until_joined(subscription)
+        except AppError as error:
+            subscription.fail(error)
+        except Exception:
+            log.exception("catch-up-crashed", root=self.tree.root_id)
+            subscription.fail(StreamBroken())
+        finally:
+            self._joining.discard(subscription)
+            subscription.task = None
+
+    async def _give_until_joined(self, subscription: Subscription) -> None:
+        """Give what is stored until nothing is missing between that and what the feed gives, then join it."""
+        await self._ready.wait()
+        subscription.ending = self._endings.get(subscription.head.execution_id)
+        patience = Patience(subscription.head.execution_id)
+        while not subscription.is_over:
+            await subscription.outlet.drained()
+            if self._join(subscription) or subscription.end_if_over():
+                break
+            known = self.position
+            if await give_page(subscription, self.reads, known=0 if subscription.head.is_whole else known):
+                if not subscription.head.is_whole:
+                    subscription.after = max(subscription.after, known)
+                elif subscription.after < known:
+                    patience.lose(subscription.after, known)
+                    await asyncio.sleep(PAUSE_SECONDS)
+
+    def _join(self, subscription: Subscription) -> bool:
+        """Join the feed if nothing is missing; what is, and is still remembered, is given now."""
+        missing = self.position - subscription.after
+        if missing > 0:
+            if not self._recent or self._recent[0].seq > subscription.after + 1:
+                return False
+            for batch in batches_of([one for one in self._recent if one.seq > subscription.after], BATCH_BYTES):
+                subscription.give(batch)
+        subscription.is_live = True
+        if not subscription.end_if_over():
+            self._live[subscription] = None
+        return True
+
+    async def _run(self) -> None:
+        """Follow; whatever goes wrong, nobody may wait for this feed for ever."""
+        try:
+            await self._follow()
+        except AppError as error:
+            self._fail(error)
+        except Exception:
+            log.exception("feed-crashed", root=self.tree.root_id)
+            self._fail(StreamBroken())
+
+    def _fail(self, error: AppError) -> None:
+        self._deltas.stop()
+        self.on_broken(self)
+        for subscription in [*self._live, *self._joining]:
+            subscription.fail(error)
+
+    async def _follow(self) -> None:
+        """Hear the bus, and give what it says, for as long as somebody is here."""
+        with self.bus.follow(self.tree.root_id, foreign=self.tree.is_foreign) as follower:
+            self._follower = follower
+            if any(one.deltas for one in self._joining):
+                self.bus.ask_for_deltas(follower)
+            self.position = await self._begin()
+            self._ready.set()
+            while True:
+                messages = await follower.take()
+                missed = follower.missed
+                if missed:
+                    follower.clear()
+                if missed or self._hear(messages):
+                    await self._read_on()
+
+    def _hear(self, messages: list[Message]) -> bool:
+        """Give what follows without a gap; whether something is missing in between or stands in the database."""
+        frames: list[Frame] = []
+        endings: list[Ending] = []
+        expected, behind = self.position + 1, False
+        for message in messages:
+            match message:
+                case AgentDelta():
+                    self._deltas.add(None, message)
+                case Moved():
+                    behind = behind or message.last_seq >= expected or self.tree.is_foreign
+                case Committed():
+                    for frame in message.frames:
+                        if frame.seq == expected:
+                            frames.append(frame)
+                            expected += 1
+                        behind = behind or frame.seq > expected
+                    endings += message.endings
+        self._give(frames)
+        self._end([ending for ending in endings if ending.last_seq <= self.position])
+        return behind
+
+    def _give(self, frames: list[Frame]) -> None:
+        """Hand frames to all live subscriptions; who has enough to read leaves the feed."""
+        if not frames:
+            return
+        self._deltas.flush(None, {frame.execution_id for frame in frames})
+        self._remember(frames)
+        for batch in batches_of(frames, BATCH_BYTES):
+            self.position = batch.last_seq
+            for subscription in list(self._live):
+                if subscription.outlet.is_full:
+                    self._catch_up_again(subscription)
+                else:
+                    subscription.give(batch)
+
+    def _remember(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self._recent.append(frame)
+            self._recent_bytes += len(frame.data)
+        while self._recent_bytes > RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.popleft().data)
+
+    def _end(self, endings: list[Ending]) -> None:
+        """Tell the subscriptions of executions that have ended, those that catch up too."""
+        for ending in endings:
+            self._endings[ending.execution_id] = ending
+            for subscription in [*self._live, *self._joining]:
+                if subscription.head.execution_id == ending.execution_id:
+                    subscription.ending = ending
+                    if subscription.is_live and subscription.end_if_over():
+                        self._live.pop(subscription, None)
+
+    def _show(self, _: None, delta: AgentDelta) -> None:
+        batch = Batch([delta])
+        for subscription in self._live:
+            subscription.show(batch, delta)
+
+    async def _begin(self) -> int:
+        """How far the tree is stored now, and what has ended in it; a database that is away is waited for."""
+        while True:
+            try:
+                state = await read_state(self.reads.database, self.tree)
+            except PyMongoError:
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                self._endings = {ending.execution_id: ending for ending in state.endings}
+                return state.last_seq
+
+    async def _read_on(self) -> None:
+        """Give what the bus did not bring, from the database.
+
+        Raises:
+            EventsMissing: somebody removed what comes next.
+            ExecutionNotFound: somebody removed the whole run.
+        """
+        patience = Patience(self.tree.execution_id)
+        while True:
+            began_at = self.position
+            try:
+                state = await read_state(self.reads.database, self.tree)
+                tree = replace(self.tree, last_seq=state.last_seq)
+                while self.position < state.last_seq:
+                    page = await self.reads.page(tree, self.position, state.last_seq)
+                    if not page.frames:
+                        break
+                    self._give([frame for frame in page.frames if frame.seq > self.position])
+            except PyMongoError as error:
+                log.warning("feed-interrupted", error=type(error).__name__)
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            self._end([ending for ending in state.endings if ending.last_seq <= self.position])
+            if self.position > max(state.last_seq, began_at):
+                continue  # the page was read later than the state, which so may lack the ending
+            if self.position >= state.last_seq:
+                return
+            patience.lose(self.position, state.last_seq)
+            await asyncio.sleep(PAUSE_SECONDS)

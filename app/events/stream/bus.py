@@ -1,0 +1,194 @@
+"""The bus: what was committed reaches everybody who follows a run tree.
+
+The bus is a doorbell with the frames as a shortcut. A follower that cannot keep up loses frames here, never events:
+it is told so (`missed`) and reads the database from where it stood. Trees that other processes run are followed by
+looking at their heads now and then (`app/events/stream/head_poller.py`), with Redis or without it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.events.types import AgentDelta, Frame
+from app.models.agent_execution import ExecutionStatus
+
+MAX_BUFFERED_COMMITS = 256
+LOCAL_SECONDS = 2.0
+POLL_SECONDS = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An execution reached a terminal status; `last_seq` is its last event's number."""
+
+    execution_id: str
+    status: ExecutionStatus
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A group of events that MongoDB holds with majority, in the order of their numbers."""
+
+    root_id: str
+    frames: tuple[Frame, ...]
+    endings: tuple[Ending, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The tree has got as far as `last_seq`, or something ended; what is new stands in the database."""
+
+    root_id: str
+    last_seq: int
+
+
+Message = Committed | Moved | AgentDelta
+
+
+class Follower:
+    """One reader's bounded buffer of what was committed to a tree since it began to follow."""
+
+    def __init__(self, root_id: str, *, foreign: bool = False) -> None:
+        self.root_id = root_id
+        self.foreign = foreign
+        self.deltas = False
+        self.missed = False
+        self._buffer: deque[Message] = deque()
+        self._ready = asyncio.Event()
+
+    def offer(self, message: Message) -> None:
+        """Buffer a message; when the buffer is full a delta is dropped and a commit noted as missed."""
+        if len(self._buffer) >= MAX_BUFFERED_COMMITS:
+            if isinstance(message, AgentDelta):
+                return
+            self._buffer.clear()
+            self.missed = True
+        self._buffer.append(message)
+        self._ready.set()
+
+    async def take(self) -> list[Message]:
+        """All that is buffered, waiting for at least one message."""
+        await self._ready.wait()
+        self._ready.clear()
+        messages = list(self._buffer)
+        self._buffer.clear()
+        return messages
+
+    def clear(self) -> None:
+        """Forget what is buffered: the caller is about to read it from the database."""
+        self._buffer.clear()
+        self._ready.clear()
+        self.missed = False
+
+
+class EventBus(Protocol):
+    """What the log publishes to and the hub follows."""
+
+    def publish(self, committed: Committed) -> None:
+        """Tell the tree's followers; called only after the commit."""
+        ...
+
+    def publish_delta(self, delta: AgentDelta) -> None:
+        """Pass live text on to the followers that asked for it."""
+        ...
+
+    def wants_deltas(self, root_id: str) -> bool:
+        """Whether anybody who follows the tree asked for live text."""
+        ...
+
+    def may_be_followed(self, root_id: str) -> bool:
+        """Whether somebody may be waiting to see the tree's events."""
+        ...
+
+    def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[Follower]:
+        """A buffer of the tree's commits from now on."""
+        ...
+
+    def ask_for_deltas(self, follower: Follower) -> None:
+        """From now on pass live text to the follower too."""
+        ...
+
+
+class Heads(Protocol):
+    """What the poller needs of a bus."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a tree of another process may have moved unheard."""
+        ...
+
+    def unheard(self) -> list[Follower]:
+        """Followers of trees that this process does not run now."""
+        ...
+
+    def deliver(self, message: Message, root_id: str) -> None:
+        """Pass a message to the followers of a tree here."""
+        ...
+
+
+class InProcessBus:
+    """The bus of a process that hears of others only through the database."""
+
+    def __init__(self) -> None:
+        self._followers: dict[str, set[Follower]] = {}
+        self._published_at: dict[str, float] = {}
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a tree of another process may have moved unheard."""
+        return POLL_SECONDS
+
+    def publish(self, committed: Committed) -> None:
+        """Tell the tree's followers; called only after the commit."""
+        if committed.root_id in self._followers:
+            self._published_at[committed.root_id] = asyncio.get_running_loop().time()
+            self.deliver(committed, committed.root_id)
+
+    def publish_delta(self, delta: AgentDelta) -> None:
+        """Pass live text on to the followers that asked for it."""
+        self.deliver(delta, delta.root_execution_id)
+
+    def deliver(self, message: Message, root_id: str) -> None:
+        """Pass a message to the followers of a tree here."""
+        for follower in self._followers.get(root_id, ()):
+            if follower.deltas or not isinstance(message, AgentDelta):
+                follower.offer(message)
+
+    def wants_deltas(self, root_id: str) -> bool:
+        """Whether anybody who follows the tree asked for live text."""
+        return any(follower.deltas for follower in self._followers.get(root_id, ()))
+
+    def may_be_followed(self, root_id: str) -> bool:
+        """Whether anybody here follows the tree; other processes look at its head now and then."""
+        return root_id in self._followers
+
+    def ask_for_deltas(self, follower: Follower) -> None:
+        """From now on pass live text to the follower too."""
+        follower.deltas = True
+
+    def unheard(self) -> list[Follower]:
+        """Followers of trees that this process does not run now, one a tree."""
+        recently = asyncio.get_running_loop().time() - LOCAL_SECONDS
+        return [
+            next(iter(followers))
+            for root_id, followers in self._followers.items()
+            if self._published_at.get(root_id, 0.0) < recently
+        ]
+
+    @contextmanager
+    def follow(self, root_id: str, *, foreign: bool = False) -> Generator[Follower]:
+        """A buffer of the tree's commits from now on."""
+        follower = Follower(root_id, foreign=foreign)
+        followers = self._followers.setdefault(root_id, set())
+        followers.add(follower)
+        try:
+            yield follower
+        finally:
+            followers.discard(follower)
+            if not followers:
+                self._followers.pop(root_id, None)
+                self._published_at.pop(root_id, None)

@@ -1,0 +1,127 @@
+"""How what a stream carries goes over the wire: encoded once, the same bytes for everybody who follows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import orjson
+
+from app.errors import AppError
+from app.events.stream.bus import Ending
+from app.events.types import AgentDelta, Frame
+
+TEXT_FRAME = 0x81
+"""The first byte of an unfragmented WebSocket text message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A stream that cannot go on."""
+
+    execution_id: str
+    error: AppError
+
+
+Item = Frame | AgentDelta | Ending | Failure
+
+
+class Batch:
+    """Items of a stream, in order, that are sent together; each encoding is made when somebody first asks for it."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+
+    @classmethod
+    def of_text(cls, text: bytes) -> "Batch":
+        """A message that is no item of a stream."""
+        batch = cls(())
+        batch.texts = [text]
+        return batch
+
+    @cached_property
+    def first_seq(self) -> int:
+        """The number of its first frame, 0 where it has none."""
+        return next((item.seq for item in self.items if isinstance(item, Frame)), 0)
+
+    @cached_property
+    def last_seq(self) -> int:
+        """The number of its last frame, 0 where it has none."""
+        return next((item.seq for item in reversed(self.items) if isinstance(item, Frame)), 0)
+
+    def after(self, seq: int) -> "Batch":
+        """The frames that follow a number."""
+        return Batch([item for item in self.items if isinstance(item, Frame) and item.seq > seq])
+
+    @cached_property
+    def websocket(self) -> bytes:
+        """The items as WebSocket messages, ready for a transport."""
+        return b"".join(map(websocket_message, self.texts))
+
+    @cached_property
+    def texts(self) -> list[bytes]:
+        """The JSON of each item."""
+        return [text_of(item) for item in self.items]
+
+    @cached_property
+    def size_bytes(self) -> int:
+        """The length of all texts together."""
+        return sum(map(len, self.texts))
+
+    @cached_property
+    def by_execution(self) -> dict[str, "Batch"]:
+        """The frames of each execution."""
+        found: dict[str, list[Item]] = {}
+        for item in self.items:
+            if isinstance(item, Frame):
+                found.setdefault(item.execution_id, []).append(item)
+        return {execution_id: Batch(items) for execution_id, items in found.items()}
+
+
+def batches_of(frames: Iterable[Frame], max_bytes: int) -> list[Batch]:
+    """Frames in batches of about so many bytes."""
+    batches: list[Batch] = []
+    items: list[Frame] = []
+    size = 0
+    for frame in frames:
+        items.append(frame)
+        size += len(frame.data)
+        if size >= max_bytes:
+            batches.append(Batch(items))
+            items, size = [], 0
+    return [*batches, Batch(items)] if items else batches
+
+
+def websocket_message(text: bytes) -> bytes:
+    """A text as one unmasked WebSocket message (RFC 6455, 5.2)."""
+    size = len(text)
+    if size < 126:
+        return bytes((TEXT_FRAME, size)) + text
+    if size < 65536:
+        return bytes((TEXT_FRAME, 126)) + size.to_bytes(2) + text
+    return bytes((TEXT_FRAME, 127)) + size.to_bytes(8) + text
+
+
+def text_of(item: Item) -> bytes:
+    """The JSON that is sent of an item."""
+    match item:
+        case Frame():
+            return item.data
+        case AgentDelta():
+            return item.model_dump_json(by_alias=True).encode()
+        case Ending():
+            return orjson.dumps(
+                {
+                    "type": "execution-end",
+                    "executionId": item.execution_id,
+                    "status": item.status,
+                    "lastSeq": item.last_seq,
+                }
+            )
+        case Failure():
+            return error_text(item.error.code, item.error.message, item.execution_id)
+
+
+def error_text(code: str, message: str, execution_id: str | None) -> bytes:
+    """An error as a message."""
+    about = {"executionId": execution_id} if execution_id else {}
+    return orjson.dumps({"type": "error", "code": code, "message": message, **about})

@@ -1,0 +1,80 @@
+"""Looking at the heads of followed trees: so that events of other processes arrive without a message from them."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from app.database.connection import Database
+from app.events.stream.bus import Heads, Moved
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution
+
+LOOK_EVERY_SECONDS = 0.2
+REST_RATIO = 10
+"""How much longer the pause is than the look before it: thousands of followed trees are looked at less often."""
+
+GONE = 2**53
+"""The head of a tree that is no longer there: whoever follows it looks, and is told."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class HeadPoller:
+    """Tells followers when a tree that runs elsewhere has moved on: one query for all of them."""
+
+    database: Database
+    bus: Heads
+    _known: dict[str, int] = field(default_factory=dict, init=False)
+
+    async def run(self) -> None:
+        """Look as often as the bus asks for, for as long as the process lives."""
+        loop = asyncio.get_running_loop()
+        next_at = 0.0
+        while True:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            if loop.time() < next_at:
+                continue
+            started = loop.time()
+            try:
+                await self.poll()
+            except PyMongoError as error:
+                log.debug("heads-not-read", error=type(error).__name__)
+            except Exception:
+                log.exception("poll-crashed")
+            next_at = max(started + self.bus.poll_seconds, loop.time() + (loop.time() - started) * REST_RATIO)
+
+    async def poll(self) -> None:
+        """Look once."""
+        unheard = self.bus.unheard()
+        ours = [one.root_id for one in unheard if not one.foreign]
+        foreign = [one.root_id for one in unheard if one.foreign]
+        stored = await self._heads(ours) | await self._foreign_heads(foreign)
+        heads = {root_id: stored.get(root_id, GONE) for root_id in (*ours, *foreign)}
+        for root_id, last_seq in heads.items():
+            if last_seq != self._known.get(root_id):
+                self.bus.deliver(Moved(root_id, abs(last_seq)), root_id)
+        self._known = heads
+
+    async def _heads(self, root_ids: list[str]) -> dict[str, int]:
+        if not root_ids:
+            return {}
+        pipeline: list[JsonObject] = [
+            {"$match": {"rootExecutionId": {"$in": root_ids}}},
+            {"$group": {"_id": "$rootExecutionId", "lastSeq": {"$max": "$lastSeq"}}},
+        ]
+        found = await self.database[AgentExecution.get_collection_name()].aggregate(pipeline)
+        return {one["_id"]: one["lastSeq"] or 0 async for one in found}
+
+    async def _foreign_heads(self, root_ids: list[str]) -> dict[str, int]:
+        """Another program's rows are counted; the sign tells whether the execution has ended."""
+        if not root_ids:
+            return {}
+        fields = {"executionId": 1, "status": 1, "rows": {"$size": {"$ifNull": ["$events", []]}}}
+        found = self.database[AgentExecution.get_collection_name()].find({"executionId": {"$in": root_ids}}, fields)
+        return {
+            one["executionId"]: -one["rows"] if one.get("status") in TERMINAL_STATUSES else one["rows"]
+            async for one in found
+        }

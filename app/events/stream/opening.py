@@ -1,0 +1,37 @@
+"""Opening the bus of this process, and loops that run for as long as something is open."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from app.database.connection import Database
+from app.database.shared_secret import shared_secret
+from app.events.stream.bus import InProcessBus
+from app.events.stream.head_poller import HeadPoller
+from app.events.stream.redis_bus import RedisBus
+from app.events.stream.signatures import MessageSigner
+
+
+@asynccontextmanager
+async def open_bus(redis_url: str | None, database: Database) -> AsyncGenerator[InProcessBus]:
+    """The bus between processes where there is a Redis, else that of this one; other processes' trees are polled."""
+    async with AsyncExitStack() as stack:
+        bus = InProcessBus()
+        if redis_url is not None:
+            bus = RedisBus(redis_url, MessageSigner(await shared_secret(database, "event-messages")))
+            await bus.start()
+            stack.push_async_callback(bus.stop)
+        await stack.enter_async_context(running_in_background(HeadPoller(database, bus).run(), "head poller"))
+        yield bus
+
+
+@asynccontextmanager
+async def running_in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncGenerator[None]:
+    """A loop that runs for as long as the context lasts."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,166 @@
+"""Lists in pages: ordered by a field and `_id`, continued after the last row seen, stable while rows are inserted."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from bson.errors import BSONError
+from bson.json_util import CANONICAL_JSON_OPTIONS, dumps, loads
+from pymongo import ASCENDING
+from pymongo.asynchronous.collection import AsyncCollection
+
+from app.errors import InvalidInput
+from app.kit.json_values import JsonObject, clean_text
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+LIST_MILLISECONDS = 5000
+UNIQUE_FIELDS = frozenset({"slug", "agentId", "toolName"})
+MAX_INT64 = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """Which page of a list: `sort` is a field, with a minus before it for the descending order."""
+
+    limit: int
+    sort: str
+    cursor: str | None
+
+    @property
+    def field(self) -> str:
+        """The field that orders the list."""
+        return self.sort.removeprefix("-")
+
+    @property
+    def direction(self) -> int:
+        """1 for ascending, -1 for descending."""
+        return -1 if self.sort.startswith("-") else 1
+
+    @property
+    def order(self) -> list[tuple[str, int]]:
+        """The order in MongoDB's form; `_id` decides between equals, where there can be any."""
+        if self.field in UNIQUE_FIELDS:
+            return [(self.field, self.direction)]
+        return [(self.field, self.direction), ("_id", self.direction)]
+
+    def selector(self) -> JsonObject:
+        """The condition that leaves out what earlier pages showed.
+
+        Raises:
+            InvalidInput: the cursor is not one that this list gave.
+        """
+        if self.cursor is None:
+            return {}
+        value, last_id = self._decode(self.cursor)
+        beyond = "$lt" if self.direction < 0 else "$gt"
+        same = {self.field: value, "_id": {beyond: last_id}}
+        further: list[JsonObject] = [{self.field: {beyond: value}}]
+        if value is None:
+            # Unset sorts before everything: going up all set values follow, going down none do.
+            further = [{self.field: {"$ne": None}}] if self.direction > 0 else []
+        elif self.direction < 0:
+            further.append({self.field: None})
+        return {"$or": [same, *further]}
+
+    def cursor_after(self, row: JsonObject) -> str:
+        """The cursor that continues after a row."""
+        content = {"s": self.sort, "v": row.get(self.field), "i": row["_id"]}
+        return base64.urlsafe_b64encode(dumps(content, json_options=CANONICAL_JSON_OPTIONS).encode()).decode()
+
+    def _decode(self, cursor: str) -> tuple[Any, ObjectId]:
+        try:
+            content = loads(base64.urlsafe_b64decode(cursor.encode()).decode(), json_options=CANONICAL_JSON_OPTIONS)
+            value, last_id = content["v"], content["i"]
+            fits = content["s"] == self.sort and isinstance(last_id, ObjectId)
+        except FORGERIES:
+            raise forged_cursor() from None
+        if not fits or not is_sortable(value):
+            raise forged_cursor()
+        return value, last_id
+
+
+FORGERIES = (
+    binascii.Error,
+    BSONError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What decoding raises over a cursor that somebody made up: each form of extended JSON has faults of its own."""
+
+
+def is_sortable(value: object) -> bool:
+    """Whether a list can be ordered by a value, and MongoDB be asked for it."""
+    if isinstance(value, str):
+        return clean_text(value) == value
+    if isinstance(value, int):
+        return abs(value) <= MAX_INT64
+    return isinstance(value, float | datetime | None)
+
+
+def forged_cursor() -> InvalidInput:
+    """The answer to a cursor that no list gave."""
+    return InvalidInput.of_field("cursor", "is not a nextCursor that this list gave with this sort")
+
+
+@dataclass(frozen=True)
+class RawPage:
+    """The raw documents of a page, how many match in all, and where the next page begins."""
+
+    raws: list[JsonObject]
+    total: int
+    next_cursor: str | None
+
+
+async def read_page(
+    collection: AsyncCollection[JsonObject],
+    selector: JsonObject,
+    page: PageRequest,
+    fields: JsonObject | None = None,
+) -> RawPage:
+    """A page of the documents that match a selector.
+
+    Raises:
+        InvalidInput: the cursor is not one that this list gave.
+    """
+    conditions = [part for part in (selector, page.selector()) if part]
+    found = collection.find({"$and": conditions} if conditions else {}, fields, max_time_ms=LIST_MILLISECONDS)
+    raws = await found.sort(page.order).limit(page.limit + 1).to_list()
+    shown = raws[: page.limit]
+    next_cursor = page.cursor_after(shown[-1]) if len(raws) > page.limit else None
+    return RawPage(shown, await count(collection, selector, page), next_cursor)
+
+
+async def count(collection: AsyncCollection[JsonObject], selector: JsonObject, page: PageRequest) -> int:
+    """How many documents match; a search by text goes along the list's own index rather than through everything."""
+    if not selector:
+        return await collection.estimated_document_count()
+    if "$or" not in selector:
+        return await collection.count_documents(selector, maxTimeMS=LIST_MILLISECONDS)
+    ascending = [(field, ASCENDING) for field, _ in page.order]
+    return await collection.count_documents(selector, hint=ascending, maxTimeMS=LIST_MILLISECONDS)
+
+
+def slice_page(names: Sequence[str], limit: int, cursor: str | None) -> tuple[slice, str | None]:
+    """Where a page of a list that is held in memory stands in it, and the cursor of the next one.
+
+    Raises:
+        InvalidInput: the cursor is not one that this list gave.
+    """
+    start = 0
+    if cursor is not None:
+        try:
+            start = names.index(base64.urlsafe_b64decode(cursor.encode()).decode()) + 1
+        except ValueError:
+            raise forged_cursor() from None
+    end = start + limit
+    next_cursor = base64.urlsafe_b64encode(names[end - 1].encode()).decode() if end < len(names) else None
+    return slice(start, end), next_cursor

@@ -1,0 +1,64 @@
+"""`/docs` and `/redoc`: the API's description as pages, whose scripts are this service's own files.
+
+Keys are typed on these pages, so they load nothing from another host, and run no script that is not a file here.
+"""
+
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from app.errors import NotFound
+
+FILES = Path(__file__).parents[2] / "static" / "api_docs"
+ASSETS = frozenset(
+    {
+        *("swagger-ui-bundle.js", "swagger-ui.css", "docs.js"),
+        *("redoc.standalone.js", "redoc.js", "redoc.css"),
+    }
+)
+"""What the pages load; nothing else in the directory is served."""
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",  # both pages set styles of single elements
+        "img-src 'self' data:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src blob:",  # ReDoc searches in one
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+PAGE_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+ASSET_HEADERS = {"Cache-Control": "public, max-age=3600"}
+
+router = APIRouter(include_in_schema=False)
+
+
+class AssetNotFound(NotFound):
+    """The pages have no file of this name."""
+
+    code = "asset-not-found"
+
+
+@router.get("/docs")
+async def get_docs() -> FileResponse:
+    """Show the API with Swagger UI, which can try it out."""
+    return FileResponse(FILES / "docs.html", headers=PAGE_HEADERS)
+
+
+@router.get("/redoc")
+async def get_redoc() -> FileResponse:
+    """Show the API with ReDoc."""
+    return FileResponse(FILES / "redoc.html", headers=PAGE_HEADERS)
+
+
+@router.get("/docs/assets/{name}")
+async def get_asset(name: str) -> FileResponse:
+    """A script or style of the pages."""
+    if name not in ASSETS:
+        raise AssetNotFound("The API documentation has no file of this name.")
+    return FileResponse(FILES / name, headers=ASSET_HEADERS)

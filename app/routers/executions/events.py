@@ -1,0 +1,131 @@
+"""The events of an execution over HTTP: stored ones page by page, single ones whole, all of them as a stream."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.dependencies import (
+    DEFAULT_PAGE,
+    FollowerRole,
+    Limit,
+    Services,
+    ServicesDep,
+    ViewerRole,
+    credential_of,
+    stream_key,
+)
+from app.errors import InvalidInput
+from app.events.log.full_events import read_whole_event
+from app.events.replay import ExecutionNotFound, StreamHead, read_frames
+from app.events.stream.broadcaster import Subscription
+from app.events.stream.sinks import QueueOutlet
+from app.kit.json_limits import MAX_INTEGER
+from app.models.agent_execution import ExecutionStatus
+from app.routers.http.problems import problem_responses
+from app.routers.http.server_sent_events import sse_frames
+from app.routers.http.strict_input import StrictRoute
+from app.services.access.api_keys import Caller
+from app.services.catalog.schemas import Shape
+
+router = APIRouter(prefix="/executions/{execution_id}/events", tags=["executions"], route_class=StrictRoute)
+
+AfterSeq = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Events after this number; 0 for all.")]
+Seq = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The event's number.")]
+
+
+class EventPage(Shape):
+    """Stored events in order; ask again with `after` set to the last `seq` while there are more.
+
+    An event with a payload over 64 KiB is cut: it has `truncated: true`, and the `size` and `sha256` of its whole JSON.
+    """
+
+    items: list[dict[str, Any]]
+    last_seq: int
+    status: ExecutionStatus
+
+
+@router.get("", operation_id="listExecutionEvents", response_model=EventPage, responses=problem_responses(403, 404))
+async def list_execution_events(
+    execution_id: str, services: ServicesDep, caller: ViewerRole, after: AfterSeq = 0, limit: Limit = DEFAULT_PAGE
+) -> Response:
+    """List stored events: of a root its whole tree's, of a child its own."""
+    head = await visible_head(services, execution_id, caller)
+    frames = await read_frames(services.database, head, after, limit)
+    rest = orjson.dumps({"lastSeq": head.last_seq, "status": head.status})
+    content = b'{"items":[' + b",".join(frame.data for frame in frames) + b"]," + rest[1:]
+    return Response(content, media_type="application/json")
+
+
+@router.get(
+    "/stream",
+    operation_id="streamExecutionEvents",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {"text/event-stream": {}},
+            "description": "`id` is `seq`, `event` the type, `data` the event.",
+        },
+        204: {"description": "The run is over and nothing follows."},
+        **problem_responses(403, 404, 429),
+    },
+)
+async def stream_execution_events(
+    request: Request,
+    execution_id: str,
+    services: ServicesDep,
+    caller: FollowerRole,
+    after: AfterSeq = 0,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            description="The `id` of the last event seen. It wins over `after`, which browsers keep on reconnecting."
+        ),
+    ] = None,
+) -> Response:
+    """Follow events as Server-Sent Events: stored ones first, then live, until `execution-end`."""
+    head = await visible_head(services, execution_id, caller)
+    position = last_seen(last_event_id, after)
+    if head.status.is_terminal and position >= head.last_seq:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    head.ensure_reached(position)
+    key = stream_key(caller, request)
+    services.streams.ensure_room(key)
+    outlet = QueueOutlet()
+    subscription = Subscription(head, position, outlet)
+    counted = services.streams.one(key)
+    frames = sse_frames(services.hub, subscription, outlet, services.credentials, credential_of(request), counted)
+    return StreamingResponse(
+        frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+@router.get(
+    "/{seq}",
+    operation_id="getExecutionEvent",
+    response_model=dict[str, Any],
+    responses=problem_responses(403, 404),
+)
+async def get_execution_event(execution_id: str, seq: Seq, services: ServicesDep, caller: ViewerRole) -> Response:
+    """Read one event whole, also where lists and streams show it cut."""
+    head = await visible_head(services, execution_id, caller)
+    return Response(await read_whole_event(services.database, head, seq), media_type="application/json")
+
+
+async def visible_head(services: Services, execution_id: str, caller: Caller) -> StreamHead:
+    """Where an execution's stream stands, for a caller who may see it."""
+    head = await services.hub.head(execution_id)
+    if not caller.may_see(head.project):
+        raise ExecutionNotFound(execution_id)
+    return head
+
+
+def last_seen(last_event_id: str | None, after: int) -> int:
+    """The number in `Last-Event-ID`, else the one asked for; an empty header is none."""
+    if not last_event_id:
+        return after
+    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_INTEGER)):
+        return min(int(last_event_id), MAX_INTEGER)
+    raise InvalidInput.of_field("Last-Event-ID", "must be the number of an event")

@@ -1,0 +1,38 @@
+"""Orchestrations: running several departments."""
+
+from fastapi import APIRouter, Response
+
+from app.dependencies import RunnerRole, ServicesDep
+from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
+from app.routers.http.omitted_fields import Omit, without
+from app.routers.http.problems import problem_responses
+from app.routers.http.strict_input import StrictRoute
+from app.services.runs.accept.schemas import OrchestrationCreate
+from app.services.runs.queries.executions import ExecutionRead
+
+router = APIRouter(prefix="/orchestrations", tags=["orchestrations"], route_class=StrictRoute)
+
+
+@router.post(
+    "",
+    operation_id="startOrchestration",
+    status_code=202,
+    responses={**RUN_RESPONSES, **problem_responses(*RUN_PROBLEMS)},
+)
+async def start_orchestration(
+    body: OrchestrationCreate,
+    services: ServicesDep,
+    caller: RunnerRole,
+    response: Response,
+    prefer: Prefer = None,
+    idempotency_key: IdempotencyKey = None,
+    omit: Omit = None,
+) -> ExecutionRead:
+    """Run several departments in the order of their priority, those of equal priority side by side.
+
+    Each department is given the reports of those before it; one that fails is reported and the rest goes on. In the end
+    the head of the department `production`, whose execution is the root, makes one result of the reports. Follow the
+    root's `orchestrator-progress` events to see how far it is.
+    """
+    accepted = await services.starter.start_orchestration(body, caller, idempotency_key)
+    return without(await answer_run(accepted, services, caller, response, prefer), omit)

@@ -1,0 +1,40 @@
+"""Reviews by people."""
+
+from http import HTTPStatus
+
+import structlog
+from fastapi import APIRouter, Response
+
+from app.dependencies import RunnerRole, ServicesDep
+from app.routers.http.problems import BODY_PROBLEMS, problem_responses
+from app.routers.http.strict_input import StrictRoute
+from app.services.runs.lifecycle.reviews import ReviewCreate
+from app.services.runs.queries.executions import ExecutionRead
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
+
+
+@router.post(
+    "/{execution_id}/review",
+    operation_id="reviewExecution",
+    responses={
+        202: {"model": ExecutionRead, "description": "Sent back: the run goes on, and its events tell how."},
+        **problem_responses(*BODY_PROBLEMS, 403, 404, 409, 429),
+    },
+)
+async def review_execution(
+    execution_id: str, body: ReviewCreate, services: ServicesDep, caller: RunnerRole, response: Response
+) -> ExecutionRead:
+    """Review an execution as a person, at any time after its run has ended.
+
+    `approved` and `rejected` are stored with a `review-status` event that names the key's holder. `revision-needed`
+    answers 202: the run is open again, the agent goes on from its history with the notes, its new work is judged and
+    reviewed, and every report above it is written anew. While a run is going on the answer is 409.
+    """
+    found = await services.reviews.review(execution_id, body, caller)
+    log.info("execution-reviewed", executionId=found.execution_id, status=body.status)
+    if body.status == "revision-needed":
+        response.status_code = HTTPStatus.ACCEPTED
+    return found

@@ -1,0 +1,40 @@
+"""Tickets for event streams."""
+
+from fastapi import APIRouter, Request
+
+from app.dependencies import ServicesDep, ViewerRole, credential_of
+from app.routers.executions.events import visible_head
+from app.routers.http.problems import problem_responses
+from app.routers.http.strict_input import StrictRoute
+from app.services.access.stream_tickets import ANONYMOUS
+from app.services.catalog.schemas import Shape, Timestamp
+
+router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
+
+
+class StreamTicketCreated(Shape):
+    """A ticket, which is in this answer alone."""
+
+    ticket: str
+    """The value of `?ticket=` at the event stream of this execution."""
+    expires_at: Timestamp
+    """Until when a stream can be opened with it; an open one goes on."""
+
+
+@router.post(
+    "/{execution_id}/stream-ticket",
+    operation_id="createStreamTicket",
+    status_code=201,
+    responses=problem_responses(403, 404),
+)
+async def create_stream_ticket(
+    request: Request, execution_id: str, services: ServicesDep, caller: ViewerRole
+) -> StreamTicketCreated:
+    """Make a ticket with which a browser's `EventSource`, which cannot send a key, opens this execution's stream.
+
+    It is valid for 60 seconds and for this stream alone: `GET /executions/{executionId}/events/stream?ticket=…`. It
+    dies with the key or the token that it was made with, and so does a stream that was opened with it.
+    """
+    await visible_head(services, execution_id, caller)
+    ticket, expires_at = await services.tickets.create(execution_id, credential_of(request) or ANONYMOUS)
+    return StreamTicketCreated(ticket=ticket, expires_at=expires_at)

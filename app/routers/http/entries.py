@@ -1,0 +1,27 @@
+"""The form in which single catalogue entries are answered: with their entity tag, new ones with their place."""
+
+from typing import Annotated, TypeVar
+
+from fastapi import Header, Response
+
+from app.routers.http.problems import BODY_PROBLEMS
+from app.services.catalog.queries import Entry
+from app.services.catalog.schemas import Shape
+
+ShapeType = TypeVar("ShapeType", bound=Shape)
+CREATE_PROBLEMS = (*BODY_PROBLEMS, 403, 409)
+UPDATE_PROBLEMS = (*CREATE_PROBLEMS, 404, 412)
+DELETE_PROBLEMS = (403, 404, 409, 412)
+
+IfMatch = Annotated[
+    str | None,
+    Header(max_length=1000, description="The ETag that you read: the write answers 412 when somebody else was faster."),
+]
+
+
+def answer_entry(entry: Entry[ShapeType], response: Response, location: str | None = None) -> ShapeType:
+    """The shape of an entry, its tag in the headers."""
+    response.headers["ETag"] = entry.etag
+    if location is not None:
+        response.headers["Location"] = location
+    return entry.shape

@@ -1,0 +1,26 @@
+"""The large fields of an execution, which an answer can leave out."""
+
+from typing import Annotated
+
+from fastapi import Query
+
+from app.services.runs.queries.executions import ExecutionRead
+
+FIELDS = {"params": "params", "output": "output", "runState": "run_state"}
+ANY_FIELD = f"({'|'.join(FIELDS)})"
+
+Omit = Annotated[
+    str | None,
+    Query(
+        pattern=f"^{ANY_FIELD}(,{ANY_FIELD})*$",
+        max_length=100,
+        description="Fields to leave out, separated by commas: `params`, `output`, `runState`. Each is then `null`.",
+    ),
+]
+
+
+def without(execution: ExecutionRead, omit: str | None) -> ExecutionRead:
+    """The execution, with these fields unset."""
+    if omit is None:
+        return execution
+    return execution.model_copy(update=dict.fromkeys(FIELDS[name] for name in omit.split(",")))

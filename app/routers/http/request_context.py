@@ -1,0 +1,114 @@
+"""Around every request: its id, its log line, the bound on its body."""
+
+import re
+import secrets
+import time
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.routers.http.security_headers import add_security_headers
+
+MAX_BODY_BYTES = 1024 * 1024
+ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+CROSS_ORIGIN: dict[str, Any] = {
+    "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+    "allow_headers": (
+        *("Authorization", "X-API-Key", "Content-Type", "X-Request-Id"),
+        *("Idempotency-Key", "Prefer", "If-Match", "Last-Event-ID"),
+    ),
+    "expose_headers": (
+        *("Location", "ETag", "X-Request-Id", "Retry-After"),
+        *("Idempotency-Replayed", "Preference-Applied"),
+    ),
+}
+"""What pages of other origins that may use the API at all may send and read; keys come in headers, never in cookies."""
+ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+CLIENT_LEFT = 499
+"""Stands in the log for the status of a request whose client went away in the middle of its body."""
+QUIET_PATHS = ("/healthz", "/readyz")
+
+log = structlog.get_logger(__name__)
+
+
+class BodyTooLarge(HTTPException):
+    """The body passes the bound. FastAPI takes any other error while it reads a body for one of the client's form."""
+
+    def __init__(self) -> None:
+        super().__init__(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+
+
+class RequestContext:
+    """ASGI middleware: binds `requestId` to the log, answers with `X-Request-Id`, writes one line a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request or one socket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request_id = request_id_of(Headers(scope=scope))
+        structlog.contextvars.clear_contextvars()
+        client = scope.get("client")
+        structlog.contextvars.bind_contextvars(requestId=request_id, address=client[0] if client else "")
+        started = time.perf_counter()
+        status = 403 if scope["type"] == "websocket" else 500  # what a refused or crashed one is answered
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ANSWERS:
+                if message["type"] != "websocket.accept":
+                    add_security_headers(message)
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                status = int(message.get("status", 101))
+            await send(message)
+
+        try:
+            await self._app(scope, bounded(scope, receive), send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+        finally:
+            if scope["path"] not in QUIET_PATHS:
+                milliseconds = round((time.perf_counter() - started) * 1000, 1)
+                method = scope.get("method", "WEBSOCKET")
+                operation = getattr(scope.get("route"), "operation_id", None)
+                log.info(
+                    "request",
+                    method=method,
+                    path=scope["path"],
+                    operation=operation,
+                    status=status,
+                    durationMs=milliseconds,
+                )
+
+
+def request_id_of(headers: Headers) -> str:
+    """The client's own request id where it is harmless, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if ACCEPTED_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+
+
+def bounded(scope: Scope, receive: Receive) -> Receive:
+    """The receive channel of a request, which refuses a body beyond the bound, announced or not."""
+    if scope["type"] != "http":
+        return receive
+    announced = Headers(scope=scope).get("content-length", "0")
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        return message
+
+    return receive_bounded

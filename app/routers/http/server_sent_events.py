@@ -1,0 +1,76 @@
+"""The frames of Server-Sent Events, written by ourselves: fast, and no text can forge one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+
+from app.errors import AppError
+from app.events.replay import shown_type
+from app.events.stream.broadcaster import Subscription
+from app.events.stream.bus import Ending
+from app.events.stream.encoding import Batch, Failure, Item, error_text, text_of
+from app.events.stream.hub import EventHub
+from app.events.stream.sinks import QueueOutlet
+from app.events.types import AgentDelta, Frame
+from app.services.access.authenticator import NotAuthenticated
+from app.services.access.credential_watch import CredentialWatch
+
+HEARTBEAT_SECONDS = 15.0
+HEARTBEAT = b": still here\n\n"
+
+
+async def sse_frames(
+    hub: EventHub,
+    subscription: Subscription,
+    outlet: QueueOutlet,
+    watch: CredentialWatch,
+    credential: str | None,
+    counted: AbstractContextManager[None],
+) -> AsyncIterator[bytes]:
+    """The frames of a stream, with a comment whenever nothing came for a while."""
+    batches = aiter(outlet.batches())
+    with counted, watch.watching(credential, lambda: subscription.fail(NotAuthenticated())):
+        waiting = asyncio.ensure_future(anext(batches))
+        hub.subscribe(subscription)
+        try:
+            while True:
+                done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
+                if not done:
+                    yield HEARTBEAT
+                    continue
+                batch = waiting.result()
+                yield b"".join(map(sse_frame, batch.items))
+                if ends(batch):
+                    return
+                waiting = asyncio.ensure_future(anext(batches))
+        finally:
+            hub.unsubscribe(subscription)
+            waiting.cancel()
+
+
+def ends(batch: Batch) -> bool:
+    """Whether nothing follows."""
+    return isinstance(batch.items[-1], Ending | Failure)
+
+
+def sse_frame(item: Item) -> bytes:
+    """One frame. JSON has no raw line breaks, so a text cannot end its `data` line."""
+    match item:
+        case Frame():
+            return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, shown_type(item.type).encode(), one_line(item.data))
+        case Ending():
+            return b"event: execution-end\ndata: %b\n\n" % text_of(item)
+        case AgentDelta():
+            return b"event: agent-delta\ndata: %b\n\n" % text_of(item)
+        case Failure():
+            return error_frame(item.error)
+
+
+def one_line(data: bytes) -> bytes:
+    """JSON without line breaks; what another process sent may have some between its values."""
+    return data if b"\n" not in data and b"\r" not in data else data.translate(None, b"\r\n")
+
+
+def error_frame(error: AppError) -> bytes:
+    """What ends a stream that cannot go on; the client may connect again with its `Last-Event-ID`."""
+    return b"event: error\ndata: %b\n\n" % error_text(error.code, error.message, None)

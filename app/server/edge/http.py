@@ -1,0 +1,388 @@
+"""uvicorn's HTTP connection, with bounds on what each may cost.
+
+uvicorn parses all that has come in at once. Here a connection parses a piece, and the rest in turns with the others; it
+is not read from until then. Heads, bodies, pipelines and unread output are bounded in size and time.
+
+What is overridden is what uvicorn and its parser call; its versions are bounded in `pyproject.toml`.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Any, cast
+
+import httptools
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from app.server.edge.limits import Edge, OutputWatch, Unread
+from app.server.edge.refusals import MALFORMED, Refusal, Refused, refuse_bad_handshake, refuse_bad_host
+from app.server.edge.websocket import SocketConnection
+
+READ_BUFFER_BYTES = 64 * 1024
+SEND_BUFFER_BYTES = 128 * 1024
+"""What the kernel buffers for a peer that does not read; it would grow to megabytes by itself."""
+HEAD_PIECE_BYTES = 4 * 1024
+BODY_PIECE_BYTES = 64 * 1024
+"""How much is parsed at a time."""
+HEAD_ENDS = (b"\n\r\n", b"\n\n")
+LINGER_SECONDS = 2.0
+"""How long a refused peer has to read why: a connection that closes on unread input takes its last answer along."""
+LINGER_BYTES = 1024 * 1024
+
+log = structlog.get_logger(__name__)
+
+
+def http_protocol(edge: Edge) -> Callable[..., "HttpConnection"]:
+    """What uvicorn makes a connection with."""
+
+    def connect(
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> HttpConnection:
+        return HttpConnection(edge, config, server_state, app_state)
+
+    return connect
+
+
+class Part(Enum):
+    """What of a request comes next."""
+
+    HEAD = auto()
+    BODY = auto()
+
+
+class Intake(FlowControl):
+    """uvicorn's wishes to read or not; what has been read and not parsed has a say too."""
+
+    def __init__(self, transport: asyncio.Transport, on_change: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._on_change = on_change
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        self.read_paused = True
+        self._on_change()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self.read_paused:
+            self.read_paused = False
+            self._on_change()
+
+
+class HttpConnection(HttpToolsProtocol):
+    """An HTTP connection within bounds."""
+
+    def __init__(self, edge: Edge, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config, server_state, app_state)
+        self._edge = edge
+        self._limits = edge.limits
+        self._unread = Unread()
+        self._takes_turns = False
+        self._parser = cast("httptools.HttpRequestParser", self.parser)
+        self._is_open = False
+        self._part = Part.HEAD
+        self._part_bytes = 0
+        self._body_bytes = 0
+        self._body_left: int | None = None
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._output: OutputWatch
+        self._refusal: Refusal | None = None
+        self._may_discard: int | None = None
+        """Once the last answer is written: how many bytes more are read, and thrown away."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
+        """Bound what the kernel keeps for this peer, and wait for its first request."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods alone
+        super().connection_made(self.transport)
+        self._is_open = True
+        self.flow = Intake(self.transport, self._on_intake)
+        self._output = OutputWatch(self.transport, self._limits, self._give_up_output)
+        raw = cast("socket.socket | None", transport.get_extra_info("socket"))
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BUFFER_BYTES)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._set_deadline(self._limits.head_seconds)
+        if not self._edge.connections.open(self):
+            self._refuse(Refusal.FULL)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything."""
+        self._forget()
+        self._edge.connections.close(self)
+        if self.flow.write_paused:
+            self._edge.memory.return_soon()
+        super().connection_lost(exc)
+
+    def _forget(self) -> None:
+        self._is_open = False
+        self._unread.clear()
+        self._output.stop()
+        self._unset_keepalive_if_required()
+        self._deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def give_up(self) -> None:
+        """Make room for another connection."""
+        self.transport.abort()
+
+    # Input
+
+    def data_received(self, data: bytes) -> None:
+        """Parse a piece of it now, the rest in turns."""
+        if self._may_discard is not None:
+            self._may_discard -= len(data)
+            if self._may_discard < 0:
+                self.transport.abort()
+            return
+        self._unread.add(data)
+        if not self._takes_turns and self.take():
+            self._edge.turns.add(self)
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether nothing more may be parsed for now."""
+        return (
+            not self._is_open
+            or self._refusal is not None
+            or self.flow.read_paused
+            or len(self.pipeline) >= self._limits.pipelined
+        )
+
+    def take(self) -> bool:
+        """Parse one piece; whether there is more that can be parsed now."""
+        if not self._is_held and self._unread:
+            self._take_piece()
+        self._takes_turns = bool(self._unread) and not self._is_held
+        if self._is_open:
+            self._show_intake()
+        return self._takes_turns
+
+    def _on_intake(self) -> None:
+        if self._unread and not self._takes_turns and not self._is_held:
+            self._takes_turns = True
+            self._edge.turns.add(self)
+        self._show_intake()
+
+    def _show_intake(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._may_discard is None and (self._unread or self.flow.read_paused or self._refusal):
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _take_piece(self) -> None:
+        self._unset_keepalive_if_required()
+        if self._body_left is not None:
+            piece = self._unread.take(min(self._body_left, BODY_PIECE_BYTES))
+        else:
+            piece = self._unread.take_through(HEAD_ENDS, HEAD_PIECE_BYTES)
+        self._part_bytes += len(piece)
+        refusal = self._excess()
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_after_upgrade(piece[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause.refusal if isinstance(cause, Refused) else MALFORMED)
+        else:
+            self._keep_time()
+
+    def _excess(self) -> Refusal | None:
+        if self._part is Part.HEAD:
+            return Refusal.HEAD_TOO_LARGE if self._part_bytes > self._limits.head_bytes else None
+        if self._part_bytes > self._limits.head_bytes + 8 * self._body_bytes + BODY_PIECE_BYTES:
+            return MALFORMED  # chunks of next to nothing, endless chunk extensions or trailers
+        if self.cycle.response_complete and self._part_bytes > self._limits.discarded_bytes:
+            return MALFORMED
+        return None
+
+    # What the parser finds
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are ignored."""
+        if self._part is Part.BODY:
+            return
+        if len(self.headers) <= self._limits.headers:  # one more than may be shows that there are too many
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Look at the head as a whole before anything is made of it."""
+        version = self._parser.get_http_version()
+        refuse_bad_host(self.headers, version)
+        if self._parser.should_upgrade() and self._should_upgrade():
+            if self._is_answering:
+                raise Refused(MALFORMED)
+            refuse_bad_handshake(self._parser.get_method(), version, self.url, self.headers, self._limits.headers)
+        elif len(self.headers) > self._limits.headers:
+            raise Refused(Refusal.TOO_MANY_HEADERS)
+        super().on_headers_complete()
+        self._part, self._part_bytes, self._body_bytes = Part.BODY, 0, 0
+        self._deadline = None
+        length = next((value for name, value in self.headers if name == b"content-length"), None)
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        self._body_left = None if length is None or chunked else int(length)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body_bytes += len(body)
+        if self._body_left is not None:
+            self._body_left -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Wait for the next head."""
+        super().on_message_complete()
+        self._part, self._part_bytes, self._body_left = Part.HEAD, 0, None
+        self._deadline = None
+        if self._is_answering and not self.flow.write_paused:
+            self._edge.connections.busy(self)
+
+    def _go_on_after_upgrade(self, rest: bytes) -> None:
+        later = self._unread.take(len(self._unread))
+        if self._should_upgrade():
+            self._become_websocket(rest + later)
+        else:
+            self._unread.add(rest + later)  # a protocol that is not spoken here: the request is answered in this one
+
+    def _become_websocket(self, rest: bytes) -> None:
+        self.connections.discard(self)
+        self._edge.connections.busy(self)
+        self._forget()
+        head = [self._parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            head += [name, b": ", value, b"\r\n"]
+        protocol = SocketConnection(self._edge, self.config, self.server_state, self.app_state)
+        self._edge.connections.idle(protocol)  # until it has said who it is
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.begin(b"".join([*head, b"\r\n"]), rest)
+
+    # Answers
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether an answer to an earlier request is under way."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is not None and not cycle.response_complete
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or say what was wrong with it."""
+        if self._refusal is not None and not self.pipeline and not self.transport.is_closing():
+            self.server_state.total_requests += 1
+            self._say_refusal(self._refusal)
+            return
+        if self.pipeline and not self.transport.is_closing():
+            self.server_state.total_requests += 1
+            self._edge.starts.add(self._start_next)
+            return
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._output.start()
+        elif not self._is_answering:
+            self._edge.connections.idle(self)
+
+    def _start_next(self) -> None:
+        """Begin to answer a request that was sent ahead."""
+        if not self._is_open or self.transport.is_closing():
+            return
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+            self.flow.resume_reading()
+        elif self._refusal is not None:
+            self._say_refusal(self._refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuse the request that is coming in, after the answers to those before it, and close."""
+        self._refusal = refusal
+        self._unread.clear()
+        self._deadline = None
+        if self._part is Part.BODY:
+            broken = self.cycle
+            broken.disconnected = True
+            broken.message_event.set()
+            if self.pipeline:
+                self.pipeline.popleft()
+                return
+            if broken.response_started:
+                self.transport.close()
+                self._output.start()
+                return
+        elif self._is_answering:
+            return
+        self._say_refusal(refusal)
+
+    def _say_refusal(self, refusal: Refusal) -> None:
+        self.transport.write(refusal.answer(self.url if self._part is Part.BODY else b"/"))
+        self._may_discard = LINGER_BYTES
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._show_intake()
+        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Watch whether the peer reads; it makes room for others meanwhile, if need be."""
+        super().pause_writing()
+        self._output.start()
+        self._edge.connections.idle(self)
+
+    def resume_writing(self) -> None:
+        """The peer has read."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._output.stop()
+        if self._is_answering:
+            self._edge.connections.busy(self)
+
+    def _give_up_output(self) -> None:
+        log.info("peer-too-slow", address=self.client[0] if self.client else "")
+        self.transport.abort()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, whether its peer has read the last answer or not."""
+        self.transport.abort()
+
+    # Time
+
+    def _keep_time(self) -> None:
+        if self._part is Part.HEAD and self._part_bytes == 0:
+            self._deadline = None
+        elif self._deadline is None:
+            body = self._part is Part.BODY
+            self._set_deadline(self._limits.body_seconds if body else self._limits.head_seconds)
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = self.loop.time() + seconds
+        if self._timer is not None:
+            if self._timer.when() <= self._deadline:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_at(self._deadline, self._look_at_time)
+
+    def _look_at_time(self) -> None:
+        self._timer = None
+        if self._deadline is None or self._refusal is not None or self.transport.is_closing():
+            return
+        if self._unread or self._is_held:  # it is we who take our time
+            self._set_deadline(self._limits.head_seconds)
+        elif self.loop.time() < self._deadline:
+            self._timer = self.loop.call_at(self._deadline, self._look_at_time)
+        elif self._part_bytes == 0 and self._part is Part.HEAD:
+            self.transport.abort()
+        else:
+            self._refuse(Refusal.TOO_SLOW)

@@ -1,0 +1,190 @@
+"""Serving the application from the command line: one process, its socket, its signals, its end."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from app.errors import StartupError
+from app.main import STOP_GRACE_SECONDS, create_app, create_worker_app, open_services
+from app.server.edge.http import http_protocol
+from app.server.edge.limits import Edge, EdgeLimits, connections_within, raise_open_files
+from app.server.edge.websocket import SocketConnection
+from app.services.access.admin_key import AdminKey
+from app.services.runs.engine.run_engine import RunEngine
+from app.settings import Settings
+
+SERVER_OPTIONS: dict[str, Any] = {
+    "ws": SocketConnection,
+    "ws_max_size": 64 * 1024,
+    "ws_per_message_deflate": False,
+    "ws_ping_interval": 20.0,
+    "ws_ping_timeout": 20.0,
+    "timeout_keep_alive": 75,
+    "proxy_headers": False,
+}
+"""Half-open event sockets are found by pings; compression would cost each socket its own copy of every event.
+
+Idle connections stay open longer than clients and load balancers keep theirs (most of them for up to 60 s), so that no
+request is sent into one that closes.
+
+uvicorn's own handling of forwarding headers trusts every client on this machine; `TrustedProxies` goes by the settings.
+"""
+GRACE_SECONDS = 5
+BACKLOG = 512
+"""How many connections the kernel holds for us; we accept them all at once, and nothing else is done meanwhile."""
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """How uvicorn serves the application: behind an edge of its own."""
+    limits = EdgeLimits(connections=connections_within(settings.max_connections, raise_open_files()))
+    return {"http": http_protocol(Edge(limits)), **SERVER_OPTIONS}
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to us: it would raise them again before the database has closed."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answers = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer, and say so."""
+        await super().startup(sockets)
+        self.answers.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Capture none."""
+        yield
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers at `url`; `wait` returns when it has been told to stop and has stopped."""
+
+    url: str
+    admin_key: AdminKey
+    server: Server
+    task: asyncio.Task[None]
+    engine: RunEngine
+    drain_seconds: float
+
+    def stop(self, number: int, say: Callable[[str], None]) -> None:
+        """Stop in order on a signal: not ready first, then no new connections; a second one does not wait.
+
+        `say` is given what the process waits for.
+        """
+        if self.engine.is_stopping:
+            say("Stopping at once.")
+            self.engine.hurry.set()
+            self.server.should_exit = self.server.force_exit = True
+            return
+        self.engine.drain()
+        say(self._waits_for())
+        asyncio.get_running_loop().call_later(self.drain_seconds, self.server.handle_exit, number, None)
+
+    def _waits_for(self) -> str:
+        """What has to happen before the process ends."""
+        waits: list[str] = []
+        if self.drain_seconds:
+            waits.append(f"answering for another {self.drain_seconds:g} s (DRAIN_SECONDS)")
+        if running := self.engine.running:
+            runs = "1 run" if running == 1 else f"{running} runs"
+            waits.append(f"up to {STOP_GRACE_SECONDS:g} s for {runs} to end; the rest continue in the next process")
+        return f"Stopping: {', then '.join(waits) or 'closing connections'}. Press Ctrl-C again to stop at once."
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        await self.task
+
+
+@asynccontextmanager
+async def running_server(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[RunningServer]:
+    """The service, ready to answer, for as long as the context lasts; a worker answers how it is and nothing else.
+
+    Raises:
+        StartupError: it cannot start; the message says what to mend.
+    """
+    with contextlib.closing(listen(settings)) as listener:
+        host, port = listener.getsockname()[:2]
+        async with open_services(settings, is_worker=is_worker) as services:
+            server = Server(
+                uvicorn.Config(
+                    create_worker_app(services) if is_worker else create_app(settings, services),
+                    log_config=None,
+                    access_log=False,
+                    **server_options(settings),
+                    backlog=BACKLOG,
+                    timeout_graceful_shutdown=GRACE_SECONDS,
+                )
+            )
+            task = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+            try:
+                await asyncio.wait(
+                    {task, asyncio.ensure_future(server.answers.wait())}, return_when=asyncio.FIRST_COMPLETED
+                )
+                gc.freeze()  # what the start has made stays too: no collection has to look at it
+                shown = f"[{host}]" if ":" in host else host
+                yield RunningServer(
+                    f"http://{shown}:{port}",
+                    services.admin_key,
+                    server,
+                    task,
+                    services.engine,
+                    settings.drain_seconds,
+                )
+            finally:
+                server.should_exit = True
+                await task
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The socket that the service answers on.
+
+    Raises:
+        StartupError: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    except (OSError, UnicodeError) as error:
+        raise StartupError(listening_problem(settings.host, settings.port, error)) from None
+
+
+def listening_problem(host: str, port: int, error: Exception) -> str:
+    """Which setting keeps the service from listening, and what to do about it."""
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return f"PORT {port} on {host} is in use by another program. Stop that program, or set PORT to a free one."
+    if code in (errno.EACCES, errno.EPERM):
+        return f"PORT {port} on {host} may not be used by this user. Set PORT to 1024 or higher."
+    reason = getattr(error, "strerror", None) or str(error)
+    return (
+        f"HOST is wrong: cannot listen on {host!r} ({reason}). Set HOST to an address of this machine, such as "
+        "127.0.0.1, or 0.0.0.0 for all of them."
+    )
+
+
+def leave_on_signals() -> None:
+    """Let SIGTERM and Ctrl-C end a start that is still under way, as process 1 of a container too."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if task:
+            loop.add_signal_handler(number, task.cancel)
+
+
+def stop_on_signals(running: RunningServer, say: Callable[[str], None]) -> None:
+    """Let SIGTERM and Ctrl-C stop the server in order; a second one does not wait."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.stop, number, say)

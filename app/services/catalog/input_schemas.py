@@ -1,0 +1,223 @@
+"""What the API takes when somebody writes the catalogue, with the rules that need no look into the database.
+
+A `…Create` is a whole new entry; a `…Update` is a merge patch: what it does not name stays, `null` clears what may be
+unset. Defaults in an update only stand for "not named" and are never stored.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from app.kit.json_values import JsonObject
+from app.models.quality_weights import DEFAULT_SLUG
+from app.services.tools.names import MCP_TOOL_NAME
+
+READ_ONLY = frozenset(
+    {
+        "id",
+        "createdAt",
+        "updatedAt",
+        "totalExecutions",
+        "averageExecutionTime",
+        "successRate",
+        "lastExecutedAt",
+        "lastUsedAt",
+        "source",
+        "state",
+    }
+)
+"""What the service itself keeps; a request that brings it back is not wrong, and changes nothing."""
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=100, examples=["story"])]
+
+
+def not_default(slug: str) -> str:
+    """A slug that a department may have."""
+    if slug == DEFAULT_SLUG:
+        raise ValueError(f"must not be {DEFAULT_SLUG!r}, which names the quality weights of all other departments")
+    return slug
+
+
+DepartmentSlug = Annotated[Slug, AfterValidator(not_default)]
+AgentId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, examples=["plot-specialist-002"])
+]
+ToolName = Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9]*$", max_length=64, examples=["countScenes"])]
+GrantedTool = Annotated[
+    str, Field(pattern=rf"^([a-z][a-zA-Z0-9]*|{MCP_TOOL_NAME})$", max_length=200, examples=["countScenes"])
+]
+
+
+def not_blank(text: str) -> str:
+    """A text that shows something."""
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": r"\S"}), AfterValidator(not_blank)
+]
+Prose = Annotated[str, Field(min_length=1, max_length=20_000)]
+Instructions = Annotated[str, Field(min_length=1, max_length=200_000)]
+Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", examples=["#8B5CF6"])]
+Steps = Annotated[int, Field(ge=5, le=100)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200, examples=["anthropic/claude-sonnet-4.5"])]
+NUMBER = "(0|[1-9][0-9]*)"
+PRE_RELEASE = "(0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+BUILD = "[0-9a-zA-Z-]+"
+VERSION = (
+    rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE}(\.{PRE_RELEASE})*)?(\+{BUILD}(\.{BUILD})*)?$"  # that of semver.org
+)
+Version = Annotated[str, Field(pattern=VERSION, max_length=64)]
+Code = Annotated[str, Field(min_length=1, max_length=200_000)]
+DEFAULT_MODEL = "anthropic/claude-sonnet-4.5"
+
+DEPARTMENT_EXAMPLE: JsonObject = {
+    "slug": "music-rights",
+    "name": "Music Rights",
+    "description": "Finds out who owns the music of a film and what its use costs.",
+    "color": "#8B5CF6",
+    "priority": 4,
+}
+AGENT_EXAMPLE: JsonObject = {
+    "agentId": "subtext-specialist-001",
+    "name": "Subtext Specialist",
+    "description": "Finds what characters mean but do not say.",
+    "department": "story",
+    "instructionsPrompt": "You read dialogue for what is left unsaid. Name each line's subtext in one sentence.",
+    "skills": ["dialogue", "subtext"],
+    "qualityThreshold": 75,
+}
+CUSTOM_TOOL_EXAMPLE: JsonObject = {
+    "toolName": "countScenes",
+    "displayName": "Count Scenes",
+    "description": "Counts the scene headings of a screenplay.",
+    "inputSchema": {"type": "object", "properties": {"script": {"type": "string"}}, "required": ["script"]},
+    "executeFunction": "(input) => ({ scenes: (input.script.match(/^(INT|EXT)\\./gm) ?? []).length })",
+    "exampleInputs": [{"script": "INT. LIGHTHOUSE - NIGHT"}],
+    "isGlobal": True,
+}
+
+
+class CatalogInput(BaseModel):
+    """A written entry: unknown fields and other types are refused (`0` is no `false`), read-only fields ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def ignore_read_only(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic's own signature for raw input
+        """Statistics and times are the service's own."""
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if key not in READ_ONLY}
+        return values
+
+    def given(self) -> JsonObject:
+        """The fields that the request names, by their stored names."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class DepartmentOptions(CatalogInput):
+    """What a department may leave out."""
+
+    icon: Annotated[str, Field(max_length=64)] | None = None
+    color: Colour | None = None
+    priority: Annotated[int, Field(ge=1, le=10)] = 5
+    is_active: bool = True
+    default_model: ModelName = DEFAULT_MODEL
+    max_agent_steps: Steps = 20
+
+
+class DepartmentCreate(DepartmentOptions):
+    """A new department; `priority` 1 runs first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [DEPARTMENT_EXAMPLE]})
+
+    slug: DepartmentSlug
+    name: Name
+    description: Prose
+
+
+class DepartmentUpdate(DepartmentOptions):
+    """Changes of a department."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"priority": 2, "color": None}]})
+
+    slug: DepartmentSlug = ""
+    name: Name = ""
+    description: Prose = ""
+
+
+class AgentOptions(CatalogInput):
+    """What an agent may leave out."""
+
+    is_department_head: bool = False
+    model: ModelName = DEFAULT_MODEL
+    tool_names: Annotated[list[GrantedTool], Field(max_length=100)] = []
+    max_agent_steps: Steps = 20
+    specialization: Annotated[str, Field(max_length=200)] | None = None
+    skills: Annotated[list[Name], Field(max_length=100)] = []
+    is_active: bool = True
+    requires_review: bool = True
+    quality_threshold: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 80
+
+
+class AgentCreate(AgentOptions):
+    """A new agent of a department. A head never requires review; a department has one head at most."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [AGENT_EXAMPLE]})
+
+    agent_id: AgentId
+    name: Name
+    description: Prose
+    department: Slug
+    instructions_prompt: Instructions
+
+
+class AgentUpdate(AgentOptions):
+    """Changes of an agent."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"isActive": False}]})
+
+    agent_id: AgentId = ""
+    name: Name = ""
+    description: Prose = ""
+    department: Slug = ""
+    instructions_prompt: Instructions = ""
+
+
+class CustomToolOptions(CatalogInput):
+    """What a custom tool may leave out."""
+
+    example_inputs: Annotated[list[JsonObject], Field(max_length=50)] = []
+    departments: Annotated[list[Slug], Field(max_length=200)] = []
+    is_global: bool = False
+    is_active: bool = True
+    version: Version = "1.0.0"
+    idempotent: bool = False
+
+
+class CustomToolCreate(CustomToolOptions):
+    """A new custom tool: a JavaScript function `(input, context) => result` with the JSON Schema of its input."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CUSTOM_TOOL_EXAMPLE]})
+
+    tool_name: ToolName
+    display_name: Name
+    description: Prose
+    input_schema: JsonObject
+    execute_function: Code
+
+
+class CustomToolUpdate(CustomToolOptions):
+    """Changes of a custom tool."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": "1.1.0"}]})
+
+    tool_name: ToolName = ""
+    display_name: Name = ""
+    description: Prose = ""
+    input_schema: JsonObject = {}
+    execute_function: Code = ""

@@ -1,0 +1,118 @@
+"""The seeds: the catalogue that a new installation begins with. What is stored already is never touched."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from pymongo.errors import BulkWriteError
+
+from app.database.connection import Database
+from app.kit.json_values import JsonObject
+from app.models.agent import Agent
+from app.models.base import PayloadDocument, Relation
+from app.models.custom_tool import CustomTool
+from app.models.department import Department
+from app.services.catalog.loader import first_problem
+from app.services.catalog.seeds.files import SEEDS, Seeds, SeedUnreadable, read_seeds
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class SeedCount:
+    """How many documents of each kind there are of something."""
+
+    departments: int
+    agents: int
+    custom_tools: int
+
+
+async def insert_missing_seeds(database: Database, folder: Path = SEEDS) -> SeedCount:
+    """Insert what the folder has and the database has not, by natural key.
+
+    A document that somebody edited, renamed or switched off is left as it is, and so is a second head that the
+    database refuses.
+
+    Raises:
+        SeedUnreadable: a file of the folder cannot be used; nothing is inserted then.
+    """
+    seeds = await read_usable_seeds(database, folder)
+    inserted = await insert_missing(database, Department, "slug", seeds.departments)
+    ids = await department_ids(database)
+    agents = [with_department(one, ids) for one in seeds.agents]
+    tools = [with_departments(one, ids) for one in seeds.tools]
+    return SeedCount(
+        departments=inserted,
+        agents=await insert_missing(database, Agent, "agentId", agents),
+        custom_tools=await insert_missing(database, CustomTool, "toolName", tools),
+    )
+
+
+async def read_usable_seeds(database: Database, folder: Path) -> Seeds:
+    """The seeds in a folder, of which each makes a document once the departments are stored.
+
+    Raises:
+        SeedUnreadable: one does not.
+    """
+    seeds = read_seeds(folder)
+    provisional = {seed["slug"]: Relation() for seed in seeds.departments} | await department_ids(database)
+    for seed in seeds.departments:
+        validated(Department, seed, seed["slug"])
+    for seed in seeds.agents:
+        validated(Agent, with_department(seed, provisional), seed["agentId"])
+    for seed in seeds.tools:
+        validated(CustomTool, with_departments(seed, provisional), seed["toolName"])
+    return seeds
+
+
+async def department_ids(database: Database) -> dict[str, Relation]:
+    """The ids of the departments that are stored, by slug."""
+    found = database[Department.get_collection_name()].find({}, {"slug": 1})
+    return {raw["slug"]: raw["_id"] async for raw in found if isinstance(raw.get("slug"), str)}
+
+
+async def insert_missing(database: Database, document: type[PayloadDocument], key: str, seeds: list[JsonObject]) -> int:
+    """Insert the seeds whose key is not stored yet, and count them."""
+    collection = database[document.get_collection_name()]
+    present = set(await collection.distinct(key, {key: {"$in": [seed[key] for seed in seeds]}}))
+    missing = [validated(document, seed, seed[key]).as_stored() for seed in seeds if seed[key] not in present]
+    if not missing:
+        return 0
+    try:
+        await collection.insert_many(missing, ordered=False)
+    except BulkWriteError as error:
+        refused: list[JsonObject] = error.details.get("writeErrors", [])
+        for one in refused:
+            log.warning("seed-not-inserted", collection=collection.name, key=one.get("op", {}).get(key))
+        return len(missing) - len(refused)
+    return len(missing)
+
+
+def validated(document: type[PayloadDocument], seed: JsonObject, key: str) -> PayloadDocument:
+    """The document of a seed."""
+    try:
+        return document.model_validate(seed)
+    except ValidationError as error:
+        raise SeedUnreadable(f"The seed {key!r}: {first_problem(error)}.") from None
+
+
+def with_department(seed: JsonObject, ids: dict[str, Relation]) -> JsonObject:
+    """An agent's seed with its department as a relation; a head requires no review."""
+    related = seed | {"department": relation_of(seed.get("department"), ids, seed["agentId"])}
+    return related | {"requiresReview": False} if seed.get("isDepartmentHead") is True else related
+
+
+def with_departments(seed: JsonObject, ids: dict[str, Relation]) -> JsonObject:
+    """A tool's seed with its departments, if it names any, as relations."""
+    if "departments" not in seed:
+        return seed
+    return seed | {"departments": [relation_of(slug, ids, seed["toolName"]) for slug in seed["departments"]]}
+
+
+def relation_of(slug: Any, ids: dict[str, Relation], seed: str) -> Relation:  # noqa: ANN401 - whatever the file holds
+    """The id of a department."""
+    if not isinstance(slug, str) or slug not in ids:
+        raise SeedUnreadable(f"The seed {seed!r} names the department {slug!r}, which does not exist.")
+    return ids[slug]

@@ -1,0 +1,88 @@
+"""Trying a tool out: one call as an agent would make it, outside any run; it is counted nowhere."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.database.connection import Database
+from app.models.custom_tool import CustomTool
+from app.services.catalog.definitions import ToolDefinition
+from app.services.catalog.input_schemas import CatalogInput
+from app.services.catalog.loader import valid
+from app.services.catalog.queries import CustomToolNotFound
+from app.services.catalog.schemas import Shape
+from app.services.catalog.tool_checker import EXAMPLE_CONTEXT, check_input
+from app.services.tools.outcomes import ToolFailed
+from app.services.tools.toolbox import Toolbox
+
+
+class ToolTestInput(CatalogInput):
+    """What a tool is called with: any JSON value that its `inputSchema` allows."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": {"script": "INT. LIGHTHOUSE - NIGHT"}}]})
+
+    input: Any
+
+
+class ToolError(BaseModel):
+    """What a model would be told."""
+
+    code: str = Field(examples=["tool-timeout"])
+    message: str
+
+
+class ToolFigures(Shape):
+    """What a call logged, how long it took, and how much memory, where the system tells."""
+
+    duration_ms: float
+    console: list[str]
+    memory_bytes: int | None
+
+
+class ToolTestOutcome(ToolFigures):
+    """A call that gave a result."""
+
+    output: Any
+
+
+class ToolTestFailure(ToolFigures):
+    """A call that failed."""
+
+    error: ToolError
+
+
+@dataclass(frozen=True)
+class ToolTrials:
+    """Runs tools as they are stored at this moment, active or not."""
+
+    database: Database
+    toolbox: Toolbox
+
+    async def run(self, tool_name: str, wanted: ToolTestInput) -> ToolTestOutcome | ToolTestFailure:
+        """What a call gives, a failure included.
+
+        Raises:
+            CustomToolNotFound: no tool has this name.
+            StoredDocumentInvalid: its document is not one of a tool.
+        """
+        raw = await self.database[CustomTool.get_collection_name()].find_one({"toolName": tool_name})
+        if raw is None:
+            raise CustomToolNotFound(tool_name)
+        tool = ToolDefinition.of(valid(CustomTool, raw, tool_name))
+        try:
+            await check_input(tool, wanted.input)
+            outcome = await self.toolbox.run(tool, wanted.input, EXAMPLE_CONTEXT)
+        except ToolFailed as error:
+            return ToolTestFailure(
+                error=ToolError(code=error.code, message=error.message),
+                duration_ms=error.duration_ms or 0.0,
+                console=error.console,
+                memory_bytes=error.memory_bytes,
+            )
+        return ToolTestOutcome(
+            output=outcome.output,
+            duration_ms=outcome.duration_ms,
+            console=outcome.console,
+            memory_bytes=outcome.memory_bytes,
+        )

@@ -1,0 +1,173 @@
+"""What LiteLLM's errors mean, by what happened on the wire and what the provider said, in our own words."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+import httpx
+import openai
+
+from app.services.llm.failures.errors import (
+    ModelAccessDenied,
+    ModelAnswerInvalid,
+    ModelAnswerTooLong,
+    ModelCallFailed,
+    ModelContentRefused,
+    ModelContextExceeded,
+    ModelNotFound,
+    ModelQuotaExhausted,
+    ModelRateLimited,
+    ModelRequestRefused,
+    ModelSchemaRefused,
+    ModelTimedOut,
+)
+from app.services.llm.failures.redaction import redacted
+from app.services.llm.failures.refusals import ProviderError, Refusal, provider_error, refusal_in, token_counts
+from app.services.llm.litellm_patches.setup import BaseLLMException, RouterRateLimitError, litellm
+
+DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+REFUSED = (litellm.BadRequestError, litellm.UnprocessableEntityError)
+REFUSED_STATUSES = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
+LITELLM_CLASSES = (
+    (litellm.ContextWindowExceededError, Refusal.CONTEXT),
+    (litellm.ContentPolicyViolationError, Refusal.CONTENT),
+    (litellm.BudgetExceededError, Refusal.QUOTA),
+)
+"""What LiteLLM itself recognizes."""
+KINDS: dict[Refusal, type[ModelCallFailed]] = {
+    Refusal.CONTENT: ModelContentRefused,
+    Refusal.QUOTA: ModelQuotaExhausted,
+    Refusal.SCHEMA: ModelSchemaRefused,
+    Refusal.KEY: ModelAccessDenied,
+    Refusal.MODEL: ModelNotFound,
+}
+REASONS = {
+    Refusal.CONTEXT: "the request is longer than the model's context",
+    Refusal.CONTENT: "the provider refuses the request's content by its usage policy",
+    Refusal.QUOTA: "the quota or credit of the provider's account is used up",
+    Refusal.SCHEMA: "the provider refuses a schema in the request, a tool's or the answer's",
+    Refusal.KEY: "the provider refuses the key",
+    Refusal.MODEL: "the provider does not know the model",
+}
+ADVICE = {
+    Refusal.CONTEXT: "Use a model with a larger context, or shorten the prompt or the agent's instructions.",
+    Refusal.CONTENT: "Change the prompt, the instructions or the material: the same request will be refused again.",
+    Refusal.QUOTA: "Add credit or raise the limit in the provider's billing settings, or use another key or model.",
+    Refusal.SCHEMA: "Check the input schemas of the agent's tools; the service's log says which part is refused.",
+    Refusal.KEY: "Check the api_key of the model's entry, and that the key may use this model.",
+    Refusal.MODEL: "Check litellm_params.model and api_base of the model's entry.",
+}
+
+
+def failure_of(model: str, error: Exception, secrets: Iterable[str] = ()) -> ModelCallFailed:
+    """A failed call by its class and the provider's words, with the wait that the provider asks for.
+
+    `secrets` are the keys that the call may have used: they are removed from what the provider said.
+    """
+    causes = list(causes_of(error))
+    said = provider_error(causes)
+    failure = kind_of(model, error, causes, said)
+    failure.wait_seconds = next((wait for cause in causes if (wait := wait_asked(cause)) is not None), None)
+    if said is not None and said.message.strip():
+        failure.provider_message = redacted(said.message, secrets)
+    return failure
+
+
+def wait_asked(error: BaseException) -> float | None:
+    """The seconds in a response's `Retry-After`, or those until its date, by the clock of who sent it."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    if not isinstance(headers, Mapping):
+        return None
+    asked = str(headers.get("retry-after", ""))
+    try:
+        seconds = float(asked)
+    except ValueError:
+        until = date_in(asked)
+        if until is None:
+            return None
+        told = date_in(str(headers.get("date", ""))) or datetime.now(UTC)
+        seconds = max((until - told).total_seconds(), 0.0)
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def date_in(text: str) -> datetime | None:
+    """A date in HTTP's form."""
+    try:
+        return parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def kind_of(model: str, error: Exception, causes: list[BaseException], said: ProviderError | None) -> ModelCallFailed:
+    """The class of a failed call.
+
+    LiteLLM gives the status 500 to all that it has no name for, a refused connection and an answer that is no
+    completion alike; the errors that caused its own tell these apart.
+    """
+    subject = f"The model {model!r}"
+    too_long = next((cause for cause in causes if isinstance(cause, ModelAnswerTooLong)), None)
+    if too_long is not None:
+        return too_long
+    if any(isinstance(cause, litellm.Timeout | TimeoutError | httpx.TimeoutException) for cause in causes):
+        return ModelTimedOut(f"{subject} did not answer in time.")
+    if isinstance(error, RouterRateLimitError):
+        return ModelRateLimited(f"{subject} rests: its entries are at their limits, or failed too often.")
+    return refusal_of(subject, error, said) or breakdown_of(subject, error, causes)
+
+
+def refusal_of(subject: str, error: Exception, said: ProviderError | None) -> ModelCallFailed | None:
+    """The failure of a request that the provider refuses; `None` where it has another reason."""
+    status = said.status if said and said.status else getattr(error, "status_code", None)
+    refusal = refusal_in(said) if said else None
+    if refusal is None and status not in (*DENIED, HTTPStatus.TOO_MANY_REQUESTS):
+        refusal = next((kind for kinds, kind in LITELLM_CLASSES if isinstance(error, kinds)), None)
+    if refusal is Refusal.CONTEXT:
+        failure = ModelContextExceeded(f"{subject}: {REASONS[refusal]} (HTTP {status}). {ADVICE[refusal]}")
+        failure.limit_tokens, failure.sent_tokens = token_counts(said) if said else (None, None)
+        return failure
+    if refusal is not None:
+        return KINDS[refusal](f"{subject}: {REASONS[refusal]} (HTTP {status}). {ADVICE[refusal]}")
+    if status in DENIED or isinstance(error, litellm.AuthenticationError):
+        return ModelAccessDenied(f"{subject}: {REASONS[Refusal.KEY]} (HTTP {status}). {ADVICE[Refusal.KEY]}")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return ModelRateLimited(f"{subject} is limited by its provider (HTTP 429). Try again later.")
+    if status == HTTPStatus.NOT_FOUND or isinstance(error, litellm.NotFoundError):
+        return ModelNotFound(f"{subject}: {REASONS[Refusal.MODEL]} (HTTP {status}). {ADVICE[Refusal.MODEL]}")
+    if isinstance(error, REFUSED) or status in REFUSED_STATUSES:
+        return ModelRequestRefused(
+            f"{subject}: the provider refuses the request (HTTP {status}). The service's log has the provider's words."
+        )
+    return None
+
+
+def breakdown_of(subject: str, error: Exception, causes: list[BaseException]) -> ModelCallFailed:
+    """The failure of a call that the provider did not refuse: it broke, or what came is no answer."""
+    status = getattr(error, "status_code", None)
+    if any(isinstance(cause, httpx.HTTPStatusError) for cause in causes):
+        return ModelCallFailed(f"{subject} fails (HTTP {status}).")
+    if any(isinstance(cause, httpx.TransportError) for cause in causes):
+        return ModelCallFailed(f"{subject} cannot be reached, or its connection broke.")
+    if any(told_by_provider(cause) for cause in causes):
+        return ModelCallFailed(f"{subject} fails: its provider sent an error instead of an answer.")
+    return ModelAnswerInvalid(f"{subject} answered something that is not a completion.")
+
+
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what caused it, what caused that …"""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def told_by_provider(error: BaseException) -> bool:
+    """Whether it is an error that stood in an answer, be it OpenAI's client that read it or LiteLLM itself.
+
+    LiteLLM's public classes descend from the client's; its inner ones carry the status 200 of what is no completion.
+    """
+    if isinstance(error, BaseLLMException):
+        return error.status_code >= HTTPStatus.BAD_REQUEST
+    return isinstance(error, openai.APIError) and type(error).__module__.startswith("openai")

@@ -1,0 +1,75 @@
+"""Removing secrets from what providers say, and bounding what they quote of prompts."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from app.kit.json_values import JsonObject
+
+MAX_CHARACTERS = 1_000
+MAX_QUOTE_CHARACTERS = 120
+MIN_SECRET_CHARACTERS = 6
+REMOVED = "[removed]"
+SECRET_NAME = re.compile(r"(?i)key|secret|token|password|credential|authorization|cookie|auth$")
+
+# What may hold hyphens begins where a run of such characters does: with `\b` each hyphen would begin another search
+# to the end of the run, which takes quadratic time.
+KEY_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?i)\b(?:bearer|basic|token)\s+[\w.~+/=*-]{6,}",
+        r"(?i)\b(?:sk|pk|rk|gsk|xai|pplx|r8|hf|nvapi|fw|sess|org|proj|tgp_v1|csk|co|ghp|gho|glpat|xox[abp])[-_][\w*.-]{6,}",
+        r"\bAIza[\w*.-]{6,}",
+        r"\b(?:AKIA|ASIA)[A-Z0-9*]{8,}",
+        r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]+(?:\.[\w-]+)?",
+        r"-----BEGIN [A-Z ]+-----[\s\S]*?(?:-----END [A-Z ]+-----|$)",
+        r"(?<![\w-])(?!req_|chatcmpl-|msg_)(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{32,}",
+    )
+)
+NAMED_SECRET = re.compile(
+    r"(?i)((?:api[-_ ]?key|x-api-key|x-goog-api-key|authorization|access[-_ ]?token|secret|password|signature)"
+    r"(?:[\"']?\s*(?:[:=]|provided:)\s*|\s*%3d)[\"'`]?)(?!\s*\[removed\])([^\s\"'`,;&})]{4,})"
+)
+URL_CREDENTIALS = re.compile(r"(?i)(https?://)[^\s/@]+@")
+URL_KEY = re.compile(r"(?i)([?&](?:key|api[-_]?key|token|sig|signature)=)[^\s&\"'`]+")
+QUOTES = tuple(
+    re.compile(rf"(?<!\w){mark}((?:[^{mark}\\]|\\.){{{MAX_QUOTE_CHARACTERS + 1},}}){mark}(?!\w)", re.DOTALL)
+    for mark in ('"', "'", "`")
+)
+
+
+def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+    """A provider's words without known secrets and what looks like one, in one line of bounded length.
+
+    Long quotations, which repeat what was sent, keep their beginning.
+    """
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_CHARACTERS:
+            text = text.replace(secret, REMOVED)
+    text = text[: 20 * MAX_CHARACTERS]  # patterns over a body of megabytes would stop the loop
+    text = URL_CREDENTIALS.sub(rf"\1{REMOVED}@", text)
+    text = URL_KEY.sub(rf"\1{REMOVED}", text)
+    for pattern in KEY_PATTERNS:
+        text = pattern.sub(REMOVED, text)
+    text = NAMED_SECRET.sub(rf"\1{REMOVED}", text)
+    for quote in QUOTES:
+        text = quote.sub(shortened_quote, text)
+    text = " ".join(text.split())
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS]} [… {len(text) - MAX_CHARACTERS} more characters]"
+
+
+def shortened_quote(found: re.Match[str]) -> str:
+    """A quotation cut to its beginning."""
+    mark, quoted = found[0][0], found[1]
+    return f"{mark}{quoted[:MAX_QUOTE_CHARACTERS]} [… {len(quoted) - MAX_QUOTE_CHARACTERS} more characters]{mark}"
+
+
+def secrets_in(params: JsonObject) -> Iterator[str]:
+    """The secrets in the parameters of a model's entry: its keys, tokens and passwords, headers included."""
+    for name, value in params.items():
+        if isinstance(value, dict):
+            yield from secrets_in(value)
+        elif isinstance(value, str) and SECRET_NAME.search(name):
+            yield value
+            yield value.split()[-1] if value.split() else value

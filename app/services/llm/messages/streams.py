@@ -1,0 +1,101 @@
+"""Collecting a streamed answer, passing its text on as it comes."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.kit.json_values import JsonObject
+from app.services.llm.failures.errors import ModelAnswerTooLong
+from app.services.llm.litellm_patches.setup import litellm
+from app.services.llm.messages.answers import MessageBuilder, fields_of
+
+MAX_KEPT_CHARACTERS = 16_000_000
+CHUNK_CHARACTERS = 100
+"""What a chunk counts for beside its texts: 160,000 of them are more than any model's longest answer."""
+
+
+class StreamCut(Exception):
+    """The stream ended before the model said that it had finished."""
+
+
+async def collect_stream(
+    stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int, idle_seconds: float
+) -> tuple[Any, JsonObject]:
+    """The response behind a stream of chunks, and its message.
+
+    Raises:
+        StreamCut: no finish reason came.
+        ModelAnswerTooLong: more than `max_characters` of text came, or more than can be kept of anything else.
+        TimeoutError: the next part did not come in time.
+    """
+    chunks: list[Any] = []
+    message = MessageBuilder()
+    characters = 0
+    kept = 0
+    finished = False
+    async for chunk in paced(stream, idle_seconds):
+        chunks.append(chunk)
+        kept += CHUNK_CHARACTERS + size_of(chunk)
+        if kept > MAX_KEPT_CHARACTERS:
+            raise ModelAnswerTooLong(f"{MAX_KEPT_CHARACTERS} characters of all kinds")
+        choice = chunk.choices[0] if chunk.choices else None
+        if choice is None:
+            continue
+        finished = finished or choice.finish_reason is not None
+        delta = fields_of(choice.delta)
+        message.add(delta)
+        text = delta.get("content") or ""
+        characters += len(text)
+        if characters > max_characters:
+            raise ModelAnswerTooLong(f"{max_characters} characters")
+        if text and on_delta:
+            on_delta(text)
+    if not finished or not told_to_finish(stream):
+        raise StreamCut("The model's stream ended without a finish reason.")
+    response: Any = litellm.stream_chunk_builder(chunks)
+    if response is None:
+        raise StreamCut("The model's stream was empty.")
+    hidden = getattr(stream, "_hidden_params", None) or {}
+    response._hidden_params = {**(getattr(response, "_hidden_params", None) or {}), **hidden}  # noqa: SLF001 - where LiteLLM keeps who answered, and the cost
+    return response, message.as_message()
+
+
+async def paced(stream: AsyncIterable[Any], idle_seconds: float) -> AsyncGenerator[Any]:
+    """The chunks of a stream that does not stall.
+
+    Raises:
+        TimeoutError: the next one did not come in time.
+    """
+    chunks = aiter(stream)
+    while True:
+        try:
+            async with asyncio.timeout(idle_seconds):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        yield chunk
+
+
+def size_of(value: object) -> int:
+    """The length of all texts in a chunk: what is said, thought, asked of tools, and whatever else there is."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, BaseModel):
+        return sum(map(size_of, vars(value).values())) + size_of(value.model_extra)
+    if isinstance(value, dict):
+        return sum(map(size_of, value.values()))
+    return sum(map(size_of, value)) if isinstance(value, list) else 0
+
+
+def told_to_finish(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream
+    """Whether the provider itself said that its answer is whole, as far as can be told.
+
+    LiteLLM ends every stream with a finish reason, with one of its own where none came. Only the provider's is in
+    its record of the chunks; that record stays the first attempt's when a fallback takes over midway.
+    """
+    record: list[Any] = getattr(stream, "chunks", None) or []
+    if not record or getattr(stream, "fallback_headers_adopted", False):
+        return True
+    return any(choice.finish_reason is not None for chunk in record for choice in chunk.choices)

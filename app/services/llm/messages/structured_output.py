@@ -1,0 +1,153 @@
+"""Asking a model for data: a strict JSON schema, validation, one repair."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jsonschema_rs
+
+from app.kit.json_limits import count_values
+from app.kit.json_values import JsonObject
+from app.services.llm.calls import Completion, ModelCaller, ModelRequest, Spending, TokenUsage, add_costs
+from app.services.llm.failures.errors import ModelCallFailed
+
+MAX_PROBLEMS_SHOWN = 8
+MAX_VALUES_FOR_ALL_PROBLEMS = 2_000
+"""Of an answer with more values only the first problem is found: all of them take the event loop's time."""
+MAX_PROBLEM_CHARACTERS = 300
+"""How much of a problem is kept: the validator quotes the value that is wrong, however long it is."""
+MAX_OBJECTS = 200
+"""How many opening braces of an answer are tried."""
+DECODER = json.JSONDecoder()
+END_OF_THOUGHTS = "</think>"
+CUT_PROBLEM = "answer: it was cut off at the output limit; answer shorter"
+
+
+class AnswerSchema:
+    """A named JSON schema that an answer must match."""
+
+    def __init__(self, name: str, schema: JsonObject) -> None:
+        self.response_format: JsonObject = {
+            "type": "json_schema",
+            "json_schema": {"name": name, "strict": True, "schema": schema},
+        }
+        self._validator = jsonschema_rs.Draft202012Validator(schema)
+
+    def problems(self, value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
+        """What is wrong with a value, a line each; of a large value the first problem alone."""
+        if count_values(value, MAX_VALUES_FOR_ALL_PROBLEMS) < MAX_VALUES_FOR_ALL_PROBLEMS:
+            return [line_about(error) for error in self._validator.iter_errors(value)]
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return [line_about(error)]
+        return []
+
+
+def line_about(error: jsonschema_rs.ValidationError) -> str:
+    """A problem as a short line."""
+    place = ".".join(map(str, error.instance_path)) or "answer"
+    return f"{place}: {error.message}"[:MAX_PROBLEM_CHARACTERS]
+
+
+@dataclass(frozen=True)
+class StructuredAnswer:
+    """What the model gave: `value` is the last JSON object seen, `valid` whether it matches the schema."""
+
+    value: JsonObject | None
+    valid: bool
+    problems: list[str]
+    usage: TokenUsage
+    cost_usd: float | None
+    model: str
+    text: str
+
+
+async def ask_structured(models: ModelCaller, request: ModelRequest, schema: AnswerSchema) -> StructuredAnswer:
+    """Ask once and, when the answer does not match or was cut, once more with what was wrong.
+
+    When that second call fails, the first answer stands as it was, invalid and paid for.
+
+    Raises:
+        ModelCallFailed: the first call gave no answer at all.
+    """
+    request = replace(request, response_format=schema.response_format)
+    first = await models.complete(request)
+    value, problems = read_answer(first, schema)
+    if not problems:
+        return StructuredAnswer(value, True, [], first.usage, first.cost_usd, first.model, first.text)
+    messages = [*request.messages, {"role": "assistant", "content": first.text}, repair_message(problems)]
+    limit = None if first.is_cut else request.max_tokens
+    try:
+        second = await models.complete(replace(request, messages=messages, max_tokens=limit))
+    except ModelCallFailed as error:
+        failed = error.spent or Spending(request.execution_id, first.model, TokenUsage(), 0.0)
+        usage, cost = first.usage + failed.usage, add_costs(first.cost_usd, failed.cost_usd)
+        return StructuredAnswer(
+            value, False, [*problems, f"repair: {error.message}"], usage, cost, first.model, first.text
+        )
+    repaired, problems = read_answer(second, schema)
+    return StructuredAnswer(
+        value=repaired if repaired is not None else value,
+        valid=not problems,
+        problems=problems,
+        usage=first.usage + second.usage,
+        cost_usd=add_costs(first.cost_usd, second.cost_usd),
+        model=second.model,
+        text=second.text,
+    )
+
+
+def read_answer(completion: Completion, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
+    """The JSON object in an answer, and what is wrong with it; one that was cut is never right."""
+    value, problems = parse_object(completion.text, schema)
+    return value, [CUT_PROBLEM, *problems] if completion.is_cut else problems
+
+
+def parse_object(text: str, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
+    """The JSON object in a text, and what is wrong with it.
+
+    The object may stand in prose, in a code fence or after thoughts. Of several, the last one that matches the schema
+    counts, else the largest.
+    """
+    found = objects_in(text.rpartition(END_OF_THOUGHTS)[2]) or objects_in(text)
+    if not found:
+        return None, ["answer: it is not valid JSON" if "{" in text else "answer: it is not a JSON object"]
+    checked = [(value, problems_of(value, schema)) for value, _ in found]
+    sizes = [size for _, size in found]
+    matching = [one for one in checked if not one[1]]
+    return matching[-1] if matching else checked[sizes.index(max(sizes))]
+
+
+def objects_in(text: str) -> list[tuple[JsonObject, int]]:
+    """The outermost JSON objects in a text, with their lengths; a broken one hides those in it before its fault."""
+    found: list[tuple[JsonObject, int]] = []
+    start = text.find("{")
+    for _ in range(MAX_OBJECTS):
+        if start < 0:
+            break
+        try:
+            value, end = DECODER.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            end = max(error.pos, start + 1)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            found.append((value, end - start))
+        start = text.find("{", end)
+    return found
+
+
+def problems_of(value: JsonObject, schema: AnswerSchema) -> list[str]:
+    """What is wrong with an object, a line each."""
+    try:
+        return schema.problems(value)
+    except ValueError:
+        return ["answer: it holds a number that JSON does not have"]
+
+
+def repair_message(problems: list[str]) -> JsonObject:
+    """The user's turn that asks for a second, corrected answer."""
+    listed = "\n".join(f"- {problem}" for problem in problems[:MAX_PROBLEMS_SHOWN])
+    request = "Answer again with the corrected JSON object alone."
+    return {"role": "user", "content": f"That answer does not match the schema:\n{listed}\n{request}"}

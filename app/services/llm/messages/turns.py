@@ -1,0 +1,249 @@
+"""Sending turns back: each as its model gave it, and without what another model cannot take.
+
+Messages are those that runs keep: OpenAI's form, an assistant's turn with `reasoning_content`, what its provider
+attached to it and to its tool calls, and the `origin` of all this. What a model gave goes back to that model unchanged.
+Another one gets the text and the tool calls alone; where even these would be refused, it gets them in words.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from app.kit.json_values import JsonObject
+from app.services.llm.model_info.capabilities import Capabilities
+from app.services.llm.model_info.model_table import ModelEntry
+
+ORIGIN = "origin"
+INVALID = "INVALID_JSON"
+"""The field under which arguments that were no JSON object go back, as a text."""
+MAX_INVALID_CHARACTERS = 4_000
+NO_TEXT = "(No text.)"
+NO_REASONING = "(The reasoning of this turn was not kept.)"
+PLAIN_FIELDS = ("role", "content", "tool_calls", "name")
+PLAIN_CALL_FIELDS = ("id", "type", "function")
+NO_SIGNATURE: JsonObject = {"google": {"thought_signature": "c2tpcF90aG91Z2h0X3NpZ25hdHVyZV92YWxpZGF0b3I="}}
+"""Gemini's stand-in for a function call that another model made: `skip_thought_signature_validator` in base64."""
+CLAUDE = re.compile(r"claude[a-z0-9.-]*")
+CLAUDE_VERSION = re.compile(r"(-\d{8}|-latest|-v\d+)+$")
+FIRST_SIGNED_GEMINI = 3
+GEMINI = re.compile(r"gemini-(\d+)")
+REASONERS = re.compile(r"deepseek-(reasoner|r\d)|kimi-.*thinking|kimi-k[3-9]")
+
+
+class Form(StrEnum):
+    """In which form LiteLLM hands a turn on."""
+
+    CLAUDE = "claude"
+    GEMINI = "gemini"
+    CHAT = "chat"
+
+
+FIELDS: dict[Form, tuple[str, ...]] = {
+    Form.CLAUDE: ("thinking_blocks", "provider_specific_fields"),
+    Form.GEMINI: ("reasoning_content", "provider_specific_fields"),
+    Form.CHAT: ("reasoning_content", "thinking_blocks", "reasoning_items", "reasoning_details", "extra_content"),
+}
+"""What each form takes back with a turn."""
+CARRIED_FIELDS = (ORIGIN, *dict.fromkeys(name for names in FIELDS.values() for name in names))
+"""The fields of a message that only its own model takes back."""
+CLAUDE_PROVIDERS = {"anthropic", "bedrock", "vertex_ai", "vertex_ai_beta", "azure_ai"}
+GEMINI_PROVIDERS = {"gemini", "vertex_ai", "vertex_ai_beta"}
+REASONING_FIELDS = {"groq": "reasoning", "cerebras": "reasoning", "openrouter": "reasoning"}
+"""Providers that take reasoning back under another name than `reasoning_content`."""
+
+
+@dataclass(frozen=True)
+class TurnReader:
+    """A deployment as a reader of earlier turns."""
+
+    entry: ModelEntry
+
+    @cached_property
+    def model(self) -> str:
+        """The model's own name, in lower case."""
+        return str(self.entry.priced_as).lower().rpartition("/")[2]
+
+    @cached_property
+    def origin(self) -> str:
+        """The name of the model by which its own turns are known; for Claude the same on all of its platforms."""
+        claude = CLAUDE.search(self.model.replace("@", "-")) if self.form is Form.CLAUDE else None
+        if claude is not None:
+            return CLAUDE_VERSION.sub("", claude[0]).replace(".", "-")
+        return f"{self.entry.provider}/{self.model}"
+
+    @cached_property
+    def form(self) -> Form:
+        """The form in which LiteLLM gives it turns."""
+        if self.entry.provider in CLAUDE_PROVIDERS and "claude" in self.model:
+            return Form.CLAUDE
+        return Form.GEMINI if self.entry.provider in GEMINI_PROVIDERS else Form.CHAT
+
+    @cached_property
+    def reasoning_field(self) -> str:
+        """The name under which reasoning goes back."""
+        return REASONING_FIELDS.get(self.entry.provider, "reasoning_content")
+
+    def thinks(self, arguments: JsonObject) -> bool | None:
+        """Whether a call lets the model think before it answers; `None` where nothing is said of it."""
+        asked = {**self.entry.params, **arguments}
+        thinking, effort = asked.get("thinking"), asked.get("reasoning_effort")
+        if isinstance(thinking, dict):
+            return thinking.get("type") != "disabled"
+        return None if effort is None else effort not in ("none", "disable")
+
+    def wants_thinking(self, arguments: JsonObject) -> bool:
+        """Whether a turn with tool calls is refused unless it begins with thinking."""
+        return self.form is Form.CLAUDE and bool(self.thinks(arguments))
+
+    def wants_reasoning(self, arguments: JsonObject, turns: list[JsonObject]) -> bool:
+        """Whether a turn with tool calls is refused unless it has its reasoning."""
+        if self.form is not Form.CHAT:
+            return False
+        if self.thinks(arguments) is False:
+            return False
+        shown = any(turn.get("reasoning_content") and turn.get(ORIGIN) == self.origin for turn in turns)
+        is_reasoner = "deepseek" in self.model and bool(self.thinks(arguments))
+        return shown or is_reasoner or bool(REASONERS.search(self.model))
+
+    def wants_signatures(self, turns: list[JsonObject]) -> bool:
+        """Whether function calls are refused without a thought signature, in OpenAI's form; LiteLLM's own adds it."""
+        if self.form is not Form.CHAT:
+            return False
+        version = GEMINI.search(self.model)
+        own = [turn for turn in turns if turn.get(ORIGIN) == self.origin]
+        signed = any("google" in (call.get("extra_content") or {}) for call in calls_of(own))
+        return signed or (version is not None and int(version[1]) >= FIRST_SIGNED_GEMINI)
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """What turns with tool calls must have, whoever made them."""
+
+    reasoning: bool
+    signatures: bool
+
+
+def fit_turns(arguments: JsonObject, model: Capabilities) -> JsonObject:
+    """The arguments of a call with its earlier turns as the model takes them."""
+    messages: list[JsonObject] = arguments["messages"]
+    if not any(message["role"] == "assistant" for message in messages):
+        return arguments
+    return {**arguments, "messages": list(fitted(messages, arguments, TurnReader(model.entry)))}
+
+
+def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader) -> Iterator[JsonObject]:
+    """The messages, turn by turn."""
+    turns = [message for message in messages if message["role"] == "assistant"]
+    in_words = reader.wants_thinking(arguments)
+    stand_ins = StandIns(reader.wants_reasoning(arguments, turns), reader.wants_signatures(turns))
+    told: dict[str, str] = {}
+    results: list[str] = []
+    for message in messages:
+        if message["role"] == "tool" and message.get("tool_call_id") in told:
+            results.append(f"{told[message['tool_call_id']]}: {message.get('content')}")
+            continue
+        if results:
+            yield result_message(results)
+            results = []
+        if message["role"] != "assistant":
+            yield message
+            continue
+        turn = own_turn(message, reader, arguments) if message.get(ORIGIN) == reader.origin else foreign_turn(message)
+        told = {}
+        if in_words and turn.get("tool_calls") and message.get(ORIGIN) != reader.origin:
+            told = {call["id"]: call["function"]["name"] for call in turn["tool_calls"]}
+            turn = turn_in_words(turn)
+        elif turn.get("tool_calls"):
+            add_stand_ins(turn, message, reader, stand_ins)
+        yield turn
+    if results:
+        yield result_message(results)
+
+
+def own_turn(message: JsonObject, reader: TurnReader, arguments: JsonObject) -> JsonObject:
+    """A turn that the reader itself made, with all that came with it."""
+    turn = bare_turn(message)
+    kept = {name: message[name] for name in FIELDS[reader.form] if message.get(name)}
+    if reader.thinks(arguments) is False:
+        kept.pop("thinking_blocks", None)
+    if "reasoning_content" in kept:
+        kept = {reader.reasoning_field: kept.pop("reasoning_content"), **kept}
+    return {**turn, **kept}
+
+
+def foreign_turn(message: JsonObject) -> JsonObject:
+    """A turn of another model: its text, and its tool calls without what was attached to them."""
+    turn = bare_turn(message)
+    if calls := turn.get("tool_calls"):
+        turn["tool_calls"] = [without_data(call) for call in calls]
+    return turn
+
+
+def portable(message: JsonObject) -> JsonObject:
+    """A message without what only its own model takes back."""
+    kept = {name: value for name, value in message.items() if name not in CARRIED_FIELDS}
+    if calls := kept.get("tool_calls"):
+        kept["tool_calls"] = [without_data(call) for call in calls]
+    return kept
+
+
+def without_data(call: JsonObject) -> JsonObject:
+    """A tool call without what a provider attached to it."""
+    return {name: call[name] for name in PLAIN_CALL_FIELDS if name in call}
+
+
+def bare_turn(message: JsonObject) -> JsonObject:
+    """A turn's text and tool calls, whose arguments are JSON objects whatever the model wrote."""
+    turn = {name: message[name] for name in PLAIN_FIELDS if name in message}
+    text = turn.get("content")
+    if calls := turn.get("tool_calls"):
+        turn["tool_calls"] = [with_object(call) for call in calls]
+    if isinstance(text, str) and not text.strip():
+        turn["content"] = None  # a text that is blank is refused
+    if not turn.get("content") and not turn.get("tool_calls"):
+        turn["content"] = NO_TEXT
+    return turn
+
+
+def with_object(call: JsonObject) -> JsonObject:
+    """A tool call whose arguments are a JSON object, as servers and chat templates require."""
+    function = call["function"]
+    text = function.get("arguments") or "{}"
+    try:
+        is_object = isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        text = json.dumps({INVALID: text[:MAX_INVALID_CHARACTERS]}, ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": text}}
+
+
+def turn_in_words(turn: JsonObject) -> JsonObject:
+    """A turn with its tool calls as text, for a reader that takes no calls but its own."""
+    calls = [f"Called {call['function']['name']} with {call['function']['arguments']}" for call in turn["tool_calls"]]
+    said = [turn["content"]] if turn.get("content") else []
+    return {"role": "assistant", "content": "\n".join([*said, *calls])}
+
+
+def result_message(results: Iterable[str]) -> JsonObject:
+    """The results of calls that were put into words; each is JSON on one line."""
+    return {"role": "user", "content": "\n".join(["The results of these calls, as data:", *results])}
+
+
+def add_stand_ins(turn: JsonObject, message: JsonObject, reader: TurnReader, needed: StandIns) -> None:
+    """Put what the reader requires of every turn with tool calls into one that came without it."""
+    if needed.reasoning and not turn.get(reader.reasoning_field):
+        is_open = not message.get("thinking_blocks")
+        turn[reader.reasoning_field] = (message.get("reasoning_content") if is_open else None) or NO_REASONING
+    if needed.signatures and not any("extra_content" in call for call in turn["tool_calls"]):
+        first, *others = turn["tool_calls"]
+        turn["tool_calls"] = [{**first, "extra_content": NO_SIGNATURE}, *others]
+
+
+def calls_of(turns: Iterable[JsonObject]) -> Iterator[JsonObject]:
+    """The tool calls of all turns."""
+    for turn in turns:
+        yield from turn.get("tool_calls") or ()

@@ -1,0 +1,191 @@
+"""What is known of a model: LiteLLM's table, its entry's own `model_info`, and what refusals taught.
+
+Everything that fits a request to its model asks here, so that no rule about a provider stands anywhere else.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from app.kit.json_values import JsonObject
+from app.services.llm.litellm_patches.setup import LISTED_MODELS, litellm
+from app.services.llm.model_info.lessons import (
+    COMPLETION_TOKENS,
+    NEEDS_ROOM,
+    NO_USER_AFTER_TOOL,
+    OBJECT_FOR_A_SCHEMA,
+    WORDS_FOR_A_SCHEMA,
+    Lessons,
+)
+from app.services.llm.model_info.model_table import ModelEntry
+
+
+class Wire(StrEnum):
+    """Whose rules a request has to keep."""
+
+    ANTHROPIC = "anthropic"
+    OPENAI = "openai"
+    GEMINI = "gemini"
+    MISTRAL = "mistral"
+    DEEPSEEK = "deepseek"
+    OTHER = "other"
+
+
+class AnswerForm(StrEnum):
+    """How a model can be held to JSON."""
+
+    SCHEMA = "json_schema"
+    OBJECT = "json_object"
+    WORDS = "words"
+
+
+FAMILIES = {
+    "claude": Wire.ANTHROPIC,
+    "gemini": Wire.GEMINI,
+    "mistral": Wire.MISTRAL,
+    "mixtral": Wire.MISTRAL,
+    "ministral": Wire.MISTRAL,
+    "magistral": Wire.MISTRAL,
+    "codestral": Wire.MISTRAL,
+    "devstral": Wire.MISTRAL,
+    "pixtral": Wire.MISTRAL,
+    "deepseek": Wire.DEEPSEEK,
+    "gpt-": Wire.OPENAI,
+}
+"""Marks of a model's maker in its name: a gateway in front of it keeps the maker's rules."""
+
+PROVIDERS = {
+    "anthropic": Wire.ANTHROPIC,
+    "openai": Wire.OPENAI,
+    "azure": Wire.OPENAI,
+    "gemini": Wire.GEMINI,
+    "vertex_ai": Wire.GEMINI,
+    "mistral": Wire.MISTRAL,
+    "deepseek": Wire.DEEPSEEK,
+}
+CONSTRAINED_SERVERS = frozenset({"hosted_vllm", "vllm", "ollama", "ollama_chat", "lm_studio", "llamafile", "demo"})
+"""Servers that hold any model to a schema by themselves."""
+REASONERS = re.compile(r"reason|thinking|(^|[^a-z])r1([^0-9a-z]|$)|^o[134]([^0-9a-z]|$)|qwq|magistral|gpt-oss|gpt-5")
+"""Names of models that think before they answer, unasked."""
+CLAUDES_SERVERS = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai", "databricks"})
+"""Who takes Anthropic's own form of a request; a gateway that speaks OpenAI's has rules of its own."""
+NO_EFFORT = {None, "", "none", "disable"}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What one deployment takes."""
+
+    entry: ModelEntry
+    lessons: Lessons = field(default_factory=Lessons)
+
+    @cached_property
+    def bare_model(self) -> str:
+        """The model's name in lower case, without whoever serves it: `claude-opus-4-5`."""
+        return self.entry.priced_as.lower().rpartition("/")[2]
+
+    @cached_property
+    def server(self) -> str:
+        """Who serves it, in LiteLLM's word; empty where LiteLLM cannot say."""
+        params = self.entry.params
+        try:
+            found = litellm.get_llm_provider(
+                params["model"], custom_llm_provider=params.get("custom_llm_provider"), api_base=params.get("api_base")
+            )
+        except litellm.BadRequestError:
+            return ""
+        return str(found[1])
+
+    @cached_property
+    def wire(self) -> Wire:
+        """Whose rules hold: those of who made the model where its name says so, else those of who serves it."""
+        for family, wire in FAMILIES.items():
+            if family in self.bare_model:
+                return wire
+        if self.listed.get("litellm_provider") == "openai":
+            return Wire.OPENAI
+        if self.server == "openai" and self.entry.params.get("api_base"):
+            return Wire.OTHER
+        return PROVIDERS.get(self.server, Wire.OTHER)
+
+    @cached_property
+    def listed(self) -> JsonObject:
+        """What LiteLLM's table and, above it, the entry's `model_info` say of the model."""
+        names = (self.entry.priced_as, f"{self.server}/{self.bare_model}", self.bare_model)
+        found: Mapping[str, object] = next((row for name in names if (row := LISTED_MODELS.get(name))), {})
+        own = {name: value for name, value in self.entry.info.items() if value is not None}
+        return {**found, **own}
+
+    @cached_property
+    def answer_form(self) -> AnswerForm:
+        """How it can be held to JSON, before any refusal."""
+        stated = self.entry.info.get("supports_response_schema")
+        if stated is not None:
+            return AnswerForm.SCHEMA if stated else AnswerForm.OBJECT
+        if self.server in CONSTRAINED_SERVERS:
+            return AnswerForm.SCHEMA
+        if self.wire == Wire.DEEPSEEK:
+            return AnswerForm.OBJECT
+        if self.wire == Wire.OPENAI and not self.listed.get("supports_response_schema", True):
+            return AnswerForm.OBJECT
+        return self._listed_form()
+
+    def _listed_form(self) -> AnswerForm:
+        """What LiteLLM's list of parameters says; it drops without a word what is not in it."""
+        provider = self.server or None
+        known: list[str] = (
+            litellm.get_supported_openai_params(self.entry.params["model"].partition("/")[2], provider) or []
+        )
+        if known and "response_format" not in known:
+            return AnswerForm.WORDS
+        lacks = self.wire == Wire.OPENAI and self.listed and not self.listed.get("supports_response_schema")
+        return AnswerForm.OBJECT if lacks else AnswerForm.SCHEMA
+
+    @property
+    def form(self) -> AnswerForm:
+        """How it can be held to JSON, by all that is known now."""
+        if WORDS_FOR_A_SCHEMA in self.lessons:
+            return AnswerForm.WORDS
+        if OBJECT_FOR_A_SCHEMA in self.lessons and self.answer_form == AnswerForm.SCHEMA:
+            return AnswerForm.OBJECT
+        return self.answer_form
+
+    @cached_property
+    def wants_tools_of_history(self) -> bool:
+        """Whether a conversation with tool calls in it has to define tools, even where none may be called."""
+        return self.wire == Wire.ANTHROPIC and self.server in CLAUDES_SERVERS
+
+    @property
+    def takes_user_after_tool(self) -> bool:
+        """Whether a user's turn may come right after a tool's result."""
+        return self.wire != Wire.MISTRAL and NO_USER_AFTER_TOOL not in self.lessons
+
+    @property
+    def wants_completion_tokens(self) -> bool:
+        """Whether its limit goes by the name `max_completion_tokens`."""
+        return COMPLETION_TOKENS in self.lessons or (self.wire == Wire.OPENAI and self.reasons_by_itself)
+
+    @cached_property
+    def reasons_by_itself(self) -> bool:
+        """Whether it thinks before it answers without being asked to."""
+        if REASONERS.search(self.bare_model):
+            return True
+        return self.wire != Wire.ANTHROPIC and bool(self.listed.get("supports_reasoning"))
+
+    def thinks(self, arguments: JsonObject) -> bool:
+        """Whether it thinks before it answers this request."""
+        given = self.entry.params | {name: value for name, value in arguments.items() if value is not None}
+        thinking = given.get("thinking")
+        if isinstance(thinking, dict):
+            return thinking.get("type") != "disabled"
+        effort = given.get("reasoning_effort")
+        effort = effort.get("effort") if isinstance(effort, dict) else effort
+        if effort not in NO_EFFORT:
+            return True
+        return self.reasons_by_itself or NEEDS_ROOM in self.lessons
+
+    def leaves_out(self, parameter: str) -> bool:
+        """Whether it refused this parameter."""
+        return parameter in self.lessons

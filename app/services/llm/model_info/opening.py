@@ -1,0 +1,70 @@
+"""Opening the models of a process, and holding those that settings name against those that there are."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from app.errors import StartupError
+from app.services.llm.calls import CallLimits
+from app.services.llm.failures.errors import ModelNotConfigured
+from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_info.model_table import ModelTable
+from app.settings import CATALOGUE_MODELS, Settings
+
+TIERS = ("simple_model", "standard_model", "complex_model")
+
+log = structlog.get_logger(__name__)
+
+
+def check_named_models(settings: Settings, models: ModelGateway) -> None:
+    """Refuse a model of a complexity that cannot be called, and warn of allowed ones that cannot.
+
+    Only what was set is checked: the defaults name models of the catalog that need not be configured.
+
+    Raises:
+        StartupError: `SIMPLE_MODEL`, `STANDARD_MODEL` or `COMPLEX_MODEL` names a model without a usable entry.
+    """
+    for field in TIERS:
+        name = getattr(settings, field)
+        if field in settings.model_fields_set and (problem := problem_of(models, name)):
+            raise StartupError(f"{field.upper()} is wrong: {problem}")
+    if "allowed_models" in settings.model_fields_set:
+        for name in settings.allowed_models:
+            if problem := problem_of(models, name):
+                log.warning("allowed-model-unusable", variable="ALLOWED_MODELS", model=name, reason=problem)
+
+
+def problem_of(models: ModelGateway, name: str) -> str | None:
+    """Why a model cannot be called; `None` if it can."""
+    try:
+        models.check(name)
+    except ModelNotConfigured as error:
+        return error.message
+    return None
+
+
+@asynccontextmanager
+async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[ModelGateway]:
+    """The models that can be called; those that cannot are named in the log.
+
+    Raises:
+        StartupError: a setting names a model that cannot be called, or LiteLLM refuses the table.
+    """
+    models = ModelGateway(table, call_limits(settings))
+    try:
+        check_named_models(settings, models)
+        log.info("models", source=table.source, names=list(table.names))
+        if missing := [name for name in CATALOGUE_MODELS if table.providers and not models.has(name)]:
+            log.warning("catalog-models-unavailable", models=missing, advice=table.reason_for_absence(missing[0]))
+        for model in models.describe():
+            if not model.usable:
+                log.warning("model-unusable", model=model.name, problem=model.problem)
+        yield models
+    finally:
+        await models.close()
+
+
+def call_limits(settings: Settings) -> CallLimits:
+    """How long a model call may take."""
+    return CallLimits(settings.model_first_byte_seconds, settings.model_idle_seconds, settings.model_total_seconds)

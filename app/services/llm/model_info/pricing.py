@@ -1,0 +1,106 @@
+"""What an answer took in tokens, and what it cost by LiteLLM's price table or by an entry's own figures."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.services.llm.calls import TokenUsage
+from app.services.llm.litellm_patches.setup import litellm
+from app.services.llm.model_info.model_table import ModelEntry
+
+MAX_PLAUSIBLE_TOKENS = 100_000_000
+STANDARD_TIERS = {None, "default"}
+BILLED_BY_TOKENS = frozenset({"openai", "anthropic"})
+"""Providers of whose answers `counts_tokens_only` knows everything that they bill."""
+
+
+def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
+    """The provider's count of tokens; what is missing or absurd counts as none."""
+    usage = getattr(response, "usage", None)
+    details = getattr(usage, "prompt_tokens_details", None)
+    return TokenUsage(
+        input=plausible(getattr(usage, "prompt_tokens", 0)),
+        output=plausible(getattr(usage, "completion_tokens", 0)),
+        cache_read=plausible(getattr(details, "cached_tokens", 0)),
+        cache_write=plausible(getattr(usage, "cache_creation_input_tokens", 0)),
+    )
+
+
+def plausible(count: object) -> int:
+    """A count of tokens, or 0 for what cannot be one."""
+    return count if isinstance(count, int) and 0 <= count <= MAX_PLAUSIBLE_TOKENS else 0
+
+
+def is_counted(response: Any) -> bool:  # noqa: ANN401 - LiteLLM's response
+    """Whether the provider counted what was asked and what it answered; LiteLLM puts 0 for a missing count."""
+    usage = getattr(response, "usage", None)
+    return usage is not None and usage.prompt_tokens > 0 and usage.completion_tokens > 0 and is_plausible(usage)
+
+
+def is_plausible(counts: BaseModel) -> bool:
+    """Whether every number of a usage, and of its details, can be true."""
+    for value in vars(counts).values():
+        if isinstance(value, int | float):
+            if not 0 <= value <= MAX_PLAUSIBLE_TOKENS:
+                return False
+        elif isinstance(value, BaseModel) and not is_plausible(value):
+            return False
+    return True
+
+
+def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 - LiteLLM's response
+    """The cost in USD; `None` when the price is unknown, or the tokens are.
+
+    The price is the entry's, not that of the model that the answer names: a name which LiteLLM does not know, and
+    every streamed answer, costs 0 in the figure that it puts beside the answer.
+    """
+    if not entry.has_price or not is_counted(response):
+        return None
+    if is_listed(entry) and counts_tokens_only(response):
+        return cost_of_tokens(response.usage, entry)
+    return float(
+        litellm.completion_cost(
+            completion_response=response, model=entry.priced_as, router_model_id=entry.id, custom_pricing=True
+        )
+    )
+
+
+def is_listed(entry: ModelEntry) -> bool:
+    """Whether the price is that of LiteLLM's table and no other."""
+    adjusted = litellm.cost_discount_config or litellm.cost_margin_config
+    return entry.has_listed_price and entry.provider in BILLED_BY_TOKENS and not adjusted
+
+
+def cost_of_tokens(usage: Any, entry: ModelEntry) -> float:  # noqa: ANN401 - LiteLLM's usage
+    """The cost of tokens alone: what LiteLLM comes to in the end, without its way there, which takes twice as long."""
+    return sum(
+        litellm.cost_per_token(
+            model=entry.params["model"],
+            custom_llm_provider=entry.provider,
+            usage_object=usage,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+    )
+
+
+def counts_tokens_only(response: Any) -> bool:  # noqa: ANN401 - LiteLLM's response
+    """Whether nothing but tokens is billed: no search or tool of the provider's, no tier, no figure that it states.
+
+    LiteLLM's answers lack the attributes of what they do not have.
+    """
+    usage = getattr(response, "usage", None)
+    choices = getattr(response, "choices", None) or []
+    if usage is None or len(choices) != 1:
+        return False
+    message, hidden = choices[0].message, getattr(response, "_hidden_params", None) or {}
+    extras = (
+        getattr(usage, "server_tool_use", None),
+        getattr(usage, "cost", None),
+        getattr(getattr(usage, "prompt_tokens_details", None), "web_search_requests", None),
+        getattr(message, "annotations", None),
+        getattr(message, "provider_specific_fields", None),
+        hidden.get("provider_specific_fields"),
+    )
+    tiers = {getattr(usage, "service_tier", None), getattr(response, "service_tier", None)}
+    return not any(extras) and tiers <= STANDARD_TIERS

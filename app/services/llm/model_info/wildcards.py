@@ -1,0 +1,52 @@
+"""Entries of `MODELS_CONFIG` that stand for many models, in LiteLLM's form: `openai/*`, or `*` for all."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from app.services.llm.litellm_patches.setup import litellm
+from app.services.llm.model_info.model_table import ModelEntry
+
+WILDCARD = "*"
+MAX_NAME_CHARACTERS = 200
+
+
+def is_wildcard(name: str) -> bool:
+    """Whether a `model_name` stands for many."""
+    return WILDCARD in name
+
+
+def pattern_of(name: str) -> re.Pattern[str]:
+    """What a wildcard name matches: each `*` is one or more characters."""
+    return re.compile("(.+)".join(map(re.escape, name.split(WILDCARD))))
+
+
+def matches(names: Iterable[str], model: str) -> str | None:
+    """The wildcard among `names` that says most about a model; `None` where none matches it."""
+    if len(model) > MAX_NAME_CHARACTERS or is_wildcard(model):
+        return None
+    found = [name for name in names if is_wildcard(name) and pattern_of(name).fullmatch(model)]
+    return max(found, key=lambda name: len(name) - name.count(WILDCARD), default=None)
+
+
+def expand(entry: ModelEntry, model: str, fill_key: Callable[[dict[str, object]], str | None]) -> ModelEntry:
+    """A wildcard's entry for one model: what stands for `*` in the name stands there in the provider's id too.
+
+    `fill_key` puts the key of a provider that only now is known into the parameters, and returns what is missing.
+    """
+    found = pattern_of(entry.name).fullmatch(model)
+    parts = found.groups() if found else ()
+    wire = str(entry.params["model"])
+    params = dict(entry.params)
+    for part in parts:
+        wire = wire.replace(WILDCARD, part, 1)
+    params["model"] = wire
+    problem = entry.problem
+    if problem is None:
+        try:
+            litellm.get_llm_provider(wire, custom_llm_provider=params.get("custom_llm_provider"))
+        except litellm.BadRequestError:
+            problem = f"LiteLLM knows no provider for the model {wire!r}: name it as provider/model."
+        else:
+            problem = fill_key(params)
+    return replace(entry, id=f"{model}#{entry.id}", name=model, params=params, problem=problem)

@@ -1,0 +1,247 @@
+"""Judging several outputs in one call: those of a department that are ready at about the same time.
+
+A batched verdict is made, checked and scored exactly like a single one. Whoever the batch gives no valid verdict is
+judged alone. The tokens and the cost of a batch are shared out so that they add up exactly.
+"""
+
+import asyncio
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from app.events.types import QualityCheck
+from app.kit.concurrency import all_of
+from app.kit.json_values import JsonObject
+from app.services.llm.calls import (
+    COST_DECIMALS,
+    Completion,
+    ModelCaller,
+    ModelRequest,
+    RunPurpose,
+    TokenUsage,
+    add_costs,
+)
+from app.services.llm.failures.errors import ModelCallFailed
+from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, parse_object
+from app.services.prompts.fences import system_message, user_message
+from app.services.prompts.judge import BATCH_SYSTEM_PROMPT, MAX_OUTPUT_CHARACTERS, batch_prompt, batch_schema
+from app.services.quality.judge import (
+    JUDGE_ANSWER,
+    JUDGE_MAX_TOKENS,
+    JUDGE_TEMPERATURE,
+    Submission,
+    judge_output,
+    verdict,
+)
+
+MAX_BATCH = 8
+CHARACTERS_A_TOKEN = 3
+"""Fewer than a token usually has: a batch that is refused for its length would cost a call."""
+CONTEXT_SHARE = 0.5
+PATIENCE = 0.05
+"""How long a finished specialist waits for others, as a share of the time that it worked."""
+LEAST_PATIENCE_SECONDS = 0.005
+MOST_PATIENCE_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False)
+class Seat:
+    """A submission that waits for its verdict."""
+
+    submission: Submission
+    done: asyncio.Future[QualityCheck]
+
+
+@dataclass
+class JudgeBench:
+    """The judge of one department run; `context_tokens` is what its model takes, `None` where nobody knows.
+
+    The first who comes waits a moment for others, but only while others work, and then judges for all who are there.
+    """
+
+    models: ModelCaller
+    context_tokens: int | None
+    _working: int = field(default=0, init=False)
+    _waiting: list[Seat] = field(default_factory=list[Seat], init=False)
+    _nobody_works: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Around a specialist's work: somebody whose output may be judged soon."""
+        self._working += 1
+        self._nobody_works.clear()
+        try:
+            yield
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._nobody_works.set()
+
+    async def judge(self, submission: Submission, worked_seconds: float) -> QualityCheck:
+        """The verdict on an output, alone or together with others that are ready."""
+        if self.context_tokens is None:
+            return await judge_output(self.models, submission)
+        seat = Seat(submission, asyncio.get_running_loop().create_future())
+        self._waiting.append(seat)
+        if len(self._waiting) == 1:
+            await self._wait_for_others(worked_seconds)
+            seats, self._waiting = self._waiting, []
+            await self._judge_all(seats)
+        return await seat.done
+
+    async def _wait_for_others(self, worked_seconds: float) -> None:
+        patience = min(max(worked_seconds * PATIENCE, LEAST_PATIENCE_SECONDS), MOST_PATIENCE_SECONDS)
+        try:
+            async with asyncio.timeout(patience):
+                await self._nobody_works.wait()
+                await asyncio.sleep(0)  # whoever ended in the same turn of the loop takes a seat too
+        except TimeoutError:
+            return
+
+    async def _judge_all(self, seats: list[Seat]) -> None:
+        """Verdicts for all who wait; if this is stopped, so are they."""
+        try:
+            await all_of(self._judge_some(some) for some in self._batches(seats))
+        finally:
+            for seat in seats:
+                if not seat.done.done():
+                    seat.done.cancel()
+
+    def _batches(self, seats: list[Seat]) -> list[list[Seat]]:
+        """The seats in as few calls as the model's context allows."""
+        room = int((self.context_tokens or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
+        batches: list[list[Seat]] = []
+        taken = 0
+        for seat in seats:
+            size = size_of(seat.submission)
+            if not batches or taken + size > room or len(batches[-1]) >= MAX_BATCH:
+                batches.append([])
+                taken = 0
+            batches[-1].append(seat)
+            taken += size
+        return batches
+
+    async def _judge_some(self, seats: list[Seat]) -> None:
+        """Verdicts for those of one batch; an error is raised by each of them."""
+        submissions = [seat.submission for seat in seats]
+        try:
+            if len(seats) == 1:
+                checks = [await judge_output(self.models, submissions[0])]
+            else:
+                checks = await judge_together(self.models, submissions)
+        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+            for seat in seats:
+                if not seat.done.done():
+                    seat.done.set_exception(error)
+            return
+        for seat, check in zip(seats, checks, strict=True):
+            if not seat.done.done():
+                seat.done.set_result(check)
+
+
+def size_of(submission: Submission) -> int:
+    """About how many characters a submission takes in a prompt."""
+    return min(len(submission.request), MAX_OUTPUT_CHARACTERS) + min(len(submission.output), MAX_OUTPUT_CHARACTERS)
+
+
+async def judge_together(models: ModelCaller, submissions: Sequence[Submission]) -> list[QualityCheck]:
+    """Verdicts on several outputs of one department, in their order, by one call as far as that goes."""
+    agent_ids = [one.agent.agent_id for one in submissions]
+    parts = [(one.agent.agent_id, one.request, one.output) for one in submissions]
+    truncated = frozenset(one.agent.agent_id for one in submissions if one.truncated)
+    schema = AnswerSchema("quality_judgements", batch_schema(agent_ids))
+    call = ModelRequest(
+        model=submissions[0].model,
+        messages=[
+            system_message(BATCH_SYSTEM_PROMPT),
+            user_message(batch_prompt(submissions[0].agent.department.slug, parts, truncated)),
+        ],
+        purpose=RunPurpose.JUDGE,
+        execution_id=submissions[0].execution_id,
+        response_format=schema.response_format,
+        temperature=JUDGE_TEMPERATURE,
+        max_tokens=JUDGE_MAX_TOKENS * len(submissions),
+    )
+    try:
+        completion = await models.complete(call)
+    except ModelCallFailed as error:
+        log.warning("batch-not-judged", count=len(submissions), code=error.code)
+        first, *others = await all_of(judge_output(models, one) for one in submissions)
+        return [with_spending(first, error.spent.usage, error.spent.cost_usd) if error.spent else first, *others]
+    value, _ = parse_object(completion.text, schema)
+    valid = valid_verdicts(value, agent_ids)
+    shares = shares_of(completion, [size_of(one) for one in submissions])
+    return await all_of(
+        one_of_batch(models, one, valid.get(one.agent.agent_id), completion, share, len(submissions))
+        for one, share in zip(submissions, shares, strict=True)
+    )
+
+
+async def one_of_batch(
+    models: ModelCaller,
+    submission: Submission,
+    value: JsonObject | None,
+    completion: Completion,
+    share: tuple[TokenUsage, float | None],
+    together: int,
+) -> QualityCheck:
+    """The check of one output in a batch; one that got no valid verdict there is judged alone, and pays for both."""
+    usage, cost = share
+    if value is not None:
+        answer = StructuredAnswer(value, True, [], usage, cost, completion.model, completion.text)
+        return verdict(submission, answer).model_copy(update={"judged_together": together})
+    alone = with_spending(await judge_output(models, submission), usage, cost)
+    return alone.model_copy(update={"judged_together": together})
+
+
+def with_spending(check: QualityCheck, usage: TokenUsage, cost: float | None) -> QualityCheck:
+    """The check, paying for another call besides its own."""
+    own = TokenUsage.from_json(check.usage) if check.usage else TokenUsage()
+    total_cost = add_costs(cost, check.cost_usd if check.usage else 0.0)
+    return check.model_copy(update={"usage": (usage + own).as_json(), "cost_usd": total_cost})
+
+
+def valid_verdicts(value: JsonObject | None, agent_ids: list[str]) -> dict[str, JsonObject]:
+    """The verdicts of a batch that a single call could have given, by agent; two on one agent are none."""
+    rows = value.get("verdicts") if value else None
+    found: dict[str, list[JsonObject]] = {agent_id: [] for agent_id in agent_ids}
+    for row in rows if isinstance(rows, list) else []:
+        agent_id = row.get("agentId") if isinstance(row, dict) else None
+        if isinstance(agent_id, str) and agent_id in found:
+            found[agent_id].append({name: given for name, given in row.items() if name != "agentId"})
+    return {agent_id: given[0] for agent_id, given in found.items() if len(given) == 1 and is_valid(given[0])}
+
+
+def is_valid(verdict_given: JsonObject) -> bool:
+    """Whether a verdict matches the schema of a single one."""
+    try:
+        return not JUDGE_ANSWER.problems(verdict_given)
+    except ValueError:  # a number that JSON does not have
+        return False
+
+
+def shares_of(completion: Completion, sizes: list[int]) -> list[tuple[TokenUsage, float | None]]:
+    """A batch's tokens and cost, shared by the sizes of what was judged; the shares add up exactly."""
+    usage = completion.usage
+    columns = [shared(tokens, sizes) for tokens in (usage.input, usage.output, usage.cache_read, usage.cache_write)]
+    usages = [TokenUsage(*row) for row in zip(*columns, strict=True)]
+    if completion.cost_usd is None:
+        return [(one, None) for one in usages]
+    scale = 10**COST_DECIMALS
+    costs = shared(round(completion.cost_usd * scale), sizes)
+    return [(one, cost / scale) for one, cost in zip(usages, costs, strict=True)]
+
+
+def shared(total: int, sizes: list[int]) -> list[int]:
+    """A whole number in whole shares proportional to sizes; what rounding leaves goes to the largest remainders."""
+    weights = [size + 1 for size in sizes]  # nobody is free
+    whole = sum(weights)
+    parts = [total * weight // whole for weight in weights]
+    by_remainder = sorted(range(len(sizes)), key=lambda place: -(total * weights[place] % whole))
+    for place in by_remainder[: total - sum(parts)]:
+        parts[place] += 1
+    return parts

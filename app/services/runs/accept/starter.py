@@ -1,0 +1,262 @@
+"""Accepting runs: what is answered 202 is stored with majority first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from bson import ObjectId
+from pymongo.errors import DuplicateKeyError
+
+from app.errors import AppError, DatabaseUnavailable, InvalidInput, NotFound
+from app.models.agent_execution import AgentExecution, ExecutionKind, Idempotency, RunOptions
+from app.services.access.api_keys import Caller
+from app.services.catalog.definitions import AgentDefinition
+from app.services.catalog.loader import CatalogConflict, DefinitionLoader, DepartmentNotFound
+from app.services.llm.failures.errors import ModelNotConfigured
+from app.services.llm.gateway import ModelGateway
+from app.services.runs.accept.idempotency import find_made, idempotency_of
+from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate, check_params
+from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.queries.executions import NO_NAMES, ExecutionRead, Names, read_of
+from app.services.runs.work.conversations import check_previous
+from app.services.runs.work.run_tree import new_execution_id
+from app.services.usage.rate_limits import RateLimiter
+
+ORCHESTRATING_DEPARTMENT = "production"
+
+log = structlog.get_logger(__name__)
+
+
+class OrchestratorMissing(CatalogConflict):
+    """There is nobody to lead an orchestration."""
+
+    code = "orchestrator-missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"The head of the department {ORCHESTRATING_DEPARTMENT!r} leads orchestrations, and there is no such "
+            "department. Create it, with an active head."
+        )
+
+
+class ProjectNotFound(NotFound):
+    """The caller's key is made for other projects; to it this one does not exist."""
+
+    code = "project-not-found"
+
+    def __init__(self, project: str) -> None:
+        super().__init__(f"There is no project {project} for this key.")
+
+
+@dataclass(frozen=True)
+class AcceptedRun:
+    """A run that was stored: its root, with the natural keys behind its relations as far as they are known.
+
+    `replayed` says that an earlier request with the same idempotency key made it.
+    """
+
+    root: AgentExecution
+    names: Names
+    replayed: bool = False
+
+    async def as_read(self) -> ExecutionRead:
+        """The shape of the root, without another look into the database."""
+        return await read_of(self.root, self.names)
+
+
+class ServiceStopping(AppError):
+    """The process is shutting down and takes no new runs."""
+
+    code = "service-stopping"
+    status = DatabaseUnavailable.status
+    retry_after_seconds = 2
+
+    def __init__(self) -> None:
+        super().__init__("The service is stopping and takes no new runs. Try again in a moment.")
+
+
+@dataclass(frozen=True)
+class RunStarter:
+    """Checks a request against the catalogue and the models, stores the root, and hands it to the engine."""
+
+    loader: DefinitionLoader
+    models: ModelGateway
+    engine: RunEngine
+    allowed_models: tuple[str, ...]
+    complexity_models: Mapping[str, str]
+    limiter: RateLimiter
+
+    async def start_agent_run(
+        self, agent_id: str, request: RunCreate, caller: Caller, key: str | None = None
+    ) -> AcceptedRun:
+        """Start a run of one agent, or give back the one that the idempotency key made.
+
+        Raises:
+            AgentNotFound, AgentInactive, AgentWithoutDepartment, DepartmentInactive: the agent cannot run.
+            ModelNotConfigured: its model has no usable entry.
+            InvalidInput: the request names a model that is not allowed or not configured, or no previous execution.
+            IdempotencyKeyReused: the key was used for another request.
+        """
+        record = record_of(key, caller, f"agents/{agent_id}", request)
+        if made := await self.find_made(record):
+            return made
+        agent = await self.loader.get_agent(agent_id)
+        return await self._start(ExecutionKind.AGENT, agent, request, caller, record)
+
+    async def start_department_run(
+        self, slug: str, request: RunCreate, caller: Caller, key: str | None = None
+    ) -> AcceptedRun:
+        """Start a run of a department, whose root is the head's execution, or give back the one that the key made.
+
+        Raises:
+            DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead: the department cannot run.
+            ModelNotConfigured: the head's model has no usable entry.
+            InvalidInput: the request names a model that is not allowed or not configured, or no previous execution.
+            IdempotencyKeyReused: the key was used for another request.
+        """
+        record = record_of(key, caller, f"departments/{slug}", request)
+        if made := await self.find_made(record):
+            return made
+        team = await self.loader.get_team(slug)
+        return await self._start(ExecutionKind.DEPARTMENT, team.head, request, caller, record)
+
+    async def start_orchestration(
+        self, request: OrchestrationCreate, caller: Caller, key: str | None = None
+    ) -> AcceptedRun:
+        """Start a run over several departments, whose root is an execution of the head of Production.
+
+        Where an earlier request with the idempotency key made one, give that back.
+
+        Raises:
+            OrchestratorMissing: there is no department `production`.
+            DepartmentInactive, DepartmentWithoutHead: that one, or one that the request names, cannot run.
+            ModelNotConfigured: the model of the head of Production has no usable entry.
+            InvalidInput: it names a department that does not exist, or a model that is not allowed or not configured.
+            IdempotencyKeyReused: the key was used for another request.
+        """
+        record = record_of(key, caller, "orchestrations", request)
+        if made := await self.find_made(record):
+            return made
+        slugs = await self._departments_of(request)
+        try:
+            team = await self.loader.get_team(ORCHESTRATING_DEPARTMENT)
+        except DepartmentNotFound:
+            raise OrchestratorMissing from None
+        return await self._start(ExecutionKind.ORCHESTRATION, team.head, request, caller, record, slugs)
+
+    async def _departments_of(self, request: OrchestrationCreate) -> list[str]:
+        """The departments to run, each checked as a run of its own would be; by default all active ones."""
+        if request.departments is None:
+            active = [one.slug for one in await self.loader.list_departments() if one.is_active]
+            if not active:
+                raise InvalidInput.of_field("departments", "there is no active department")
+            return active
+        seen: set[str] = set()
+        for place, slug in enumerate(request.departments):
+            if slug in seen:
+                raise InvalidInput.of_field(f"departments.{place}", f"{slug[:100]!r} is named twice")
+            seen.add(slug)
+            try:
+                await self.loader.get_team(slug)
+            except DepartmentNotFound as error:
+                raise InvalidInput.of_field(f"departments.{place}", error.message) from None
+        return request.departments
+
+    async def _start(
+        self,
+        kind: ExecutionKind,
+        agent: AgentDefinition,
+        request: RunCreate,
+        caller: Caller,
+        record: Idempotency | None,
+        departments: list[str] | None = None,
+    ) -> AcceptedRun:
+        if not caller.may_see(request.project):
+            raise ProjectNotFound(request.project)
+        await check_params(request.params)
+        self._check_model(agent, request)
+        await self.admit(caller)
+        if request.previous_execution_id is not None:
+            await check_previous(self.engine.database, request.previous_execution_id, request.project, caller)
+        execution_id = new_execution_id()
+        root = AgentExecution(
+            execution_id=execution_id,
+            agent=agent.id,
+            department=agent.department.id,
+            project=ObjectId(request.project),  # pyright: ignore[reportArgumentType] - Beanie's id type is one
+            episode=ObjectId(request.episode) if request.episode else None,  # pyright: ignore[reportArgumentType]
+            conversation_id=request.conversation_id,
+            prompt=request.prompt,
+            params=request.params,
+            kind=kind,
+            root_execution_id=execution_id,
+            options=RunOptions(
+                model=self._chosen_model(request),
+                max_revisions=request.max_revisions,
+                deltas=request.deltas,
+                judge=request.judge,
+                departments=departments,
+            ),
+            previous_execution_id=request.previous_execution_id,
+            idempotency=record,
+        )
+        return await self.store(root, agent)
+
+    async def admit(self, caller: Caller) -> None:
+        """Count a run that is about to start against the caller's limit.
+
+        Raises:
+            TooManyRequests: it is one too many.
+            ServiceStopping: the process takes no new runs.
+        """
+        await self.limiter.hit(caller.id, caller.run_rate_limit)
+        if self.engine.is_stopping:
+            raise ServiceStopping
+
+    async def store(self, root: AgentExecution, agent: AgentDefinition) -> AcceptedRun:
+        """Store a root and let it run; of two with one idempotency key the first is stored."""
+        root.priority = agent.department.priority
+        root.id = ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
+        try:
+            await self.engine.accept(root, agent)
+        except DuplicateKeyError:
+            if made := await self.find_made(root.idempotency):
+                return made
+            raise
+        log.info("run-accepted", executionId=root.execution_id, kind=root.kind, agentId=agent.agent_id)
+        department = agent.department
+        return AcceptedRun(root, Names({agent.id: agent.agent_id}, {department.id: department.slug}))
+
+    async def find_made(self, record: Idempotency | None) -> AcceptedRun | None:
+        """The run that an earlier request with the same idempotency key made.
+
+        Raises:
+            IdempotencyKeyReused: that request asked for something else.
+        """
+        found = await find_made(self.engine.database, record) if record else None
+        return AcceptedRun(found, NO_NAMES, replayed=True) if found else None
+
+    def _chosen_model(self, request: RunCreate) -> str | None:
+        """The model that the client asked for, by name or by complexity."""
+        return request.model or (self.complexity_models[request.complexity] if request.complexity else None)
+
+    def _check_model(self, agent: AgentDefinition, request: RunCreate) -> None:
+        """Refuse at once what could only fail later."""
+        chosen = self._chosen_model(request)
+        if chosen is None:
+            self.models.check(agent.model)
+            return
+        field = "model" if request.model else "complexity"
+        if chosen not in self.allowed_models and not self.models.has(chosen):
+            raise InvalidInput.of_field(field, f"{chosen!r} is not an allowed model; GET /api/v1/models lists them.")
+        try:
+            self.models.check(chosen)
+        except ModelNotConfigured as error:
+            raise InvalidInput.of_field(field, error.message) from None
+
+
+def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:
+    """The idempotency record of a request that carries a key; a field that it leaves out is as good as its default."""
+    if key is None:
+        return None
+    return idempotency_of(key, caller.id, path, request.model_dump(mode="json", exclude_defaults=True))

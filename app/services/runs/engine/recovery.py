@@ -1,0 +1,158 @@
+"""Reading a tree that another process began, and what a new one has stored; ending one that cannot be read."""
+
+import contextlib
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+from pymongo.errors import OperationFailure
+
+from app.database.connection import Database, Raw
+from app.errors import AppError
+from app.events.log.full_events import read_stored, tree_events
+from app.events.log.log_rows import MAX_DOCUMENT_ROWS, Page, Stored
+from app.events.log.tree_log import TreeLog
+from app.events.stored_numbers import plausible
+from app.events.types import AgentCancelled, AgentError
+from app.kit.json_values import JsonObject
+from app.models.agent import Agent
+from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus, StopReason
+from app.models.base import utc_now
+from app.models.execution_events import ExecutionEventPage
+from app.services.catalog.loader import first_problem
+from app.services.runs.work.conversations import PreviousExecutionMissing, read_history
+from app.services.runs.work.execution_run import error_detail
+from app.services.runs.work.run_tree import RunTree
+from app.services.runs.work.state import ExecutionState
+
+log = structlog.get_logger(__name__)
+
+MAX_PROBLEM = 200
+DAMAGED = (LookupError, TypeError, ValueError, AttributeError)
+"""What reading raises where something is not of the shape in which it was stored."""
+SEQS_OF_ROWS = {"$cond": [{"$isArray": "$events.event.seq"}, "$events.event.seq", []]}
+READ_OF_DAMAGED: JsonObject = {
+    **dict.fromkeys(("executionId", "status", "lastSeq", "pagesFrom"), 1),
+    "seqs": {"$filter": {"input": SEQS_OF_ROWS, "cond": {"$isNumber": "$$this"}}},
+}
+
+
+class RunUnreadable(AppError):
+    """What is stored of a run is not what a run stores."""
+
+    code = "run-unreadable"
+
+    def __init__(self, problem: str = "") -> None:
+        self.problem = problem
+        super().__init__("What is stored of this run cannot be read, so it cannot go on. The service's log says why.")
+
+
+async def open_log(database: Database, tree: RunTree, *, is_new: bool, is_last_try: bool) -> bool:
+    """Open a tree's log, with what is stored of it; whether it can be run.
+
+    One that cannot be read is ended here at the last try, or where somebody cancelled it.
+
+    Raises:
+        RunUnreadable: it cannot be read; perhaps another process can.
+    """
+    if is_new:
+        assert tree.root.id is not None  # noqa: S101 - it was stored
+        tree.log.open({tree.root.execution_id: Stored(tree.root.id)})
+        return True
+    if tree.root.previous_execution_id is not None:
+        with contextlib.suppress(PreviousExecutionMissing, *DAMAGED):  # who needs it to go on finds that out
+            tree.history = await read_history(database, tree.root.previous_execution_id)
+    try:
+        tree.log.open(await read_tree(database, tree))
+    except RunUnreadable as error:
+        log.error("run-unreadable", problem=error.problem)
+        if not is_last_try and not tree.root.cancel_requested:
+            raise
+        await end_unread(database, tree)
+        return False
+    return True
+
+
+async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
+    """All documents of a tree that was taken over; what they say of its executions goes into the tree.
+
+    Raises:
+        RunUnreadable: a document or an event is damaged.
+    """
+    found = database[AgentExecution.get_collection_name()].find(
+        {"rootExecutionId": tree.root.execution_id}, {"runState": 0, "events": 0}
+    )
+    raw_members = await found.to_list()
+    try:
+        members = [AgentExecution.model_validate(raw) for raw in raw_members]
+        if any(raw.get("lastSeq") is None for raw in raw_members):
+            raise ValueError("an execution does not say which event is its last")
+        tree.log.last_seq = max(one.last_seq for one in members)
+        numbers: list[int] = []
+        async for execution_id, event in tree_events(database, tree.root.execution_id):
+            tree.stored_events.setdefault(execution_id, []).append(event)
+            numbers.append(event["seq"])
+        if len(numbers) != tree.log.last_seq or numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError("events are missing")
+        for events in tree.stored_events.values():
+            ensure_foldable(events)
+        stored = await read_stored(database, tree.root.execution_id)
+    except (ValidationError, OperationFailure, *DAMAGED) as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else str(error)[:MAX_PROBLEM]
+        raise RunUnreadable(f"{type(error).__name__}: {problem}") from error
+    agents = database[Agent.get_collection_name()].find(
+        {"_id": {"$in": [one.agent for one in members]}}, {"agentId": 1}
+    )
+    names = {raw["_id"]: raw.get("agentId") async for raw in agents}
+    for one in members:
+        tree.adopt(one, names.get(one.agent))
+    return stored
+
+
+def ensure_foldable(events: list[JsonObject]) -> None:
+    """Raise whatever an execution's events raise that are not of a shape that can be folded."""
+    state = ExecutionState(max_revisions=0)
+    for event in events:
+        state.apply(event)
+
+
+async def end_unread(database: Database, tree: RunTree) -> None:
+    """End all that has not ended of a tree that cannot be read, the root last, by its names and numbers alone.
+
+    Cancelled if somebody asked for that, else failed. The events go to pages, whatever state the documents are in.
+    """
+    selector = {"rootExecutionId": tree.root.execution_id}
+    found = database[AgentExecution.get_collection_name()].find(selector, READ_OF_DAMAGED).sort("createdAt", -1)
+    members = sorted(await found.to_list(), key=lambda raw: raw["executionId"] == tree.root.execution_id)
+    pages = await database[ExecutionEventPage.get_collection_name()].find(selector, {"lastSeq": 1}).to_list()
+    tree.log.last_seq = max(chain([0], *map(numbers_told, members), *map(numbers_told, pages)))
+    tree.log.open({raw["executionId"]: full_document(raw) for raw in members})
+    for raw in members:
+        if raw.get("status") not in TERMINAL_STATUSES:
+            append_ending(tree.log, raw["executionId"], is_cancelled=bool(tree.root.cancel_requested))
+
+
+def numbers_told(raw: Raw) -> Iterator[int]:
+    """The numbers of events that a document or page tells of."""
+    yield from plausible((raw.get("lastSeq"), *raw.get("seqs", ())))
+
+
+def full_document(raw: Raw) -> Stored:
+    """A document that takes no more rows."""
+    first = raw["pagesFrom"] if isinstance(raw.get("pagesFrom"), int) else None
+    return Stored(raw["_id"], MAX_DOCUMENT_ROWS, pages_from=first, page=None if first is None else Page())
+
+
+def append_ending(tree_log: TreeLog, execution_id: str, *, is_cancelled: bool) -> None:
+    """End an execution of which nothing else is known."""
+    now = utc_now()
+    ending: dict[str, Any] = {"completedAt": now, "updatedAt": now, "lease": None}
+    if is_cancelled:
+        ending |= {"status": ExecutionStatus.CANCELLED.value, "stopReason": StopReason.CANCELLED.value}
+        tree_log.append(execution_id, AgentCancelled(), changes=ending)
+        return
+    error = error_detail(RunUnreadable())
+    ending |= {"status": ExecutionStatus.FAILED.value, "stopReason": StopReason.ERROR.value, "error": error}
+    tree_log.append(execution_id, AgentError(error=error), changes=ending)

@@ -1,0 +1,187 @@
+"""What a client does to an execution that exists: cancel it, try it again, delete it."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Literal
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from app.database.connection import Database
+from app.database.transactions import in_transaction
+from app.errors import AppError
+from app.models.agent import Agent
+from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
+from app.models.department import Department
+from app.models.execution_events import EventPayload, ExecutionEventPage
+from app.services.access.api_keys import Caller
+from app.services.catalog.definitions import AgentDefinition
+from app.services.catalog.loader import AgentNotFound, DepartmentNotFound
+from app.services.runs.accept.idempotency import idempotency_of
+from app.services.runs.accept.starter import AcceptedRun, RunStarter
+from app.services.runs.engine.leases import UNFINISHED
+from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.queries.executions import ExecutionArchive, ExecutionRead
+from app.services.runs.work.conversations import ExecutionUnfinished
+from app.services.runs.work.run_tree import new_execution_id
+
+RetryFrom = Literal["checkpoint", "start"]
+TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload)
+
+
+class ExecutionAlreadyFinished(AppError):
+    """The run is past cancelling."""
+
+    code = "execution-already-finished"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str, status: ExecutionStatus) -> None:
+        super().__init__(f"Execution {execution_id} is already {status.value}.")
+
+
+class ExecutionNotFailed(AppError):
+    """Only what failed or was cancelled can be tried again."""
+
+    code = "execution-not-failed"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str, status: ExecutionStatus) -> None:
+        super().__init__(
+            f"Execution {execution_id} is {status.value}: only one that failed or was cancelled can be tried again."
+        )
+
+
+class ExecutionNotRoot(AppError):
+    """What is asked can be done with a whole run tree alone."""
+
+    code = "execution-not-root"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str, root_id: str, what: str) -> None:
+        super().__init__(f"Execution {execution_id} is a part of the run {root_id}: {what} that one.")
+
+
+class ExecutionForeign(AppError):
+    """Another program created the execution; this service shows it and never runs it."""
+
+    code = "execution-foreign"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"Execution {execution_id} was created by another program, which alone can run or stop it.")
+
+
+@dataclass(frozen=True)
+class ExecutionControl:
+    """Acts on executions that the caller may see."""
+
+    database: Database
+    archive: ExecutionArchive
+    engine: RunEngine
+    starter: RunStarter
+
+    async def cancel(self, execution_id: str, caller: Caller) -> ExecutionRead:
+        """Stop the run tree that an unfinished execution belongs to; the answer has its status.
+
+        Of a cancel and a run that ends at the same moment exactly one happens. A cancel that was asked before is
+        answered like the first.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionAlreadyFinished: the execution is past cancelling.
+            ExecutionForeign: another program runs it.
+        """
+        execution = await self.archive.find_visible(execution_id, caller)
+        if not execution.is_ours:
+            raise ExecutionForeign(execution_id)
+        if execution.status.is_terminal:
+            raise ExecutionAlreadyFinished(execution_id, execution.status)
+        cancelled = await self.engine.cancel(execution.root_id)
+        found = await self.archive.get_execution(execution_id, caller)
+        if not cancelled and found.status in (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED):
+            raise ExecutionAlreadyFinished(execution_id, found.status)
+        return found
+
+    async def retry(self, execution_id: str, origin: RetryFrom, caller: Caller, key: str | None) -> AcceptedRun:
+        """Try a failed or cancelled run again as a new execution, from its last saved step or from its start.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionForeign, ExecutionNotRoot, ExecutionUnfinished, ExecutionNotFailed: it cannot be tried again.
+            AgentNotFound, AgentInactive, AgentWithoutDepartment: its agent cannot run.
+            DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead: its department cannot.
+            ModelNotConfigured: its model has no usable entry.
+        """
+        record = idempotency_of(key, caller.id, f"retry/{execution_id}", {"from": origin}) if key is not None else None
+        if made := await self.starter.find_made(record):
+            return made
+        failed = await self.archive.find_visible(execution_id, caller)
+        self._refuse_part(failed, "retry")
+        if not failed.status.is_terminal:
+            raise ExecutionUnfinished(execution_id, "it can be tried again when it has")
+        if failed.status is ExecutionStatus.COMPLETED:
+            raise ExecutionNotFailed(execution_id, failed.status)
+        agent = await self._agent_of(failed)
+        self.starter.models.check((failed.options and failed.options.model) or agent.model)
+        await self.starter.admit(caller)
+        new_id = new_execution_id()
+        again = AgentExecution(
+            execution_id=new_id,
+            agent=agent.id,
+            department=agent.department.id,
+            project=failed.project,
+            episode=failed.episode,
+            conversation_id=failed.conversation_id,
+            prompt=failed.prompt,
+            params=failed.params,
+            kind=failed.kind,
+            root_execution_id=new_id,
+            options=failed.options,
+            previous_execution_id=failed.previous_execution_id,
+            retry_of=execution_id,
+            goes_on=origin == "checkpoint",
+            idempotency=record,
+        )
+        return await self.starter.store(again, agent)
+
+    async def delete(self, execution_id: str, caller: Caller) -> None:
+        """Delete a finished run with all its executions, events and payloads; statistics keep counting it.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionNotRoot: it is a part of a run, whose events would have a gap without it.
+            ExecutionUnfinished: it is still running.
+        """
+        execution = await self.archive.find_visible(execution_id, caller)
+        if execution.is_ours:
+            self._refuse_part(execution, "delete")
+
+        async def delete_tree(session: AsyncClientSession) -> None:
+            executions = self.database[AgentExecution.get_collection_name()]
+            ended = {"executionId": execution_id, "status": {"$nin": UNFINISHED}}
+            if (await executions.delete_one(ended, session=session)).deleted_count == 0:
+                raise ExecutionUnfinished(execution_id, "cancel it, or wait for its end, before you delete it")
+            for document in TREE_DOCUMENTS:
+                members = self.database[document.get_collection_name()]
+                await members.delete_many({"rootExecutionId": execution_id}, session=session)
+
+        await in_transaction(self.database, delete_tree)
+
+    def _refuse_part(self, execution: AgentExecution, what: str) -> None:
+        if not execution.is_ours:
+            raise ExecutionForeign(execution.execution_id)
+        if execution.execution_id != execution.root_id:
+            raise ExecutionNotRoot(execution.execution_id, execution.root_id, what)
+
+    async def _agent_of(self, execution: AgentExecution) -> AgentDefinition:
+        """The agent that would run it now: of a department run, or an orchestration, the present head."""
+        if execution.kind is not ExecutionKind.AGENT:
+            found: Any = await self.database[Department.get_collection_name()].find_one(
+                {"_id": execution.department}, {"slug": 1}
+            )
+            if found is None:
+                raise DepartmentNotFound(str(execution.department))
+            return (await self.starter.loader.get_team(found["slug"])).head
+        raw: Any = await self.database[Agent.get_collection_name()].find_one({"_id": execution.agent}, {"agentId": 1})
+        if raw is None:
+            raise AgentNotFound(str(execution.agent))
+        return await self.starter.loader.get_agent(raw["agentId"])

@@ -1,0 +1,184 @@
+"""A person's review of an execution, at any time after its run has ended."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.database.connection import Database
+from app.errors import AppError, InvalidInput
+from app.events.log.full_events import read_stored
+from app.events.log.tree_log import TreeLog, TreeLost
+from app.events.replay import read_head
+from app.events.stream.bus import EventBus
+from app.events.types import ReviewStatusChanged
+from app.models.agent import Agent
+from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus
+from app.models.base import utc_now
+from app.services.access.api_keys import Caller
+from app.services.catalog.loader import AgentNotFound, parsed
+from app.services.runs.accept.schemas import Text
+from app.services.runs.accept.starter import RunStarter
+from app.services.runs.engine.leases import UNFINISHED, WITHOUT_BULK
+from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.lifecycle.control import ExecutionForeign
+from app.services.runs.queries.executions import ExecutionArchive, ExecutionRead
+from app.services.runs.work.conversations import ExecutionUnfinished
+from app.services.runs.work.revision_request import chain_of, person_review
+
+MAX_NOTES_CHARACTERS = 20_000
+ATTEMPTS = 5
+
+
+class ReviewCreate(BaseModel):
+    """A person's decision on an execution's output."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"status": "revision-needed", "notes": "Name the keeper, and cut act two."}]},
+    )
+
+    status: Literal["approved", "rejected", "revision-needed"]
+    """`revision-needed` sends the execution back to work."""
+    notes: Annotated[Text, Field(max_length=MAX_NOTES_CHARACTERS)] | None = None
+    """What the reviewer has to say; a revision needs it."""
+
+    @model_validator(mode="after")
+    def a_revision_has_notes(self) -> "ReviewCreate":
+        """Without notes nobody knows what to revise."""
+        if self.status == ReviewStatus.REVISION_NEEDED and not (self.notes or "").strip():
+            raise InvalidInput.of_field("notes", "say what has to be revised")
+        return self
+
+
+class ExecutionNotRevisable(AppError):
+    """There is no finished work to send back."""
+
+    code = "execution-not-revisable"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str, status: ExecutionStatus, root_status: ExecutionStatus) -> None:
+        super().__init__(
+            f"Execution {execution_id} is {status.value}, its run {root_status.value}: only completed work, of a run "
+            "that was not cancelled, can be sent back."
+        )
+
+
+class ReviewOvertaken(AppError):
+    """Others changed the run again and again while the review was to be stored."""
+
+    code = "review-overtaken"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"Others are reviewing the run of execution {execution_id} right now. Try again.")
+
+
+@dataclass(frozen=True)
+class ReviewDesk:
+    """Takes people's reviews of executions that they may see."""
+
+    database: Database
+    bus: EventBus
+    archive: ExecutionArchive
+    engine: RunEngine
+    starter: RunStarter
+
+    async def review(self, execution_id: str, asked: ReviewCreate, caller: Caller) -> ExecutionRead:
+        """Store a decision, or send the execution back to work; the answer has its status.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionForeign: another program created it.
+            ExecutionUnfinished: its run has not ended.
+            ExecutionNotRevisable: it has no finished work to revise.
+            AgentInactive, DepartmentInactive: an agent that the revision needs cannot run.
+        """
+        execution = await self.archive.find_visible(execution_id, caller)
+        if not execution.is_ours:
+            raise ExecutionForeign(execution_id)
+        if asked.status == ReviewStatus.REVISION_NEEDED:
+            await self._send_back(execution, asked.notes or "", caller)
+        else:
+            await self._note(execution, ReviewStatus(asked.status), asked.notes or "", caller)
+        return await self.archive.get_execution(execution_id, caller)
+
+    async def _note(self, execution: AgentExecution, status: ReviewStatus, notes: str, caller: Caller) -> None:
+        """Add a decision to the ended tree's log, under a fence of its own; who comes between is tried again after."""
+        root_id, execution_id = execution.root_id, execution.execution_id
+        for _ in range(ATTEMPTS):
+            root = await self.engine.leases.lock_ended(root_id)
+            if root is None:
+                raise ExecutionUnfinished(execution_id, "review it when its run has ended")
+            members = await self._members(root_id)
+            head = await read_head(self.database, root_id)
+            log = TreeLog(
+                database=self.database,
+                bus=self.bus,
+                root_id=root_id,
+                fence=root.fence,
+                last_seq=head.last_seq,
+                on_lost=lambda: None,
+            )
+            log.open(await read_stored(self.database, root_id))
+            present = next((one for one in members if one.execution_id == execution_id), execution)
+            event = ReviewStatusChanged(
+                agent_id=await self._agent_id(execution),
+                status=status.value,
+                notes=notes,
+                reviewer={"kind": "person", "name": caller.name},
+                retry_count=present.retry_count,
+            )
+            changes = {
+                "reviewStatus": status.value,
+                "reviewNotes": notes,
+                "personReview": person_review(caller.name, status, utc_now(), present),
+            }
+            try:
+                log.append(execution_id, event, changes=changes)
+                await log.committed()
+                return
+            except TreeLost:
+                continue
+            finally:
+                await log.close()
+        raise ReviewOvertaken(execution_id)
+
+    async def _send_back(self, execution: AgentExecution, notes: str, caller: Caller) -> None:
+        """Have the tree's owner, from now on this process, go on with the execution and make anew what is above it."""
+        members = await self._members(execution.root_id)
+        root = next(one for one in members if one.execution_id == execution.root_id)
+        present = next(one for one in members if one.execution_id == execution.execution_id)
+        if root.status.value in UNFINISHED:
+            raise ExecutionUnfinished(execution.execution_id, "review it when its run has ended")
+        if present.status is not ExecutionStatus.COMPLETED or root.status is ExecutionStatus.CANCELLED:
+            raise ExecutionNotRevisable(execution.execution_id, present.status, root.status)
+        await self._check_agents(members)
+        await self.starter.admit(caller)
+        wish = {
+            "executionId": execution.execution_id,
+            "notes": notes,
+            "name": caller.name,
+            "personReview": person_review(caller.name, ReviewStatus.REVISION_NEEDED, utc_now(), present),
+        }
+        chain = [one.execution_id for one in chain_of(members, execution.execution_id)]
+        if not await self.engine.reopen(root.execution_id, chain, wish):
+            raise ExecutionUnfinished(execution.execution_id, "review it when its run has ended")
+
+    async def _members(self, root_id: str) -> list[AgentExecution]:
+        found = self.database[AgentExecution.get_collection_name()].find({"rootExecutionId": root_id}, WITHOUT_BULK)
+        return [one async for raw in found if (one := parsed(AgentExecution, raw))]
+
+    async def _agent_id(self, execution: AgentExecution) -> str | None:
+        raw = await self.database[Agent.get_collection_name()].find_one({"_id": execution.agent}, {"agentId": 1})
+        return raw["agentId"] if raw else None
+
+    async def _check_agents(self, members: list[AgentExecution]) -> None:
+        """A tree can go on only while all its agents can run."""
+        for agent in {one.agent for one in members}:
+            raw = await self.database[Agent.get_collection_name()].find_one({"_id": agent}, {"agentId": 1})
+            if raw is None:
+                raise AgentNotFound(str(agent))
+            await self.engine.loader.get_agent(raw["agentId"])

@@ -1,0 +1,331 @@
+"""Reading executions: lists, single ones, their tree; those of other programs as they are."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from app.database.connection import Database, Raw
+from app.events.replay import ExecutionNotFound, count_rows
+from app.events.stored_numbers import last_seq_of
+from app.kit.check_thread import in_check_thread
+from app.kit.json_limits import count_values
+from app.kit.json_values import JsonObject, clean_json
+from app.kit.paging import PageRequest, read_page
+from app.models.agent import Agent
+from app.models.agent_execution import (
+    AgentExecution,
+    ExecutionKind,
+    ExecutionStatus,
+    ReviewStatus,
+    StopReason,
+)
+from app.models.api_key import Role
+from app.models.base import Relation
+from app.models.department import Department
+from app.services.access.api_keys import Caller
+from app.services.catalog.loader import parsed
+from app.services.catalog.queries import Page
+from app.services.catalog.schemas import Shape, Timestamp
+
+SUMMARY_FIELDS = {"events": 0, "runState": 0}
+MAX_TREE_DEPTH = 32
+"""A run's tree has three levels; what is stored deeper is not shown."""
+LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
+MAX_INLINE_VALUES = 5_000
+"""How many values the answer about an execution may have to be made on the event loop, in some 5 ms."""
+
+
+class ExecutionLinks(Shape):
+    """Where the rest of an execution is."""
+
+    self: str
+    events: str
+    stream: str
+    websocket: str = "/api/agent-events"
+
+    @classmethod
+    def of(cls, execution_id: str) -> "ExecutionLinks":
+        """The links of an execution."""
+        base = f"/api/v1/executions/{execution_id}"
+        return cls(self=base, events=f"{base}/events", stream=f"{base}/events/stream")
+
+
+class ExecutionSummary(Shape):
+    """What every answer says of an execution; `agent` and `department` are natural keys."""
+
+    execution_id: str
+    root_execution_id: str
+    parent_execution_id: str | None
+    kind: ExecutionKind
+    status: ExecutionStatus
+    agent: str | None
+    department: str | None
+    project: str | None
+    episode: str | None
+    conversation_id: str | None
+    retry_of: str | None
+    """The execution that this one tries again."""
+    previous_execution_id: str | None
+    """The execution whose conversation this one goes on from."""
+    prompt: str
+    started_at: Timestamp | None
+    completed_at: Timestamp | None
+    execution_time: float | None
+    """Milliseconds."""
+    token_usage: Any
+    cost_usd: float | None
+    quality_score: float | None
+    """0 to 100: the `score` of the last `quality-check` event, which is 0 to 1, times 100."""
+    review_status: ReviewStatus
+    stop_reason: StopReason | None
+    truncated: bool
+    """Whether the output stopped at the model's output limit (its `finish_reason` was `length`): it is not complete."""
+    error: Any
+    """`{"code", "message"}` of a failed execution; for admins with `providerMessage`, the model provider's own words
+    without secrets, where the provider refused."""
+    retry_count: int
+    created_at: Timestamp
+    updated_at: Timestamp
+    links: ExecutionLinks
+
+
+class ExecutionRead(ExecutionSummary):
+    """A whole execution, without its events, which have a call of their own."""
+
+    params: Any
+    output: Any
+    run_state: Any
+    """The message history (`messages`) of an ended execution, from which another can go on.
+
+    Where the execution was cancelled, or failed without being gone on with, the agent's instructions are not in it.
+    A history that is too large for one document is left out, and `omitted` says so: the events hold it."""
+    reviewed_by: str | None
+    review_notes: str | None
+    last_seq: int
+    """The number of its last event; of a root, the last one in its tree."""
+
+
+class TreeNode(Shape):
+    """An execution in its run tree."""
+
+    execution_id: str
+    kind: ExecutionKind
+    agent: str | None
+    department: str | None
+    status: ExecutionStatus
+    quality_score: float | None
+    """0 to 100."""
+    review_status: ReviewStatus
+    token_usage: Any
+    cost_usd: float | None
+    children: list["TreeNode"]
+
+
+@dataclass(frozen=True)
+class ExecutionFilter:
+    """Which executions to list."""
+
+    project: str | None = None
+    agent: str | None = None
+    department: str | None = None
+    status: ExecutionStatus | None = None
+    review_status: ReviewStatus | None = None
+    kind: ExecutionKind | None = None
+    root_execution_id: str | None = None
+    conversation_id: str | None = None
+    started_from: datetime | None = None
+    started_to: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Names:
+    """The natural keys behind relations."""
+
+    agents: dict[Relation, str]
+    departments: dict[Relation, str]
+
+
+NO_NAMES = Names({}, {})
+
+
+@dataclass(frozen=True)
+class ExecutionArchive:
+    """The executions in the database, as far as a caller may see them."""
+
+    database: Database
+
+    async def get_execution(self, execution_id: str, caller: Caller, known: Names = NO_NAMES) -> ExecutionRead:
+        """One execution; natural keys that are `known` are not looked up again.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+        """
+        execution = await self._get(execution_id, caller, {"events": 0})
+        execution.last_seq = await self._last_seq(execution)
+        return await read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
+
+    async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
+        """An execution's document, without its events and history.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+        """
+        return await self._get(execution_id, caller, SUMMARY_FIELDS)
+
+    async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
+        """Executions that match a filter, the newest first unless sorted otherwise."""
+        selector = await self._selector(wanted, caller)
+        found = await read_page(self._executions, selector, page, LIST_FIELDS)
+        executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
+        names = await self._names(executions)
+        is_admin = caller.has(Role.ADMIN)
+        items = [ExecutionSummary.model_validate(summary_fields(one, names, is_admin=is_admin)) for one in executions]
+        return Page(items, found.total, found.next_cursor)
+
+    async def get_tree(self, execution_id: str, caller: Caller) -> TreeNode:
+        """The tree below an execution, with what became of each node.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+        """
+        top = await self._get(execution_id, caller, SUMMARY_FIELDS)
+        found = self._executions.find({"rootExecutionId": top.root_id}, LIST_FIELDS).sort("_id")
+        members = [one async for raw in found if (one := parsed(AgentExecution, raw))]
+        names = await self._names([top, *members])
+        return tree_node(top, by_parent(members), names, {top.execution_id})
+
+    async def _get(self, execution_id: str, caller: Caller, fields: JsonObject) -> AgentExecution:
+        raw = await self._executions.find_one({"executionId": execution_id}, fields)
+        execution = parsed(AgentExecution, raw) if raw else None
+        if execution is None or not caller.may_see(str(execution.project) if execution.project else None):
+            raise ExecutionNotFound(execution_id)
+        return execution
+
+    async def _last_seq(self, execution: AgentExecution) -> int:
+        """The number of the last event in an execution's stream: for a root, in its whole tree."""
+        if not execution.is_ours:
+            return await count_rows(self.database, execution.execution_id)
+        own = {"executionId": execution.execution_id, "lastSeq": execution.last_seq}
+        if execution.root_id != execution.execution_id:
+            return await last_seq_of(self.database, own)
+        fields = {"executionId": 1, "lastSeq": 1, "_id": 0}
+        members = self._executions.find({"rootExecutionId": execution.execution_id}, fields)
+        return max([await last_seq_of(self.database, one) async for one in members], default=0)
+
+    async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
+        equal = {
+            "status": wanted.status,
+            "reviewStatus": wanted.review_status,
+            "kind": wanted.kind,
+            "rootExecutionId": wanted.root_execution_id,
+            "conversationId": wanted.conversation_id,
+        }
+        selector: JsonObject = {name: str(value) for name, value in equal.items() if value is not None}
+        if wanted.project is not None:
+            selector["project"] = ObjectId(wanted.project)
+        if caller.projects is not None:
+            allowed = [ObjectId(one) for one in caller.projects if ObjectId.is_valid(one)]
+            selector = (
+                {"$and": [selector, {"project": {"$in": allowed}}]} if selector else {"project": {"$in": allowed}}
+            )
+        if wanted.agent is not None:
+            selector["agent"] = await self._id_of(Agent, {"agentId": wanted.agent})
+        if wanted.department is not None:
+            selector["department"] = await self._id_of(Department, {"slug": wanted.department})
+        bounds = {"$gte": wanted.started_from, "$lt": wanted.started_to}
+        if any(bounds.values()):
+            selector["startedAt"] = {operator: value for operator, value in bounds.items() if value}
+        return selector
+
+    async def _id_of(self, document: type[Agent | Department], selector: Raw) -> ObjectId:
+        """The id behind a natural key; an unknown one gets an id that nothing has."""
+        raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
+        return raw["_id"] if raw else ObjectId()
+
+    async def _names(self, executions: list[AgentExecution], known: Names = NO_NAMES) -> Names:
+        agents = {one.agent for one in executions} | {one.reviewed_by for one in executions}
+        departments = {one.department for one in executions}
+        return Names(
+            await self._keys(Agent, "agentId", agents, known.agents),
+            await self._keys(Department, "slug", departments, known.departments),
+        )
+
+    async def _keys(
+        self, document: type[Agent | Department], field: str, ids: set[Relation | None], known: dict[Relation, str]
+    ) -> dict[Relation, str]:
+        wanted = [one for one in ids if one is not None and one not in known]
+        if not wanted:
+            return known
+        found = self.database[document.get_collection_name()].find({"_id": {"$in": wanted}}, {field: 1})
+        return known | {raw["_id"]: raw[field] async for raw in found if isinstance(raw.get(field), str)}
+
+    @property
+    def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[AgentExecution.get_collection_name()]
+
+
+def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> JsonObject:
+    """The fields of every answer, from a document."""
+    return {
+        **dict(execution),
+        "root_execution_id": execution.root_id,
+        "agent": names.agents.get(execution.agent) if execution.agent else None,
+        "department": names.departments.get(execution.department) if execution.department else None,
+        "project": str(execution.project) if execution.project else None,
+        "episode": str(execution.episode) if execution.episode else None,
+        "token_usage": clean_json(execution.token_usage),
+        "truncated": bool(execution.truncated),
+        "error": error_of(execution, is_admin=is_admin),
+        "links": ExecutionLinks.of(execution.execution_id),
+    }
+
+
+def error_of(execution: AgentExecution, *, is_admin: bool) -> Any:  # noqa: ANN401 - other programs store any JSON value
+    """The error that an execution ended with; to admins also in the model provider's own words, where it has some."""
+    error = clean_json(execution.error)
+    if not is_admin or not execution.provider_message or not isinstance(error, dict):
+        return error
+    return {**error, "providerMessage": execution.provider_message}
+
+
+async def read_of(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> ExecutionRead:
+    """A full execution, from its document; a large one is made in a thread."""
+    large_fields = [execution.params, execution.output, execution.run_state]
+    if count_values(large_fields, MAX_INLINE_VALUES) < MAX_INLINE_VALUES:
+        return full_shape(execution, names, is_admin=is_admin)
+    return await in_check_thread(full_shape, execution, names, is_admin=is_admin)
+
+
+def full_shape(execution: AgentExecution, names: Names, *, is_admin: bool) -> ExecutionRead:
+    """The shape of a full execution."""
+    changed = {
+        "params": clean_json(execution.params),
+        "output": clean_json(execution.output),
+        "run_state": clean_json(execution.run_state),
+        "reviewed_by": names.agents.get(execution.reviewed_by) if execution.reviewed_by else None,
+    }
+    return ExecutionRead.model_validate({**summary_fields(execution, names, is_admin=is_admin), **changed})
+
+
+def by_parent(members: list[AgentExecution]) -> dict[str, list[AgentExecution]]:
+    """Executions by the one that started them."""
+    found: defaultdict[str, list[AgentExecution]] = defaultdict(list)
+    for one in members:
+        if one.parent_execution_id is not None:
+            found[one.parent_execution_id].append(one)
+    return found
+
+
+def tree_node(
+    top: AgentExecution, children: dict[str, list[AgentExecution]], names: Names, shown: set[str], depth: int = 1
+) -> TreeNode:
+    """An execution and those that it started; each is shown once, where someone has stored a circle too."""
+    nodes: list[TreeNode] = []
+    for one in children.get(top.execution_id, ()) if depth < MAX_TREE_DEPTH else ():
+        if one.execution_id not in shown:
+            shown.add(one.execution_id)
+            nodes.append(tree_node(one, children, names, shown, depth + 1))
+    return TreeNode.model_validate({**summary_fields(top, names), "children": nodes})

@@ -1,0 +1,213 @@
+"""What the models were told for an execution, for people who write instructions or look into a result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.database.connection import Database
+from app.errors import AppError
+from app.events.log.full_events import tree_events
+from app.events.types import AgentRetry
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import AgentExecution, ExecutionKind, RunOptions
+from app.services.access.api_keys import Caller
+from app.services.catalog.definitions import AgentDefinition
+from app.services.catalog.loader import DefinitionLoader
+from app.services.catalog.schemas import Shape
+from app.services.llm.calls import RunPurpose
+from app.services.prompts.agents import agent_system_prompt, task_prompt
+from app.services.prompts.fences import system_message, user_message
+from app.services.prompts.heads import plan_prompt, review_prompt
+from app.services.prompts.judge import JUDGE_SYSTEM_PROMPT, judge_prompt
+from app.services.prompts.versions import PROMPTS_VERSION
+from app.services.quality.review import judgement_of
+from app.services.runs.queries.executions import ExecutionArchive, ExecutionRead
+from app.services.runs.work.state import ExecutionState
+
+OWN_PURPOSE = {
+    ExecutionKind.AGENT: RunPurpose.WORK,
+    ExecutionKind.DEPARTMENT: RunPurpose.REPORT,
+    ExecutionKind.ORCHESTRATION: RunPurpose.ORCHESTRATE,
+}
+
+
+class ShownCall(Shape):
+    """The last call of one purpose, and how many of that purpose there were."""
+
+    purpose: RunPurpose
+    calls: int
+    seqs: list[int]
+    """The events in which these calls' answers stand."""
+    model: str | None
+    source: Literal["stored", "rebuilt"]
+    """`stored`: as it was sent, but for what `omitted` names. `rebuilt`: by today's templates and instructions, exact
+    while these are the same."""
+    messages: list[JsonObject]
+    omitted: JsonObject | None = None
+    """What of these messages was left out or shortened to keep the call within the model's context."""
+
+
+class ShownPrompts(Shape):
+    """What the models were told for an execution."""
+
+    execution_id: str
+    prompts_version: str | None
+    """The version of the templates that the run began with."""
+    current_version: str
+    calls: list[ShownCall]
+
+
+@dataclass
+class Account:
+    """The calls of an execution as they are found, event by event; `opening` is what came before its own turns."""
+
+    execution: ExecutionRead
+    agent: AgentDefinition | None
+    head: AgentDefinition | None
+    specialists: tuple[AgentDefinition, ...]
+    opening: list[JsonObject]
+    state: ExecutionState
+    version: str | None = None
+    found: dict[RunPurpose, ShownCall] = field(default_factory=dict[RunPurpose, ShownCall])
+
+    def take(self, event: JsonObject) -> None:
+        """Note the call that an event tells of, with the state that it met."""
+        if event["type"] == "agent-start":
+            self.version = event.get("promptsVersion")
+        if "usage" in event and event["type"] != AgentRetry.type:  # which calls a retry made again is not in it
+            purpose, source, messages = self._asked(event)
+            if messages:
+                before = self.found.get(purpose)
+                seqs = [*(before.seqs if before else []), event["seq"]]
+                self.found[purpose] = ShownCall(
+                    purpose=purpose,
+                    calls=len(seqs),
+                    seqs=seqs,
+                    model=event.get("model"),
+                    source=source,
+                    messages=messages,
+                    omitted=event.get("omitted"),
+                )
+        self.state.apply(event)
+
+    def _asked(self, event: JsonObject) -> tuple[RunPurpose, Literal["stored", "rebuilt"], list[JsonObject]]:
+        by_type: dict[str, tuple[RunPurpose, Callable[[], list[JsonObject]]]] = {
+            "quality-check": (RunPurpose.JUDGE, self._judge),
+            "review-status": (RunPurpose.REVIEW, self._review),
+        }
+        if "plan" in event:
+            return RunPurpose.PLAN, "rebuilt", self._plan()
+        if event["type"] in by_type:
+            purpose, rebuild = by_type[event["type"]]
+            return purpose, "rebuilt", rebuild()
+        messages = [*self.opening, *self.state.turns] if self.opening else []
+        return OWN_PURPOSE[self.execution.kind], "stored", [dict(message) for message in messages]
+
+    def _plan(self) -> list[JsonObject]:
+        if self.agent is None:
+            return []
+        request = task_prompt(self.execution.prompt, self.execution.params)
+        return [
+            system_message(agent_system_prompt(self.agent)),
+            user_message(plan_prompt(request, self.specialists)),
+        ]
+
+    def _judge(self) -> list[JsonObject]:
+        told = judge_prompt(
+            self.execution.department or "",
+            self.execution.prompt,
+            self.state.answer or "",
+            truncated=self.state.truncated,
+        )
+        return [system_message(JUDGE_SYSTEM_PROMPT), user_message(told)]
+
+    def _review(self) -> list[JsonObject]:
+        if self.agent is None or self.head is None:
+            return []
+        told = review_prompt(
+            self.agent,
+            self.execution.prompt,
+            self.state.answer or "",
+            self.state.retry_count + 1,
+            judgement_of(self.agent, self.state.quality_score, self.state.check, truncated=self.state.truncated),
+        )
+        return [system_message(agent_system_prompt(self.head)), user_message(told)]
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """Tells what models were told, from stored events and histories, and else from the templates."""
+
+    database: Database
+    archive: ExecutionArchive
+    loader: DefinitionLoader
+
+    async def read(self, execution_id: str, caller: Caller) -> ShownPrompts:
+        """The last call of each purpose that was made for an execution.
+
+        Raises:
+            ExecutionNotFound: there is none with this id that the caller may see.
+        """
+        document = await self.archive.find_visible(execution_id, caller)
+        if not document.is_ours:
+            return ShownPrompts(
+                execution_id=execution_id, prompts_version=None, current_version=PROMPTS_VERSION, calls=[]
+            )
+        execution = await self.archive.get_execution(execution_id, caller)
+        events = [event async for owner, event in tree_events(self.database, document.root_id) if owner == execution_id]
+        account = await self._account(document, execution, events)
+        for event in events:
+            account.take(event)
+        return ShownPrompts(
+            execution_id=execution_id,
+            prompts_version=account.version,
+            current_version=PROMPTS_VERSION,
+            calls=list(account.found.values()),
+        )
+
+    async def _account(self, document: AgentExecution, execution: ExecutionRead, events: list[JsonObject]) -> Account:
+        limit = (document.options or RunOptions()).max_revisions
+        final = ExecutionState(max_revisions=limit)
+        for event in events:
+            final.apply(event)
+        agent = await self._find_agent(execution.agent)
+        reviewer = (final.review or {}).get("reviewedBy") if final.review else None
+        return Account(
+            execution=execution,
+            agent=agent,
+            head=await self._find_agent(reviewer or execution.reviewed_by),
+            specialists=await self._specialists(execution),
+            opening=opening_of(execution.run_state, len(final.turns)),
+            state=ExecutionState(max_revisions=limit),
+        )
+
+    async def _find_agent(self, agent_id: str | None) -> AgentDefinition | None:
+        """The agent as it stands now; one that cannot run any more is not shown."""
+        if agent_id is None:
+            return None
+        try:
+            return await self.loader.get_agent(agent_id)
+        except AppError:
+            return None
+
+    async def _specialists(self, execution: ExecutionRead) -> tuple[AgentDefinition, ...]:
+        if execution.kind is not ExecutionKind.DEPARTMENT or execution.department is None:
+            return ()
+        try:
+            return (await self.loader.get_team(execution.department)).specialists
+        except AppError:
+            return ()
+
+
+def opening_of(run_state: object, turns: int) -> list[JsonObject]:
+    """The messages before an ended execution's own turns; a head's report does not see its plan's conversation.
+
+    None of one that was ended by somebody who did not run it: the instructions that its models saw are not kept then.
+    """
+    messages = run_state.get("messages") if isinstance(run_state, dict) else None
+    if not isinstance(messages, list) or len(messages) <= turns:
+        return []
+    opening: list[JsonObject] = messages[: len(messages) - turns]
+    if opening[0].get("role") != "system":
+        return []
+    return [opening[0], opening[-1]] if any("plan" in message for message in opening) else opening

@@ -1,0 +1,126 @@
+"""The agent loop: model call, tool calls, results, and again, until the model answers without a tool call."""
+
+import json
+
+from app.events.types import AgentResponse, AgentThinking, ToolCall
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import StopReason
+from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose
+from app.services.llm.failures.errors import ModelAnswerInvalid
+from app.services.prompts.agents import last_step_prompt
+from app.services.prompts.fences import user_message
+from app.services.runs.work.execution_run import ExecutionRun
+from app.services.runs.work.tool_calls import run_open_calls
+
+MAX_ANSWER_BYTES = 1024 * 1024
+MAX_ARGUMENT_CHARACTERS = 256 * 1024
+
+
+async def work(run: ExecutionRun, purpose: RunPurpose) -> None:
+    """Go on with an execution until its model has answered; where it stands is in its state.
+
+    Raises:
+        ModelCallFailed: a model call gave no usable answer.
+        TreeLost: this process no longer owns the run.
+    """
+    while run.state.answer is None:
+        await run.log.room()
+        if run.state.open_calls:
+            await run_open_calls(run)
+        else:
+            await take_turn(run, purpose)
+
+
+async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
+    """One model call, and the events of what it answered."""
+    is_last = run.state.step >= run.agent.max_steps
+    messages = [*run.opening, *run.state.turns]
+    tools = [] if is_last else [tool.as_model_tool() for tool in run.agent.tools]
+    if is_last:
+        messages.append(user_message(last_step_prompt()))
+    completion = await run.crew.models.complete(run.request(messages, purpose, tools))
+    if completion.tool_calls and not is_last:
+        record_tool_calls(run, completion)
+        return
+    text = completion.text
+    if completion.tool_calls and not text.strip():
+        text = last_text(run)
+    if len(text.encode()) > MAX_ANSWER_BYTES:
+        error = ModelAnswerInvalid(f"The model {run.model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
+        error.spent = completion.spent(run.id)
+        raise error
+    run.append(
+        AgentResponse(
+            agent_id=run.agent.agent_id,
+            content=text,
+            finish_reason=completion.finish_reason,
+            output_truncated=completion.is_cut or None,
+            step=run.state.step + 1,
+            **begins(completion),
+        )
+    )
+
+
+def last_text(run: ExecutionRun) -> str:
+    """What a model said last that asks for a tool still, where it was told that there are none: perhaps nothing."""
+    said = (str(turn.get("content") or "") for turn in reversed(run.state.turns) if turn["role"] == "assistant")
+    return next((text for text in said if text.strip()), "")
+
+
+def record_tool_calls(run: ExecutionRun, completion: Completion) -> None:
+    """Append a turn's text, if it has any, and its tool calls, all in one group."""
+    step = run.state.step + 1
+    events: list[AgentThinking | ToolCall] = []
+    if completion.text.strip():
+        thinking = AgentThinking(agent_id=run.agent.agent_id, message=completion.text, step=step, **begins(completion))
+        events.append(thinking)
+    for call in completion.tool_calls:
+        event = tool_call_event(run, call, step, {} if events else begins(completion))
+        is_cut = completion.is_cut and event.arguments is not None and call is completion.tool_calls[-1]
+        events.append(event.model_copy(update={"arguments_cut": True}) if is_cut else event)
+    run.append(*events)
+
+
+def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, beginning: JsonObject) -> ToolCall:
+    """The event of a requested call; arguments that are not a JSON object are kept as the model wrote them."""
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        arguments = None
+    is_object = isinstance(arguments, dict) and len(call.arguments) <= MAX_ARGUMENT_CHARACTERS
+    granted = next((tool for tool in run.agent.tools if tool.function_name == call.name), None)
+    identity = f"{call.id}_{step}_{run.state.retry_count}" if is_taken(run, call.id) else call.id
+    return ToolCall(
+        agent_id=run.agent.agent_id,
+        tool_call_id=identity,
+        tool_name=granted.name if granted else call.name,
+        input=arguments if is_object else None,
+        arguments=None if is_object else call.arguments[:MAX_ARGUMENT_CHARACTERS],
+        version=granted.version if granted else None,
+        step=step,
+        call_data=call.attached,
+        **beginning,
+    )
+
+
+def is_taken(run: ExecutionRun, call_id: str) -> bool:
+    """Whether an earlier turn of the execution used this id, as a model that counts from 1 each time does."""
+    earlier = (call["id"] for turn in run.state.turns for call in turn.get("tool_calls", ()))
+    return call_id in earlier
+
+
+def begins(completion: Completion) -> JsonObject:
+    """The fields of the event that begins a turn: what the call cost, and what goes back with the turn."""
+    return {
+        "model": completion.model,
+        "usage": completion.usage.as_json(),
+        "cost_usd": completion.cost_usd,
+        "reasoning": completion.reasoning,
+        "provider_data": completion.provider_data,
+        "omitted": completion.omitted,
+    }
+
+
+def stop_reason_of(run: ExecutionRun) -> StopReason:
+    """Why the loop stopped: by itself, or because its steps were used up."""
+    return StopReason.MAX_STEPS if run.state.step > run.agent.max_steps else StopReason.COMPLETED

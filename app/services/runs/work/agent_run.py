@@ -1,0 +1,40 @@
+"""A run of one agent: the loop, then the judge."""
+
+from app.services.llm.calls import RunPurpose
+from app.services.prompts.agents import task_prompt
+from app.services.quality.gates import GateName
+from app.services.quality.judge import Submission, judge_output
+from app.services.runs.work.agent_loop import stop_reason_of, work
+from app.services.runs.work.execution_run import ExecutionRun, text_output
+
+
+async def run_agent(run: ExecutionRun) -> None:
+    """Work on the prompt until there is an answer, have it judged unless the client said no, and end."""
+    run.begin()
+    run.open_with(task_prompt(run.execution.prompt, run.execution.params))
+    await work(run, RunPurpose.WORK)
+    if run.options.judge:
+        await judge(run, run.model, GateName.SPECIALIST)
+    run.await_review()
+    run.complete(text_output(run.state.answer or ""), stop_reason_of(run))
+
+
+async def judge(run: ExecutionRun, model: str, gate: GateName) -> None:
+    """Have the present answer scored, once."""
+    if run.state.check is not None:
+        return
+    run.append(await judge_output(run.crew.models, submission_of(run, model, gate)))
+
+
+def submission_of(run: ExecutionRun, model: str, gate: GateName) -> Submission:
+    """The present answer as the judge gets it."""
+    return Submission(
+        agent=run.agent,
+        model=model,
+        execution_id=run.id,
+        request=run.execution.prompt,
+        output=run.state.answer or "",
+        gate=gate,
+        threshold=run.crew.thresholds[gate],
+        truncated=run.state.truncated,
+    )

@@ -1,0 +1,212 @@
+"""Going on from where a failed run ended: its events become the beginning of the new run's.
+
+The owner of the new tree appends them to its own log, under numbers and ids of its own, without what ended the old run
+and without what its calls cost, so that every call is counted once; each says `copied`. It notes when it is through;
+whoever takes the tree over before that goes on with the next event.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from bson import ObjectId
+
+from app.database.connection import Database, Raw
+from app.errors import AppError
+from app.events.log.full_events import tree_events
+from app.events.types import AgentRetry, Event
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import AgentExecution, ExecutionStatus
+from app.models.base import utc_now
+from app.services.llm.calls import TokenUsage
+from app.services.runs.engine.leases import WITHOUT_BULK
+from app.services.runs.work.run_tree import RETRIED, RunTree, new_execution_id
+from app.services.runs.work.state import REVISION
+
+UNSUCCESSFUL = ("agent-error", "agent-cancelled")
+ENDS_AS = {"agent-complete": ExecutionStatus.COMPLETED, "agent-error": ExecutionStatus.FAILED}
+ID_FIELDS = ("executionId", "departmentExecutionId")
+ENVELOPE = ("type", "seq", "executionId", "rootExecutionId", "timestamp")
+SPENDING = ("usage", "costUsd", "failedCall")
+NOTHING_SPENT: JsonObject = {"tokenUsage": TokenUsage().as_json(), "costUsd": 0.0}
+KEPT_ENDING = (
+    "status",
+    "stopReason",
+    "output",
+    "error",
+    "providerMessage",
+    "runState",
+    "completedAt",
+    "executionTime",
+    "qualityScore",
+    "retryCount",
+    "truncated",
+)
+
+
+class RetriedExecutionMissing(AppError):
+    """The run that was to be gone on from was deleted meanwhile."""
+
+    code = "retried-execution-missing"
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"Execution {execution_id}, which this run goes on from, is not there any more.")
+
+
+class CopiedEvent:
+    """An event of the old run, in the form in which a log takes events."""
+
+    def __init__(self, event: JsonObject) -> None:
+        self.type: str = event["type"]
+        own = {name: value for name, value in event.items() if name not in (*ENVELOPE, *SPENDING)}
+        self._body = own | (NOTHING_SPENT if "tokenUsage" in own else {}) | {"copied": True}
+
+    def body(self) -> JsonObject:
+        """The event's own fields."""
+        return self._body
+
+
+def is_history(event: JsonObject) -> bool:
+    """Whether an event tells more than that something is tried again; a revision after an end changes what follows."""
+    return event["type"] != AgentRetry.type or event["reason"] == REVISION
+
+
+@dataclass
+class SecondAttempt:
+    """The copying of one old run into a tree that this process owns; `twins` are the new executions by the old ids."""
+
+    database: Database
+    tree: RunTree
+    old_root: str
+    old: dict[str, Raw] = field(default_factory=dict[str, Raw])
+    names: dict[Any, str] = field(default_factory=dict[Any, str])
+    twins: dict[str, AgentExecution] = field(default_factory=dict[str, AgentExecution])
+
+    async def go_on(self) -> None:
+        """Append what is not appended yet, and say that the run is tried again.
+
+        Raises:
+            RetriedExecutionMissing: the old run is not there any more.
+            TreeLost: this process no longer owns the tree.
+        """
+        tree, root_id = self.tree, self.tree.root.execution_id
+        stored = [event for events in tree.stored_events.values() for event in events]
+        if any(event["type"] == AgentRetry.type and event["reason"] == RETRIED for event in stored):
+            return
+        await self._read_old()
+        done = sum(map(is_history, stored))
+        place = 0
+        async for event in self._old_events():
+            place += 1
+            if place > done:
+                await tree.log.room()
+                await self._copy(event)
+        tree.append_stored(tree.root, AgentRetry(agent_id=tree.agent_ids.get(root_id), reason=RETRIED, attempt=1))
+
+    async def _read_old(self) -> None:
+        executions = self.database[AgentExecution.get_collection_name()]
+        found = executions.find({"rootExecutionId": self.old_root}, {"events": 0})
+        self.old = {raw["executionId"]: raw async for raw in found}
+        if self.old_root not in self.old:
+            raise RetriedExecutionMissing(self.old_root)
+        ids = [raw.get("agent") for raw in self.old.values()]
+        agents = self.database["agents"].find({"_id": {"$in": ids}}, {"agentId": 1})
+        self.names = {raw["_id"]: raw["agentId"] async for raw in agents if raw.get("agentId")}
+        self.twins = {one.retry_of: one for one in self.tree.members if one.retry_of}
+
+    async def _old_events(self) -> AsyncIterator[JsonObject]:
+        """What the old run's events say, without what ended it."""
+        async for execution_id, event in tree_events(self.database, self.old_root):
+            if execution_id not in self.old or not is_history(event):
+                continue
+            if event["type"] not in UNSUCCESSFUL or self._is_settled(execution_id):
+                yield event
+
+    def _is_settled(self, old_id: str) -> bool:
+        """Whether something above was completed: what it made of this execution's end stands."""
+        seen = {old_id}
+        parent = self.old.get(self.old[old_id].get("parentExecutionId") or "")
+        while parent is not None and parent["executionId"] not in seen:
+            if parent["status"] == ExecutionStatus.COMPLETED:
+                return True
+            seen.add(parent["executionId"])
+            parent = self.old.get(parent.get("parentExecutionId") or "")
+        return False
+
+    async def _copy(self, event: JsonObject) -> None:
+        twin = await self._twin_of(event["executionId"])
+        old = self.old[event["executionId"]]
+        changes: JsonObject = {}
+        if event["type"] == "agent-start":
+            changes = {"status": ExecutionStatus.RUNNING.value, "startedAt": utc_now()}
+        elif event["type"] == "review-status":
+            reviewed = ("reviewStatus", "reviewNotes", "reviewedBy")
+            changes = {name: old[name] for name in reviewed if name in old}
+        elif ENDS_AS.get(event["type"]) == old["status"]:
+            changes = {name: old[name] for name in KEPT_ENDING if name in old} | NOTHING_SPENT
+        event = await self._of_this_tree(event)
+        if "output" in changes:
+            changes["output"] = await self._of_this_output(changes["output"])
+        self.tree.append_stored(twin, cast("Event", CopiedEvent(event)), **changes)
+
+    async def _of_this_tree(self, event: JsonObject) -> JsonObject:
+        """The event, naming this tree's executions where it names the old one's."""
+        match event["type"]:
+            case "orchestrator-progress":
+                return await self._renamed(event)
+            case "department-complete":
+                return event | {"report": await self._renamed(event["report"])}
+            case "agent-complete":
+                return event | {"output": await self._of_this_output(event["output"])}
+            case _:
+                return event
+
+    async def _of_this_output(self, output: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+        """An output, whose report names this tree's executions."""
+        if isinstance(output, dict) and "report" in output:
+            return output | {"report": await self._renamed(output["report"])}
+        return output
+
+    async def _renamed(self, value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+        """The value with the ids of this tree's executions."""
+        match value:
+            case dict():
+                return {
+                    name: (await self._twin_of(item)).execution_id
+                    if name in ID_FIELDS and item in self.old
+                    else await self._renamed(item)
+                    for name, item in value.items()
+                }
+            case list():
+                return [await self._renamed(item) for item in value]
+            case _:
+                return value
+
+    async def _twin_of(self, old_id: str) -> AgentExecution:
+        if old_id not in self.twins:
+            self.twins[old_id] = await self._create_twin(self.old[old_id])
+        return self.twins[old_id]
+
+    async def _create_twin(self, raw: Raw) -> AgentExecution:
+        root = self.tree.root
+        old = AgentExecution.model_validate({name: raw[name] for name in raw if name not in WITHOUT_BULK})
+        parent = self.twins.get(old.parent_execution_id or "", root)
+        twin = AgentExecution(
+            id=ObjectId(),  # pyright: ignore[reportArgumentType] - PydanticObjectId is one
+            execution_id=new_execution_id(),
+            agent=old.agent,
+            department=old.department,
+            project=root.project,
+            episode=root.episode,
+            conversation_id=root.conversation_id,
+            prompt=old.prompt,
+            params=old.params,
+            kind=old.kind,
+            root_execution_id=root.execution_id,
+            parent_execution_id=parent.execution_id,
+            options=root.options,
+            retry_of=old.execution_id,
+        )
+        await self.tree.log.add_child(twin)
+        self.tree.adopt(twin, self.names.get(old.agent))
+        return twin

@@ -1,0 +1,151 @@
+"""Continuing a conversation: the message history of a finished execution, as the beginning of another."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+
+import orjson
+
+from app.database.connection import Database, Raw
+from app.errors import AppError, InvalidInput
+from app.events.log.full_events import tree_events
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import AgentExecution, ExecutionStatus, RunOptions
+from app.services.access.api_keys import Caller
+from app.services.llm.context.omission import droppable_turns
+from app.services.llm.messages.turns import CARRIED_FIELDS
+from app.services.prompts.agents import task_prompt
+from app.services.prompts.fences import user_message
+from app.services.runs.work.state import ExecutionState
+
+FIELD = "previousExecutionId"
+MESSAGE_FIELDS = {
+    "user": ("content",),
+    "assistant": ("content", "tool_calls", *CARRIED_FIELDS),
+    "tool": ("content", "tool_call_id", "name"),
+}
+MAX_HISTORY_BYTES = 8 * 1024 * 1024
+"""More than the largest context holds."""
+HISTORY_FIELDS = dict.fromkeys(
+    ("executionId", "rootExecutionId", "previousExecutionId", "prompt", "params", "options", "runState"), 1
+)
+NO_RESULT = '{"error": {"code": "outcome-unknown", "message": "The run ended before this call had a result."}}'
+
+
+class ExecutionUnfinished(AppError):
+    """What is asked can be done with a finished execution alone."""
+
+    code = "execution-unfinished"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str, what: str) -> None:
+        super().__init__(f"Execution {execution_id} has not finished: {what}.")
+
+
+class PreviousExecutionMissing(AppError):
+    """The execution that the run goes on from was deleted, or has no history any more."""
+
+    code = "previous-execution-missing"
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(
+            f"The history of execution {execution_id}, which this run goes on from, is not there any more."
+        )
+
+
+async def check_previous(database: Database, execution_id: str, project: str, caller: Caller) -> None:
+    """Refuse what cannot be gone on from.
+
+    Raises:
+        InvalidInput: there is no such execution in the project, or it keeps no history.
+        ExecutionUnfinished: it is still running.
+    """
+    kept = {"omitted": "$runState.omitted", "kept": {"$type": "$runState.messages"}}
+    fields = {"project": 1, "status": 1, "rootExecutionId": 1, **kept}
+    found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, fields)
+    theirs = str(found["project"]) if found and found.get("project") else None
+    if found is None or theirs != project.lower() or not caller.may_see(theirs):
+        raise InvalidInput.of_field(FIELD, f"There is no execution {execution_id[:100]!r} in this project.")
+    if found.get("status") in (ExecutionStatus.PENDING, ExecutionStatus.RUNNING):
+        raise ExecutionUnfinished(execution_id, "a run can go on from it when it has")
+    is_readable = found.get("kept") == "array" and (not found.get("omitted") or found.get("rootExecutionId"))
+    if not is_readable:
+        raise InvalidInput.of_field(FIELD, f"Execution {execution_id} keeps no message history to go on from.")
+
+
+async def read_history(database: Database, execution_id: str) -> list[JsonObject]:
+    """The messages that a run goes on from, as far back as a model may be sent.
+
+    A history that was too large for its document is read from the events, and so are those before it.
+
+    Raises:
+        PreviousExecutionMissing: they are not there any more.
+    """
+    parts: deque[list[JsonObject]] = deque()
+    size_bytes = 0
+    previous: str | None = execution_id
+    while previous is not None and size_bytes < MAX_HISTORY_BYTES:
+        raw = await database[AgentExecution.get_collection_name()].find_one({"executionId": previous}, HISTORY_FIELDS)
+        state: JsonObject = (raw or {}).get("runState") or {}
+        messages = state.get("messages")
+        if raw is None or not isinstance(messages, list):
+            if parts:
+                break  # an older part that is gone ends the conversation there
+            raise PreviousExecutionMissing(execution_id)
+        previous = None
+        if state.get("omitted"):
+            messages, previous = await own_messages(database, raw), raw.get("previousExecutionId")
+        parts.appendleft(list(continued(messages)))
+        size_bytes += len(orjson.dumps(parts[0]))
+    return newest(list(with_results(message for part in parts for message in part)))
+
+
+async def own_messages(database: Database, raw: Raw) -> list[JsonObject]:
+    """An execution's own turns after what it was asked, from its events."""
+    execution_id: str = raw["executionId"]
+    state = ExecutionState(max_revisions=(raw.get("options") or {}).get("maxRevisions", RunOptions().max_revisions))
+    async for owner, event in tree_events(database, raw.get("rootExecutionId") or execution_id):
+        if owner == execution_id:
+            state.apply(event)
+    return [user_message(task_prompt(raw.get("prompt") or "", raw.get("params"))), *state.turns]
+
+
+def newest(messages: list[JsonObject]) -> list[JsonObject]:
+    """The messages without the oldest turns of a conversation that is longer than any model takes."""
+    sizes = [len(orjson.dumps(message)) for message in messages]
+    total = sum(sizes)
+    gone: set[int] = set()
+    for turn in droppable_turns(messages, len(messages)):
+        if total <= MAX_HISTORY_BYTES:
+            break
+        total -= sum(sizes[place] for place in turn)
+        gone.update(turn)
+    return [message for place, message in enumerate(messages) if place not in gone]
+
+
+def continued(messages: Iterable[object]) -> Iterator[JsonObject]:
+    """The turns in the form that models take: no instructions of another agent, no fields of our own."""
+    for message in messages:
+        names = MESSAGE_FIELDS.get(str(message.get("role"))) if isinstance(message, dict) else None
+        if isinstance(message, dict) and names is not None:
+            kept = {name: message[name] for name in names if message.get(name) is not None}
+            yield {"role": message["role"], "content": None, **kept}
+
+
+def with_results(messages: Iterable[JsonObject]) -> Iterator[JsonObject]:
+    """The turns with a result for every tool call: a run that was cut off may have left some without."""
+    open_calls: dict[str, str] = {}
+    for message in messages:
+        if message["role"] != "tool":
+            yield from missing_results(open_calls)
+            open_calls = {call["id"]: call["function"]["name"] for call in message.get("tool_calls") or ()}
+        elif open_calls.pop(message.get("tool_call_id", ""), None) is None:
+            continue  # a result that no call asked for
+        yield message
+    yield from missing_results(open_calls)
+
+
+def missing_results(open_calls: dict[str, str]) -> Iterator[JsonObject]:
+    """A result for each call that has none."""
+    for identity, name in open_calls.items():
+        yield {"role": "tool", "tool_call_id": identity, "name": name, "content": NO_RESULT}

@@ -1,0 +1,148 @@
+"""A department run: the head plans, specialists work, their work is judged and reviewed, the head reports."""
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from app.errors import AppError
+from app.events.types import AgentThinking, DepartmentComplete, DepartmentStart
+from app.kit.concurrency import plain_errors
+from app.kit.json_values import JsonObject
+from app.services.catalog.definitions import AgentDefinition, Team
+from app.services.catalog.loader import AgentNotFound
+from app.services.llm.calls import RunPurpose
+from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
+from app.services.prompts.agents import assignment_prompt, task_prompt
+from app.services.prompts.fences import user_message
+from app.services.prompts.heads import plan_prompt, plan_schema, report_prompt
+from app.services.quality.batch_judge import JudgeBench
+from app.services.quality.gates import GateName
+from app.services.runs.work.agent_loop import stop_reason_of, work
+from app.services.runs.work.agent_run import judge
+from app.services.runs.work.execution_run import ExecutionRun, plan_turn
+from app.services.runs.work.plan import Assignment, Plan, plan_for_all, usable_plan
+from app.services.runs.work.report import department_report, work_of
+from app.services.runs.work.run_tree import RunTree
+from app.services.runs.work.specialist_run import run_specialist
+
+
+class AllSpecialistsFailed(AppError):
+    """Nobody of the department delivered, so there is nothing to report."""
+
+    code = "all-specialists-failed"
+
+    def __init__(self, slug: str, causes: list[str]) -> None:
+        super().__init__(f"All specialists of the department {slug!r} failed: {'; '.join(causes)}")
+
+
+@dataclass
+class DepartmentRun:
+    """The head's execution, the team, and the tree that specialists' executions come into, below the head's."""
+
+    head: ExecutionRun
+    team: Team
+    tree: RunTree
+    bench: JudgeBench = field(init=False)
+
+    def __post_init__(self) -> None:
+        crew = self.head.crew
+        self.bench = JudgeBench(crew.models, crew.context_tokens(self.head.model))
+
+    async def run(self) -> None:
+        """Go on from wherever the tree stands to the department's report.
+
+        Raises:
+            AllSpecialistsFailed: nobody delivered.
+            ModelCallFailed: the head itself could not plan or report.
+            TreeLost: this process no longer owns the tree.
+        """
+        slug = self.team.department.slug
+        self.head.begin(DepartmentStart(agent_id=self.head.agent.agent_id, department_slug=slug))
+        specialists: list[ExecutionRun] = []
+        if self.team.specialists or self.head.state.plan is not None:
+            plan = await self._plan()
+            specialists = await self._run_specialists(plan)
+            self._refuse_if_all_failed(specialists)
+        await self._report(specialists)
+
+    @property
+    def request(self) -> str:
+        """What the client asked for, with its parameters."""
+        return task_prompt(self.head.execution.prompt, self.head.execution.params)
+
+    async def _plan(self) -> Plan:
+        """The head's plan; one without use is replaced by all specialists at once."""
+        head = self.head
+        if head.state.plan is not None:
+            return Plan.from_json(head.state.plan)
+        specialists = self.team.specialists
+        head.open_with(plan_prompt(self.request, specialists))
+        answer = await ask_structured(
+            head.crew.models,
+            head.request(head.opening, RunPurpose.PLAN, []),
+            AnswerSchema("plan", plan_schema(specialists)),
+        )
+        plan = usable_plan(answer.value if answer.valid else None, specialists)
+        if isinstance(plan, str):
+            plan = plan_for_all(specialists, plan)
+        head.append(
+            AgentThinking(
+                agent_id=head.agent.agent_id,
+                message=plan.rationale,
+                plan=plan.as_json(),
+                model=answer.model,
+                usage=answer.usage.as_json(),
+                cost_usd=answer.cost_usd,
+            )
+        )
+        return plan
+
+    async def _run_specialists(self, plan: Plan) -> list[ExecutionRun]:
+        """Each specialist as soon as those before it have ended, however they ended."""
+        by_id = {agent.agent_id: agent for agent in (*self.team.resting, *self.team.specialists)}
+        for one in plan.assignments:
+            if one.agent_id not in by_id:  # a run that was taken over goes on by the definitions as they stand now
+                raise AgentNotFound(one.agent_id)
+        tasks: dict[str, asyncio.Task[ExecutionRun]] = {}
+        with plain_errors():
+            async with asyncio.TaskGroup() as group:
+                for one in plan.assignments:
+                    tasks[one.agent_id] = group.create_task(self._run_one(one, by_id[one.agent_id], tasks))
+        return [tasks[one.agent_id].result() for one in plan.assignments]
+
+    async def _run_one(
+        self, assignment: Assignment, agent: AgentDefinition, tasks: dict[str, asyncio.Task[ExecutionRun]]
+    ) -> ExecutionRun:
+        before = [await tasks[name] for name in assignment.depends_on]
+        outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
+        truncated = frozenset(run.agent.agent_id for run in before if run.state.truncated)
+        prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated)
+        specialist = await self.tree.hire(self.head, agent, prompt)
+        with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
+            await self.tree.see_through(specialist, partial(run_specialist, specialist, self.head, self.bench))
+        return specialist
+
+    def _refuse_if_all_failed(self, specialists: list[ExecutionRun]) -> None:
+        if all(run.failure is not None for run in specialists):
+            causes = [f"{run.agent.agent_id}: {(run.failure or {}).get('code')}" for run in specialists]
+            raise AllSpecialistsFailed(self.team.department.slug, causes)
+
+    async def _report(self, specialists: list[ExecutionRun]) -> None:
+        """The head's report, its gate, and the end of the run."""
+        head = self.head
+        head.open_with(report_prompt(self.request, [work_of(run) for run in specialists]))
+        await work(head, RunPurpose.REPORT)
+        await judge(head, head.model, GateName.DEPARTMENT)
+        head.await_review()
+        text = head.state.answer or ""
+        report = department_report(self.team.department.slug, text, specialists, head.state.check)
+        output: JsonObject = {"text": text, "report": report}
+        done = DepartmentComplete(
+            agent_id=head.agent.agent_id, department_slug=self.team.department.slug, report=report
+        )
+        if head.state.plan is not None:
+            *before, last = head.opening
+            head.opening = [*before, user_message(self.request), plan_turn(head.state.plan), last]
+        head.complete(output, stop_reason_of(head), done)

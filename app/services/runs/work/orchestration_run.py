@@ -1,0 +1,160 @@
+"""An orchestration: several departments, one after the other and side by side, and one result of them all."""
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import structlog
+
+from app.errors import AppError
+from app.events.types import OrchestratorProgress
+from app.kit.concurrency import all_of
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import ExecutionKind
+from app.services.catalog.definitions import Team
+from app.services.catalog.loader import DefinitionLoader
+from app.services.llm.calls import RunPurpose
+from app.services.prompts.agents import task_prompt
+from app.services.prompts.orchestrations import orchestrated_prompt, orchestration_prompt
+from app.services.quality.gates import GateName
+from app.services.runs.work.agent_loop import stop_reason_of, work
+from app.services.runs.work.agent_run import judge
+from app.services.runs.work.department_run import DepartmentRun
+from app.services.runs.work.execution_run import ExecutionRun
+from app.services.runs.work.report import DepartmentOutcome, orchestration_report
+from app.services.runs.work.run_tree import RunTree
+
+MAX_DEPARTMENTS_AT_ONCE = 4
+"""Departments of one priority that work at the same time; each has several specialists who do so too."""
+
+log = structlog.get_logger(__name__)
+
+
+class AllDepartmentsFailed(AppError):
+    """No department delivered, so there is nothing to bring together."""
+
+    code = "all-departments-failed"
+
+    def __init__(self, causes: list[str]) -> None:
+        super().__init__(f"All departments of the orchestration failed: {'; '.join(causes)}")
+
+
+class DepartmentLeft(AppError):
+    """The department's head changed while nobody ran the orchestration: its work was begun anew, or given up."""
+
+    code = "department-left"
+
+    def __init__(self) -> None:
+        super().__init__("The department can no longer be run as it was when this execution began.")
+
+
+@dataclass
+class OrchestrationRun:
+    """The root's execution, the tree, and the definitions of the departments that it runs."""
+
+    root: ExecutionRun
+    tree: RunTree
+    loader: DefinitionLoader
+    _at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_DEPARTMENTS_AT_ONCE))
+
+    async def run(self) -> None:
+        """Go on from wherever the tree stands to the one result.
+
+        Raises:
+            AllDepartmentsFailed: no department delivered.
+            ModelCallFailed: the root's agent could not write the result.
+            TreeLost: this process no longer owns the tree.
+        """
+        started = self._progress("started", f"Running {', '.join(self._slugs)}.")
+        self.root.begin(started)
+        teams, ended = await self._read_teams()
+        for _, wave in groupby(teams, key=lambda team: team.department.priority):
+            ended += await self._run_wave(list(wave), ended)
+        self._end_those_left(ended)
+        if all(one.failure for one in ended):
+            raise AllDepartmentsFailed([f"{one.slug}: {(one.failure or {}).get('code')}" for one in ended])
+        await self._write_result(ended)
+
+    @property
+    def _slugs(self) -> list[str]:
+        return self.root.options.departments or []
+
+    @property
+    def _request(self) -> str:
+        """What the client asked for, with its parameters."""
+        return task_prompt(self.root.execution.prompt, self.root.execution.params)
+
+    async def _read_teams(self) -> tuple[list[Team], list[DepartmentOutcome]]:
+        """The teams as they stand now, in the order in which they run; and those that cannot run any more."""
+        teams: list[Team] = []
+        missing: list[DepartmentOutcome] = []
+        for slug in self._slugs:
+            try:
+                teams.append(await self.loader.get_team(slug, accepted=True))
+            except AppError as error:
+                missing.append(DepartmentOutcome(slug, slug, failure={"code": error.code, "message": error.message}))
+                self._note("department-failed", error.message, slug)
+        return sorted(teams, key=lambda team: (team.department.priority, team.department.slug)), missing
+
+    async def _run_wave(self, teams: list[Team], before: list[DepartmentOutcome]) -> list[DepartmentOutcome]:
+        """Departments of one priority at the same time, each with the reports of those before."""
+        prompt = orchestrated_prompt(self._request, [one.as_work() for one in before])
+        return await all_of(self._run_department(team, prompt) for team in teams)
+
+    async def _run_department(self, team: Team, prompt: str) -> DepartmentOutcome:
+        """One department to its end; its failure is its own, and the orchestration goes on."""
+        slug, name = team.department.slug, team.department.name
+        async with self._at_once:
+            head = await self.tree.hire(self.root, team.head, prompt, ExecutionKind.DEPARTMENT)
+            self._note("department-started", f"{name} begins.", slug, head.id)
+            with structlog.contextvars.bound_contextvars(executionId=head.id, agentId=head.agent.agent_id):
+                await self.tree.see_through(head, DepartmentRun(head, team, self.tree).run)
+        outcome = DepartmentOutcome.of(head)
+        if outcome.failure:
+            self._note("department-failed", f"{name} failed: {outcome.failure['message']}", slug, head.id)
+        else:
+            self._note("department-completed", f"{name} has reported.", slug, head.id)
+        return outcome
+
+    def _end_those_left(self, ended: list[DepartmentOutcome]) -> None:
+        """End executions that an earlier process began and that this one could not go on with."""
+        used = {one.execution_id for one in ended}
+        for child in self.tree.children_of(self.root.execution):
+            if child.execution_id not in used:
+                self.tree.fail(DepartmentLeft(), child)
+
+    async def _write_result(self, ended: list[DepartmentOutcome]) -> None:
+        """The final result by the root's agent, its gate, and the end of the run."""
+        root = self.root
+        self._note("result", f"{root.agent.name} brings the reports together.")
+        root.open_with(orchestration_prompt(self._request, [one.as_work() for one in ended]))
+        await work(root, RunPurpose.ORCHESTRATE)
+        await judge(root, root.model, GateName.ORCHESTRATOR)
+        root.await_review()
+        text = root.state.answer or ""
+        output: JsonObject = {"text": text, "report": orchestration_report(root, text, ended)}
+        root.complete(output, stop_reason_of(root), self._progress("completed", "The orchestration is complete."))
+
+    def _note(self, stage: str, message: str, slug: str | None = None, execution_id: str | None = None) -> None:
+        """Say how far it is, once, however often the run is taken over."""
+        if (stage, slug) not in self.root.state.progress:
+            self.root.append(self._progress(stage, message, slug, execution_id))
+
+    def _progress(
+        self, stage: str, message: str, slug: str | None = None, execution_id: str | None = None
+    ) -> OrchestratorProgress:
+        ended = {told for kind, told in self.root.state.progress if kind in ENDED}
+        if stage in ENDED:
+            ended.add(slug)
+        return OrchestratorProgress(
+            agent_id=self.root.agent.agent_id,
+            stage=stage,
+            message=message,
+            done=len(ended),
+            total=len(self._slugs),
+            department_slug=slug,
+            department_execution_id=execution_id,
+        )
+
+
+ENDED = ("department-completed", "department-failed")

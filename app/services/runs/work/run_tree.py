@@ -1,0 +1,218 @@
+"""A run tree in the hands of its owner: its log, and its executions with the state that their events say."""
+
+import secrets
+import string
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from app.errors import AppError
+from app.events.log.tree_log import TreeLog, TreeLost
+from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
+from app.services.catalog.definitions import AgentDefinition
+from app.services.llm.context.window import ContextWindow
+from app.services.llm.failures.errors import ModelCallFailed
+from app.services.runs.work.execution_run import (
+    Crew,
+    ExecutionRun,
+    asked_of,
+    ending_fields,
+    error_detail,
+    provider_words,
+    with_history,
+)
+from app.services.runs.work.model_calls import TreeModels
+from app.services.runs.work.state import ExecutionState
+
+TAKEN_OVER, RETRIED = "taken-over", "retried"
+ID_ALPHABET = string.digits + string.ascii_lowercase
+
+log = structlog.get_logger(__name__)
+
+
+def new_execution_id() -> str:
+    """An execution's id, in the report's form: milliseconds, then nine random characters."""
+    tail = "".join(secrets.choice(ID_ALPHABET) for _ in range(9))
+    return f"exec_{time.time_ns() // 1_000_000}_{tail}"
+
+
+@dataclass
+class RunTree:
+    """A root, what it started, and what their stored events say of each.
+
+    `children` are those that an execution started, by its id and the child's agent: an agent can stand in a tree twice,
+    as the head of Production does when it leads an orchestration. `agent_ids` are by execution id.
+    """
+
+    root: AgentExecution
+    log: TreeLog
+    crew: Crew
+    children: dict[tuple[str, str], AgentExecution] = field(default_factory=dict)
+    agent_ids: dict[str, str] = field(default_factory=dict)
+    stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
+    runs: dict[str, ExecutionRun] = field(default_factory=dict)
+    history: list[JsonObject] = field(default_factory=list[JsonObject])
+    """The conversation that the root goes on from."""
+
+    def __post_init__(self) -> None:
+        window = ContextWindow(self.crew.context)
+        models = TreeModels(self.crew.models, self.crew.retries, self._note_retry, self.log.ensure_owned, window)
+        self.crew = replace(self.crew, models=models)
+
+    @property
+    def options(self) -> RunOptions:
+        """What the client asked of the run."""
+        return self.root.options or RunOptions()
+
+    @property
+    def members(self) -> tuple[AgentExecution, ...]:
+        """All executions, parents before children."""
+        return (self.root, *self.children.values())
+
+    def adopt(self, execution: AgentExecution, agent_id: str | None) -> None:
+        """Take an execution that is stored already into the tree; an agent that was deleted has no id."""
+        if agent_id is not None:
+            self.agent_ids[execution.execution_id] = agent_id
+        if execution.parent_execution_id is not None:
+            self.children[execution.parent_execution_id, agent_id or execution.execution_id] = execution
+
+    def append_stored(self, execution: AgentExecution, event: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
+        """Append an event to an execution that is not run yet; its run begins with what the event says."""
+        stored = self.log.append(execution.execution_id, event, changes=changes)
+        execution.note_changes(changes, stored[-1]["seq"])
+        self.stored_events.setdefault(execution.execution_id, []).extend(stored)
+
+    def run_of(self, execution: AgentExecution, agent: AgentDefinition) -> ExecutionRun:
+        """The running form of an execution, from where its stored events leave it."""
+        run = ExecutionRun(execution, agent, self.log, self.crew, self.options, self._stored_state(execution))
+        if execution is self.root:
+            run.history = self.history
+        self.runs[execution.execution_id] = run
+        return run
+
+    def _stored_state(self, execution: AgentExecution) -> ExecutionState:
+        state = ExecutionState(max_revisions=self.options.max_revisions)
+        for event in self.stored_events.pop(execution.execution_id, ()):
+            state.apply(event)
+        for call in state.open_calls.values():
+            call.is_inherited = True
+        return state
+
+    async def hire(
+        self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind = ExecutionKind.AGENT
+    ) -> ExecutionRun:
+        """The agent's execution below `parent`, created with the prompt unless it is there already."""
+        child = self.children.get((parent.id, agent.agent_id))
+        if child is None:
+            child = self._new_child(parent, agent, prompt, kind)
+            await self.log.add_child(child)
+            self.children[parent.id, agent.agent_id] = child
+        return self.runs.get(child.execution_id) or self.run_of(child, agent)
+
+    def _new_child(
+        self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind
+    ) -> AgentExecution:
+        root = self.root
+        return AgentExecution(
+            execution_id=new_execution_id(),
+            agent=agent.id,
+            department=agent.department.id,
+            project=root.project,
+            episode=root.episode,
+            conversation_id=root.conversation_id,
+            prompt=prompt,
+            kind=kind,
+            root_execution_id=root.execution_id,
+            parent_execution_id=parent.id,
+            options=self.options.model_copy(update={"departments": None}),
+        )
+
+    async def see_through(self, run: ExecutionRun, go_on: Callable[[], Awaitable[None]]) -> None:
+        """Run a child to its end; its failure is its own, ends all below it, and leaves the others to go on.
+
+        Raises:
+            TreeLost: this process no longer owns the tree.
+        """
+        if run.state.ended:
+            return
+        try:
+            await go_on()
+        except AppError as error:
+            self.fail(error, run.execution)
+        except TreeLost:
+            raise
+        except Exception:
+            log.exception("child-crashed")
+            self.fail(AppError("It failed for a reason that is in the service's log."), run.execution)
+
+    def _note_retry(self, execution_id: str, error: ModelCallFailed, attempt: int) -> None:
+        """Say in an execution's events that a model call for it is made again, and what the answer before cost."""
+        run = self.runs.get(execution_id)
+        if run is not None and not run.state.ended:
+            spent = error.spent.as_fields() if error.spent else {}
+            run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **spent))
+
+    def note_takeover(self) -> None:
+        """Say in the root's events that somebody goes on with the run; its first owner has nothing to go on with."""
+        root_id = self.root.execution_id
+        if self.root.last_seq == 0 and self.root.takeovers == 0:
+            return
+        stored = self.stored_events.get(root_id, ())
+        earlier = sum(event["type"] == AgentRetry.type and event["reason"] == TAKEN_OVER for event in stored)
+        retry = AgentRetry(agent_id=self.agent_ids.get(root_id), reason=TAKEN_OVER, attempt=earlier + 1)
+        self.append_stored(self.root, retry)
+
+    def fail(self, error: AppError, top: AgentExecution | None = None) -> None:
+        """End every execution at and below `top` (the root) that has not ended, each before the one that started it."""
+        for execution in self._unended(top or self.root):
+            if run := self.runs.get(execution.execution_id):
+                run.fail(error)
+            else:  # taken over and never gone on with: its agent may not exist any more
+                detail = error_detail(error)
+                words = provider_words(error)
+                last = AgentError(error=detail)
+                self._end(execution, last, ExecutionStatus.FAILED, StopReason.ERROR, error=detail, **words)
+
+    def cancel(self) -> None:
+        """End every execution of the tree that has not ended as cancelled, each before the one that started it."""
+        for execution in self._unended(self.root):
+            self._end(execution, AgentCancelled(), ExecutionStatus.CANCELLED, StopReason.CANCELLED)
+
+    def children_of(self, parent: AgentExecution) -> list[AgentExecution]:
+        """The executions that one started."""
+        return [child for (parent_id, _), child in self.children.items() if parent_id == parent.execution_id]
+
+    def _at_and_below(self, top: AgentExecution) -> list[AgentExecution]:
+        """An execution and all below it, the deepest first."""
+        return [*(one for child in self.children_of(top) for one in self._at_and_below(child)), top]
+
+    def _unended(self, top: AgentExecution) -> list[AgentExecution]:
+        return [one for one in self._at_and_below(top) if not self._has_ended(one)]
+
+    def _has_ended(self, execution: AgentExecution) -> bool:
+        run = self.runs.get(execution.execution_id)
+        return run.state.ended if run else execution.status.is_terminal
+
+    def _end(
+        self,
+        execution: AgentExecution,
+        last: AgentError | AgentCancelled,
+        status: ExecutionStatus,
+        stop_reason: StopReason,
+        **changes: Any,  # noqa: ANN401 - any stored value
+    ) -> None:
+        """End an execution by what its stored events say."""
+        execution_id = execution.execution_id
+        state = self._stored_state(execution)
+        spent = {"token_usage": state.usage.as_json(), "cost_usd": state.cost_usd}
+        last = last.model_copy(update={"agent_id": self.agent_ids.get(execution_id), **spent})
+        ending = ending_fields(execution, state, status, stop_reason) | changes
+        asked = asked_of(execution, state, self.history if execution is self.root else [])
+        changes = with_history(ending, [*asked, *state.turns], execution)
+        stored = self.log.append(execution_id, last, changes=changes)
+        execution.note_changes(changes, stored[-1]["seq"])

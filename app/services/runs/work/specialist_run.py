@@ -1,0 +1,59 @@
+"""A specialist's part of a department run: work, judgement, review, and again while the head asks for it."""
+
+import asyncio
+
+from app.models.agent_execution import ReviewStatus, StopReason
+from app.services.llm.calls import RunPurpose
+from app.services.prompts.agents import task_prompt
+from app.services.quality.batch_judge import JudgeBench
+from app.services.quality.gates import GateName
+from app.services.quality.review import judgement_of, needs_review, review_work
+from app.services.runs.work.agent_loop import stop_reason_of, work
+from app.services.runs.work.agent_run import submission_of
+from app.services.runs.work.execution_run import ExecutionRun, text_output
+
+
+async def run_specialist(run: ExecutionRun, head: ExecutionRun, bench: JudgeBench) -> None:
+    """Go on from wherever the specialist stands until its work is approved, rejected, or out of revisions."""
+    run.begin()
+    run.open_with(task_prompt(run.execution.prompt, None))
+    while True:
+        began = asyncio.get_running_loop().time()
+        with bench.at_work():
+            await work(run, RunPurpose.WORK)
+        if run.state.check is None:
+            worked_seconds = asyncio.get_running_loop().time() - began
+            run.append(await bench.judge(submission_of(run, head.model, GateName.SPECIALIST), worked_seconds))
+        if not run.state.is_reviewed and (is_revised(run) or needs_review(run.agent, run.state.quality_score)):
+            await review(run, head)
+        if run.state.answer is not None:
+            break
+    run.complete(text_output(run.state.answer), outcome_of(run))
+
+
+def is_revised(run: ExecutionRun) -> bool:
+    """Whether the draft was sent back before: who asked for a revision decides on it, whatever it scores now."""
+    return run.state.retry_count > 0
+
+
+async def review(run: ExecutionRun, head: ExecutionRun) -> None:
+    """Have the head decide on the present draft."""
+    decision = await review_work(
+        run.crew.models,
+        head=head.agent,
+        head_model=head.model,
+        specialist=run.agent,
+        execution_id=run.id,
+        assignment=run.execution.prompt,
+        work=run.state.answer or "",
+        draft=run.state.retry_count + 1,
+        judgement=judgement_of(run.agent, run.state.quality_score, run.state.check, truncated=run.state.truncated),
+    )
+    run.append(decision, **run.review_changes(decision.status, decision.notes, head.agent))
+
+
+def outcome_of(run: ExecutionRun) -> StopReason:
+    """Why the specialist stopped."""
+    if run.state.review_status is ReviewStatus.REJECTED:
+        return StopReason.REJECTED
+    return stop_reason_of(run)

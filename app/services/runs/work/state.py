@@ -1,0 +1,243 @@
+"""The state of one execution: what its events say, and nothing else.
+
+Run code changes it only by appending events, and whoever takes a run over rebuilds it from the stored ones, so there
+is no second checkpoint that could drift from the audit record.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.kit.json_values import JsonObject
+from app.models.agent_execution import ReviewStatus
+from app.services.llm.calls import TokenUsage, add_costs
+from app.services.llm.context.mark import NO_MARK, ContextMark
+from app.services.prompts.agents import revision_prompt
+from app.services.prompts.fences import user_message
+from app.services.tools.names import function_name
+
+REVISION = "revision"
+"""The reason of an `agent-retry` where something below was revised after the end."""
+
+
+@dataclass
+class OpenToolCall:
+    """A tool call that has no result yet; `arguments` is kept where the model's text was not a JSON object.
+
+    `is_cut` says that the arguments stopped at the model's output limit, `is_inherited` that another process may have
+    run the call, with an unknown outcome.
+    """
+
+    id: str
+    name: str
+    input: Any
+    arguments: str | None
+    is_cut: bool = False
+    is_inherited: bool = False
+
+
+@dataclass
+class ExecutionState:
+    """A fold over the events of one execution; `step` counts the model calls of the present attempt."""
+
+    max_revisions: int
+    started: bool = False
+    ended: bool = False
+    reopened_at: str | None = None
+    """When it went on after its end, because a person asked for a revision of it or of something below it."""
+    step: int = 0
+    turns: list[JsonObject] = field(default_factory=list)
+    open_calls: dict[str, OpenToolCall] = field(default_factory=dict)
+    answer: str | None = None
+    truncated: bool = False
+    """Whether the present answer stopped at the model's output limit."""
+    plan: JsonObject | None = None
+    failure: JsonObject | None = None
+    check: JsonObject | None = None
+    review: JsonObject | None = None
+    report: JsonObject | None = None
+    progress: set[tuple[str, str | None]] = field(default_factory=set[tuple[str, str | None]])
+    tool_calls: Counter[str] = field(default_factory=Counter[str])
+    """How often it called each tool, without what it only took over from the run that it tries again."""
+    retry_count: int = 0
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    cost_usd: float | None = 0.0
+    mark: ContextMark = NO_MARK
+    """How the last model call was kept within the model's context."""
+
+    def apply(self, event: JsonObject) -> None:
+        """Take one event in."""
+        for paid in (event, event.get("failedCall") or {}):
+            if usage := paid.get("usage"):
+                self.usage += TokenUsage.from_json(usage)
+                self.cost_usd = add_costs(self.cost_usd, paid.get("costUsd"))
+        if event["type"] in TURNS and ("usage" in event or "omitted" in event) and "plan" not in event:
+            self.mark = ContextMark.after(event, len(self.turns))
+        fold = FOLDS.get(event["type"])
+        if fold:
+            fold(self, event)
+
+    def fold_start(self, _: JsonObject) -> None:
+        """The agent began."""
+        self.started = True
+
+    def fold_think(self, event: JsonObject) -> None:
+        """A head's plan, or the text beside a turn's tool calls."""
+        if "plan" in event:
+            self.plan = event["plan"]
+        else:
+            self.step = event["step"]
+            self.turns.append({"role": "assistant", "content": event["message"], **carried(event)})
+
+    def fold_take_result(self, event: JsonObject) -> None:
+        """A tool call has its result; a turn's results stand in the order of its calls, whichever came first."""
+        self.open_calls.pop(event["toolCallId"], None)
+        begins = max((place for place, turn in enumerate(self.turns) if "tool_calls" in turn), default=-1)
+        calls = self.turns[begins]["tool_calls"] if begins >= 0 else []
+        order = {call["id"]: place for place, call in enumerate(calls)}
+        results = [*self.turns[begins + 1 :], tool_message(event)]
+        self.turns[begins + 1 :] = sorted(results, key=lambda result: order.get(result.get("tool_call_id"), -1))
+
+    def fold_answer(self, event: JsonObject) -> None:
+        """The attempt has its answer."""
+        self.step = event["step"]
+        self.turns.append({"role": "assistant", "content": event["content"], **carried(event)})
+        self.answer = event["content"]
+        self.truncated = bool(event.get("outputTruncated"))
+
+    def fold_check(self, event: JsonObject) -> None:
+        """The judge spoke."""
+        self.check = event
+
+    def fold_report(self, event: JsonObject) -> None:
+        """The department has its report."""
+        self.report = event["report"]
+
+    def fold_progress(self, event: JsonObject) -> None:
+        """An orchestration reached a stage, for a department or as a whole."""
+        self.progress.add((event["stage"], event.get("departmentSlug")))
+
+    def fold_end(self, event: JsonObject) -> None:
+        """The execution ended."""
+        self.ended = True
+        self.failure = event.get("error")
+
+    def fold_call_tool(self, event: JsonObject) -> None:
+        """Add a call to the assistant's turn of its step; a turn without text begins with its first call."""
+        begins = event["step"] != self.step
+        self.step = event["step"]
+        if begins or not self.turns or self.turns[-1]["role"] != "assistant":
+            self.turns.append({"role": "assistant", "content": None, **carried(event)})
+        arguments = event.get("arguments")
+        if arguments is None:
+            arguments = json.dumps(event.get("input"), ensure_ascii=False)
+        name = function_name(event["toolName"])
+        call = {
+            "id": event["toolCallId"],
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+            **(event.get("callData") or {}),
+        }
+        self.turns[-1].setdefault("tool_calls", []).append(call)
+        if not event.get("copied"):
+            self.tool_calls[name] += 1
+        self.open_calls[event["toolCallId"]] = OpenToolCall(
+            event["toolCallId"],
+            event["toolName"],
+            event.get("input"),
+            event.get("arguments"),
+            is_cut=bool(event.get("argumentsCut")),
+        )
+
+    def fold_review(self, event: JsonObject) -> None:
+        """Note a decision; one that asks for a revision, while any is left, begins the next attempt."""
+        self.review = event
+        reopens = bool(event.get("reopens"))
+        if reopens or (event["status"] == ReviewStatus.REVISION_NEEDED and self.retry_count < self.max_revisions):
+            if reopens:
+                self._go_on(event)
+            self.turns.append(user_message(revision_prompt(event.get("notes") or "", by_person=reopens)))
+            self.retry_count += 1
+            self._begin_attempt()
+
+    def fold_retry(self, event: JsonObject) -> None:
+        """Something below was sent back after the end: what was made of it is to be made anew."""
+        if event["reason"] == REVISION:
+            self._go_on(event)
+            self.turns = []
+            self.mark = NO_MARK
+            self._begin_attempt()
+
+    def _begin_attempt(self) -> None:
+        """There is no answer yet."""
+        self.answer = None
+        self.truncated = False
+        self.check = None
+        self.step = 0
+
+    def _go_on(self, event: JsonObject) -> None:
+        """It is no longer ended."""
+        self.ended = False
+        if not event.get("copied"):
+            self.reopened_at = event["timestamp"]
+        self.failure = None
+        self.report = None
+        self.progress -= {("result", None), ("completed", None)}
+
+    @property
+    def score(self) -> float | None:
+        """The judge's score of the present attempt, 0 to 1."""
+        return self.check["score"] if self.check else None
+
+    @property
+    def quality_score(self) -> float | None:
+        """The same as stored: 0 to 100."""
+        return None if self.score is None else round(self.score * 100, 2)
+
+    @property
+    def review_status(self) -> ReviewStatus:
+        """The last decision."""
+        return ReviewStatus(self.review["status"]) if self.review else ReviewStatus.PENDING
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether the present attempt has its decision."""
+        return self.review is not None and self.review.get("retryCount", 0) == self.retry_count
+
+
+def carried(event: JsonObject) -> JsonObject:
+    """What goes back with a turn to the model that made it, as fields of its message."""
+    fields: JsonObject = dict(event.get("providerData") or {})
+    return {"reasoning_content": event["reasoning"], **fields} if event.get("reasoning") else fields
+
+
+def tool_message(event: JsonObject) -> JsonObject:
+    """The chat message in which a model is told a tool's result."""
+    content = json.dumps(event.get("output"), ensure_ascii=False)
+    return {
+        "role": "tool",
+        "tool_call_id": event["toolCallId"],
+        "name": function_name(event["toolName"]),
+        "content": content,
+    }
+
+
+TURNS = ("agent-thinking", "tool-call", "agent-response")
+"""The events of which the first of a turn says what its call used and left out."""
+FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {
+    "agent-start": ExecutionState.fold_start,
+    "agent-thinking": ExecutionState.fold_think,
+    "tool-call": ExecutionState.fold_call_tool,
+    "tool-result": ExecutionState.fold_take_result,
+    "agent-response": ExecutionState.fold_answer,
+    "quality-check": ExecutionState.fold_check,
+    "review-status": ExecutionState.fold_review,
+    "agent-retry": ExecutionState.fold_retry,
+    "department-complete": ExecutionState.fold_report,
+    "orchestrator-progress": ExecutionState.fold_progress,
+    "agent-complete": ExecutionState.fold_end,
+    "agent-cancelled": ExecutionState.fold_end,
+    "agent-error": ExecutionState.fold_end,
+}

@@ -1,0 +1,97 @@
+"""Running the tool calls of a turn: at once, each by whatever runs its kind, errors handed back to the model."""
+
+import asyncio
+
+from app.events.types import ToolResult
+from app.failpoints import failpoint
+from app.kit.concurrency import plain_errors
+from app.kit.json_values import JsonObject
+from app.services.catalog.definitions import ToolDefinition
+from app.services.catalog.tool_checker import check_input
+from app.services.runs.work.execution_run import ExecutionRun
+from app.services.runs.work.state import OpenToolCall
+from app.services.tools.outcomes import ToolFailed, ToolOutcome
+
+MAX_CALLS_A_TURN = 16
+NO_OBJECT = "The arguments are not a JSON object."
+CUT_ARGUMENTS = (
+    "The arguments were cut off at the model's output limit. Call the tool again with shorter arguments, or several "
+    "times with a part each."
+)
+
+
+async def run_open_calls(run: ExecutionRun) -> None:
+    """Run every tool call of the execution that has no result yet, and append each result as it comes."""
+    calls = list(run.state.open_calls.values())
+    for call in calls[MAX_CALLS_A_TURN:]:
+        record_failure(run, call, ToolFailed("too-many-tool-calls", f"At most {MAX_CALLS_A_TURN} calls run in a turn."))
+    with plain_errors():
+        async with asyncio.TaskGroup() as group:
+            for call in calls[:MAX_CALLS_A_TURN]:
+                group.create_task(run_call(run, call))
+
+
+async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
+    """Run one call; whatever goes wrong becomes its result."""
+    tool = next((tool for tool in run.agent.tools if tool.name == call.name), None)
+    try:
+        if tool is None:
+            raise ToolFailed("tool-not-granted", f"There is no tool {call.name!r} for you.")
+        if call.arguments is not None:
+            raise ToolFailed("tool-arguments-invalid", CUT_ARGUMENTS if call.is_cut else NO_OBJECT)
+        await check_input(tool, call.input)
+        await ensure_unique(run, tool, call)
+        failpoint("before-tool-call")
+        outcome = await run.crew.tools.run(tool, call.input, context_of(run))
+    except ToolFailed as error:
+        record_failure(run, call, error)
+    else:
+        failpoint("after-tool-call")
+        record(run, call, outcome)
+
+
+async def ensure_unique(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> None:
+    """Let no tool run twice for one call that may have an effect: its call is stored before it begins.
+
+    Raises:
+        ToolFailed: another process may have run it.
+        TreeLost: this process no longer owns the run.
+    """
+    if not tool.may_run_again:
+        if call.is_inherited:
+            raise ToolFailed(
+                "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
+            )
+        await run.log.committed()
+    run.log.ensure_owned()
+
+
+def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome) -> None:
+    """Append a call's result."""
+    run.append(
+        ToolResult(
+            agent_id=run.agent.agent_id,
+            tool_call_id=call.id,
+            tool_name=call.name,
+            output=outcome.output,
+            duration_ms=outcome.duration_ms,
+            console=outcome.console or None,
+            memory_bytes=outcome.memory_bytes,
+        )
+    )
+
+
+def record_failure(run: ExecutionRun, call: OpenToolCall, error: ToolFailed) -> None:
+    """Append the error that a call ended with; one that did not begin took no time."""
+    output: JsonObject = {"error": {"code": error.code, "message": error.message}}
+    record(run, call, ToolOutcome(output, error.duration_ms or 0.0, error.console, error.memory_bytes))
+
+
+def context_of(run: ExecutionRun) -> JsonObject:
+    """What a tool is told about its caller."""
+    return {
+        "executionId": run.id,
+        "agentId": run.agent.agent_id,
+        "department": run.agent.department.slug,
+        "project": str(run.execution.project) if run.execution.project else None,
+    }

@@ -1,0 +1,112 @@
+"""MCP servers: one connection each, kept up in the background; their tools can be granted like any other.
+
+The service starts without waiting for its servers, and reconnects a server that dies. A server's list of
+tools is read again when the server says that it has changed, and every few seconds, which also shows whether it is
+alive. Of the modules named `mcp_…`, `mcp_settings` and `mcp_tools` do not need the SDK, whose import takes a second.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from app.services.tools.mcp.connection import McpConnection
+from app.services.tools.mcp.settings import McpServerSettings
+from app.services.tools.mcp.tools import McpConnectionState, McpServerState, McpTool, no_server, split_name
+from app.services.tools.outcomes import ToolFailed
+
+START_SECONDS = 120.0
+STOP_SECONDS = 5.0
+
+
+class McpServers:
+    """The servers that the settings name; `start_seconds` is how long one may take to start, unless its entry says."""
+
+    def __init__(
+        self, servers: dict[str, McpServerSettings], *, log_file: Path, start_seconds: float = START_SECONDS
+    ) -> None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        self._errors = log_file.open("a", encoding="utf-8")
+        self._connections = {
+            name: McpConnection(name, settings, self._errors, self._changed, start_seconds)
+            for name, settings in servers.items()
+        }
+        self._listeners: list[Callable[[], None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._tasks = [
+            asyncio.create_task(connection.keep(), name=f"MCP server {connection.name}")
+            for connection in self._connections.values()
+        ]
+
+    async def stop(self) -> None:
+        """Close the connections and end the servers that were started."""
+        for connection in self._connections.values():
+            connection.closing = True
+        left = set(self._tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=STOP_SECONDS)
+        self._errors.close()
+
+    async def first_attempts(self, seconds: float) -> None:
+        """Wait until each server was connected or could not be, so many seconds at most."""
+        waiting = [asyncio.create_task(connection.tried.wait()) for connection in self._connections.values()]
+        if waiting:
+            _, left = await asyncio.wait(waiting, timeout=seconds)
+            for task in left:
+                task.cancel()
+
+    async def find(self, name: str) -> McpTool | None:
+        """The tool `mcp:server/tool`, as its server last described it."""
+        server, tool = split_name(name)
+        connection = self._connections.get(server)
+        return await connection.find(tool) if connection else None
+
+    def problem_with(self, name: str) -> str | None:
+        """Why this name cannot be granted, as far as is known now; the tools of an unavailable server are not."""
+        server, tool = split_name(name)
+        connection = self._connections.get(server)
+        if connection is None:
+            return no_server(name)
+        if not connection.settings.allows(tool):
+            return f"the settings of the server {server!r} do not allow the tool {tool!r}"
+        if connection.state is McpConnectionState.DISABLED:
+            return f"the server {server!r} is disabled in the file that MCP_SERVERS names"
+        if connection.state is McpConnectionState.CONNECTED and tool not in connection.tools:
+            return f"the server {server!r} offers no tool {tool!r}"
+        return None
+
+    async def call(self, name: str, tool_input: dict[str, Any], *, may_repeat: bool) -> JsonValue:
+        """Call a tool.
+
+        Raises:
+            ToolFailed: the tool failed, or its server is unavailable.
+        """
+        server, tool = split_name(name)
+        connection = self._connections.get(server)
+        if connection is None:
+            raise ToolFailed("mcp-unavailable", f"{no_server(name)}.")
+        return await connection.call(tool, tool_input, may_repeat=may_repeat)
+
+    def timeout_of(self, name: str) -> float | None:
+        """How many seconds a call may take by the settings of its server, `None` where they do not say."""
+        connection = self._connections.get(split_name(name)[0])
+        return connection.settings.timeout if connection else None
+
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Call this whenever a server's tools are others than before."""
+        self._listeners.append(tell)
+
+    def _changed(self) -> None:
+        for tell in self._listeners:
+            tell()
+
+    def describe(self) -> list[McpServerState]:
+        """How each server is doing."""
+        return [connection.describe() for connection in self._connections.values()]

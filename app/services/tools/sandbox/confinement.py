@@ -1,0 +1,176 @@
+"""What a worker process gives up before it runs a tool's code. Imported by the worker alone: standard library only.
+
+Each step holds as far as the system allows; what does not is told in plain words (`dynamic-agents doctor` shows it).
+"""
+
+import ctypes
+import math
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+
+from app.services.tools.sandbox.syscall_filter import PR_SET_NO_NEW_PRIVS, restrict_system_calls
+
+# Room for the engine's own needs, and in the worker for a request, its copies and the reply.
+HEADROOM_BYTES = 24 * 1024 * 1024
+MAX_OPEN_FILES = 32
+CPU_GRACE_SECONDS = 2
+PR_SET_PDEATHSIG = 1
+PR_CAPBSET_DROP = 24
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+CAPABILITY_VERSION_3 = 0x20080522
+MAX_CAPABILITIES = 64
+MAX_DESCRIPTORS = 1 << 20
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+# The same numbers on every architecture.
+LANDLOCK_CREATE_RULESET = 444
+LANDLOCK_RESTRICT_SELF = 446
+LANDLOCK_CREATE_RULESET_VERSION = 1
+FILE_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
+TCP_RIGHTS = 0x3
+SCOPES = 0x3
+
+IS_LINUX = sys.platform == "linux"
+IS_ROOT = os.getuid() == 0
+"""Asked before the process is nobody in a user namespace of its own."""
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """End this process when the service ends, however it ends.
+
+    A worker that waits sees its pipe close on every system; on Linux the kernel also kills one that is inside an
+    endless regular expression.
+    """
+    if IS_LINUX:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        sys.exit("The service ended before its tool worker began.")
+
+
+def leave_network() -> bool:
+    """Move into a network namespace of one's own, in which there is nothing, not even a loopback that is up.
+
+    Must come before the first thread. Whether the kernel allowed it: to a user of no privilege through a user
+    namespace, to root also without.
+    """
+    if not IS_LINUX:
+        return False
+    libc = ctypes.CDLL(None)
+    return libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWNET) == 0
+
+
+def close_inherited() -> None:
+    """Close every descriptor but the standard three and the one for this process's memory account."""
+    kept = max(STATM, 2)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, MAX_DESCRIPTORS)
+
+
+def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
+    """Give up, for good, files, processes, and memory beyond what is held now and the budget; what does not hold."""
+    counts_memory = limit_resources(memory_bytes)
+    landlock = landlock_everything()
+    drop_capabilities()
+    filters_calls = restrict_system_calls()
+    weaknesses: list[str] = []
+    if not has_own_network:
+        left = "all but TCP connections, which Landlock refuses" if landlock >= 4 else "nothing but the engine"
+        weaknesses.append(f"no network namespace of its own: {left} stands before the network")
+    if landlock < 1:
+        weaknesses.append("no Landlock: nothing but the engine stands before files that the service can read")
+    if not counts_memory:
+        weaknesses.append("memory is not limited by the kernel, only by the engine")
+    if IS_LINUX and not filters_calls:
+        weaknesses.append("no seccomp filter: the kernel's other system calls are open to code outside the engine")
+    if IS_ROOT and not filters_calls:
+        weaknesses.append("runs as root, whose processes the kernel does not count")
+    if not IS_LINUX:
+        weaknesses.append("a worker in an endless loop outlives a killed service by the time limit of a call")
+    return weaknesses
+
+
+def drop_capabilities() -> None:
+    """Give up every capability: root's, and those that a user namespace of its own brought."""
+    if not IS_LINUX:
+        return
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for capability in range(MAX_CAPABILITIES):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    header = struct.pack("=II", CAPABILITY_VERSION_3, 0)
+    libc.capset(header, bytes(24))
+
+
+def limit_resources(memory_bytes: int) -> bool:
+    """Fix this process's limits; whether the system counts its memory.
+
+    What the warm process has, plus the budget and room: the engine stops before that, and leaves the worker what it
+    needs to say so. `RLIMIT_AS` cannot serve, WebAssembly reserves 4 GiB of addresses a call.
+    """
+    warm_bytes = data_bytes()
+    if warm_bytes:
+        _set_limit(resource.RLIMIT_DATA, warm_bytes + memory_bytes + HEADROOM_BYTES)
+    _set_limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
+    _set_limit(resource.RLIMIT_FSIZE, 0)
+    _set_limit(resource.RLIMIT_CORE, 0)
+    _set_limit(resource.RLIMIT_NPROC, 0)
+    return warm_bytes > 0
+
+
+def limit_cpu(seconds: float) -> None:
+    """The CPU time that the next call may use, should everything else that ends it fail."""
+    soft = math.ceil(time.process_time() + seconds) + CPU_GRACE_SECONDS
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def landlock_everything() -> int:
+    """Refuse this process every file, and TCP, signals and abstract sockets where the kernel knows how.
+
+    The version of Landlock that did it, 0 without one. What is open already stays usable.
+    """
+    if not IS_LINUX:
+        return 0
+    libc = ctypes.CDLL(None)
+    version: int = libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_CREATE_RULESET_VERSION)
+    if version < 1 or libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return 0
+    files = FILE_RIGHTS[max(known for known in FILE_RIGHTS if known <= version)]
+    tcp, scopes = TCP_RIGHTS if version >= 4 else 0, SCOPES if version >= 6 else 0
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    attributes = struct.pack("=QQQ", files, tcp, scopes)[:size]
+    ruleset: int = libc.syscall(LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
+    if ruleset < 0:
+        return 0
+    restricted: int = libc.syscall(LANDLOCK_RESTRICT_SELF, ruleset, 0)
+    os.close(ruleset)
+    return version if restricted == 0 else 0
+
+
+def _set_limit(kind: int, limit: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(kind, (allowed, allowed))
+
+
+def _open_statm() -> int:
+    """The kernel's account of this process's memory: opened once, for a time when no file can be opened any more."""
+    try:
+        return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+STATM = _open_statm()
+
+
+def data_bytes() -> int:
+    """The memory that `RLIMIT_DATA` counts, now; 0 where the system does not tell."""
+    if STATM < 0:
+        return 0
+    return int(os.pread(STATM, 200, 0).split()[5]) * resource.getpagesize()

@@ -1,0 +1,299 @@
+"""The sandbox: runs the JavaScript of custom tools in worker processes that can be killed at any time."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from pydantic import JsonValue
+
+from app.errors import StartupError
+from app.services.tools.egress.guard import Egress
+from app.services.tools.outcomes import ToolFailed, ToolOutcome
+from app.services.tools.sandbox.protocol import MAX_REQUEST_BYTES, encode_request
+from app.services.tools.sandbox.worker_process import ToolWorker, WorkerLost
+
+# The engine stops itself at the deadline and says so; what the engine cannot interrupt is killed this much later.
+KILL_GRACE_SECONDS = 0.25
+MAX_EXACT_INTEGER = 2**53
+
+log = structlog.get_logger()
+
+Birth = asyncio.Task[ToolWorker]
+
+
+@dataclass(frozen=True)
+class ToolInvocation:
+    """One call: the tool's code, its input, and the context (`executionId`, `agentId`, `department`, `project`)."""
+
+    code: str
+    input: JsonValue
+    context: Mapping[str, JsonValue]
+
+    @property
+    def may_fetch(self) -> bool:
+        """Whether the tool is given `fetch`: code that does not name it has no effects, and can be run again."""
+        return "fetch" in self.code
+
+
+class ToolSandbox:
+    """A few warm worker processes and a bounded queue in front of them.
+
+    Every call gets an engine of its own, so nothing leaks from one call to the next. A worker that was killed, died
+    or misbehaved is replaced while the others go on. Belongs to the event loop it was started on.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_seconds: float,
+        memory_mb: int,
+        workers: int = 2,
+        egress: Egress | None = None,
+        max_waiting: int = 1000,
+        max_wait_seconds: float = 60.0,
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._memory_mb = memory_mb
+        self._workers = workers
+        self._egress = egress or Egress()
+        self._max_waiting = max_waiting
+        self._max_wait_seconds = max_wait_seconds
+        self._waiting = 0
+        self._closed = True
+        self._turns = asyncio.Semaphore(workers)
+        # A worker is known by the task that starts it, so that one on its way can be taken, and waited for, too.
+        # Who holds a turn finds an idle one: there are as many members as turns.
+        self._members: set[Birth] = set()
+        self._idle: list[Birth] = []
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes that are up, busy or not."""
+        return [birth.result().pid for birth in self._members if is_born(birth)]
+
+    @property
+    def weaknesses(self) -> list[str]:
+        """What this system cannot keep tools from, in plain words."""
+        return next((birth.result().weaknesses for birth in self._members if is_born(birth)), [])
+
+    async def start(self) -> None:
+        """Start the workers and wait until all are warm.
+
+        Raises:
+            StartupError: a worker does not come up; none is left running.
+        """
+        self._closed = False
+        for _ in range(self._workers):
+            self._add(self._start_worker())
+        try:
+            await asyncio.gather(*self._members)
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, WorkerLost):
+                message = "The tool sandbox cannot start: a worker process ended before it was ready, see stderr."
+                raise StartupError(message) from error
+            raise
+
+    async def run(self, invocation: ToolInvocation) -> ToolOutcome:
+        """Call the tool with its input.
+
+        The worker of a cancelled call is killed, so no later call can meet its answer.
+
+        Raises:
+            ToolFailed: there is no result; the code says why.
+        """
+        call = {"input": invocation.input, "context": dict(invocation.context), "checkOnly": False}
+        return await self._ask(invocation.code, call | {"mayFetch": invocation.may_fetch})
+
+    async def check(self, code: str) -> None:
+        """Compile the code and see that it is a function, without calling it.
+
+        Raises:
+            ToolFailed: `tool-syntax-error` names the line; what stands around the function can fail in other ways.
+        """
+        await self._ask(code, {"input": None, "context": {}, "checkOnly": True})
+
+    async def close(self) -> None:
+        """End all workers; calls that are under way fail. No process is left when this returns."""
+        self._closed = True
+        members = tuple(self._members)
+        self._members.clear()
+        self._idle.clear()
+        for birth in members:
+            if is_born(birth):
+                birth.result().kill()
+        for worker in await asyncio.gather(*members, return_exceptions=True):
+            if isinstance(worker, ToolWorker):
+                await worker.stop()
+
+    async def _ask(self, code: str, call: dict[str, Any]) -> ToolOutcome:
+        request = encode({"code": code, **call})
+        async with self._turn():
+            birth = await self._take()
+            started = time.perf_counter()
+            try:
+                reply = await self._ask_worker(birth, request)
+                return outcome_of(reply, duration_ms=milliseconds_since(started))
+            except ToolFailed as error:
+                error.duration_ms = milliseconds_since(started)
+                raise
+
+    async def _ask_worker(self, birth: Birth, request: bytes) -> dict[str, Any]:
+        """The worker's reply; a worker that gave none, or asks for it, is replaced."""
+        reusable = False
+        seconds = self._timeout_seconds + KILL_GRACE_SECONDS
+        fetch = partial(self._egress.answer, until=asyncio.get_running_loop().time() + self._timeout_seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await birth.result().ask(request, fetch)
+            reusable = is_reply(reply) and not reply["retire"]
+            if not is_reply(reply):
+                raise WorkerLost
+            if "cause" in reply:
+                log.warning("tool-engine-failed", pid=birth.result().pid, cause=reply["cause"])
+            return reply
+        except TimeoutError:
+            raise killed() from None
+        except WorkerLost:
+            raise await self._loss(birth.result()) from None
+        finally:
+            if reusable:
+                self._idle.append(birth)
+            else:
+                self._replace(birth)
+
+    async def _loss(self, worker: ToolWorker) -> ToolFailed:
+        """What a call fails with whose worker gave no reply; the log says how the process ended."""
+        if self._closed:
+            return ToolFailed("tool-crashed", "The service is closing.")
+        ending = await worker.ending()
+        log.warning("tool-worker-lost", pid=worker.pid, ending=str(ending))
+        return killed() if ending.is_late else ToolFailed("tool-crashed", f"The tool's process ended: {ending}.")
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[None]:
+        if self._turns.locked() and self._waiting >= self._max_waiting:
+            raise ToolFailed("tool-busy", "Too many tool calls are waiting already.")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._max_wait_seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise ToolFailed("tool-busy", "The tool call waited too long for its turn.") from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _take(self) -> Birth:
+        """A living worker; one that is on its way is waited for only if no other is idle."""
+        while not self._closed:
+            birth = next(filter(is_born, self._idle), self._idle[0])
+            self._idle.remove(birth)
+            try:
+                worker = await asyncio.shield(birth)
+            except WorkerLost:
+                self._replace(birth)
+                raise ToolFailed("tool-crashed", "No process could be started to run the tool.") from None
+            except asyncio.CancelledError:
+                self._idle.append(birth)
+                raise
+            if not worker.has_ended:
+                return birth
+            self._replace(birth)
+        raise ToolFailed("tool-crashed", "The service is closing.")
+
+    def _replace(self, birth: Birth) -> None:
+        """Put a new worker in this one's place, in the background; while closing the old one is `close`'s to end."""
+        if not self._closed:
+            log.info("tool-worker-replaced", pid=birth.result().pid if is_born(birth) else None)
+            self._members.discard(birth)
+            self._add(self._succeed(birth))
+
+    async def _succeed(self, birth: Birth) -> ToolWorker:
+        if is_born(birth):
+            await birth.result().stop()
+        if self._closed:
+            raise WorkerLost
+        return await self._start_worker()
+
+    async def _start_worker(self) -> ToolWorker:
+        return await ToolWorker.start(timeout_seconds=self._timeout_seconds, memory_mb=self._memory_mb)
+
+    def _add(self, birth: Coroutine[None, None, ToolWorker]) -> None:
+        task = asyncio.create_task(birth)
+        self._members.add(task)
+        self._idle.append(task)
+
+
+def is_born(birth: Birth) -> bool:
+    """Whether this worker came up; it may have ended since."""
+    return birth.done() and not birth.cancelled() and birth.exception() is None
+
+
+def killed() -> ToolFailed:
+    """The failure of a call that nothing but a signal could end."""
+    return ToolFailed("tool-timeout", "The tool did not finish in time and was killed.")
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    """The request's bytes.
+
+    Raises:
+        ToolFailed: the input cannot be handed to a tool.
+    """
+    try:
+        request = encode_request(body)
+    except (ValueError, RecursionError) as error:
+        raise ToolFailed("tool-input-invalid", "The tool's input is not JSON, or is nested too deeply.") from error
+    if len(request) > MAX_REQUEST_BYTES:
+        raise ToolFailed("tool-input-invalid", f"Code and input are over {MAX_REQUEST_BYTES} bytes together.")
+    return request
+
+
+def is_reply(reply: dict[str, Any]) -> bool:
+    """Whether a worker sends such replies."""
+    error = reply.get("error")
+    told = (
+        isinstance(reply.get("output"), str)
+        if error is None
+        else isinstance(error, dict) and {"code", "message"} <= error.keys()
+    )
+    return told and isinstance(reply.get("retire"), bool) and isinstance(reply.get("console", []), list)
+
+
+def outcome_of(reply: dict[str, Any], *, duration_ms: float) -> ToolOutcome:
+    """The outcome a reply tells of.
+
+    Raises:
+        ToolFailed: the reply tells of a failure.
+    """
+    console = [str(line) for line in reply.get("console", [])]
+    memory_bytes = reply.get("memoryBytes")
+    if "error" in reply:
+        code, message = str(reply["error"]["code"]), str(reply["error"]["message"])
+        raise ToolFailed(code, message, console=console, memory_bytes=memory_bytes)
+    try:
+        output = json.loads(reply["output"], parse_int=number_of)
+    except (ValueError, RecursionError):
+        raise ToolFailed("tool-crashed", "The process that ran the tool answered no JSON.") from None
+    return ToolOutcome(output, duration_ms, console, memory_bytes)
+
+
+def milliseconds_since(started: float) -> float:
+    """The time that has passed, to the microsecond."""
+    return round((time.perf_counter() - started) * 1000, 3)
+
+
+def number_of(digits: str) -> int | float:
+    """A whole number of JavaScript's; past 2^53 it was never exact there and is no integer that BSON could hold."""
+    number = int(digits)
+    return number if abs(number) <= MAX_EXACT_INTEGER else float(number)

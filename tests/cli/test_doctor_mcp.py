@@ -1,0 +1,31 @@
+"""What the doctor says of MCP servers: it starts or reaches each of them."""
+
+from pathlib import Path
+
+from app.cli.doctor import examine_mcp_servers
+from app.services.tools.mcp.settings import McpServerSettings
+from app.settings import Settings
+from tests.fixtures.mcp_clients import ODD
+
+
+async def test_each_server_is_tried_and_its_state_reported(tmp_path: Path) -> None:
+    servers = {
+        "odd": ODD,
+        "lost": McpServerSettings(command="/no/such/program"),
+        "off": McpServerSettings(disabled=True),
+    }
+
+    findings = [one async for one in examine_mcp_servers(Settings(data_dir=tmp_path), servers)]
+
+    assert [(one.subject, one.ok) for one in findings] == [
+        ("MCP server odd", True),
+        ("MCP server lost", False),
+        ("MCP server off", None),
+    ]
+    assert findings[0].text == "stdio, 15 tools"
+    assert "FileNotFoundError" in findings[1].text
+    assert "disabled" in findings[2].text
+
+
+async def test_without_servers_there_is_nothing_to_report(tmp_path: Path) -> None:
+    assert [one async for one in examine_mcp_servers(Settings(data_dir=tmp_path), {})] == []

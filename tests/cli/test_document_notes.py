@@ -1,0 +1,118 @@
+"""What the doctor says of documents that another program stored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import Decimal128, ObjectId
+
+from app.cli.doctor import examine_database
+from app.database.connection import Database
+from app.models.base import utc_now
+from app.services.catalog.seeds.insertion import insert_missing_seeds
+from app.settings import Settings
+
+GONE = ObjectId("66f0a1b2c3d4e5f601234567")
+
+
+async def wrong(database: Database, **variables: Any) -> list[str]:  # noqa: ANN401 - any setting
+    """What the doctor finds wrong with a database."""
+    settings = Settings(_env_file=None, **variables)  # pyright: ignore[reportCallIssue] - pydantic-settings' own
+    found = [finding async for finding in examine_database(settings, database)]
+    return [f"{finding.subject}: {finding.text}" for finding in found if finding.ok is False]
+
+
+async def test_nothing_is_wrong_with_the_seeds(database: Database) -> None:
+    await insert_missing_seeds(database)
+
+    assert await wrong(database) == []
+
+
+async def test_an_agent_whose_department_is_gone_or_whose_model_is_not_in_the_list_is_named(
+    database: Database, tmp_path: Path
+) -> None:
+    await insert_missing_seeds(database)
+    agents = database["agents"]
+    await agents.update_many({"agentId": {"$regex": "^plot|^theme"}}, {"$set": {"department": GONE}})
+    await agents.update_one({"agentId": "editor-001"}, {"$set": {"model": "other/model"}, "$unset": {"department": 1}})
+    config = tmp_path / "models.yaml"
+    config.write_text('{"model_list": [{"model_name": "other/model", "litellm_params": {"model": "openai/x"}}]}')
+
+    told = await wrong(database)
+    with_entry = await wrong(database, models_config=config)
+
+    gone = "2 documents (plot-specialist-001, theme-specialist-001): the department no longer exists: runs are refused"
+    assert any(one.startswith(f"agents: {gone}") for one in told)
+    assert "agents: 1 document (editor-001): there is no department: runs are refused (409)" in told
+    assert any(one.startswith("agents: 1 document (editor-001): model is 'other/model', which is not") for one in told)
+    assert len(told) == 3
+    assert not any("other/model" in one for one in with_entry)
+
+
+SPOILED: list[tuple[str, dict[str, Any], str]] = [
+    ("departments", {"priority": 11}, "priority is not from 1 to 10"),
+    ("departments", {"defaultModel": "gpt-5"}, "defaultModel is 'gpt-5', which is not in the list"),
+    ("departments", {"slug": "default"}, "the slug is 'default'"),
+    ("departments", {"createdAt": "2026-01-01T00:00:00Z"}, "createdAt is no date"),
+    ("agents", {"qualityThreshold": 100.5}, "qualityThreshold is not from 0 to 100"),
+    ("agents", {"maxAgentSteps": 4}, "maxAgentSteps is not from 5 to 100"),
+    ("agents", {"toolNames": [{"toolName": "wordCount", "id": "1"}]}, "toolNames has a row without an id"),
+    ("agents", {"toolNames": [{"toolName": "noSuch", "id": "a" * 24}]}, "toolNames has 'noSuch', which does not exist"),
+    ("agents", {"skills": [{"skill": "", "id": "a" * 24}]}, "skills has a row without skill"),
+    ("custom-tools", {"departments": [GONE]}, "departments has one that no longer exists"),
+    ("custom-tools", {"departments": [str(GONE)]}, "departments holds text and not ObjectIds"),
+    ("custom-tools", {"inputSchema": None}, "inputSchema is unset"),
+    ("custom-tools", {"inputSchema": {"const": Decimal128("1")}}, "inputSchema holds what JSON does not have"),
+    ("custom-tools", {"exampleInputs": [{"example": 2**60, "id": "a" * 24}]}, "exampleInputs holds what JSON does not"),
+    ("agent-executions", {"project": str(GONE)}, "project is stored as text"),
+    ("agent-executions", {"qualityScore": 101}, "qualityScore is not from 0 to 100"),
+    ("agent-executions", {"startedAt": "2026-01-01T00:00:00Z"}, "startedAt is no date"),
+    ("agent-executions", {"output": "done"}, "output is a bare text"),
+    ("agent-executions", {"params": {"by": GONE}}, "params holds what JSON does not have"),
+]
+
+
+@pytest.mark.parametrize(("collection", "fields", "told"), SPOILED, ids=lambda value: str(value)[:40])
+async def test_what_breaks_a_rule_is_told_with_its_name(
+    database: Database, collection: str, fields: dict[str, Any], told: str
+) -> None:
+    department = ObjectId()
+    await database["departments"].insert_one({"_id": department, "slug": "costume"})
+    whole = {
+        "departments": {"slug": "odd"},
+        "agents": {"agentId": "odd", "department": department},
+        "custom-tools": {"toolName": "wordCount", "inputSchema": {"type": "object"}},
+        "agent-executions": {"executionId": "odd", "status": "completed"},
+    }
+    await database[collection].insert_one({**whole[collection], "createdAt": utc_now(), **fields})
+
+    found = await wrong(database)
+
+    name = {"departments": fields.get("slug", "odd"), "custom-tools": "wordCount"}.get(collection, "odd")
+    assert any(one.startswith(f"{collection}: 1 document ({name}): {told}") for one in found), found
+
+
+async def test_relations_as_text_and_strange_ids_are_told_of_documents_that_can_be_read(database: Database) -> None:
+    department = ObjectId()
+    await database["departments"].insert_one({"_id": department, "slug": "costume"})
+    await database["agents"].insert_one({"agentId": "odd", "department": str(department)})
+
+    assert await wrong(database) == [
+        "agents: 1 document (odd): department is stored as text and not as an ObjectId: "
+        "no search for it finds the document"
+    ]
+
+
+async def test_many_are_counted_and_the_first_few_named(database: Database) -> None:
+    executions = [{"executionId": f"exec-{number}", "qualityScore": -1} for number in range(7)]
+    damaged = [{"executionId": f"bad-{number}", "status": "unheard-of"} for number in range(22)]
+    await database["agent-executions"].insert_many(executions + damaged)
+
+    told = await wrong(database)
+
+    assert (
+        "agent-executions: 7 documents (exec-0, exec-1, exec-2, exec-3, exec-4, …): qualityScore is not from 0 to 100: "
+        "a Payload CMS cannot save the document"
+    ) in told
+    assert "agent-executions: 2 more documents cannot be used." in told
+    assert len(told) == 22

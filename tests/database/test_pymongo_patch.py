@@ -1,0 +1,51 @@
+"""A client of MongoDB survives callers that are cancelled again and again while they wait for a server."""
+
+import asyncio
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.errors import ServerSelectionTimeoutError
+
+from app.database.pymongo_patch import make_waits_safe
+
+NOBODY = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"
+CALLERS, ROUNDS, CANCELS = 60, 4, 4
+PATIENCE_SECONDS = 20
+
+
+def test_cancelling_again_and_again_leaves_the_client_usable() -> None:
+    """In a thread of its own: waits for a lock that nobody releases end neither by a cancel nor with their loop."""
+    make_waits_safe()
+    outcome = Future[None]()
+    Thread(target=run_storm, args=(outcome,), daemon=True).start()
+
+    outcome.result(PATIENCE_SECONDS)
+
+
+def run_storm(outcome: Future[None]) -> None:
+    """Tell how the storm ends, as soon as it does."""
+    try:
+        outcome.set_result(asyncio.run(cancel_again_and_again()))
+    except BaseException as error:  # noqa: BLE001 - the edge of the thread
+        outcome.set_exception(error)
+
+
+async def cancel_again_and_again() -> None:
+    """Cancel callers that wait for a server, each several times; the last call is one that nobody cancels."""
+    async with AsyncMongoClient[dict[str, Any]](NOBODY) as client:
+        for _ in range(ROUNDS):
+            calls = [asyncio.create_task(client.admin.command("ping")) for _ in range(CALLERS)]
+            with pytest.raises(ServerSelectionTimeoutError):
+                await client.admin.command("ping")
+            calls += [asyncio.create_task(client.admin.command("ping")) for _ in range(CALLERS)]
+            for _ in range(CANCELS):
+                for call in calls[::2]:
+                    call.cancel()
+                await asyncio.sleep(0)
+            await asyncio.gather(*calls, return_exceptions=True)
+
+        with pytest.raises(ServerSelectionTimeoutError):
+            await client.admin.command("ping")

@@ -1,0 +1,81 @@
+"""Stored events that somebody removes from under a run that goes on: an error or the whole, never a gap or silence."""
+
+import asyncio
+
+import pytest
+from bson import ObjectId
+
+from app.events.replay import ExecutionNotFound
+from app.events.stream import broadcaster as feeds
+from app.events.stream.broadcaster import EventsMissing
+from app.events.stream.hub import EventHub
+from tests.events.conftest import ENDED, Tree, said
+from tests.events.stream.test_hub import collect, numbers_of
+from tests.events.stream.test_two_processes import Watcher, two_processes
+
+pytestmark = pytest.mark.usefixtures("impatience")
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look twice only."""
+    monkeypatch.setattr(feeds, "MISSING_LOOKS", 2)
+    monkeypatch.setattr(feeds, "PAUSE_SECONDS", 0.05)
+
+
+async def remove_events(tree: Tree) -> None:
+    """What another program does that saves a document as it read it long ago."""
+    await tree.executions.update_one({"executionId": tree.id}, {"$set": {"events": []}})
+
+
+async def test_who_is_live_goes_on_and_who_comes_late_is_told(tree: Tree) -> None:
+    hub, log = EventHub(tree.database, tree.bus), tree.open_log()
+    log.append(tree.id, said(1), said(2))
+    await log.committed()
+    stream = hub.follow(await hub.head(tree.id), 0)
+    seen = [await anext(stream), await anext(stream)]
+    await remove_events(tree)
+
+    with pytest.raises(EventsMissing, match="event 2, but what follows event 0"):
+        await collect(hub, tree.id)
+    log.append(tree.id, said(3), changes=ENDED)
+    async with asyncio.timeout(10):
+        seen += [item async for item in stream]
+
+    assert numbers_of(seen) == [1, 2, 3]
+
+
+async def test_who_follows_from_another_process_is_told_and_so_is_whoever_asks_again(tree: Tree) -> None:
+    async with two_processes(tree.database, None) as (runs, watches):
+        log, watcher = runs.log(tree), Watcher(watches, tree)
+        log.append(tree.id, said(1))
+        await watcher.has_seen(1)
+        log.append(tree.id, said(2))
+        await log.committed()
+        await remove_events(tree)
+        log.append(tree.id, said(3))
+
+        for again in (watcher, Watcher(watches, tree)):
+            with pytest.raises(EventsMissing):
+                await asyncio.wait_for(again.task, 10)
+        resumed = asyncio.create_task(collect(watches.hub, tree.id, after=2))
+        log.append(tree.id, said(4), changes=ENDED)
+
+        assert numbers_of(await resumed) == [3, 4]
+    assert watcher.numbers in ([1], [1, 2])
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["ours", "another program's"])
+async def test_a_run_that_is_removed_is_over_for_who_follows_it(tree: Tree, *, foreign: bool) -> None:
+    if foreign:
+        tree.root.execution_id = f"exec_{ObjectId()}"
+        await tree.executions.insert_one({"executionId": tree.id, "status": "running", "events": [{"event": {}}]})
+    async with two_processes(tree.database, None) as (runs, watches):
+        watcher = Watcher(watches, tree)
+        if not foreign:
+            runs.log(tree).append(tree.id, said(1))
+        await watcher.has_seen(1)
+        await tree.executions.delete_one({"executionId": tree.id})
+
+        with pytest.raises(ExecutionNotFound):
+            await asyncio.wait_for(watcher.task, 10)

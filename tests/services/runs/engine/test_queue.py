@@ -1,0 +1,314 @@
+# pyright: reportPrivateUsage=false
+"""The queue: who takes what when several processes share the work, with Redis and without."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
+from app.services.runs.engine import queue as queue_module
+from app.services.runs.engine import wakeups as doorbell_module
+from app.services.runs.engine.leases import Leases
+from app.services.runs.engine.queue import RunQueue
+from app.services.runs.engine.run_engine import RunEngine, RunLimits
+from app.services.runs.engine.wakeups import RedisDoorbell
+from tests.conftest import PROJECT, Service
+from tests.fixtures.model_server import Call, ModelServer, Reply
+from tests.fixtures.valkey import ValkeyProcess
+from tests.services.runs.conftest import (
+    ADA,
+    DEPARTMENT,
+    HEAD,
+    Catalogue,
+    Gate,
+    StartProcess,
+    accept,
+    all_events,
+    finished,
+    stored,
+    stored_once,
+    types_of,
+    until,
+)
+
+pytestmark = pytest.mark.usefixtures("lone_processes")
+Share = Callable[[RunEngine], RedisDoorbell]
+
+
+@pytest.fixture
+async def waiting(service: Service) -> AsyncGenerator[Callable[..., Any]]:
+    """Put a root into the queue as another process would, and out of it in the end."""
+    executions = service.services.database[AgentExecution.get_collection_name()]
+    leases = service.services.engine.leases
+    made: list[str] = []
+
+    async def wait(name: str, project: ObjectId, priority: int, **fields: Any) -> None:  # noqa: ANN401 - any field
+        await leases.read_clock()
+        root = AgentExecution(
+            execution_id=name,
+            root_execution_id=name,
+            project=project,  # pyright: ignore[reportArgumentType] - Beanie's id type is one
+            priority=priority,
+            fence=1,
+            lease=fields.pop("lease", Lease(owner="", until=leases.server_now())),
+            **fields,
+        )
+        made.append(name)
+        await executions.insert_one(root.as_stored())
+        await asyncio.sleep(0.002)
+
+    yield wait
+    await executions.delete_many({"executionId": {"$in": made}})
+
+
+async def test_priority_decides_first_and_then_whose_project_has_the_fewest(
+    service: Service, waiting: Callable[..., Any]
+) -> None:
+    ours, theirs = ObjectId(), ObjectId()
+    for place in range(3):
+        await waiting(f"ours_{place}", ours, 5)
+    await waiting("theirs_0", theirs, 5)
+    await waiting("urgent", ours, 1)
+    await waiting("begun", theirs, 9, status=ExecutionStatus.RUNNING)
+
+    found = await RunQueue(service.services.database, service.services.engine.leases).find_waiting()
+
+    assert [one.root_id for one in found] == ["begun", "urgent", "ours_0", "theirs_0", "ours_1", "ours_2"]
+
+
+async def test_a_run_that_has_waited_for_minutes_overtakes(service: Service, waiting: Callable[..., Any]) -> None:
+    project = ObjectId()
+    leases = service.services.engine.leases
+    await leases.read_clock()
+    long_ago = leases.server_now().replace(year=2020)
+    await waiting("urgent", project, 1)
+    await waiting("patient", project, 10, lease=Lease(owner="", until=long_ago))
+
+    found = await RunQueue(service.services.database, leases).find_waiting()
+
+    assert [one.root_id for one in found] == ["patient", "urgent"]
+
+
+async def test_a_process_whose_clock_is_behind_sees_what_another_leaves_to_the_queue(
+    service: Service, waiting: Callable[..., Any]
+) -> None:
+    ahead = service.services.engine.leases
+    await ahead.read_clock()
+    behind = Leases(service.services.database, "behind", run_seconds=60)
+    await behind.read_clock()
+    assert behind._clock_offset is not None
+    behind._clock_offset -= 0.5
+    root = AgentExecution(execution_id="fresh")
+    ahead.leave_to_queue(root)
+    await waiting("fresh", ObjectId(), 5, lease=root.lease)
+
+    found = await RunQueue(service.services.database, behind).find_waiting()
+
+    assert [one.root_id for one in found] == ["fresh"]
+
+
+async def test_a_process_takes_no_more_than_it_has_room_for(
+    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
+) -> None:
+    async def work(_: Call) -> Reply:
+        return await gate.passed("Done.")
+
+    model_server.on("work", work)
+    engine = await start_process(RunLimits(max_concurrent=2))
+    ids = [await accept(service, engine, "agent", judge=False) for _ in range(5)]
+    await until(lambda: gate.waiting == 2)
+
+    statuses = [(await stored(service, one))["lease"]["owner"] for one in ids]
+    gate.open()
+    documents = [await finished(service, one) for one in ids]
+
+    assert statuses.count("") == 3
+    assert {document["status"] for document in documents} == {"completed"}
+    assert {document["takeovers"] for document in documents} == {0}
+    for one in ids:
+        assert "agent-retry" not in types_of(await all_events(service, one))
+
+
+async def test_a_department_s_limit_holds_over_all_processes(
+    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
+) -> None:
+    running, most = 0, 0
+    two = asyncio.Event()
+
+    async def work(_: Call) -> Reply:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == 2:
+            two.set()
+        await two.wait()
+        await asyncio.sleep(0.05)
+        running -= 1
+        return "Done."
+
+    model_server.on("work", work)
+    limits = RunLimits(per_department=2)
+    engines = [await start_process(limits) for _ in range(3)]
+
+    ids = await asyncio.gather(*(accept(service, engines[place % 3], "agent", judge=False) for place in range(8)))
+    for one in ids:
+        assert (await finished(service, one))["status"] == "completed"
+
+    assert most == 2
+
+
+async def test_a_full_department_keeps_no_other_from_its_turn(
+    service: Service, waiting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "MAX_CANDIDATES", 3)
+    project, full, other = ObjectId(), ObjectId(), ObjectId()
+    leases = service.services.engine.leases
+    await leases.read_clock()
+    until = leases.server_now() + timedelta(seconds=10)
+    running = {"status": ExecutionStatus.RUNNING, "lease": Lease(owner="process_1", until=until)}
+    await waiting("running", project, 1, department=full, **running)
+    abandoned = {"status": ExecutionStatus.RUNNING, "lease": Lease(owner="dead", until=leases.server_now())}
+    await waiting("begun", project, 1, department=full, **abandoned)
+    for place in range(4):
+        await waiting(f"full_{place}", project, 1, department=full)
+    await waiting("other", project, 9, department=other)
+
+    found = await RunQueue(service.services.database, leases, per_department=1).find_waiting()
+
+    assert [one.root_id for one in found] == ["begun", "other"]
+
+
+async def test_a_run_is_run_although_its_agent_was_switched_off_after_it_was_accepted(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+) -> None:
+    full = await start_process(RunLimits(max_concurrent=0))
+    accepted = [await accept(service, full, kind, judge=False) for kind in ("agent", "department")]
+    await catalogue.edit_department(DEPARTMENT, isActive=False)
+    for agent_id in (ADA, HEAD):
+        await catalogue.edit_agent(agent_id, isActive=False)
+
+    await start_process()
+
+    assert [(await finished(service, one))["status"] for one in accepted] == ["completed", "completed"]
+    refused = await service.http.post(f"/api/v1/agents/{ADA}/runs", json={"prompt": "Write.", "project": PROJECT})
+    assert refused.status_code == 409
+
+
+async def test_what_is_accepted_while_leases_are_not_kept_waits_for_who_keeps_them(
+    service: Service, model_server: ModelServer, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubtful = await start_process()
+    monkeypatch.setattr(type(doubtful.keeper), "holds", property(lambda keeper: keeper is not doubtful.keeper))
+    execution_id = await accept(service, doubtful, "agent", judge=False)
+    assert (await stored(service, execution_id))["lease"]["owner"] == ""
+
+    await start_process()
+
+    document = await finished(service, execution_id)
+    assert (document["status"], document.get("takeovers") or 0) == ("completed", 0)
+
+
+async def test_a_run_that_takes_too_long_fails_and_says_so(
+    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
+) -> None:
+    async def work(_: Call) -> Reply:
+        return await gate.passed("Too late.")
+
+    model_server.on("work", work)
+    engine = await start_process(RunLimits(run_seconds=0.3))
+    execution_id = await accept(service, engine, "agent")
+
+    document = await finished(service, execution_id)
+
+    assert (document["status"], document["error"]["code"]) == ("failed", "run-too-long")
+
+
+@pytest.fixture
+async def share(valkey: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Share]:
+    """Give a process a doorbell."""
+    monkeypatch.setattr(doorbell_module, "HEALTHY_SECONDS", 2.0)
+    monkeypatch.setattr(doorbell_module, "LISTEN_SECONDS", 0.2)
+    monkeypatch.setattr(doorbell_module, "ANSWER_SECONDS", 0.5)
+    bells: list[RedisDoorbell] = []
+
+    def give(engine: RunEngine) -> RedisDoorbell:
+        bell = RedisDoorbell(valkey.url, lambda: engine.room > 0, engine.wake)
+        engine.doorbell = bell
+        bell.start()
+        bells.append(bell)
+        return bell
+
+    yield give
+    for bell in bells:
+        await bell.stop()
+
+
+async def test_what_one_process_accepts_another_runs_and_redis_may_come_and_go(
+    service: Service, model_server: ModelServer, start_process: StartProcess, share: Share, valkey: ValkeyProcess
+) -> None:
+    server, worker = await start_process(RunLimits(max_concurrent=0)), await start_process()
+    bells = [share(server), share(worker)]
+
+    first = await accept(service, server, "agent", judge=False)
+    assert (await finished(service, first))["status"] == "completed"
+    assert await bells[0]._queue.count("incomplete") == 0
+
+    await valkey.flush()
+    second = await accept(service, server, "agent", judge=False)
+    assert (await finished(service, second))["status"] == "completed"
+
+    await valkey.stop()
+    third = await accept(service, server, "agent", judge=False)
+    assert (await finished(service, third))["status"] == "completed"
+    await until(lambda: not any(bell.is_healthy for bell in bells))
+
+    await valkey.start()
+    await until(lambda: all(bell.is_healthy for bell in bells))
+    fourth = await accept(service, server, "agent", judge=False)
+    assert (await finished(service, fourth))["status"] == "completed"
+    assert len(model_server.calls) == 4
+
+
+async def test_a_redis_that_never_answers_delays_nobody(
+    service: Service, model_server: ModelServer, start_process: StartProcess, share: Share, valkey: ValkeyProcess
+) -> None:
+    server, worker = await start_process(RunLimits(max_concurrent=0)), await start_process()
+    bells = [share(server), share(worker)]
+    valkey.freeze()
+
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    execution_id = await accept(service, server, "agent", judge=False)
+    accepted = clock() - began
+    document = await finished(service, execution_id)
+    await until(lambda: not any(bell.is_healthy for bell in bells))
+    valkey.thaw()
+
+    assert document["status"] == "completed"
+    assert accepted < doorbell_module.RING_SECONDS
+
+
+async def test_two_processes_share_what_comes(
+    service: Service, model_server: ModelServer, start_process: StartProcess, share: Share, gate: Gate
+) -> None:
+    async def work(_: Call) -> Reply:
+        return await gate.passed("Done.")
+
+    model_server.on("work", work)
+    server = await start_process(RunLimits(max_concurrent=0))
+    workers = [await start_process(RunLimits(max_concurrent=4)) for _ in range(2)]
+    for engine in (server, *workers):
+        share(engine)
+
+    ids = [await accept(service, server, "agent", judge=False) for _ in range(8)]
+    await until(lambda: gate.waiting == 8)
+    taken = [len(worker._owned) for worker in workers]
+    gate.open()
+
+    assert taken == [4, 4]
+    for one in ids:
+        assert (await stored_once(service, one, lambda document: document["status"] == "completed"))["takeovers"] == 0
