@@ -15,21 +15,21 @@ from app.kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from app.models.api_key import Role
 from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import Caller
-from app.services.access.authenticator import Gatekeeper, key_in, require, require_all_projects
+from app.services.access.authenticator import Authenticator, key_in, require, require_all_projects
 from app.services.access.credential_watch import CredentialWatch
 from app.services.access.stream_tickets import StreamTickets
 from app.services.catalog.editor import CatalogEditor
-from app.services.catalog.queries import Catalog
-from app.services.catalog.tool_tester import ToolTrials
+from app.services.catalog.queries import CatalogQueries
+from app.services.catalog.tool_tester import ToolTester
 from app.services.llm.gateway import ModelGateway
-from app.services.quality.analytics import QualityReader
-from app.services.quality.weights import WeightBook
+from app.services.quality.analytics import QualityQueries
+from app.services.quality.weights import WeightStore
 from app.services.runs.accept.starter import RunStarter
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.lifecycle.control import ExecutionControl
-from app.services.runs.lifecycle.reviews import ReviewDesk
-from app.services.runs.queries.executions import ExecutionArchive
-from app.services.runs.queries.prompts import PromptReader
+from app.services.runs.lifecycle.reviews import ReviewService
+from app.services.runs.queries.executions import ExecutionQueries
+from app.services.runs.queries.prompts import PromptQueries
 from app.services.usage.open_streams import OpenStreams
 from app.settings import Settings
 
@@ -42,20 +42,20 @@ class Services:
     database: Database
     bus: EventBus
     hub: EventHub
-    catalog: Catalog
+    catalog: CatalogQueries
     editor: CatalogEditor
-    trials: ToolTrials
-    archive: ExecutionArchive
-    weights: WeightBook
-    quality: QualityReader
+    tool_tester: ToolTester
+    executions: ExecutionQueries
+    weights: WeightStore
+    quality: QualityQueries
     models: ModelGateway
     engine: RunEngine
     starter: RunStarter
     control: ExecutionControl
-    reviews: ReviewDesk
-    prompts: PromptReader
+    reviews: ReviewService
+    prompts: PromptQueries
     admin_key: AdminKey
-    gatekeeper: Gatekeeper
+    authenticator: Authenticator
     credentials: CredentialWatch
     streams: OpenStreams
     tickets: StreamTickets
@@ -91,8 +91,8 @@ async def identify(connection: HTTPConnection) -> Caller:
     """Whoever asks, looked up once a request."""
     state = connection.state
     if not hasattr(state, "caller"):
-        gatekeeper = services_of(connection).gatekeeper
-        state.caller = await gatekeeper.identify(connection.headers, address_of(connection))
+        authenticator = services_of(connection).authenticator
+        state.caller = await authenticator.identify(connection.headers, address_of(connection))
         state.credential = key_in(connection.headers)
     return cast("Caller", state.caller)
 
@@ -110,7 +110,7 @@ async def identify_follower(connection: HTTPConnection) -> Caller:
     if not hasattr(state, "caller"):
         services = services_of(connection)
         state.credential = await services.tickets.find_credential(ticket, connection.path_params["execution_id"])
-        state.caller = await services.gatekeeper.identify_ticket(ticket, state.credential, address_of(connection))
+        state.caller = await services.authenticator.identify_ticket(ticket, state.credential, address_of(connection))
         state.credential = state.credential or None
     return cast("Caller", state.caller)
 

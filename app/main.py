@@ -10,6 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from app.database.connection import Database
 from app.database.opening import open_database
+from app.demo.provider import register_demo_provider
 from app.dependencies import Services
 from app.events.stream.bus import EventBus
 from app.events.stream.hub import EventHub
@@ -28,8 +29,8 @@ from app.routers.http.request_context import CROSS_ORIGIN, RequestContext
 from app.routers.http.trusted_proxies import TrustedProxies
 from app.routers.sockets import agent_events
 from app.services.access.admin_key import AdminKey, load_admin_key
-from app.services.access.api_keys import KeyRing
-from app.services.access.authenticator import Gatekeeper
+from app.services.access.api_keys import ApiKeyStore
+from app.services.access.authenticator import Authenticator
 from app.services.access.credential_watch import CredentialWatch
 from app.services.access.failed_authentications import FailedAuthentications
 from app.services.access.published_keys import PublishedKeys
@@ -39,33 +40,33 @@ from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editor import CatalogEditor
 from app.services.catalog.live_reload import LiveReload
 from app.services.catalog.loader import DefinitionLoader
-from app.services.catalog.queries import Catalog
+from app.services.catalog.queries import CatalogQueries
 from app.services.catalog.seeds.insertion import insert_missing_seeds
 from app.services.catalog.tool_checker import ToolChecker
-from app.services.catalog.tool_tester import ToolTrials
+from app.services.catalog.tool_tester import ToolTester
 from app.services.llm.context.window import ContextRules
 from app.services.llm.gateway import ModelGateway
-from app.services.llm.litellm_patches.inline_executor import prepare_in_place
+from app.services.llm.litellm_patches.inline_executor import use_inline_executor
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.opening import open_models
-from app.services.quality.analytics import QualityReader
+from app.services.quality.analytics import QualityQueries
 from app.services.quality.gates import GateName, Thresholds
-from app.services.quality.weights import WeightBook
+from app.services.quality.weights import WeightStore
 from app.services.runs.accept.starter import RunStarter
 from app.services.runs.engine.run_engine import RunEngine, RunLimits
-from app.services.runs.engine.wakeups import RedisDoorbell
+from app.services.runs.engine.wakeups import RedisWakeups
 from app.services.runs.lifecycle.control import ExecutionControl
-from app.services.runs.lifecycle.reviews import ReviewDesk
-from app.services.runs.queries.executions import ExecutionArchive
-from app.services.runs.queries.prompts import PromptReader
-from app.services.runs.work.execution_run import Crew
+from app.services.runs.lifecycle.reviews import ReviewService
+from app.services.runs.queries.executions import ExecutionQueries
+from app.services.runs.queries.prompts import PromptQueries
+from app.services.runs.work.execution_run import RunContext
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress.guard import Egress
 from app.services.tools.mcp.settings import load_mcp_servers
 from app.services.tools.mcp.tools import McpTools, NoServers
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
-from app.services.usage.counters import SharedWindow, Window
+from app.services.usage.counters import SharedWindowCounter, WindowCounter
 from app.services.usage.open_streams import OpenStreams
 from app.services.usage.rate_limits import RateLimiter
 from app.settings import Settings
@@ -220,27 +221,27 @@ async def open_mcp(settings: Settings) -> AsyncGenerator[McpTools]:
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, database: Database, bus: EventBus, loader: DefinitionLoader, crew: Crew, *, works: bool
+    settings: Settings, database: Database, bus: EventBus, loader: DefinitionLoader, context: RunContext, *, works: bool
 ) -> AsyncGenerator[RunEngine]:
-    """The run engine, with a doorbell to the other processes where there is a Redis."""
+    """The run engine, with a wakeups to the other processes where there is a Redis."""
     limits = RunLimits(
         max_concurrent=settings.max_concurrent_runs if works else 0,
         per_department=settings.max_department_runs,
         run_seconds=settings.max_run_seconds,
     )
-    doorbell = RedisDoorbell(settings.redis_url.get_secret_value()) if settings.redis_url else None
-    engine = RunEngine(database, bus, loader, crew, limits, doorbell)
-    if doorbell:
-        doorbell.has_room, doorbell.wake = lambda: engine.room > 0, engine.wake
+    wakeups = RedisWakeups(settings.redis_url.get_secret_value()) if settings.redis_url else None
+    engine = RunEngine(database, bus, loader, context, limits, wakeups)
+    if wakeups:
+        wakeups.has_room, wakeups.wake = lambda: engine.room > 0, engine.wake
     await engine.start()
-    if doorbell:
-        doorbell.start()
+    if wakeups:
+        wakeups.start()
     try:
         yield engine
     finally:
         await engine.stop(STOP_GRACE_SECONDS)
-        if doorbell:
-            await doorbell.stop()
+        if wakeups:
+            await wakeups.stop()
 
 
 @asynccontextmanager
@@ -265,9 +266,9 @@ async def open_loader(settings: Settings, database: Database, mcp: McpTools) -> 
         await reload.stop()
 
 
-def make_crew(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus) -> Crew:
+def make_run_context(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus) -> RunContext:
     """What every run works with."""
-    return Crew(
+    return RunContext(
         models=models,
         tools=toolbox,
         wants_deltas=bus.wants_deltas,
@@ -275,7 +276,7 @@ def make_crew(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: E
         retries=models.retries_of,
         thresholds=gate_thresholds(settings),
         context_tokens=models.context_tokens,
-        context=ContextRules(
+        context_rules=ContextRules(
             tool_result_bytes=settings.tool_result_model_bytes,
             reserve_tokens=settings.context_reserve_tokens,
             context_tokens=models.context_tokens,
@@ -284,21 +285,21 @@ def make_crew(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: E
     )
 
 
-def make_gatekeeper(settings: Settings, database: Database, admin_key: AdminKey) -> Gatekeeper:
+def make_authenticator(settings: Settings, database: Database, admin_key: AdminKey) -> Authenticator:
     """Who may ask for what."""
-    return Gatekeeper(
-        KeyRing(database, admin_key=admin_key.text),
+    return Authenticator(
+        ApiKeyStore(database, admin_key=admin_key.text),
         Role(settings.anonymous_role) if settings.anonymous_role != "none" else None,
         token_verifier(settings),
         FailedAuthentications(settings.auth_failure_limit),
     )
 
 
-def open_window(redis_url: str | None, stack: AsyncExitStack) -> Window:
+def open_counter(redis_url: str | None, stack: AsyncExitStack) -> WindowCounter:
     """Where starts of runs are counted: with Redis for all processes together."""
     if redis_url is None:
-        return Window()
-    window = SharedWindow(redis_url)
+        return WindowCounter()
+    window = SharedWindowCounter(redis_url)
     stack.push_async_callback(window.close)
     return window
 
@@ -319,23 +320,24 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         if settings.seeds_on_start:
             count = await insert_missing_seeds(database)
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
-        prepare_in_place()
+        use_inline_executor()
+        register_demo_provider()
         models = await stack.enter_async_context(open_models(settings, table))
         sandbox = await stack.enter_async_context(open_sandbox(settings))
         toolbox = await stack.enter_async_context(open_toolbox(settings, database, sandbox))
         bus = await stack.enter_async_context(open_bus(redis_url, database))
         loader = await stack.enter_async_context(open_loader(settings, database, toolbox.mcp))
-        crew = make_crew(settings, models, toolbox, bus)
+        context = make_run_context(settings, models, toolbox, bus)
         engine = await stack.enter_async_context(
-            open_engine(settings, database, bus, loader, crew, works=is_worker or settings.serve_runs)
+            open_engine(settings, database, bus, loader, context, works=is_worker or settings.serve_runs)
         )
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
-        gatekeeper = make_gatekeeper(settings, database, admin_key)
-        stack.push_async_callback(gatekeeper.tokens.close)
-        credentials = CredentialWatch(gatekeeper)
+        authenticator = make_authenticator(settings, database, admin_key)
+        stack.push_async_callback(authenticator.tokens.close)
+        credentials = CredentialWatch(authenticator)
         await stack.enter_async_context(running_in_background(credentials.run(), "credential watch"))
-        archive = ExecutionArchive(database)
-        limiter = RateLimiter("Starting runs", settings.run_rate_limit, open_window(redis_url, stack))
+        executions = ExecutionQueries(database)
+        limiter = RateLimiter("Starting runs", settings.run_rate_limit, open_counter(redis_url, stack))
         starter = RunStarter(loader, models, engine, settings.allowed_models, settings.complexity_models, limiter)
         known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
@@ -343,20 +345,20 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             database=database,
             bus=bus,
             hub=EventHub(database, bus),
-            catalog=Catalog(database),
+            catalog=CatalogQueries(database),
             editor=CatalogEditor(database, ToolChecker(sandbox), known_models, toolbox.mcp, on_write=loader.forget_all),
-            archive=archive,
-            trials=ToolTrials(database, toolbox),
-            weights=WeightBook(database, loader),
-            quality=QualityReader(database),
+            executions=executions,
+            tool_tester=ToolTester(database, toolbox),
+            weights=WeightStore(database, loader),
+            quality=QualityQueries(database),
             models=models,
             engine=engine,
             starter=starter,
-            control=ExecutionControl(database, archive, engine, starter),
-            prompts=PromptReader(database, archive, loader),
-            reviews=ReviewDesk(database, bus, archive, engine, starter),
+            control=ExecutionControl(database, executions, engine, starter),
+            prompts=PromptQueries(database, executions, loader),
+            reviews=ReviewService(database, bus, executions, engine, starter),
             admin_key=admin_key,
-            gatekeeper=gatekeeper,
+            authenticator=authenticator,
             credentials=credentials,
             streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),
             tickets=StreamTickets(database),

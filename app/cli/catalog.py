@@ -6,13 +6,14 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.progress import plain, run_console
+from app.cli.progress import plain
 from app.database.connection import Database
 from app.database.opening import open_database
 from app.errors import AppError, StartupError
 from app.kit.paging import PageRequest
 from app.models.api_key import ApiKey, Role
 from app.routers.api_keys import ApiKeyCreate
+from app.server.console import run_console
 from app.services.access.admin_key import load_admin_key
 from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
 from app.services.catalog.loader import parsed

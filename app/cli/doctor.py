@@ -14,12 +14,14 @@ from rich.text import Text
 
 from app.cli.document_notes import UNREAD, Known, Tally, load_known, problems_of, tally_bare_texts
 from app.cli.probe import print_probes
-from app.cli.progress import plain, run_console
+from app.cli.progress import plain
 from app.database.connection import DOCUMENTS, Database, expected_indexes
 from app.database.opening import open_database
+from app.demo.provider import register_demo_provider
 from app.errors import StartupError
 from app.models.agent_execution import AgentExecution
 from app.models.base import PayloadDocument
+from app.server.console import run_console
 from app.server.server import listen
 from app.services.access.admin_key import load_admin_key
 from app.services.catalog.loader import problem_in
@@ -250,6 +252,7 @@ async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSett
 async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
     """Each configured model, without calling it."""
     try:
+        register_demo_provider()
         gateway = ModelGateway(load_model_table(settings))
     except StartupError as error:
         yield Finding("models", False, str(error))

@@ -93,7 +93,7 @@ def demo() -> None:
     """Run the Story department on a sample request, with everything embedded and the offline demo model."""
     settings = load_settings(log_level="warning")
     from app.cli.demo import run_demo  # noqa: PLC0415 - heavy, see the module's docstring
-    from app.cli.progress import run_console  # noqa: PLC0415 - heavy, see the module's docstring
+    from app.server.console import run_console  # noqa: PLC0415 - heavy, see the module's docstring
 
     finish(run(run_demo(settings, run_console())))
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.progress import plain
+from app.demo.provider import register_demo_provider
 from app.errors import AppError, StartupError
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallLimits, Completion, ModelCaller, ModelRequest, RunPurpose
@@ -71,6 +72,7 @@ class Patient:
 async def print_probes(settings: Settings, console: Console) -> bool:
     """Print the table, and the causes of what failed; whether everything works."""
     try:
+        register_demo_provider()
         gateway = ModelGateway(load_model_table(settings), PROBE_LIMITS)
     except StartupError as error:
         console.print(Text(f"The models cannot be probed: {plain(str(error))}", style="bold red"))

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from app.kit.json_values import JsonObject
 
-PLAIN_WIDTH = 180
 WIDE = 120
 """From here on a terminal has room for an event on one line."""
 INDENT = "    "
@@ -34,20 +33,6 @@ COLOURS = {
     "department-complete": "bold blue",
     "orchestrator-progress": "bold cyan",
 }
-
-
-class CommandConsole(Console):
-    """A console of a command whose reader may leave early, as in `dynamic-agents doctor | head -3`."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise the error itself; rich would leave the process where it stands, with everything still open."""
-        raise BrokenPipeError
-
-
-def run_console() -> Console:
-    """A console that is coloured on a terminal, and plain, with long lines, anywhere else."""
-    console = CommandConsole(highlight=False)
-    return console if console.is_terminal else CommandConsole(highlight=False, width=PLAIN_WIDTH)
 
 
 def event_line(event: JsonObject) -> Text:

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.client import RequestRefused, ServiceClient, service_client
-from app.cli.progress import print_event, print_outcome, run_console
+from app.cli.progress import print_event, print_outcome
 from app.errors import StartupError
 from app.kit.json_values import JsonObject
+from app.server.console import run_console
 
 
 async def follow_run(client: ServiceClient, console: Console, kind: str, target: str, body: JsonObject) -> bool:

@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.client import RequestRefused, service_client
-from app.cli.progress import plain, run_console
+from app.cli.progress import plain
 from app.errors import StartupError
 from app.kit.json_values import JsonObject
+from app.server.console import run_console
 
 
 async def try_tool(url: str, key: str | None, name: str, tool_input: str) -> bool:

@@ -10,7 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from app.database.pymongo_patch import make_waits_safe
+from app.database.pymongo_patch import patch_waits
 from app.errors import StartupError
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
@@ -57,7 +57,7 @@ async def connect(uri: str) -> Database:
     Raises:
         StartupError: the URI is malformed, nobody answers, or the server is not a replica set.
     """
-    make_waits_safe()
+    patch_waits()
     patience: dict[str, Any] = {"connectTimeoutMS": CONNECT_MS, "heartbeatFrequencyMS": HEARTBEAT_MS}
     try:
         parsed = parse_uri(uri)

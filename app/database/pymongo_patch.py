@@ -25,7 +25,7 @@ async def wait_in_place(condition: Any, timeout: float | None) -> bool:  # noqa:
         return False
 
 
-def make_waits_safe() -> None:
+def patch_waits() -> None:
     """Let PyMongo wait in its caller's own task, where this Python does not do so by itself."""
     if sys.version_info < (3, 12):
         for module in (pool, topology):

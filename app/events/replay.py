@@ -73,7 +73,7 @@ class StreamHead:
         return self.execution_id == self.root_id and not self.is_foreign
 
     @property
-    def is_whole(self) -> bool:
+    def covers_tree(self) -> bool:
         """Whether numbers follow one another in the stream: a tree's, or the places of another program's rows."""
         return self.execution_id == self.root_id
 

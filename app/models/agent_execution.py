@@ -148,7 +148,7 @@ class AgentExecution(PayloadDocument):
     deadline: datetime | None = None
     cancel_requested: bool | None = None
     retry_of: str | None = None
-    goes_on: bool | None = None
+    from_checkpoint: Annotated[bool | None, Field(alias="goesOn")] = None
     """Of a retry: whether it begins with what is stored of the run that it tries again."""
     previous_execution_id: str | None = None
     idempotency: Idempotency | None = None

@@ -14,7 +14,7 @@ from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
 from app.services.catalog.loader import parsed
-from app.services.catalog.schemas import Shape, Timestamp
+from app.services.catalog.schemas import ApiModel, Timestamp
 from app.services.runs.accept.schemas import CmsId, Text
 from app.settings import RateLimit
 
@@ -41,7 +41,7 @@ class ApiKeyCreate(BaseModel):
     """How often the key may start runs, such as `60/minute`; without one the service's own limit holds."""
 
 
-class ApiKeyRead(Shape):
+class ApiKeyRead(ApiModel):
     """A key, without its text."""
 
     id: str
@@ -95,5 +95,5 @@ async def get_key(key_id: str, _: ServiceAdmin) -> ApiKeyRead:
 @router.delete("/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(403, 404, 409))
 async def delete_key(key_id: str, services: ServicesDep, _: ServiceAdmin) -> None:
     """Revoke a key: within five seconds nobody can use it any more. The last admin key cannot go."""
-    keys = services.gatekeeper.keys
+    keys = services.authenticator.keys
     await delete_api_key(services.database, key_id, has_bootstrap_key=keys.has_bootstrap_key)

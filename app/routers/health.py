@@ -43,8 +43,8 @@ async def get_readiness(response: Response, services: ServicesDep) -> Readiness:
         "runs": "ok" if services.engine.is_healthy else "The run engine is stopping, or cannot keep its leases.",
         "models": check_models(services),
     }
-    if services.engine.doorbell is not None:
-        checks["queue"] = "ok" if services.engine.doorbell.is_healthy else "Redis does not answer."
+    if services.engine.wakeups is not None:
+        checks["queue"] = "ok" if services.engine.wakeups.is_healthy else "Redis does not answer."
     ready = all(result == "ok" for result in checks.values())
     if not ready:
         response.status_code = 503

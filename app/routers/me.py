@@ -6,12 +6,12 @@ from app.dependencies import AnyCaller
 from app.models.api_key import Role
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 
 router = APIRouter(prefix="/me", tags=["api keys"], route_class=StrictRoute)
 
 
-class CallerRead(Shape):
+class CallerRead(ApiModel):
     """Whom the credentials of the request stand for."""
 
     name: str

@@ -9,12 +9,12 @@ from app.kit.paging import slice_page
 from app.routers.http.pages import PageRead
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 
 
-class ModelRead(Shape):
+class ModelRead(ApiModel):
     """A catalog name: whether it can be called, why not, its price in US dollars a token, and when it is retired."""
 
     name: str

@@ -1,6 +1,6 @@
 """`dynamic-agents serve` and `worker`: the service, and a process that only runs, until somebody stops them."""
 
-from app.cli.progress import run_console
+from app.server.console import run_console
 from app.server.server import leave_on_signals, running_server, stop_on_signals
 from app.services.access.admin_key import AdminKey
 from app.settings import Settings

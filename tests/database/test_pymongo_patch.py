@@ -9,7 +9,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import ServerSelectionTimeoutError
 
-from app.database.pymongo_patch import make_waits_safe
+from app.database.pymongo_patch import patch_waits
 
 NOBODY = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"
 CALLERS, ROUNDS, CANCELS = 60, 4, 4
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 20
 
 def test_cancelling_again_and_again_leaves_the_client_usable() -> None:
     """In a thread of its own: waits for a lock that nobody releases end neither by a cancel nor with their loop."""
-    make_waits_safe()
+    patch_waits()
     outcome = Future[None]()
     Thread(target=run_storm, args=(outcome,), daemon=True).start()
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from app.models.agent_execution import AgentExecution
 from app.routers.http.pages import answer_large_page
 from app.services.catalog.queries import Page
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 from app.services.runs.queries.executions import NO_NAMES, read_of
 from tests.conftest import Service
 from tests.routers.conftest import insert_foreign_executions
@@ -16,7 +16,7 @@ from tests.routers.conftest import insert_foreign_executions
 Result = TypeVar("Result")
 
 
-class Item(Shape):
+class Item(ApiModel):
     """An item of a list."""
 
     prompt: str

@@ -1,10 +1,11 @@
-"""The MongoDB that the service brings along: a real mongod on `DATA_DIR/mongo`, for first use and small installations.
+"""The embedded MongoDB: a real mongod on `DATA_DIR/mongo`, for first use and small installations.
 
-It is a replica set of one node, because transactions and change streams ask for one. `app.database.embedded.guard` stands
-between the service and mongod and ends mongod whenever the service ends. What lies in `DATA_DIR`: `mongo/` (the
-database), `logs/mongod.log` (this start) and `logs/mongod.previous.log`, `mongod.port` (the port to ask for again),
-`mongod.key` and `mongod.password` (`app.database.embedded.credentials`), `service.lock` (held by the one service that may
-use the directory; the system lets go of it at any death).
+It is a replica set of one node, because transactions and change streams require one. A guard process
+(`app.database.embedded.guard`) runs between the service and mongod and ends mongod whenever the service ends.
+
+`DATA_DIR` contains: `mongo/` (the database), `logs/mongod.log` (this start) and `logs/mongod.previous.log`,
+`mongod.port` (the port to try first), `mongod.key` and `mongod.password` (`app.database.embedded.credentials`), and
+`service.lock` (held by the one service that may use the directory; the system releases it when that process ends).
 """
 
 import asyncio

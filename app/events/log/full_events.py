@@ -27,7 +27,7 @@ class EventNotFound(NotFound):
         super().__init__(f"Execution {execution_id} has no event {seq}.")
 
 
-async def read_whole_event(database: Database, head: StreamHead, seq: int) -> bytes:
+async def read_full_event(database: Database, head: StreamHead, seq: int) -> bytes:
     """The JSON of one event, also where the stream shows it cut.
 
     Raises:
@@ -38,7 +38,7 @@ async def read_whole_event(database: Database, head: StreamHead, seq: int) -> by
         raise EventNotFound(head.execution_id, seq)
     if head.is_foreign or not is_cut(found[0]):
         return Frame(found[0]).data
-    texts = await whole_texts(database, found)
+    texts = await full_texts(database, found)
     if seq not in texts:
         raise EventNotFound(head.execution_id, seq)
     return texts[seq]
@@ -91,7 +91,7 @@ async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[
             after = int(rows[0]["event"]["seq"]) - 1
             continue
         after = until
-        texts = await whole_texts(database, [row["event"] for row in rows if is_cut(row["event"])])
+        texts = await full_texts(database, [row["event"] for row in rows if is_cut(row["event"])])
         for row in rows:
             text = texts.get(row["event"]["seq"])
             yield row["of"], row["event"] if text is None else orjson.loads(text)
@@ -102,7 +102,7 @@ def is_cut(event: JsonObject) -> bool:
     return event.get("truncated") is True and "sha256" in event
 
 
-async def whole_texts(database: Database, cut: Sequence[JsonObject]) -> dict[int, bytes]:
+async def full_texts(database: Database, cut: Sequence[JsonObject]) -> dict[int, bytes]:
     """The whole JSON of cut events of one tree, by their numbers; what is not there whole is left out."""
     if not cut:
         return {}

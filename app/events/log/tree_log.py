@@ -33,7 +33,7 @@ from pymongo.errors import (
 from app.database.connection import Database
 from app.database.transactions import in_transaction
 from app.events.log.log_rows import ROW_BYTES, GroupWrite, Row, Stored, bounded_groups, write_of
-from app.events.log.truncation import cut_event
+from app.events.log.truncation import truncate_event
 from app.events.stream.bus import Committed, Ending, EventBus
 from app.events.types import AgentDelta, Event, Frame, stamp
 from app.failpoints import failpoint
@@ -59,7 +59,7 @@ class TreeLost(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Birth:
+class ChildInsert:
     """A child execution on its way into the tree."""
 
     execution: AgentExecution
@@ -82,8 +82,8 @@ class TreeLog:
     holds: Callable[[], bool] = lambda: True
     """Whether the lease surely lasts still."""
     _documents: dict[str, Stored] = field(default_factory=dict)
-    _queue: list[Row | Birth] = field(default_factory=list)
-    _births: set[Birth] = field(default_factory=set)
+    _queue: list[Row | ChildInsert] = field(default_factory=list)
+    _child_inserts: set[ChildInsert] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _urgent: asyncio.Event = field(default_factory=asyncio.Event)
     _stored: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -129,7 +129,7 @@ class TreeLog:
         """An event in its place: in its document, or on a page once that is full; cut when it is oversized."""
         document = self._documents[event["executionId"]]
         frame, whole = Frame(event), None
-        if (cut := cut_event(event, frame.data)) is not None:
+        if (cut := truncate_event(event, frame.data)) is not None:
             event, frame, whole = cut, Frame(cut), frame.data
         size_bytes = len(bson.encode(event)) + ROW_BYTES
         page = document.place(frame.seq, size_bytes)
@@ -182,15 +182,15 @@ class TreeLog:
         if self._lost:
             raise self._lost
         execution.fence = self.fence
-        birth = Birth(execution, asyncio.get_running_loop().create_future())
-        self._queue.append(birth)
-        self._births.add(birth)
+        child_insert = ChildInsert(execution, asyncio.get_running_loop().create_future())
+        self._queue.append(child_insert)
+        self._child_inserts.add(child_insert)
         self._wake.set()
         self._urgent.set()
         try:
-            await birth.done
+            await child_insert.done
         finally:
-            self._births.discard(birth)
+            self._child_inserts.discard(child_insert)
 
     def show_delta(self, execution_id: str, agent_id: str, text: str) -> None:
         """Pass live text to the subscribers that asked for it; nothing is stored."""
@@ -219,9 +219,9 @@ class TreeLog:
                 self._wake.clear()
                 self._urgent.clear()
                 items, self._queue = self._queue, []
-                for is_birth, group in groupby(items, key=lambda item: isinstance(item, Birth)):
-                    if is_birth:
-                        await self._store_births([item for item in group if isinstance(item, Birth)])
+                for is_child_insert, group in groupby(items, key=lambda item: isinstance(item, ChildInsert)):
+                    if is_child_insert:
+                        await self._insert_children([item for item in group if isinstance(item, ChildInsert)])
                     else:
                         await self._store_rows([item for item in group if isinstance(item, Row)])
         except TreeLost as lost:
@@ -295,9 +295,9 @@ class TreeLog:
         landed = [{"_id": document, "fence": self.fence, "lastSeq": {"$gte": seq}} for document, seq in last.items()]
         return await self._collection.count_documents({"$or": landed}) == len(landed)
 
-    async def _store_births(self, births: list[Birth]) -> None:
+    async def _insert_children(self, child_inserts: list[ChildInsert]) -> None:
         """Insert children in one transaction that also touches the root under its fence."""
-        executions = [birth.execution for birth in births]
+        executions = [child_insert.execution for child_insert in child_inserts]
         for execution in executions:
             execution.id = execution.id or ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
         documents = [execution.as_stored() for execution in executions]
@@ -305,11 +305,11 @@ class TreeLog:
             with passing_faults():
                 await in_transaction(self.database, lambda session: self._insert_guarded(session, documents))
                 break
-        for birth in births:
-            assert birth.execution.id is not None  # noqa: S101 - given above
-            self._documents[birth.execution.execution_id] = Stored(birth.execution.id)
-            if not birth.done.done():
-                birth.done.set_result(None)
+        for child_insert in child_inserts:
+            assert child_insert.execution.id is not None  # noqa: S101 - given above
+            self._documents[child_insert.execution.execution_id] = Stored(child_insert.execution.id)
+            if not child_insert.done.done():
+                child_insert.done.set_result(None)
 
     async def _insert_guarded(self, session: AsyncClientSession, documents: list[JsonObject]) -> None:
         root = await self._collection.update_one(
@@ -337,9 +337,9 @@ class TreeLog:
         """Nothing more can be written: wake everybody who waits, and tell the owner."""
         if self._lost is None:
             self._lost = TreeLost(reason)
-        for birth in self._births:
-            if not birth.done.done():
-                birth.done.set_exception(self._lost)
+        for child_insert in self._child_inserts:
+            if not child_insert.done.done():
+                child_insert.done.set_exception(self._lost)
         async with self._stored:
             self._stored.notify_all()
         if notify:

@@ -12,7 +12,7 @@ PREVIEW_CHARACTERS = 4096
 MAX_PREVIEW_BYTES = 32 * 1024
 
 
-def cut_event(event: JsonObject, text: bytes) -> JsonObject | None:
+def truncate_event(event: JsonObject, text: bytes) -> JsonObject | None:
     """The event with each field over 64 KiB cut to its beginning; `None` when none is that large.
 
     `text` is the event's JSON; the cut event says `truncated` and gives its size and SHA-256, by which the whole is

@@ -1,7 +1,7 @@
-"""The feed of one run tree: it hears the bus once and hands the same bytes to all who follow the tree here.
+"""The broadcaster of one run tree: it reads the bus once and hands the same bytes to every subscription in this process.
 
-A subscription first catches up with the database, at its reader's pace, then joins the feed. One whose reader falls
-behind leaves the feed and catches up again: it holds nobody up and costs bounded memory.
+A subscription first catches up with the database at its reader's pace, then joins the broadcaster. A subscription
+whose reader falls behind leaves and catches up again, so it delays no other reader and costs bounded memory.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from pymongo.errors import PyMongoError
 
 from app.errors import AppError
 from app.events.replay import StreamHead
-from app.events.stream.bus import Committed, Ending, EventBus, Follower, Message, Moved
+from app.events.stream.bus import BusBuffer, Committed, Ending, EventBus, Message, Moved
 from app.events.stream.delta_pacer import DeltaPacer
 from app.events.stream.encoding import Batch, Failure, batches_of
 from app.events.stream.shared_reads import BATCH_BYTES, SharedReads
-from app.events.stream.sinks import Outlet
+from app.events.stream.sinks import Sink
 from app.events.stream.tree_state import read_state
 from app.events.types import AgentDelta, Frame
 
@@ -58,7 +58,7 @@ class Subscription:
 
     head: StreamHead
     after: int
-    outlet: Outlet
+    sink: Sink
     deltas: bool = False
     pacer: "DeltaPacer[Subscription] | None" = None
     """The pace of live text that it shares with other subscriptions of its reader."""
@@ -72,21 +72,21 @@ class Subscription:
         """Pass on what the batch has for this stream, and only what follows `after`."""
         if batch.first_seq <= self.after:
             batch = batch.after(self.after)
-        own = batch if self.head.is_whole else batch.by_execution.get(self.head.execution_id)
+        own = batch if self.head.covers_tree else batch.by_execution.get(self.head.execution_id)
         if own is not None and own.items:
             if self.pacer:
                 self.pacer.flush(self, own.by_execution)
-            self.outlet.send(own)
+            self.sink.send(own)
         self.after = max(self.after, batch.last_seq)
 
     def show(self, batch: Batch, delta: AgentDelta) -> None:
         """Pass on live text, alone in its batch, if it is wanted and its reader is not behind with what counts."""
-        wanted = self.deltas and (self.head.is_whole or self.head.execution_id == delta.execution_id)
-        if wanted and not self.outlet.is_full:
+        wanted = self.deltas and (self.head.covers_tree or self.head.execution_id == delta.execution_id)
+        if wanted and not self.sink.is_full:
             if self.pacer:
                 self.pacer.add(self, delta)
             else:
-                self.outlet.send(batch)
+                self.sink.send(batch)
 
     def end_if_over(self) -> bool:
         """Say that the execution has ended once all its events were given; whether that was said."""
@@ -101,7 +101,7 @@ class Subscription:
 
     def _finish(self, last: Batch) -> None:
         self.is_over, self.is_live = True, False
-        self.outlet.send(last)
+        self.sink.send(last)
         if self.on_end:
             self.on_end()
 
@@ -109,7 +109,7 @@ class Subscription:
 async def replay(subscription: Subscription, reads: SharedReads) -> None:
     """Give a stream that has ended from the database."""
     while not subscription.end_if_over():
-        await subscription.outlet.drained()
+        await subscription.sink.drained()
         await give_page(subscription, reads, known=0)
 
 
@@ -122,8 +122,8 @@ async def give_page(subscription: Subscription, reads: SharedReads, *, known: in
         await asyncio.sleep(PAUSE_SECONDS)
         return False
     for batch in page.batches:
-        await subscription.outlet.drained()
-        subscription.outlet.send(batch)
+        await subscription.sink.drained()
+        subscription.sink.send(batch)
         subscription.after = batch.last_seq
     ending = subscription.ending
     if ending and not page.frames and subscription.after < ending.last_seq:
@@ -132,7 +132,7 @@ async def give_page(subscription: Subscription, reads: SharedReads, *, known: in
 
 
 @dataclass
-class Patience:
+class GapRetry:
     """How often a stream has looked in vain for its next event, which should be in the database."""
 
     execution_id: str
@@ -152,14 +152,14 @@ class Patience:
 
 
 @dataclass(eq=False)
-class Feed:
+class TreeBroadcaster:
     """Follows a tree for its subscriptions in this process, from the first to the last of them."""
 
     bus: EventBus
     reads: SharedReads
     tree: StreamHead
-    on_broken: Callable[["Feed"], None]
-    """Told once, when the feed cannot go on and its subscriptions have been told so."""
+    on_broken: Callable[["TreeBroadcaster"], None]
+    """Told once, when the broadcaster cannot go on and its subscriptions have been told so."""
     position: int = 0
     """Everything up to this number has been given to the live subscriptions."""
     _live: dict[Subscription, None] = field(default_factory=dict[Subscription, None])
@@ -168,7 +168,7 @@ class Feed:
     _recent_bytes: int = 0
     _endings: dict[str, Ending] = field(default_factory=dict[str, Ending])
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
-    _follower: Follower | None = None
+    _buffer: BusBuffer | None = None
     _deltas: DeltaPacer[None] = field(init=False)
     _pump_task: asyncio.Task[None] | None = None
 
@@ -177,7 +177,7 @@ class Feed:
 
     def start(self) -> None:
         """Begin to follow."""
-        self._pump_task = asyncio.create_task(self._run(), name=f"feed {self.tree.root_id}")
+        self._pump_task = asyncio.create_task(self._run(), name=f"broadcaster {self.tree.root_id}")
 
     async def stop(self) -> None:
         """Follow no more; nobody is left who would be told."""
@@ -194,8 +194,8 @@ class Feed:
 
     def add(self, subscription: Subscription) -> None:
         """Take in a subscription, which catches up first."""
-        if subscription.deltas and self._follower:
-            self.bus.ask_for_deltas(self._follower)
+        if subscription.deltas and self._buffer:
+            self.bus.ask_for_deltas(self._buffer)
         self._catch_up_again(subscription)
 
     def remove(self, subscription: Subscription) -> None:
@@ -205,8 +205,8 @@ class Feed:
         self._joining.discard(subscription)
         if subscription.task:
             subscription.task.cancel()
-        if subscription.deltas and self._follower:
-            self._follower.deltas = any(one.deltas for one in (*self._live, *self._joining))
+        if subscription.deltas and self._buffer:
+            self._buffer.deltas = any(one.deltas for one in (*self._live, *self._joining))
 
     def _catch_up_again(self, subscription: Subscription) -> None:
         subscription.is_live = False
@@ -228,24 +228,24 @@ class Feed:
             subscription.task = None
 
     async def _give_until_joined(self, subscription: Subscription) -> None:
-        """Give what is stored until nothing is missing between that and what the feed gives, then join it."""
+        """Give what is stored until nothing is missing between that and what the broadcaster gives, then join it."""
         await self._ready.wait()
         subscription.ending = self._endings.get(subscription.head.execution_id)
-        patience = Patience(subscription.head.execution_id)
+        gap_retry = GapRetry(subscription.head.execution_id)
         while not subscription.is_over:
-            await subscription.outlet.drained()
+            await subscription.sink.drained()
             if self._join(subscription) or subscription.end_if_over():
                 break
             known = self.position
-            if await give_page(subscription, self.reads, known=0 if subscription.head.is_whole else known):
-                if not subscription.head.is_whole:
+            if await give_page(subscription, self.reads, known=0 if subscription.head.covers_tree else known):
+                if not subscription.head.covers_tree:
                     subscription.after = max(subscription.after, known)
                 elif subscription.after < known:
-                    patience.lose(subscription.after, known)
+                    gap_retry.lose(subscription.after, known)
                     await asyncio.sleep(PAUSE_SECONDS)
 
     def _join(self, subscription: Subscription) -> bool:
-        """Join the feed if nothing is missing; what is, and is still remembered, is given now."""
+        """Join the broadcaster if nothing is missing; what is, and is still remembered, is given now."""
         missing = self.position - subscription.after
         if missing > 0:
             if not self._recent or self._recent[0].seq > subscription.after + 1:
@@ -258,13 +258,13 @@ class Feed:
         return True
 
     async def _run(self) -> None:
-        """Follow; whatever goes wrong, nobody may wait for this feed for ever."""
+        """Follow; whatever goes wrong, nobody may wait for this broadcaster for ever."""
         try:
             await self._follow()
         except AppError as error:
             self._fail(error)
         except Exception:
-            log.exception("feed-crashed", root=self.tree.root_id)
+            log.exception("broadcaster-crashed", root=self.tree.root_id)
             self._fail(StreamBroken())
 
     def _fail(self, error: AppError) -> None:
@@ -275,17 +275,17 @@ class Feed:
 
     async def _follow(self) -> None:
         """Hear the bus, and give what it says, for as long as somebody is here."""
-        with self.bus.follow(self.tree.root_id, foreign=self.tree.is_foreign) as follower:
-            self._follower = follower
+        with self.bus.follow(self.tree.root_id, foreign=self.tree.is_foreign) as buffer:
+            self._buffer = buffer
             if any(one.deltas for one in self._joining):
-                self.bus.ask_for_deltas(follower)
+                self.bus.ask_for_deltas(buffer)
             self.position = await self._begin()
             self._ready.set()
             while True:
-                messages = await follower.take()
-                missed = follower.missed
+                messages = await buffer.take()
+                missed = buffer.missed
                 if missed:
-                    follower.clear()
+                    buffer.clear()
                 if missed or self._hear(messages):
                     await self._read_on()
 
@@ -312,7 +312,7 @@ class Feed:
         return behind
 
     def _give(self, frames: list[Frame]) -> None:
-        """Hand frames to all live subscriptions; who has enough to read leaves the feed."""
+        """Hand frames to all live subscriptions; who has enough to read leaves the broadcaster."""
         if not frames:
             return
         self._deltas.flush(None, {frame.execution_id for frame in frames})
@@ -320,7 +320,7 @@ class Feed:
         for batch in batches_of(frames, BATCH_BYTES):
             self.position = batch.last_seq
             for subscription in list(self._live):
-                if subscription.outlet.is_full:
+                if subscription.sink.is_full:
                     self._catch_up_again(subscription)
                 else:
                     subscription.give(batch)
@@ -365,7 +365,7 @@ class Feed:
             EventsMissing: somebody removed what comes next.
             ExecutionNotFound: somebody removed the whole run.
         """
-        patience = Patience(self.tree.execution_id)
+        gap_retry = GapRetry(self.tree.execution_id)
         while True:
             began_at = self.position
             try:
@@ -385,5 +385,5 @@ class Feed:
                 continue  # the page was read later than the state, which so may lack the ending
             if self.position >= state.last_seq:
                 return
-            patience.lose(self.position, state.last_seq)
+            gap_retry.lose(self.position, state.last_seq)
             await asyncio.sleep(PAUSE_SECONDS)

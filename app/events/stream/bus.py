@@ -1,6 +1,6 @@
 """The bus: what was committed reaches everybody who follows a run tree.
 
-The bus is a doorbell with the frames as a shortcut. A follower that cannot keep up loses frames here, never events:
+The bus is a wakeups with the frames as a shortcut. A buffer that cannot keep up loses frames here, never events:
 it is told so (`missed`) and reads the database from where it stood. Trees that other processes run are followed by
 looking at their heads now and then (`app/events/stream/head_poller.py`), with Redis or without it.
 """
@@ -49,7 +49,7 @@ class Moved:
 Message = Committed | Moved | AgentDelta
 
 
-class Follower:
+class BusBuffer:
     """One reader's bounded buffer of what was committed to a tree since it began to follow."""
 
     def __init__(self, root_id: str, *, foreign: bool = False) -> None:
@@ -89,11 +89,11 @@ class EventBus(Protocol):
     """What the log publishes to and the hub follows."""
 
     def publish(self, committed: Committed) -> None:
-        """Tell the tree's followers; called only after the commit."""
+        """Tell the tree's buffers; called only after the commit."""
         ...
 
     def publish_delta(self, delta: AgentDelta) -> None:
-        """Pass live text on to the followers that asked for it."""
+        """Pass live text on to the buffers that asked for it."""
         ...
 
     def wants_deltas(self, root_id: str) -> bool:
@@ -104,12 +104,12 @@ class EventBus(Protocol):
         """Whether somebody may be waiting to see the tree's events."""
         ...
 
-    def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[Follower]:
+    def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[BusBuffer]:
         """A buffer of the tree's commits from now on."""
         ...
 
-    def ask_for_deltas(self, follower: Follower) -> None:
-        """From now on pass live text to the follower too."""
+    def ask_for_deltas(self, buffer: BusBuffer) -> None:
+        """From now on pass live text to the buffer too."""
         ...
 
 
@@ -121,12 +121,12 @@ class Heads(Protocol):
         """How long a tree of another process may have moved unheard."""
         ...
 
-    def unheard(self) -> list[Follower]:
+    def unheard(self) -> list[BusBuffer]:
         """Followers of trees that this process does not run now."""
         ...
 
     def deliver(self, message: Message, root_id: str) -> None:
-        """Pass a message to the followers of a tree here."""
+        """Pass a message to the buffers of a tree here."""
         ...
 
 
@@ -134,7 +134,7 @@ class InProcessBus:
     """The bus of a process that hears of others only through the database."""
 
     def __init__(self) -> None:
-        self._followers: dict[str, set[Follower]] = {}
+        self._buffers: dict[str, set[BusBuffer]] = {}
         self._published_at: dict[str, float] = {}
 
     @property
@@ -143,52 +143,52 @@ class InProcessBus:
         return POLL_SECONDS
 
     def publish(self, committed: Committed) -> None:
-        """Tell the tree's followers; called only after the commit."""
-        if committed.root_id in self._followers:
+        """Tell the tree's buffers; called only after the commit."""
+        if committed.root_id in self._buffers:
             self._published_at[committed.root_id] = asyncio.get_running_loop().time()
             self.deliver(committed, committed.root_id)
 
     def publish_delta(self, delta: AgentDelta) -> None:
-        """Pass live text on to the followers that asked for it."""
+        """Pass live text on to the buffers that asked for it."""
         self.deliver(delta, delta.root_execution_id)
 
     def deliver(self, message: Message, root_id: str) -> None:
-        """Pass a message to the followers of a tree here."""
-        for follower in self._followers.get(root_id, ()):
-            if follower.deltas or not isinstance(message, AgentDelta):
-                follower.offer(message)
+        """Pass a message to the buffers of a tree here."""
+        for buffer in self._buffers.get(root_id, ()):
+            if buffer.deltas or not isinstance(message, AgentDelta):
+                buffer.offer(message)
 
     def wants_deltas(self, root_id: str) -> bool:
         """Whether anybody who follows the tree asked for live text."""
-        return any(follower.deltas for follower in self._followers.get(root_id, ()))
+        return any(buffer.deltas for buffer in self._buffers.get(root_id, ()))
 
     def may_be_followed(self, root_id: str) -> bool:
         """Whether anybody here follows the tree; other processes look at its head now and then."""
-        return root_id in self._followers
+        return root_id in self._buffers
 
-    def ask_for_deltas(self, follower: Follower) -> None:
-        """From now on pass live text to the follower too."""
-        follower.deltas = True
+    def ask_for_deltas(self, buffer: BusBuffer) -> None:
+        """From now on pass live text to the buffer too."""
+        buffer.deltas = True
 
-    def unheard(self) -> list[Follower]:
+    def unheard(self) -> list[BusBuffer]:
         """Followers of trees that this process does not run now, one a tree."""
         recently = asyncio.get_running_loop().time() - LOCAL_SECONDS
         return [
-            next(iter(followers))
-            for root_id, followers in self._followers.items()
+            next(iter(buffers))
+            for root_id, buffers in self._buffers.items()
             if self._published_at.get(root_id, 0.0) < recently
         ]
 
     @contextmanager
-    def follow(self, root_id: str, *, foreign: bool = False) -> Generator[Follower]:
+    def follow(self, root_id: str, *, foreign: bool = False) -> Generator[BusBuffer]:
         """A buffer of the tree's commits from now on."""
-        follower = Follower(root_id, foreign=foreign)
-        followers = self._followers.setdefault(root_id, set())
-        followers.add(follower)
+        buffer = BusBuffer(root_id, foreign=foreign)
+        buffers = self._buffers.setdefault(root_id, set())
+        buffers.add(buffer)
         try:
-            yield follower
+            yield buffer
         finally:
-            followers.discard(follower)
-            if not followers:
-                self._followers.pop(root_id, None)
+            buffers.discard(buffer)
+            if not buffers:
+                self._buffers.pop(root_id, None)
                 self._published_at.pop(root_id, None)

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class HeadPoller:
-    """Tells followers when a tree that runs elsewhere has moved on: one query for all of them."""
+    """Tells buffers when a tree that runs elsewhere has moved on: one query for all of them."""
 
     database: Database
     bus: Heads

@@ -7,22 +7,22 @@ from dataclasses import dataclass, field, replace
 
 from app.database.connection import Database
 from app.events.replay import StreamHead, read_head
-from app.events.stream.broadcaster import Feed, Subscription, replay
+from app.events.stream.broadcaster import Subscription, TreeBroadcaster, replay
 from app.events.stream.bus import Ending, EventBus
 from app.events.stream.encoding import Failure
 from app.events.stream.shared_reads import SharedReads
-from app.events.stream.sinks import QueueOutlet
+from app.events.stream.sinks import QueueSink
 from app.events.types import AgentDelta, Frame
 
 
 @dataclass
 class EventHub:
-    """All feeds of this process, one for each tree that somebody follows."""
+    """All broadcasters of this process, one for each tree that somebody follows."""
 
     database: Database
     bus: EventBus
     _reads: SharedReads = field(init=False)
-    _feeds: dict[str, Feed] = field(default_factory=dict[str, Feed], init=False)
+    _broadcasters: dict[str, TreeBroadcaster] = field(default_factory=dict[str, TreeBroadcaster], init=False)
     _stopping: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]], init=False)
 
     def __post_init__(self) -> None:
@@ -37,40 +37,40 @@ class EventHub:
         return await read_head(self.database, execution_id)
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Give the subscription's outlet every event after its number, then its `Ending`, or a `Failure`.
+        """Give the subscription's sink every event after its number, then its `Ending`, or a `Failure`.
 
         What was stored before the subscription's head was read is replayed; what is committed later comes through
-        the feed of its tree, or from the database when the bus misses it.
+        the broadcaster of its tree, or from the database when the bus misses it.
         """
         head = subscription.head
         if head.status.is_terminal:
             subscription.ending = Ending(head.execution_id, head.status, head.last_seq)
             subscription.task = asyncio.create_task(replay(subscription, self._reads), name="replay")
             return
-        feed = self._feeds.get(head.root_id)
-        if feed is None:
-            feed = Feed(self.bus, self._reads, replace(head, execution_id=head.root_id), self._drop)
-            self._feeds[head.root_id] = feed
-            feed.start()
-        feed.add(subscription)
+        broadcaster = self._broadcasters.get(head.root_id)
+        if broadcaster is None:
+            broadcaster = TreeBroadcaster(self.bus, self._reads, replace(head, execution_id=head.root_id), self._drop)
+            self._broadcasters[head.root_id] = broadcaster
+            broadcaster.start()
+        broadcaster.add(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Give it nothing more, from this moment on."""
-        feed = self._feeds.get(subscription.head.root_id)
-        if feed:
-            feed.remove(subscription)
-            if feed.is_idle:
-                self._drop(feed)
-                stopping = asyncio.create_task(feed.stop(), name="stop feed")
+        broadcaster = self._broadcasters.get(subscription.head.root_id)
+        if broadcaster:
+            broadcaster.remove(subscription)
+            if broadcaster.is_idle:
+                self._drop(broadcaster)
+                stopping = asyncio.create_task(broadcaster.stop(), name="stop broadcaster")
                 self._stopping.add(stopping)
                 stopping.add_done_callback(self._stopping.discard)
         elif subscription.task:
             subscription.task.cancel()
 
-    def _drop(self, feed: Feed) -> None:
-        """Let the next subscription of the feed's tree begin another feed."""
-        if self._feeds.get(feed.tree.root_id) is feed:
-            del self._feeds[feed.tree.root_id]
+    def _drop(self, broadcaster: TreeBroadcaster) -> None:
+        """Let the next subscription of the broadcaster's tree begin another broadcaster."""
+        if self._broadcasters.get(broadcaster.tree.root_id) is broadcaster:
+            del self._broadcasters[broadcaster.tree.root_id]
 
     async def follow(
         self, head: StreamHead, after: int, *, deltas: bool = False
@@ -81,11 +81,11 @@ class EventHub:
             EventsMissing: stored events of the run have been removed.
             ExecutionNotFound: the whole run has.
         """
-        outlet = QueueOutlet()
-        subscription = Subscription(head, after, outlet, deltas=deltas)
+        sink = QueueSink()
+        subscription = Subscription(head, after, sink, deltas=deltas)
         self.subscribe(subscription)
         try:
-            async with aclosing(outlet.batches()) as batches:
+            async with aclosing(sink.batches()) as batches:
                 async for batch in batches:
                     for item in batch.items:
                         if isinstance(item, Failure):

@@ -1,6 +1,6 @@
 """The bus between processes: Redis carries "this tree is now at that number", with the frames as a shortcut.
 
-Redis is a doorbell and nothing rests on it. Publishing never waits and never fails: what cannot be sent is dropped,
+Redis is a wakeups and nothing rests on it. Publishing never waits and never fails: what cannot be sent is dropped,
 and a receiver that misses it notices by the numbers, or when it looks at the heads, and reads MongoDB. Each process
 sends itself a heartbeat through Redis; while that does not come back, heads are looked at as often as without Redis.
 
@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.events.stream.bus import POLL_SECONDS, Committed, Ending, Follower, InProcessBus, Moved
+from app.events.stream.bus import POLL_SECONDS, BusBuffer, Committed, Ending, InProcessBus, Moved
 from app.events.stream.signatures import MessageSigner
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
@@ -92,7 +92,7 @@ class RedisBus(InProcessBus):
                 await self._redis.aclose()
 
     def publish(self, committed: Committed) -> None:
-        """Tell the tree's followers here, then those in other processes."""
+        """Tell the tree's buffers here, then those in other processes."""
         super().publish(committed)
         self._enqueue(PREFIX + committed.root_id, encode(committed, self._origin))
 
@@ -111,18 +111,18 @@ class RedisBus(InProcessBus):
         """Whether anybody may follow the tree: nobody here knows who does in another process."""
         return True
 
-    def ask_for_deltas(self, follower: Follower) -> None:
-        """From now on pass live text to the follower too, also that of other processes."""
-        super().ask_for_deltas(follower)
-        self._wish(follower.root_id)
+    def ask_for_deltas(self, buffer: BusBuffer) -> None:
+        """From now on pass live text to the buffer too, also that of other processes."""
+        super().ask_for_deltas(buffer)
+        self._wish(buffer.root_id)
 
     @contextmanager
-    def follow(self, root_id: str, *, foreign: bool = False) -> Generator[Follower]:
+    def follow(self, root_id: str, *, foreign: bool = False) -> Generator[BusBuffer]:
         """A buffer of the tree's commits from now on."""
-        with super().follow(root_id, foreign=foreign) as follower:
+        with super().follow(root_id, foreign=foreign) as buffer:
             self._changed.set()
             try:
-                yield follower
+                yield buffer
             finally:
                 self._changed.set()
 
@@ -161,8 +161,8 @@ class RedisBus(InProcessBus):
             if loop.time() - wished_at >= WISH_AGAIN_SECONDS:
                 wished_at = loop.time()
                 self._wishes = {root_id: until for root_id, until in self._wishes.items() if until > wished_at}
-                for root_id, followers in self._followers.items():
-                    if any(follower.deltas for follower in followers):
+                for root_id, buffers in self._buffers.items():
+                    if any(buffer.deltas for buffer in buffers):
                         self._wish(root_id)
             await asyncio.sleep(HEARTBEAT_SECONDS)
             if self._refused > reported:
@@ -196,7 +196,7 @@ class RedisBus(InProcessBus):
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _wanted_channels(self) -> set[str]:
-        return {PREFIX + root_id for root_id in self._followers}
+        return {PREFIX + root_id for root_id in self._buffers}
 
     async def _subscribe(self) -> None:
         """Keep the subscriptions in Redis as those here are."""

@@ -10,7 +10,7 @@ from app.events.stream.encoding import Batch
 MAX_QUEUED_BYTES = 512 * 1024
 
 
-class Outlet(Protocol):
+class Sink(Protocol):
     """Takes batches without waiting; whoever sends looks first whether it is full."""
 
     @property
@@ -27,8 +27,8 @@ class Outlet(Protocol):
         ...
 
 
-class QueueOutlet:
-    """An outlet that is read by iterating; it holds half a megabyte and the last batch."""
+class QueueSink:
+    """A sink that is read by iterating; it holds half a megabyte and the last batch."""
 
     def __init__(self) -> None:
         self._batches: deque[Batch] = deque()

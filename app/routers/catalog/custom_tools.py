@@ -86,4 +86,4 @@ async def try_custom_tool(
 
     A tool that fails is answered with 200 too, and `error` in place of `output`. The call is in no statistics.
     """
-    return await services.trials.run(tool_name, body)
+    return await services.tool_tester.run(tool_name, body)

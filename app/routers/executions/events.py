@@ -18,17 +18,17 @@ from app.dependencies import (
     stream_key,
 )
 from app.errors import InvalidInput
-from app.events.log.full_events import read_whole_event
+from app.events.log.full_events import read_full_event
 from app.events.replay import ExecutionNotFound, StreamHead, read_frames
 from app.events.stream.broadcaster import Subscription
-from app.events.stream.sinks import QueueOutlet
+from app.events.stream.sinks import QueueSink
 from app.kit.json_limits import MAX_INTEGER
 from app.models.agent_execution import ExecutionStatus
 from app.routers.http.problems import problem_responses
 from app.routers.http.server_sent_events import sse_frames
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import Caller
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 
 router = APIRouter(prefix="/executions/{execution_id}/events", tags=["executions"], route_class=StrictRoute)
 
@@ -36,7 +36,7 @@ AfterSeq = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Events after 
 Seq = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The event's number.")]
 
 
-class EventPage(Shape):
+class EventPage(ApiModel):
     """Stored events in order; ask again with `after` set to the last `seq` while there are more.
 
     An event with a payload over 64 KiB is cut: it has `truncated: true`, and the `size` and `sha256` of its whole JSON.
@@ -93,10 +93,10 @@ async def stream_execution_events(
     head.ensure_reached(position)
     key = stream_key(caller, request)
     services.streams.ensure_room(key)
-    outlet = QueueOutlet()
-    subscription = Subscription(head, position, outlet)
+    sink = QueueSink()
+    subscription = Subscription(head, position, sink)
     counted = services.streams.one(key)
-    frames = sse_frames(services.hub, subscription, outlet, services.credentials, credential_of(request), counted)
+    frames = sse_frames(services.hub, subscription, sink, services.credentials, credential_of(request), counted)
     return StreamingResponse(
         frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
@@ -111,7 +111,7 @@ async def stream_execution_events(
 async def get_execution_event(execution_id: str, seq: Seq, services: ServicesDep, caller: ViewerRole) -> Response:
     """Read one event whole, also where lists and streams show it cut."""
     head = await visible_head(services, execution_id, caller)
-    return Response(await read_whole_event(services.database, head, seq), media_type="application/json")
+    return Response(await read_full_event(services.database, head, seq), media_type="application/json")
 
 
 async def visible_head(services: Services, execution_id: str, caller: Caller) -> StreamHead:

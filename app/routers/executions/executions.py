@@ -76,7 +76,7 @@ async def list_executions(
         started_to=started_to,
     )
     return await answer_large_page(
-        await services.archive.list_executions(wanted, PageRequest(limit, sort, cursor), caller)
+        await services.executions.list_executions(wanted, PageRequest(limit, sort, cursor), caller)
     )
 
 
@@ -85,10 +85,10 @@ async def get_execution(
     execution_id: str, services: ServicesDep, caller: ViewerRole, omit: Omit = None
 ) -> ExecutionRead:
     """Read one execution, without its events."""
-    return without(await services.archive.get_execution(execution_id, caller), omit)
+    return without(await services.executions.get_execution(execution_id, caller), omit)
 
 
 @router.get("/{execution_id}/tree", operation_id="getExecutionTree", responses=problem_responses(403, 404))
 async def get_execution_tree(execution_id: str, services: ServicesDep, caller: ViewerRole) -> TreeNode:
     """Read an execution with all that it started: status, score and tokens of each."""
-    return await services.archive.get_tree(execution_id, caller)
+    return await services.executions.get_tree(execution_id, caller)

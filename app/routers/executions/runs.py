@@ -63,7 +63,7 @@ async def answer_run(
 ) -> ExecutionRead:
     """The accepted execution, or the finished one."""
     if accepted.replayed:
-        found = await services.archive.get_execution(accepted.root.execution_id, caller)
+        found = await services.executions.get_execution(accepted.root.execution_id, caller)
         response.headers["Idempotency-Replayed"] = "true"
     else:
         found = await accepted.as_read()
@@ -99,7 +99,7 @@ async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, 
                 await wait_for_ending(services, execution_id)
             elif not accepted.replayed:
                 return await read_of(ended, accepted.names, is_admin=caller.has(Role.ADMIN))
-            return await services.archive.get_execution(execution_id, caller, known=accepted.names)
+            return await services.executions.get_execution(execution_id, caller, known=accepted.names)
     return None
 
 

@@ -7,12 +7,12 @@ from app.routers.executions.events import visible_head
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.stream_tickets import ANONYMOUS
-from app.services.catalog.schemas import Shape, Timestamp
+from app.services.catalog.schemas import ApiModel, Timestamp
 
 router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
 
 
-class StreamTicketCreated(Shape):
+class StreamTicketCreated(ApiModel):
     """A ticket, which is in this answer alone."""
 
     ticket: str

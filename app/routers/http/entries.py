@@ -6,9 +6,9 @@ from fastapi import Header, Response
 
 from app.routers.http.problems import BODY_PROBLEMS
 from app.services.catalog.queries import Entry
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 
-ShapeType = TypeVar("ShapeType", bound=Shape)
+ModelType = TypeVar("ModelType", bound=ApiModel)
 CREATE_PROBLEMS = (*BODY_PROBLEMS, 403, 409)
 UPDATE_PROBLEMS = (*CREATE_PROBLEMS, 404, 412)
 DELETE_PROBLEMS = (403, 404, 409, 412)
@@ -19,7 +19,7 @@ IfMatch = Annotated[
 ]
 
 
-def answer_entry(entry: Entry[ShapeType], response: Response, location: str | None = None) -> ShapeType:
+def answer_entry(entry: Entry[ModelType], response: Response, location: str | None = None) -> ModelType:
     """The shape of an entry, its tag in the headers."""
     response.headers["ETag"] = entry.etag
     if location is not None:

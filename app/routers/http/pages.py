@@ -7,14 +7,14 @@ import orjson
 from fastapi import Response
 
 from app.services.catalog.queries import Page
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 
-ItemType = TypeVar("ItemType", bound=Shape)
+ItemType = TypeVar("ItemType", bound=ApiModel)
 MAX_BYTES_AT_A_TIME = 64 * 1024
 """How much of a large page is encoded before other requests have their turn."""
 
 
-class PageRead(Shape, Generic[ItemType]):
+class PageRead(ApiModel, Generic[ItemType]):
     """A page of a list; `nextCursor` is null on the last one."""
 
     items: list[ItemType]

@@ -10,7 +10,7 @@ from app.events.stream.broadcaster import Subscription
 from app.events.stream.bus import Ending
 from app.events.stream.encoding import Batch, Failure, Item, error_text, text_of
 from app.events.stream.hub import EventHub
-from app.events.stream.sinks import QueueOutlet
+from app.events.stream.sinks import QueueSink
 from app.events.types import AgentDelta, Frame
 from app.services.access.authenticator import NotAuthenticated
 from app.services.access.credential_watch import CredentialWatch
@@ -22,13 +22,13 @@ HEARTBEAT = b": still here\n\n"
 async def sse_frames(
     hub: EventHub,
     subscription: Subscription,
-    outlet: QueueOutlet,
+    sink: QueueSink,
     watch: CredentialWatch,
     credential: str | None,
     counted: AbstractContextManager[None],
 ) -> AsyncIterator[bytes]:
     """The frames of a stream, with a comment whenever nothing came for a while."""
-    batches = aiter(outlet.batches())
+    batches = aiter(sink.batches())
     with counted, watch.watching(credential, lambda: subscription.fail(NotAuthenticated())):
         waiting = asyncio.ensure_future(anext(batches))
         hub.subscribe(subscription)

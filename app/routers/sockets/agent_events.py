@@ -31,7 +31,7 @@ from app.routers.sockets.messages import (
     execution_id_in,
     parse_message,
 )
-from app.routers.sockets.sinks import LAST_WORDS_SECONDS, SocketOutlet, outlet_for
+from app.routers.sockets.sinks import LAST_WORDS_SECONDS, SocketSink, sink_for
 from app.services.access.api_keys import Caller
 from app.services.access.authenticator import NotAllowed, NotAuthenticated, key_in, require
 from app.services.access.published_keys import TokenKeysUnavailable
@@ -113,9 +113,9 @@ class SocketSession:
         "_caller",
         "_credential",
         "_following",
-        "_outlet",
         "_pacer",
         "_services",
+        "_sink",
         "_socket",
         "_watched",
     )
@@ -127,15 +127,15 @@ class SocketSession:
         self._caller: Caller | None = None
         self._credential: str | None = None
         self._following: dict[str, Subscription] = {}
-        self._outlet: SocketOutlet | None = None
+        self._sink: SocketSink | None = None
         self._pacer: DeltaPacer[Subscription] | None = None
         self._watched = contextlib.ExitStack()
 
     async def authenticate(self) -> Caller | None:
         """Find the caller in the handshake, in the anonymous role, or in the first message; else close."""
-        gatekeeper = self._services.gatekeeper
+        authenticator = self._services.authenticator
         try:
-            caller = await gatekeeper.identify(self._socket.headers, self._address)
+            caller = await authenticator.identify(self._socket.headers, self._address)
             self._credential = key_in(self._socket.headers)
             if caller.role is None:
                 async with asyncio.timeout(AUTH_SECONDS):
@@ -161,12 +161,12 @@ class SocketSession:
         if not isinstance(message, Auth):
             raise NotAuthenticated
         self._credential = message.token
-        return await self._services.gatekeeper.identify_key(message.token, self._address)
+        return await self._services.authenticator.identify_key(message.token, self._address)
 
     async def serve(self) -> None:
         """Answer the client's messages; a wrong one is answered with an error, and the socket stays open."""
-        self._outlet = outlet = outlet_for(self._socket)
-        outlet.on_stalled = self._close_too_slow
+        self._sink = sink = sink_for(self._socket)
+        sink.on_stalled = self._close_too_slow
         self._watch_credential()
         try:
             while True:
@@ -180,15 +180,15 @@ class SocketSession:
                         "database-unavailable", "The database does not answer; try again.", execution_id_in(received)
                     )
                 if answer:
-                    outlet.send_text(answer)
-                await outlet.drained()
+                    sink.send_text(answer)
+                await sink.drained()
         finally:
             self._watched.close()
             if self._pacer:
                 self._pacer.stop()
             for execution_id in list(self._following):
                 self._unfollow(execution_id)
-            await outlet.end()
+            await sink.end()
 
     def _watch_credential(self) -> None:
         self._watched.close()
@@ -215,7 +215,7 @@ class SocketSession:
 
     async def _authenticate_again(self, message: Auth) -> None:
         """Go on as another caller, without what that one may not see."""
-        caller = await self._services.gatekeeper.identify_key(message.token, self._address)
+        caller = await self._services.authenticator.identify_key(message.token, self._address)
         self._caller = require(caller, Role.VIEWER)
         self._credential = message.token
         self._watch_credential()
@@ -225,15 +225,15 @@ class SocketSession:
 
     async def _subscribe(self, message: Subscribe) -> None:
         head = await self._services.hub.head(message.execution_id)
-        if self._caller is None or self._outlet is None or not self._caller.may_see(head.project):
+        if self._caller is None or self._sink is None or not self._caller.may_see(head.project):
             raise ExecutionNotFound(message.execution_id)
         head.ensure_reached(message.after_seq)
         self._unfollow(message.execution_id)
         if len(self._following) >= MAX_SUBSCRIPTIONS:
             raise TooManySubscriptions(f"A socket follows at most {MAX_SUBSCRIPTIONS} executions.")
         answer = Subscribed(execution_id=head.execution_id, last_seq=head.last_seq, status=head.status)
-        self._outlet.send_text(answer.as_text())
-        subscription = Subscription(head, message.after_seq, self._outlet, deltas=message.deltas)
+        self._sink.send_text(answer.as_text())
+        subscription = Subscription(head, message.after_seq, self._sink, deltas=message.deltas)
         subscription.on_end = lambda: self._unfollow(head.execution_id)
         self._following[head.execution_id] = subscription
         self._share_pace()
@@ -270,14 +270,14 @@ class SocketSession:
     def _close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
         for execution_id in list(self._following):
             self._unfollow(execution_id)
-        if self._outlet:
-            self._outlet.close(code, reason, patience_seconds)
+        if self._sink:
+            self._sink.close(code, reason, patience_seconds)
 
 
 def show_live_text(stream: Subscription, delta: AgentDelta) -> None:
     """Send live text, unless its stream is behind with what counts."""
-    if stream.is_live and not stream.outlet.is_full:
-        stream.outlet.send(Batch([delta]))
+    if stream.is_live and not stream.sink.is_full:
+        stream.sink.send(Batch([delta]))
 
 
 def close_reason(text: str) -> str:

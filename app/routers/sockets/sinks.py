@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.events.stream.encoding import Batch, websocket_message
-from app.events.stream.sinks import QueueOutlet
+from app.events.stream.sinks import QueueSink
 
 STALLED_SECONDS = 30.0
 LAST_WORDS_SECONDS = 5.0
@@ -51,8 +51,8 @@ def stall_timer(on_stalled: Callable[[], None] | None) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_later(STALLED_SECONDS, on_stalled or (lambda: None))
 
 
-class SocketOutlet(Protocol):
-    """An outlet that a session also closes."""
+class SocketSink(Protocol):
+    """A sink that a session also closes."""
 
     on_stalled: Callable[[], None] | None
 
@@ -82,13 +82,13 @@ class SocketOutlet(Protocol):
         ...
 
 
-def outlet_for(websocket: WebSocket) -> SocketOutlet:
-    """The outlet of an accepted socket."""
+def sink_for(websocket: WebSocket) -> SocketSink:
+    """The sink of an accepted socket."""
     writer = websocket.scope.get("extensions", {}).get(FRAMES_EXTENSION)
-    return AsgiOutlet(websocket) if writer is None else DirectOutlet(cast("FrameWriter", writer))
+    return AsgiSink(websocket) if writer is None else DirectSink(cast("FrameWriter", writer))
 
 
-class DirectOutlet:
+class DirectSink:
     """Writes to the server's transport, which buffers what the peer does not take."""
 
     def __init__(self, writer: FrameWriter) -> None:
@@ -142,7 +142,7 @@ class DirectOutlet:
         self._note_writable()
 
 
-class AsgiOutlet(QueueOutlet):
+class AsgiSink(QueueSink):
     """Sends message by message through any ASGI server, from a bounded queue."""
 
     def __init__(self, websocket: WebSocket) -> None:

@@ -156,7 +156,7 @@ async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: 
     await in_transaction(database, delete)
 
 
-class KeyRing:
+class ApiKeyStore:
     """Who a key belongs to. An answer is remembered for a few seconds, so a revoked key is dead within five."""
 
     def __init__(self, database: Database, *, admin_key: str | None) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from app.errors import AppError
 from app.models.api_key import Role
-from app.services.access.api_keys import Caller, KeyRing
+from app.services.access.api_keys import ApiKeyStore, Caller
 from app.services.access.failed_authentications import FailedAuthentications
 from app.services.access.stream_tickets import ANONYMOUS
 from app.services.access.tokens import TokenVerifier, looks_like_token
@@ -59,10 +59,10 @@ class NotAllowedWithProjects(AppError):
 
 
 @dataclass(frozen=True)
-class Gatekeeper:
+class Authenticator:
     """Turns a request's headers into a caller."""
 
-    keys: KeyRing
+    keys: ApiKeyStore
     anonymous_role: Role | None
     tokens: TokenVerifier = field(default_factory=TokenVerifier)
     failures: FailedAuthentications = field(default_factory=lambda: FailedAuthentications(None))

@@ -9,7 +9,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from app.errors import AppError
-from app.services.access.authenticator import Gatekeeper
+from app.services.access.authenticator import Authenticator
 
 CHECK_EVERY_SECONDS = 1.0
 
@@ -27,7 +27,7 @@ class CredentialWatch:
     The key ring remembers a key for three seconds, so a connection ends within five of the revocation.
     """
 
-    gatekeeper: Gatekeeper
+    authenticator: Authenticator
     _looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_LOOKS), init=False)
     _watched: dict[str, dict[object, OnRevoked]] = field(default_factory=dict[str, dict[object, OnRevoked]], init=False)
 
@@ -65,7 +65,7 @@ class CredentialWatch:
     async def _check_one(self, credential: str) -> None:
         async with self._looks:
             try:
-                if await self.gatekeeper.find_caller(credential) is not None:
+                if await self.authenticator.find_caller(credential) is not None:
                     return
             except (PyMongoError, AppError) as error:
                 log.debug("credential-check-failed", error=type(error).__name__)

@@ -204,10 +204,10 @@ def with_own_names(tools: Iterable[ToolDefinition]) -> tuple[ToolDefinition, ...
 class Team:
     """A department with its head and its specialists, in the order of their ids.
 
-    `resting` are specialists that new runs do not use: they keep their part in runs that were accepted before.
+    New runs do not use `inactive_specialists`; runs that were accepted earlier keep using them.
     """
 
     department: DepartmentDefinition
     head: AgentDefinition
     specialists: tuple[AgentDefinition, ...]
-    resting: tuple[AgentDefinition, ...] = ()
+    inactive_specialists: tuple[AgentDefinition, ...] = ()

@@ -225,7 +225,7 @@ class DefinitionLoader:
             department,
             head,
             specialists=tuple(one for one in specialists if one.agent_id in active),
-            resting=tuple(one for one in specialists if one.agent_id not in active),
+            inactive_specialists=tuple(one for one in specialists if one.agent_id not in active),
         )
 
     async def _read_departments(self) -> tuple[DepartmentDefinition, ...]:

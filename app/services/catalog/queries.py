@@ -15,10 +15,10 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.catalog.etags import etag_of
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound, parsed, valid
-from app.services.catalog.schemas import AgentRead, CustomToolRead, DepartmentRead, Shape
+from app.services.catalog.schemas import AgentRead, ApiModel, CustomToolRead, DepartmentRead
 
 DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
-ShapeType = TypeVar("ShapeType", bound=Shape)
+ModelType = TypeVar("ModelType", bound=ApiModel)
 
 
 class CustomToolNotFound(NotFound):
@@ -34,16 +34,16 @@ class CustomToolNotFound(NotFound):
 class Page:
     """A page of a list: its items, how many there are in all, and where the next page begins."""
 
-    items: Sequence[Shape]
+    items: Sequence[ApiModel]
     total: int
     next_cursor: str | None
 
 
 @dataclass(frozen=True)
-class Entry(Generic[ShapeType]):
+class Entry(Generic[ModelType]):
     """An entry of the catalogue, with its entity tag."""
 
-    shape: ShapeType
+    shape: ModelType
     etag: str
 
 
@@ -58,7 +58,7 @@ class AgentFilter:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class CatalogQueries:
     """The catalogue as it stands in the database."""
 
     database: Database
@@ -117,7 +117,7 @@ class Catalog:
         return Entry(CustomToolRead.of(tool, await self._slugs(), with_code=with_code), etag_of(raw))
 
     async def _list(
-        self, document: type[DocumentType], selector: Raw, page: PageRequest, shape: Callable[[DocumentType], Shape]
+        self, document: type[DocumentType], selector: Raw, page: PageRequest, shape: Callable[[DocumentType], ApiModel]
     ) -> Page:
         found = await read_page(self.database[document.get_collection_name()], selector, page)
         items = [shape(one) for raw in found.raws if (one := parsed(document, raw))]

@@ -27,13 +27,13 @@ State = Annotated[
 ]
 
 
-class Shape(BaseModel):
+class ApiModel(BaseModel):
     """What the API answers: camelCase, times in UTC with milliseconds."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
 
 
-class DepartmentRead(Shape):
+class DepartmentRead(ApiModel):
     """A department."""
 
     id: str
@@ -58,7 +58,7 @@ class DepartmentRead(Shape):
         return cls.model_validate({**dict(department), "id": str(department.id), "state": department.state})
 
 
-class AgentRead(Shape):
+class AgentRead(ApiModel):
     """An agent; `department` is the department's slug, `null` when the department no longer exists."""
 
     id: str
@@ -99,7 +99,7 @@ class AgentRead(Shape):
         return cls.model_validate({**dict(agent), **changed})
 
 
-class CustomToolRead(Shape):
+class CustomToolRead(ApiModel):
     """A custom tool; `departments` are slugs, `executeFunction` is shown to admins only.
 
     `source` is `custom`, or `builtin` for a function of the service's own code, which cannot be changed here.

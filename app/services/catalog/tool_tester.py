@@ -11,7 +11,7 @@ from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.input_schemas import CatalogInput
 from app.services.catalog.loader import valid
 from app.services.catalog.queries import CustomToolNotFound
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 from app.services.catalog.tool_checker import EXAMPLE_CONTEXT, check_input
 from app.services.tools.outcomes import ToolFailed
 from app.services.tools.toolbox import Toolbox
@@ -32,7 +32,7 @@ class ToolError(BaseModel):
     message: str
 
 
-class ToolFigures(Shape):
+class ToolFigures(ApiModel):
     """What a call logged, how long it took, and how much memory, where the system tells."""
 
     duration_ms: float
@@ -53,7 +53,7 @@ class ToolTestFailure(ToolFigures):
 
 
 @dataclass(frozen=True)
-class ToolTrials:
+class ToolTester:
     """Runs tools as they are stored at this moment, active or not."""
 
     database: Database

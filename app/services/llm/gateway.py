@@ -10,7 +10,6 @@ import structlog
 from openai import APIError
 from pydantic import ValidationError
 
-from app.demo.provider import register_demo_provider
 from app.errors import StartupError
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallLimits, Completion, ModelRequest
@@ -86,7 +85,6 @@ class ModelGateway:
     """LiteLLM's Router over the entries of a model table."""
 
     def __init__(self, table: ModelTable, limits: CallLimits = DEFAULT_LIMITS) -> None:
-        register_demo_provider()
         answer_plainly()
         keep_provider_data()
         self._limits = limits

@@ -12,7 +12,7 @@ from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ReviewStatus
 from app.models.department import Department
 from app.services.access.api_keys import Caller
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 from app.services.quality.gates import GateName
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -20,7 +20,7 @@ TARGET_SHARE = 0.8
 """The research report's metric: this share of executions should meet their threshold."""
 
 
-class QualityGroup(Shape):
+class QualityGroup(ApiModel):
     """Judged executions of one department, agent or day."""
 
     key: str
@@ -34,7 +34,7 @@ class QualityGroup(Shape):
     """The share that was revised at least once."""
 
 
-class GateRate(Shape):
+class GateRate(ApiModel):
     """How often a gate was passed; what got no score did not pass."""
 
     name: GateName
@@ -44,7 +44,7 @@ class GateRate(Shape):
     pass_rate: float
 
 
-class ReviewCounts(Shape):
+class ReviewCounts(ApiModel):
     """How many executions stand at each review status."""
 
     pending: int
@@ -53,7 +53,7 @@ class ReviewCounts(Shape):
     revision_needed: int
 
 
-class Agreement(Shape):
+class Agreement(ApiModel):
     """How often people and the judge agree: approved and passed, or neither."""
 
     reviewed: int
@@ -61,7 +61,7 @@ class Agreement(Shape):
     share: float | None
 
 
-class QualityAnalytics(Shape):
+class QualityAnalytics(ApiModel):
     """The quality of judged executions; rates and shares are 0 to 1, `null` where there is nothing to divide by."""
 
     executions: int
@@ -142,7 +142,7 @@ FACETS: JsonObject = {
 
 
 @dataclass(frozen=True)
-class QualityReader:
+class QualityQueries:
     """Counts what the database says of quality, as far as a caller may see it."""
 
     database: Database

@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
-class Seat:
+class PendingJudgement:
     """A submission that waits for its verdict."""
 
     submission: Submission
@@ -57,7 +57,7 @@ class Seat:
 
 
 @dataclass
-class JudgeBench:
+class BatchJudge:
     """The judge of one department run; `context_tokens` is what its model takes, `None` where nobody knows.
 
     The first who comes waits a moment for others, but only while others work, and then judges for all who are there.
@@ -66,7 +66,7 @@ class JudgeBench:
     models: ModelCaller
     context_tokens: int | None
     _working: int = field(default=0, init=False)
-    _waiting: list[Seat] = field(default_factory=list[Seat], init=False)
+    _waiting: list[PendingJudgement] = field(default_factory=list[PendingJudgement], init=False)
     _nobody_works: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @contextmanager
@@ -85,62 +85,62 @@ class JudgeBench:
         """The verdict on an output, alone or together with others that are ready."""
         if self.context_tokens is None:
             return await judge_output(self.models, submission)
-        seat = Seat(submission, asyncio.get_running_loop().create_future())
-        self._waiting.append(seat)
+        item = PendingJudgement(submission, asyncio.get_running_loop().create_future())
+        self._waiting.append(item)
         if len(self._waiting) == 1:
             await self._wait_for_others(worked_seconds)
-            seats, self._waiting = self._waiting, []
-            await self._judge_all(seats)
-        return await seat.done
+            items, self._waiting = self._waiting, []
+            await self._judge_all(items)
+        return await item.done
 
     async def _wait_for_others(self, worked_seconds: float) -> None:
         patience = min(max(worked_seconds * PATIENCE, LEAST_PATIENCE_SECONDS), MOST_PATIENCE_SECONDS)
         try:
             async with asyncio.timeout(patience):
                 await self._nobody_works.wait()
-                await asyncio.sleep(0)  # whoever ended in the same turn of the loop takes a seat too
+                await asyncio.sleep(0)  # whoever ended in the same turn of the loop joins the batch too
         except TimeoutError:
             return
 
-    async def _judge_all(self, seats: list[Seat]) -> None:
+    async def _judge_all(self, items: list[PendingJudgement]) -> None:
         """Verdicts for all who wait; if this is stopped, so are they."""
         try:
-            await all_of(self._judge_some(some) for some in self._batches(seats))
+            await all_of(self._judge_some(some) for some in self._batches(items))
         finally:
-            for seat in seats:
-                if not seat.done.done():
-                    seat.done.cancel()
+            for item in items:
+                if not item.done.done():
+                    item.done.cancel()
 
-    def _batches(self, seats: list[Seat]) -> list[list[Seat]]:
-        """The seats in as few calls as the model's context allows."""
+    def _batches(self, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
+        """The submissions in as few calls as the model's context allows."""
         room = int((self.context_tokens or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
-        batches: list[list[Seat]] = []
+        batches: list[list[PendingJudgement]] = []
         taken = 0
-        for seat in seats:
-            size = size_of(seat.submission)
+        for item in items:
+            size = size_of(item.submission)
             if not batches or taken + size > room or len(batches[-1]) >= MAX_BATCH:
                 batches.append([])
                 taken = 0
-            batches[-1].append(seat)
+            batches[-1].append(item)
             taken += size
         return batches
 
-    async def _judge_some(self, seats: list[Seat]) -> None:
+    async def _judge_some(self, items: list[PendingJudgement]) -> None:
         """Verdicts for those of one batch; an error is raised by each of them."""
-        submissions = [seat.submission for seat in seats]
+        submissions = [item.submission for item in items]
         try:
-            if len(seats) == 1:
+            if len(items) == 1:
                 checks = [await judge_output(self.models, submissions[0])]
             else:
                 checks = await judge_together(self.models, submissions)
         except Exception as error:  # noqa: BLE001 - whoever waits raises it
-            for seat in seats:
-                if not seat.done.done():
-                    seat.done.set_exception(error)
+            for item in items:
+                if not item.done.done():
+                    item.done.set_exception(error)
             return
-        for seat, check in zip(seats, checks, strict=True):
-            if not seat.done.done():
-                seat.done.set_result(check)
+        for item, check in zip(items, checks, strict=True):
+            if not item.done.done():
+                item.done.set_result(check)
 
 
 def size_of(submission: Submission) -> int:

@@ -17,7 +17,7 @@ from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.etags import REFERRED, check_if_match, etag_of
 from app.services.catalog.loader import DefinitionLoader, DepartmentNotFound, parsed
 from app.services.catalog.queries import Entry
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 from app.services.catalog.seeds.insertion import department_ids
 from app.services.quality.scores import DEPARTMENT_WEIGHTS, Weights, weights_of
 
@@ -35,7 +35,7 @@ EXAMPLE: dict[str, JsonValue] = {
 }
 
 
-class WeightsRead(Shape):
+class WeightsRead(ApiModel):
     """The six weights that a department's work is scored with; only their proportions matter."""
 
     confidence: float
@@ -67,7 +67,7 @@ class WeightsUpdate(BaseModel):
 
 
 @dataclass(frozen=True)
-class WeightBook:
+class WeightStore:
     """The stored weights, over the research report's own and its default."""
 
     database: Database

@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 
-class Window:
+class WindowCounter:
     """Counts in this process, over a moving window."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Window:
         return await question(self._own)
 
 
-class SharedWindow(Window):
+class SharedWindowCounter(WindowCounter):
     """Counts of all processes, in Redis; while it is away each process counts by itself."""
 
     def __init__(self, redis_url: str) -> None:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from limits import RateLimitItem, parse_many
 
 from app.errors import AppError
-from app.services.usage.counters import Window
+from app.services.usage.counters import WindowCounter
 
 
 class TooManyRequests(AppError):
@@ -24,10 +24,10 @@ class TooManyRequests(AppError):
 class RateLimiter:
     """Counts what callers do, each against its own limits or the common ones; `window` keeps the counts."""
 
-    def __init__(self, what: str, common: str | None, window: Window | None = None) -> None:
+    def __init__(self, what: str, common: str | None, window: WindowCounter | None = None) -> None:
         self._what = what
         self._common = limits_in(common)
-        self._window = window or Window()
+        self._window = window or WindowCounter()
 
     async def hit(self, who: str, own: str | None = None) -> None:
         """Count one against every limit; `own` are the caller's own, if it has any.

@@ -12,7 +12,7 @@ from pymongo import AsyncMongoClient
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from app.database.embedded import supervisor as mongod_keeper
+from app.database.embedded import supervisor
 from app.database.embedded.mongod import EmbeddedMongod, find_mongod
 from app.database.embedded.supervisor import running_mongod
 from tests.database.embedded.test_embedded_mongod import is_alive, script, silent_listener
@@ -55,7 +55,7 @@ async def test_a_killed_mongod_is_back_on_its_port_with_its_documents_each_time(
 async def test_who_does_not_start_is_tried_again_after_pauses_that_grow_until_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mongod_keeper, "LAST_PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(supervisor, "LAST_PAUSE_SECONDS", 0.5)
     real = f'#!/bin/sh\nexec {shlex.quote(str(find_mongod(None)))} "$@"\n'
     binary = tmp_path / "mongod"
     mongod = EmbeddedMongod(tmp_path / "data", binary=script(binary, real))
@@ -82,7 +82,7 @@ async def test_who_does_not_start_is_tried_again_after_pauses_that_grow_until_it
 
 
 async def test_nobody_starts_it_again_once_the_service_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mongod_keeper, "FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_SECONDS", 60.0)
     mongod = EmbeddedMongod(tmp_path)
 
     async with running_mongod(mongod):

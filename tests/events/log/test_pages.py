@@ -14,7 +14,7 @@ from app.database import transactions
 from app.database.connection import Raw
 from app.events.log import log_rows as rows_module
 from app.events.log import tree_log as log_module
-from app.events.log.full_events import EventNotFound, read_stored, read_whole_event, tree_events
+from app.events.log.full_events import EventNotFound, read_full_event, read_stored, tree_events
 from app.events.log.log_rows import GroupWrite
 from app.events.log.tree_log import TreeLog, TreeLost
 from app.events.log.truncation import MAX_PAYLOAD_BYTES, PREVIEW_CHARACTERS
@@ -214,7 +214,7 @@ async def test_an_oversized_payload_is_cut_where_it_is_seen_and_kept_whole_besid
     (frame,) = tree.bus.frames
     cut = row["event"]
     head = await read_head(tree.database, tree.id)
-    whole = await read_whole_event(tree.database, head, 1)
+    whole = await read_full_event(tree.database, head, 1)
     assert given["output"] == output
     assert orjson.loads(whole) == given
     assert (cut["truncated"], cut["size"], cut["sha256"]) == (True, len(whole), sha256(whole).hexdigest())
@@ -256,7 +256,7 @@ async def test_a_payload_of_20_mb_is_kept_in_documents_below_12_mb(tree: Tree) -
     await log.committed()
 
     head = await read_head(tree.database, tree.id)
-    whole = orjson.loads(await read_whole_event(tree.database, head, 1))
+    whole = orjson.loads(await read_full_event(tree.database, head, 1))
     parts = tree.database[EventPayload.get_collection_name()].find({"rootExecutionId": tree.id})
     assert whole["output"] == text
     assert max([len(bson.encode(part)) async for part in parts]) < 5 * 2**20
@@ -275,7 +275,7 @@ async def test_a_payload_stored_by_who_had_lost_the_tree_is_never_shown(tree: Tr
     await owner.committed()
 
     head = await read_head(tree.database, tree.id)
-    assert orjson.loads(await read_whole_event(tree.database, head, 1)) == given
+    assert orjson.loads(await read_full_event(tree.database, head, 1)) == given
     assert await whole_events(tree) == [given]
 
 
@@ -288,10 +288,10 @@ async def test_a_number_that_a_stream_does_not_have_is_not_found(tree: Tree) -> 
     await log.committed()
     head, own = [await read_head(tree.database, one) for one in (tree.id, child.execution_id)]
 
-    assert json.loads(await read_whole_event(tree.database, own, 2))["content"] == "child's"
+    assert json.loads(await read_full_event(tree.database, own, 2))["content"] == "child's"
     for stream, seq in ((head, 3), (own, 1), (own, 3)):
         with pytest.raises(EventNotFound):
-            await read_whole_event(tree.database, stream, seq)
+            await read_full_event(tree.database, stream, seq)
 
 
 @pytest.mark.usefixtures("small")

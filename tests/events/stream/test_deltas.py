@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from app.events.stream import delta_pacer as deltas_module
+from app.events.stream import delta_pacer
 from app.events.stream.broadcaster import Subscription
 from app.events.stream.delta_pacer import DeltaPacer
 from app.events.stream.encoding import Batch
 from app.events.stream.hub import EventHub
-from app.events.stream.sinks import QueueOutlet
+from app.events.stream.sinks import QueueSink
 from app.events.types import AgentDelta
 from tests.events.conftest import Tree, said, until
 
@@ -36,7 +36,7 @@ async def test_what_comes_faster_than_20_a_second_is_joined(given: list[AgentDel
     await until(lambda: "".join(one.text for one in given).endswith("199 "))
 
     assert "".join(one.text for one in given) == "".join(f"{number} " for number in range(200))
-    assert len(given) <= (loop.time() - started) / deltas_module.PACE_SECONDS + 2
+    assert len(given) <= (loop.time() - started) / delta_pacer.PACE_SECONDS + 2
     pacer.stop()
 
 
@@ -69,21 +69,21 @@ async def test_text_goes_before_the_event_that_has_it_whole(given: list[AgentDel
 
 
 async def test_a_reader_that_is_behind_gets_events_and_no_text(tree: Tree) -> None:
-    hub, log, outlet = EventHub(tree.database, tree.bus), tree.open_log(), QueueOutlet()
+    hub, log, sink = EventHub(tree.database, tree.bus), tree.open_log(), QueueSink()
     log.append(tree.id, said("first"))
     await log.committed()
-    subscription = Subscription(await hub.head(tree.id), 0, outlet, deltas=True)
+    subscription = Subscription(await hub.head(tree.id), 0, sink, deltas=True)
     hub.subscribe(subscription)
     await until(lambda: subscription.is_live)
     for _ in range(9):
-        outlet.send(Batch.of_text(b"x" * 64 * 1024))
-    full = outlet.is_full
+        sink.send(Batch.of_text(b"x" * 64 * 1024))
+    full = sink.is_full
 
     log.show_delta(tree.id, "ada-001", "unseen")
     log.append(tree.id, said("second"))
     await log.committed()
     seen: list[object] = []
-    async for batch in outlet.batches():
+    async for batch in sink.batches():
         seen += batch.items
         if len(seen) == 2:
             break

@@ -8,9 +8,8 @@ import pytest
 from app.database.connection import Database
 from app.events.log.tree_log import TreeLog
 from app.events.replay import ExecutionNotFound, StreamHead, frames_of, read_events, read_frames, read_head
-from app.events.stream import broadcaster as feeds
+from app.events.stream import broadcaster, shared_reads
 from app.events.stream import bus as bus_module
-from app.events.stream import shared_reads
 from app.events.stream.broadcaster import EventsMissing
 from app.events.stream.bus import Committed, Ending
 from app.events.stream.hub import EventHub
@@ -112,7 +111,7 @@ async def test_nothing_is_lost_or_doubled_between_the_replay_and_going_live(
         return found
 
     monkeypatch.setattr(shared_reads, "read_frames", read_while_others_write)
-    monkeypatch.setattr(feeds, "RECENT_BYTES", remembered)
+    monkeypatch.setattr(broadcaster, "RECENT_BYTES", remembered)
 
     seen = await collect(hub, tree.id)
 

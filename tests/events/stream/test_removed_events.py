@@ -6,7 +6,7 @@ import pytest
 from bson import ObjectId
 
 from app.events.replay import ExecutionNotFound
-from app.events.stream import broadcaster as feeds
+from app.events.stream import broadcaster
 from app.events.stream.broadcaster import EventsMissing
 from app.events.stream.hub import EventHub
 from tests.events.conftest import ENDED, Tree, said
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("impatience")
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look twice only."""
-    monkeypatch.setattr(feeds, "MISSING_LOOKS", 2)
-    monkeypatch.setattr(feeds, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(broadcaster, "MISSING_LOOKS", 2)
+    monkeypatch.setattr(broadcaster, "PAUSE_SECONDS", 0.05)
 
 
 async def remove_events(tree: Tree) -> None:

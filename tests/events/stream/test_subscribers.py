@@ -19,10 +19,8 @@ from app.events.log.full_events import read_stored
 from app.events.log.log_rows import Stored
 from app.events.log.tree_log import TreeLog
 from app.events.replay import read_events, read_head
-from app.events.stream import broadcaster as feeds
+from app.events.stream import broadcaster, shared_reads, sinks
 from app.events.stream import bus as bus_module
-from app.events.stream import shared_reads
-from app.events.stream import sinks as outlets
 from app.events.stream.bus import Ending, InProcessBus
 from app.events.stream.head_poller import HeadPoller
 from app.events.stream.hub import EventHub
@@ -41,9 +39,9 @@ def tight_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_reads, "PAGE_ROWS", 5)
     monkeypatch.setattr(replay, "PAGE_ROWS", 5)
     monkeypatch.setattr(replay.read_frames, "__defaults__", (5,))
-    monkeypatch.setattr(feeds, "RECENT_BYTES", 1000)
-    monkeypatch.setattr(feeds, "PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(outlets, "MAX_QUEUED_BYTES", 800)
+    monkeypatch.setattr(broadcaster, "RECENT_BYTES", 1000)
+    monkeypatch.setattr(broadcaster, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(sinks, "MAX_QUEUED_BYTES", 800)
     monkeypatch.setattr(bus_module, "MAX_BUFFERED_COMMITS", 2)
     monkeypatch.setattr(bus_module, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(bus_module, "LOCAL_SECONDS", 0.0)

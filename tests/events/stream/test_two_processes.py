@@ -14,7 +14,7 @@ from app.database.connection import Database
 from app.events.log.log_rows import Stored
 from app.events.log.tree_log import TreeLog
 from app.events.replay import StreamHead
-from app.events.stream import broadcaster as feeds
+from app.events.stream import broadcaster
 from app.events.stream.bus import Committed, Ending, InProcessBus
 from app.events.stream.hub import EventHub
 from app.events.stream.opening import open_bus
@@ -157,16 +157,16 @@ async def test_an_end_that_comes_between_two_reads_is_told(tree: Tree, monkeypat
         log, watcher = runs.log(tree), Watcher(watches, tree)
         log.append(tree.id, said(1))
         await watcher.has_seen(1)
-        read_early = feeds.read_state
+        read_early = broadcaster.read_state
 
         async def read_and_then_end(database: Database, head: StreamHead) -> TreeState:
             state = await read_early(database, head)
-            monkeypatch.setattr(feeds, "read_state", read_early)
+            monkeypatch.setattr(broadcaster, "read_state", read_early)
             log.append(tree.id, said("the end"), changes=ENDED)
             await log.committed()
             return state
 
-        monkeypatch.setattr(feeds, "read_state", read_and_then_end)
+        monkeypatch.setattr(broadcaster, "read_state", read_and_then_end)
         log.append(tree.id, said(2))
         async with asyncio.timeout(10):
             await watcher.task

@@ -11,7 +11,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from app.routers.http.request_context import MAX_BODY_BYTES
-from app.services.catalog.queries import Catalog
+from app.services.catalog.queries import CatalogQueries
 from tests.conftest import PROJECT, Service
 from tests.routers.conftest import NewKey, assert_problem, wrong_fields
 
@@ -210,7 +210,7 @@ async def test_a_bug_is_told_in_one_sentence_and_logged_under_the_requests_id(
     async def crash(*_: object) -> None:
         raise RuntimeError(f"cannot reach {SECRET}")
 
-    monkeypatch.setattr(Catalog, "get_agent", crash)
+    monkeypatch.setattr(CatalogQueries, "get_agent", crash)
 
     with capture_logs([merge_contextvars]) as lines:
         answer = await shared_service.http.get(
@@ -231,7 +231,7 @@ async def test_a_database_that_is_away_is_told_with_when_to_come_back(
     async def fail(*_: object) -> None:
         raise ServerSelectionTimeoutError(f"{SECRET}: timed out")
 
-    monkeypatch.setattr(Catalog, "get_agent", fail)
+    monkeypatch.setattr(CatalogQueries, "get_agent", fail)
 
     answer = await shared_service.http.get("/api/v1/agents/plot-specialist-001")
 

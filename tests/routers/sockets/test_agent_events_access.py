@@ -7,7 +7,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from app.routers.sockets import agent_events
-from app.services.access.api_keys import KeyRing
+from app.services.access.api_keys import ApiKeyStore
 from tests.conftest import ADMIN_KEY, Service, StartService
 from tests.routers.conftest import Gate, NewKey, insert_foreign_executions, open_socket, start_run
 
@@ -92,7 +92,7 @@ async def test_a_failure_of_the_service_closes_the_socket_with_1011(
             code = await socket.close_code()
     async with open_socket(shared_service, NOBODY) as socket:
         with monkeypatch.context() as patched:
-            patched.setattr(KeyRing, "find_caller", crash)
+            patched.setattr(ApiKeyStore, "find_caller", crash)
             await socket.send(type="auth", token="a-key")
             first = await socket.close_code()
 

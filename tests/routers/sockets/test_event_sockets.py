@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from app.routers.sockets import sinks as socket_outlets
+from app.routers.sockets import sinks
 from app.server.server import SERVER_OPTIONS
 from tests.conftest import ADMIN_KEY, Service, StartService
 from tests.fixtures.valkey import ValkeyProcess
@@ -54,13 +54,13 @@ async def large_execution(service: Service) -> str:
 def closed(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once the service has closed a socket of its own accord."""
     event = asyncio.Event()
-    outlet_close = socket_outlets.DirectOutlet.close
+    outlet_close = sinks.DirectSink.close
 
-    def note_close(outlet: socket_outlets.DirectOutlet, code: int, reason: str, patience_seconds: float) -> None:
-        outlet_close(outlet, code, reason, patience_seconds)
+    def note_close(sink: sinks.DirectSink, code: int, reason: str, patience_seconds: float) -> None:
+        outlet_close(sink, code, reason, patience_seconds)
         event.set()
 
-    monkeypatch.setattr(socket_outlets.DirectOutlet, "close", note_close)
+    monkeypatch.setattr(sinks.DirectSink, "close", note_close)
     return event
 
 
@@ -80,7 +80,7 @@ async def stalled_socket_s_numbers(service: Service, execution_id: str, closed: 
 async def test_who_reads_nothing_is_closed_with_the_number_to_resume_from(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(socket_outlets, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(sinks, "STALLED_SECONDS", 0.3)
     execution_id = await large_execution(shared_service)
 
     async with open_socket(shared_service) as other:

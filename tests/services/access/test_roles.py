@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from app.models.api_key import Role
-from app.services.access.api_keys import Caller, KeyRing, hash_key
-from app.services.access.authenticator import Gatekeeper, NotAllowed, NotAuthenticated, key_in, require
+from app.services.access.api_keys import ApiKeyStore, Caller, hash_key
+from app.services.access.authenticator import Authenticator, NotAllowed, NotAuthenticated, key_in, require
 from app.services.access.tokens import TokenVerifier
 from tests.conftest import ADMIN_KEY, PROJECT, Service
 
@@ -168,14 +168,14 @@ def test_credentials_that_nobody_can_have_are_refused(headers: dict[str, str]) -
 @pytest.mark.parametrize("key", ["", "x" * 513, "truncated"[:4], "ключ", "\ud800", ADMIN_KEY[:-1], ADMIN_KEY + " "])
 async def test_a_key_that_nobody_has_opens_nothing(shared_service: Service, key: str) -> None:
     with pytest.raises(NotAuthenticated):
-        await shared_service.services.gatekeeper.identify_key(key)
+        await shared_service.services.authenticator.identify_key(key)
 
 
 async def test_the_bootstrap_key_is_an_admin_and_no_bootstrap_key_is_no_open_door(shared_service: Service) -> None:
     database = shared_service.services.database
-    without = Gatekeeper(KeyRing(database, admin_key=None), None)
+    without = Authenticator(ApiKeyStore(database, admin_key=None), None)
 
-    caller = await shared_service.services.gatekeeper.identify_key(ADMIN_KEY)
+    caller = await shared_service.services.authenticator.identify_key(ADMIN_KEY)
 
     assert (caller.role, caller.projects) == (Role.ADMIN, None)
     for key in ("", "None", hash_key(ADMIN_KEY)):
@@ -187,9 +187,9 @@ async def test_the_bootstrap_key_is_an_admin_and_no_bootstrap_key_is_no_open_doo
     "key", ["an.admin.key-of-the-tests", "three words.and.dots", "k" * 512], ids=lambda key: key[:20]
 )
 async def test_a_bootstrap_key_of_any_form_is_the_bootstrap_key(shared_service: Service, key: str) -> None:
-    keys = KeyRing(shared_service.services.database, admin_key=key)
+    keys = ApiKeyStore(shared_service.services.database, admin_key=key)
 
-    caller = await Gatekeeper(keys, None, TokenVerifier("a secret of more than thirty-two bytes")).identify_key(key)
+    caller = await Authenticator(keys, None, TokenVerifier("a secret of more than thirty-two bytes")).identify_key(key)
 
     assert (caller.id, caller.role) == ("bootstrap", Role.ADMIN)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.database.connection import Database
 from app.errors import InvalidInput
 from app.kit.paging import PageRequest
-from app.services.catalog.queries import AgentFilter, Catalog
+from app.services.catalog.queries import AgentFilter, CatalogQueries
 from app.services.catalog.schemas import AgentRead, CustomToolRead, DepartmentRead
 
 FIRST = PageRequest(limit=50, sort="agentId", cursor=None)
@@ -24,12 +24,12 @@ SOME_ID = {"$oid": "66f0a1b2c3d4e5f601234567"}
 
 
 @pytest.fixture
-def catalog(database: Database) -> Catalog:
+def catalog(database: Database) -> CatalogQueries:
     """The catalogue of this test's database."""
-    return Catalog(database)
+    return CatalogQueries(database)
 
 
-async def ids_of(catalog: Catalog, wanted: AgentFilter = AgentFilter()) -> list[str]:  # noqa: B008 - frozen
+async def ids_of(catalog: CatalogQueries, wanted: AgentFilter = AgentFilter()) -> list[str]:  # noqa: B008 - frozen
     """The ids of the agents that match."""
     page = await catalog.list_agents(wanted, FIRST)
     assert page.total == len(page.items)
@@ -41,7 +41,7 @@ async def add_agents(database: Database, *rows: dict[str, Any]) -> None:
     await database["agents"].insert_many([{"agentId": f"agent-{place}", **row} for place, row in enumerate(rows)])
 
 
-async def test_a_key_that_is_missing_or_null_counts_as_its_default(catalog: Catalog, database: Database) -> None:
+async def test_a_key_that_is_missing_or_null_counts_as_its_default(catalog: CatalogQueries, database: Database) -> None:
     await add_agents(
         database,
         {"agentId": "missing"},
@@ -57,7 +57,7 @@ async def test_a_key_that_is_missing_or_null_counts_as_its_default(catalog: Cata
 
 
 async def test_a_department_is_filtered_by_its_slug_and_an_unknown_one_has_no_agents(
-    catalog: Catalog, database: Database
+    catalog: CatalogQueries, database: Database
 ) -> None:
     story = (await database["departments"].insert_one({"slug": "story"})).inserted_id
     await add_agents(database, {"agentId": "ours", "department": story}, {"agentId": "stray", "department": None})
@@ -66,7 +66,7 @@ async def test_a_department_is_filtered_by_its_slug_and_an_unknown_one_has_no_ag
     assert await ids_of(catalog, AgentFilter(department="nowhere")) == []
 
 
-async def test_a_search_finds_its_very_text_and_is_never_a_pattern(catalog: Catalog, database: Database) -> None:
+async def test_a_search_finds_its_very_text_and_is_never_a_pattern(catalog: CatalogQueries, database: Database) -> None:
     texts = [*".*+?()[]{}|^$\\#/%& \t\n", ".*", "a+b", "\\d", "\\Q", "(?i)", "{2}", "a.b", "ä", "😀", "a\0b"]
     await add_agents(database, {"agentId": "plain", "name": "aab"})
     await add_agents(database, *({"agentId": f"exact-{text}", "name": f"<{text}>"} for text in texts))
@@ -76,7 +76,7 @@ async def test_a_search_finds_its_very_text_and_is_never_a_pattern(catalog: Cata
 
 
 async def test_a_search_looks_at_ids_names_descriptions_and_specialisations_in_any_case(
-    catalog: Catalog, database: Database
+    catalog: CatalogQueries, database: Database
 ) -> None:
     await add_agents(
         database,
@@ -90,7 +90,7 @@ async def test_a_search_looks_at_ids_names_descriptions_and_specialisations_in_a
     assert await ids_of(catalog, AgentFilter(q="dialogue")) == ["1-dialogue", "2", "3", "4"]
 
 
-async def pages_of(catalog: Catalog, sort: str, limit: int) -> list[list[str]]:
+async def pages_of(catalog: CatalogQueries, sort: str, limit: int) -> list[list[str]]:
     """All pages of the departments, as slugs."""
     pages: list[list[str]] = []
     cursor: str | None = None
@@ -102,7 +102,7 @@ async def pages_of(catalog: Catalog, sort: str, limit: int) -> list[list[str]]:
 
 
 async def test_pages_hold_every_document_once_also_where_the_sorted_field_is_unset_or_equal(
-    catalog: Catalog, database: Database
+    catalog: CatalogQueries, database: Database
 ) -> None:
     when = datetime(2026, 1, 1, 0, 0, 0, 123000, tzinfo=UTC)
     rows: list[dict[str, Any]] = [
@@ -126,7 +126,9 @@ async def test_pages_hold_every_document_once_also_where_the_sorted_field_is_uns
             assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
 
 
-async def test_pages_stay_stable_while_documents_are_added_and_removed(catalog: Catalog, database: Database) -> None:
+async def test_pages_stay_stable_while_documents_are_added_and_removed(
+    catalog: CatalogQueries, database: Database
+) -> None:
     await database["departments"].insert_many([{"slug": f"s-{number:02}"} for number in range(0, 20, 2)])
     first = await catalog.list_departments(PageRequest(4, "slug", None))
     await database["departments"].insert_many([{"slug": "s-01"}, {"slug": "s-99"}])
@@ -138,7 +140,7 @@ async def test_pages_stay_stable_while_documents_are_added_and_removed(catalog: 
     assert seen == ["s-00", "s-02", "s-04", "s-06", "s-08", "s-10", "s-12", "s-14", "s-16", "s-18", "s-99"]
 
 
-async def test_one_foreign_document_does_not_spoil_a_list(catalog: Catalog, database: Database) -> None:
+async def test_one_foreign_document_does_not_spoil_a_list(catalog: CatalogQueries, database: Database) -> None:
     beyond = DatetimeMS(2**60)
     await database["custom-tools"].insert_many(
         [

@@ -88,7 +88,7 @@ async def test_trashed_and_unpublished_specialists_tools_and_heads_are_not_offer
     assert [one.agent_id for one in smaller.specialists] == [
         one.agent_id for one in team.specialists if one.agent_id != agent.agent_id
     ]
-    assert [one.agent_id for one in accepted.resting] == [agent.agent_id]
+    assert [one.agent_id for one in accepted.inactive_specialists] == [agent.agent_id]
     with pytest.raises(DepartmentWithoutHead):
         await loader_of(database).get_team("story")
     assert set(orchestrated) - set(left) == {"audio"}

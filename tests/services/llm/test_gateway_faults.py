@@ -20,7 +20,7 @@ from app.services.llm.failures.errors import (
     ModelRequestRefused,
     ModelTimedOut,
 )
-from app.services.llm.litellm_patches import direct_http as plain_http
+from app.services.llm.litellm_patches import direct_http
 from app.services.llm.messages import streams
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, chunk, entry, request
@@ -268,7 +268,7 @@ async def test_a_body_that_never_ends_is_read_up_to_a_bound(
         finally:
             closed.set()
 
-    monkeypatch.setattr(plain_http, bound, 500_000)
+    monkeypatch.setattr(direct_http, bound, 500_000)
     model_server.on("work", lambda _: StreamingResponse(endless(), media_type=kind))
     gateway = open_gateway(entry(model_server), disable_cooldowns=disable_cooldowns)
 
@@ -283,7 +283,7 @@ async def test_a_body_that_never_ends_is_read_up_to_a_bound(
 async def test_a_small_body_that_unpacks_beyond_the_bound_is_refused(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
-    body = gzip.compress(b" " * (plain_http.MAX_BODY_BYTES + 1))
+    body = gzip.compress(b" " * (direct_http.MAX_BODY_BYTES + 1))
     model_server.on("work", Response(body, media_type="application/json", headers={"Content-Encoding": "gzip"}))
     gateway = open_gateway(entry(model_server))
 

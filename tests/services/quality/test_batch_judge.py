@@ -14,7 +14,7 @@ from app.events.log.tree_log import TreeLost
 from app.events.types import QualityCheck
 from app.services.llm.calls import Completion, ModelCaller, ModelRequest, TokenUsage
 from app.services.prompts.fences import fenced
-from app.services.quality.batch_judge import JudgeBench, shares_of
+from app.services.quality.batch_judge import BatchJudge, shares_of
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from tests.conftest import Service
@@ -40,7 +40,7 @@ async def submissions(service: Service, output: str = "Work.") -> list[Submissio
 
 async def judged(service: Service, context: int | None, submitted: list[Submission]) -> list[QualityCheck]:
     """What a bench says of outputs that are ready at once."""
-    bench = JudgeBench(service.services.models, context)
+    bench = BatchJudge(service.services.models, context)
 
     async def one(submission: Submission) -> QualityCheck:
         with bench.at_work():
@@ -191,7 +191,7 @@ async def test_who_is_ready_while_others_work_waits_for_a_moment_alone(
 ) -> None:
     model_server.on("judge", by_schema())
     first, second, _ = await submissions(shared_service)
-    bench = JudgeBench(shared_service.services.models, LARGE)
+    bench = BatchJudge(shared_service.services.models, LARGE)
 
     with bench.at_work():
         check = await bench.judge(first, 0.1)
@@ -236,7 +236,7 @@ async def test_an_error_stops_the_calls_beside_it_and_is_raised_by_all_who_wait(
         return "Too late."
 
     model_server.on("judge", script)
-    bench = JudgeBench(breaking, LARGE)
+    bench = BatchJudge(breaking, LARGE)
 
     async with asyncio.timeout(10):
         ends = await asyncio.gather(

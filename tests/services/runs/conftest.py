@@ -26,7 +26,7 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate
-from app.services.runs.engine import lease_renewal as keeping
+from app.services.runs.engine import lease_renewal
 from app.services.runs.engine import run_engine as engine_module
 from app.services.runs.engine.run_engine import RunEngine, RunLimits
 from app.settings import CATALOGUE_MODELS
@@ -243,9 +243,9 @@ async def all_events(service: Service, execution_id: str) -> list[Json]:
 @pytest.fixture
 async def lone_processes(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
     """The service's own engine looks away, and the tests' engines look often."""
-    monkeypatch.setattr(keeping, "RENEW_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(lease_renewal, "RENEW_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(engine_module, "LOOK_EVERY_SECONDS", 0.1)
-    await cut_keeper(service.services.engine)
+    await stop_lease_renewal(service.services.engine)
     yield
     await service.services.engine.start()
 
@@ -261,7 +261,7 @@ async def start_process(service: Service) -> AsyncGenerator[StartProcess]:
     parts = service.services
 
     async def start(limits: RunLimits = DEFAULT_LIMITS) -> RunEngine:
-        engine = RunEngine(parts.database, parts.bus, parts.engine.loader, parts.engine.crew, limits)
+        engine = RunEngine(parts.database, parts.bus, parts.engine.loader, parts.engine.context, limits)
         engines.append(engine)
         await engine.start()
         return engine
@@ -314,19 +314,19 @@ def process_settings(service: Service, folder: Path, model_server: ModelServer) 
     }
 
 
-async def cut_keeper(engine: RunEngine) -> None:
+async def stop_lease_renewal(engine: RunEngine) -> None:
     """No lease is renewed and no lost run taken up any more."""
     taker = engine._taker
     assert taker is not None
     taker.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await taker
-    await engine.keeper.stop()
+    await engine.lease_renewer.stop()
 
 
 async def die(engine: RunEngine) -> None:
     """End all that a process does, at once and without a word to the database."""
-    await cut_keeper(engine)
+    await stop_lease_renewal(engine)
     owned = list(engine._owned.values())
     for one in owned:
         one.log._lost = TreeLost("The process died.")  # what was not stored yet never is

@@ -37,7 +37,7 @@ PIECE_BYTES = 16_384
 """What is unpacked at a time: a server's packed zeros become a thousand times as many."""
 
 
-class PlainHttpHandler(HttpHandler):
+class DirectHttpHandler(HttpHandler):
     """Posts JSON texts and gives whole answers, in LiteLLM's forms."""
 
     @cached_property
@@ -148,13 +148,13 @@ class BoundedBody(aiohttp_transport.AiohttpResponseStream):
     """The body of an answer that LiteLLM reads itself; a stream's may be longer than that of a whole answer."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        is_whole = self._aiohttp_response.content_type == "application/json"
+        covers_tree = self._aiohttp_response.content_type == "application/json"
         async with aclosing(super().__aiter__()) as parts:
-            async for part in bounded(parts, MAX_BODY_BYTES if is_whole else MAX_STREAM_BYTES):
+            async for part in bounded(parts, MAX_BODY_BYTES if covers_tree else MAX_STREAM_BYTES):
                 yield part
 
 
 def answer_plainly() -> None:
     """Have LiteLLM make such handlers, and read no more than it should, from now on."""
-    http_handlers.AsyncHTTPHandler = PlainHttpHandler
+    http_handlers.AsyncHTTPHandler = DirectHttpHandler
     aiohttp_transport.AiohttpResponseStream = BoundedBody

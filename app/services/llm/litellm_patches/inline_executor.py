@@ -15,7 +15,7 @@ KEY_PROVIDERS = frozenset({"openai", "anthropic", "openrouter"})
 """Providers that take an API key as it is. Others may ask a server for credentials first, which would stop the loop."""
 
 
-class PreparingExecutor(ThreadPoolExecutor):
+class InlineExecutor(ThreadPoolExecutor):
     """An executor with threads for all but the preparing of a request."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401 - whatever it is given
@@ -30,9 +30,9 @@ class PreparingExecutor(ThreadPoolExecutor):
         return future
 
 
-def prepare_in_place() -> None:
+def use_inline_executor() -> None:
     """Give the running event loop such an executor."""
-    asyncio.get_running_loop().set_default_executor(PreparingExecutor(thread_name_prefix="asyncio"))
+    asyncio.get_running_loop().set_default_executor(InlineExecutor(thread_name_prefix="asyncio"))
 
 
 def only_computes(fn: Callable[..., Any]) -> bool:

@@ -119,7 +119,7 @@ class TurnReader:
 
 
 @dataclass(frozen=True)
-class StandIns:
+class Placeholders:
     """What turns with tool calls must have, whoever made them."""
 
     reasoning: bool
@@ -138,7 +138,7 @@ def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader
     """The messages, turn by turn."""
     turns = [message for message in messages if message["role"] == "assistant"]
     in_words = reader.wants_thinking(arguments)
-    stand_ins = StandIns(reader.wants_reasoning(arguments, turns), reader.wants_signatures(turns))
+    stand_ins = Placeholders(reader.wants_reasoning(arguments, turns), reader.wants_signatures(turns))
     told: dict[str, str] = {}
     results: list[str] = []
     for message in messages:
@@ -157,7 +157,7 @@ def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader
             told = {call["id"]: call["function"]["name"] for call in turn["tool_calls"]}
             turn = turn_in_words(turn)
         elif turn.get("tool_calls"):
-            add_stand_ins(turn, message, reader, stand_ins)
+            add_placeholders(turn, message, reader, stand_ins)
         yield turn
     if results:
         yield result_message(results)
@@ -233,7 +233,7 @@ def result_message(results: Iterable[str]) -> JsonObject:
     return {"role": "user", "content": "\n".join(["The results of these calls, as data:", *results])}
 
 
-def add_stand_ins(turn: JsonObject, message: JsonObject, reader: TurnReader, needed: StandIns) -> None:
+def add_placeholders(turn: JsonObject, message: JsonObject, reader: TurnReader, needed: Placeholders) -> None:
     """Put what the reader requires of every turn with tool calls into one that came without it."""
     if needed.reasoning and not turn.get(reader.reasoning_field):
         is_open = not message.get("thinking_blocks")

@@ -300,7 +300,7 @@ def fill_key(params: JsonObject, settings: Settings) -> str | None:
         params["api_key"] = variable_value(key_variable(provider), settings)
         return None if params["api_key"] else f"{key_variable(provider)} is not set."
     wanted: list[str] = litellm.validate_environment(params["model"]).get("missing_keys") or []
-    missing = [variable for variable in wanted if not stands_in(params, variable)]
+    missing = [variable for variable in wanted if not is_placeholder(params, variable)]
     for variable in list(missing):
         value = variable_value(variable, settings)
         if value is not None:
@@ -317,7 +317,7 @@ def fill_base(params: JsonObject, settings: Settings) -> None:
         params["api_base"] = base
 
 
-def stands_in(params: JsonObject, variable: str) -> bool:
+def is_placeholder(params: JsonObject, variable: str) -> bool:
     """Whether an entry itself says what a variable would: `AZURE_API_BASE` may be `api_base` there."""
     name = variable.lower()
     return any(params.get(one) for one in (name, name.partition("_")[2]))

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass
-class LeaseKeeper:
+class LeaseRenewer:
     """The loops of one process; `fences` gives the trees that it owns, `lose` stops one of them."""
 
     leases: Leases
@@ -37,7 +37,7 @@ class LeaseKeeper:
         """Read the database's clock, and keep leases from now on."""
         await self._renew()
         self._tasks = [
-            asyncio.create_task(self._keep(), name="lease keeper"),
+            asyncio.create_task(self._keep(), name="lease renewer"),
             asyncio.create_task(self._watch(), name="fence watcher"),
         ]
 

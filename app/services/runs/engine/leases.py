@@ -105,15 +105,15 @@ class Leases:
         running = {"executionId": root_id, "rootExecutionId": root_id, "status": {"$in": UNFINISHED}}
         return await self._own_tree({**running, "cancelRequested": {"$ne": True}}, {"cancelRequested": True})
 
-    async def reopen(self, root_id: str, reopened: list[str], wish: Raw) -> AgentExecution | None:
-        """Become the owner of an ended tree in order to go on with some of its executions, as a person wishes.
+    async def reopen(self, root_id: str, reopened: list[str], revision_request: Raw) -> AgentExecution | None:
+        """Become the owner of an ended tree in order to revise some of its executions, as a person requested.
 
-        The same transaction stores the wish, so that whoever owns the tree next can grant it. `None` when the tree
-        has not ended, was cancelled, or is reopened already.
+        The same transaction stores the revision request, so that the next owner of the tree can apply it. Returns `None`
+        if the tree has not ended, was cancelled, or is already reopened.
         """
         ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}}
         limit = seconds_from_now(self.run_seconds)
-        changes = {"takeovers": 0, "deadline": limit, "reopening": {"$literal": wish}}
+        changes = {"takeovers": 0, "deadline": limit, "reopening": {"$literal": revision_request}}
         return await self._own_tree(ended, changes, reopened)
 
     async def lock_ended(self, root_id: str) -> AgentExecution | None:

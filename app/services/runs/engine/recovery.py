@@ -107,7 +107,7 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
     )
     names = {raw["_id"]: raw.get("agentId") async for raw in agents}
     for one in members:
-        tree.adopt(one, names.get(one.agent))
+        tree.add_existing(one, names.get(one.agent))
     return stored
 
 

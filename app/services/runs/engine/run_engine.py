@@ -18,18 +18,18 @@ from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionKind
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DefinitionLoader
-from app.services.runs.engine.lease_renewal import LeaseKeeper
+from app.services.runs.engine.lease_renewal import LeaseRenewer
 from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.queue import RunQueue, Waiting
 from app.services.runs.engine.recovery import RunUnreadable, open_log
-from app.services.runs.engine.wakeups import Doorbell
+from app.services.runs.engine.wakeups import Wakeups
 from app.services.runs.work.agent_run import run_agent
-from app.services.runs.work.checkpoint_copier import SecondAttempt
+from app.services.runs.work.checkpoint_copier import CheckpointCopier
 from app.services.runs.work.conversations import read_history
 from app.services.runs.work.department_run import DepartmentRun
-from app.services.runs.work.execution_run import Crew
+from app.services.runs.work.execution_run import RunContext
 from app.services.runs.work.orchestration_run import OrchestrationRun
-from app.services.runs.work.revision_request import grant_wish
+from app.services.runs.work.revision_request import apply_revision_request
 from app.services.runs.work.run_tree import RunTree
 from app.services.usage.statistics import Statistics
 
@@ -92,14 +92,14 @@ class RunEngine:
     database: Database
     bus: EventBus
     loader: DefinitionLoader
-    crew: Crew
+    context: RunContext
     limits: RunLimits
-    doorbell: Doorbell | None = None
+    wakeups: Wakeups | None = None
     """Where several processes share the work: what is accepted then goes to whoever hears it first."""
     hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set to hand runs over without a grace period when the engine stops."""
     leases: Leases = field(init=False)
-    keeper: LeaseKeeper = field(init=False)
+    lease_renewer: LeaseRenewer = field(init=False)
     _queue: RunQueue = field(init=False)
     _statistics: Statistics = field(init=False)
     _owned: dict[str, OwnedTree] = field(default_factory=dict[str, OwnedTree], init=False)
@@ -113,13 +113,13 @@ class RunEngine:
     def __post_init__(self) -> None:
         owner = f"process_{secrets.token_hex(8)}"
         self.leases = Leases(self.database, owner, self.limits.run_seconds)
-        self.keeper = LeaseKeeper(self.leases, self._fences, self._lose)
+        self.lease_renewer = LeaseRenewer(self.leases, self._fences, self._lose)
         self._queue = RunQueue(self.database, self.leases, self.limits.per_department)
         self._statistics = Statistics(self.database)
 
     async def start(self) -> None:
         """Keep the leases of what runs here, and take up what nobody runs."""
-        await self.keeper.start()
+        await self.lease_renewer.start()
         self._taker = asyncio.create_task(self._take_work(), name="work taker")
 
     def drain(self) -> None:
@@ -139,7 +139,9 @@ class RunEngine:
     @property
     def is_healthy(self) -> bool:
         """Whether leases are kept and waiting runs taken up."""
-        return self._taker is not None and not self._taker.done() and not self._stopping and self.keeper.is_healthy
+        return (
+            self._taker is not None and not self._taker.done() and not self._stopping and self.lease_renewer.is_healthy
+        )
 
     @property
     def room(self) -> int:
@@ -158,8 +160,8 @@ class RunEngine:
 
         Where processes share the work, or a department's runs are limited, the queue decides on every one.
         """
-        alone = self.limits.per_department is None and self.doorbell is None
-        here = alone and self.room > 0 and self.keeper.holds
+        alone = self.limits.per_department is None and self.wakeups is None
+        here = alone and self.room > 0 and self.lease_renewer.holds
         root.fence = 1
         if here:
             self.leases.give(root)
@@ -174,8 +176,8 @@ class RunEngine:
             self._reserved -= here
         if here:
             self._own(root, agent)
-        elif self.doorbell is not None:
-            self.doorbell.ring(root.execution_id)
+        elif self.wakeups is not None:
+            self.wakeups.notify(root.execution_id)
         else:
             self.wake()
 
@@ -197,10 +199,10 @@ class RunEngine:
                 await self.wait_for_end(root_id)
         return True
 
-    async def reopen(self, root_id: str, reopened: list[str], wish: Raw) -> bool:
+    async def reopen(self, root_id: str, reopened: list[str], revision_request: Raw) -> bool:
         """Go on with executions of an ended tree, as a person wishes; whether this process does."""
         await self.wait_for_end(root_id)
-        root = await self.leases.reopen(root_id, reopened, wish)
+        root = await self.leases.reopen(root_id, reopened, revision_request)
         if root is None:
             return False
         log.info("run-reopened", executionId=root_id)
@@ -224,7 +226,7 @@ class RunEngine:
                 await self._taker
         tasks = [owned.task for owned in self._owned.values() if owned.task]
         await wait_until_ended(tasks, grace_seconds, self.hurry)
-        await self.keeper.stop()
+        await self.lease_renewer.stop()
         left = list(self._owned.values())
         for owned in left:
             owned.stop()
@@ -253,10 +255,10 @@ class RunEngine:
             fence=root.fence,
             last_seq=root.last_seq,
             on_lost=lambda: owned.stop(),
-            holds=lambda: self.keeper.holds,
+            holds=lambda: self.lease_renewer.holds,
         )
         owned = OwnedTree(tree_log, bool(root.cancel_requested))
-        tree = RunTree(root, tree_log, self.crew)
+        tree = RunTree(root, tree_log, self.context)
         self._owned[root.execution_id] = owned
         owned.task = asyncio.create_task(self._run(tree, agent, owned), name=f"run {root.execution_id}")
 
@@ -324,8 +326,8 @@ class RunEngine:
         root = tree.root
         structlog.contextvars.bind_contextvars(agentId=agent.agent_id)
         tree.agent_ids[root.execution_id] = agent.agent_id
-        if root.goes_on and root.retry_of is not None:
-            await SecondAttempt(self.database, tree, root.retry_of).go_on()
+        if root.from_checkpoint and root.retry_of is not None:
+            await CheckpointCopier(self.database, tree, root.retry_of).go_on()
         if root.previous_execution_id is not None and not tree.history:
             tree.history = await read_history(self.database, root.previous_execution_id)
         run = tree.run_of(root, agent)
@@ -341,7 +343,7 @@ class RunEngine:
     async def _take_up(self, tree: RunTree) -> AgentDefinition:
         """Go on with a tree that another process left, by the definitions as they stand now, active or not."""
         if tree.root.reopening is not None:
-            grant_wish(tree)
+            apply_revision_request(tree)
         else:
             tree.note_takeover()
         if tree.root.takeovers > MAX_TAKEOVERS:
@@ -363,7 +365,7 @@ class RunEngine:
             self._wake.clear()
             wanted, self._wanted = self._wanted, 0
             try:
-                if self.room and self.keeper.holds:
+                if self.room and self.lease_renewer.holds:
                     await self._take_waiting(wanted)
             except PyMongoError as error:
                 log.warning("queue-not-read", error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""The doorbell between processes: a queue in Redis (SAQ) that says that a run waits, and wakes one process with room.
+"""The wakeups between processes: a queue in Redis (SAQ) that says that a run waits, and wakes one process with room.
 
 Only the run's id is passed, and nothing rests on it: who runs what is decided in MongoDB, where every process looks
 for itself every few seconds. What Redis loses is found there; what it says twice finds nothing to do.
@@ -30,11 +30,11 @@ FULL_PAUSE_SECONDS = 0.1
 DELETE_WHEN_DONE = -1
 FAULTS = (RedisError, OSError, TimeoutError)
 
-logging.getLogger("saq").setLevel(logging.WARNING)  # else two lines for each ring
+logging.getLogger("saq").setLevel(logging.WARNING)  # else two lines for each notify
 log = structlog.get_logger(__name__)
 
 
-class Doorbell(Protocol):
+class Wakeups(Protocol):
     """How processes tell each other that something waits."""
 
     @property
@@ -42,14 +42,14 @@ class Doorbell(Protocol):
         """Whether rings are heard."""
         ...
 
-    def ring(self, root_id: str) -> None:
+    def notify(self, root_id: str) -> None:
         """Say that a run waits; returns at once."""
         ...
 
 
 @dataclass
-class RedisDoorbell:
-    """The doorbell of one process; `has_room` says whether it can take a run, `wake` makes it look for one."""
+class RedisWakeups:
+    """The wakeups of one process; `has_room` says whether it can take a run, `wake` makes it look for one."""
 
     url: str
     has_room: Callable[[], bool] = lambda: False
@@ -57,7 +57,7 @@ class RedisDoorbell:
     _queue: RedisQueue = field(init=False)
     _heard_at: float = field(default=0.0, init=False)
     _listener: asyncio.Task[None] | None = field(default=None, init=False)
-    _rings: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]], init=False)
+    _notifications: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]], init=False)
 
     def __post_init__(self) -> None:
         redis = Redis.from_url(
@@ -71,13 +71,15 @@ class RedisDoorbell:
     def start(self) -> None:
         """Listen from now on; Redis need not be there."""
         self._heard_at = asyncio.get_running_loop().time()
-        self._listener = asyncio.create_task(self._listen(), name="doorbell")
+        self._listener = asyncio.create_task(self._listen(), name="wakeups")
 
     async def stop(self) -> None:
         """Listen no more, and let the last rings out."""
         if self._listener:
             self._listener.cancel()
-        await asyncio.gather(*([self._listener] if self._listener else []), *self._rings, return_exceptions=True)
+        await asyncio.gather(
+            *([self._listener] if self._listener else []), *self._notifications, return_exceptions=True
+        )
         with contextlib.suppress(*FAULTS):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._queue.disconnect()
@@ -87,13 +89,13 @@ class RedisDoorbell:
         """Whether Redis has answered lately."""
         return asyncio.get_running_loop().time() - self._heard_at < HEALTHY_SECONDS
 
-    def ring(self, root_id: str) -> None:
+    def notify(self, root_id: str) -> None:
         """Say that a run waits; where nobody can be told, this process looks itself."""
-        task = asyncio.create_task(self._ring(root_id), name="ring")
-        self._rings.add(task)
-        task.add_done_callback(self._rings.discard)
+        task = asyncio.create_task(self._notify(root_id), name="notify")
+        self._notifications.add(task)
+        task.add_done_callback(self._notifications.discard)
 
-    async def _ring(self, root_id: str) -> None:
+    async def _notify(self, root_id: str) -> None:
         try:
             async with asyncio.timeout(RING_SECONDS):
                 await self._queue.enqueue(JOB, key=root_id, ttl=DELETE_WHEN_DONE)
@@ -114,7 +116,7 @@ class RedisDoorbell:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _hear(self) -> None:
-        """Take one ring, if this process has room for a run; what it leaves is for others."""
+        """Take one notify, if this process has room for a run; what it leaves is for others."""
         if self.has_room():
             job = await self._queue.dequeue(LISTEN_SECONDS)
             self._heard_at = asyncio.get_running_loop().time()

@@ -20,7 +20,7 @@ from app.services.runs.accept.idempotency import idempotency_of
 from app.services.runs.accept.starter import AcceptedRun, RunStarter
 from app.services.runs.engine.leases import UNFINISHED
 from app.services.runs.engine.run_engine import RunEngine
-from app.services.runs.queries.executions import ExecutionArchive, ExecutionRead
+from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
 from app.services.runs.work.conversations import ExecutionUnfinished
 from app.services.runs.work.run_tree import new_execution_id
 
@@ -75,7 +75,7 @@ class ExecutionControl:
     """Acts on executions that the caller may see."""
 
     database: Database
-    archive: ExecutionArchive
+    executions: ExecutionQueries
     engine: RunEngine
     starter: RunStarter
 
@@ -90,13 +90,13 @@ class ExecutionControl:
             ExecutionAlreadyFinished: the execution is past cancelling.
             ExecutionForeign: another program runs it.
         """
-        execution = await self.archive.find_visible(execution_id, caller)
+        execution = await self.executions.find_visible(execution_id, caller)
         if not execution.is_ours:
             raise ExecutionForeign(execution_id)
         if execution.status.is_terminal:
             raise ExecutionAlreadyFinished(execution_id, execution.status)
         cancelled = await self.engine.cancel(execution.root_id)
-        found = await self.archive.get_execution(execution_id, caller)
+        found = await self.executions.get_execution(execution_id, caller)
         if not cancelled and found.status in (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED):
             raise ExecutionAlreadyFinished(execution_id, found.status)
         return found
@@ -114,7 +114,7 @@ class ExecutionControl:
         record = idempotency_of(key, caller.id, f"retry/{execution_id}", {"from": origin}) if key is not None else None
         if made := await self.starter.find_made(record):
             return made
-        failed = await self.archive.find_visible(execution_id, caller)
+        failed = await self.executions.find_visible(execution_id, caller)
         self._refuse_part(failed, "retry")
         if not failed.status.is_terminal:
             raise ExecutionUnfinished(execution_id, "it can be tried again when it has")
@@ -138,7 +138,7 @@ class ExecutionControl:
             options=failed.options,
             previous_execution_id=failed.previous_execution_id,
             retry_of=execution_id,
-            goes_on=origin == "checkpoint",
+            from_checkpoint=origin == "checkpoint",
             idempotency=record,
         )
         return await self.starter.store(again, agent)
@@ -151,7 +151,7 @@ class ExecutionControl:
             ExecutionNotRoot: it is a part of a run, whose events would have a gap without it.
             ExecutionUnfinished: it is still running.
         """
-        execution = await self.archive.find_visible(execution_id, caller)
+        execution = await self.executions.find_visible(execution_id, caller)
         if execution.is_ours:
             self._refuse_part(execution, "delete")
 

@@ -23,7 +23,7 @@ from app.services.runs.accept.starter import RunStarter
 from app.services.runs.engine.leases import UNFINISHED, WITHOUT_BULK
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.lifecycle.control import ExecutionForeign
-from app.services.runs.queries.executions import ExecutionArchive, ExecutionRead
+from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
 from app.services.runs.work.conversations import ExecutionUnfinished
 from app.services.runs.work.revision_request import chain_of, person_review
 
@@ -77,12 +77,12 @@ class ReviewOvertaken(AppError):
 
 
 @dataclass(frozen=True)
-class ReviewDesk:
+class ReviewService:
     """Takes people's reviews of executions that they may see."""
 
     database: Database
     bus: EventBus
-    archive: ExecutionArchive
+    executions: ExecutionQueries
     engine: RunEngine
     starter: RunStarter
 
@@ -96,14 +96,14 @@ class ReviewDesk:
             ExecutionNotRevisable: it has no finished work to revise.
             AgentInactive, DepartmentInactive: an agent that the revision needs cannot run.
         """
-        execution = await self.archive.find_visible(execution_id, caller)
+        execution = await self.executions.find_visible(execution_id, caller)
         if not execution.is_ours:
             raise ExecutionForeign(execution_id)
         if asked.status == ReviewStatus.REVISION_NEEDED:
             await self._send_back(execution, asked.notes or "", caller)
         else:
             await self._note(execution, ReviewStatus(asked.status), asked.notes or "", caller)
-        return await self.archive.get_execution(execution_id, caller)
+        return await self.executions.get_execution(execution_id, caller)
 
     async def _note(self, execution: AgentExecution, status: ReviewStatus, notes: str, caller: Caller) -> None:
         """Add a decision to the ended tree's log, under a fence of its own; who comes between is tried again after."""
@@ -157,14 +157,14 @@ class ReviewDesk:
             raise ExecutionNotRevisable(execution.execution_id, present.status, root.status)
         await self._check_agents(members)
         await self.starter.admit(caller)
-        wish = {
+        revision_request = {
             "executionId": execution.execution_id,
             "notes": notes,
             "name": caller.name,
             "personReview": person_review(caller.name, ReviewStatus.REVISION_NEEDED, utc_now(), present),
         }
         chain = [one.execution_id for one in chain_of(members, execution.execution_id)]
-        if not await self.engine.reopen(root.execution_id, chain, wish):
+        if not await self.engine.reopen(root.execution_id, chain, revision_request):
             raise ExecutionUnfinished(execution.execution_id, "review it when its run has ended")
 
     async def _members(self, root_id: str) -> list[AgentExecution]:

@@ -28,7 +28,7 @@ from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import parsed
 from app.services.catalog.queries import Page
-from app.services.catalog.schemas import Shape, Timestamp
+from app.services.catalog.schemas import ApiModel, Timestamp
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0}
 MAX_TREE_DEPTH = 32
@@ -38,7 +38,7 @@ MAX_INLINE_VALUES = 5_000
 """How many values the answer about an execution may have to be made on the event loop, in some 5 ms."""
 
 
-class ExecutionLinks(Shape):
+class ExecutionLinks(ApiModel):
     """Where the rest of an execution is."""
 
     self: str
@@ -53,7 +53,7 @@ class ExecutionLinks(Shape):
         return cls(self=base, events=f"{base}/events", stream=f"{base}/events/stream")
 
 
-class ExecutionSummary(Shape):
+class ExecutionSummary(ApiModel):
     """What every answer says of an execution; `agent` and `department` are natural keys."""
 
     execution_id: str
@@ -108,7 +108,7 @@ class ExecutionRead(ExecutionSummary):
     """The number of its last event; of a root, the last one in its tree."""
 
 
-class TreeNode(Shape):
+class TreeNode(ApiModel):
     """An execution in its run tree."""
 
     execution_id: str
@@ -152,7 +152,7 @@ NO_NAMES = Names({}, {})
 
 
 @dataclass(frozen=True)
-class ExecutionArchive:
+class ExecutionQueries:
     """The executions in the database, as far as a caller may see them."""
 
     database: Database

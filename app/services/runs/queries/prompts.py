@@ -13,7 +13,7 @@ from app.models.agent_execution import AgentExecution, ExecutionKind, RunOptions
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import DefinitionLoader
-from app.services.catalog.schemas import Shape
+from app.services.catalog.schemas import ApiModel
 from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import agent_system_prompt, task_prompt
 from app.services.prompts.fences import system_message, user_message
@@ -21,7 +21,7 @@ from app.services.prompts.heads import plan_prompt, review_prompt
 from app.services.prompts.judge import JUDGE_SYSTEM_PROMPT, judge_prompt
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.review import judgement_of
-from app.services.runs.queries.executions import ExecutionArchive, ExecutionRead
+from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
 from app.services.runs.work.state import ExecutionState
 
 OWN_PURPOSE = {
@@ -31,7 +31,7 @@ OWN_PURPOSE = {
 }
 
 
-class ShownCall(Shape):
+class ShownCall(ApiModel):
     """The last call of one purpose, and how many of that purpose there were."""
 
     purpose: RunPurpose
@@ -47,7 +47,7 @@ class ShownCall(Shape):
     """What of these messages was left out or shortened to keep the call within the model's context."""
 
 
-class ShownPrompts(Shape):
+class ShownPrompts(ApiModel):
     """What the models were told for an execution."""
 
     execution_id: str
@@ -135,11 +135,11 @@ class Account:
 
 
 @dataclass(frozen=True)
-class PromptReader:
+class PromptQueries:
     """Tells what models were told, from stored events and histories, and else from the templates."""
 
     database: Database
-    archive: ExecutionArchive
+    executions: ExecutionQueries
     loader: DefinitionLoader
 
     async def read(self, execution_id: str, caller: Caller) -> ShownPrompts:
@@ -148,12 +148,12 @@ class PromptReader:
         Raises:
             ExecutionNotFound: there is none with this id that the caller may see.
         """
-        document = await self.archive.find_visible(execution_id, caller)
+        document = await self.executions.find_visible(execution_id, caller)
         if not document.is_ours:
             return ShownPrompts(
                 execution_id=execution_id, prompts_version=None, current_version=PROMPTS_VERSION, calls=[]
             )
-        execution = await self.archive.get_execution(execution_id, caller)
+        execution = await self.executions.get_execution(execution_id, caller)
         events = [event async for owner, event in tree_events(self.database, document.root_id) if owner == execution_id]
         account = await self._account(document, execution, events)
         for event in events:

@@ -38,7 +38,7 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
     tools = [] if is_last else [tool.as_model_tool() for tool in run.agent.tools]
     if is_last:
         messages.append(user_message(last_step_prompt()))
-    completion = await run.crew.models.complete(run.request(messages, purpose, tools))
+    completion = await run.context.models.complete(run.request(messages, purpose, tools))
     if completion.tool_calls and not is_last:
         record_tool_calls(run, completion)
         return

@@ -23,7 +23,7 @@ async def judge(run: ExecutionRun, model: str, gate: GateName) -> None:
     """Have the present answer scored, once."""
     if run.state.check is not None:
         return
-    run.append(await judge_output(run.crew.models, submission_of(run, model, gate)))
+    run.append(await judge_output(run.context.models, submission_of(run, model, gate)))
 
 
 def submission_of(run: ExecutionRun, model: str, gate: GateName) -> Submission:
@@ -35,6 +35,6 @@ def submission_of(run: ExecutionRun, model: str, gate: GateName) -> Submission:
         request=run.execution.prompt,
         output=run.state.answer or "",
         gate=gate,
-        threshold=run.crew.thresholds[gate],
+        threshold=run.context.thresholds[gate],
         truncated=run.state.truncated,
     )

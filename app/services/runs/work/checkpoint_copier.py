@@ -72,15 +72,15 @@ def is_history(event: JsonObject) -> bool:
 
 
 @dataclass
-class SecondAttempt:
-    """The copying of one old run into a tree that this process owns; `twins` are the new executions by the old ids."""
+class CheckpointCopier:
+    """The copying of one old run into a tree that this process owns; `copies` are the new executions by the old ids."""
 
     database: Database
     tree: RunTree
     old_root: str
     old: dict[str, Raw] = field(default_factory=dict[str, Raw])
     names: dict[Any, str] = field(default_factory=dict[Any, str])
-    twins: dict[str, AgentExecution] = field(default_factory=dict[str, AgentExecution])
+    copies: dict[str, AgentExecution] = field(default_factory=dict[str, AgentExecution])
 
     async def go_on(self) -> None:
         """Append what is not appended yet, and say that the run is tried again.
@@ -112,7 +112,7 @@ class SecondAttempt:
         ids = [raw.get("agent") for raw in self.old.values()]
         agents = self.database["agents"].find({"_id": {"$in": ids}}, {"agentId": 1})
         self.names = {raw["_id"]: raw["agentId"] async for raw in agents if raw.get("agentId")}
-        self.twins = {one.retry_of: one for one in self.tree.members if one.retry_of}
+        self.copies = {one.retry_of: one for one in self.tree.members if one.retry_of}
 
     async def _old_events(self) -> AsyncIterator[JsonObject]:
         """What the old run's events say, without what ended it."""
@@ -134,7 +134,7 @@ class SecondAttempt:
         return False
 
     async def _copy(self, event: JsonObject) -> None:
-        twin = await self._twin_of(event["executionId"])
+        copy = await self._copy_of(event["executionId"])
         old = self.old[event["executionId"]]
         changes: JsonObject = {}
         if event["type"] == "agent-start":
@@ -147,7 +147,7 @@ class SecondAttempt:
         event = await self._of_this_tree(event)
         if "output" in changes:
             changes["output"] = await self._of_this_output(changes["output"])
-        self.tree.append_stored(twin, cast("Event", CopiedEvent(event)), **changes)
+        self.tree.append_stored(copy, cast("Event", CopiedEvent(event)), **changes)
 
     async def _of_this_tree(self, event: JsonObject) -> JsonObject:
         """The event, naming this tree's executions where it names the old one's."""
@@ -172,7 +172,7 @@ class SecondAttempt:
         match value:
             case dict():
                 return {
-                    name: (await self._twin_of(item)).execution_id
+                    name: (await self._copy_of(item)).execution_id
                     if name in ID_FIELDS and item in self.old
                     else await self._renamed(item)
                     for name, item in value.items()
@@ -182,16 +182,16 @@ class SecondAttempt:
             case _:
                 return value
 
-    async def _twin_of(self, old_id: str) -> AgentExecution:
-        if old_id not in self.twins:
-            self.twins[old_id] = await self._create_twin(self.old[old_id])
-        return self.twins[old_id]
+    async def _copy_of(self, old_id: str) -> AgentExecution:
+        if old_id not in self.copies:
+            self.copies[old_id] = await self._create_copy(self.old[old_id])
+        return self.copies[old_id]
 
-    async def _create_twin(self, raw: Raw) -> AgentExecution:
+    async def _create_copy(self, raw: Raw) -> AgentExecution:
         root = self.tree.root
         old = AgentExecution.model_validate({name: raw[name] for name in raw if name not in WITHOUT_BULK})
-        parent = self.twins.get(old.parent_execution_id or "", root)
-        twin = AgentExecution(
+        parent = self.copies.get(old.parent_execution_id or "", root)
+        copy = AgentExecution(
             id=ObjectId(),  # pyright: ignore[reportArgumentType] - PydanticObjectId is one
             execution_id=new_execution_id(),
             agent=old.agent,
@@ -207,6 +207,6 @@ class SecondAttempt:
             options=root.options,
             retry_of=old.execution_id,
         )
-        await self.tree.log.add_child(twin)
-        self.tree.adopt(twin, self.names.get(old.agent))
-        return twin
+        await self.tree.log.add_child(copy)
+        self.tree.add_existing(copy, self.names.get(old.agent))
+        return copy

@@ -17,7 +17,7 @@ from app.services.llm.messages.structured_output import AnswerSchema, ask_struct
 from app.services.prompts.agents import assignment_prompt, task_prompt
 from app.services.prompts.fences import user_message
 from app.services.prompts.heads import plan_prompt, plan_schema, report_prompt
-from app.services.quality.batch_judge import JudgeBench
+from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import judge
@@ -44,11 +44,11 @@ class DepartmentRun:
     head: ExecutionRun
     team: Team
     tree: RunTree
-    bench: JudgeBench = field(init=False)
+    bench: BatchJudge = field(init=False)
 
     def __post_init__(self) -> None:
-        crew = self.head.crew
-        self.bench = JudgeBench(crew.models, crew.context_tokens(self.head.model))
+        context = self.head.context
+        self.bench = BatchJudge(context.models, context.context_tokens(self.head.model))
 
     async def run(self) -> None:
         """Go on from wherever the tree stands to the department's report.
@@ -80,7 +80,7 @@ class DepartmentRun:
         specialists = self.team.specialists
         head.open_with(plan_prompt(self.request, specialists))
         answer = await ask_structured(
-            head.crew.models,
+            head.context.models,
             head.request(head.opening, RunPurpose.PLAN, []),
             AnswerSchema("plan", plan_schema(specialists)),
         )
@@ -101,7 +101,7 @@ class DepartmentRun:
 
     async def _run_specialists(self, plan: Plan) -> list[ExecutionRun]:
         """Each specialist as soon as those before it have ended, however they ended."""
-        by_id = {agent.agent_id: agent for agent in (*self.team.resting, *self.team.specialists)}
+        by_id = {agent.agent_id: agent for agent in (*self.team.inactive_specialists, *self.team.specialists)}
         for one in plan.assignments:
             if one.agent_id not in by_id:  # a run that was taken over goes on by the definitions as they stand now
                 raise AgentNotFound(one.agent_id)
@@ -119,9 +119,9 @@ class DepartmentRun:
         outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
         truncated = frozenset(run.agent.agent_id for run in before if run.state.truncated)
         prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated)
-        specialist = await self.tree.hire(self.head, agent, prompt)
+        specialist = await self.tree.start_child(self.head, agent, prompt)
         with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
-            await self.tree.see_through(specialist, partial(run_specialist, specialist, self.head, self.bench))
+            await self.tree.run_child(specialist, partial(run_specialist, specialist, self.head, self.bench))
         return specialist
 
     def _refuse_if_all_failed(self, specialists: list[ExecutionRun]) -> None:

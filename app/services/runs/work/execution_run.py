@@ -37,7 +37,7 @@ OTHER_FIELDS_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
-class Crew:
+class RunContext:
     """What every run of this process works with."""
 
     models: ModelCaller
@@ -50,7 +50,7 @@ class Crew:
     """How often a failed call of a model is made again."""
     context_tokens: Callable[[str], int | None] = lambda _: None
     """How much a model takes, where that is known: then several outputs are judged in one call."""
-    context: ContextRules = field(default_factory=ContextRules)
+    context_rules: ContextRules = field(default_factory=ContextRules)
     """How requests are kept within a model's context."""
 
 
@@ -61,7 +61,7 @@ class ExecutionRun:
     execution: AgentExecution
     agent: AgentDefinition
     log: TreeLog
-    crew: Crew
+    context: RunContext
     options: RunOptions
     state: ExecutionState
     opening: list[JsonObject] = field(default_factory=list)
@@ -103,7 +103,7 @@ class ExecutionRun:
             agent_id=self.agent.agent_id,
             name=self.agent.name,
             department=self.agent.department.slug,
-            model=self.crew.record_name(self.model),
+            model=self.context.record_name(self.model),
             tool_names=[tool.name for tool in self.agent.tools],
             missing_tools=list(self.agent.missing_tools) or None,
             prompt=self.execution.prompt,
@@ -113,7 +113,7 @@ class ExecutionRun:
 
     def request(self, messages: list[JsonObject], purpose: RunPurpose, tools: list[JsonObject]) -> ModelRequest:
         """A model call for this execution, streamed where somebody watches its text as it comes."""
-        live = self.options.deltas or self.crew.wants_deltas(self.log.root_id)
+        live = self.options.deltas or self.context.wants_deltas(self.log.root_id)
 
         def show(text: str) -> None:
             self.log.show_delta(self.id, self.agent.agent_id, text)

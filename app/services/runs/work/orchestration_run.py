@@ -105,10 +105,10 @@ class OrchestrationRun:
         """One department to its end; its failure is its own, and the orchestration goes on."""
         slug, name = team.department.slug, team.department.name
         async with self._at_once:
-            head = await self.tree.hire(self.root, team.head, prompt, ExecutionKind.DEPARTMENT)
+            head = await self.tree.start_child(self.root, team.head, prompt, ExecutionKind.DEPARTMENT)
             self._note("department-started", f"{name} begins.", slug, head.id)
             with structlog.contextvars.bound_contextvars(executionId=head.id, agentId=head.agent.agent_id):
-                await self.tree.see_through(head, DepartmentRun(head, team, self.tree).run)
+                await self.tree.run_child(head, DepartmentRun(head, team, self.tree).run)
         outcome = DepartmentOutcome.of(head)
         if outcome.failure:
             self._note("department-failed", f"{name} failed: {outcome.failure['message']}", slug, head.id)

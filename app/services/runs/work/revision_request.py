@@ -1,7 +1,7 @@
-"""Going on with a tree that had ended: a person sends an execution back, and all above it is made anew.
+"""Revision requests: a person sends an execution of an ended tree back, and everything above it is redone.
 
-The wish is stored on the root in the transaction that makes somebody the tree's owner. The owner turns it into events,
-each once, and takes it from the root with the last of them; whoever takes the tree over before that goes on there.
+The request is stored on the root in the transaction that makes a process the owner of the tree. The owner turns it into
+events, each once, and removes it from the root with the last event; a process that takes the tree over continues there.
 """
 
 from typing import Any
@@ -44,22 +44,22 @@ def chain_of(executions: list[AgentExecution], execution_id: str) -> list[AgentE
     return chain
 
 
-def grant_wish(tree: RunTree) -> None:
-    """Turn the wish on the root into events: a review of the execution that it names, retries of all above."""
-    wish: JsonObject = tree.root.reopening
-    for execution in chain_of(list(tree.members), wish["executionId"]):
+def apply_revision_request(tree: RunTree) -> None:
+    """Turn the request on the root into events: a review of the execution that it names, and retries above it."""
+    revision_request: JsonObject = tree.root.reopening
+    for execution in chain_of(list(tree.members), revision_request["executionId"]):
         state = ExecutionState(max_revisions=tree.options.max_revisions)
         for event in tree.stored_events.get(execution.execution_id, ()):
             state.apply(event)
         changes = UNENDED | ({"reopening": None} if execution is tree.root else {})
-        if execution.execution_id == wish["executionId"]:
-            changes |= {"reviewStatus": ReviewStatus.REVISION_NEEDED.value, "reviewNotes": wish["notes"]}
-            changes |= {"personReview": wish["personReview"]}
+        if execution.execution_id == revision_request["executionId"]:
+            changes |= {"reviewStatus": ReviewStatus.REVISION_NEEDED.value, "reviewNotes": revision_request["notes"]}
+            changes |= {"personReview": revision_request["personReview"]}
             told: ReviewStatusChanged | AgentRetry = ReviewStatusChanged(
                 agent_id=tree.agent_ids.get(execution.execution_id),
                 status=ReviewStatus.REVISION_NEEDED.value,
-                notes=wish["notes"],
-                reviewer={"kind": "person", "name": wish["name"]},
+                notes=revision_request["notes"],
+                reviewer={"kind": "person", "name": revision_request["name"]},
                 reopens=True,
                 retry_count=state.retry_count,
             )

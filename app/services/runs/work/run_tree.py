@@ -18,8 +18,8 @@ from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.context.window import ContextWindow
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.runs.work.execution_run import (
-    Crew,
     ExecutionRun,
+    RunContext,
     asked_of,
     ending_fields,
     error_detail,
@@ -51,7 +51,7 @@ class RunTree:
 
     root: AgentExecution
     log: TreeLog
-    crew: Crew
+    context: RunContext
     children: dict[tuple[str, str], AgentExecution] = field(default_factory=dict)
     agent_ids: dict[str, str] = field(default_factory=dict)
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
@@ -60,9 +60,9 @@ class RunTree:
     """The conversation that the root goes on from."""
 
     def __post_init__(self) -> None:
-        window = ContextWindow(self.crew.context)
-        models = TreeModels(self.crew.models, self.crew.retries, self._note_retry, self.log.ensure_owned, window)
-        self.crew = replace(self.crew, models=models)
+        window = ContextWindow(self.context.context_rules)
+        models = TreeModels(self.context.models, self.context.retries, self._note_retry, self.log.ensure_owned, window)
+        self.context = replace(self.context, models=models)
 
     @property
     def options(self) -> RunOptions:
@@ -74,7 +74,7 @@ class RunTree:
         """All executions, parents before children."""
         return (self.root, *self.children.values())
 
-    def adopt(self, execution: AgentExecution, agent_id: str | None) -> None:
+    def add_existing(self, execution: AgentExecution, agent_id: str | None) -> None:
         """Take an execution that is stored already into the tree; an agent that was deleted has no id."""
         if agent_id is not None:
             self.agent_ids[execution.execution_id] = agent_id
@@ -89,7 +89,7 @@ class RunTree:
 
     def run_of(self, execution: AgentExecution, agent: AgentDefinition) -> ExecutionRun:
         """The running form of an execution, from where its stored events leave it."""
-        run = ExecutionRun(execution, agent, self.log, self.crew, self.options, self._stored_state(execution))
+        run = ExecutionRun(execution, agent, self.log, self.context, self.options, self._stored_state(execution))
         if execution is self.root:
             run.history = self.history
         self.runs[execution.execution_id] = run
@@ -103,7 +103,7 @@ class RunTree:
             call.is_inherited = True
         return state
 
-    async def hire(
+    async def start_child(
         self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind = ExecutionKind.AGENT
     ) -> ExecutionRun:
         """The agent's execution below `parent`, created with the prompt unless it is there already."""
@@ -132,7 +132,7 @@ class RunTree:
             options=self.options.model_copy(update={"departments": None}),
         )
 
-    async def see_through(self, run: ExecutionRun, go_on: Callable[[], Awaitable[None]]) -> None:
+    async def run_child(self, run: ExecutionRun, go_on: Callable[[], Awaitable[None]]) -> None:
         """Run a child to its end; its failure is its own, ends all below it, and leaves the others to go on.
 
         Raises:

@@ -5,7 +5,7 @@ import asyncio
 from app.models.agent_execution import ReviewStatus, StopReason
 from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import task_prompt
-from app.services.quality.batch_judge import JudgeBench
+from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
 from app.services.quality.review import judgement_of, needs_review, review_work
 from app.services.runs.work.agent_loop import stop_reason_of, work
@@ -13,7 +13,7 @@ from app.services.runs.work.agent_run import submission_of
 from app.services.runs.work.execution_run import ExecutionRun, text_output
 
 
-async def run_specialist(run: ExecutionRun, head: ExecutionRun, bench: JudgeBench) -> None:
+async def run_specialist(run: ExecutionRun, head: ExecutionRun, bench: BatchJudge) -> None:
     """Go on from wherever the specialist stands until its work is approved, rejected, or out of revisions."""
     run.begin()
     run.open_with(task_prompt(run.execution.prompt, None))
@@ -39,7 +39,7 @@ def is_revised(run: ExecutionRun) -> bool:
 async def review(run: ExecutionRun, head: ExecutionRun) -> None:
     """Have the head decide on the present draft."""
     decision = await review_work(
-        run.crew.models,
+        run.context.models,
         head=head.agent,
         head_model=head.model,
         specialist=run.agent,

@@ -42,7 +42,7 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
         await check_input(tool, call.input)
         await ensure_unique(run, tool, call)
         failpoint("before-tool-call")
-        outcome = await run.crew.tools.run(tool, call.input, context_of(run))
+        outcome = await run.context.tools.run(tool, call.input, context_of(run))
     except ToolFailed as error:
         record_failure(run, call, error)
     else:

@@ -24,7 +24,7 @@ MAX_EXACT_INTEGER = 2**53
 
 log = structlog.get_logger()
 
-Birth = asyncio.Task[ToolWorker]
+WorkerStart = asyncio.Task[ToolWorker]
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,18 @@ class ToolSandbox:
         self._turns = asyncio.Semaphore(workers)
         # A worker is known by the task that starts it, so that one on its way can be taken, and waited for, too.
         # Who holds a turn finds an idle one: there are as many members as turns.
-        self._members: set[Birth] = set()
-        self._idle: list[Birth] = []
+        self._members: set[WorkerStart] = set()
+        self._idle: list[WorkerStart] = []
 
     @property
     def worker_pids(self) -> list[int]:
         """The processes that are up, busy or not."""
-        return [birth.result().pid for birth in self._members if is_born(birth)]
+        return [start.result().pid for start in self._members if has_started(start)]
 
     @property
     def weaknesses(self) -> list[str]:
         """What this system cannot keep tools from, in plain words."""
-        return next((birth.result().weaknesses for birth in self._members if is_born(birth)), [])
+        return next((start.result().weaknesses for start in self._members if has_started(start)), [])
 
     async def start(self) -> None:
         """Start the workers and wait until all are warm.
@@ -125,9 +125,9 @@ class ToolSandbox:
         members = tuple(self._members)
         self._members.clear()
         self._idle.clear()
-        for birth in members:
-            if is_born(birth):
-                birth.result().kill()
+        for start in members:
+            if has_started(start):
+                start.result().kill()
         for worker in await asyncio.gather(*members, return_exceptions=True):
             if isinstance(worker, ToolWorker):
                 await worker.stop()
@@ -135,38 +135,38 @@ class ToolSandbox:
     async def _ask(self, code: str, call: dict[str, Any]) -> ToolOutcome:
         request = encode({"code": code, **call})
         async with self._turn():
-            birth = await self._take()
+            start = await self._take()
             started = time.perf_counter()
             try:
-                reply = await self._ask_worker(birth, request)
+                reply = await self._ask_worker(start, request)
                 return outcome_of(reply, duration_ms=milliseconds_since(started))
             except ToolFailed as error:
                 error.duration_ms = milliseconds_since(started)
                 raise
 
-    async def _ask_worker(self, birth: Birth, request: bytes) -> dict[str, Any]:
+    async def _ask_worker(self, start: WorkerStart, request: bytes) -> dict[str, Any]:
         """The worker's reply; a worker that gave none, or asks for it, is replaced."""
         reusable = False
         seconds = self._timeout_seconds + KILL_GRACE_SECONDS
         fetch = partial(self._egress.answer, until=asyncio.get_running_loop().time() + self._timeout_seconds)
         try:
             async with asyncio.timeout(seconds):
-                reply = await birth.result().ask(request, fetch)
+                reply = await start.result().ask(request, fetch)
             reusable = is_reply(reply) and not reply["retire"]
             if not is_reply(reply):
                 raise WorkerLost
             if "cause" in reply:
-                log.warning("tool-engine-failed", pid=birth.result().pid, cause=reply["cause"])
+                log.warning("tool-engine-failed", pid=start.result().pid, cause=reply["cause"])
             return reply
         except TimeoutError:
             raise killed() from None
         except WorkerLost:
-            raise await self._loss(birth.result()) from None
+            raise await self._loss(start.result()) from None
         finally:
             if reusable:
-                self._idle.append(birth)
+                self._idle.append(start)
             else:
-                self._replace(birth)
+                self._replace(start)
 
     async def _loss(self, worker: ToolWorker) -> ToolFailed:
         """What a call fails with whose worker gave no reply; the log says how the process ended."""
@@ -193,34 +193,34 @@ class ToolSandbox:
         finally:
             self._turns.release()
 
-    async def _take(self) -> Birth:
+    async def _take(self) -> WorkerStart:
         """A living worker; one that is on its way is waited for only if no other is idle."""
         while not self._closed:
-            birth = next(filter(is_born, self._idle), self._idle[0])
-            self._idle.remove(birth)
+            start = next(filter(has_started, self._idle), self._idle[0])
+            self._idle.remove(start)
             try:
-                worker = await asyncio.shield(birth)
+                worker = await asyncio.shield(start)
             except WorkerLost:
-                self._replace(birth)
+                self._replace(start)
                 raise ToolFailed("tool-crashed", "No process could be started to run the tool.") from None
             except asyncio.CancelledError:
-                self._idle.append(birth)
+                self._idle.append(start)
                 raise
             if not worker.has_ended:
-                return birth
-            self._replace(birth)
+                return start
+            self._replace(start)
         raise ToolFailed("tool-crashed", "The service is closing.")
 
-    def _replace(self, birth: Birth) -> None:
+    def _replace(self, start: WorkerStart) -> None:
         """Put a new worker in this one's place, in the background; while closing the old one is `close`'s to end."""
         if not self._closed:
-            log.info("tool-worker-replaced", pid=birth.result().pid if is_born(birth) else None)
-            self._members.discard(birth)
-            self._add(self._succeed(birth))
+            log.info("tool-worker-replaced", pid=start.result().pid if has_started(start) else None)
+            self._members.discard(start)
+            self._add(self._succeed(start))
 
-    async def _succeed(self, birth: Birth) -> ToolWorker:
-        if is_born(birth):
-            await birth.result().stop()
+    async def _succeed(self, start: WorkerStart) -> ToolWorker:
+        if has_started(start):
+            await start.result().stop()
         if self._closed:
             raise WorkerLost
         return await self._start_worker()
@@ -228,15 +228,15 @@ class ToolSandbox:
     async def _start_worker(self) -> ToolWorker:
         return await ToolWorker.start(timeout_seconds=self._timeout_seconds, memory_mb=self._memory_mb)
 
-    def _add(self, birth: Coroutine[None, None, ToolWorker]) -> None:
-        task = asyncio.create_task(birth)
+    def _add(self, start: Coroutine[None, None, ToolWorker]) -> None:
+        task = asyncio.create_task(start)
         self._members.add(task)
         self._idle.append(task)
 
 
-def is_born(birth: Birth) -> bool:
+def has_started(start: WorkerStart) -> bool:
     """Whether this worker came up; it may have ended since."""
-    return birth.done() and not birth.cancelled() and birth.exception() is None
+    return start.done() and not start.cancelled() and start.exception() is None
 
 
 def killed() -> ToolFailed:

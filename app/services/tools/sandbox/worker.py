@@ -1,4 +1,4 @@
-"""The worker process that runs tools: `python -m app.services.tools.sandbox.worker PARENT_PID TIMEOUT_SECONDS MEMORY_MB`.
+"""The tool worker: `python -m app.services.tools.sandbox.worker PARENT_PID TIMEOUT_SECONDS MEMORY_MB`.
 
 It takes calls from stdin and answers on stdout, one at a time, until stdin closes or the service kills it. After each
 answer it makes the next engine ready. An error that nobody expected is told to the service, which starts another one.

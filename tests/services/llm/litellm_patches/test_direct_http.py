@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from app.kit.json_values import JsonObject
 from app.services.llm.failures.errors import ModelCallFailed, ModelTimedOut
 from app.services.llm.gateway import ModelGateway
-from app.services.llm.litellm_patches import direct_http as plain_http
+from app.services.llm.litellm_patches import direct_http
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.fixtures.waiting import wait_until
 from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
@@ -25,13 +25,13 @@ from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
 def plain_posts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that were posted to past httpx."""
     posts: list[str] = []
-    fetch = plain_http.fetch
+    fetch = direct_http.fetch
 
     async def noting(transport: object, url: str, *rest: object) -> object:
         posts.append(url)
         return await fetch(transport, url, *rest)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(plain_http, "fetch", noting)
+    monkeypatch.setattr(direct_http, "fetch", noting)
     return posts
 
 
@@ -133,7 +133,7 @@ async def test_a_connection_that_may_soon_be_closed_is_not_used_again(
 async def test_an_address_that_never_connects_is_told_long_before_the_time_for_an_answer_is_over(
     open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch, *, disable_cooldowns: bool, streamed: bool
 ) -> None:
-    monkeypatch.setattr(plain_http, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(direct_http, "CONNECT_SECONDS", 0.2)
     with never_accepting() as port:
         gateway = open_gateway(Listener(port).entry, timeout=60, disable_cooldowns=disable_cooldowns)
         async with asyncio.timeout(20):

@@ -10,7 +10,7 @@ import pytest
 
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.litellm_patches import setup as litellm_setup
-from app.services.llm.litellm_patches.inline_executor import PreparingExecutor, only_computes, prepare_in_place
+from app.services.llm.litellm_patches.inline_executor import InlineExecutor, only_computes, use_inline_executor
 from tests.fixtures.model_server import ModelServer
 from tests.services.llm.conftest import OpenGateway, entry, request
 
@@ -32,7 +32,7 @@ def went_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., Any]
 async def test_a_model_call_with_an_api_key_is_prepared_without_a_thread(
     open_gateway: OpenGateway, model_server: ModelServer, went_to_a_thread: list[Callable[..., Any]]
 ) -> None:
-    prepare_in_place()
+    use_inline_executor()
     gateway = open_gateway(entry(model_server))
 
     answer = await gateway.complete(request())
@@ -48,7 +48,7 @@ async def test_what_goes_wrong_while_it_is_prepared_is_the_calls_error(
     def broken(**_: Any) -> None:  # noqa: ANN401
         raise ValueError("no such parameter")
 
-    prepare_in_place()
+    use_inline_executor()
     gateway = open_gateway(entry(model_server))
     monkeypatch.setattr(litellm_setup.litellm_main, "completion", broken)
 
@@ -59,7 +59,7 @@ async def test_what_goes_wrong_while_it_is_prepared_is_the_calls_error(
 async def test_a_provider_that_may_ask_for_credentials_first_is_prepared_in_a_thread(
     open_gateway: OpenGateway, went_to_a_thread: list[Callable[..., Any]]
 ) -> None:
-    prepare_in_place()
+    use_inline_executor()
     gateway = open_gateway({"model_name": "house/model", "litellm_params": {"model": "demo/demo"}})
 
     await gateway.complete(request())
@@ -84,7 +84,7 @@ def test_only_known_providers_are_prepared_in_place(provider: dict[str, str], *,
 
 
 async def test_all_else_runs_in_threads() -> None:
-    prepare_in_place()
+    use_inline_executor()
     running = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -102,5 +102,5 @@ async def test_all_else_runs_in_threads() -> None:
 
 
 def test_an_executor_of_its_own_still_has_threads() -> None:
-    with PreparingExecutor(max_workers=1) as executor:
+    with InlineExecutor(max_workers=1) as executor:
         assert executor.submit(sum, [1, 2]).result(timeout=5) == 3

@@ -52,7 +52,7 @@ NOT_FOUND = 404
 """What the web server answers, which has no pages."""
 BODIES: dict[str, Json] = {"agent": {"judge": False}, "department": {}, "orchestration": {"departments": [DEPARTMENT]}}
 FETCHING = {"TOOL_EGRESS_ALLOWLIST": "127.0.0.1"}
-EFFECTS = {"ring": False, "ringAgain": True}
+EFFECTS = {"notify": False, "ringAgain": True}
 """Tools that others notice, and whether each is marked `idempotent`."""
 
 
@@ -174,7 +174,7 @@ def call_everything(call: Call) -> str | Raw:
     if call.tool_results:
         return "Done."
     run = {"run": call.execution_id}
-    return completion("Hm.", ("ring", run), ("ringAgain", run), ("echo", run))
+    return completion("Hm.", ("notify", run), ("ringAgain", run), ("echo", run))
 
 
 async def test_a_run_of_an_agent_is_finished_wherever_its_worker_died(
@@ -203,13 +203,13 @@ async def test_a_run_of_an_agent_is_finished_wherever_its_worker_died(
                 "agent-response": 1,
                 "agent-complete": 1,
             }, death.place
-            assert rung["ring"] <= 1, death.place
+            assert rung["notify"] <= 1, death.place
             assert outputs["ringAgain"] == NOT_FOUND, death.place
-            if "error" in str(outputs["ring"]):
-                assert outputs["ring"]["error"]["code"] == "outcome-unknown", death.place
-                assert any(event.get("toolName") == "ring" for event in death.events), death.place
+            if "error" in str(outputs["notify"]):
+                assert outputs["notify"]["error"]["code"] == "outcome-unknown", death.place
+                assert any(event.get("toolName") == "notify" for event in death.events), death.place
             else:
-                assert rung["ring"] == 1, death.place
+                assert rung["notify"] == 1, death.place
     assert {death.place.partition(":")[0] for death in deaths} == set(OF_WORKERS)
 
 

@@ -12,7 +12,7 @@ from pymongo.errors import NetworkTimeout
 
 from app.events.stream.bus import Moved
 from app.models.agent_execution import AgentExecution
-from app.services.runs.engine import lease_renewal as keeping
+from app.services.runs.engine import lease_renewal
 from app.services.runs.engine.run_engine import RunLimits
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
@@ -26,12 +26,12 @@ from tests.services.runs.conftest import (
     StartProcess,
     accept,
     all_events,
-    cut_keeper,
     die,
     expire,
     finished,
     gapless,
     of_type,
+    stop_lease_renewal,
     stored,
     stored_once,
     stored_tree,
@@ -51,7 +51,7 @@ async def test_a_zombie_s_later_writes_store_nothing_and_it_stops(
     zombie = await start_process()
     execution_id = await accept(service, zombie, "agent")
     await until(lambda: gate.waiting == 1)
-    await cut_keeper(zombie)
+    await stop_lease_renewal(zombie)
     await expire(service, execution_id)
     await start_process()
     ended = await finished(service, execution_id)
@@ -75,7 +75,7 @@ async def test_a_zombie_adds_no_child_to_the_tree(
     zombie = await start_process()
     execution_id = await accept(service, zombie, "department")
     await until(lambda: gate.waiting == 1)
-    await cut_keeper(zombie)
+    await stop_lease_renewal(zombie)
     await expire(service, execution_id)
     await start_process()
     await finished(service, execution_id)
@@ -146,7 +146,7 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_another_can_tak
     cut_off = await start_process()
     execution_id = await accept(service, cut_off, "agent")
     await until(lambda: gate.waiting == 1)
-    monkeypatch.setattr(keeping, "GIVE_UP_SECONDS", 0.3)
+    monkeypatch.setattr(lease_renewal, "GIVE_UP_SECONDS", 0.3)
     monkeypatch.setattr(cut_off.leases, "renew", no_answer)
 
     await until(lambda: not cut_off._owned)
@@ -171,16 +171,16 @@ async def test_a_process_that_renews_too_late_stops_its_runs_all_the_same(
         return "The heir's." if gate.waiting else await gate.passed("Lost.")
 
     model_server.on("work", work)
-    monkeypatch.setattr(keeping, "WATCH_EVERY_SECONDS", 60.0)  # it looks elsewhere when the process wakes
-    monkeypatch.setattr(keeping, "RENEW_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(lease_renewal, "WATCH_EVERY_SECONDS", 60.0)  # it looks elsewhere when the process wakes
+    monkeypatch.setattr(lease_renewal, "RENEW_EVERY_SECONDS", 0.2)
     slept = await start_process()
     execution_id = await accept(service, slept, "agent")
     await until(lambda: gate.waiting == 1)
 
-    renewed = slept.keeper._renewed
-    await until(lambda: slept.keeper._renewed > renewed)
-    slept.keeper._renewed -= keeping.GIVE_UP_SECONDS
-    await until(lambda: not slept._owned and slept.keeper.holds)
+    renewed = slept.lease_renewer._renewed
+    await until(lambda: slept.lease_renewer._renewed > renewed)
+    slept.lease_renewer._renewed -= lease_renewal.GIVE_UP_SECONDS
+    await until(lambda: not slept._owned and slept.lease_renewer.holds)
 
     monkeypatch.undo()
     await expire(service, execution_id)

@@ -11,11 +11,11 @@ from bson import ObjectId
 
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
 from app.services.runs.engine import queue as queue_module
-from app.services.runs.engine import wakeups as doorbell_module
+from app.services.runs.engine import wakeups as wakeups_module
 from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.queue import RunQueue
 from app.services.runs.engine.run_engine import RunEngine, RunLimits
-from app.services.runs.engine.wakeups import RedisDoorbell
+from app.services.runs.engine.wakeups import RedisWakeups
 from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply
 from tests.fixtures.valkey import ValkeyProcess
@@ -36,7 +36,7 @@ from tests.services.runs.conftest import (
 )
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
-Share = Callable[[RunEngine], RedisDoorbell]
+Share = Callable[[RunEngine], RedisWakeups]
 
 
 @pytest.fixture
@@ -202,7 +202,11 @@ async def test_what_is_accepted_while_leases_are_not_kept_waits_for_who_keeps_th
     service: Service, model_server: ModelServer, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubtful = await start_process()
-    monkeypatch.setattr(type(doubtful.keeper), "holds", property(lambda keeper: keeper is not doubtful.keeper))
+    monkeypatch.setattr(
+        type(doubtful.lease_renewer),
+        "holds",
+        property(lambda renewer: renewer is not doubtful.lease_renewer),
+    )
     execution_id = await accept(service, doubtful, "agent", judge=False)
     assert (await stored(service, execution_id))["lease"]["owner"] == ""
 
@@ -229,15 +233,15 @@ async def test_a_run_that_takes_too_long_fails_and_says_so(
 
 @pytest.fixture
 async def share(valkey: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Share]:
-    """Give a process a doorbell."""
-    monkeypatch.setattr(doorbell_module, "HEALTHY_SECONDS", 2.0)
-    monkeypatch.setattr(doorbell_module, "LISTEN_SECONDS", 0.2)
-    monkeypatch.setattr(doorbell_module, "ANSWER_SECONDS", 0.5)
-    bells: list[RedisDoorbell] = []
+    """Give a process a wakeups."""
+    monkeypatch.setattr(wakeups_module, "HEALTHY_SECONDS", 2.0)
+    monkeypatch.setattr(wakeups_module, "LISTEN_SECONDS", 0.2)
+    monkeypatch.setattr(wakeups_module, "ANSWER_SECONDS", 0.5)
+    bells: list[RedisWakeups] = []
 
-    def give(engine: RunEngine) -> RedisDoorbell:
-        bell = RedisDoorbell(valkey.url, lambda: engine.room > 0, engine.wake)
-        engine.doorbell = bell
+    def give(engine: RunEngine) -> RedisWakeups:
+        bell = RedisWakeups(valkey.url, lambda: engine.room > 0, engine.wake)
+        engine.wakeups = bell
         bell.start()
         bells.append(bell)
         return bell
@@ -289,7 +293,7 @@ async def test_a_redis_that_never_answers_delays_nobody(
     valkey.thaw()
 
     assert document["status"] == "completed"
-    assert accepted < doorbell_module.RING_SECONDS
+    assert accepted < wakeups_module.RING_SECONDS
 
 
 async def test_two_processes_share_what_comes(

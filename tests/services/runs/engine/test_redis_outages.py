@@ -66,7 +66,7 @@ async def work(call: Call) -> Json:
     return completion("Done.") if call.tool_results else completion("Hm.", ("textStatistics", {"text": "One."}))
 
 
-async def see_through(http: httpx.AsyncClient, url: str, runs: list[Run]) -> None:
+async def run_child(http: httpx.AsyncClient, url: str, runs: list[Run]) -> None:
     """Start a run and follow it to its end."""
     body = {"prompt": "Write.", "project": PROJECT, "judge": False}
     answer = await http.post(f"{url}/api/v1/agents/{AGENT}/runs", json=body)
@@ -86,7 +86,7 @@ async def steady_runs(http: httpx.AsyncClient, url: str, seconds: float) -> list
     following: set[asyncio.Task[None]] = set()
     ends_at = time.monotonic() + seconds
     while time.monotonic() < ends_at:
-        following.add(asyncio.create_task(see_through(http, url, runs)))
+        following.add(asyncio.create_task(run_child(http, url, runs)))
         await asyncio.sleep(START_EVERY_SECONDS)
     _, left = await asyncio.wait(following, timeout=END_SECONDS)
     for task in left:

@@ -24,13 +24,13 @@ from tests.services.runs.conftest import (
     StartProcess,
     accept,
     all_events,
-    cut_keeper,
     die,
     expire,
     finished,
     first_then,
     gapless,
     of_type,
+    stop_lease_renewal,
     stored_once,
     stored_tree,
     types_of,
@@ -87,7 +87,7 @@ async def test_a_run_that_was_only_accepted_is_run_by_another_process(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
     first = await start_process()
-    await cut_keeper(first)
+    await stop_lease_renewal(first)
     first.limits = RunLimits(max_concurrent=0)
     execution_id = await accept(service, first, "department")
     await die(first)

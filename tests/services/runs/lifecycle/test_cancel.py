@@ -20,12 +20,12 @@ from tests.services.runs.conftest import (
     StartProcess,
     accept,
     all_events,
-    cut_keeper,
     die,
     expire,
     finished,
     gapless,
     of_type,
+    stop_lease_renewal,
     stored,
     stored_once,
     stored_tree,
@@ -105,7 +105,7 @@ async def test_a_specialist_s_id_cancels_the_run_that_it_belongs_to(
 
 async def test_a_sandbox_in_which_a_cancelled_tool_runs_is_killed(service: Service, model_server: ModelServer) -> None:
     model_server.on("work", completion(None, ("hang", {})))
-    sandbox = service.services.engine.crew.tools.sandbox
+    sandbox = service.services.engine.context.tools.sandbox
     execution_id = await start(service)
     await stored_once(service, execution_id, lambda document: document["lastSeq"] == 2)
     before = set(sandbox.worker_pids)
@@ -233,7 +233,7 @@ async def test_a_cancel_whose_process_dies_is_carried_out_by_another(
     owner, canceller = await start_process(), await start_process()
     execution_id = await accept(service, owner, "agent")
     await until(lambda: gate.waiting == 1)
-    await cut_keeper(canceller)
+    await stop_lease_renewal(canceller)
     assert await canceller.leases.cancel(execution_id) is not None
     await die(canceller)
     monkeypatch.setattr(engine_module, "CANCEL_SECONDS", 0.1)

@@ -6,7 +6,7 @@ import asyncio
 import httpx
 import pytest
 
-from app.services.runs.work import checkpoint_copier as retries
+from app.services.runs.work import checkpoint_copier
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault, plan_of
 from tests.fixtures.waiting import wait_until
@@ -215,10 +215,10 @@ async def test_a_retry_whose_process_dies_midway_in_the_copying_is_complete_all_
     kept = [kind for kind in types_of(await all_events(service, failed)) if kind != "agent-error"]
     model_server.on("report", "## Summary\nAll is well.")
     model_server.calls.clear()
-    copy = retries.SecondAttempt._copy
+    copy = checkpoint_copier.CheckpointCopier._copy
     copied = 0
 
-    async def stop_midway(self: retries.SecondAttempt, event: Json) -> None:
+    async def stop_midway(self: checkpoint_copier.CheckpointCopier, event: Json) -> None:
         nonlocal copied
         copied += 1
         if copied == 6:
@@ -226,7 +226,7 @@ async def test_a_retry_whose_process_dies_midway_in_the_copying_is_complete_all_
             await asyncio.Event().wait()
         await copy(self, event)
 
-    monkeypatch.setattr(retries.SecondAttempt, "_copy", stop_midway)
+    monkeypatch.setattr(checkpoint_copier.CheckpointCopier, "_copy", stop_midway)
     again = (await retry(service, failed)).json()["executionId"]
     await stored_once(service, again, lambda document: document["lastSeq"] > 0)
     async with asyncio.timeout(10):

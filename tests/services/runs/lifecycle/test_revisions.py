@@ -270,8 +270,13 @@ async def test_a_revision_whose_process_dies_is_carried_on_by_another(
     await finished(service, execution_id)
     ids = {agent: raw["executionId"] for agent, raw in (await stored_tree(service, execution_id)).items()}
     members = [ids[ADA], execution_id]
-    wish = {"executionId": ids[ADA], "notes": "Warmer $$NOW.", "name": "someone", "personReview": {"status": "x"}}
-    assert await first.leases.reopen(execution_id, members, wish) is not None
+    revision_request = {
+        "executionId": ids[ADA],
+        "notes": "Warmer $$NOW.",
+        "name": "someone",
+        "personReview": {"status": "x"},
+    }
+    assert await first.leases.reopen(execution_id, members, revision_request) is not None
     await die(first)
     if noted:  # it got as far as half of its events
         model_server.on("work", lambda _: gate.passed("Too late."))

@@ -263,11 +263,11 @@ async def test_a_stream_that_stalls_or_is_cut_is_no_answer_and_its_tool_call_nev
 async def test_no_model_is_called_once_the_lease_may_have_run_out(
     patient: Service, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = patient.services.engine.keeper
+    lease_renewer = patient.services.engine.lease_renewer
     model_server.on("work", lambda call: completion(None, ("beatSheetTiming", {"pages": 100})))
-    monkeypatch.setattr(keeper, "_renewed", keeper._renewed - 3600)
+    monkeypatch.setattr(lease_renewer, "_renewed", lease_renewer._renewed - 3600)
 
-    assert not keeper.holds
+    assert not lease_renewer.holds
     accepted = await patient.http.post(f"/api/v1/agents/{AGENT}/runs", json=BODY)
     root_id = accepted.json()["executionId"]
 

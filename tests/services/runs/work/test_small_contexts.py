@@ -133,14 +133,14 @@ async def test_whoever_takes_a_run_over_at_any_turn_sends_the_same(small: Servic
             answer = await small.http.get(f"/api/v1/executions/{run['executionId']}/events/{event['seq']}")
             event |= answer.json()
     opening = run["runState"]["messages"][:2]
-    crew = small.services.engine.crew
-    assert isinstance(crew.context, ContextRules)
+    context = small.services.engine.context
+    assert isinstance(context.context_rules, ContextRules)
     state = ExecutionState(max_revisions=1)
     calls = iter(model_server.calls)
     for event in events:
         if event.get("usage"):
             request = request_of(run, opening, state, next(calls).body["tools"])
-            sent = ContextWindow(crew.context).fit(request).request.messages
+            sent = ContextWindow(context.context_rules).fit(request).request.messages
             assert [texts_of(one) for one in sent] == [texts_of(one) for one in model_server.calls[state.step].messages]
         state.apply(event)
     assert next(calls, None) is None

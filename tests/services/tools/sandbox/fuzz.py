@@ -1,4 +1,4 @@
-"""Random hostile tools for as long as one likes: `python -m tests.services.tools.sandbox.fuzz --seconds 600` (`make fuzz`).
+"""Random hostile tools: `python -m tests.services.tools.sandbox.fuzz --seconds 600` (`make fuzz`).
 
 Every call must end in a result or a known error within its limit and half a second, and the sandbox must answer the
 next one; at the end no process, descriptor or memory may be left behind. A call that breaks this is printed with its

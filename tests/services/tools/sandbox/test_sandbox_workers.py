@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from app.errors import StartupError
 from app.services.tools.outcomes import ToolFailed
-from app.services.tools.sandbox import worker_process as workers
+from app.services.tools.sandbox import worker_process
 from app.services.tools.sandbox.replies import breakdown
 from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox, is_reply, outcome_of
 from tests.services.tools.conftest import Call, is_running, is_there, resident_bytes, running, until
@@ -161,7 +161,7 @@ async def test_closing_ends_every_process_and_fails_the_calls_under_way() -> Non
 
 
 async def test_a_sandbox_that_cannot_start_says_so_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "IMPORT_ROOT", Path("/proc"))
+    monkeypatch.setattr(worker_process, "IMPORT_ROOT", Path("/proc"))
     monkeypatch.setattr(sys, "executable", "/bin/false")
     sandbox = ToolSandbox(timeout_seconds=1, memory_mb=16)
 
