@@ -14,11 +14,12 @@ from typing import Any
 import uvicorn
 
 from app.errors import StartupError
-from app.main import STOP_GRACE_SECONDS, create_app, create_worker_app, open_services
+from app.main import create_app, create_worker_app, open_services
 from app.server.edge.http import http_protocol
 from app.server.edge.limits import Edge, EdgeLimits, connections_within, raise_open_files
 from app.server.edge.websocket import SocketConnection
 from app.services.access.admin_key import AdminKey
+from app.services.runs.engine.opening import STOP_GRACE_SECONDS
 from app.services.runs.engine.run_engine import RunEngine
 from app.settings import Settings
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.kit.json_values import JsonObject
+from app.settings import Settings
 
 
 class GateName(StrEnum):
@@ -21,6 +22,15 @@ DEFAULT_THRESHOLDS: Thresholds = {
     GateName.DEPARTMENT: 0.60,
     GateName.ORCHESTRATOR: 0.75,
 }
+
+
+def gate_thresholds(settings: Settings) -> Thresholds:
+    """The score from 0 to 1 that each gate requires."""
+    return {
+        GateName.SPECIALIST: settings.specialist_gate,
+        GateName.DEPARTMENT: settings.department_gate,
+        GateName.ORCHESTRATOR: settings.orchestrator_gate,
+    }
 
 
 ADVICE: Mapping[str, str] = {

@@ -1,7 +1,8 @@
 """Where attempts are counted: in this process, or in Redis for all processes together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import structlog
@@ -75,3 +76,16 @@ class SharedWindowCounter(WindowCounter):
                 self._away_until = now() + AWAY_SECONDS
                 log.warning("limits-counted-alone", error=type(error).__name__)
         return await super()._ask(question)
+
+
+@asynccontextmanager
+async def open_counter(redis_url: str | None) -> AsyncGenerator[WindowCounter]:
+    """A counter for all processes together if they share a Redis, else for this process."""
+    if redis_url is None:
+        yield WindowCounter()
+        return
+    counter = SharedWindowCounter(redis_url)
+    try:
+        yield counter
+    finally:
+        await counter.close()

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from app.main import token_verifier
+from app.services.access.opening import make_token_verifier
 from app.services.access.tokens import TokenVerifier, caller_of
 from app.settings import Settings
 from tests.conftest import PROJECT, Service, StartService
@@ -143,7 +143,7 @@ def test_a_start_with_published_keys_and_no_audience_warns(audience: str | None,
     settings = Settings(jwt_jwks_url="https://id.example/jwks", jwt_audience=audience)
 
     with structlog.testing.capture_logs() as lines:
-        token_verifier(settings)
+        make_token_verifier(settings)
 
     assert [line["event"] for line in lines] == ["jwt-audience-unset"] * warnings
 

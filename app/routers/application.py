@@ -1,0 +1,97 @@
+"""The HTTP application: routes, middleware and error handlers, without the services behind them."""
+
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import Lifespan
+
+from app.routers import analytics, api_keys, health, me, models, quality
+from app.routers.catalog import agents, custom_tools, departments, mcp_servers
+from app.routers.docs import api_docs, async_api
+from app.routers.executions import control as execution_control
+from app.routers.executions import events as execution_events
+from app.routers.executions import executions, orchestrations, reviews, stream_tickets
+from app.routers.executions import prompts as execution_prompts
+from app.routers.http.hosts import HostCheck
+from app.routers.http.problems import Problem, add_problem_handlers
+from app.routers.http.request_context import CROSS_ORIGIN, RequestContext
+from app.routers.http.trusted_proxies import TrustedProxies
+from app.routers.sockets import agent_events
+from app.settings import Settings
+
+API_BASE = "/api/v1"
+API_ROUTERS = (
+    departments,
+    agents,
+    custom_tools,
+    mcp_servers,
+    orchestrations,
+    executions,
+    execution_events,
+    execution_control,
+    execution_prompts,
+    reviews,
+    stream_tickets,
+    quality,
+    analytics,
+    api_keys,
+    me,
+    models,
+)
+DESCRIPTION = """
+Run AI agents that live in a MongoDB database. Departments, agents and custom tools are documents: edit one, and the
+next run uses it.
+
+Start a run with `POST /api/v1/agents/{agentId}/runs`, `POST /api/v1/departments/{slug}/runs` or, over several
+departments, `POST /api/v1/orchestrations`; watch it over the WebSocket `/api/agent-events` or as Server-Sent Events;
+read its audit record under `/api/v1/executions`.
+
+Errors are RFC 9457 problem details with a stable `code`. Every answer carries `X-Request-Id`.
+"""
+
+log = structlog.get_logger(__name__)
+
+
+def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The application that serves the API; the lifespan sets `app.state.services`."""
+    app = FastAPI(
+        title="Dynamic Agents",
+        version=version("dynamic-agents"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would lead to whatever host the client names
+        separate_input_output_schemas=False,
+        responses={500: {"model": Problem, "description": "A bug in the service"}},
+    )
+    if settings.answers_unnamed_hosts:
+        log.warning("allowed-hosts-unset", advice="Set ALLOWED_HOSTS to the names that the service is reached by.")
+    if settings.allowed_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **CROSS_ORIGIN)
+    app.add_middleware(HostCheck, allowed=settings.answered_hosts)
+    app.add_middleware(RequestContext)
+    app.add_middleware(TrustedProxies, trusted=settings.trusted_proxies)
+    add_problem_handlers(app)
+    for module in API_ROUTERS:
+        app.include_router(module.router, prefix=API_BASE)
+    app.include_router(agent_events.router)
+    app.include_router(api_docs.router)
+    app.include_router(async_api.router)
+    app.include_router(health.router)
+    return app
+
+
+def make_worker_api() -> FastAPI:
+    """The application of a worker, which serves its health only."""
+    app = FastAPI(
+        title="Dynamic Agents worker",
+        version=version("dynamic-agents"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(health.router)
+    return app

@@ -1,0 +1,47 @@
+"""Opening the authenticator of a process."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from app.database.connection import Database
+from app.models.api_key import Role
+from app.services.access.admin_key import AdminKey
+from app.services.access.api_keys import ApiKeyStore
+from app.services.access.authenticator import Authenticator
+from app.services.access.failed_authentications import FailedAuthentications
+from app.services.access.published_keys import PublishedKeys
+from app.services.access.tokens import TokenVerifier
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_authenticator(
+    settings: Settings, database: Database, admin_key: AdminKey
+) -> AsyncGenerator[Authenticator]:
+    """The authenticator of API keys, tokens and anonymous callers."""
+    authenticator = Authenticator(
+        ApiKeyStore(database, admin_key=admin_key.text),
+        Role(settings.anonymous_role) if settings.anonymous_role != "none" else None,
+        make_token_verifier(settings),
+        FailedAuthentications(settings.auth_failure_limit),
+    )
+    try:
+        yield authenticator
+    finally:
+        await authenticator.tokens.close()
+
+
+def make_token_verifier(settings: Settings) -> TokenVerifier:
+    """A verifier of tokens signed with `JWT_SECRET` or a key of `JWT_JWKS_URL`; without either it accepts none."""
+    if settings.jwt_jwks_url and settings.jwt_audience is None:
+        log.warning("jwt-audience-unset", advice="Set JWT_AUDIENCE: tokens issued for other services are accepted.")
+    return TokenVerifier(
+        settings.jwt_secret.get_secret_value() if settings.jwt_secret else None,
+        PublishedKeys(settings.jwt_jwks_url) if settings.jwt_jwks_url else None,
+        settings.jwt_audience,
+        settings.jwt_issuer,
+    )

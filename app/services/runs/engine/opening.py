@@ -1,0 +1,66 @@
+"""Opening the run engine of a process."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from app.database.connection import Database
+from app.events.stream.bus import EventBus
+from app.services.catalog.loader import DefinitionLoader
+from app.services.llm.context.window import ContextRules
+from app.services.llm.gateway import ModelGateway
+from app.services.quality.gates import gate_thresholds
+from app.services.runs.engine.run_engine import RunEngine, RunLimits
+from app.services.runs.engine.wakeups import RedisWakeups
+from app.services.runs.work.execution_run import RunContext
+from app.services.tools.toolbox import Toolbox
+from app.settings import Settings
+
+STOP_GRACE_SECONDS = 5.0
+"""How long runs may take to end when the process stops; the rest continue in another process."""
+
+
+@asynccontextmanager
+async def open_engine(
+    settings: Settings, database: Database, bus: EventBus, loader: DefinitionLoader, context: RunContext, *, works: bool
+) -> AsyncGenerator[RunEngine]:
+    """The run engine; with `REDIS_URL` it is woken by other processes and wakes them.
+
+    An engine that does not work accepts runs for other processes.
+    """
+    limits = RunLimits(
+        max_concurrent=settings.max_concurrent_runs if works else 0,
+        per_department=settings.max_department_runs,
+        run_seconds=settings.max_run_seconds,
+    )
+    wakeups = RedisWakeups(settings.redis_url.get_secret_value()) if settings.redis_url else None
+    engine = RunEngine(database, bus, loader, context, limits, wakeups)
+    if wakeups:
+        wakeups.has_room, wakeups.wake = lambda: engine.room > 0, engine.wake
+    await engine.start()
+    if wakeups:
+        wakeups.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop(STOP_GRACE_SECONDS)
+        if wakeups:
+            await wakeups.stop()
+
+
+def make_run_context(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus) -> RunContext:
+    """The models, tools and rules that every run of the process shares."""
+    return RunContext(
+        models=models,
+        tools=toolbox,
+        wants_deltas=bus.wants_deltas,
+        record_name=models.record_name,
+        retries=models.retries_of,
+        thresholds=gate_thresholds(settings),
+        context_tokens=models.context_tokens,
+        context_rules=ContextRules(
+            tool_result_bytes=settings.tool_result_model_bytes,
+            reserve_tokens=settings.context_reserve_tokens,
+            context_tokens=models.context_tokens,
+            answer_tokens=models.answer_tokens,
+        ),
+    )
