@@ -1,4 +1,4 @@
-"""The broadcaster of one run tree: it reads the bus once and hands the same bytes to every subscription in this process.
+"""The broadcaster of one run tree: it reads the bus once and hands the same bytes to every subscription of the process.
 
 A subscription first catches up with the database at its reader's pace, then joins the broadcaster. A subscription
 whose reader falls behind leaves and catches up again, so it delays no other reader and costs bounded memory.

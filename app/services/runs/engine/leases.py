@@ -108,8 +108,8 @@ class Leases:
     async def reopen(self, root_id: str, reopened: list[str], revision_request: Raw) -> AgentExecution | None:
         """Become the owner of an ended tree in order to revise some of its executions, as a person requested.
 
-        The same transaction stores the revision request, so that the next owner of the tree can apply it. Returns `None`
-        if the tree has not ended, was cancelled, or is already reopened.
+        The same transaction stores the revision request, so that the next owner of the tree can apply it. Returns
+        `None` if the tree has not ended, was cancelled, or is already reopened.
         """
         ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}}
         limit = seconds_from_now(self.run_seconds)
