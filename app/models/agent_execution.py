@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from app.kit.described_enums import DescribedEnum
 from app.models.base import (
     TIMESTAMP_INDEXES,
     PayloadDocument,
@@ -21,14 +22,19 @@ from app.models.base import (
 )
 
 
-class ExecutionStatus(StrEnum):
+class ExecutionStatus(DescribedEnum):
     """Where an execution stands; the last three are terminal."""
 
     PENDING = "pending"
+    """Accepted and stored; no process works on it yet."""
     RUNNING = "running"
+    """A process works on it."""
     COMPLETED = "completed"
+    """It ended with an output."""
     FAILED = "failed"
+    """It ended with an error."""
     CANCELLED = "cancelled"
+    """It was cancelled before its end."""
 
     @property
     def is_terminal(self) -> bool:
@@ -39,32 +45,45 @@ class ExecutionStatus(StrEnum):
 TERMINAL_STATUSES = (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
 
 
-class ReviewStatus(StrEnum):
+class ReviewStatus(DescribedEnum):
     """What the reviewer decided, if anything yet."""
 
     PENDING = "pending"
+    """No one has reviewed it."""
     APPROVED = "approved"
+    """The reviewer accepted the output."""
     REJECTED = "rejected"
+    """The reviewer refused the output."""
     REVISION_NEEDED = "revision-needed"
+    """The reviewer sent the output back to be revised."""
 
 
-class ExecutionKind(StrEnum):
+class ExecutionKind(DescribedEnum):
     """What was started: one agent, a department, or several departments."""
 
     AGENT = "agent"
+    """One agent, alone or as a specialist of a department."""
     DEPARTMENT = "department"
+    """A department: its head plans, reviews and reports."""
     ORCHESTRATION = "orchestration"
+    """Several departments, in the order of their priority."""
 
 
-class StopReason(StrEnum):
+class StopReason(DescribedEnum):
     """Why an execution stopped, finer than its status."""
 
     COMPLETED = "completed"
+    """It gave its answer."""
     MAX_STEPS = "max-steps"
+    """It answered because it had made as many model calls as `maxAgentSteps` allows."""
     CANCELLED = "cancelled"
+    """It was cancelled."""
     BUDGET = "budget"
+    """Its budget was exhausted."""
     REJECTED = "rejected"
+    """The reviewer rejected its output."""
     ERROR = "error"
+    """It failed."""
 
 
 class RunOptions(BaseModel):

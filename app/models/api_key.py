@@ -1,21 +1,24 @@
 """An API key: the service's own `api-keys` collection; the key itself is never stored, only its SHA-256."""
 
 from datetime import datetime
-from enum import StrEnum
 
 from beanie import Document
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
+from app.kit.described_enums import DescribedEnum
 from app.models.base import stored_name, utc_now
 
 
-class Role(StrEnum):
+class Role(DescribedEnum):
     """What a caller may do; each role includes those before it."""
 
     VIEWER = "viewer"
+    """May read executions, events and analytics."""
     RUNNER = "runner"
+    """May also start, cancel, retry and review runs."""
     ADMIN = "admin"
+    """May also edit the catalog, the weights and API keys, and delete executions."""
 
 
 class ApiKey(Document):

@@ -1,22 +1,26 @@
 """Documents of the catalog, as a Payload CMS may mark them: in its trash, or drafts that were never published."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from app.kit.described_enums import DescribedEnum
 from app.models.base import PayloadDocument
 
 DRAFT_STATUS = "draft"
 
 
-class CatalogState(StrEnum):
+class CatalogState(DescribedEnum):
     """Whether new runs use an entry. The first of these that applies: trashed, draft, inactive, active."""
 
     ACTIVE = "active"
+    """New runs may use the entry."""
     INACTIVE = "inactive"
+    """`isActive` is false."""
     DRAFT = "draft"
+    """The entry was never published in the CMS, or was unpublished there."""
     TRASHED = "trashed"
+    """The entry is in the trash of the CMS."""
 
 
 class CatalogDocument(PayloadDocument):

@@ -1,11 +1,11 @@
 """A custom tool: the `custom-tools` collection, shared with Payload."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from app.kit.described_enums import DescribedEnum
 from app.models.base import (
     TIMESTAMP_INDEXES,
     EmbeddedRow,
@@ -19,12 +19,15 @@ from app.models.base import (
 from app.models.catalog_document import CatalogDocument
 
 
-class ToolSource(StrEnum):
+class ToolSource(DescribedEnum):
     """What kind of tool it is; those of MCP servers are never stored."""
 
     CUSTOM = "custom"
+    """A JavaScript function that runs in the sandbox."""
     BUILTIN = "builtin"
+    """A Python function of the service, which the API cannot change."""
     MCP = "mcp"
+    """A tool of an MCP server."""
 
 
 def known_source(value: object) -> object:

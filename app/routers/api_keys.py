@@ -30,28 +30,38 @@ class ApiKeyCreate(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel,
         extra="forbid",
+        use_attribute_docstrings=True,
         json_schema_extra={"examples": [{"name": "nightly runs", "role": "runner"}]},
     )
 
     name: Annotated[Text, Field(min_length=1, max_length=200, pattern=r"\S")]
+    """A name for the key's holder, shown in reviews and lists."""
     role: Role
+    """The role of requests that carry the key."""
     projects: Annotated[list[CmsId], Field(min_length=1, max_length=1000)] | None = None
-    """CMS projects that the key is valid for; leave it out for all of them. An empty list is refused."""
+    """The ids of the CMS projects that the key is valid for. Leave it out for all projects; an empty list is
+    invalid."""
     run_rate_limit: Annotated[RateLimit, Field(max_length=100)] | None = None
-    """How often the key may start runs, such as `60/minute`; without one the service's own limit holds."""
+    """How often the key may start runs, such as `60/minute`. Without it, `RUN_RATE_LIMIT` applies."""
 
 
 class ApiKeyRead(ApiModel):
     """A key, without its text."""
 
     id: str
+    """The key's id, by which it is revoked."""
     name: str
+    """The name of the key's holder."""
     role: Role
+    """The role of requests that carry the key."""
     projects: list[str]
-    """CMS projects that the key is valid for; empty where `allProjects` is true."""
+    """The ids of the CMS projects that the key is valid for. Empty if `allProjects` is true."""
     all_projects: bool
+    """Whether the key is valid for every project."""
     run_rate_limit: str | None
+    """How often the key may start runs; `null` if `RUN_RATE_LIMIT` applies."""
     created_at: Timestamp
+    """When the key was created."""
 
     @classmethod
     def of(cls, key: ApiKey) -> "ApiKeyRead":
@@ -63,6 +73,7 @@ class ApiKeyCreated(ApiKeyRead):
     """A new key with its text, this once only."""
 
     key: str
+    """The key itself. It is shown in this response only: the service stores a hash of it."""
 
 
 @router.get("", operation_id="listApiKeys", responses=problem_responses(403))

@@ -4,27 +4,31 @@ import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 from pymongo.errors import PyMongoError
 
 from app.dependencies import Services, ServicesDep
+from app.services.catalog.schemas import ApiModel
 
 CHECK_SECONDS = 3
 
 router = APIRouter(tags=["operating"])
 
 
-class Health(BaseModel):
+class Health(ApiModel):
     """The process is up."""
 
     status: Literal["ok"] = "ok"
+    """Always `ok`."""
 
 
-class Readiness(BaseModel):
-    """Each part that the service needs, `ok` or what is wrong with it."""
+class Readiness(ApiModel):
+    """Whether the service can do its work."""
 
     status: Literal["ready", "not-ready"]
+    """`ready` if every check is `ok`, else `not-ready`."""
     checks: dict[str, str] = Field(examples=[{"database": "ok", "runs": "ok", "models": "ok"}])
+    """Each part that the service needs: `ok`, or its problem in one sentence."""
 
 
 @router.head("/healthz", include_in_schema=False)

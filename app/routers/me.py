@@ -17,9 +17,9 @@ class CallerRead(ApiModel):
     name: str
     """The name of the API key, the subject of the token, or `anonymous`."""
     role: Role | None
-    """`null` where requests without credentials may do nothing."""
+    """The caller's role; `null` if requests without credentials may do nothing."""
     projects: list[str] | None
-    """Ids of the CMS projects that the caller may see; `null` means all of them."""
+    """The ids of the CMS projects that the caller may see; `null` for all projects."""
 
 
 @router.get("", operation_id="getCaller", responses=problem_responses())

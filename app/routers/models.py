@@ -3,6 +3,7 @@
 from datetime import date
 
 from fastapi import APIRouter
+from pydantic import ConfigDict
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
 from app.kit.paging import slice_page
@@ -15,21 +16,31 @@ router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 
 
 class ModelRead(ApiModel):
-    """A catalog name: whether it can be called, why not, its price in US dollars a token, and when it is retired."""
+    """A model that runs may name."""
 
     name: str
+    """The catalog name, by which agents and runs choose the model."""
     usable: bool
+    """Whether the model can be called."""
     problem: str | None
+    """The reason why the model cannot be called; `null` if it can."""
     price_known: bool
+    """Whether the cost of calls can be computed."""
     input_cost_per_token: float | None
+    """The price of an input token in US dollars; `null` if unknown."""
     output_cost_per_token: float | None
+    """The price of an output token in US dollars; `null` if unknown."""
     retires_on: date | None
+    """The day on which the provider retires the model; `null` if unknown."""
 
 
 class ModelList(PageRead[ModelRead]):
-    """Configured names, and where they come from."""
+    """A page of the configured models."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     source: str
+    """Where the models are configured: the path of `MODELS_CONFIG`, or the environment."""
 
 
 @router.get("", operation_id="listModels", responses=problem_responses(403))

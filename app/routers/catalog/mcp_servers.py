@@ -1,9 +1,8 @@
 """The MCP servers that the settings name, and what they offer."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import Field
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
 from app.kit.paging import slice_page
@@ -17,32 +16,36 @@ router = APIRouter(prefix="/mcp-servers", tags=["custom tools"], route_class=Str
 
 
 class McpToolRead(ApiModel):
-    """A tool in its server's own words; `idempotent` when the server says that it only reads, or may run twice."""
+    """A tool, as its server declares it."""
 
     name: str
+    """The tool's name on its server."""
     description: str
+    """The server's description of the tool, as models read it."""
     idempotent: bool
+    """Whether the server declares that the tool only reads, or may run twice."""
     input_schema: dict[str, Any]
+    """The JSON Schema of the tool's input, as the server declares it."""
 
 
 class McpServerRead(ApiModel):
-    """A server: its tools by the names under which agents are granted them, and why it cannot be called, if so."""
+    """An MCP server and its tools."""
 
     name: str
-    state: Annotated[
-        McpConnectionState,
-        Field(
-            description=(
-                "`connected`; `starting` (being started or connected); `unavailable` (waiting for the next attempt); "
-                "`disabled` (switched off in its entry)."
-            )
-        ),
-    ]
+    """The server's name in the configuration."""
+    state: McpConnectionState
+    """The state of the connection."""
     connected: bool
+    """Whether `state` is `connected`."""
     transport: Literal["stdio", "http", "sse"] | None
+    """How the service talks to the server: `stdio` (a child process), `http` (streamable HTTP) or `sse` (HTTP with
+    Server-Sent Events). `null` if the entry is invalid."""
     problem: str | None
+    """The reason why the server cannot be called; `null` if it can."""
     tools: list[str]
+    """The names under which agents are granted the server's tools."""
     tool_details: list[McpToolRead]
+    """The tools in the server's own words."""
 
 
 @router.get("", operation_id="listMcpServers", responses=problem_responses(403))

@@ -16,9 +16,9 @@ class StreamTicketCreated(ApiModel):
     """A ticket, which is in this answer alone."""
 
     ticket: str
-    """The value of `?ticket=` at the event stream of this execution."""
+    """The value of `?ticket=` for the event stream of this execution."""
     expires_at: Timestamp
-    """Until when a stream can be opened with it; an open one goes on."""
+    """When the ticket expires. A stream that is open by then continues."""
 
 
 @router.post(

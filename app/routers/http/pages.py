@@ -1,34 +1,44 @@
-"""The form in which lists are answered."""
+"""Pages of lists, as the API returns them."""
 
 import asyncio
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
-from fastapi import Response
+from fastapi import Query, Response
+from pydantic import ConfigDict, Field
 
 from app.services.catalog.queries import Page
 from app.services.catalog.schemas import ApiModel
 
 ItemType = TypeVar("ItemType", bound=ApiModel)
 MAX_BYTES_AT_A_TIME = 64 * 1024
-"""How much of a large page is encoded before other requests have their turn."""
+"""Bytes of a large page that are encoded before other requests get their turn."""
+
+
+def sort_query(**fields: str) -> Any:  # noqa: ANN401 - FastAPI types its parameters so
+    """Describe the `sort` parameter of a list: each field by its name, with its meaning."""
+    listed = ", ".join(f"`{name}` ({meaning})" for name, meaning in fields.items())
+    return Query(description=f"The field to sort by: {listed}. A leading minus sorts in descending order.")
 
 
 class PageRead(ApiModel, Generic[ItemType]):
-    """A page of a list; `nextCursor` is null on the last one."""
+    """A page of a list."""
 
-    items: list[ItemType]
-    total: int
-    next_cursor: str | None
+    # Pydantic would look for the source of each `PageRead[…]`, which has none.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+    items: list[ItemType] = Field(description="The items of the page, in the order of `sort`.")
+    total: int = Field(description="The number of items on all pages.")
+    next_cursor: str | None = Field(description="The `cursor` of the next page; `null` on the last page.")
 
     @classmethod
     def of(cls, page: Page) -> "PageRead[ItemType]":
-        """The shape of a page."""
+        """A page in the shape of the API."""
         return cls.model_validate({"items": page.items, "total": page.total, "nextCursor": page.next_cursor})
 
 
 async def answer_large_page(page: Page) -> Response:
-    """The answer of a list whose items may be large, encoded item by item."""
+    """Encode a page item by item, because its items may be large, and let other requests run in between."""
     items: list[bytes] = []
     size_bytes = 0
     for item in page.items:

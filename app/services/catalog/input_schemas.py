@@ -104,7 +104,13 @@ CUSTOM_TOOL_EXAMPLE: JsonObject = {
 class CatalogInput(BaseModel):
     """A written entry: unknown fields and other types are refused (`0` is no `false`), read-only fields ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=False, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=False,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -123,11 +129,17 @@ class DepartmentOptions(CatalogInput):
     """What a department may leave out."""
 
     icon: Annotated[str, Field(max_length=64)] | None = None
+    """The name of an icon for user interfaces; `null` for none."""
     color: Colour | None = None
+    """A color for user interfaces; `null` for none."""
     priority: Annotated[int, Field(ge=1, le=10)] = 5
+    """The place in an orchestration: lower numbers run first, equal ones concurrently."""
     is_active: bool = True
+    """Whether new runs may use the department."""
     default_model: ModelName = DEFAULT_MODEL
+    """The department's default model."""
     max_agent_steps: Steps = 20
+    """The department's default for the model calls of one agent's execution."""
 
 
 class DepartmentCreate(DepartmentOptions):
@@ -136,8 +148,11 @@ class DepartmentCreate(DepartmentOptions):
     model_config = ConfigDict(json_schema_extra={"examples": [DEPARTMENT_EXAMPLE]})
 
     slug: DepartmentSlug
+    """The department's natural key, unique among departments."""
     name: Name
+    """The display name."""
     description: Prose
+    """The department's field of work."""
 
 
 class DepartmentUpdate(DepartmentOptions):
@@ -146,22 +161,34 @@ class DepartmentUpdate(DepartmentOptions):
     model_config = ConfigDict(json_schema_extra={"examples": [{"priority": 2, "color": None}]})
 
     slug: DepartmentSlug = ""
+    """The department's natural key, unique among departments."""
     name: Name = ""
+    """The display name."""
     description: Prose = ""
+    """The department's field of work."""
 
 
 class AgentOptions(CatalogInput):
     """What an agent may leave out."""
 
     is_department_head: bool = False
+    """Whether the agent plans, reviews and reports for its department. A department has at most one head."""
     model: ModelName = DEFAULT_MODEL
+    """The model that the agent calls, by its catalog name."""
     tool_names: Annotated[list[GrantedTool], Field(max_length=100)] = []
+    """The tools that the agent may call: custom tools by name, tools of MCP servers as `mcp:SERVER/TOOL`."""
     max_agent_steps: Steps = 20
+    """The most model calls that one execution may make before it must answer."""
     specialization: Annotated[str, Field(max_length=200)] | None = None
+    """The agent's specialty in a few words; `null` for none."""
     skills: Annotated[list[Name], Field(max_length=100)] = []
+    """The agent's skills, in order."""
     is_active: bool = True
+    """Whether new runs may use the agent."""
     requires_review: bool = True
+    """Whether the head reviews every output of the agent, whatever its score."""
     quality_threshold: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 80
+    """0 to 100: an output that scores below it is reviewed by the head."""
 
 
 class AgentCreate(AgentOptions):
@@ -170,10 +197,15 @@ class AgentCreate(AgentOptions):
     model_config = ConfigDict(json_schema_extra={"examples": [AGENT_EXAMPLE]})
 
     agent_id: AgentId
+    """The agent's natural key, unique among agents."""
     name: Name
+    """The display name."""
     description: Prose
+    """The agent's task, as the head of its department reads it."""
     department: Slug
+    """The slug of the agent's department."""
     instructions_prompt: Instructions
+    """The agent's instructions: the core of its system prompt."""
 
 
 class AgentUpdate(AgentOptions):
@@ -182,21 +214,33 @@ class AgentUpdate(AgentOptions):
     model_config = ConfigDict(json_schema_extra={"examples": [{"isActive": False}]})
 
     agent_id: AgentId = ""
+    """The agent's natural key, unique among agents."""
     name: Name = ""
+    """The display name."""
     description: Prose = ""
+    """The agent's task, as the head of its department reads it."""
     department: Slug = ""
+    """The slug of the agent's department."""
     instructions_prompt: Instructions = ""
+    """The agent's instructions: the core of its system prompt."""
 
 
 class CustomToolOptions(CatalogInput):
     """What a custom tool may leave out."""
 
     example_inputs: Annotated[list[JsonObject], Field(max_length=50)] = []
+    """Inputs that the tool is tested with whenever it is written; each must match `inputSchema` and succeed."""
     departments: Annotated[list[Slug], Field(max_length=200)] = []
+    """The slugs of the departments whose agents may use the tool."""
     is_global: bool = False
+    """Whether agents of every department may use the tool."""
     is_active: bool = True
+    """Whether new runs may use the tool."""
     version: Version = "1.0.0"
+    """The semantic version of the code. It must increase when the code changes."""
     idempotent: bool = False
+    """Whether a repeated call with the same input has no further effect, so that an interrupted call may run
+    again."""
 
 
 class CustomToolCreate(CustomToolOptions):
@@ -205,10 +249,15 @@ class CustomToolCreate(CustomToolOptions):
     model_config = ConfigDict(json_schema_extra={"examples": [CUSTOM_TOOL_EXAMPLE]})
 
     tool_name: ToolName
+    """The tool's natural key, by which models call it, unique among tools."""
     display_name: Name
+    """The display name."""
     description: Prose
+    """The tool's purpose, as models read it."""
     input_schema: JsonObject
+    """The JSON Schema of the tool's input, an object."""
     execute_function: Code
+    """The JavaScript function `(input, context) => result`, which may be `async`."""
 
 
 class CustomToolUpdate(CustomToolOptions):
@@ -217,7 +266,12 @@ class CustomToolUpdate(CustomToolOptions):
     model_config = ConfigDict(json_schema_extra={"examples": [{"version": "1.1.0"}]})
 
     tool_name: ToolName = ""
+    """The tool's natural key, by which models call it, unique among tools."""
     display_name: Name = ""
+    """The display name."""
     description: Prose = ""
+    """The tool's purpose, as models read it."""
     input_schema: JsonObject = {}
+    """The JSON Schema of the tool's input, an object."""
     execute_function: Code = ""
+    """The JavaScript function `(input, context) => result`, which may be `async`."""

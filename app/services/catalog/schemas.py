@@ -1,4 +1,4 @@
-"""The catalogue as the API shows it: relations by their natural keys, Payload's array rows as plain lists."""
+"""The catalog in the shapes of the API: relations by their natural keys, Payload's array rows as plain lists."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -18,39 +18,50 @@ Timestamp = Annotated[datetime, PlainSerializer(iso_milliseconds, return_type=st
 
 State = Annotated[
     CatalogState,
-    Field(
-        description=(
-            "Whether new runs use it: `active`; `inactive` (`isActive` is false); `draft` (never published in the CMS, "
-            "or unpublished there); `trashed` (in the trash of the CMS). Read-only."
-        )
-    ),
+    Field(description=("Whether new runs may use the entry, and if not, why. Read-only.")),
 ]
 
 
 class ApiModel(BaseModel):
-    """What the API answers: camelCase, times in UTC with milliseconds."""
+    """A shape of the API: camelCase, times in UTC with milliseconds, field docstrings as descriptions."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, from_attributes=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, from_attributes=True, use_attribute_docstrings=True
+    )
 
 
 class DepartmentRead(ApiModel):
     """A department."""
 
     id: str
+    """The document's id in MongoDB (24 hexadecimal characters)."""
     slug: str
+    """The department's natural key."""
     name: str
+    """The display name."""
     description: str
+    """The department's field of work."""
     icon: str | None
+    """The name of an icon for user interfaces."""
     color: str | None
+    """A color for user interfaces, such as `#8B5CF6`."""
     priority: int
+    """1 to 10: the place in an orchestration. Lower numbers run first, equal ones concurrently."""
     is_active: bool
+    """Whether new runs may use the department."""
     state: State
     default_model: str
+    """The department's default model."""
     max_agent_steps: int
+    """The department's default for the model calls of one agent's execution."""
     average_execution_time: float | None
+    """The mean duration of its executions in milliseconds; `null` before the first one."""
     total_executions: int
+    """The number of its executions that have ended."""
     created_at: Timestamp
+    """When the document was created."""
     updated_at: Timestamp
+    """When the document was last changed."""
 
     @classmethod
     def of(cls, department: Department) -> "DepartmentRead":
@@ -59,32 +70,51 @@ class DepartmentRead(ApiModel):
 
 
 class AgentRead(ApiModel):
-    """An agent; `department` is the department's slug, `null` when the department no longer exists."""
+    """An agent."""
 
     id: str
+    """The document's id in MongoDB (24 hexadecimal characters)."""
     agent_id: str
+    """The agent's natural key."""
     name: str
+    """The display name."""
     description: str
+    """The agent's task, as the head of its department reads it."""
     department: str | None
+    """The slug of its department; `null` if the department no longer exists."""
     is_department_head: bool
+    """Whether the agent plans, reviews and reports for its department."""
     model: str
+    """The model that the agent calls, by its catalog name."""
     instructions_prompt: str
+    """The agent's instructions: the core of its system prompt."""
     tool_names: list[str]
+    """The tools that the agent may call, by name."""
     max_agent_steps: int
+    """The most model calls that one execution may make before it must answer."""
     specialization: str | None
+    """The agent's specialty in a few words."""
     skills: list[str]
+    """The agent's skills, in order."""
     is_active: bool
+    """Whether new runs may use the agent."""
     state: State
     success_rate: float | None
-    """0 to 100: the share of its executions that were completed, cancelled ones left out."""
+    """0 to 100: the share of its executions that completed. Cancelled executions do not count."""
     average_execution_time: float | None
+    """The mean duration of its executions in milliseconds; `null` before the first one."""
     total_executions: int
+    """The number of its executions that have ended."""
     requires_review: bool
+    """Whether the head reviews every output of the agent, whatever its score."""
     quality_threshold: float
-    """0 to 100, like an execution's `qualityScore`; the `score` of events and gates is 0 to 1."""
+    """0 to 100, like an execution's `qualityScore`. The `score` of events and gates is 0 to 1."""
     last_executed_at: Timestamp | None
+    """When its last execution ended; `null` before the first one."""
     created_at: Timestamp
+    """When the document was created."""
     updated_at: Timestamp
+    """When the document was last changed."""
 
     @classmethod
     def of(cls, agent: Agent, slugs: dict[Relation, str]) -> "AgentRead":
@@ -100,29 +130,44 @@ class AgentRead(ApiModel):
 
 
 class CustomToolRead(ApiModel):
-    """A custom tool; `departments` are slugs, `executeFunction` is shown to admins only.
-
-    `source` is `custom`, or `builtin` for a function of the service's own code, which cannot be changed here.
-    """
+    """A custom tool."""
 
     id: str
+    """The document's id in MongoDB (24 hexadecimal characters)."""
     tool_name: str
+    """The tool's natural key, by which models call it."""
     display_name: str
+    """The display name."""
     description: str
+    """The tool's purpose, as models read it."""
     input_schema: dict[str, Any]
+    """The JSON Schema of the tool's input."""
     example_inputs: list[Any]
+    """Inputs that the tool was tested with when it was last written."""
     execute_function: str | None = None
+    """The tool's JavaScript function. Shown to admins only, `null` for other callers."""
     departments: list[str]
+    """The slugs of the departments whose agents may use the tool."""
     is_global: bool
+    """Whether agents of every department may use the tool."""
     is_active: bool
+    """Whether new runs may use the tool."""
     state: State
     version: str
+    """The semantic version of the code."""
     idempotent: bool
+    """Whether a repeated call with the same input has no further effect, so that an interrupted call may run
+    again."""
     source: ToolSource
+    """Where the tool is implemented."""
     total_executions: int
+    """The number of calls in runs."""
     last_used_at: Timestamp | None
+    """When a run last called the tool; `null` before the first call."""
     created_at: Timestamp
+    """When the document was created."""
     updated_at: Timestamp
+    """When the document was last changed."""
 
     @classmethod
     def of(cls, tool: CustomTool, slugs: dict[Relation, str], *, with_code: bool) -> "CustomToolRead":

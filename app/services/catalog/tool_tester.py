@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from app.database.connection import Database
 from app.models.custom_tool import CustomTool
@@ -18,38 +18,46 @@ from app.services.tools.toolbox import Toolbox
 
 
 class ToolTestInput(CatalogInput):
-    """What a tool is called with: any JSON value that its `inputSchema` allows."""
+    """A test call of a tool."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": {"script": "INT. LIGHTHOUSE - NIGHT"}}]})
 
     input: Any
+    """The input to call the tool with. It must match the tool's `inputSchema`."""
 
 
-class ToolError(BaseModel):
-    """What a model would be told."""
+class ToolError(ApiModel):
+    """The error that a model would receive."""
 
     code: str = Field(examples=["tool-timeout"])
+    """The stable code of the error."""
     message: str
+    """The message that a model would receive."""
 
 
 class ToolFigures(ApiModel):
-    """What a call logged, how long it took, and how much memory, where the system tells."""
+    """What a call cost, and what it logged."""
 
     duration_ms: float
+    """The duration of the call in milliseconds."""
     console: list[str]
+    """The lines that the tool logged, in order."""
     memory_bytes: int | None
+    """The memory that the call used at its peak; `null` if unknown."""
 
 
 class ToolTestOutcome(ToolFigures):
-    """A call that gave a result."""
+    """A call that returned a result."""
 
     output: Any
+    """The tool's result, any JSON value."""
 
 
 class ToolTestFailure(ToolFigures):
     """A call that failed."""
 
     error: ToolError
+    """The error that a model would receive in place of a result."""
 
 
 @dataclass(frozen=True)

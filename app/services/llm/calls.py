@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
+from app.kit.described_enums import DescribedEnum
 from app.kit.json_values import JsonObject
 from app.services.llm.context.mark import NO_MARK, ContextMark
 
@@ -13,15 +13,21 @@ CUT = "length"
 """The finish reason of an answer that stopped at the output limit."""
 
 
-class RunPurpose(StrEnum):
-    """Why a model is called; sent as `X-Run-Purpose`."""
+class RunPurpose(DescribedEnum):
+    """The purpose of a model call, sent as `X-Run-Purpose`."""
 
     PLAN = "plan"
+    """The head plans the work of its department."""
     WORK = "work"
+    """An agent works on its task."""
     JUDGE = "judge"
+    """The judge scores an output."""
     REVIEW = "review"
+    """The head reviews a specialist's output."""
     REPORT = "report"
+    """The head writes the report of its department."""
     ORCHESTRATE = "orchestrate"
+    """The final result is made of the departments' reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,58 +24,84 @@ class QualityGroup(ApiModel):
     """Judged executions of one department, agent or day."""
 
     key: str
+    """The department's slug, the agent's id, or the day as `YYYY-MM-DD` in UTC. A deleted department or agent is
+    shown by its document id."""
     executions: int
+    """The number of judged executions."""
     average_score: float | None
-    """0 to 100, over those with a score."""
+    """The mean score, 0 to 100, of the executions with a score."""
     gate_pass_rate: float
+    """The share of executions that passed their gate, 0 to 1."""
     meeting_threshold: float | None
-    """The share that reached their agent's `qualityThreshold`, of those with a score."""
+    """The share of scored executions that reached their agent's `qualityThreshold`, 0 to 1."""
     revision_rate: float
-    """The share that was revised at least once."""
+    """The share of executions that were revised at least once, 0 to 1."""
 
 
 class GateRate(ApiModel):
     """How often a gate was passed; what got no score did not pass."""
 
     name: GateName
+    """The gate."""
     executions: int
+    """The number of executions that met the gate."""
     passed: int
+    """The number of executions that passed."""
     unscored: int
+    """The number of executions without a score. They do not pass."""
     pass_rate: float
+    """The share of executions that passed, 0 to 1."""
 
 
 class ReviewCounts(ApiModel):
     """How many executions stand at each review status."""
 
     pending: int
+    """The number of executions without a review."""
     approved: int
+    """The number of approved executions."""
     rejected: int
+    """The number of rejected executions."""
     revision_needed: int
+    """The number of executions that await a revision."""
 
 
 class Agreement(ApiModel):
     """How often people and the judge agree: approved and passed, or neither."""
 
     reviewed: int
+    """The number of executions that a person has reviewed and the judge has scored."""
     agreed: int
+    """The number of those in which the person and the judge agree."""
     share: float | None
+    """`agreed` divided by `reviewed`; `null` without reviews."""
 
 
 class QualityAnalytics(ApiModel):
     """The quality of judged executions; rates and shares are 0 to 1, `null` where there is nothing to divide by."""
 
     executions: int
+    """The number of judged executions."""
     average_score: float | None
+    """The mean score, 0 to 100, of the executions with a score."""
     meeting_threshold: float | None
+    """The share of scored executions that reached their agent's `qualityThreshold`."""
     target: float
-    """The share that should meet its threshold."""
+    """The share that should reach their threshold, to compare `meetingThreshold` with."""
     revision_rate: float | None
+    """The share of executions that were revised at least once."""
     gates: list[GateRate]
+    """The pass rate of each gate."""
     reviews: ReviewCounts
+    """The number of executions at each review status."""
     agreement: Agreement
+    """How often people and the judge agree."""
     by_department: list[QualityGroup]
+    """The same figures for each department, in the order of their slugs."""
     by_agent: list[QualityGroup]
+    """The same figures for each agent, in the order of their ids."""
     by_day: list[QualityGroup]
+    """The same figures for each day, the earliest first."""
 
 
 @dataclass(frozen=True)

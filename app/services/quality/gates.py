@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
+from app.kit.described_enums import DescribedEnum
 from app.kit.json_values import JsonObject
 from app.settings import Settings
 
 
-class GateName(StrEnum):
+class GateName(DescribedEnum):
     """Whose output a gate stands behind."""
 
     SPECIALIST = "specialist"
+    """The output of a specialist, or of a single agent's run."""
     DEPARTMENT = "department"
+    """The report of a department."""
     ORCHESTRATOR = "orchestrator"
+    """The result of an orchestration."""
 
 
 Thresholds = Mapping[GateName, float]

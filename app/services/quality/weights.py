@@ -39,24 +39,38 @@ class WeightsRead(ApiModel):
     """The six weights that a department's work is scored with; only their proportions matter."""
 
     confidence: float
+    """The weight of well-supported claims."""
     completeness: float
+    """The weight of answering every part of the request."""
     relevance: float
+    """The weight of staying on the request."""
     consistency: float
+    """The weight of freedom from contradictions."""
     creativity: float
+    """The weight of original choices."""
     technical: float
+    """The weight of correct craft: form, figures, terms."""
 
 
 class WeightsUpdate(BaseModel):
     """All six weights; a dimension with 0 does not count, and one at least must count."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]}
+    )
 
     confidence: Weight
+    """The weight of well-supported claims."""
     completeness: Weight
+    """The weight of answering every part of the request."""
     relevance: Weight
+    """The weight of staying on the request."""
     consistency: Weight
+    """The weight of freedom from contradictions."""
     creativity: Weight
+    """The weight of original choices."""
     technical: Weight
+    """The weight of correct craft: form, figures, terms."""
 
     @model_validator(mode="after")
     def one_counts(self) -> "WeightsUpdate":

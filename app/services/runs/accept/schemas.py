@@ -48,6 +48,7 @@ class RunCreate(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel,
         extra="forbid",
+        use_attribute_docstrings=True,
         strict=True,
         json_schema_extra={
             "examples": [
@@ -60,27 +61,28 @@ class RunCreate(BaseModel):
     )
 
     prompt: Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
-    """What is asked."""
+    """The task, in the caller's words."""
     project: CmsId
-    """The CMS project that the run belongs to (24 hexadecimal characters); it need not exist."""
+    """The id of the CMS project that the run belongs to. The project need not exist."""
     episode: CmsId | None = None
-    """The CMS episode, if any."""
+    """The id of the CMS episode that the run belongs to, if any."""
     conversation_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
-    """A conversation that the run is part of; executions can be filtered by it."""
+    """A name for the conversation that the run belongs to. Executions can be filtered by it."""
     params: JsonObject | None = None
-    """Parameters of your own, which agents see as data. At most 1 MiB as MongoDB stores them (BSON)."""
+    """Parameters that agents receive as data. At most 1 MiB as MongoDB stores them (BSON)."""
     model: Annotated[Text, Field(min_length=1)] | None = None
-    """A catalogue model that the whole run uses instead of its agents' own."""
+    """The catalog model that every agent of the run calls, in place of its own."""
     complexity: Literal["simple", "standard", "complex"] | None = None
-    """Pick the model by the difficulty of the task, as the service is set up; `model` wins over it."""
+    """The difficulty of the task, which selects the model: `simple`, `standard` or `complex`, as `SIMPLE_MODEL`,
+    `STANDARD_MODEL` and `COMPLEX_MODEL` say. `model` takes precedence."""
     previous_execution_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
-    """A finished execution of the same project whose conversation the run goes on from."""
+    """A finished execution of the same project whose conversation the run continues."""
     max_revisions: Annotated[int, Field(ge=0, le=5)] = 1
-    """How often a reviewer may send a specialist's work back."""
+    """The most times that a reviewer may send a specialist's work back."""
     deltas: bool = False
-    """Stream the models' text from the start, for subscribers that ask for deltas."""
+    """Whether to stream the models' text from the start, for subscribers that ask for deltas."""
     judge: bool = True
-    """Score the output of a run of a single agent too; a department's work is always scored."""
+    """Whether to score the output of a single agent's run. The work of departments is always scored."""
 
 
 class OrchestrationCreate(RunCreate):
@@ -99,7 +101,8 @@ class OrchestrationCreate(RunCreate):
     )
 
     departments: Annotated[list[Text], Field(min_length=1, max_length=MAX_DEPARTMENTS)] | None = None
-    """The slugs of the departments to run, in the order of their priority; without it, all active ones."""
+    """The slugs of the departments to run, which run in the order of their priority. Without it, all active
+    departments run."""
 
 
 async def check_params(params: JsonObject | None) -> None:

@@ -36,14 +36,16 @@ class ReviewCreate(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        use_attribute_docstrings=True,
         strict=True,
         json_schema_extra={"examples": [{"status": "revision-needed", "notes": "Name the keeper, and cut act two."}]},
     )
 
     status: Literal["approved", "rejected", "revision-needed"]
-    """`revision-needed` sends the execution back to work."""
+    """The decision: `approved` or `rejected` ends the review, `revision-needed` sends the work back to its
+    agent."""
     notes: Annotated[Text, Field(max_length=MAX_NOTES_CHARACTERS)] | None = None
-    """What the reviewer has to say; a revision needs it."""
+    """The reviewer's notes. A revision needs them."""
 
     @model_validator(mode="after")
     def a_revision_has_notes(self) -> "ReviewCreate":

@@ -42,9 +42,13 @@ class ExecutionLinks(ApiModel):
     """Where the rest of an execution is."""
 
     self: str
+    """The path of the execution."""
     events: str
+    """The path of its stored events."""
     stream: str
+    """The path of its event stream (Server-Sent Events)."""
     websocket: str = "/api/agent-events"
+    """The path of the event socket, to which the execution can be subscribed."""
 
     @classmethod
     def of(cls, execution_id: str) -> "ExecutionLinks":
@@ -57,71 +61,107 @@ class ExecutionSummary(ApiModel):
     """What every answer says of an execution; `agent` and `department` are natural keys."""
 
     execution_id: str
+    """The execution's id."""
     root_execution_id: str
+    """The id of the root of its run tree. A root names itself."""
     parent_execution_id: str | None
+    """The id of the execution that started it; `null` for a root."""
     kind: ExecutionKind
+    """The kind of execution."""
     status: ExecutionStatus
+    """The status of the execution."""
     agent: str | None
+    """The id of its agent; `null` if the agent no longer exists."""
     department: str | None
+    """The slug of its department; `null` if there is none, or it no longer exists."""
     project: str | None
+    """The id of the CMS project that the run belongs to."""
     episode: str | None
+    """The id of the CMS episode that the run belongs to, if any."""
     conversation_id: str | None
+    """The conversation that the run belongs to, if any."""
     retry_of: str | None
-    """The execution that this one tries again."""
+    """The id of the execution that this one retries."""
     previous_execution_id: str | None
-    """The execution whose conversation this one goes on from."""
+    """The id of the execution whose conversation this one continues."""
     prompt: str
+    """The task."""
     started_at: Timestamp | None
+    """When the first process began to work on it; `null` until then."""
     completed_at: Timestamp | None
+    """When it reached a terminal status; `null` until then."""
     execution_time: float | None
-    """Milliseconds."""
+    """The time from start to end in milliseconds; `null` until the end."""
     token_usage: Any
+    """The tokens of its model calls, `{"inputTokens", "outputTokens", "totalTokens", …}`; `null` before the first
+    call."""
     cost_usd: float | None
+    """The cost of its model calls in US dollars; `null` if a price is unknown."""
     quality_score: float | None
-    """0 to 100: the `score` of the last `quality-check` event, which is 0 to 1, times 100."""
+    """0 to 100: the `score` of its last `quality-check` event, which is 0 to 1, times 100. `null` if unscored."""
     review_status: ReviewStatus
+    """The outcome of the latest review."""
     stop_reason: StopReason | None
+    """The reason why it stopped; `null` until the end."""
     truncated: bool
-    """Whether the output stopped at the model's output limit (its `finish_reason` was `length`): it is not complete."""
+    """Whether the output stopped at the model's output limit (its `finish_reason` was `length`) and is
+    incomplete."""
     error: Any
-    """`{"code", "message"}` of a failed execution; for admins with `providerMessage`, the model provider's own words
-    without secrets, where the provider refused."""
+    """The error of a failed execution, `{"code", "message"}`. If the model provider refused the call, admins also
+    see `providerMessage`, the provider's own words without secrets."""
     retry_count: int
+    """The number of revisions."""
     created_at: Timestamp
+    """When the execution was accepted."""
     updated_at: Timestamp
+    """When its document was last changed."""
     links: ExecutionLinks
+    """Where to read more about it."""
 
 
 class ExecutionRead(ExecutionSummary):
     """A whole execution, without its events, which have a call of their own."""
 
     params: Any
+    """The parameters of the run, as data for its agents."""
     output: Any
+    """The result, `{"text", "data", …}`; a root's has `report` too. `null` until the end."""
     run_state: Any
-    """The message history (`messages`) of an ended execution, from which another can go on.
+    """The message history (`messages`) of an ended execution, from which another can continue. `null` until the end.
 
-    Where the execution was cancelled, or failed without being gone on with, the agent's instructions are not in it.
-    A history that is too large for one document is left out, and `omitted` says so: the events hold it."""
+    If the execution was cancelled, or failed and was not continued, the agent's instructions are left out. A history
+    that is too large for one document is left out and named in `omitted`: read its events instead."""
     reviewed_by: str | None
+    """The id of the agent that made the latest review, if an agent made it."""
     review_notes: str | None
+    """The notes of the latest review."""
     last_seq: int
-    """The number of its last event; of a root, the last one in its tree."""
+    """The number of its last event; for a root, of the last event in its tree."""
 
 
 class TreeNode(ApiModel):
     """An execution in its run tree."""
 
     execution_id: str
+    """The execution's id."""
     kind: ExecutionKind
+    """The kind of execution."""
     agent: str | None
+    """The id of its agent; `null` if the agent no longer exists."""
     department: str | None
+    """The slug of its department; `null` if there is none, or it no longer exists."""
     status: ExecutionStatus
+    """The status of the execution."""
     quality_score: float | None
-    """0 to 100."""
+    """0 to 100; `null` if unscored."""
     review_status: ReviewStatus
+    """The outcome of the latest review."""
     token_usage: Any
+    """The tokens of its own model calls."""
     cost_usd: float | None
+    """The cost of its own model calls in US dollars; `null` if a price is unknown."""
     children: list["TreeNode"]
+    """The executions that it started."""
 
 
 @dataclass(frozen=True)

@@ -35,26 +35,33 @@ class ShownCall(ApiModel):
     """The last call of one purpose, and how many of that purpose there were."""
 
     purpose: RunPurpose
+    """The purpose of the calls."""
     calls: int
+    """The number of calls with this purpose."""
     seqs: list[int]
-    """The events in which these calls' answers stand."""
+    """The numbers of the events that carry the answers of these calls."""
     model: str | None
+    """The model that the last call named; `null` if unknown."""
     source: Literal["stored", "rebuilt"]
-    """`stored`: as it was sent, but for what `omitted` names. `rebuilt`: by today's templates and instructions, exact
-    while these are the same."""
+    """`stored`: the messages as they were sent, except for what `omitted` names. `rebuilt`: made from today's
+    templates and instructions, exact as long as neither has changed."""
     messages: list[JsonObject]
+    """The messages of the last call."""
     omitted: JsonObject | None = None
-    """What of these messages was left out or shortened to keep the call within the model's context."""
+    """The parts of the messages that were left out or shortened to fit into the model's context."""
 
 
 class ShownPrompts(ApiModel):
     """What the models were told for an execution."""
 
     execution_id: str
+    """The execution's id."""
     prompts_version: str | None
-    """The version of the templates that the run began with."""
+    """The version of the prompt templates that the run began with."""
     current_version: str
+    """The version of the prompt templates in use now."""
     calls: list[ShownCall]
+    """The last call of each purpose."""
 
 
 @dataclass

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Protocol
 
 from pydantic import JsonValue
 
+from app.kit.described_enums import DescribedEnum
 from app.services.tools.names import MCP_PREFIX
 from app.services.tools.outcomes import ToolFailed
 
@@ -22,13 +22,17 @@ class McpTool:
     output_schema: dict[str, Any] | None = None
 
 
-class McpConnectionState(StrEnum):
-    """Where a server stands: being connected, in use, waiting for the next attempt to connect it, or switched off."""
+class McpConnectionState(DescribedEnum):
+    """The state of the connection to an MCP server."""
 
     STARTING = "starting"
+    """The server is being started or connected."""
     CONNECTED = "connected"
+    """The server's tools can be called."""
     UNAVAILABLE = "unavailable"
+    """The last attempt to connect failed; the next one follows."""
     DISABLED = "disabled"
+    """The server's entry is switched off."""
 
 
 @dataclass(frozen=True)
