@@ -87,7 +87,8 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         if settings.seeds_on_start:
             count = await insert_missing_seeds(database)
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
-        use_inline_executor()
+        if settings.litellm_patches == "on":
+            use_inline_executor()
         register_demo_provider()
         models = await enter(open_models(settings, table))
         sandbox = await enter(open_sandbox(settings))

@@ -248,6 +248,8 @@ class Settings(BaseSettings):
     model_first_byte_seconds: Seconds = 60
     model_idle_seconds: Seconds = 30
     model_total_seconds: Seconds = 600
+    litellm_patches: Literal["on", "off"] = "on"
+    """Whether LiteLLM runs with the patches of `app/services/llm/litellm_patches` that only make it faster."""
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -263,7 +265,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("log_level", "log_format", "anonymous_role", mode="before")
+    @field_validator("log_level", "log_format", "anonymous_role", "litellm_patches", mode="before")
     @classmethod
     def lower_case(cls, value: object) -> object:
         """`INFO` is `info`."""

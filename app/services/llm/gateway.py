@@ -25,17 +25,18 @@ from app.services.llm.failures.errors import (
 )
 from app.services.llm.failures.redaction import secrets_in
 from app.services.llm.fitting.deployments import Deployments
-from app.services.llm.litellm_patches.direct_http import answer_plainly
+from app.services.llm.litellm_patches.direct_http import patch_http
+from app.services.llm.litellm_patches.performance import UncountedRouter, patch_litellm
+from app.services.llm.litellm_patches.router import FittingRouter
 from app.services.llm.litellm_patches.setup import (
     BaseLLMException,
     Deployment,
-    PromptRouter,
-    UncountedRouter,
+    hidden_params_of,
     is_internal_call,
     litellm,
 )
+from app.services.llm.litellm_patches.streams import patch_streams
 from app.services.llm.messages.answers import answer_of, carries_data, message_of
-from app.services.llm.messages.parts import keep_provider_data
 from app.services.llm.messages.streams import StreamCut, collect_stream
 from app.services.llm.messages.turns import ORIGIN, TurnReader
 from app.services.llm.model_info.model_table import ModelEntry, ModelTable
@@ -84,9 +85,14 @@ class ModelDescription:
 class ModelGateway:
     """LiteLLM's Router over the entries of a model table."""
 
-    def __init__(self, table: ModelTable, limits: CallLimits = DEFAULT_LIMITS) -> None:
-        answer_plainly()
-        keep_provider_data()
+    def __init__(
+        self, table: ModelTable, limits: CallLimits = DEFAULT_LIMITS, *, performance_patches: bool = True
+    ) -> None:
+        """Open the Router; without `performance_patches`, LiteLLM does all that it does by default."""
+        patch_http()
+        patch_streams()
+        if performance_patches:
+            patch_litellm()
         self._limits = limits
         self.table = table
         self._entries = {entry.id: entry for entry in table.entries}
@@ -99,14 +105,14 @@ class ModelGateway:
         for entry in usable:
             litellm.model_cost.pop(entry.id, None)  # the price that an earlier Router registered under this id
         try:
-            self._is_bare = not needs_bookkeeping(table)
-            router_type = UncountedRouter if self._is_bare else PromptRouter
+            self._is_bare = performance_patches and not needs_bookkeeping(table)
+            router_type = UncountedRouter if self._is_bare else FittingRouter
             self._router = router_type(model_list=[router_row(entry) for entry in plain], **table.router_settings)
         except (APIError, ValueError, TypeError) as error:
             raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
         self._router.first_byte_seconds = limits.first_byte_seconds
         self._deployments = Deployments(usable)
-        self._router.fitting = self._deployments
+        self._router.fitter = self._deployments
         self._router_retries = any(table.router_settings.get(name) for name in RETRY_POLICIES)
         self._streamed = {entry.name for entry in usable if entry.stream}
         self._secrets = frozenset(secret for entry in usable for secret in secrets_in(entry.params))
@@ -282,7 +288,7 @@ class ModelGateway:
 
     def _entry_of(self, response: Any, model: str) -> ModelEntry:  # noqa: ANN401 - LiteLLM's response
         """The entry that answered: with several under one name, or a fallback, not always the one asked for."""
-        chosen = (getattr(response, "_hidden_params", None) or {}).get("model_id")
+        chosen = hidden_params_of(response).get("model_id")
         return self._entries.get(str(chosen)) or self._first_entry(model)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.kit.json_values import JsonObject
 from app.services.llm.failures.errors import ModelAnswerTooLong
-from app.services.llm.litellm_patches.setup import litellm
+from app.services.llm.litellm_patches.setup import hidden_params_of, litellm, set_hidden_params
 from app.services.llm.messages.answers import MessageBuilder, fields_of
 
 MAX_KEPT_CHARACTERS = 16_000_000
@@ -57,8 +57,7 @@ async def collect_stream(
     response: Any = litellm.stream_chunk_builder(chunks)
     if response is None:
         raise StreamCut("The model's stream was empty.")
-    hidden = getattr(stream, "_hidden_params", None) or {}
-    response._hidden_params = {**(getattr(response, "_hidden_params", None) or {}), **hidden}  # noqa: SLF001 - where LiteLLM keeps who answered, and the cost
+    set_hidden_params(response, hidden_params_of(stream))
     return response, message.as_message()
 
 

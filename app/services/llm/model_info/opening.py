@@ -51,7 +51,7 @@ async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[M
     Raises:
         StartupError: a setting names a model that cannot be called, or LiteLLM refuses the table.
     """
-    models = ModelGateway(table, call_limits(settings))
+    models = ModelGateway(table, call_limits(settings), performance_patches=settings.litellm_patches == "on")
     try:
         check_named_models(settings, models)
         log.info("models", source=table.source, names=list(table.names))

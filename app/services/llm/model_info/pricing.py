@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.services.llm.calls import TokenUsage
-from app.services.llm.litellm_patches.setup import litellm
+from app.services.llm.litellm_patches.setup import hidden_params_of, litellm
 from app.services.llm.model_info.model_table import ModelEntry
 
 MAX_PLAUSIBLE_TOKENS = 100_000_000
@@ -93,7 +93,7 @@ def counts_tokens_only(response: Any) -> bool:  # noqa: ANN401 - LiteLLM's respo
     choices = getattr(response, "choices", None) or []
     if usage is None or len(choices) != 1:
         return False
-    message, hidden = choices[0].message, getattr(response, "_hidden_params", None) or {}
+    message, hidden = choices[0].message, hidden_params_of(response)
     extras = (
         getattr(usage, "server_tool_use", None),
         getattr(usage, "cost", None),

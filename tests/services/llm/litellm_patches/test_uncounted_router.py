@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.services.llm.litellm_patches.setup import litellm, only_deployments
+from app.services.llm.litellm_patches.performance import only_deployments
+from app.services.llm.litellm_patches.setup import litellm
 from tests.fixtures.model_server import ModelServer
 from tests.services.llm.conftest import OpenGateway, entry, request
 
