@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose, TokenUsage
-from app.services.llm.litellm_patches import setup as litellm_setup
+from app.services.llm.litellm_patches import performance
 from app.services.llm.litellm_patches.setup import litellm
 from tests.fixtures.model_server import ModelServer, Reply, completion
 from tests.services.llm.conftest import OpenGateway, entry, request
@@ -110,7 +110,7 @@ async def test_no_tokenizer_is_loaded_for_a_provider_that_counts(
         loaded.append(True)
         return get_default_encoding()
 
-    monkeypatch.setattr(litellm_setup, "get_default_encoding", load)
+    monkeypatch.setattr(performance, "get_default_encoding", load)
     gateway = open_gateway(entry(model_server))
 
     await gateway.complete(request())
