@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Query, Security
 from fastapi.requests import HTTPConnection
@@ -14,7 +14,7 @@ from app.events.stream.hub import EventHub
 from app.kit.paging import DEFAULT_LIMIT, MAX_LIMIT
 from app.models.api_key import Role
 from app.services.access.admin_key import AdminKey
-from app.services.access.api_keys import Caller
+from app.services.access.api_keys import ApiKeyStore, Caller
 from app.services.access.authenticator import Authenticator, key_in, require, require_all_projects
 from app.services.access.credential_watch import CredentialWatch
 from app.services.access.stream_tickets import StreamTickets
@@ -30,6 +30,7 @@ from app.services.runs.lifecycle.control import ExecutionControl
 from app.services.runs.lifecycle.reviews import ReviewService
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
+from app.services.tools.mcp.tools import McpTools
 from app.services.usage.open_streams import OpenStreams
 from app.settings import Settings
 
@@ -45,6 +46,7 @@ class Services:
     catalog: CatalogQueries
     editor: CatalogEditor
     tool_tester: ToolTester
+    mcp: McpTools
     executions: ExecutionQueries
     weights: WeightStore
     quality: QualityQueries
@@ -62,16 +64,43 @@ class Services:
 
 
 def services_of(connection: HTTPConnection) -> Services:
-    """The services of the process that answers."""
+    """Return the services of the process that handles a connection."""
     return cast("Services", connection.app.state.services)
 
 
-async def provide_services(connection: HTTPConnection) -> Services:
-    """The services of the process that answers; FastAPI runs a dependency that is no coroutine in a thread."""
-    return services_of(connection)
+def provided(pick: Callable[[Services], object]) -> Any:  # noqa: ANN401 - FastAPI's marker has no public type
+    """Make one of the services a dependency of a route.
+
+    The dependency is a coroutine because FastAPI runs any other function in a thread.
+    """
+
+    async def provide(connection: HTTPConnection) -> object:
+        return pick(services_of(connection))
+
+    return Depends(provide)
 
 
-ServicesDep = Annotated[Services, Depends(provide_services)]
+SettingsDep = Annotated[Settings, provided(lambda services: services.settings)]
+DatabaseDep = Annotated[Database, provided(lambda services: services.database)]
+HubDep = Annotated[EventHub, provided(lambda services: services.hub)]
+CatalogDep = Annotated[CatalogQueries, provided(lambda services: services.catalog)]
+EditorDep = Annotated[CatalogEditor, provided(lambda services: services.editor)]
+ToolTesterDep = Annotated[ToolTester, provided(lambda services: services.tool_tester)]
+McpDep = Annotated[McpTools, provided(lambda services: services.mcp)]
+ExecutionQueriesDep = Annotated[ExecutionQueries, provided(lambda services: services.executions)]
+WeightsDep = Annotated[WeightStore, provided(lambda services: services.weights)]
+QualityDep = Annotated[QualityQueries, provided(lambda services: services.quality)]
+ModelsDep = Annotated[ModelGateway, provided(lambda services: services.models)]
+EngineDep = Annotated[RunEngine, provided(lambda services: services.engine)]
+StarterDep = Annotated[RunStarter, provided(lambda services: services.starter)]
+ControlDep = Annotated[ExecutionControl, provided(lambda services: services.control)]
+ReviewsDep = Annotated[ReviewService, provided(lambda services: services.reviews)]
+PromptsDep = Annotated[PromptQueries, provided(lambda services: services.prompts)]
+AuthenticatorDep = Annotated[Authenticator, provided(lambda services: services.authenticator)]
+ApiKeysDep = Annotated[ApiKeyStore, provided(lambda services: services.authenticator.keys)]
+CredentialsDep = Annotated[CredentialWatch, provided(lambda services: services.credentials)]
+StreamsDep = Annotated[OpenStreams, provided(lambda services: services.streams)]
+TicketsDep = Annotated[StreamTickets, provided(lambda services: services.tickets)]
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer KEY`.")
 header_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")

@@ -116,6 +116,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             editor=CatalogEditor(database, ToolChecker(sandbox), known_models, toolbox.mcp, on_write=loader.forget_all),
             executions=executions,
             tool_tester=ToolTester(database, toolbox),
+            mcp=toolbox.mcp,
             weights=WeightStore(database, loader),
             quality=QualityQueries(database),
             models=models,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.dependencies import ServicesDep, ViewerRole
+from app.dependencies import QualityDep, ViewerRole
 from app.routers.executions.executions import Moment, Name
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRo
 
 @router.get("/quality", operation_id="getQualityAnalytics", responses=problem_responses(403))
 async def get_quality_analytics(
-    services: ServicesDep,
+    quality: QualityDep,
     caller: ViewerRole,
     project: Annotated[CmsId | None, Query(description="A CMS project's id.")] = None,
     department: Name = None,
@@ -31,4 +31,4 @@ async def get_quality_analytics(
     passed its gate, and what they did not approve had not.
     """
     wanted = QualityFilter(project, department, agent, started_from, started_to)
-    return await services.quality.read(wanted, caller)
+    return await quality.read(wanted, caller)

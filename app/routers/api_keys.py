@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServiceAdmin, ServicesDep
+from app.dependencies import DEFAULT_PAGE, ApiKeysDep, Cursor, DatabaseDep, Limit, ServiceAdmin
 from app.kit.paging import PageRequest
 from app.models.api_key import ApiKey, Role
 from app.routers.http.pages import PageRead
@@ -78,14 +78,14 @@ class ApiKeyCreated(ApiKeyRead):
 
 @router.get("", operation_id="listApiKeys", responses=problem_responses(403))
 async def list_keys(
-    services: ServicesDep,
+    database: DatabaseDep,
     _: ServiceAdmin,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
     sort: Annotated[ApiKeySort, Query(description="A field; with a minus for the descending order.")] = "createdAt",
 ) -> PageRead[ApiKeyRead]:
     """List the keys, without their texts; a key whose stored document is invalid is left out."""
-    found = await list_api_keys(services.database, PageRequest(limit, sort, cursor))
+    found = await list_api_keys(database, PageRequest(limit, sort, cursor))
     keys = [ApiKeyRead.of(key) for raw in found.raws if (key := parsed(ApiKey, raw))]
     return PageRead[ApiKeyRead](items=keys, total=found.total, next_cursor=found.next_cursor)
 
@@ -104,7 +104,6 @@ async def get_key(key_id: str, _: ServiceAdmin) -> ApiKeyRead:
 
 
 @router.delete("/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(403, 404, 409))
-async def delete_key(key_id: str, services: ServicesDep, _: ServiceAdmin) -> None:
+async def delete_key(key_id: str, database: DatabaseDep, keys: ApiKeysDep, _: ServiceAdmin) -> None:
     """Revoke a key: within five seconds nobody can use it any more. The last admin key cannot go."""
-    keys = services.authenticator.keys
-    await delete_api_key(services.database, key_id, has_bootstrap_key=keys.has_bootstrap_key)
+    await delete_api_key(database, key_id, has_bootstrap_key=keys.has_bootstrap_key)

@@ -7,8 +7,10 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 from pymongo.errors import PyMongoError
 
-from app.dependencies import Services, ServicesDep
+from app.database.connection import Database
+from app.dependencies import DatabaseDep, EngineDep, ModelsDep
 from app.services.catalog.schemas import ApiModel
+from app.services.llm.gateway import ModelGateway
 
 CHECK_SECONDS = 3
 
@@ -40,33 +42,33 @@ async def get_health() -> Health:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", operation_id="getReadiness", responses={503: {"model": Readiness}})
-async def get_readiness(response: Response, services: ServicesDep) -> Readiness:
+async def get_readiness(response: Response, database: DatabaseDep, engine: EngineDep, models: ModelsDep) -> Readiness:
     """Database, run engine, queue and model set-up can be used; 503 says which cannot."""
     checks = {
-        "database": await check_database(services),
-        "runs": "ok" if services.engine.is_healthy else "The run engine is stopping, or cannot keep its leases.",
-        "models": check_models(services),
+        "database": await check_database(database),
+        "runs": "ok" if engine.is_healthy else "The run engine is stopping, or cannot keep its leases.",
+        "models": check_models(models),
     }
-    if services.engine.wakeups is not None:
-        checks["queue"] = "ok" if services.engine.wakeups.is_healthy else "Redis does not answer."
+    if engine.wakeups is not None:
+        checks["queue"] = "ok" if engine.wakeups.is_healthy else "Redis does not answer."
     ready = all(result == "ok" for result in checks.values())
     if not ready:
         response.status_code = 503
     return Readiness(status="ready" if ready else "not-ready", checks=checks)
 
 
-async def check_database(services: Services) -> str:
+async def check_database(database: Database) -> str:
     """Whether a primary answers."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            hello = await services.database.command("hello")
+            hello = await database.command("hello")
     except (PyMongoError, TimeoutError):
         return "MongoDB does not answer."
     return "ok" if hello.get("isWritablePrimary") or hello.get("msg") == "isdbgrid" else "MongoDB has no primary."
 
 
-def check_models(services: Services) -> str:
+def check_models(models: ModelGateway) -> str:
     """Whether at least one model can be used."""
-    if any(model.usable for model in services.models.describe()):
+    if any(model.usable for model in models.describe()):
         return "ok"
-    return f"No model can be used: {services.models.table.source} has no usable entry."
+    return f"No model can be used: {models.table.source} has no usable entry."

@@ -5,7 +5,7 @@ from datetime import date
 from fastapi import APIRouter
 from pydantic import ConfigDict
 
-from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
+from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelsDep, ViewerRole
 from app.kit.paging import slice_page
 from app.routers.http.pages import PageRead
 from app.routers.http.problems import problem_responses
@@ -45,10 +45,10 @@ class ModelList(PageRead[ModelRead]):
 
 @router.get("", operation_id="listModels", responses=problem_responses(403))
 async def list_models(
-    services: ServicesDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    models: ModelsDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> ModelList:
     """List the models that are set up."""
-    models = [ModelRead.model_validate(model) for model in services.models.describe()]
-    shown, next_cursor = slice_page([model.name for model in models], limit, cursor)
-    source = services.models.table.source
-    return ModelList(items=models[shown], total=len(models), next_cursor=next_cursor, source=source)
+    found = [ModelRead.model_validate(model) for model in models.describe()]
+    shown, next_cursor = slice_page([model.name for model in found], limit, cursor)
+    source = models.table.source
+    return ModelList(items=found[shown], total=len(found), next_cursor=next_cursor, source=source)

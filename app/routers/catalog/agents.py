@@ -4,9 +4,19 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServiceAdmin, ServicesDep
+from app.dependencies import (
+    DEFAULT_PAGE,
+    AnyCaller,
+    CatalogDep,
+    Cursor,
+    EditorDep,
+    Limit,
+    RunnerRole,
+    ServiceAdmin,
+    StarterDep,
+)
 from app.kit.paging import PageRequest
-from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
+from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, RunResponderDep
 from app.routers.http.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.http.omitted_fields import Omit, without
 from app.routers.http.pages import PageRead
@@ -25,7 +35,7 @@ AgentSort = Literal["agentId", "-agentId", "name", "-name", "createdAt", "-creat
 
 @router.get("", operation_id="listAgents", responses=problem_responses())
 async def list_agents(
-    services: ServicesDep,
+    catalog: CatalogDep,
     _: AnyCaller,
     department: Annotated[str | None, Query(description="A department's slug.")] = None,
     is_active: Annotated[bool | None, Query(alias="isActive")] = None,
@@ -39,42 +49,45 @@ async def list_agents(
 ) -> PageRead[AgentRead]:
     """List the agents."""
     wanted = AgentFilter(department, is_active, is_department_head, q)
-    return PageRead[AgentRead].of(await services.catalog.list_agents(wanted, PageRequest(limit, sort, cursor)))
+    return PageRead[AgentRead].of(await catalog.list_agents(wanted, PageRequest(limit, sort, cursor)))
 
 
 @router.post("", operation_id="createAgent", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
-async def create_agent(body: AgentCreate, services: ServicesDep, _: ServiceAdmin, response: Response) -> AgentRead:
+async def create_agent(
+    body: AgentCreate, catalog: CatalogDep, editor: EditorDep, _: ServiceAdmin, response: Response
+) -> AgentRead:
     """Create an agent in a department; a second head is refused with the name of the first."""
-    entry = await services.catalog.agent_entry(await services.editor.create_agent(body))
+    entry = await catalog.agent_entry(await editor.create_agent(body))
     return answer_entry(entry, response, f"/api/v1/agents/{entry.shape.agent_id}")
 
 
 @router.get("/{agent_id}", operation_id="getAgent", responses=problem_responses(404, 409))
-async def get_agent(agent_id: str, services: ServicesDep, _: AnyCaller, response: Response) -> AgentRead:
+async def get_agent(agent_id: str, catalog: CatalogDep, _: AnyCaller, response: Response) -> AgentRead:
     """Read one agent."""
-    return answer_entry(await services.catalog.get_agent(agent_id), response)
+    return answer_entry(await catalog.get_agent(agent_id), response)
 
 
 @router.patch("/{agent_id}", operation_id="updateAgent", responses=problem_responses(*UPDATE_PROBLEMS))
 async def update_agent(
     agent_id: str,
     body: AgentUpdate,
-    services: ServicesDep,
+    catalog: CatalogDep,
+    editor: EditorDep,
     _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> AgentRead:
     """Change an agent by a merge patch; the next run uses it, a run under way does not."""
-    raw = await services.editor.update_agent(agent_id, body, if_match)
-    return answer_entry(await services.catalog.agent_entry(raw), response)
+    raw = await editor.update_agent(agent_id, body, if_match)
+    return answer_entry(await catalog.agent_entry(raw), response)
 
 
 @router.delete(
     "/{agent_id}", operation_id="deleteAgent", status_code=204, responses=problem_responses(*DELETE_PROBLEMS)
 )
-async def delete_agent(agent_id: str, services: ServicesDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
+async def delete_agent(agent_id: str, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Delete an agent; its executions stay."""
-    await services.editor.delete_agent(agent_id, if_match)
+    await editor.delete_agent(agent_id, if_match)
 
 
 @router.post(
@@ -86,13 +99,12 @@ async def delete_agent(agent_id: str, services: ServicesDep, _: ServiceAdmin, if
 async def start_agent_run(
     agent_id: str,
     body: RunCreate,
-    services: ServicesDep,
+    responder: RunResponderDep,
+    starter: StarterDep,
     caller: RunnerRole,
-    response: Response,
-    prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
     omit: Omit = None,
 ) -> ExecutionRead:
     """Run one agent: it calls its model and its tools until it has an answer."""
-    accepted = await services.starter.start_agent_run(agent_id, body, caller, idempotency_key)
-    return without(await answer_run(accepted, services, caller, response, prefer), omit)
+    accepted = await starter.start_agent_run(agent_id, body, caller, idempotency_key)
+    return without(await responder.answer(accepted, caller), omit)

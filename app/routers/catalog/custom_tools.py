@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, ServiceAdmin, ServicesDep
+from app.dependencies import DEFAULT_PAGE, AnyCaller, CatalogDep, Cursor, EditorDep, Limit, ServiceAdmin, ToolTesterDep
 from app.kit.paging import PageRequest
 from app.models.api_key import Role
 from app.routers.http.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
@@ -24,7 +24,7 @@ CustomToolSort = Literal["toolName", "-toolName", "createdAt", "-createdAt"]
 
 @router.get("", operation_id="listCustomTools", responses=problem_responses())
 async def list_custom_tools(
-    services: ServicesDep,
+    catalog: CatalogDep,
     caller: AnyCaller,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
@@ -32,39 +32,38 @@ async def list_custom_tools(
 ) -> PageRead[CustomToolRead]:
     """List the custom tools; their code is shown to admins only."""
     page = PageRequest(limit, sort, cursor)
-    found = await services.catalog.list_custom_tools(page, with_code=caller.has(Role.ADMIN))
+    found = await catalog.list_custom_tools(page, with_code=caller.has(Role.ADMIN))
     return PageRead[CustomToolRead].of(found)
 
 
 @router.post("", operation_id="createCustomTool", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_custom_tool(
-    body: CustomToolCreate, services: ServicesDep, _: ServiceAdmin, response: Response
+    body: CustomToolCreate, catalog: CatalogDep, editor: EditorDep, _: ServiceAdmin, response: Response
 ) -> CustomToolRead:
     """Create a custom tool. Its code must compile, its schema be one, and every example pass."""
-    entry = await services.catalog.custom_tool_entry(await services.editor.create_custom_tool(body), with_code=True)
+    entry = await catalog.custom_tool_entry(await editor.create_custom_tool(body), with_code=True)
     return answer_entry(entry, response, f"/api/v1/custom-tools/{entry.shape.tool_name}")
 
 
 @router.get("/{tool_name}", operation_id="getCustomTool", responses=problem_responses(404, 409))
-async def get_custom_tool(
-    tool_name: str, services: ServicesDep, caller: AnyCaller, response: Response
-) -> CustomToolRead:
+async def get_custom_tool(tool_name: str, catalog: CatalogDep, caller: AnyCaller, response: Response) -> CustomToolRead:
     """Read one custom tool; its code is shown to admins only."""
-    return answer_entry(await services.catalog.get_custom_tool(tool_name, with_code=caller.has(Role.ADMIN)), response)
+    return answer_entry(await catalog.get_custom_tool(tool_name, with_code=caller.has(Role.ADMIN)), response)
 
 
 @router.patch("/{tool_name}", operation_id="updateCustomTool", responses=problem_responses(*UPDATE_PROBLEMS))
 async def update_custom_tool(
     tool_name: str,
     body: CustomToolUpdate,
-    services: ServicesDep,
+    catalog: CatalogDep,
+    editor: EditorDep,
     _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> CustomToolRead:
     """Change a custom tool by a merge patch; what changes is checked as when it was created."""
-    raw = await services.editor.update_custom_tool(tool_name, body, if_match)
-    return answer_entry(await services.catalog.custom_tool_entry(raw, with_code=True), response)
+    raw = await editor.update_custom_tool(tool_name, body, if_match)
+    return answer_entry(await catalog.custom_tool_entry(raw, with_code=True), response)
 
 
 @router.delete(
@@ -73,17 +72,17 @@ async def update_custom_tool(
     status_code=204,
     responses=problem_responses(*DELETE_PROBLEMS),
 )
-async def delete_custom_tool(tool_name: str, services: ServicesDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
+async def delete_custom_tool(tool_name: str, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Delete a custom tool that no agent names."""
-    await services.editor.delete_custom_tool(tool_name, if_match)
+    await editor.delete_custom_tool(tool_name, if_match)
 
 
 @router.post("/{tool_name}/test", operation_id="testCustomTool", responses=problem_responses(*TEST_PROBLEMS))
 async def try_custom_tool(
-    tool_name: str, body: ToolTestInput, services: ServicesDep, _: ServiceAdmin
+    tool_name: str, body: ToolTestInput, tool_tester: ToolTesterDep, _: ServiceAdmin
 ) -> ToolTestOutcome | ToolTestFailure:
     """Call a tool once, as an agent would: its output or its error, what it logged, and what it took.
 
     A tool that fails is answered with 200 too, and `error` in place of `output`. The call is in no statistics.
     """
-    return await services.tool_tester.run(tool_name, body)
+    return await tool_tester.run(tool_name, body)

@@ -4,9 +4,19 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from app.dependencies import DEFAULT_PAGE, AnyCaller, Cursor, Limit, RunnerRole, ServiceAdmin, ServicesDep
+from app.dependencies import (
+    DEFAULT_PAGE,
+    AnyCaller,
+    CatalogDep,
+    Cursor,
+    EditorDep,
+    Limit,
+    RunnerRole,
+    ServiceAdmin,
+    StarterDep,
+)
 from app.kit.paging import PageRequest
-from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
+from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, RunResponderDep
 from app.routers.http.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.http.omitted_fields import Omit, without
 from app.routers.http.pages import PageRead
@@ -24,51 +34,52 @@ DepartmentSort = Literal["priority", "-priority", "slug", "-slug", "name", "-nam
 
 @router.get("", operation_id="listDepartments", responses=problem_responses())
 async def list_departments(
-    services: ServicesDep,
+    catalog: CatalogDep,
     _: AnyCaller,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
     sort: Annotated[DepartmentSort, Query(description="A field; with a minus for the descending order.")] = "priority",
 ) -> PageRead[DepartmentRead]:
     """List the departments, those that run first at the top."""
-    return PageRead[DepartmentRead].of(await services.catalog.list_departments(PageRequest(limit, sort, cursor)))
+    return PageRead[DepartmentRead].of(await catalog.list_departments(PageRequest(limit, sort, cursor)))
 
 
 @router.post("", operation_id="createDepartment", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_department(
-    body: DepartmentCreate, services: ServicesDep, _: ServiceAdmin, response: Response
+    body: DepartmentCreate, catalog: CatalogDep, editor: EditorDep, _: ServiceAdmin, response: Response
 ) -> DepartmentRead:
     """Create a department."""
-    entry = await services.catalog.department_entry(await services.editor.create_department(body))
+    entry = await catalog.department_entry(await editor.create_department(body))
     return answer_entry(entry, response, f"/api/v1/departments/{entry.shape.slug}")
 
 
 @router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(404, 409))
-async def get_department(slug: str, services: ServicesDep, _: AnyCaller, response: Response) -> DepartmentRead:
+async def get_department(slug: str, catalog: CatalogDep, _: AnyCaller, response: Response) -> DepartmentRead:
     """Read one department."""
-    return answer_entry(await services.catalog.get_department(slug), response)
+    return answer_entry(await catalog.get_department(slug), response)
 
 
 @router.patch("/{slug}", operation_id="updateDepartment", responses=problem_responses(*UPDATE_PROBLEMS))
 async def update_department(
     slug: str,
     body: DepartmentUpdate,
-    services: ServicesDep,
+    catalog: CatalogDep,
+    editor: EditorDep,
     _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> DepartmentRead:
     """Change a department by a merge patch; the next run uses it."""
-    raw = await services.editor.update_department(slug, body, if_match)
-    return answer_entry(await services.catalog.department_entry(raw), response)
+    raw = await editor.update_department(slug, body, if_match)
+    return answer_entry(await catalog.department_entry(raw), response)
 
 
 @router.delete(
     "/{slug}", operation_id="deleteDepartment", status_code=204, responses=problem_responses(*DELETE_PROBLEMS)
 )
-async def delete_department(slug: str, services: ServicesDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
+async def delete_department(slug: str, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Delete a department that has no agents any more."""
-    await services.editor.delete_department(slug, if_match)
+    await editor.delete_department(slug, if_match)
 
 
 @router.post(
@@ -80,10 +91,9 @@ async def delete_department(slug: str, services: ServicesDep, _: ServiceAdmin, i
 async def start_department_run(
     slug: str,
     body: RunCreate,
-    services: ServicesDep,
+    responder: RunResponderDep,
+    starter: StarterDep,
     caller: RunnerRole,
-    response: Response,
-    prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
     omit: Omit = None,
 ) -> ExecutionRead:
@@ -91,5 +101,5 @@ async def start_department_run(
 
     The answer is the root execution; watch its events for the rest.
     """
-    accepted = await services.starter.start_department_run(slug, body, caller, idempotency_key)
-    return without(await answer_run(accepted, services, caller, response, prefer), omit)
+    accepted = await starter.start_department_run(slug, body, caller, idempotency_key)
+    return without(await responder.answer(accepted, caller), omit)

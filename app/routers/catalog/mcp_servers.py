@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
+from app.dependencies import DEFAULT_PAGE, Cursor, Limit, McpDep, ViewerRole
 from app.kit.paging import slice_page
 from app.routers.http.pages import PageRead
 from app.routers.http.problems import problem_responses
@@ -50,9 +50,9 @@ class McpServerRead(ApiModel):
 
 @router.get("", operation_id="listMcpServers", responses=problem_responses(403))
 async def list_mcp_servers(
-    services: ServicesDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    mcp: McpDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> PageRead[McpServerRead]:
     """List the MCP servers; their tools can be named in an agent's `toolNames`."""
-    servers = [McpServerRead.model_validate(server) for server in services.tool_tester.toolbox.mcp.describe()]
+    servers = [McpServerRead.model_validate(server) for server in mcp.describe()]
     shown, next_cursor = slice_page([server.name for server in servers], limit, cursor)
     return PageRead[McpServerRead](items=servers[shown], total=len(servers), next_cursor=next_cursor)

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 
-from app.dependencies import AdminRole, RunnerRole, ServicesDep
-from app.routers.executions.runs import RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
+from app.dependencies import AdminRole, ControlDep, RunnerRole
+from app.routers.executions.runs import RUN_RESPONSES, IdempotencyKey, RunResponderDep
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.lifecycle.control import RetryFrom
@@ -20,12 +20,12 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
     status_code=202,
     responses=problem_responses(403, 404, 409),
 )
-async def cancel_execution(execution_id: str, services: ServicesDep, caller: RunnerRole) -> ExecutionRead:
+async def cancel_execution(execution_id: str, control: ControlDep, caller: RunnerRole) -> ExecutionRead:
     """Stop a run with all that it started, wherever it runs; its events end with `agent-cancelled`.
 
     A specialist's execution cannot be stopped alone: its id stops the whole run that it belongs to.
     """
-    return await services.control.cancel(execution_id, caller)
+    return await control.cancel(execution_id, caller)
 
 
 @router.post(
@@ -36,14 +36,13 @@ async def cancel_execution(execution_id: str, services: ServicesDep, caller: Run
 )
 async def retry_execution(
     execution_id: str,
-    services: ServicesDep,
+    responder: RunResponderDep,
+    control: ControlDep,
     caller: RunnerRole,
-    response: Response,
     origin: Annotated[
         RetryFrom,
         Query(alias="from", description="`checkpoint`: go on from the last saved step. `start`: do everything anew."),
     ] = "checkpoint",
-    prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
 ) -> ExecutionRead:
     """Try a failed or cancelled run again, as a new execution with `retryOf`.
@@ -51,8 +50,8 @@ async def retry_execution(
     From the checkpoint, what was saved is in the new run's events and is not done or paid for again; its `tokenUsage`
     counts the new calls alone.
     """
-    accepted = await services.control.retry(execution_id, origin, caller, idempotency_key)
-    return await answer_run(accepted, services, caller, response, prefer)
+    accepted = await control.retry(execution_id, origin, caller, idempotency_key)
+    return await responder.answer(accepted, caller)
 
 
 @router.delete(
@@ -61,6 +60,6 @@ async def retry_execution(
     status_code=204,
     responses=problem_responses(403, 404, 409),
 )
-async def delete_execution(execution_id: str, services: ServicesDep, caller: AdminRole) -> None:
+async def delete_execution(execution_id: str, control: ControlDep, caller: AdminRole) -> None:
     """Delete a finished run with all its executions and events; what agents' statistics counted stays counted."""
-    await services.control.delete(execution_id, caller)
+    await control.delete(execution_id, caller)

@@ -9,10 +9,12 @@ from fastapi.responses import StreamingResponse
 
 from app.dependencies import (
     DEFAULT_PAGE,
+    CredentialsDep,
+    DatabaseDep,
     FollowerRole,
+    HubDep,
     Limit,
-    Services,
-    ServicesDep,
+    StreamsDep,
     ViewerRole,
     credential_of,
     stream_key,
@@ -21,6 +23,7 @@ from app.errors import InvalidInput
 from app.events.log.full_events import read_full_event
 from app.events.replay import ExecutionNotFound, StreamHead, read_frames
 from app.events.stream.broadcaster import Subscription
+from app.events.stream.hub import EventHub
 from app.events.stream.sinks import QueueSink
 from app.kit.json_limits import MAX_INTEGER
 from app.models.agent_execution import ExecutionStatus
@@ -49,11 +52,16 @@ class EventPage(ApiModel):
 
 @router.get("", operation_id="listExecutionEvents", response_model=EventPage, responses=problem_responses(403, 404))
 async def list_execution_events(
-    execution_id: str, services: ServicesDep, caller: ViewerRole, after: AfterSeq = 0, limit: Limit = DEFAULT_PAGE
+    execution_id: str,
+    hub: HubDep,
+    database: DatabaseDep,
+    caller: ViewerRole,
+    after: AfterSeq = 0,
+    limit: Limit = DEFAULT_PAGE,
 ) -> Response:
     """List stored events: of a root its whole tree's, of a child its own."""
-    head = await visible_head(services, execution_id, caller)
-    frames = await read_frames(services.database, head, after, limit)
+    head = await visible_head(hub, execution_id, caller)
+    frames = await read_frames(database, head, after, limit)
     rest = orjson.dumps({"lastSeq": head.last_seq, "status": head.status})
     content = b'{"items":[' + b",".join(frame.data for frame in frames) + b"]," + rest[1:]
     return Response(content, media_type="application/json")
@@ -75,7 +83,9 @@ async def list_execution_events(
 async def stream_execution_events(
     request: Request,
     execution_id: str,
-    services: ServicesDep,
+    hub: HubDep,
+    streams: StreamsDep,
+    credentials: CredentialsDep,
     caller: FollowerRole,
     after: AfterSeq = 0,
     last_event_id: Annotated[
@@ -86,17 +96,17 @@ async def stream_execution_events(
     ] = None,
 ) -> Response:
     """Follow events as Server-Sent Events: stored ones first, then live, until `execution-end`."""
-    head = await visible_head(services, execution_id, caller)
+    head = await visible_head(hub, execution_id, caller)
     position = last_seen(last_event_id, after)
     if head.status.is_terminal and position >= head.last_seq:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     head.ensure_reached(position)
     key = stream_key(caller, request)
-    services.streams.ensure_room(key)
+    streams.ensure_room(key)
     sink = QueueSink()
     subscription = Subscription(head, position, sink)
-    counted = services.streams.one(key)
-    frames = sse_frames(services.hub, subscription, sink, services.credentials, credential_of(request), counted)
+    counted = streams.one(key)
+    frames = sse_frames(hub, subscription, sink, credentials, credential_of(request), counted)
     return StreamingResponse(
         frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
@@ -108,15 +118,17 @@ async def stream_execution_events(
     response_model=dict[str, Any],
     responses=problem_responses(403, 404),
 )
-async def get_execution_event(execution_id: str, seq: Seq, services: ServicesDep, caller: ViewerRole) -> Response:
+async def get_execution_event(
+    execution_id: str, seq: Seq, hub: HubDep, database: DatabaseDep, caller: ViewerRole
+) -> Response:
     """Read one event whole, also where lists and streams show it cut."""
-    head = await visible_head(services, execution_id, caller)
-    return Response(await read_full_event(services.database, head, seq), media_type="application/json")
+    head = await visible_head(hub, execution_id, caller)
+    return Response(await read_full_event(database, head, seq), media_type="application/json")
 
 
-async def visible_head(services: Services, execution_id: str, caller: Caller) -> StreamHead:
+async def visible_head(hub: EventHub, execution_id: str, caller: Caller) -> StreamHead:
     """Where an execution's stream stands, for a caller who may see it."""
-    head = await services.hub.head(execution_id)
+    head = await hub.head(execution_id)
     if not caller.may_see(head.project):
         raise ExecutionNotFound(execution_id)
     return head

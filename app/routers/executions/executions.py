@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BeforeValidator
 
-from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, ViewerRole
+from app.dependencies import DEFAULT_PAGE, Cursor, ExecutionQueriesDep, Limit, ViewerRole
 from app.kit.paging import PageRequest
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
 from app.routers.http.omitted_fields import Omit, without
@@ -46,7 +46,7 @@ Name = Annotated[str | None, Query(max_length=200)]
     "", operation_id="listExecutions", response_model=PageRead[ExecutionSummary], responses=problem_responses(403)
 )
 async def list_executions(
-    services: ServicesDep,
+    executions: ExecutionQueriesDep,
     caller: ViewerRole,
     project: Annotated[CmsId | None, Query(description="A CMS project's id.")] = None,
     agent: Name = None,
@@ -75,20 +75,18 @@ async def list_executions(
         started_from=started_from,
         started_to=started_to,
     )
-    return await answer_large_page(
-        await services.executions.list_executions(wanted, PageRequest(limit, sort, cursor), caller)
-    )
+    return await answer_large_page(await executions.list_executions(wanted, PageRequest(limit, sort, cursor), caller))
 
 
 @router.get("/{execution_id}", operation_id="getExecution", responses=problem_responses(403, 404))
 async def get_execution(
-    execution_id: str, services: ServicesDep, caller: ViewerRole, omit: Omit = None
+    execution_id: str, executions: ExecutionQueriesDep, caller: ViewerRole, omit: Omit = None
 ) -> ExecutionRead:
     """Read one execution, without its events."""
-    return without(await services.executions.get_execution(execution_id, caller), omit)
+    return without(await executions.get_execution(execution_id, caller), omit)
 
 
 @router.get("/{execution_id}/tree", operation_id="getExecutionTree", responses=problem_responses(403, 404))
-async def get_execution_tree(execution_id: str, services: ServicesDep, caller: ViewerRole) -> TreeNode:
+async def get_execution_tree(execution_id: str, executions: ExecutionQueriesDep, caller: ViewerRole) -> TreeNode:
     """Read an execution with all that it started: status, score and tokens of each."""
-    return await services.executions.get_tree(execution_id, caller)
+    return await executions.get_tree(execution_id, caller)

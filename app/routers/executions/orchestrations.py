@@ -1,9 +1,9 @@
 """Orchestrations: running several departments."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
-from app.dependencies import RunnerRole, ServicesDep
-from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, Prefer, answer_run
+from app.dependencies import RunnerRole, StarterDep
+from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, RunResponderDep
 from app.routers.http.omitted_fields import Omit, without
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
@@ -21,10 +21,9 @@ router = APIRouter(prefix="/orchestrations", tags=["orchestrations"], route_clas
 )
 async def start_orchestration(
     body: OrchestrationCreate,
-    services: ServicesDep,
+    responder: RunResponderDep,
+    starter: StarterDep,
     caller: RunnerRole,
-    response: Response,
-    prefer: Prefer = None,
     idempotency_key: IdempotencyKey = None,
     omit: Omit = None,
 ) -> ExecutionRead:
@@ -34,5 +33,5 @@ async def start_orchestration(
     the head of the department `production`, whose execution is the root, makes one result of the reports. Follow the
     root's `orchestrator-progress` events to see how far it is.
     """
-    accepted = await services.starter.start_orchestration(body, caller, idempotency_key)
-    return without(await answer_run(accepted, services, caller, response, prefer), omit)
+    accepted = await starter.start_orchestration(body, caller, idempotency_key)
+    return without(await responder.answer(accepted, caller), omit)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import AdminRole, ServicesDep
+from app.dependencies import AdminRole, PromptsDep
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.queries.prompts import ShownPrompts
@@ -11,7 +11,7 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
 
 
 @router.get("/{execution_id}/prompts", operation_id="getExecutionPrompts", responses=problem_responses(403, 404))
-async def get_execution_prompts(execution_id: str, services: ServicesDep, caller: AdminRole) -> ShownPrompts:
+async def get_execution_prompts(execution_id: str, prompts: PromptsDep, caller: AdminRole) -> ShownPrompts:
     """Show what models were told for an execution: the last call of each purpose, and how many there were.
 
     What the agent itself was told (`work`, `report`, `orchestrate`) is `stored`: the history of an ended execution,
@@ -20,4 +20,4 @@ async def get_execution_prompts(execution_id: str, services: ServicesDep, caller
     output that was judged together with others is shown as it is judged alone. Of a run that goes on, what the agent
     itself was told follows at its end.
     """
-    return await services.prompts.read(execution_id, caller)
+    return await prompts.read(execution_id, caller)

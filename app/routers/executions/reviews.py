@@ -5,7 +5,7 @@ from http import HTTPStatus
 import structlog
 from fastapi import APIRouter, Response
 
-from app.dependencies import RunnerRole, ServicesDep
+from app.dependencies import ReviewsDep, RunnerRole
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.lifecycle.reviews import ReviewCreate
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
     },
 )
 async def review_execution(
-    execution_id: str, body: ReviewCreate, services: ServicesDep, caller: RunnerRole, response: Response
+    execution_id: str, body: ReviewCreate, reviews: ReviewsDep, caller: RunnerRole, response: Response
 ) -> ExecutionRead:
     """Review an execution as a person, at any time after its run has ended.
 
@@ -33,7 +33,7 @@ async def review_execution(
     answers 202: the run is open again, the agent goes on from its history with the notes, its new work is judged and
     reviewed, and every report above it is written anew. While a run is going on the answer is 409.
     """
-    found = await services.reviews.review(execution_id, body, caller)
+    found = await reviews.review(execution_id, body, caller)
     log.info("execution-reviewed", executionId=found.execution_id, status=body.status)
     if body.status == "revision-needed":
         response.status_code = HTTPStatus.ACCEPTED

@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 import re
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Header, Response
+from fastapi import Depends, Header, Response
 from pymongo.errors import PyMongoError
 
-from app.dependencies import Services
+from app.dependencies import EngineDep, ExecutionQueriesDep, HubDep, StreamsDep
 from app.errors import AppError
 from app.events.stream.bus import Ending
+from app.events.stream.hub import EventHub
 from app.models.api_key import Role
 from app.routers.http.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
 from app.services.runs.accept.starter import AcceptedRun
-from app.services.runs.queries.executions import ExecutionRead, read_of
+from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead, read_of
+from app.services.usage.open_streams import OpenStreams
 
 MAX_WAIT_SECONDS = 60
 WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\"?)(\d+)\1(?:$|[,;\s])", re.IGNORECASE | re.ASCII)
@@ -54,57 +58,75 @@ IdempotencyKey = Annotated[
 ]
 
 
-async def answer_run(
-    accepted: AcceptedRun,
-    services: Services,
-    caller: Caller,
+@dataclass(frozen=True)
+class RunResponder:
+    """Answers a request that started a run."""
+
+    executions: ExecutionQueries
+    engine: RunEngine
+    hub: EventHub
+    streams: OpenStreams
+    response: Response
+    prefer: str | None
+
+    async def answer(self, accepted: AcceptedRun, caller: Caller) -> ExecutionRead:
+        """Return the accepted execution, or the finished one if it ends while the client prefers to wait."""
+        if accepted.replayed:
+            found = await self.executions.get_execution(accepted.root.execution_id, caller)
+            self.response.headers["Idempotency-Replayed"] = "true"
+        else:
+            found = await accepted.as_read()
+        self.response.headers["Location"] = found.links.self
+        ended = await self._find_ended(accepted, caller, wait_seconds(self.prefer))
+        if ended is None:
+            return found
+        self.response.status_code = HTTPStatus.OK
+        self.response.headers["Preference-Applied"] = "wait"
+        return ended
+
+    async def _find_ended(self, accepted: AcceptedRun, caller: Caller, seconds: int) -> ExecutionRead | None:
+        """Return the execution if it ends within a time.
+
+        The end of a run of this process is the end of its task, which costs the database nothing; a run that another
+        process continues is followed by its events. A waiting request counts as an open stream. The run stays accepted
+        if the database fails or if the caller has too many streams open.
+        """
+        if seconds == 0:
+            return None
+        execution_id = accepted.root.execution_id
+        with contextlib.suppress(TimeoutError, PyMongoError, AppError), self.streams.one(caller.id):
+            async with asyncio.timeout(seconds):
+                ended = await self.engine.wait_for_end(execution_id)
+                if ended is None:
+                    await self._follow_to_end(execution_id)
+                elif not accepted.replayed:
+                    return await read_of(ended, accepted.names, is_admin=caller.has(Role.ADMIN))
+                return await self.executions.get_execution(execution_id, caller, known=accepted.names)
+        return None
+
+    async def _follow_to_end(self, execution_id: str) -> None:
+        """Follow the events of an execution until it has ended, in any process."""
+        async for item in self.hub.follow(await self.hub.head(execution_id), 0):
+            if isinstance(item, Ending):
+                return
+
+
+async def provide_responder(
+    executions: ExecutionQueriesDep,
+    engine: EngineDep,
+    hub: HubDep,
+    streams: StreamsDep,
     response: Response,
-    prefer: str | None,
-) -> ExecutionRead:
-    """The accepted execution, or the finished one."""
-    if accepted.replayed:
-        found = await services.executions.get_execution(accepted.root.execution_id, caller)
-        response.headers["Idempotency-Replayed"] = "true"
-    else:
-        found = await accepted.as_read()
-    response.headers["Location"] = found.links.self
-    ended = await find_ended(accepted, services, caller, wait_seconds(prefer))
-    if ended is None:
-        return found
-    response.status_code = HTTPStatus.OK
-    response.headers["Preference-Applied"] = "wait"
-    return ended
+    prefer: Prefer = None,
+) -> RunResponder:
+    """Return the responder of the request."""
+    return RunResponder(executions, engine, hub, streams, response, prefer)
+
+
+RunResponderDep = Annotated[RunResponder, Depends(provide_responder)]
 
 
 def wait_seconds(prefer: str | None) -> int:
     """How long the client prefers to wait; a preference that cannot be read is none."""
     wanted = WAIT.search(prefer or "")
     return min(int(wanted[2][:MAX_WAIT_DIGITS]), MAX_WAIT_SECONDS) if wanted else 0
-
-
-async def find_ended(accepted: AcceptedRun, services: Services, caller: Caller, seconds: int) -> ExecutionRead | None:
-    """The execution, if it ended within a time.
-
-    A run of this process is known when its task ends, which costs the database nothing; only one that left the
-    process before its end is followed by its events. Without its database it is accepted all the same, and so it is
-    where the caller has as much open as it may: a request that waits holds a connection like a stream.
-    """
-    if seconds == 0:
-        return None
-    execution_id = accepted.root.execution_id
-    with contextlib.suppress(TimeoutError, PyMongoError, AppError), services.streams.one(caller.id):
-        async with asyncio.timeout(seconds):
-            ended = await services.engine.wait_for_end(execution_id)
-            if ended is None:
-                await wait_for_ending(services, execution_id)
-            elif not accepted.replayed:
-                return await read_of(ended, accepted.names, is_admin=caller.has(Role.ADMIN))
-            return await services.executions.get_execution(execution_id, caller, known=accepted.names)
-    return None
-
-
-async def wait_for_ending(services: Services, execution_id: str) -> None:
-    """Follow an execution's events until it has ended, wherever it runs."""
-    async for item in services.hub.follow(await services.hub.head(execution_id), 0):
-        if isinstance(item, Ending):
-            return

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request
 
-from app.dependencies import ServicesDep, ViewerRole, credential_of
+from app.dependencies import HubDep, TicketsDep, ViewerRole, credential_of
 from app.routers.executions.events import visible_head
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
@@ -28,13 +28,13 @@ class StreamTicketCreated(ApiModel):
     responses=problem_responses(403, 404),
 )
 async def create_stream_ticket(
-    request: Request, execution_id: str, services: ServicesDep, caller: ViewerRole
+    request: Request, execution_id: str, hub: HubDep, tickets: TicketsDep, caller: ViewerRole
 ) -> StreamTicketCreated:
     """Make a ticket with which a browser's `EventSource`, which cannot send a key, opens this execution's stream.
 
     It is valid for 60 seconds and for this stream alone: `GET /executions/{executionId}/events/stream?ticket=…`. It
     dies with the key or the token that it was made with, and so does a stream that was opened with it.
     """
-    await visible_head(services, execution_id, caller)
-    ticket, expires_at = await services.tickets.create(execution_id, credential_of(request) or ANONYMOUS)
+    await visible_head(hub, execution_id, caller)
+    ticket, expires_at = await tickets.create(execution_id, credential_of(request) or ANONYMOUS)
     return StreamTicketCreated(ticket=ticket, expires_at=expires_at)

@@ -9,12 +9,13 @@ from fastapi import APIRouter, WebSocket
 from pymongo.errors import PyMongoError
 from starlette.websockets import WebSocketDisconnect
 
-from app.dependencies import Services, address_of, stream_key
+from app.dependencies import AuthenticatorDep, CredentialsDep, HubDep, SettingsDep, StreamsDep, address_of, stream_key
 from app.errors import AppError, InvalidInput
 from app.events.replay import ExecutionNotFound
 from app.events.stream.broadcaster import Subscription
 from app.events.stream.delta_pacer import DeltaPacer
 from app.events.stream.encoding import Batch
+from app.events.stream.hub import EventHub
 from app.events.types import AgentDelta
 from app.models.api_key import Role
 from app.routers.http.problems import render_app_error
@@ -33,7 +34,8 @@ from app.routers.sockets.messages import (
 )
 from app.routers.sockets.sinks import LAST_WORDS_SECONDS, SocketSink, sink_for
 from app.services.access.api_keys import Caller
-from app.services.access.authenticator import NotAllowed, NotAuthenticated, key_in, require
+from app.services.access.authenticator import Authenticator, NotAllowed, NotAuthenticated, key_in, require
+from app.services.access.credential_watch import CredentialWatch
 from app.services.access.published_keys import TokenKeysUnavailable
 from app.services.usage.open_streams import TooManyStreams
 from app.services.usage.rate_limits import TooManyRequests
@@ -71,17 +73,23 @@ class TooManySubscriptions(InvalidInput):
 
 
 @router.websocket("/api/agent-events")
-async def agent_events(websocket: WebSocket) -> None:
+async def agent_events(
+    websocket: WebSocket,
+    settings: SettingsDep,
+    streams: StreamsDep,
+    authenticator: AuthenticatorDep,
+    credentials: CredentialsDep,
+    hub: HubDep,
+) -> None:
     """Serve one socket until either side closes it."""
-    services: Services = websocket.app.state.services
-    if not origin_allowed(websocket, services.settings.allowed_origins):
+    if not origin_allowed(websocket, settings.allowed_origins):
         await websocket.send_denial_response(await render_app_error(websocket, OriginNotAllowed()))
         return
     await websocket.accept()
-    session = SocketSession(websocket, services)
+    session = SocketSession(websocket, authenticator, credentials, hub)
     try:
         if caller := await session.authenticate():
-            with services.streams.one(stream_key(caller, websocket)):
+            with streams.one(stream_key(caller, websocket)):
                 await session.serve()
     except TooManyStreams as error:
         await websocket.close(CLOSE_TRY_AGAIN_LATER, error.message)
@@ -110,19 +118,25 @@ class SocketSession:
 
     __slots__ = (
         "_address",
+        "_authenticator",
         "_caller",
         "_credential",
+        "_credentials",
         "_following",
+        "_hub",
         "_pacer",
-        "_services",
         "_sink",
         "_socket",
         "_watched",
     )
 
-    def __init__(self, websocket: WebSocket, services: Services) -> None:
+    def __init__(
+        self, websocket: WebSocket, authenticator: Authenticator, credentials: CredentialWatch, hub: EventHub
+    ) -> None:
         self._socket = websocket
-        self._services = services
+        self._authenticator = authenticator
+        self._credentials = credentials
+        self._hub = hub
         self._address = address_of(websocket)
         self._caller: Caller | None = None
         self._credential: str | None = None
@@ -133,9 +147,8 @@ class SocketSession:
 
     async def authenticate(self) -> Caller | None:
         """Find the caller in the handshake, in the anonymous role, or in the first message; else close."""
-        authenticator = self._services.authenticator
         try:
-            caller = await authenticator.identify(self._socket.headers, self._address)
+            caller = await self._authenticator.identify(self._socket.headers, self._address)
             self._credential = key_in(self._socket.headers)
             if caller.role is None:
                 async with asyncio.timeout(AUTH_SECONDS):
@@ -161,7 +174,7 @@ class SocketSession:
         if not isinstance(message, Auth):
             raise NotAuthenticated
         self._credential = message.token
-        return await self._services.authenticator.identify_key(message.token, self._address)
+        return await self._authenticator.identify_key(message.token, self._address)
 
     async def serve(self) -> None:
         """Answer the client's messages; a wrong one is answered with an error, and the socket stays open."""
@@ -192,7 +205,7 @@ class SocketSession:
 
     def _watch_credential(self) -> None:
         self._watched.close()
-        self._watched.enter_context(self._services.credentials.watching(self._credential, self._close_revoked))
+        self._watched.enter_context(self._credentials.watching(self._credential, self._close_revoked))
 
     async def _receive(self) -> str | bytes:
         message = await self._socket.receive()
@@ -215,7 +228,7 @@ class SocketSession:
 
     async def _authenticate_again(self, message: Auth) -> None:
         """Go on as another caller, without what that one may not see."""
-        caller = await self._services.authenticator.identify_key(message.token, self._address)
+        caller = await self._authenticator.identify_key(message.token, self._address)
         self._caller = require(caller, Role.VIEWER)
         self._credential = message.token
         self._watch_credential()
@@ -224,7 +237,7 @@ class SocketSession:
                 subscription.fail(ExecutionNotFound(subscription.head.execution_id))
 
     async def _subscribe(self, message: Subscribe) -> None:
-        head = await self._services.hub.head(message.execution_id)
+        head = await self._hub.head(message.execution_id)
         if self._caller is None or self._sink is None or not self._caller.may_see(head.project):
             raise ExecutionNotFound(message.execution_id)
         head.ensure_reached(message.after_seq)
@@ -237,7 +250,7 @@ class SocketSession:
         subscription.on_end = lambda: self._unfollow(head.execution_id)
         self._following[head.execution_id] = subscription
         self._share_pace()
-        self._services.hub.subscribe(subscription)
+        self._hub.subscribe(subscription)
 
     def _share_pace(self) -> None:
         """Let all streams of live text share one pace; a single one has that of its feed."""
@@ -250,7 +263,7 @@ class SocketSession:
     def _unfollow(self, execution_id: str) -> None:
         subscription = self._following.pop(execution_id, None)
         if subscription:
-            self._services.hub.unsubscribe(subscription)
+            self._hub.unsubscribe(subscription)
             if self._pacer:
                 self._pacer.forget(subscription)
 
