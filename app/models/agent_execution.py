@@ -1,9 +1,12 @@
 """One run of one agent: the `agent-executions` collection, shared with Payload, and the run engine's own fields."""
 
+import secrets
+import string
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -20,6 +23,14 @@ from app.models.base import (
     payload_index,
     stored_name,
 )
+
+ID_ALPHABET = string.digits + string.ascii_lowercase
+
+
+def new_execution_id() -> str:
+    """Returns a new execution id in the report's form: milliseconds, then nine random characters."""
+    tail = "".join(secrets.choice(ID_ALPHABET) for _ in range(9))
+    return f"exec_{time.time_ns() // 1_000_000}_{tail}"
 
 
 class ExecutionStatus(DescribedEnum):
@@ -116,6 +127,17 @@ class Idempotency(BaseModel):
     fingerprint: str
 
 
+class RevisionRequest(BaseModel):
+    """A person's request to revise an execution of an ended tree; `name` is the person's."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    execution_id: str
+    notes: str
+    name: str
+    person_review: dict[str, Any]
+
+
 class AgentExecution(PayloadDocument):
     """The audit record of one execution.
 
@@ -171,8 +193,8 @@ class AgentExecution(PayloadDocument):
     """Of a retry: whether it begins with what is stored of the run that it tries again."""
     previous_execution_id: str | None = None
     idempotency: Idempotency | None = None
-    reopening: Any = None
-    """On a root: a person's wish to have something in its ended tree revised, until the tree's owner has noted it."""
+    reopening: RevisionRequest | None = None
+    """On a root: the revision request that the tree's owner has not turned into events yet."""
     truncated: bool | None = None
     """Whether the output stopped at the model's output limit."""
     quality_gate: Any = None
@@ -230,6 +252,46 @@ class AgentExecution(PayloadDocument):
                 unique=True,
                 partialFilterExpression={"idempotency.key": {"$exists": True}},
             ),
+        )
+
+    @classmethod
+    def new_root(cls, *, agent: Relation, department: Relation, kind: ExecutionKind, **fields: Any) -> Self:  # noqa: ANN401 - any field
+        """Returns the root of a new tree, not stored yet; `fields` are the request's."""
+        execution_id = new_execution_id()
+        return cls(
+            execution_id=execution_id,
+            root_execution_id=execution_id,
+            agent=agent,
+            department=department,
+            kind=kind,
+            **fields,
+        )
+
+    @classmethod
+    def new_child(
+        cls,
+        root: "AgentExecution",
+        parent_id: str,
+        *,
+        agent: Relation | None,
+        department: Relation | None,
+        kind: ExecutionKind,
+        prompt: str,
+        **fields: Any,  # noqa: ANN401 - any field
+    ) -> Self:
+        """Returns an execution below `parent_id`, not stored yet, with the project and conversation of its root."""
+        return cls(
+            execution_id=new_execution_id(),
+            root_execution_id=root.execution_id,
+            parent_execution_id=parent_id,
+            agent=agent,
+            department=department,
+            project=root.project,
+            episode=root.episode,
+            conversation_id=root.conversation_id,
+            prompt=prompt,
+            kind=kind,
+            **fields,
         )
 
     def note_changes(self, changes: Mapping[str, Any], last_seq: int) -> None:

@@ -19,7 +19,6 @@ from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate, che
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.queries.executions import NO_NAMES, ExecutionRead, Names, read_of
 from app.services.runs.work.conversations import check_previous
-from app.services.runs.work.run_tree import new_execution_id
 from app.services.usage.rate_limits import RateLimiter
 
 ORCHESTRATING_DEPARTMENT = "production"
@@ -178,18 +177,15 @@ class RunStarter:
         await self.admit(caller)
         if request.previous_execution_id is not None:
             await check_previous(self.engine.database, request.previous_execution_id, request.project, caller)
-        execution_id = new_execution_id()
-        root = AgentExecution(
-            execution_id=execution_id,
+        root = AgentExecution.new_root(
             agent=agent.id,
             department=agent.department.id,
+            kind=kind,
             project=ObjectId(request.project),  # pyright: ignore[reportArgumentType] - Beanie's id type is one
             episode=ObjectId(request.episode) if request.episode else None,  # pyright: ignore[reportArgumentType]
             conversation_id=request.conversation_id,
             prompt=request.prompt,
             params=request.params,
-            kind=kind,
-            root_execution_id=execution_id,
             options=RunOptions(
                 model=self._chosen_model(request),
                 max_revisions=request.max_revisions,

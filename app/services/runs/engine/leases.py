@@ -12,7 +12,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.database.connection import Database, Raw
 from app.database.expressions import number_in
 from app.database.transactions import in_transaction
-from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
+from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease, RevisionRequest
 from app.models.base import stored_name
 
 LEASE_SECONDS = 15
@@ -105,15 +105,21 @@ class Leases:
         running = {"executionId": root_id, "rootExecutionId": root_id, "status": {"$in": UNFINISHED}}
         return await self._own_tree({**running, "cancelRequested": {"$ne": True}}, {"cancelRequested": True})
 
-    async def reopen(self, root_id: str, reopened: list[str], revision_request: Raw) -> AgentExecution | None:
+    async def reopen(
+        self, root_id: str, reopened: list[str], revision_request: RevisionRequest
+    ) -> AgentExecution | None:
         """Become the owner of an ended tree in order to revise some of its executions, as a person requested.
 
-        The same transaction stores the revision request, so that the next owner of the tree can apply it. Returns
-        `None` if the tree has not ended, was cancelled, or is already reopened.
+        The same transaction stores the revision request, so the next owner of the tree can apply it. Returns `None` if
+        the tree has not ended, was cancelled, or is already reopened.
         """
         ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}}
         limit = seconds_from_now(self.run_seconds)
-        changes = {"takeovers": 0, "deadline": limit, "reopening": {"$literal": revision_request}}
+        changes = {
+            "takeovers": 0,
+            "deadline": limit,
+            "reopening": {"$literal": revision_request.model_dump(by_alias=True)},
+        }
         return await self._own_tree(ended, changes, reopened)
 
     async def lock_ended(self, root_id: str) -> AgentExecution | None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pymongo.errors import OperationFailure
 
 from app.database.connection import Database, Raw
+from app.database.natural_keys import find_agent_ids
 from app.errors import AppError
 from app.events.log.full_events import read_stored, tree_events
 from app.events.log.log_rows import MAX_DOCUMENT_ROWS, Page, Stored
@@ -17,7 +18,6 @@ from app.events.log.tree_log import TreeLog
 from app.events.stored_numbers import plausible
 from app.events.types import AgentCancelled, AgentError
 from app.kit.json_values import JsonObject
-from app.models.agent import Agent
 from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus, StopReason
 from app.models.base import utc_now
 from app.models.execution_events import ExecutionEventPage
@@ -102,12 +102,9 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
     except (ValidationError, OperationFailure, *DAMAGED) as error:
         problem = first_problem(error) if isinstance(error, ValidationError) else str(error)[:MAX_PROBLEM]
         raise RunUnreadable(f"{type(error).__name__}: {problem}") from error
-    agents = database[Agent.get_collection_name()].find(
-        {"_id": {"$in": [one.agent for one in members]}}, {"agentId": 1}
-    )
-    names = {raw["_id"]: raw.get("agentId") async for raw in agents}
-    for one in members:
-        tree.add_existing(one, names.get(one.agent))
+    agent_ids = await find_agent_ids(database, [member.agent for member in members])
+    for member in members:
+        tree.add_existing(member, agent_ids.get(member.agent))
     return stored
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import structlog
 from pymongo.errors import OperationFailure, PyMongoError
 
-from app.database.connection import Database, Raw
+from app.database.connection import Database
+from app.database.natural_keys import find_agent_id
 from app.errors import AppError
 from app.events.log.tree_log import TreeLog, TreeLost
 from app.events.stream.bus import EventBus
 from app.failpoints import failpoint
 from app.kit.concurrency import wait_until_ended
-from app.models.agent import Agent
-from app.models.agent_execution import AgentExecution, ExecutionKind
+from app.models.agent_execution import AgentExecution, ExecutionKind, RevisionRequest
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DefinitionLoader
 from app.services.runs.engine.lease_renewal import LeaseRenewer
@@ -199,7 +199,7 @@ class RunEngine:
                 await self.wait_for_end(root_id)
         return True
 
-    async def reopen(self, root_id: str, reopened: list[str], revision_request: Raw) -> bool:
+    async def reopen(self, root_id: str, reopened: list[str], revision_request: RevisionRequest) -> bool:
         """Go on with executions of an ended tree, as a person wishes; whether this process does."""
         await self.wait_for_end(root_id)
         root = await self.leases.reopen(root_id, reopened, revision_request)
@@ -343,15 +343,15 @@ class RunEngine:
     async def _take_up(self, tree: RunTree) -> AgentDefinition:
         """Go on with a tree that another process left, by the definitions as they stand now, active or not."""
         if tree.root.reopening is not None:
-            apply_revision_request(tree)
+            apply_revision_request(tree, tree.root.reopening)
         else:
             tree.note_takeover()
         if tree.root.takeovers > MAX_TAKEOVERS:
             raise WorkerLost(tree.root.takeovers)
-        raw = await self.database[Agent.get_collection_name()].find_one({"_id": tree.root.agent}, {"agentId": 1})
-        if raw is None:
+        agent_id = await find_agent_id(self.database, tree.root.agent)
+        if agent_id is None:
             raise AgentNotFound(str(tree.root.agent))
-        return await self.loader.get_agent(raw["agentId"], accepted=True)
+        return await self.loader.get_agent(agent_id, accepted=True)
 
     async def _take_work(self) -> None:
         """Take what waits whenever there is room, for as long as the process lives."""

@@ -2,16 +2,15 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Literal
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.database.connection import Database
+from app.database.natural_keys import find_agent_id, find_slug
 from app.database.transactions import in_transaction
 from app.errors import AppError
-from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
-from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
@@ -22,7 +21,6 @@ from app.services.runs.engine.leases import UNFINISHED
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
 from app.services.runs.work.conversations import ExecutionUnfinished
-from app.services.runs.work.run_tree import new_execution_id
 
 RetryFrom = Literal["checkpoint", "start"]
 TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload)
@@ -123,18 +121,15 @@ class ExecutionControl:
         agent = await self._agent_of(failed)
         self.starter.models.check((failed.options and failed.options.model) or agent.model)
         await self.starter.admit(caller)
-        new_id = new_execution_id()
-        again = AgentExecution(
-            execution_id=new_id,
+        again = AgentExecution.new_root(
             agent=agent.id,
             department=agent.department.id,
+            kind=failed.kind,
             project=failed.project,
             episode=failed.episode,
             conversation_id=failed.conversation_id,
             prompt=failed.prompt,
             params=failed.params,
-            kind=failed.kind,
-            root_execution_id=new_id,
             options=failed.options,
             previous_execution_id=failed.previous_execution_id,
             retry_of=execution_id,
@@ -175,13 +170,11 @@ class ExecutionControl:
     async def _agent_of(self, execution: AgentExecution) -> AgentDefinition:
         """The agent that would run it now: of a department run, or an orchestration, the present head."""
         if execution.kind is not ExecutionKind.AGENT:
-            found: Any = await self.database[Department.get_collection_name()].find_one(
-                {"_id": execution.department}, {"slug": 1}
-            )
-            if found is None:
+            slug = await find_slug(self.database, execution.department)
+            if slug is None:
                 raise DepartmentNotFound(str(execution.department))
-            return (await self.starter.loader.get_team(found["slug"])).head
-        raw: Any = await self.database[Agent.get_collection_name()].find_one({"_id": execution.agent}, {"agentId": 1})
-        if raw is None:
+            return (await self.starter.loader.get_team(slug)).head
+        agent_id = await find_agent_id(self.database, execution.agent)
+        if agent_id is None:
             raise AgentNotFound(str(execution.agent))
-        return await self.starter.loader.get_agent(raw["agentId"])
+        return await self.starter.loader.get_agent(agent_id)

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.database.connection import Database
+from app.database.natural_keys import find_agent_id, find_agent_ids
 from app.errors import AppError, InvalidInput
 from app.events.log.full_events import read_stored
 from app.events.log.tree_log import TreeLog, TreeLost
 from app.events.replay import read_head
 from app.events.stream.bus import EventBus
 from app.events.types import ReviewStatusChanged
-from app.models.agent import Agent
-from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus
+from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RevisionRequest
 from app.models.base import utc_now
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import AgentNotFound, parsed
@@ -127,7 +127,7 @@ class ReviewService:
             log.open(await read_stored(self.database, root_id))
             present = next((one for one in members if one.execution_id == execution_id), execution)
             event = ReviewStatusChanged(
-                agent_id=await self._agent_id(execution),
+                agent_id=await find_agent_id(self.database, execution.agent),
                 status=status.value,
                 notes=notes,
                 reviewer={"kind": "person", "name": caller.name},
@@ -159,12 +159,12 @@ class ReviewService:
             raise ExecutionNotRevisable(execution.execution_id, present.status, root.status)
         await self._check_agents(members)
         await self.starter.admit(caller)
-        revision_request = {
-            "executionId": execution.execution_id,
-            "notes": notes,
-            "name": caller.name,
-            "personReview": person_review(caller.name, ReviewStatus.REVISION_NEEDED, utc_now(), present),
-        }
+        revision_request = RevisionRequest(
+            execution_id=execution.execution_id,
+            notes=notes,
+            name=caller.name,
+            person_review=person_review(caller.name, ReviewStatus.REVISION_NEEDED, utc_now(), present),
+        )
         chain = [one.execution_id for one in chain_of(members, execution.execution_id)]
         if not await self.engine.reopen(root.execution_id, chain, revision_request):
             raise ExecutionUnfinished(execution.execution_id, "review it when its run has ended")
@@ -173,14 +173,11 @@ class ReviewService:
         found = self.database[AgentExecution.get_collection_name()].find({"rootExecutionId": root_id}, WITHOUT_BULK)
         return [one async for raw in found if (one := parsed(AgentExecution, raw))]
 
-    async def _agent_id(self, execution: AgentExecution) -> str | None:
-        raw = await self.database[Agent.get_collection_name()].find_one({"_id": execution.agent}, {"agentId": 1})
-        return raw["agentId"] if raw else None
-
     async def _check_agents(self, members: list[AgentExecution]) -> None:
-        """A tree can go on only while all its agents can run."""
-        for agent in {one.agent for one in members}:
-            raw = await self.database[Agent.get_collection_name()].find_one({"_id": agent}, {"agentId": 1})
-            if raw is None:
+        """Refuse a revision unless every agent of the tree can run."""
+        agents = {member.agent for member in members}
+        agent_ids = await find_agent_ids(self.database, agents)
+        for agent in agents:
+            if agent not in agent_ids:
                 raise AgentNotFound(str(agent))
-            await self.engine.loader.get_agent(raw["agentId"])
+            await self.engine.loader.get_agent(agent_ids[agent])

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from bson import ObjectId
-
 from app.database.connection import Database, Raw
+from app.database.natural_keys import find_agent_ids
 from app.errors import AppError
 from app.events.log.full_events import tree_events
 from app.events.types import AgentRetry, Event
@@ -20,7 +19,7 @@ from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import utc_now
 from app.services.llm.calls import TokenUsage
 from app.services.runs.engine.leases import WITHOUT_BULK
-from app.services.runs.work.run_tree import RETRIED, RunTree, new_execution_id
+from app.services.runs.work.run_tree import RETRIED, RunTree
 from app.services.runs.work.state import REVISION
 
 UNSUCCESSFUL = ("agent-error", "agent-cancelled")
@@ -109,9 +108,7 @@ class CheckpointCopier:
         self.old = {raw["executionId"]: raw async for raw in found}
         if self.old_root not in self.old:
             raise RetriedExecutionMissing(self.old_root)
-        ids = [raw.get("agent") for raw in self.old.values()]
-        agents = self.database["agents"].find({"_id": {"$in": ids}}, {"agentId": 1})
-        self.names = {raw["_id"]: raw["agentId"] async for raw in agents if raw.get("agentId")}
+        self.names = await find_agent_ids(self.database, [raw.get("agent") for raw in self.old.values()])
         self.copies = {one.retry_of: one for one in self.tree.members if one.retry_of}
 
     async def _old_events(self) -> AsyncIterator[JsonObject]:
@@ -191,19 +188,14 @@ class CheckpointCopier:
         root = self.tree.root
         old = AgentExecution.model_validate({name: raw[name] for name in raw if name not in WITHOUT_BULK})
         parent = self.copies.get(old.parent_execution_id or "", root)
-        copy = AgentExecution(
-            id=ObjectId(),  # pyright: ignore[reportArgumentType] - PydanticObjectId is one
-            execution_id=new_execution_id(),
+        copy = AgentExecution.new_child(
+            root,
+            parent.execution_id,
             agent=old.agent,
             department=old.department,
-            project=root.project,
-            episode=root.episode,
-            conversation_id=root.conversation_id,
+            kind=old.kind,
             prompt=old.prompt,
             params=old.params,
-            kind=old.kind,
-            root_execution_id=root.execution_id,
-            parent_execution_id=parent.execution_id,
             options=root.options,
             retry_of=old.execution_id,
         )

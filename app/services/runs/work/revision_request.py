@@ -8,7 +8,7 @@ from typing import Any
 
 from app.events.types import AgentRetry, ReviewStatusChanged
 from app.kit.json_values import JsonObject
-from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus
+from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RevisionRequest
 from app.services.runs.work.run_tree import RunTree
 from app.services.runs.work.state import REVISION, ExecutionState
 
@@ -22,7 +22,7 @@ UNENDED: JsonObject = {
 
 
 def person_review(name: str, status: ReviewStatus, at: Any, execution: AgentExecution) -> JsonObject:  # noqa: ANN401 - a date
-    """What a document keeps of a person's review: the decision, and what the judge had said."""
+    """Returns the stored form of a person's review: the decision, and the judge's score and gate at that time."""
     gate = execution.quality_gate if isinstance(execution.quality_gate, dict) else {}
     return {
         "status": status.value,
@@ -34,38 +34,37 @@ def person_review(name: str, status: ReviewStatus, at: Any, execution: AgentExec
 
 
 def chain_of(executions: list[AgentExecution], execution_id: str) -> list[AgentExecution]:
-    """An execution and those above it, up to the root."""
-    by_id = {one.execution_id: one for one in executions}
+    """Returns an execution and its ancestors up to the root."""
+    by_id = {execution.execution_id: execution for execution in executions}
     chain: list[AgentExecution] = []
     at: str | None = execution_id
-    while at is not None and (one := by_id.pop(at, None)):  # taken out: someone may have stored a circle
-        chain.append(one)
-        at = one.parent_execution_id
+    while at is not None and (execution := by_id.pop(at, None)):  # removed, because stored parents may form a cycle
+        chain.append(execution)
+        at = execution.parent_execution_id
     return chain
 
 
-def apply_revision_request(tree: RunTree) -> None:
-    """Turn the request on the root into events: a review of the execution that it names, and retries above it."""
-    revision_request: JsonObject = tree.root.reopening
-    for execution in chain_of(list(tree.members), revision_request["executionId"]):
+def apply_revision_request(tree: RunTree, request: RevisionRequest) -> None:
+    """Turn a tree's revision request into events: a review of the execution it names, and a retry of each ancestor."""
+    for execution in chain_of(list(tree.members), request.execution_id):
         state = ExecutionState(max_revisions=tree.options.max_revisions)
-        for event in tree.stored_events.get(execution.execution_id, ()):
-            state.apply(event)
+        for stored in tree.stored_events.get(execution.execution_id, ()):
+            state.apply(stored)
         changes = UNENDED | ({"reopening": None} if execution is tree.root else {})
-        if execution.execution_id == revision_request["executionId"]:
-            changes |= {"reviewStatus": ReviewStatus.REVISION_NEEDED.value, "reviewNotes": revision_request["notes"]}
-            changes |= {"personReview": revision_request["personReview"]}
-            told: ReviewStatusChanged | AgentRetry = ReviewStatusChanged(
-                agent_id=tree.agent_ids.get(execution.execution_id),
+        agent_id = tree.agent_ids.get(execution.execution_id)
+        event: ReviewStatusChanged | AgentRetry
+        if execution.execution_id == request.execution_id:
+            changes |= {"reviewStatus": ReviewStatus.REVISION_NEEDED.value, "reviewNotes": request.notes}
+            changes |= {"personReview": request.person_review}
+            event = ReviewStatusChanged(
+                agent_id=agent_id,
                 status=ReviewStatus.REVISION_NEEDED.value,
-                notes=revision_request["notes"],
-                reviewer={"kind": "person", "name": revision_request["name"]},
+                notes=request.notes,
+                reviewer={"kind": "person", "name": request.name},
                 reopens=True,
                 retry_count=state.retry_count,
             )
         else:
-            told = AgentRetry(
-                agent_id=tree.agent_ids.get(execution.execution_id), reason=REVISION, attempt=state.retry_count + 1
-            )
+            event = AgentRetry(agent_id=agent_id, reason=REVISION, attempt=state.retry_count + 1)
         if state.ended or execution is tree.root:
-            tree.append_stored(execution, told, **changes)
+            tree.append_stored(execution, event, **changes)

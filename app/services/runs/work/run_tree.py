@@ -1,8 +1,5 @@
 """A run tree in the hands of its owner: its log, and its executions with the state that their events say."""
 
-import secrets
-import string
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,15 +27,8 @@ from app.services.runs.work.model_calls import TreeModels
 from app.services.runs.work.state import ExecutionState
 
 TAKEN_OVER, RETRIED = "taken-over", "retried"
-ID_ALPHABET = string.digits + string.ascii_lowercase
 
 log = structlog.get_logger(__name__)
-
-
-def new_execution_id() -> str:
-    """An execution's id, in the report's form: milliseconds, then nine random characters."""
-    tail = "".join(secrets.choice(ID_ALPHABET) for _ in range(9))
-    return f"exec_{time.time_ns() // 1_000_000}_{tail}"
 
 
 @dataclass
@@ -109,28 +99,18 @@ class RunTree:
         """The agent's execution below `parent`, created with the prompt unless it is there already."""
         child = self.children.get((parent.id, agent.agent_id))
         if child is None:
-            child = self._new_child(parent, agent, prompt, kind)
+            child = AgentExecution.new_child(
+                self.root,
+                parent.id,
+                agent=agent.id,
+                department=agent.department.id,
+                kind=kind,
+                prompt=prompt,
+                options=self.options.model_copy(update={"departments": None}),
+            )
             await self.log.add_child(child)
             self.children[parent.id, agent.agent_id] = child
         return self.runs.get(child.execution_id) or self.run_of(child, agent)
-
-    def _new_child(
-        self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind
-    ) -> AgentExecution:
-        root = self.root
-        return AgentExecution(
-            execution_id=new_execution_id(),
-            agent=agent.id,
-            department=agent.department.id,
-            project=root.project,
-            episode=root.episode,
-            conversation_id=root.conversation_id,
-            prompt=prompt,
-            kind=kind,
-            root_execution_id=root.execution_id,
-            parent_execution_id=parent.id,
-            options=self.options.model_copy(update={"departments": None}),
-        )
 
     async def run_child(self, run: ExecutionRun, go_on: Callable[[], Awaitable[None]]) -> None:
         """Run a child to its end; its failure is its own, ends all below it, and leaves the others to go on.

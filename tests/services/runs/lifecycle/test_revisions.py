@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.models.agent_execution import AgentExecution
+from app.models.agent_execution import AgentExecution, RevisionRequest
 from app.models.base import utc_now
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, fault, judgement, one_does_all, review
@@ -270,12 +270,9 @@ async def test_a_revision_whose_process_dies_is_carried_on_by_another(
     await finished(service, execution_id)
     ids = {agent: raw["executionId"] for agent, raw in (await stored_tree(service, execution_id)).items()}
     members = [ids[ADA], execution_id]
-    revision_request = {
-        "executionId": ids[ADA],
-        "notes": "Warmer $$NOW.",
-        "name": "someone",
-        "personReview": {"status": "x"},
-    }
+    revision_request = RevisionRequest(
+        execution_id=ids[ADA], notes="Warmer $$NOW.", name="someone", person_review={"status": "x"}
+    )
     assert await first.leases.reopen(execution_id, members, revision_request) is not None
     await die(first)
     if noted:  # it got as far as half of its events

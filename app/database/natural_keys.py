@@ -1,0 +1,26 @@
+"""The natural keys behind relations: the `agentId` of an agent's `_id`, the `slug` of a department's."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from app.database.connection import Database
+from app.models.agent import Agent
+from app.models.base import Relation
+from app.models.department import Department
+
+
+async def find_agent_ids(database: Database, agents: Iterable[Any]) -> dict[Relation | None, str]:
+    """Returns the `agentId` of each agent that exists, by its `_id`; values that are no `_id` match nothing."""
+    found = database[Agent.get_collection_name()].find({"_id": {"$in": list(agents)}}, {"agentId": 1})
+    return {raw["_id"]: raw["agentId"] async for raw in found if raw.get("agentId")}
+
+
+async def find_agent_id(database: Database, agent: Relation | None) -> str | None:
+    """Returns an agent's `agentId`, or `None` if the agent does not exist."""
+    return (await find_agent_ids(database, [agent])).get(agent)
+
+
+async def find_slug(database: Database, department: Relation | None) -> str | None:
+    """Returns a department's slug, or `None` if the department does not exist."""
+    raw = await database[Department.get_collection_name()].find_one({"_id": department}, {"slug": 1})
+    return raw.get("slug") if raw else None
