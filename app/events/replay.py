@@ -19,8 +19,8 @@ from app.errors import InvalidInput, NotFound
 from app.events.stored_numbers import last_seq_of
 from app.events.types import Frame
 from app.kit.json_values import JsonObject, clean_json
+from app.kit.times import iso_milliseconds
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.base import iso_milliseconds
 from app.models.execution_events import ExecutionEventPage
 
 PAGE_ROWS = 500

@@ -7,7 +7,8 @@ from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
 from app.kit.described_enums import DescribedEnum
-from app.models.base import stored_name, utc_now
+from app.kit.times import utc_now
+from app.models.base import stored_name
 
 
 class Role(DescribedEnum):

@@ -1,7 +1,7 @@
 """What all documents shared with Payload have in common: its field names, its timestamps, its idea of "unset"."""
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from beanie import Document, PydanticObjectId
@@ -11,16 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.alias_generators import to_camel
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-
-def utc_now() -> datetime:
-    """Now, cut to the milliseconds that a BSON date holds, so that a value is equal before and after storing."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def iso_milliseconds(moment: datetime) -> str:
-    """The wire form of a time: `2026-01-01T00:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+from app.kit.times import utc_now
 
 
 def new_row_id() -> str:

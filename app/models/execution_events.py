@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from beanie import Document
 from pydantic import ConfigDict, Field
 
-from app.models.base import Rows, own_index, stored_name, utc_now
+from app.kit.times import utc_now
+from app.models.base import Rows, own_index, stored_name
 
 
 class ExecutionEventPage(Document):

@@ -7,7 +7,8 @@ from beanie import Document
 from pydantic import ConfigDict, Field
 from pymongo import ASCENDING, IndexModel
 
-from app.models.base import stored_name, utc_now
+from app.kit.times import utc_now
+from app.models.base import stored_name
 
 DEFAULT_SLUG = "default"
 """The entry for all departments that have no weights of their own."""

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.dependencies import QualityDep, ViewerRole
+from app.kit.schemas import ObjectIdStr
 from app.routers.executions.executions import Moment, Name
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.quality.analytics import QualityAnalytics, QualityFilter
-from app.services.runs.accept.schemas import CmsId
 
 router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRoute)
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/analytics", tags=["analytics"], route_class=StrictRo
 async def get_quality_analytics(
     quality: QualityDep,
     caller: ViewerRole,
-    project: Annotated[CmsId | None, Query(description="A CMS project's id.")] = None,
+    project: Annotated[ObjectIdStr | None, Query(description="A CMS project's id.")] = None,
     department: Name = None,
     agent: Name = None,
     started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,

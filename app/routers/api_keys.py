@@ -8,14 +8,13 @@ from pydantic.alias_generators import to_camel
 
 from app.dependencies import DEFAULT_PAGE, ApiKeysDep, Cursor, DatabaseDep, Limit, ServiceAdmin
 from app.kit.paging import PageRequest
+from app.kit.schemas import ApiModel, ObjectIdStr, Text, Timestamp
 from app.models.api_key import ApiKey, Role
 from app.routers.http.pages import PageRead
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
 from app.services.catalog.loader import parsed
-from app.services.catalog.schemas import ApiModel, Timestamp
-from app.services.runs.accept.schemas import CmsId, Text
 from app.settings import RateLimit
 
 router = APIRouter(prefix="/api-keys", tags=["api keys"], route_class=StrictRoute)
@@ -38,7 +37,7 @@ class ApiKeyCreate(BaseModel):
     """A name for the key's holder, shown in reviews and lists."""
     role: Role
     """The role of requests that carry the key."""
-    projects: Annotated[list[CmsId], Field(min_length=1, max_length=1000)] | None = None
+    projects: Annotated[list[ObjectIdStr], Field(min_length=1, max_length=1000)] | None = None
     """The ids of the CMS projects that the key is valid for. Leave it out for all projects; an empty list is
     invalid."""
     run_rate_limit: Annotated[RateLimit, Field(max_length=100)] | None = None

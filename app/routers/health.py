@@ -9,7 +9,7 @@ from pymongo.errors import PyMongoError
 
 from app.database.connection import Database
 from app.dependencies import DatabaseDep, EngineDep, ModelsDep
-from app.services.catalog.schemas import ApiModel
+from app.kit.schemas import ApiModel
 from app.services.llm.gateway import ModelGateway
 
 CHECK_SECONDS = 3

@@ -3,10 +3,10 @@
 from fastapi import APIRouter
 
 from app.dependencies import AnyCaller
+from app.kit.schemas import ApiModel
 from app.models.api_key import Role
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.catalog.schemas import ApiModel
 
 router = APIRouter(prefix="/me", tags=["api keys"], route_class=StrictRoute)
 

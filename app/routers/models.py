@@ -7,10 +7,10 @@ from pydantic import ConfigDict
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelsDep, ViewerRole
 from app.kit.paging import slice_page
+from app.kit.schemas import ApiModel
 from app.routers.http.pages import PageRead
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.catalog.schemas import ApiModel
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=StrictRoute)
 

@@ -8,7 +8,7 @@ from bson import Decimal128, ObjectId
 
 from app.cli.doctor import examine_database
 from app.database.connection import Database
-from app.models.base import utc_now
+from app.kit.times import utc_now
 from app.services.catalog.seeds.insertion import insert_missing_seeds
 from app.settings import Settings
 

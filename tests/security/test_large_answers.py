@@ -5,10 +5,9 @@ import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from app.kit.schemas import ApiModel, Page
 from app.models.agent_execution import AgentExecution
 from app.routers.http.pages import answer_large_page
-from app.services.catalog.queries import Page
-from app.services.catalog.schemas import ApiModel
 from app.services.runs.queries.executions import NO_NAMES, read_of
 from tests.conftest import Service
 from tests.routers.conftest import insert_foreign_executions

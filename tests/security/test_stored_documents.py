@@ -9,7 +9,7 @@ from bson import ObjectId
 from app.database.connection import Database
 from app.events.log.full_events import tree_events
 from app.events.replay import read_head
-from app.models.base import utc_now
+from app.kit.times import utc_now
 from app.services.catalog.tool_rules import precedence
 from tests.conftest import PROJECT, Service
 

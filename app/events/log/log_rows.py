@@ -11,7 +11,8 @@ from pymongo import UpdateOne
 from app.events.stream.bus import Ending
 from app.events.types import Frame
 from app.kit.json_values import JsonObject
-from app.models.base import new_row_id, utc_now
+from app.kit.times import utc_now
+from app.models.base import new_row_id
 
 MAX_DOCUMENT_ROWS = 2000
 MAX_DOCUMENT_EVENT_BYTES = 1024 * 1024

@@ -38,8 +38,8 @@ from app.events.stream.bus import Committed, Ending, EventBus
 from app.events.types import AgentDelta, Event, Frame, stamp
 from app.failpoints import failpoint
 from app.kit.json_values import JsonObject, clean_json
+from app.kit.times import iso_milliseconds, utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.base import iso_milliseconds, utc_now
 from app.models.execution_events import EventPayload, ExecutionEventPage
 
 GROUPING_SECONDS = 0.008

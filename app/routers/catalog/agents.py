@@ -23,8 +23,8 @@ from app.routers.http.pages import PageRead
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.catalog.input_schemas import AgentCreate, AgentUpdate
+from app.services.catalog.output_schemas import AgentRead
 from app.services.catalog.queries import AgentFilter
-from app.services.catalog.schemas import AgentRead
 from app.services.runs.accept.schemas import RunCreate
 from app.services.runs.queries.executions import ExecutionRead
 

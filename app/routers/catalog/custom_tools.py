@@ -12,7 +12,7 @@ from app.routers.http.pages import PageRead
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.catalog.input_schemas import CustomToolCreate, CustomToolUpdate
-from app.services.catalog.schemas import CustomToolRead
+from app.services.catalog.output_schemas import CustomToolRead
 from app.services.catalog.tool_tester import ToolTestFailure, ToolTestInput, ToolTestOutcome
 
 router = APIRouter(prefix="/custom-tools", tags=["custom tools"], route_class=StrictRoute)

@@ -23,7 +23,7 @@ from app.routers.http.pages import PageRead
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.catalog.input_schemas import DepartmentCreate, DepartmentUpdate
-from app.services.catalog.schemas import DepartmentRead
+from app.services.catalog.output_schemas import DepartmentRead
 from app.services.runs.accept.schemas import RunCreate
 from app.services.runs.queries.executions import ExecutionRead
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, McpDep, ViewerRole
 from app.kit.paging import slice_page
+from app.kit.schemas import ApiModel
 from app.routers.http.pages import PageRead
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.catalog.schemas import ApiModel
 from app.services.tools.mcp.tools import McpConnectionState
 
 router = APIRouter(prefix="/mcp-servers", tags=["custom tools"], route_class=StrictRoute)

@@ -26,12 +26,12 @@ from app.events.stream.broadcaster import Subscription
 from app.events.stream.hub import EventHub
 from app.events.stream.sinks import QueueSink
 from app.kit.json_limits import MAX_INTEGER
+from app.kit.schemas import ApiModel
 from app.models.agent_execution import ExecutionStatus
 from app.routers.http.problems import problem_responses
 from app.routers.http.server_sent_events import sse_frames
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import Caller
-from app.services.catalog.schemas import ApiModel
 
 router = APIRouter(prefix="/executions/{execution_id}/events", tags=["executions"], route_class=StrictRoute)
 

@@ -9,12 +9,12 @@ from pydantic import AfterValidator, BeforeValidator
 
 from app.dependencies import DEFAULT_PAGE, Cursor, ExecutionQueriesDep, Limit, ViewerRole
 from app.kit.paging import PageRequest
+from app.kit.schemas import ObjectIdStr
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
 from app.routers.http.omitted_fields import Omit, without
 from app.routers.http.pages import PageRead, answer_large_page
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.runs.accept.schemas import CmsId
 from app.services.runs.queries.executions import ExecutionFilter, ExecutionRead, ExecutionSummary, TreeNode
 
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -48,7 +48,7 @@ Name = Annotated[str | None, Query(max_length=200)]
 async def list_executions(
     executions: ExecutionQueriesDep,
     caller: ViewerRole,
-    project: Annotated[CmsId | None, Query(description="A CMS project's id.")] = None,
+    project: Annotated[ObjectIdStr | None, Query(description="A CMS project's id.")] = None,
     agent: Name = None,
     department: Name = None,
     status: ExecutionStatus | None = None,

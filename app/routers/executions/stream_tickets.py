@@ -3,11 +3,11 @@
 from fastapi import APIRouter, Request
 
 from app.dependencies import HubDep, TicketsDep, ViewerRole, credential_of
+from app.kit.schemas import ApiModel, Timestamp
 from app.routers.executions.events import visible_head
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.stream_tickets import ANONYMOUS
-from app.services.catalog.schemas import ApiModel, Timestamp
 
 router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
 

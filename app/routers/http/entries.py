@@ -4,9 +4,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import Header, Response
 
+from app.kit.schemas import ApiModel, Entry
 from app.routers.http.problems import BODY_PROBLEMS
-from app.services.catalog.queries import Entry
-from app.services.catalog.schemas import ApiModel
 
 ModelType = TypeVar("ModelType", bound=ApiModel)
 CREATE_PROBLEMS = (*BODY_PROBLEMS, 403, 409)

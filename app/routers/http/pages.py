@@ -7,8 +7,7 @@ import orjson
 from fastapi import Query, Response
 from pydantic import ConfigDict, Field
 
-from app.services.catalog.queries import Page
-from app.services.catalog.schemas import ApiModel
+from app.kit.schemas import ApiModel, Page
 
 ItemType = TypeVar("ItemType", bound=ApiModel)
 MAX_BYTES_AT_A_TIME = 64 * 1024

@@ -9,10 +9,10 @@ from pydantic.alias_generators import to_camel
 from app.errors import InvalidInput
 from app.kit.json_limits import MAX_INTEGER
 from app.kit.json_values import clean_text
+from app.kit.schemas import Text
 from app.kit.strict_json import MalformedJson, parse_json
 from app.models.agent_execution import ExecutionStatus
 from app.routers.http.strict_input import refuse_unknown_fields
-from app.services.runs.accept.schemas import Text
 
 MAX_MESSAGE_CHARACTERS = 16 * 1024
 """No message of the protocol is longer; one of this size is parsed in 3 ms, whatever its shape."""

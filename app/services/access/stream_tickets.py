@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from app.database.connection import Database
-from app.models.base import utc_now
+from app.kit.times import utc_now
 from app.models.stream_ticket import StreamTicket
 
 TICKET_PREFIX = "st_"

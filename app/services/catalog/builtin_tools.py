@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from app.database.connection import Database
 from app.kit.json_values import JsonObject
-from app.models.base import utc_now
+from app.kit.times import utc_now
 from app.models.custom_tool import CustomTool, ToolSource
 from app.services.tools.builtin import BuiltinTool
 

@@ -1,24 +1,24 @@
 """Reading the catalogue: lists in pages, single entries, relations by their natural keys."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from app.database.connection import Database, Raw
 from app.errors import AppError, NotFound
 from app.kit.json_values import JsonObject
 from app.kit.paging import PageRequest, read_page
+from app.kit.schemas import ApiModel, Entry, Page
 from app.models.agent import Agent
 from app.models.base import PayloadDocument, Relation
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.catalog.etags import etag_of
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound, parsed, valid
-from app.services.catalog.schemas import AgentRead, ApiModel, CustomToolRead, DepartmentRead
+from app.services.catalog.output_schemas import AgentRead, CustomToolRead, DepartmentRead
 
 DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
-ModelType = TypeVar("ModelType", bound=ApiModel)
 
 
 class CustomToolNotFound(NotFound):
@@ -28,23 +28,6 @@ class CustomToolNotFound(NotFound):
 
     def __init__(self, tool_name: str) -> None:
         super().__init__(f"There is no custom tool {tool_name[:100]!r}.")
-
-
-@dataclass(frozen=True)
-class Page:
-    """A page of a list: its items, how many there are in all, and where the next page begins."""
-
-    items: Sequence[ApiModel]
-    total: int
-    next_cursor: str | None
-
-
-@dataclass(frozen=True)
-class Entry(Generic[ModelType]):
-    """An entry of the catalogue, with its entity tag."""
-
-    shape: ModelType
-    etag: str
 
 
 @dataclass(frozen=True)

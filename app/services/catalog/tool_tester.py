@@ -6,12 +6,12 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from app.database.connection import Database
+from app.kit.schemas import ApiModel
 from app.models.custom_tool import CustomTool
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.input_schemas import CatalogInput
 from app.services.catalog.loader import valid
 from app.services.catalog.queries import CustomToolNotFound
-from app.services.catalog.schemas import ApiModel
 from app.services.catalog.tool_checker import EXAMPLE_CONTEXT, check_input
 from app.services.tools.outcomes import ToolFailed
 from app.services.tools.toolbox import Toolbox

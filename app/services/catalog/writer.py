@@ -17,8 +17,9 @@ from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
 from app.errors import AppError, InvalidInput
 from app.kit.json_values import JsonObject
+from app.kit.times import utc_now
 from app.models.agent import Agent
-from app.models.base import PayloadDocument, Relation, utc_now
+from app.models.base import PayloadDocument, Relation
 from app.models.department import Department
 from app.services.catalog.etags import REFERRED, check_if_match
 from app.services.catalog.loader import valid

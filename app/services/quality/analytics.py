@@ -8,11 +8,11 @@ from bson import ObjectId
 
 from app.database.connection import Database, Raw
 from app.kit.json_values import JsonObject
+from app.kit.schemas import ApiModel
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ReviewStatus
 from app.models.department import Department
 from app.services.access.api_keys import Caller
-from app.services.catalog.schemas import ApiModel
 from app.services.quality.gates import GateName
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)

@@ -11,13 +11,12 @@ from pymongo.errors import DuplicateKeyError
 
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
-from app.models.base import utc_now
+from app.kit.schemas import ApiModel, Entry
+from app.kit.times import utc_now
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.etags import REFERRED, check_if_match, etag_of
 from app.services.catalog.loader import DefinitionLoader, DepartmentNotFound, parsed
-from app.services.catalog.queries import Entry
-from app.services.catalog.schemas import ApiModel
 from app.services.catalog.seeds.insertion import department_ids
 from app.services.quality.scores import DEPARTMENT_WEIGHTS, Weights, weights_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from app.models.base import iso_milliseconds
+from app.kit.times import iso_milliseconds
 from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import ModelServer, completion, fault
 from tests.routers.conftest import (

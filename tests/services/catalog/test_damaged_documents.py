@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.models.base import utc_now
+from app.kit.times import utc_now
 from tests.conftest import Service
 
 DAMAGED = [

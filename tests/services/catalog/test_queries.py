@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from app.database.connection import Database
 from app.errors import InvalidInput
 from app.kit.paging import PageRequest
+from app.services.catalog.output_schemas import AgentRead, CustomToolRead, DepartmentRead
 from app.services.catalog.queries import AgentFilter, CatalogQueries
-from app.services.catalog.schemas import AgentRead, CustomToolRead, DepartmentRead
 
 FIRST = PageRequest(limit=50, sort="agentId", cursor=None)
 SOME_ID = {"$oid": "66f0a1b2c3d4e5f601234567"}

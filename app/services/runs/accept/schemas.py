@@ -5,13 +5,13 @@ from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 import bson
-from bson import ObjectId
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from app.errors import MAX_PROBLEMS, FieldError, InvalidInput
 from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import JsonObject, count_values
+from app.kit.schemas import ObjectIdStr, Text
 from app.kit.strict_json import CONTAINERS, Path, find_problems, shown_path
 
 MAX_PROMPT_CHARACTERS = 100_000
@@ -20,26 +20,6 @@ MAX_INLINE_VALUES = 4096
 """Parameters of more values are checked in a thread."""
 MAX_PARAMS_BYTES = 1024 * 1024
 """What parameters may take in MongoDB's form, where an array of small numbers is six times as large as in JSON."""
-
-
-def is_object_id(value: str) -> str:
-    """A CMS document's id."""
-    if not ObjectId.is_valid(value):
-        raise ValueError("must be the 24-character hexadecimal id of a CMS document")
-    return value
-
-
-def is_storable_text(value: str) -> str:
-    """Text that UTF-8 and MongoDB can hold."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must not contain lone surrogates") from None
-    return value
-
-
-Text = Annotated[str, AfterValidator(is_storable_text)]
-CmsId = Annotated[str, AfterValidator(is_object_id), Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{24}$"})]
 
 
 class RunCreate(BaseModel):
@@ -62,9 +42,9 @@ class RunCreate(BaseModel):
 
     prompt: Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]
     """The task, in the caller's words."""
-    project: CmsId
+    project: ObjectIdStr
     """The id of the CMS project that the run belongs to. The project need not exist."""
-    episode: CmsId | None = None
+    episode: ObjectIdStr | None = None
     """The id of the CMS episode that the run belongs to, if any."""
     conversation_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """A name for the conversation that the run belongs to. Executions can be filtered by it."""

@@ -18,8 +18,8 @@ from app.events.log.tree_log import TreeLog
 from app.events.stored_numbers import plausible
 from app.events.types import AgentCancelled, AgentError
 from app.kit.json_values import JsonObject
+from app.kit.times import utc_now
 from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus, StopReason
-from app.models.base import utc_now
 from app.models.execution_events import ExecutionEventPage
 from app.services.catalog.loader import first_problem
 from app.services.runs.work.conversations import PreviousExecutionMissing, read_history

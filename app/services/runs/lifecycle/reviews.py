@@ -14,11 +14,11 @@ from app.events.log.tree_log import TreeLog, TreeLost
 from app.events.replay import read_head
 from app.events.stream.bus import EventBus
 from app.events.types import ReviewStatusChanged
+from app.kit.schemas import Text
+from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RevisionRequest
-from app.models.base import utc_now
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import AgentNotFound, parsed
-from app.services.runs.accept.schemas import Text
 from app.services.runs.accept.starter import RunStarter
 from app.services.runs.engine.leases import UNFINISHED, WITHOUT_BULK
 from app.services.runs.engine.run_engine import RunEngine

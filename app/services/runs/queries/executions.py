@@ -14,6 +14,7 @@ from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import count_values
 from app.kit.json_values import JsonObject, clean_json
 from app.kit.paging import PageRequest, read_page
+from app.kit.schemas import ApiModel, Page, Timestamp
 from app.models.agent import Agent
 from app.models.agent_execution import (
     AgentExecution,
@@ -27,8 +28,6 @@ from app.models.base import Relation
 from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import parsed
-from app.services.catalog.queries import Page
-from app.services.catalog.schemas import ApiModel, Timestamp
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0}
 MAX_TREE_DEPTH = 32

@@ -9,11 +9,11 @@ from app.errors import AppError
 from app.events.log.full_events import tree_events
 from app.events.types import AgentRetry
 from app.kit.json_values import JsonObject
+from app.kit.schemas import ApiModel
 from app.models.agent_execution import AgentExecution, ExecutionKind, RunOptions
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import DefinitionLoader
-from app.services.catalog.schemas import ApiModel
 from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import agent_system_prompt, task_prompt
 from app.services.prompts.fences import system_message, user_message

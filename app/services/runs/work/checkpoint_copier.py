@@ -15,8 +15,8 @@ from app.errors import AppError
 from app.events.log.full_events import tree_events
 from app.events.types import AgentRetry, Event
 from app.kit.json_values import JsonObject
+from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from app.models.base import utc_now
 from app.services.llm.calls import TokenUsage
 from app.services.runs.engine.leases import WITHOUT_BULK
 from app.services.runs.work.run_tree import RETRIED, RunTree

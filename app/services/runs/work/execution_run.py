@@ -13,8 +13,8 @@ from app.events.log.log_rows import MAX_DOCUMENT_EVENT_BYTES
 from app.events.log.tree_log import TreeLog
 from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
 from app.kit.json_values import JsonObject, clean_json
+from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
-from app.models.base import utc_now
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose, add_costs
 from app.services.llm.context.window import ContextRules

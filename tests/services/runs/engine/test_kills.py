@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from app.database.connection import Raw
-from app.models import base
+from app.kit import times
 from app.services.runs.engine.run_engine import RunEngine, RunLimits
 from app.services.runs.work import execution_run
 from tests.conftest import ADMIN_KEY, PROJECT, Service
@@ -148,7 +148,7 @@ async def test_an_hour_s_jump_of_a_clock_changes_nothing(
     engines: list[RunEngine] = []
 
     def jump(call: Call) -> str | Raw:
-        real = base.utc_now
+        real = times.utc_now
         monkeypatch.setattr(execution_run, "utc_now", lambda: real() + timedelta(hours=1))
         monkeypatch.setattr("app.events.log.tree_log.utc_now", lambda: real() + timedelta(hours=1))
         return work(call)

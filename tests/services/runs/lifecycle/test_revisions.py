@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, RevisionRequest
-from app.models.base import utc_now
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, fault, judgement, one_does_all, review
 from tests.services.runs.conftest import (

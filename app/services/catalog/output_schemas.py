@@ -1,33 +1,21 @@
 """The catalog in the shapes of the API: relations by their natural keys, Payload's array rows as plain lists."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from app.kit.json_values import clean_json
+from app.kit.schemas import ApiModel, Timestamp
 from app.models.agent import Agent
-from app.models.base import Relation, iso_milliseconds
+from app.models.base import Relation
 from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
-
-Timestamp = Annotated[datetime, PlainSerializer(iso_milliseconds, return_type=str, when_used="json")]
-
 
 State = Annotated[
     CatalogState,
     Field(description=("Whether new runs may use the entry, and if not, why. Read-only.")),
 ]
-
-
-class ApiModel(BaseModel):
-    """A shape of the API: camelCase, times in UTC with milliseconds, field docstrings as descriptions."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, from_attributes=True, use_attribute_docstrings=True
-    )
 
 
 class DepartmentRead(ApiModel):
