@@ -9,7 +9,7 @@ from starlette.types import Lifespan
 
 from app.routers import analytics, api_keys, health, me, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
-from app.routers.docs import api_docs, async_api
+from app.routers.docs import api_docs, async_api, openapi
 from app.routers.executions import control as execution_control
 from app.routers.executions import events as execution_events
 from app.routers.executions import executions, orchestrations, reviews, stream_tickets
@@ -61,6 +61,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
         version=version("dynamic-agents"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lead to whatever host the client names
@@ -79,6 +80,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
         app.include_router(module.router, prefix=API_BASE)
     app.include_router(agent_events.router)
     app.include_router(api_docs.router)
+    app.include_router(openapi.router)
     app.include_router(async_api.router)
     app.include_router(health.router)
     return app

@@ -1,14 +1,18 @@
 """The OpenAPI description says what the routes do, and what the routes do is what it says."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import jsonschema_rs
+import orjson
 import pytest
 from fastapi import FastAPI
 
 from app.main import create_app
+from app.routers.docs.openapi import encoded_description
 from app.settings import Settings
 
 Operation = dict[str, Any]
@@ -117,6 +121,24 @@ async def test_the_running_service_gives_the_document_and_the_page_that_shows_it
 
     assert served.json()["info"]["title"] == "Dynamic Agents"
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
+async def test_the_description_is_generated_once_in_a_thread(
+    described: FastAPI, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def generate() -> dict[str, Any]:
+        threads.append(threading.current_thread().name)
+        return document
+
+    monkeypatch.setattr(described, "openapi", generate)
+
+    answers = await asyncio.gather(*(encoded_description(described) for _ in range(5)))
+
+    assert {orjson.loads(answer)["openapi"] for answer in answers} == {document["openapi"]}
+    assert len(threads) == 1
+    assert threads[0] != threading.current_thread().name
 
 
 async def test_answers_match_the_schemas_that_describe_them(anonymous: httpx.AsyncClient) -> None:
