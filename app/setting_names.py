@@ -1,4 +1,4 @@
-"""Environment variables that look like a setting of the service and are none: most often a misspelled name."""
+"""Environment variables that look like misspelled settings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ PREFIXES = (
     "RUN_RATE_",
     "AUTH_FAILURE",
 )
-"""A variable that begins so is meant for the service."""
+"""Prefixes of variables that are meant for the service."""
 COMMAND_LINE = ("DYNAMIC_AGENTS_URL", "DYNAMIC_AGENTS_KEY")
 SHORT_NAME = 6
 
 
 @dataclass(frozen=True)
 class UnknownVariable:
-    """A variable that no setting has, and the setting that was probably meant, if one is close enough."""
+    """An unknown variable, and the setting that was probably meant, if one is close enough."""
 
     name: str
     likely: str | None
 
     def __str__(self) -> str:
         if self.likely is None:
-            return f"{self.name} is not a setting of this service: README.md lists them all."
+            return f"{self.name} is not a setting of this service. See docs/reference/settings.md."
         return f"{self.name} is not a setting of this service. Did you mean {self.likely}?"
 
 
 def unknown_variables(names: Iterable[str], settings: Iterable[str]) -> list[UnknownVariable]:
-    """The variables among `names` that are near misses of `settings`, or begin like one of them.
+    """Find the names that are near misses of `settings` or begin like one of them.
 
-    A name differs by one edit at most where it is short, by two where it is longer: `PROT`, `MONGO_URI`.
+    A near miss differs by at most one edit if the name is short, by two if it is longer: `PROT`, `MONGO_URI`.
     """
     known = [name.upper() for name in settings]
     found: list[UnknownVariable] = []
@@ -52,7 +52,7 @@ def unknown_variables(names: Iterable[str], settings: Iterable[str]) -> list[Unk
 
 
 def edit_distance(first: str, second: str) -> int:
-    """How many insertions, deletions, substitutions or swaps of neighbors turn one text into the other."""
+    """The number of insertions, deletions, substitutions and swaps of neighbors between two texts."""
     before: list[int] = []
     row = list(range(len(second) + 1))
     for place, character in enumerate(first, start=1):

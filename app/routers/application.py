@@ -9,7 +9,7 @@ from starlette.types import Lifespan
 
 from app.routers import analytics, api_keys, health, me, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
-from app.routers.docs import api_docs, async_api, openapi
+from app.routers.docs import api_docs, async_api, error_reference, openapi
 from app.routers.executions import control as execution_control
 from app.routers.executions import events as execution_events
 from app.routers.executions import executions, orchestrations, reviews, stream_tickets
@@ -81,6 +81,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(agent_events.router)
     app.include_router(api_docs.router)
     app.include_router(openapi.router)
+    app.include_router(error_reference.router)
     app.include_router(async_api.router)
     app.include_router(health.router)
     return app

@@ -1,4 +1,4 @@
-"""Errors on the wire: RFC 9457 problem details, for every failure of every route."""
+"""Errors on the wire: RFC 9457 problem details for every failure of every route."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -23,9 +23,9 @@ MEDIA_TYPE = "application/problem+json"
 FRAMEWORK_CODES = {400: "malformed-request", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 API_PROBLEMS = (401, 422, 503)
-"""What every route of the API can end in: wrong credentials, an unknown query parameter, no database."""
+"""The error statuses of every route: invalid credentials, an unknown query parameter, no database."""
 BODY_PROBLEMS = (400, 413, 415)
-"""What a route that takes a body can end in besides."""
+"""The further error statuses of routes with a body."""
 READING = ("GET", "HEAD", "OPTIONS")
 PLAIN_SECURITY_HEADERS = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -34,32 +34,57 @@ log = structlog.get_logger(__name__)
 
 
 class FieldProblem(BaseModel):
-    """One wrong field."""
+    """An invalid field of a request."""
 
-    path: str = Field(examples=["prompt"])
-    message: str = Field(examples=["String should have at least 1 character"])
+    path: str = Field(examples=["prompt"], description="The dotted path of the field.")
+    message: str = Field(examples=["String should have at least 1 character"], description="The problem.")
 
 
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field(examples=["urn:dynamic-agents:problem:agent-not-found"])
-    title: str = Field(examples=["Not Found"])
-    status: int = Field(examples=[404])
-    detail: str = Field(examples=["There is no agent 'nobody-001'."])
-    instance: str = Field(examples=["/api/v1/agents/nobody-001"])
-    code: str = Field(examples=["agent-not-found"], description="Stable and kebab-case: the one to program against.")
-    errors: list[FieldProblem] | None = Field(default=None, description="Each wrong field, for validation errors.")
+    type: str = Field(examples=["/docs/errors/agent-not-found"], description="The path of a page about the code.")
+    title: str = Field(examples=["Not Found"], description="The name of the HTTP status.")
+    status: int = Field(examples=[404], description="The HTTP status.")
+    detail: str = Field(
+        examples=["There is no agent 'plot-specialist-009'."],
+        description="What is wrong, where, and what to do. The text may change between releases.",
+    )
+    instance: str = Field(examples=["/api/v1/agents/plot-specialist-009"], description="The path of the request.")
+    code: str = Field(
+        examples=["agent-not-found"], description="The stable, kebab-case code of the error. Program against this one."
+    )
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="The invalid fields, at most 50. Present with validation errors only."
+    )
+
+
+PROBLEM_DESCRIPTIONS = {
+    400: "The request is not valid HTTP, or its body is not valid JSON.",
+    401: "The credentials are missing, invalid, expired or revoked.",
+    403: "The caller's role or projects do not permit the operation.",
+    404: "The path names something that does not exist, or that the caller may not see.",
+    409: "The operation conflicts with the current state; `code` says how.",
+    412: "The entry has changed since the `ETag` in `If-Match` was read.",
+    413: "The body is larger than 1 MiB.",
+    415: "The body is not declared as JSON.",
+    422: "One or more fields or parameters are invalid; `errors` names them.",
+    429: "A rate limit or another limit is reached. `Retry-After` says when to try again.",
+    500: "A bug in the service. Its log has the reason under this response's `X-Request-Id`.",
+    502: "The model provider failed.",
+    503: "The service cannot do its work at the moment. `Retry-After` says when to try again.",
+}
+"""What each error status means, for the OpenAPI description."""
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of a route, for its OpenAPI description: those that every route has, and these."""
+    """The error responses of a route for its OpenAPI description: those of every route, and these."""
     found = sorted({*API_PROBLEMS, *statuses})
-    return {status: {"description": HTTPStatus(status).phrase, "model": Problem} for status in found}
+    return {status: {"description": PROBLEM_DESCRIPTIONS[status], "model": Problem} for status in found}
 
 
 def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI document whose error answers have the form and the media type that they have on the wire."""
+    """Give the error responses of an OpenAPI document the shape and media type that they have on the wire."""
     framework_schemas = ("#/components/schemas/HTTPValidationError", PROBLEM_SCHEMA["$ref"])
     for path in document["paths"].values():
         for operation in path.values():
@@ -81,9 +106,9 @@ def problem(
     errors: Sequence[FieldError] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem as the answer to a request."""
+    """Answer a request with a problem."""
     body: dict[str, Any] = {
-        "type": f"urn:dynamic-agents:problem:{code}",
+        "type": f"/docs/errors/{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
@@ -96,7 +121,7 @@ def problem(
 
 
 async def render_app_error(request: HTTPConnection, error: Exception) -> JSONResponse:
-    """An expected failure."""
+    """Render an expected failure."""
     assert isinstance(error, AppError)  # noqa: S101 - registered for this class
     headers: dict[str, str] = {}
     if error.retry_after_seconds is not None:
@@ -108,14 +133,14 @@ async def render_app_error(request: HTTPConnection, error: Exception) -> JSONRes
     )
 
 
-async def render_database_away(request: Request, error: Exception) -> JSONResponse:
-    """MongoDB does not answer."""
+async def render_database_unavailable(request: Request, error: Exception) -> JSONResponse:
+    """Render a failure to reach MongoDB."""
     log.warning("database-unavailable", error=type(error).__name__)
     return await render_app_error(request, DatabaseUnavailable(writing=request.method not in READING))
 
 
 async def render_validation_error(request: Request, error: Exception) -> JSONResponse:
-    """A body, a query or a path that does not fit; a body that is no JSON at all is malformed."""
+    """Render an invalid body, query or path; a body that is not JSON is malformed."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     found = error.errors()[:MAX_PROBLEMS]
     if any(one["type"] == "json_invalid" for one in found):
@@ -132,7 +157,7 @@ async def render_validation_error(request: Request, error: Exception) -> JSONRes
 
 
 def message_of(error: dict[str, Any]) -> str:
-    """What is wrong with a field; of a text, pydantic counts characters as items once a validator has looked at it."""
+    """The problem with a field. Pydantic counts the characters of a validated text as items: correct that."""
     if isinstance(error.get("input"), str):
         match error["type"]:
             case "too_short":
@@ -150,13 +175,13 @@ def characters(count: int) -> str:
 
 
 def path_of(location: Sequence[Any]) -> str:
-    """The dotted path of a field, without the part of the request that it stands in."""
+    """The dotted path of a field, without the part of the request that contains it."""
     parts = [shown(str(part)) for part in location[1:]]
     return ".".join(parts) or str(location[0])
 
 
 async def render_http_exception(request: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses: an unknown path, a method that a path does not have."""
+    """Render a refusal by the framework: an unknown path, or a method that the path does not support."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     phrase = HTTPStatus(error.status_code).phrase
     code = FRAMEWORK_CODES.get(error.status_code) or phrase.lower().replace(" ", "-").replace("'", "")
@@ -168,7 +193,7 @@ async def render_http_exception(request: Request, error: Exception) -> JSONRespo
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """All methods of a path: the framework names those of one route, and each method is a route of its own."""
+    """Every method of a path: the framework names those of one route, and each method has its own route."""
     scopes = ({**request.scope, "method": method} for method in METHODS)
     return [
         scope["method"]
@@ -178,26 +203,26 @@ def allowed_methods(request: Request) -> list[str]:
 
 
 async def render_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """A bug: logged whole, told in one sentence."""
+    """Render a bug: the log has the traceback, the client gets one sentence."""
     log.error("request-crashed", path=request.scope["path"], exc_info=error)
-    # This answer is sent outside the middleware that gives every other answer its id and its security headers.
+    # This response bypasses the middleware that gives every other response its id and its security headers.
     request_id = structlog.contextvars.get_contextvars().get("requestId")
     return problem(
         request,
         status=500,
         code="internal-error",
-        detail="The service failed at this request; its log has the reason under this response's X-Request-Id.",
+        detail="The service failed at this request. Its log has the reason under this response's X-Request-Id.",
         headers={**PLAIN_SECURITY_HEADERS, **({"X-Request-Id": request_id} if request_id else {})},
     )
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Let every failure of the application come out as problem details."""
+    """Render every failure of the application as problem details."""
     app.add_exception_handler(AppError, render_app_error)
     app.add_exception_handler(RequestValidationError, render_validation_error)
     app.add_exception_handler(HTTPException, render_http_exception)
-    for away in (ConnectionFailure, ExecutionTimeout, WTimeoutError):
-        app.add_exception_handler(away, render_database_away)
+    for unavailable in (ConnectionFailure, ExecutionTimeout, WTimeoutError):
+        app.add_exception_handler(unavailable, render_database_unavailable)
     app.add_exception_handler(Exception, render_unexpected)
     describe = app.openapi
     app.openapi = lambda: describe_problems(describe())

@@ -32,7 +32,7 @@ class Refusal(Enum):
         status, code, detail = self.value
         phrase = HTTPStatus(status).phrase
         problem = {
-            "type": f"urn:dynamic-agents:problem:{code}",
+            "type": f"/docs/errors/{code}",
             "title": phrase,
             "status": int(status),
             "detail": detail,
