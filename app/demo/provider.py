@@ -1,4 +1,4 @@
-"""The demo model as a LiteLLM custom provider, so that the whole pipeline runs through LiteLLM without a network."""
+"""The demo model as a LiteLLM custom provider, so that runs use the complete pipeline without a network."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,6 +6,8 @@ from typing import Any
 
 from app.demo.model import DemoAnswer, answer
 from app.kit.json_values import JsonObject
+from app.services.llm.calls import CallMetadata
+from app.services.llm.gateway import METADATA_KEY
 from app.services.llm.litellm_patches.setup import (
     LISTED_MODELS,
     CustomLLM,
@@ -27,14 +29,14 @@ LIST_PRICE: JsonObject = {
     "cache_read_input_token_cost": 0,
     "cache_creation_input_token_cost": 0,
 }
-"""The demo model has a price, so that cost reports have figures to show; nobody is billed."""
+"""The demo model has a price, so that cost reports have figures to show; no one is billed."""
 
 
 class DemoProvider(CustomLLM):
     """Answers with the demo model; tokens are counted as characters divided by four."""
 
     async def acompletion(self, *_: Any, **call: Any) -> ModelResponse:  # noqa: ANN401 - LiteLLM's own signature
-        """One whole answer."""
+        """A complete answer."""
         said = ask(call)
         message: JsonObject = {"role": "assistant", "content": said.text or None}
         if said.tool_calls:
@@ -50,7 +52,7 @@ class DemoProvider(CustomLLM):
         *_: Any,  # noqa: ANN401 - LiteLLM's own signature
         **call: Any,  # noqa: ANN401 - LiteLLM's own signature
     ) -> AsyncIterator[GenericStreamingChunk]:
-        """The same answer in pieces."""
+        """The same answer in chunks."""
         said = ask(call)
         for start in range(0, len(said.text), CHUNK_CHARACTERS):
             yield chunk(said.text[start : start + CHUNK_CHARACTERS])
@@ -77,7 +79,8 @@ class DemoProvider(CustomLLM):
 
 
 def ask(call: JsonObject) -> DemoAnswer:
-    """What the demo model says to a LiteLLM call."""
+    """The demo model's answer to a LiteLLM call."""
+    metadata = ((call.get("litellm_params") or {}).get("metadata") or {}).get(METADATA_KEY)
     optional = call.get("optional_params") or {}
     headers = {str(name).lower(): value for name, value in (call.get("headers") or {}).items()}
     return answer(
@@ -85,16 +88,17 @@ def ask(call: JsonObject) -> DemoAnswer:
         messages=call["messages"],
         tools=optional.get("tools") or [],
         schema=((optional.get("response_format") or {}).get("json_schema") or {}).get("schema"),
+        metadata=metadata if isinstance(metadata, CallMetadata) else None,
     )
 
 
 def finish_reason(said: DemoAnswer) -> str:
-    """OpenAI's word for why the turn ended."""
+    """The finish reason of the turn, in OpenAI's terms."""
     return "tool_calls" if said.tool_calls else "stop"
 
 
 def usage_of(call: JsonObject, said: DemoAnswer) -> Usage:
-    """The tokens of a call, by characters."""
+    """The tokens of a call, estimated from its characters."""
     prompt = sum(len(str(message.get("content") or "")) for message in call["messages"])
     answered = len(said.text) + sum(len(wanted.arguments) for wanted in said.tool_calls)
     tokens = (prompt // CHARACTERS_A_TOKEN + 1, answered // CHARACTERS_A_TOKEN + 1)
@@ -102,7 +106,7 @@ def usage_of(call: JsonObject, said: DemoAnswer) -> Usage:
 
 
 def chunk(text: str) -> GenericStreamingChunk:
-    """A piece of a streamed answer."""
+    """A chunk of a streamed answer."""
     return GenericStreamingChunk(text=text, tool_use=None, is_finished=False, finish_reason="", usage=None, index=0)
 
 

@@ -116,7 +116,7 @@ SCHEMAS: dict[str, JsonObject] = {
 
 
 @pytest.mark.parametrize("parameters", SCHEMAS.values(), ids=SCHEMAS.keys())
-def test_calls_of_tools_nobody_foresaw_match_their_schemas(parameters: JsonObject) -> None:
+def test_calls_of_unknown_tools_match_their_schemas(parameters: JsonObject) -> None:
     parameters = {"type": "object", "additionalProperties": False, **parameters}
 
     arguments = call_of(parameters)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from app.demo.model import DemoAnswer, answer
 from app.demo.studio.crafts import craft_of, crafts
 from app.kit.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, ToolDefinition
-from app.services.prompts.agents import agent_system_prompt, assignment_prompt, last_step_prompt, revision_prompt
+from app.services.llm.calls import CallMetadata
+from app.services.prompts.agents import (
+    agent_profile,
+    agent_system_prompt,
+    assignment_prompt,
+    last_step_prompt,
+    revision_prompt,
+)
 from app.services.prompts.fences import fenced, system_message, user_message
 from app.services.prompts.heads import (
     REVIEW_SCHEMA,
@@ -46,7 +54,7 @@ def a_tool(name: str = "textStatistics") -> ToolDefinition:
     return ToolDefinition(name, "Measures.", schema, "(input) => ({})", "1.0.0", True, True, frozenset())
 
 
-def an_agent(agent_id: str, name: str, specialisation: str | None = None, **others: Any) -> AgentDefinition:  # noqa: ANN401 - whatever a test is about
+def an_agent(agent_id: str, name: str, specialisation: str | None = None, **others: Any) -> AgentDefinition:  # noqa: ANN401 - fields of the definition
     department = others.get("department", "story")
     return AgentDefinition(
         id=SOME_ID,
@@ -78,34 +86,59 @@ PACING = an_agent("pacing-specialist-001", "Pacing Specialist", "pacing")
 CREW = (DIALOGUE, PACING, PLOT, THEME)
 
 
-def chat(agent: AgentDefinition, *asks: str) -> list[JsonObject]:
-    return [system_message(agent_system_prompt(agent)), *map(user_message, asks)]
+class Chat(list[JsonObject]):
+    """Messages to an agent, with the metadata that the product sends beside them."""
+
+    metadata: CallMetadata
+
+    def then(self, *messages: JsonObject, **metadata: Any) -> "Chat":  # noqa: ANN401 - fields of the metadata
+        return with_metadata([*self, *messages], replace(self.metadata, **metadata))
 
 
-def task(agent: AgentDefinition, outputs: dict[str, str] | None = None) -> list[JsonObject]:
+def with_metadata(messages: list[JsonObject], metadata: CallMetadata) -> Chat:
+    chat = Chat(messages)
+    chat.metadata = metadata
+    return chat
+
+
+def chat(agent: AgentDefinition, *asks: str, **metadata: Any) -> Chat:  # noqa: ANN401 - fields of the metadata
+    messages = [system_message(agent_system_prompt(agent)), *map(user_message, asks)]
+    return with_metadata(messages, CallMetadata(agent_profile(agent), **metadata))
+
+
+def task(agent: AgentDefinition, outputs: dict[str, str] | None = None) -> Chat:
     return chat(agent, assignment_prompt(REQUEST, "Do what your craft does.", outputs or {}))
+
+
+def revision(chat: Chat, work: str, notes: str) -> Chat:
+    return chat.then({"role": "assistant", "content": work}, user_message(revision_prompt(notes)), revision_notes=notes)
 
 
 def say(purpose: str, messages: list[JsonObject], agent: AgentDefinition | None = None) -> DemoAnswer:
     tools = [tool.as_model_tool() for tool in agent.tools] if agent else []
-    return answer(purpose=purpose, messages=messages, tools=tools, schema=None)
+    return answer(purpose=purpose, messages=messages, tools=tools, schema=None, metadata=metadata_of(messages))
+
+
+def metadata_of(messages: list[JsonObject]) -> CallMetadata | None:
+    return messages.metadata if isinstance(messages, Chat) else None
 
 
 def say_data(purpose: str, messages: list[JsonObject], schema: JsonObject) -> JsonObject:
-    value = json.loads(answer(purpose=purpose, messages=messages, tools=[], schema=schema).text)
+    metadata = metadata_of(messages)
+    value = json.loads(answer(purpose=purpose, messages=messages, tools=[], schema=schema, metadata=metadata).text)
     assert jsonschema_rs.Draft202012Validator(schema).is_valid(value)
     return value
 
 
-def with_results(messages: list[JsonObject], turn: DemoAnswer, result: JsonObject) -> list[JsonObject]:
+def with_results(messages: Chat, turn: DemoAnswer, result: JsonObject) -> Chat:
     calls = [{"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in turn.tool_calls]
     replies = [{"role": "tool", "tool_call_id": call.id, "content": json.dumps(result)} for call in turn.tool_calls]
-    return [*messages, {"role": "assistant", "content": turn.text, "tool_calls": calls}, *replies]
+    return messages.then({"role": "assistant", "content": turn.text, "tool_calls": calls}, *replies)
 
 
 def reviewed(agent: AgentDefinition, work: str, draft: int = 1, head: AgentDefinition = HEAD) -> JsonObject:
     ask = review_prompt(agent, "Do what your craft does.", work, draft, "The judge's score: 80 of 100.")
-    return say_data("review", chat(head, ask), REVIEW_SCHEMA)
+    return say_data("review", chat(head, ask, reviewed=agent_profile(agent), draft=draft), REVIEW_SCHEMA)
 
 
 def judged(output: str) -> JsonObject:
@@ -151,7 +184,7 @@ def test_work_begins_with_a_thought_and_a_tool_call() -> None:
     assert "beatSheetTiming" in turn.text
 
 
-def test_the_figures_of_a_tool_stand_in_the_work() -> None:
+def test_the_work_contains_the_figures_of_its_tools() -> None:
     messages = with_results(task(DIALOGUE), say("work", task(DIALOGUE), DIALOGUE), SHARES)
 
     work = say("work", messages, DIALOGUE)
@@ -161,7 +194,7 @@ def test_the_figures_of_a_tool_stand_in_the_work() -> None:
     assert "COL 61.4%" in work.text
 
 
-def test_a_tool_that_failed_is_said_to_have_failed() -> None:
+def test_a_tool_that_failed_is_reported_as_failed() -> None:
     failure = {"error": {"code": "tool-timeout", "message": "It took too long."}}
     messages = with_results(task(PLOT), say("work", task(PLOT), PLOT), failure)
 
@@ -171,13 +204,13 @@ def test_a_tool_that_failed_is_said_to_have_failed() -> None:
 
 
 def test_the_last_step_is_answered_without_tools() -> None:
-    work = say("work", [*task(PLOT), user_message(last_step_prompt())], PLOT)
+    work = say("work", task(PLOT).then(user_message(last_step_prompt()), is_last_step=True), PLOT)
 
     assert work.tool_calls == ()
     assert "last step" in work.text
 
 
-def test_work_builds_on_what_colleagues_delivered() -> None:
+def test_work_builds_on_other_agents_work() -> None:
     plot = say("work", task(PLOT)).text
 
     turn = say("work", task(DIALOGUE, {PLOT.agent_id: plot}), DIALOGUE)
@@ -221,8 +254,7 @@ def test_only_the_dialogue_is_sent_back_and_its_second_draft_is_approved() -> No
 
     decisions = {agent.agent_id: reviewed(agent, first[agent.agent_id])["decision"] for agent in CREW}
     notes = reviewed(DIALOGUE, first[DIALOGUE.agent_id])["notes"]
-    history = [*task(DIALOGUE), {"role": "assistant", "content": first[DIALOGUE.agent_id]}]
-    second = say("work", [*history, user_message(revision_prompt(notes))]).text
+    second = say("work", revision(task(DIALOGUE), first[DIALOGUE.agent_id], notes)).text
 
     sent_back = [agent_id for agent_id, decision in decisions.items() if decision != "approved"]
     assert sent_back == [DIALOGUE.agent_id]
@@ -236,7 +268,7 @@ def test_only_the_dialogue_is_sent_back_and_its_second_draft_is_approved() -> No
 
 def test_a_second_draft_is_measured_again() -> None:
     first = with_results(task(DIALOGUE), say("work", task(DIALOGUE), DIALOGUE), SHARES)
-    messages = [*first, {"role": "assistant", "content": "A draft."}, user_message(revision_prompt("Cut a line."))]
+    messages = revision(first, "A draft.", "Cut a line.")
 
     turn = say("work", messages, DIALOGUE)
 
@@ -254,11 +286,11 @@ def test_a_dialogue_editor_of_another_department_is_not_sent_back() -> None:
 
 
 @pytest.mark.parametrize(("draft", "decision"), [(1, "revision-needed"), (2, "revision-needed"), (3, "rejected")])
-def test_work_that_is_not_there_is_sent_back_and_in_the_end_rejected(draft: int, decision: str) -> None:
+def test_missing_work_is_sent_back_and_finally_rejected(draft: int, decision: str) -> None:
     assert reviewed(PLOT, "To follow.", draft)["decision"] == decision
 
 
-def test_a_judgement_tells_full_work_from_none() -> None:
+def test_a_judgement_distinguishes_full_work_from_none() -> None:
     full, empty = judged(say("work", task(PLOT)).text), judged("")
 
     assert all(0.55 <= full[name] <= 0.93 for name in DIMENSIONS)
@@ -268,8 +300,7 @@ def test_a_judgement_tells_full_work_from_none() -> None:
 
 def test_a_revised_dialogue_is_judged_better_than_the_first() -> None:
     first = say("work", task(DIALOGUE)).text
-    history = [*task(DIALOGUE), {"role": "assistant", "content": first}, user_message(revision_prompt("Add subtext."))]
-    second = say("work", history).text
+    second = say("work", revision(task(DIALOGUE), first, "Add subtext.")).text
 
     assert mean(judged(second)) > mean(judged(first)) + 0.03
 
@@ -285,7 +316,7 @@ def story_works() -> list[SpecialistWork]:
     ]
 
 
-def test_a_report_joins_the_works_and_names_who_is_missing() -> None:
+def test_a_report_joins_the_works_and_names_the_missing_ones() -> None:
     missing = SpecialistWork(PACING.agent_id, PACING.name, "failed", "pending", None, "", "It failed: no model.")
 
     report = say("report", chat(HEAD, report_prompt(REQUEST, [*story_works(), missing]))).text
@@ -337,7 +368,7 @@ def test_departments_reports_become_one_result() -> None:
     assert "- Visual Department failed." in result
 
 
-def test_everyone_who_reads_a_request_writes_about_the_same_people() -> None:
+def test_all_agents_write_about_the_same_people() -> None:
     request = "Old Mill Road. A widow named Hester Quayle inherits a ferry that only runs at night. Write a short film."
 
     works = [say("work", chat(agent, assignment_prompt(request, "Go.", {}))).text for agent in CREW]
@@ -371,7 +402,7 @@ def test_odd_input_is_answered_and_always_the_same_way(purpose: str, messages: l
     assert answers[0].text
 
 
-def test_a_schema_that_no_purpose_explains_is_matched_all_the_same() -> None:
+def test_an_unknown_schema_is_matched() -> None:
     schema: JsonObject = {
         "type": "object",
         "properties": {"title": {"type": "string"}, "scores": {"type": "array", "items": {"type": "number"}}},

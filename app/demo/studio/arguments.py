@@ -52,7 +52,7 @@ class Builder:
     """Grows with every value, so that a schema that contains itself comes to an end."""
 
     def value(self, schema: Any, path: tuple[str, ...] = (), row: int = 0) -> Any:  # noqa: ANN401 - JSON in and out
-        """A value that the schema accepts, as far as it can be told from the schema's own words."""
+        """A value that the schema accepts, as far as its keywords are understood."""
         wanted = self.resolved(schema)
         self.made_so_far.append(None)
         if "const" in wanted:
@@ -146,7 +146,7 @@ def build_arguments(parameters: Any, draft: Draft) -> JsonObject:  # noqa: ANN40
 
 
 def pointed(root: JsonObject, reference: str) -> JsonObject:
-    """What a local `$ref` points at; nothing for one that leads elsewhere."""
+    """The target of a local `$ref`; an empty object for any other reference."""
     target: Any = root
     for part in reference.removeprefix("#").split("/")[1:]:
         target = as_object(target).get(part.replace("~1", "/").replace("~0", "~"))
@@ -174,7 +174,7 @@ def joined(first: JsonObject, second: JsonObject) -> JsonObject:
 
 
 def type_of(schema: JsonObject) -> str:
-    """The type that a schema asks for, the first that is not null; told from its keywords when it names none."""
+    """The first type of a schema that is not null, or the type that its keywords imply."""
     named = schema.get("type")
     if isinstance(named, list):
         named = next((kind for kind in named if kind != "null"), "null")

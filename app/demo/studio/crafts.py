@@ -1,4 +1,4 @@
-"""The crafts that the demo model masters: how each is recognised, what it is asked for, and how it writes."""
+"""The crafts of the demo model: how each is recognized, its assignment, and the template of its work."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from app.demo.studio.reading import Role
+from app.services.llm.calls import AgentProfile
 
 BODY = re.compile(r"\A---\n(?P<front>.*?)\n---\n(?P<body>.*)\Z", re.S)
 DEPARTMENT_CRAFTS = {
@@ -22,7 +22,7 @@ DEPARTMENT_CRAFTS = {
 
 @dataclass(frozen=True)
 class Craft:
-    """A craft: `words` betray it in an agent's description, `after` are the crafts whose output it builds on.
+    """A craft: `words` identify it in an agent's description, `after` are the crafts whose output it builds on.
 
     `assignment`, `thinking` and `body` are templates over the words of a story; `approval` ends "Approved: …".
     """
@@ -81,7 +81,7 @@ def read_craft(slug: str, text: str) -> Craft:
 
 
 def craft_of(identity: str, details: str = "") -> Craft:
-    """The craft of whoever is called this; an id, a name or a specialisation counts three times as much as details."""
+    """The craft of an agent; words in `identity` (id, name, specialization) count three times as much as `details`."""
     scores = {
         craft.slug: sum(3 * in_text(word, identity) + in_text(word, details) for word in craft.words)
         for craft in crafts().values()
@@ -91,15 +91,15 @@ def craft_of(identity: str, details: str = "") -> Craft:
 
 
 def in_text(word: str, text: str) -> int:
-    """How often words begin so in a text, at most three times; a longer hit weighs more than its own beginning."""
+    """The number of words of a text that begin with `word`, at most three, weighted by the length of `word`."""
     hits = len(re.findall(rf"\b{re.escape(word)}", text, re.I))
     return min(hits, 3) * len(word.split("-")) * len(word.split())
 
 
-def craft_of_role(role: Role) -> Craft:
-    """The craft of the agent that the model is; a head has that of its department."""
-    department = next((slug for slug in DEPARTMENT_CRAFTS if slug in role.department.lower()), None)
-    is_head = "head" in role.agent_id.split("-") or role.name.lower().startswith("head ")
+def craft_of_agent(agent: AgentProfile) -> Craft:
+    """The craft of an agent; a head has that of its department."""
+    department = next((slug for slug in DEPARTMENT_CRAFTS if slug in agent.department.lower()), None)
+    is_head = "head" in agent.agent_id.split("-") or agent.name.lower().startswith("head ")
     if is_head and department:
         return crafts()[DEPARTMENT_CRAFTS[department]]
-    return craft_of(f"{role.agent_id} {role.name} {role.specialisation}", role.skills)
+    return craft_of(f"{agent.agent_id} {agent.name} {agent.specialization}", ", ".join(agent.skills))

@@ -91,7 +91,7 @@ def table_gist(rows: list[list[str]]) -> str:
 
 
 def measured_in(text: str, words: int) -> str:
-    """What a work's first tool measured, in the work's own words: as many facts as fit; or nothing."""
+    """The facts that a work's first tool measured, as many as fit, quoted from the work."""
     found = re.search(r"`\w+`: [^;\n]+?(?:; [^;\n]+?)*\.(?=\s|$)", text)
     facts = found[0].rstrip(".").split("; ") if found else []
     while len(facts) > 1 and len(" ".join(facts).split()) > words:
@@ -100,19 +100,19 @@ def measured_in(text: str, words: int) -> str:
 
 
 def finding_in(text: str) -> str:
-    """What a work concludes from its figures, or nothing."""
+    """The conclusion that a work draws from its figures, or an empty text."""
     found = re.search(r"`\w+`: .+", text)
     sentences = [one for one in SENTENCE_END.split(found[0])[1:] if not one.startswith("`")] if found else []
     return sentences[0] if sentences else ""
 
 
 def asks_in(text: str) -> list[tuple[str, str]]:
-    """What a work asks of other crafts: of whom, and what."""
+    """The requests of a work to other crafts: the craft and the request."""
     found = [ASK.match(item) for _, body in sections_of(text) for item in bullets_of(body)]
     return [(ask["whom"], ask["what"]) for ask in found if ask]
 
 
 def open_points(text: str) -> list[str]:
-    """What a work leaves open, without what it asks of others."""
+    """The points that a work leaves open, without its requests to others."""
     closing = [body for heading, body in sections_of(text) if is_closing(heading) and heading != "What changed"]
     return [item for body in closing for item in bullets_of(body) if not ASK.match(item)]

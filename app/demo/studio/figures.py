@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.demo.studio.arguments import spaced
-from app.demo.studio.reading import ToolOutcome, as_list, as_object
+from app.demo.studio.reading import ToolResult, as_list, as_object
 
 MAX_FACTS = 4
 MAX_WORDS = 30
@@ -45,22 +45,22 @@ TELLING = (
     "coveragePercent",
     "totalContradictions",
 )
-"""Figures that are told first, where a tool gives many."""
+"""Figures that are reported first if a tool returns many."""
 TELLING_WHEN_EMPTY = ("silentCharacters", "failing", "overlaps", "errors", "warnings")
 READ_ONLY = ("flatStretches", "draftComparison", "colors")
-"""Lists whose rows say nothing that is not told elsewhere."""
+"""Lists whose rows repeat other figures."""
 NO_MEASUREMENT = "No tool measured anything for this draft; what stands here is judgement."
 
 
-def describe_outcomes(outcomes: list[ToolOutcome], *, explained: bool = True) -> str:
+def describe_outcomes(outcomes: list[ToolResult], *, explained: bool = True) -> str:
     """A paragraph on everything that was measured, with what it means if it is to be `explained`."""
     most_words = MAX_WORDS // min(max(len(outcomes), 1), 2) + 6
     told = [describe_outcome(outcome, most_words, explained=explained) for outcome in outcomes]
     return " ".join(told) if told else NO_MEASUREMENT
 
 
-def describe_outcome(outcome: ToolOutcome, most_words: int, *, explained: bool) -> str:
-    """What one tool found, or why it found nothing."""
+def describe_outcome(outcome: ToolResult, most_words: int, *, explained: bool) -> str:
+    """The findings of one tool, or the reason why there are none."""
     value = as_object(outcome.value)
     failure = value.get("error")
     if failure:
@@ -106,7 +106,7 @@ def facts_in(value: dict[str, Any]) -> Iterator[str]:
 
 
 def told_figures(value: dict[str, Any], names: list[str]) -> list[str]:
-    """Those of the values that are figures, told."""
+    """The values that are figures, as text."""
     return [fact for name in names if (fact := figure(name, value[name]))]
 
 
@@ -144,7 +144,7 @@ def rows_fact(name: str, rows: list[dict[str, Any]]) -> str:
 
 
 def label_in(row: dict[str, Any]) -> str:
-    """What a row is called: its first short text, or the texts of its first list."""
+    """The label of a row: its first short text, or the texts of its first list."""
     lists = (" and ".join(map(str, item)) for item in row.values() if isinstance(item, list) and item)
     texts = [item for item in row.values() if isinstance(item, str) and 0 < len(item) <= MAX_LABEL]
     return texts[0] if texts else next((text for text in lists if len(text) <= MAX_LABEL), "")
@@ -162,7 +162,7 @@ def row_fact(row: dict[str, Any]) -> str:
 
 
 def readings(value: dict[str, Any]) -> Iterator[str]:
-    """What the figures mean, for those whose meaning is known."""
+    """The interpretation of the figures that the model knows."""
     rows = [row for item in value.values() for row in map(as_object, as_list(item))]
     for row in rows:
         late = row.get("pagesLate")
@@ -179,7 +179,7 @@ def readings(value: dict[str, Any]) -> Iterator[str]:
 
 
 def share_reading(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """What the shares of the speakers mean."""
+    """The interpretation of the speakers' shares."""
     speakers = [row for row in rows if "speeches" in row and isinstance(row.get("sharePercent"), int | float)]
     if len(speakers) > 1:
         top = max(speakers, key=lambda row: row["sharePercent"])

@@ -1,4 +1,4 @@
-"""What the demo model makes of a request: people, places, motifs and pages, the same for every agent that reads it."""
+"""The premise of a request as the demo model reads it: people, places, motifs and pages, the same for every agent."""
 
 import hashlib
 import re
@@ -27,7 +27,7 @@ PRONOUNS = {"her": ("her", "her", "herself"), "his": ("his", "him", "himself"), 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody of the story: `part` says who they are in it, `cue` is the name over their lines."""
+    """A person of the story: `part` is their role in it, `cue` is the name above their lines."""
 
     first: str
     last: str
@@ -192,14 +192,14 @@ def ends_phrase(word: str, *, begun: bool) -> bool:
 
 
 def role_in(logline: str) -> str:
-    """Who the story is about, without the article, or nothing: the phrase that the sentence begins with."""
+    """The protagonist, without the article: the phrase that begins the sentence, or an empty text."""
     text = re.sub(r"^[^:,.]{0,40}:\s*|^(?:When|After|In|On|At|Near)\s[^,]*,\s*", "", logline)
     start = ROLE_START.match(text)
     return phrase_from(WORD.findall(text[start.end() :]), 3) if start else ""
 
 
 def place_in(logline: str) -> str:
-    """Where the story plays, without the article, or nothing."""
+    """The setting of the story, without the article, or an empty text."""
     found = re.search(r"\b(?:on|in|at|near|under|inside|aboard)\s+(?:an?|the)\s+", logline, re.I)
     return phrase_from(WORD.findall(logline[found.end() :]), 3) if found else ""
 
@@ -240,7 +240,7 @@ def kind_of(request: str) -> str:
 
 
 def pages_of(request: str) -> tuple[int, bool]:
-    """How many pages are asked for, or usual for the form; and whether the request says so."""
+    """The number of pages, and whether the request states it; otherwise it is the usual number for the form."""
     found = re.search(r"\b(\d{1,3})[\s-]*(?:page|minute|min\b|pp\b)", request, re.I)
     if found and int(found[1]) >= LEAST_PAGES:
         return min(int(found[1]), 400), True
@@ -248,7 +248,7 @@ def pages_of(request: str) -> tuple[int, bool]:
 
 
 def wishes_in(sentences: list[str]) -> str:
-    """What the request wants delivered: the list after the colon of an order, or nothing."""
+    """The deliverables in the request: the list after the colon of an instruction, or an empty text."""
     for sentence in sentences:
         order, colon, listed = sentence.partition(":")
         if colon and is_order(order) and listed.strip():

@@ -1,72 +1,77 @@
-"""What the demo model understands of a conversation: who speaks, what is asked, what came with it.
+"""A request as the demo model reads it: the agent, the client's request, the material and the tools' results.
 
-The prompts are read as text, the way a model reads them. Nothing here raises on messages that are not as expected.
+The gateway passes facts as `CallMetadata`; the request and the material come from the messages. Unexpected messages do
+not raise errors.
 """
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from app.kit.json_values import JsonObject
+from app.services.llm.calls import AgentProfile, CallMetadata
+from app.services.prompts.agents import last_step_prompt
 
 FENCE_LINE = re.compile(r"^<<<(?P<end>END )?(?P<label>[^<>\n]+) (?P<key>[0-9a-f]{8})>>>$", re.M)
-PLACE_IN_HOUSE = re.compile(
-    r"^You are (?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\) of the (?P<department>[^\n]+?)\."
-    r"(?: Specialisation: (?P<specialisation>[^\n]+?)\.)?(?: Skills: (?P<skills>[^\n]+?)\.)?[ ]*$",
-    re.M,
-)
 INSTRUCTED_HEADING = re.compile(r"`##\s+([^`\n]{2,60})`")
-REVISION = re.compile(
-    r"\A(?:Your head of department|A person who read your work) asks for a revision:"
-    r"\s*(?P<notes>.*?)\s*(?:Answer with the whole revised work\.)?\s*\Z",
-    re.S,
-)
-LAST_STEP = "This is your last step"
 REPAIR = "That answer does not match the schema"
 REQUEST = "REQUEST"
+UNKNOWN_AGENT = AgentProfile("", "the writer", "department")
 
 
 @dataclass(frozen=True)
 class Fence:
-    """Material in a prompt, and what it is called there."""
+    """Fenced material in a prompt, and its label."""
 
     label: str
     text: str
 
 
 @dataclass(frozen=True)
-class Role:
-    """Who the model is to be, as the system message has it; `headings` are those that its instructions name."""
+class Conversation:
+    """The messages of a request, and the metadata that came with them."""
 
-    agent_id: str
-    name: str
-    department: str
-    specialisation: str
-    skills: str
-    headings: tuple[str, ...]
+    messages: list[JsonObject]
+    metadata: CallMetadata = field(default_factory=lambda: CallMetadata(UNKNOWN_AGENT))
+
+    @property
+    def agent(self) -> AgentProfile:
+        """The agent that the model speaks for."""
+        return self.metadata.agent
+
+    @property
+    def revision_notes(self) -> str | None:
+        """The changes that a reviewer asks for; `None` for a first draft.
+
+        A later message of a client, in a continued conversation, counts as such notes.
+        """
+        if self.metadata.revision_notes is not None:
+            return self.metadata.revision_notes or "another draft"
+        asked = asks(self)
+        return without_fences(asked[-1]) or "another draft" if len(asked) > 1 else None
 
 
 @dataclass(frozen=True)
-class ToolOutcome:
-    """What a tool answered to a call of the present turn."""
+class ToolResult:
+    """A tool's result in the current turn."""
 
     name: str
     value: Any
 
 
 def as_object(value: Any) -> JsonObject:  # noqa: ANN401 - any JSON value
-    """The value if it is an object, else an empty one."""
+    """The value if it is an object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
-    """The value if it is a list, else an empty one."""
+    """The value if it is a list, otherwise an empty one."""
     return value if isinstance(value, list) else []
 
 
 def text_of(message: JsonObject) -> str:
-    """A message's text, also where its content is a list of parts."""
+    """A message's text; content given as parts is joined."""
     content = message.get("content")
     if isinstance(content, list):
         return "\n".join(str(as_object(part).get("text") or "") for part in content)
@@ -74,7 +79,7 @@ def text_of(message: JsonObject) -> str:
 
 
 def fence_spans(text: str) -> list[tuple[int, re.Match[str], re.Match[str], int]]:
-    """Where the outermost fences stand: start, opening line, closing line, end. One pass, whatever the text is."""
+    """The outermost fences: start, opening line, closing line, end. Takes one pass over the text."""
     lines = list(FENCE_LINE.finditer(text))
     closings: dict[tuple[str, str], list[int]] = {}
     for place in range(len(lines) - 1, -1, -1):
@@ -101,7 +106,7 @@ def fences(text: str) -> list[Fence]:
 
 
 def without_fences(text: str) -> str:
-    """A prompt's own words, without the material in it."""
+    """A prompt without its fenced material."""
     parts: list[str] = []
     begin = 0
     for start, _, _, end in fence_spans(text):
@@ -110,77 +115,57 @@ def without_fences(text: str) -> str:
     return "".join([*parts, text[begin:]]).strip()
 
 
-def role_of(messages: list[JsonObject]) -> Role:
-    """Who the system message makes of the model."""
-    system = "\n".join(text_of(message) for message in messages if message.get("role") == "system")
-    headings = tuple(dict.fromkeys(heading.strip() for heading in INSTRUCTED_HEADING.findall(system)))
-    places = list(PLACE_IN_HOUSE.finditer(system))
-    if not places:
-        return Role("", "the writer", "department", "", "", headings)
-    found = places[-1]
-    return Role(
-        agent_id=found["agent_id"],
-        name=found["name"],
-        department=found["department"],
-        specialisation=found["specialisation"] or "",
-        skills=found["skills"] or "",
-        headings=headings,
-    )
+def instructed_headings(conversation: Conversation) -> list[str]:
+    """The headings that the agent's instructions ask for, such as `## Beats`."""
+    system = (text_of(message) for message in conversation.messages if message.get("role") == "system")
+    return list(dict.fromkeys(heading.strip() for heading in INSTRUCTED_HEADING.findall("\n".join(system))))
 
 
-def asks(messages: list[JsonObject]) -> list[str]:
-    """What users asked, in order: without the words that only steer a turn."""
-    texts = [text_of(message) for message in messages if message.get("role") == "user"]
-    return [text for text in texts if not text.startswith((LAST_STEP, REPAIR))]
+def steers(message: JsonObject) -> bool:
+    """Whether a user's message only steers the model: the last-step notice, or a request to repair an answer."""
+    text = text_of(message)
+    return text == last_step_prompt() or text.startswith(REPAIR)
 
 
-def request_of(messages: list[JsonObject]) -> str:
-    """The client's request in its own words: fenced in the latest ask that fences one, else the first ask."""
-    every = asks(messages)
-    for ask in reversed(every):
+def asks(conversation: Conversation) -> list[str]:
+    """The texts of the users' messages, in order, without those that only steer the model."""
+    users = [message for message in conversation.messages if message.get("role") == "user"]
+    return [text_of(message) for message in users if not steers(message)]
+
+
+def request_of(conversation: Conversation) -> str:
+    """The client's request: fenced in the latest ask that fences one, or the first ask."""
+    asked = asks(conversation)
+    for ask in reversed(asked):
         fenced = [fence.text for fence in fences(ask) if fence.label == REQUEST]
         if fenced:
             return without_fences(fenced[-1])
-    return without_fences(every[0]) if every else ""
+    return without_fences(asked[0]) if asked else ""
 
 
-def materials(messages: list[JsonObject]) -> list[Fence]:
-    """What the latest ask brings besides the request: colleagues' work, reports, an output to judge."""
-    every = asks(messages)
-    return [fence for fence in fences(every[-1]) if fence.label not in (REQUEST, "PARAMETERS")] if every else []
+def materials(conversation: Conversation) -> list[Fence]:
+    """The fenced material of the latest ask besides the request: other agents' work, reports, an output to judge."""
+    asked = asks(conversation)
+    return [fence for fence in fences(asked[-1]) if fence.label not in (REQUEST, "PARAMETERS")] if asked else []
 
 
-def revision_notes(messages: list[JsonObject]) -> str | None:
-    """What the latest ask wants changed in work that was handed in before, or `None` for a first draft."""
-    every = asks(messages)
-    if len(every) < 2:
-        return None
-    revision = REVISION.match(every[-1])
-    return (revision["notes"] if revision else without_fences(every[-1])) or "another draft"
-
-
-def is_last_step(messages: list[JsonObject]) -> bool:
-    """Whether the model was told that it can call no more tools."""
-    return any(text_of(message).startswith(LAST_STEP) for message in messages[-2:])
-
-
-def tool_outcomes(messages: list[JsonObject]) -> list[ToolOutcome]:
-    """The tools' answers since the latest ask, in order."""
+def tool_results(conversation: Conversation) -> list[ToolResult]:
+    """The results of tools since the latest ask, in order."""
     names: dict[str, str] = {}
-    outcomes: list[ToolOutcome] = []
-    for message in messages:
-        if message.get("role") == "user" and not text_of(message).startswith((LAST_STEP, REPAIR)):
-            outcomes = []
+    results: list[ToolResult] = []
+    for message in conversation.messages:
+        if message.get("role") == "user" and not steers(message):
+            results = []
         for call in map(as_object, as_list(message.get("tool_calls"))):
             names[str(call.get("id"))] = str(as_object(call.get("function")).get("name") or "")
         if message.get("role") == "tool":
             name = names.get(str(message.get("tool_call_id"))) or str(message.get("name") or "the tool")
-            outcomes.append(ToolOutcome(name, parsed(text_of(message))))
-    return outcomes
+            results.append(ToolResult(name, parsed(text_of(message))))
+    return results
 
 
 def parsed(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """A tool message's value: its JSON, or the text itself."""
+    """The JSON value of a tool's message, or its text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

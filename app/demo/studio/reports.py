@@ -1,9 +1,9 @@
-"""How the demo model reports as a head: what the specialists brought, made into one result."""
+"""A head's report as the demo model writes it: the specialists' works, combined into one result."""
 
 import re
 from dataclasses import dataclass
 
-from app.demo.studio.crafts import craft_of, craft_of_role, crafts
+from app.demo.studio.crafts import craft_of, craft_of_agent, crafts
 from app.demo.studio.excerpts import (
     asks_in,
     finding_in,
@@ -18,10 +18,9 @@ from app.demo.studio.excerpts import (
 from app.demo.studio.figures import describe_outcomes
 from app.demo.studio.plans import phrase
 from app.demo.studio.premise import read_premise
-from app.demo.studio.reading import Role, asks, materials, request_of, tool_outcomes, without_fences
+from app.demo.studio.reading import Conversation, asks, materials, request_of, tool_results, without_fences
 from app.demo.studio.story import words_of
 from app.demo.studio.works import write_work
-from app.kit.json_values import JsonObject
 
 STANDING = re.compile(
     r"^(?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\): (?P<status>[\w -]+?), (?:review (?P<review>[\w -]+), )?"
@@ -43,13 +42,13 @@ DECISIONS = ("agreed, and done first", "agreed, in the next draft", "held until 
 LEAST_WORDS_OF_WORK = 38
 MOST_ENTRIES = 12
 AS_ONE_QUESTION = "reads it as one question"
-NOBODY_FAILED = "Nobody failed, and no work stands against its review."
+NO_FAILURE = "No one failed, and no work is against its review."
 FAILED_LINE = re.compile(r"^(?:[-*] )?(?P<line>[^\n]{3,140}\bfailed\b[^\n]{0,60})$", re.M)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One work in a report, and how it stands; `problem` says why there is no work."""
+class ReportedWork:
+    """One work in a report, with its status; `problem` says why the work is missing."""
 
     title: str
     name: str
@@ -61,16 +60,16 @@ class Entry:
 
     @property
     def is_sound(self) -> bool:
-        """Whether there is work that nobody objects to."""
+        """Whether the work is complete and no review objects to it."""
         return bool(self.text) and self.status == "completed" and self.review in SETTLED
 
 
-def entries_in(messages: list[JsonObject]) -> list[Entry]:
-    """The works that the latest ask brings, in its order."""
-    ask = asks(messages)[-1] if asks(messages) else ""
+def entries_in(conversation: Conversation) -> list[ReportedWork]:
+    """The works in the latest ask, in its order."""
+    ask = asks(conversation)[-1] if asks(conversation) else ""
     standings = {found["agent_id"]: found for found in STANDING.finditer(without_fences(ask))}
-    texts = {fence.label.rpartition(" ")[2]: fence.text for fence in materials(messages)}
-    found: list[Entry] = []
+    texts = {fence.label.rpartition(" ")[2]: fence.text for fence in materials(conversation)}
+    found: list[ReportedWork] = []
     for key in dict.fromkeys([*texts, *standings]):
         standing = standings.get(key)
         name = standing["name"] if standing else key.replace("-", " ").title()
@@ -79,7 +78,7 @@ def entries_in(messages: list[JsonObject]) -> list[Entry]:
         taken = title in {entry.title for entry in found}
         score = standing["score"] if standing else None
         found.append(
-            Entry(
+            ReportedWork(
                 title=f"{title} ({name})" if taken else title,
                 name=name,
                 status=standing["status"] if standing else "completed",
@@ -92,18 +91,19 @@ def entries_in(messages: list[JsonObject]) -> list[Entry]:
     return found[:MOST_ENTRIES]
 
 
-def write_report(messages: list[JsonObject], role: Role) -> str:
-    """The report on the works in the latest ask; without any, on the request itself."""
-    entries = entries_in(messages)
-    premise = read_premise(request_of(messages))
+def write_report(conversation: Conversation) -> str:
+    """The report on the works in the latest ask, or on the request itself if there are none."""
+    department = conversation.agent.department
+    entries = entries_in(conversation)
+    premise = read_premise(request_of(conversation))
     words = words_of(premise)
-    outcomes = tool_outcomes(messages)
-    ask = without_fences(asks(messages)[-1]) if asks(messages) else ""
+    outcomes = tool_results(conversation)
+    ask = without_fences(asks(conversation)[-1]) if asks(conversation) else ""
     if not any(entry.text for entry in entries):
-        return report_alone(messages, role, entries, words)
+        return report_alone(conversation, entries, words)
     delivered = [entry for entry in entries if entry.text]
     each = max(WORDS_OF_WORKS // len(delivered), LEAST_WORDS_OF_WORK)
-    parts = [f"## Summary\n{summary(entries, role, words)}"]
+    parts = [f"## Summary\n{summary(entries, department, words)}"]
     parts += [f"## {entry.title}\n{digest(entry, each, words['logline'])}" for entry in delivered]
     if outcomes:
         facts = describe_outcomes(outcomes, explained=False)
@@ -112,101 +112,106 @@ def write_report(messages: list[JsonObject], role: Role) -> str:
     if settled:
         parts.append(f"## Contradictions and how we settled them\n{settled}")
     parts.append(f"## Open points\n{open_list(entries, ask)}")
-    parts.append(f"## Next steps\n{next_steps(entries, role)}")
+    parts.append(f"## Next steps\n{next_steps(entries, department)}")
     return "\n\n".join(parts)
 
 
-def summary(entries: list[Entry], role: Role, words: dict[str, str]) -> str:
-    """Three to five sentences: what the film is, who worked, what was found."""
+def summary(entries: list[ReportedWork], department: str, words: dict[str, str]) -> str:
+    """Three to five sentences: the film, the works that are joined, and their findings."""
     delivered = [entry for entry in entries if entry.text]
-    told = [f"{words['logline']}.", f"The {role.department} {AS_ONE_QUESTION}: {words['question']}"]
+    lines = [f"{words['logline']}.", f"The {department} {AS_ONE_QUESTION}: {words['question']}"]
     sound = sum(entry.is_sound for entry in entries)
     scores = sorted(entry.score for entry in entries if entry.score is not None)
     span = f", with scores from {scores[0]:g} to {scores[-1]:g} of 100" if len(scores) > 1 else ""
     titles = phrase([in_sentence(entry.title) for entry in delivered])
-    told.append(f"This report joins {titles}; {sound} of {len(entries)} parts can be built on as they are{span}.")
+    lines.append(f"This report joins {titles}; {sound} of {len(entries)} parts can be built on as they are{span}.")
     findings = {finding_in(entry.text): entry.title for entry in reversed(delivered)}
     found = [f"What {in_sentence(title)} found: {limited(text, 24)}" for text, title in findings.items() if text]
-    told += found[:-3:-1]
-    return " ".join(told)
+    lines += found[:-3:-1]
+    return " ".join(lines)
 
 
 def in_sentence(title: str) -> str:
-    """A title as it stands within a sentence."""
+    """A title as it is written within a sentence."""
     return title if title.istitle() and " " in title else title[:1].lower() + title[1:]
 
 
-def digest(entry: Entry, most_words: int, known: str) -> str:
-    """A work in its own words: how it begins, what it turns on, what it measured; without what is `known` already."""
+def digest(entry: ReportedWork, most_words: int, known: str) -> str:
+    """A work in its own words: beginning, sections, measurements; sentences with the `known` text are left out."""
     body = [(heading, text) for heading, text in sections_of(entry.text) if not is_closing(heading)]
     measured = measured_in(entry.text, most_words // 3 + 3)
     left = most_words - len(measured.split())
-    told: list[str] = []
+    lines: list[str] = []
     for place, (heading, text) in enumerate(body):
         fresh = " ".join(one for one in sentences_of(text) if known not in one and AS_ONE_QUESTION not in one)
         gist = limited(fresh, most_words // 3) if place == 0 and fresh else gist_of(text, most_words // 3)
         if gist and known not in gist and len(gist.split()) + len(heading.split()) <= left:
-            told.append(f"- {gist}" if place == 0 and fresh else f"- **{heading}:** {gist}" if heading else f"- {gist}")
-            left -= len(told[-1].split())
-    told += [f"- {measured}"] if measured else []
-    return "\n".join(told) or f"- {limited(entry.text, most_words)}"
+            lines.append(
+                f"- {gist}" if place == 0 and fresh else f"- **{heading}:** {gist}" if heading else f"- {gist}"
+            )
+            left -= len(lines[-1].split())
+    lines += [f"- {measured}"] if measured else []
+    return "\n".join(lines) or f"- {limited(entry.text, most_words)}"
 
 
-def settlements(delivered: list[Entry]) -> str:
-    """What the crafts ask of each other, and what the head decides."""
+def settlements(delivered: list[ReportedWork]) -> str:
+    """The requests of the crafts to each other, and the head's decisions."""
     wishes = [(entry, whom, what) for entry in delivered for whom, what in asks_in(entry.text)]
     present = " ".join(f"{entry.title} {entry.name}".lower() for entry in delivered)
-    told: list[str] = []
+    lines: list[str] = []
     for decision, (entry, whom, what) in zip(DECISIONS, wishes, strict=False):
         here = any(word[:5].lower() in present for word in whom.split() if len(word) > 3)
         settled = decision if here else "passed on to the department that owns it"
-        told.append(f"- {entry.title} asks of {whom}: {limited(what, 16)} Decision: {settled}.")
-    return "\n".join(told)
+        lines.append(f"- {entry.title} asks of {whom}: {limited(what, 16)} Decision: {settled}.")
+    return "\n".join(lines)
 
 
-def open_list(entries: list[Entry], ask: str) -> str:
-    """Who failed or was not approved, then what the works leave open."""
-    told: list[str] = []
+def open_list(entries: list[ReportedWork], ask: str) -> str:
+    """The works that failed or were not approved, then the points that the works leave open."""
+    lines: list[str] = []
     for entry in entries:
         if entry.is_sound:
             continue
         if entry.text:
-            told.append(f"- {entry.name}: review {entry.review}, {entry.status}; used here with that reservation.")
+            lines.append(f"- {entry.name}: review {entry.review}, {entry.status}; used here with that reservation.")
         else:
-            told.append(f"- {entry.name}: {entry.status}, no work to report. {limited(entry.problem, 20)}".rstrip(" …"))
-    told += [f"- {found['line'].strip()}" for found in FAILED_LINE.finditer(ask) if not STANDING.match(found[0])][:4]
-    if not told:
-        told.append(f"- {NOBODY_FAILED}")
-    points = [(entry, [one for one in open_points(entry.text) if one != NOBODY_FAILED]) for entry in entries]
+            lines.append(
+                f"- {entry.name}: {entry.status}, no work to report. {limited(entry.problem, 20)}".rstrip(" …")
+            )
+    lines += [f"- {found['line'].strip()}" for found in FAILED_LINE.finditer(ask) if not STANDING.match(found[0])][:4]
+    if not lines:
+        lines.append(f"- {NO_FAILURE}")
+    points = [(entry, [one for one in open_points(entry.text) if one != NO_FAILURE]) for entry in entries]
     left = [(entry, point) for entry, found in points for point in found[:1]]
-    told += [f"- {entry.title}: {limited(point, 20)}" for entry, point in left[:2]]
-    return "\n".join(told)
+    lines += [f"- {entry.title}: {limited(point, 20)}" for entry, point in left[:2]]
+    return "\n".join(lines)
 
 
-def next_steps(entries: list[Entry], role: Role) -> str:
-    """What should happen next, in order."""
-    department = next((slug for slug in NEXT_STEPS if slug in role.department.lower()), "")
-    first, second = NEXT_STEPS.get(department, USUAL_STEPS)
+def next_steps(entries: list[ReportedWork], department: str) -> str:
+    """The next steps, in order."""
+    slug = next((slug for slug in NEXT_STEPS if slug in department.lower()), "")
+    first, second = NEXT_STEPS.get(slug, USUAL_STEPS)
     again = [entry.name for entry in entries if not entry.is_sound]
     third = f"Ask {phrase(again)} for another draft" if again else "Hand this report on, with the open points attached"
     return f"1. {first}.\n2. {second}.\n3. {third}."
 
 
-def report_alone(messages: list[JsonObject], role: Role, entries: list[Entry], words: dict[str, str]) -> str:
-    """The report of a head without works: the request, seen from the department's own craft."""
-    work = write_work(messages)
-    craft = craft_of_role(role)
+def report_alone(conversation: Conversation, entries: list[ReportedWork], words: dict[str, str]) -> str:
+    """The report of a head without works: the request from the view of the department's craft."""
+    work = write_work(conversation)
+    craft = craft_of_agent(conversation.agent)
     opening = (
         "No specialist's work is at hand, so this is the head's own answer." if entries else "The head answers alone."
     )
-    told = (
-        f"{words['logline']}: the {role.department} reads this {words['length']} as one question, {words['question']} "
+    department = conversation.agent.department
+    text = (
+        f"{words['logline']}: the {department} reads this {words['length']} as one question, {words['question']} "
         f"{opening} What follows covers {craft.title[:1].lower()}{craft.title[1:]} and says what it could not know."
     )
     kept = [(heading, body) for heading, body in sections_of(work) if not is_closing(heading)]
     left = [f"- {point}" for point in open_points(work)[:2]]
-    parts = [f"## Summary\n{told}", *(f"## {heading or 'Notes'}\n{body}" for heading, body in kept[:6])]
+    parts = [f"## Summary\n{text}", *(f"## {heading or 'Notes'}\n{body}" for heading, body in kept[:6])]
     opened = open_list(entries, "") if entries else ""
     parts.append("## Open points\n" + "\n".join([*([opened] if opened else []), *left]))
-    parts.append(f"## Next steps\n{next_steps([], role)}")
+    parts.append(f"## Next steps\n{next_steps([], department)}")
     return "\n\n".join(parts)

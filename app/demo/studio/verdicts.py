@@ -1,4 +1,4 @@
-"""How the demo model judges and reviews: by what stands in the work, so that better work gets a better verdict."""
+"""Judgements and reviews of the demo model, computed from the work, so that better work gets a better verdict."""
 
 import hashlib
 import re
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from app.demo.studio.crafts import craft_of
 from app.demo.studio.excerpts import is_closing, sections_of, sentences_of
 from app.demo.studio.premise import WORD, english
-from app.demo.studio.reading import Fence, Role, asks, fences, materials, without_fences
+from app.demo.studio.reading import Conversation, Fence, asks, fences, materials, without_fences
 from app.kit.json_values import JsonObject
 
-REVIEWED = re.compile(r"Review draft (?P<draft>\d+) by (?P<name>[^\n]+?) \((?P<agent_id>[\w.-]+)\)")
 SPEECH = re.compile(r"^[A-Z][A-Z .'\u2019-]*: (?P<line>.+)$", re.M)
 SAYS_IT_ALOUD = re.compile(r"\bI (?:am|feel|have always) \w+", re.I)
 FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
@@ -26,7 +25,7 @@ MAX_QUOTATION = 120
 
 @dataclass(frozen=True)
 class Evidence:
-    """What can be counted in a work, each count as a share of what a full work has."""
+    """The figures of a work; `length` to `detail` are shares of the value that a full work has."""
 
     words: int
     figures: int
@@ -41,7 +40,7 @@ class Evidence:
 
 
 def evidence_in(output: str, request: str) -> Evidence:
-    """What a work shows, held against its request."""
+    """The evidence in a work, given its request."""
     words, figures, sections = len(output.split()), len(FIGURE.findall(output)), len(HEADING.findall(output))
     wanted = dict.fromkeys(
         word for word in map(str.lower, WORD.findall(request)) if len(word) > 3 and word not in english("small")
@@ -63,18 +62,18 @@ def evidence_in(output: str, request: str) -> Evidence:
     )
 
 
-def write_judgement(messages: list[JsonObject]) -> JsonObject:
+def write_judgement(conversation: Conversation) -> JsonObject:
     """The six dimensions of the output in the latest ask, with a strength and a weakness."""
-    outputs = [fence.text for fence in materials(messages)]
-    every = asks(messages)
-    requests = [fence.text for fence in fences(every[-1]) if fence.label == "REQUEST"] if every else []
+    outputs = [fence.text for fence in materials(conversation)]
+    asked = asks(conversation)
+    requests = [fence.text for fence in fences(asked[-1]) if fence.label == "REQUEST"] if asked else []
     return judged(requests[0] if requests else "", outputs[-1] if outputs else "")
 
 
-def write_judgements(messages: list[JsonObject], agent_ids: list[str]) -> JsonObject:
-    """The judgements on several outputs in the latest ask, which stand in the order of their agents."""
-    every = asks(messages)
-    found = fences(every[-1]) if every else []
+def write_judgements(conversation: Conversation, agent_ids: list[str]) -> JsonObject:
+    """The judgements on the outputs in the latest ask, which are in the order of their agents."""
+    asked = asks(conversation)
+    found = fences(asked[-1]) if asked else []
     requests = [fence.text for fence in found if fence.label == "REQUEST"]
     outputs = [fence.text for fence in found if fence.label == "OUTPUT"]
     rows = zip(agent_ids, requests, outputs, strict=False)
@@ -82,7 +81,7 @@ def write_judgements(messages: list[JsonObject], agent_ids: list[str]) -> JsonOb
 
 
 def judged(request: str, output: str) -> JsonObject:
-    """The six dimensions of an output, held against its request."""
+    """The six dimensions of an output, given its request."""
     found = evidence_in(output, without_fences(request) or request)
     if found.words < LEAST_WORDS:
         low = round(0.3 * found.words / LEAST_WORDS, 2)
@@ -93,7 +92,7 @@ def judged(request: str, output: str) -> JsonObject:
 
 
 def raw_scores(found: Evidence) -> dict[str, float]:
-    """The dimensions as they follow from the evidence."""
+    """The dimensions that follow from the evidence."""
     open_speech, revision = 0.06 * found.speaks_openly, 0.04 * found.revised
     scores = {
         "completeness": 0.48
@@ -116,13 +115,13 @@ def raw_scores(found: Evidence) -> dict[str, float]:
 
 
 def graded(score: float, name: str, output: str) -> float:
-    """A score within the usual scale; a judge's mood, fixed by the text, moves it by up to two hundredths."""
+    """A score within the usual range, moved by up to two hundredths depending on the text."""
     mood = int(hashlib.sha256(f"{name} {output}".encode("utf-8", "replace")).hexdigest()[:4], 16) / 0xFFFF
     return round(min(max(score + (mood - 0.5) * 0.04, LEAST_SCORE), BEST_SCORE), 2)
 
 
 def reasoning_of(output: str, found: Evidence, scores: dict[str, float]) -> str:
-    """A strength and a weakness, each with the section that shows it."""
+    """A strength and a weakness, each with a section that shows it."""
     strengths = {
         "completeness": f"covers its ground in {found.sections} sections and {found.words} words",
         "relevance": "stays close to the request and uses its own people, places and images",
@@ -151,28 +150,27 @@ def reasoning_of(output: str, found: Evidence, scores: dict[str, float]) -> str:
     return f"{praise} {f'“{thinnest}” stays thin and' if thinnest not in ('', fullest) else 'It'} {weaknesses[worst]}."
 
 
-def write_review(messages: list[JsonObject], role: Role) -> JsonObject:
+def write_review(conversation: Conversation) -> JsonObject:
     """The head's decision on the work in the latest ask."""
-    ask = asks(messages)[-1] if asks(messages) else ""
-    asked = REVIEWED.search(ask)
-    draft = int(asked["draft"][:6]) if asked else 1
+    ask = asks(conversation)[-1] if asks(conversation) else ""
+    reviewed = conversation.metadata.reviewed
     works = [fence for fence in fences(ask) if fence.label.startswith("WORK OF")]
     work = works[-1] if works else Fence("WORK OF", "")
     if len(work.text.split()) < LEAST_WORDS:
-        return refusal(draft)
-    identity = f"{asked['agent_id']} {asked['name']}" if asked else work.label
+        return rejection(conversation.metadata.draft)
+    identity = f"{reviewed.agent_id} {reviewed.name}" if reviewed else work.label
     craft = craft_of(identity)
-    if craft.slug == "dialogue" and "story" in role.department.lower() and "## Subtext" not in work.text:
+    if craft.slug == "dialogue" and "story" in conversation.agent.department.lower() and "## Subtext" not in work.text:
         return {"decision": "revision-needed", "notes": subtext_notes(work.text)}
     kept = quotable(work.text)
     keep = f"; keep “{kept}” as it stands" if kept else ""
     return {"decision": "approved", "notes": f"Approved: {craft.approval}{keep}."}
 
 
-def refusal(draft: int) -> JsonObject:
-    """The decision on work that is not there."""
+def rejection(draft: int) -> JsonObject:
+    """The decision on work that is missing."""
     if draft >= LAST_DRAFT:
-        return {"decision": "rejected", "notes": f"Draft {draft} is still no more than a line; we go on without it."}
+        return {"decision": "rejected", "notes": f"Draft {draft} is still no more than a line; we continue without it."}
     return {
         "decision": "revision-needed",
         "notes": "This is too short to be used. Deliver the whole assignment, in sections, with what you could "
@@ -181,7 +179,7 @@ def refusal(draft: int) -> JsonObject:
 
 
 def subtext_notes(work: str) -> str:
-    """What a dialogue draft without subtext has to change."""
+    """The changes that a dialogue draft without subtext needs."""
     aloud = next((line["line"] for line in SPEECH.finditer(work) if SAYS_IT_ALOUD.search(line["line"])), None)
     cut = (
         f"“{aloud}” says aloud what the scene should hide: cut it, and let the line before it carry the weight. "
@@ -195,7 +193,7 @@ def subtext_notes(work: str) -> str:
 
 
 def quotable(work: str) -> str:
-    """What is worth praising in a work: the last line of its scene, else the longest sentence that can be quoted."""
+    """A line to praise: the last line of the scene, or the longest sentence that is short enough to quote."""
     bodies = [body for heading, body in sections_of(work) if not is_closing(heading)]
     spoken = [speech["line"] for body in bodies for speech in SPEECH.finditer(body)]
     if spoken:

@@ -1,4 +1,4 @@
-"""What the demo model would write into a tool's property, by the property's name and the list that it stands in."""
+"""Values for the properties of tool inputs, by the property's name and the list that contains it."""
 
 import re
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ FIGURES: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Draft:
-    """What a tool call is about: the story, whether it is the revised one, and a text to measure instead of it."""
+    """The subject of a tool call: the story, whether it is revised, and a text that replaces it."""
 
     premise: Premise
     revised: bool = False
@@ -80,7 +80,7 @@ def plain(name: str) -> str:
 
 
 def suggestion(draft: Draft, path: tuple[str, ...], row: int) -> Any:  # noqa: ANN401 - any JSON value
-    """What the last property of the path should hold in this row of its list, or `None` without an idea."""
+    """A value for the last property of the path in this row of its list, or `None` if there is no suggestion."""
     name = plain(path[-1]) if path else ""
     parent = plain(path[-2]) if len(path) > 1 else ""
     rows = {**ROWS, **rows_of_story(draft.premise)}

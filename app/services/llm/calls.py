@@ -1,4 +1,4 @@
-"""What a model call asks and answers, whoever runs the model."""
+"""The requests and answers of model calls, independent of the provider."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,6 +64,32 @@ class TokenUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentProfile:
+    """An agent as its system prompt introduces it."""
+
+    agent_id: str
+    name: str
+    department: str
+    specialization: str = ""
+    skills: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallMetadata:
+    """The facts that a request's messages put into words; only the demo model receives them."""
+
+    agent: AgentProfile
+    revision_notes: str | None = None
+    """The changes that a reviewer asks for, if the agent revises its work."""
+    is_last_step: bool = False
+    """Whether the agent must answer without tools."""
+    reviewed: AgentProfile | None = None
+    """The agent whose work is reviewed."""
+    draft: int = 1
+    """The number of the draft under review."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call: a catalogue model name, chat messages and tools in OpenAI's form, and whom it is for."""
 
@@ -79,9 +105,10 @@ class ModelRequest:
     """The place of the message that says what is to be done: it and what follows is left out last, if at all. Unset, it
     is the first message of a user."""
     mark: ContextMark = NO_MARK
-    """Where the conversation stands that the request goes on with."""
+    """The context mark of the conversation that the request continues."""
+    metadata: CallMetadata | None = None
     on_delta: Callable[[str], None] | None = None
-    """Set when somebody wants the text as it comes: the call is then streamed."""
+    """Receives the text as it arrives; the call is streamed if this is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +126,7 @@ class RequestedToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What an answered call used, and for which execution; `cost_usd` is `None` when the price is unknown."""
+    """The tokens and cost of an answered call of an execution; `cost_usd` is `None` if the price is unknown."""
 
     execution_id: str
     model: str
@@ -128,7 +155,7 @@ class Completion:
     reasoning: str | None = None
     provider_data: JsonObject | None = None
     omitted: JsonObject | None = None
-    """What was left out of the request, to keep it within the model's context."""
+    """The parts of the request that were omitted to fit the model's context."""
 
     @property
     def is_cut(self) -> bool:
@@ -136,13 +163,13 @@ class Completion:
         return self.finish_reason == CUT
 
     def spent(self, execution_id: str) -> Spending:
-        """What the call used."""
+        """The usage and cost of the call."""
         return Spending(execution_id, self.model, self.usage, self.cost_usd)
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """How long a call may take: to a deployment's first byte and between two parts where it is streamed, and in all."""
+    """The time limits of a call: to the first byte of a stream, between two of its chunks, and in total."""
 
     first_byte_seconds: float = 60.0
     idle_seconds: float = 30.0
@@ -150,7 +177,7 @@ class CallLimits:
 
 
 class ModelCaller(Protocol):
-    """Whoever runs models."""
+    """Answers model requests."""
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request.

@@ -57,13 +57,16 @@ CALL_ERRORS = (
     TypeError,
     ValueError,
 )
-"""What comes of a call that fails, and of an answer that is none."""
+"""The errors that failed calls and invalid answers raise."""
 HELD_BACK = "content_filter"
 """The finish reason of an answer that the provider's rules on content stopped."""
 BROKEN_OFF = ("error", "ERROR", "network_error")
-"""What gateways and servers give as the finish reason of an answer during which the model failed."""
+"""The finish reasons with which gateways and servers report that the model failed during its answer."""
 MAX_NAMES = 5000
-"""How many models a process makes entries for: each name asked of a wildcard is one."""
+"""The number of models that a process creates entries for; each name that matches a wildcard is one."""
+DEMO_PROVIDER = "demo"
+METADATA_KEY = "call"
+"""The key of a request's `CallMetadata` within LiteLLM's `metadata`."""
 RETRY_POLICIES = ("retry_policy", "model_group_retry_policy")
 
 log = structlog.get_logger(__name__)
@@ -71,7 +74,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What `/models` says of a catalogue name."""
+    """The description of a configured name in `/models`."""
 
     name: str
     usable: bool
@@ -156,7 +159,7 @@ class ModelGateway:
             raise ModelNotConfigured(model, str(problems[0]))
 
     def retries_of(self, model: str) -> int:
-        """How often a failed call of a catalogue name is made again; the Router's own retry policies count there."""
+        """The number of retries of a configured name; 0 if the Router has its own retry policies."""
         if self._router_retries:
             return 0
         own = self._first_entry(model).params.get("num_retries")
@@ -167,14 +170,14 @@ class ModelGateway:
         return self._first_entry(model).record_name if self.has(model) else model
 
     def context_tokens(self, model: str) -> int | None:
-        """How many tokens of input every deployment of a configured name takes; `None` where that is not known."""
+        """The input tokens that every deployment of a configured name accepts; `None` if unknown."""
         entries = [entry for entry in self._entries_named(model) if entry.problem is None]
         known = [entry.prices.get("max_input_tokens") for entry in entries]
         sizes = [size for size in known if isinstance(size, int) and size > 0]
         return min(sizes) if sizes and len(sizes) == len(known) else None
 
     def answer_tokens(self, model: str) -> int:
-        """How many tokens a call reserves for its answer within the context, where its entries or LiteLLM say so."""
+        """The tokens that a call reserves for its answer, by its entries or by LiteLLM's defaults; otherwise 0."""
         entries = [entry for entry in self._entries_named(model) if entry.problem is None]
         return max(map(reserved_tokens, entries), default=0)
 
@@ -201,7 +204,7 @@ class ModelGateway:
         )
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Answer one request, streamed only when somebody wants the text as it comes or the entry says so.
+        """Answer one request; it is streamed only if `on_delta` is set or the entry says so.
 
         Raises:
             ModelNotConfigured: the catalogue name has no usable entry.
@@ -237,6 +240,8 @@ class ModelGateway:
         arguments = call_arguments(request)
         if not self._router_retries:
             arguments["num_retries"] = 0  # whoever calls counts the tries
+        if request.metadata is not None and self._first_entry(request.model).provider == DEMO_PROVIDER:
+            arguments["metadata"] = {METADATA_KEY: request.metadata}
         live = request.on_delta is not None or request.model in self._streamed
         if live:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -340,7 +345,7 @@ def usable(request: ModelRequest, completion: Completion) -> Completion:
 
 
 def refusal_of(error: Exception) -> str:
-    """Why the Router refuses its settings, in one line; pydantic's own text would quote values, keys among them."""
+    """The reason for which the Router refuses its settings, in one line and without values, which may be keys."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."

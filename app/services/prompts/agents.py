@@ -7,12 +7,20 @@ import json
 from typing import Any
 
 from app.services.catalog.definitions import AgentDefinition
+from app.services.llm.calls import AgentProfile
 from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, fenced, shortened
 
 PARAMS = "PARAMETERS"
 REQUEST = "REQUEST"
 COLLEAGUE = "OUTPUT OF"
 MAX_COLLEAGUE_CHARACTERS = 20_000
+
+
+def agent_profile(agent: AgentDefinition) -> AgentProfile:
+    """The agent as `agent_system_prompt` introduces it."""
+    return AgentProfile(
+        agent.agent_id, agent.name, agent.department.name, agent.specialization or "", tuple(agent.skills)
+    )
 
 
 def agent_system_prompt(agent: AgentDefinition) -> str:

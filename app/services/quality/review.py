@@ -6,10 +6,10 @@ from app.events.types import ReviewStatusChanged
 from app.kit.json_values import JsonObject, clean_text
 from app.models.agent_execution import ReviewStatus
 from app.services.catalog.definitions import AgentDefinition
-from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
+from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose
 from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, spent_in
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
-from app.services.prompts.agents import agent_system_prompt
+from app.services.prompts.agents import agent_profile, agent_system_prompt
 from app.services.prompts.fences import CUT_NOTE, system_message, user_message
 from app.services.prompts.heads import REVIEW_SCHEMA, review_prompt
 
@@ -62,6 +62,7 @@ async def review_work(
         ],
         purpose=RunPurpose.REVIEW,
         execution_id=execution_id,
+        metadata=CallMetadata(agent_profile(head), reviewed=agent_profile(specialist), draft=draft),
     )
 
     def decided(status: ReviewStatus, notes: str, **spent: object) -> ReviewStatusChanged:

@@ -47,14 +47,14 @@ class BuiltinTool:
 
     @property
     def address(self) -> str:
-        """Where the function stands."""
+        """The address of the function."""
         return f"{self.function.__module__}.{getattr(self.function, '__qualname__', self.name)}"
 
     async def run(self, tool_input: dict[str, Any], context: Context) -> JsonValue:
         """Call the function.
 
         Raises:
-            ToolFailed: it failed; a `ValueError` is told as it is, of others only their kind.
+            ToolFailed: it failed; the text of a `ValueError` is passed on, of other errors only their type.
         """
         try:
             if inspect.iscoroutinefunction(self.function):

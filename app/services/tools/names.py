@@ -1,11 +1,11 @@
-"""The names of tools: as they are granted, and as models may be told of them."""
+"""The names of tools as they are granted, and as models receive them."""
 
 import hashlib
 import re
 
 MCP_PREFIX = "mcp:"
 MCP_FUNCTION_PREFIX = "mcp__"
-"""What the names of MCP tools begin with for models; a stored tool whose name begins so is never offered."""
+"""The prefix of MCP tools' names for models; a stored tool with this prefix is never offered."""
 MCP_TOOL_NAME = r"mcp:[A-Za-z0-9_-]{1,64}/[A-Za-z0-9_./-]{1,128}"
 FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 NOT_IN_A_FUNCTION_NAME = re.compile(r"[^a-zA-Z0-9_-]")

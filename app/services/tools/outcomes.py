@@ -1,4 +1,4 @@
-"""What a tool call gives, or why it gave nothing, whatever kind of tool was called."""
+"""The result or error of a tool call, for every kind of tool."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from app.services.tools.sandbox.protocol import MAX_OUTPUT_BYTES
 
 @dataclass(frozen=True)
 class ToolOutcome:
-    """What a call gave: its result, the time it took without waiting for a worker, what it logged and what it held."""
+    """A call's output, its duration without the wait for a worker, its console lines and its memory."""
 
     output: JsonValue
     duration_ms: float
@@ -36,10 +36,10 @@ class ToolFailed(Exception):
 
 
 def checked_output(output: object) -> JsonValue:
-    """The output of a tool that ran outside the sandbox, as the JSON value that it is.
+    """The output of a tool that ran outside the sandbox, as a JSON value.
 
     Raises:
-        ToolFailed: it is none, or too large.
+        ToolFailed: the output is not JSON, or too large.
     """
     try:
         text = json.dumps(output, allow_nan=False)

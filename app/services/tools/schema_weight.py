@@ -21,13 +21,13 @@ MAX_SCHEMA_BYTES = 64 * 1024
 MAX_UNFOLDED_VALUES = 10_000
 """Definitions that refer to one another twice each double with every step: 18 of them took 8 s to check."""
 MAX_PATTERN_BYTES = 1024 * 1024
-"""How large one compiled pattern may be; it takes 10 ms to compile."""
+"""The size limit of a compiled pattern, which takes 10 ms to compile."""
 MAX_ALL_PATTERNS_BYTES = 2 * MAX_PATTERN_BYTES
 LIGHT_PATTERN_BYTES = 16 * 1024
 """Patterns up to this size take a few nanoseconds a character; larger ones up to 100 µs."""
 PATTERN_SIZES = (4096, LIGHT_PATTERN_BYTES, 64 * 1024, 256 * 1024, MAX_PATTERN_BYTES)
 LOOKS_BEYOND = re.compile(r"\(\?|\\[1-9k]")
-"""What only patterns have that need the engine that backtracks."""
+"""Constructs that need the backtracking engine."""
 MAX_MATCHER_CACHE_BYTES = 256 * 1024
 MAX_BACKTRACKS = 10_000
 """A pattern with look-around or back-references gives up after this many steps, which take 0.3 ms."""
@@ -43,10 +43,10 @@ class InvalidSchema(Exception):
 
 @dataclass(frozen=True)
 class SchemaWeight:
-    """What a schema takes: its values with every reference unfolded, and the compiled bytes of its patterns.
+    """The weight of a schema: its values with every reference expanded, and the compiled bytes of its patterns.
 
     `heavy_pattern_bytes` counts patterns of more than 16 KiB. `backtracks` says that a pattern has look-around or
-    back-references, so that its time is not in proportion to the text.
+    back-references, so that its time can grow faster than the text.
     """
 
     values: int = 1

@@ -42,10 +42,10 @@ class InputValidator:
         self._weight = weight
 
     def errors(self, value: object) -> list[FieldError]:
-        """What is wrong with an input, the first 20 errors; of a large input the first error alone.
+        """The first 20 errors of an input; only the first one for a large input.
 
-        Takes half a second at most, for an input that the schema makes too much work of is refused unchecked:
-        check what may be large in a thread.
+        Takes at most half a second, because an input that would take longer is refused unchecked:
+        check large inputs in a thread.
         """
         values = count_values(value, MAX_CHECKS + 1)
         if self._is_too_much(value, values):
@@ -112,7 +112,7 @@ def field_error(error: ValidationError) -> FieldError:
 
 
 def count_characters(value: object) -> int:
-    """How many characters the texts and keys of a JSON value have."""
+    """The number of characters in the texts and keys of a JSON value."""
     count, left = 0, [value]
     while left:
         node = left.pop()

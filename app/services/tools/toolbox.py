@@ -16,7 +16,7 @@ from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox,
 
 
 class RunnableTool(Protocol):
-    """What is needed to run a tool."""
+    """The definition of a tool to run."""
 
     @property
     def name(self) -> str:
@@ -25,7 +25,7 @@ class RunnableTool(Protocol):
 
     @property
     def source(self) -> ToolSource:
-        """What kind of tool it is."""
+        """The kind of the tool."""
         ...
 
     @property
@@ -72,7 +72,7 @@ class Toolbox:
         raise error
 
     def _seconds_for(self, tool: RunnableTool) -> float:
-        """How long a call may take: the settings of a tool's MCP server may say otherwise."""
+        """The seconds that a call may take; the settings of a tool's MCP server can override them."""
         own = self.mcp.timeout_of(tool.name) if tool.source == ToolSource.MCP else None
         return self.timeout_seconds if own is None else own
 

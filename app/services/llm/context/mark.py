@@ -1,4 +1,4 @@
-"""What a run's events say of how its last model call was kept within the model's context."""
+"""The mark in a run's events that says how its last model call was fitted to the model's context."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from app.kit.json_values import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class ContextMark:
-    """Where a conversation stands: what the call before left out, and what the provider counted of the rest.
+    """What the previous call of a conversation omitted, and the provider's token count of the rest.
 
     `messages` is how many of the conversation's messages that call had to send, `tokens` the provider's count of those
     that it did. `context_tokens` is the size that it was fitted to.

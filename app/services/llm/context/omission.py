@@ -12,7 +12,7 @@ HEAD_SHARE = 0.7
 OPENING_LINE = re.compile(r"<<<([^\n<>]+) ([0-9a-f]{8})>>>\n")
 CLOSING_LINE = re.compile(r"\n<<<END ([^\n<>]+) ([0-9a-f]{8})>>>")
 TASK_LABELS = ("REQUEST", "ASSIGNMENT", "PARAMETERS")
-"""What prompts fence that says what is to be done; all else in fences is material."""
+"""The labels of fenced text that states the task; all other fenced text is material."""
 
 
 def droppable_turns(messages: list[JsonObject], task: int | None) -> list[list[int]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from app.kit.json_values import JsonObject
 
 PIECES = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,2}|[^\sA-Za-z0-9]|\n+")
-"""What is at least a token: a part of a word, two digits, a mark, a character of another script."""
+"""Text that is at least one token: part of a word, two digits, a punctuation mark, a non-Latin character."""
 BYTES_A_TOKEN = 4
 MESSAGE_TOKENS = 10
 SAMPLED_CHARACTERS = 65_536

@@ -16,12 +16,12 @@ from app.services.llm.context.token_estimate import TokenEstimate, characters_in
 from app.services.llm.failures.errors import ModelContextExceeded
 
 SAFE_SHARE = 0.97
-"""How much of the room is used: a count of tokens is an estimate until the provider has counted."""
+"""The share of the window that is used, because token counts are estimates until the provider has counted."""
 KEPT_SHARE = 0.75
 """Down to this share of the room turns are left out at once: leaving out some with every call would spoil the
 provider's prompt cache each time."""
 UNKNOWN_SHARE = 0.6
-"""How much of a request is sent again after a refusal that names no size."""
+"""The share of a request that is sent again after a refusal that names no size."""
 SURE_SHARE = 0.5
 """A request is not sent at all where even half of its estimate would be too long."""
 LEAST_BYTES = 512
@@ -35,7 +35,7 @@ MATERIAL_PURPOSES = (RunPurpose.JUDGE, RunPurpose.REVIEW)
 
 @dataclass(frozen=True)
 class ContextRules:
-    """What requests are fitted to; sizes in tokens are by model name, `None` where they are not known."""
+    """Fits requests to the models' contexts. Sizes are in tokens by model name, `None` if unknown."""
 
     tool_result_bytes: int = 32_768
     reserve_tokens: int = 4_096
@@ -97,7 +97,7 @@ class ContextWindow:
         return self._extra(request) + sum(map(self._estimate.of_message, request.messages))
 
     def _reserve(self, request: ModelRequest, window: int) -> int:
-        """What is kept free for the answer, at most half of the window."""
+        """The tokens reserved for the answer, at most half of the window."""
         wanted = max(self.rules.reserve_tokens, request.max_tokens or 0, self.rules.answer_tokens(request.model))
         return min(wanted, window // 2)
 
@@ -185,7 +185,7 @@ def is_shorter(original: JsonObject, sent: JsonObject) -> bool:
 
 
 def plausible_ratio(counted: int, estimated: int) -> float:
-    """How many tokens an estimated one is; a count that cannot be true says nothing."""
+    """The counted tokens per estimated token; implausible counts are ignored."""
     ratio = counted / max(estimated, 1)
     return min(max(ratio, 0.5), 4.0) if ratio >= 0.3 else 1.0
 
@@ -209,7 +209,7 @@ def with_notice(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def too_long(model: str, tokens: float, window: int) -> str:
-    """Why a request is not sent."""
+    """The error for a request that cannot be sent."""
     return (
         f"The model {model!r}: the instructions, the task and the last turn alone have about {int(tokens)} tokens, the "
         f"model takes {window}. Use a model with a larger context, or shorten the prompt or the agent's instructions."

@@ -1,4 +1,4 @@
-"""What LiteLLM's errors mean, by what happened on the wire and what the provider said, in our own words."""
+"""Classification of LiteLLM's errors by what happened on the wire and by the provider's message."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ LITELLM_CLASSES = (
     (litellm.ContentPolicyViolationError, Refusal.CONTENT),
     (litellm.BudgetExceededError, Refusal.QUOTA),
 )
-"""What LiteLLM itself recognizes."""
+"""The errors that LiteLLM recognizes itself."""
 KINDS: dict[Refusal, type[ModelCallFailed]] = {
     Refusal.CONTENT: ModelContentRefused,
     Refusal.QUOTA: ModelQuotaExhausted,

@@ -1,4 +1,4 @@
-"""How a model call fails: a stable code, and a message that says what is wrong and what to do.
+"""Errors of model calls, each with a stable code and a message that says what is wrong and what to do.
 
 A message never holds the provider's own words, which may quote a key or a prompt. Those are in `provider_message`, with
 secrets removed: for the service's log, and for admins.
@@ -28,15 +28,15 @@ class ModelCallFailed(AppError):
     status = HTTPStatus.BAD_GATEWAY
     is_passing = True
     wait_seconds: float | None = None
-    """How long the provider asks to wait before another try."""
+    """The seconds that the provider asks to wait before a retry."""
     is_adapted = False
     """Whether the next try is another request, without what the provider refused in this one: it is made at once."""
     spent: Spending | None = None
-    """What the call used, where the model did answer, yet nothing that can be used."""
+    """The usage of a call whose answer is unusable."""
 
 
 def spent_in(error: AppError) -> JsonObject:
-    """What a failed call cost, as fields of the event that reports it; empty where it cost nothing that is known."""
+    """The usage of a failed call as fields of the event that reports it; empty if no usage is known."""
     spent = error.spent if isinstance(error, ModelCallFailed) else None
     return spent.as_fields() if spent else {}
 

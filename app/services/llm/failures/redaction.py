@@ -11,7 +11,7 @@ MIN_SECRET_CHARACTERS = 6
 REMOVED = "[removed]"
 SECRET_NAME = re.compile(r"(?i)key|secret|token|password|credential|authorization|cookie|auth$")
 
-# What may hold hyphens begins where a run of such characters does: with `\b` each hyphen would begin another search
+# A pattern that allows hyphens starts at the beginning of a run: with `\b` each hyphen would start another search
 # to the end of the run, which takes quadratic time.
 KEY_PATTERNS = tuple(
     re.compile(pattern)

@@ -1,4 +1,4 @@
-"""What providers refuse a request for, by their own words: OpenAI, Anthropic, Gemini, Mistral, DeepSeek, vLLM, others.
+"""Reasons for which providers refuse requests, recognized by their codes and messages.
 
 Providers agree neither on statuses nor on codes: a missing credit is a 400, 402, 403 or 429, a prompt that is too long
 a 400, 413 or 429. What they say tells these apart. Patterns are matched against codes and messages in lower case.
@@ -26,7 +26,7 @@ STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500)
 
 
 class Refusal(StrEnum):
-    """Why a provider refuses a request, however often it is sent."""
+    """The reasons for which a provider refuses a request, however often it is sent."""
 
     CONTEXT = "context"
     CONTENT = "content"
@@ -42,7 +42,7 @@ TOLD_WITH: dict[int, tuple[Refusal, ...]] = {
     HTTPStatus.TOO_MANY_REQUESTS: (Refusal.QUOTA, Refusal.CONTEXT),
     HTTPStatus.INTERNAL_SERVER_ERROR: (Refusal.CONTEXT,),
 }
-"""What is believed with a status that has a meaning of its own: a limit that names a model is a limit."""
+"""The reasons that override the meaning of a status: a limit that names a model is still a limit."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ SIGNS: dict[Refusal, tuple[str, ...]] = {
     ),
 }
 PATTERNS = tuple((refusal, re.compile("|".join(signs))) for refusal, signs in SIGNS.items())
-"""In this order: a credit that is used up is told by words about limits, too."""
+"""Checked in this order, because messages about exhausted credit also mention limits."""
 NUMBER = r"(\d[\d,_]{2,11})"
 LIMITS = tuple(
     re.compile(pattern)
@@ -129,7 +129,7 @@ SENT = tuple(
 
 
 def refusal_in(error: ProviderError) -> Refusal | None:
-    """Why the provider refuses, or `None` where its words say nothing that is known."""
+    """The reason for the refusal, or `None` if the message matches no pattern."""
     if error.status is not None and error.status not in STATUSES:
         return None
     if error.status == HTTPStatus.PAYMENT_REQUIRED:
@@ -149,7 +149,7 @@ def is_passing_quota(status: int | None, text: str) -> bool:
 
 
 def token_counts(error: ProviderError) -> tuple[int | None, int | None]:
-    """How many tokens the model takes, and how many the request had, where the provider says so."""
+    """The tokens that the model accepts and that the request had, if the provider states them."""
     text = error.text
     return first_number(LIMITS, text), first_number(SENT, text)
 
@@ -179,7 +179,7 @@ def provider_error(causes: Iterable[BaseException]) -> ProviderError | None:
 
 
 def body_of(error: BaseException) -> object:
-    """What an error holds of the provider's answer: JSON where it can be read, else a text."""
+    """The provider's answer within an error, as a JSON value if it can be parsed, otherwise as text."""
     body = getattr(error, "body", None)
     if isinstance(body, dict) and body:
         return body

@@ -15,17 +15,17 @@ MAX_TRIES = 1_000
 
 @dataclass(frozen=True)
 class IdForm:
-    """What an id has to match, and how long one is that is made instead."""
+    """The pattern that an id must match, and the length of the ids that replace others."""
 
     pattern: re.Pattern[str]
     length: int
 
 
 COMMON = IdForm(re.compile(r"[a-zA-Z0-9_-]{1,64}"), 24)
-"""What OpenAI, Anthropic and all others take."""
+"""The form that OpenAI, Anthropic and most others accept."""
 FORMS = {Wire.MISTRAL: IdForm(re.compile(r"[a-zA-Z0-9]{9}"), 9)}
 KEPT_AS_THEY_ARE = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
-"""Where LiteLLM itself keeps a thought's signature in an id; what goes out there has no ids."""
+"""Providers for which LiteLLM keeps a thought signature within an id; their requests have no ids."""
 
 
 def fit_call_ids(arguments: JsonObject, model: Capabilities) -> JsonObject:

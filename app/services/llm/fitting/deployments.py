@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one deployment is asked, and what of its lessons that request heeds."""
+    """A request to one deployment, and the lessons that it applies."""
 
     model: Capabilities
     sent: JsonObject
@@ -28,11 +28,11 @@ class Attempt:
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 """The last attempt of this task."""
 TAUGHT: ContextVar[list[str] | None] = ContextVar("taught", default=None)
-"""Where the lessons of the present call are noted."""
+"""The lessons learned during the current call."""
 
 
 class Deployments:
-    """What is known of each entry, kept as long as the process lives."""
+    """The capabilities of each entry, kept for the lifetime of the process."""
 
     def __init__(self, entries: Iterable[ModelEntry]) -> None:
         self._models = {entry.id: Capabilities(entry) for entry in entries}
@@ -42,7 +42,7 @@ class Deployments:
         self._models[entry.id] = Capabilities(entry)
 
     def of(self, entry: ModelEntry) -> Capabilities:
-        """What is known of an entry's model."""
+        """The capabilities of an entry's model."""
         return self._models.get(entry.id) or Capabilities(entry)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""How an answer is held to a JSON schema: by the schema in the provider's subset, by JSON mode, or by words alone."""
+"""Response formats: a schema in the provider's subset, JSON mode, or instructions in the prompt."""
 
 import json
 
@@ -7,7 +7,7 @@ from app.services.llm.fitting.schemas import demands_all, strict
 from app.services.llm.model_info.capabilities import AnswerForm, Capabilities, Wire
 
 STRICT = frozenset({Wire.ANTHROPIC, Wire.OPENAI})
-"""Who takes a subset of JSON Schema, and refuses what is not in it."""
+"""Providers that accept a subset of JSON Schema and refuse everything else."""
 
 
 def fit_format(arguments: JsonObject, model: Capabilities) -> JsonObject:

@@ -4,11 +4,11 @@ from app.kit.json_values import JsonObject
 from app.services.llm.model_info.capabilities import Capabilities, Wire
 
 BETWEEN = "I have the results."
-"""What stands for the model's turn between a tool's result and a user's turn, where one has to."""
+"""The model's turn to insert between a tool's result and a user's turn, for providers that require one."""
 GO_ON = "Go on."
 NOTHING_SAID = "(nothing)"
 WITHOUT_PREFILL = frozenset({Wire.ANTHROPIC, Wire.MISTRAL})
-"""Who refuses a conversation that ends with the model's own turn."""
+"""Providers that refuse a conversation that ends with the model's own turn."""
 
 
 def fit_order(arguments: JsonObject, model: Capabilities) -> JsonObject:

@@ -18,7 +18,7 @@ from app.services.llm.model_info.capabilities import Capabilities
 Fitter = Callable[[JsonObject, Capabilities], JsonObject]
 
 FITTERS: tuple[Fitter, ...] = (fit_turns, fit_tools, fit_format, fit_order, fit_call_ids, fit_parameters)
-"""What is applied in turn, each to the result of the one before."""
+"""The steps, each applied to the result of the previous one."""
 
 
 def fit_request(arguments: JsonObject, model: Capabilities) -> JsonObject:

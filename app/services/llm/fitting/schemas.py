@@ -121,7 +121,7 @@ def _inlined(value: Any, root: JsonObject, path: tuple[str, ...]) -> Any:  # noq
 
 
 def resolved(root: JsonObject, reference: str) -> object:
-    """What a reference inside a schema leads to; `None` where it leads nowhere, or out of the schema."""
+    """The target of a reference within a schema; `None` if it does not exist or is outside the schema."""
     if not reference.startswith("#"):
         return None
     found: Any = root

@@ -13,7 +13,7 @@ from app.services.llm.messages.answers import MessageBuilder, fields_of
 
 MAX_KEPT_CHARACTERS = 16_000_000
 CHUNK_CHARACTERS = 100
-"""What a chunk counts for beside its texts: 160,000 of them are more than any model's longest answer."""
+"""The size of a chunk besides its texts: 160,000 chunks are more than any model's longest answer."""
 
 
 class StreamCut(Exception):
@@ -89,7 +89,7 @@ def size_of(value: object) -> int:
 
 
 def told_to_finish(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream
-    """Whether the provider itself said that its answer is whole, as far as can be told.
+    """Whether the provider itself ended its answer, as far as LiteLLM records it.
 
     LiteLLM ends every stream with a finish reason, with one of its own where none came. Only the provider's is in
     its record of the chunks; that record stays the first attempt's when a fallback takes over midway.

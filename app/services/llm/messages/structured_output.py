@@ -15,9 +15,9 @@ MAX_PROBLEMS_SHOWN = 8
 MAX_VALUES_FOR_ALL_PROBLEMS = 2_000
 """Of an answer with more values only the first problem is found: all of them take the event loop's time."""
 MAX_PROBLEM_CHARACTERS = 300
-"""How much of a problem is kept: the validator quotes the value that is wrong, however long it is."""
+"""The characters that are kept of a problem, because the validator quotes the wrong value in full."""
 MAX_OBJECTS = 200
-"""How many opening braces of an answer are tried."""
+"""The number of opening braces at which parsing is attempted."""
 DECODER = json.JSONDecoder()
 END_OF_THOUGHTS = "</think>"
 CUT_PROBLEM = "answer: it was cut off at the output limit; answer shorter"
@@ -34,7 +34,7 @@ class AnswerSchema:
         self._validator = jsonschema_rs.Draft202012Validator(schema)
 
     def problems(self, value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
-        """What is wrong with a value, a line each; of a large value the first problem alone."""
+        """The problems of a value, one per line; only the first one for a large value."""
         if count_values(value, MAX_VALUES_FOR_ALL_PROBLEMS) < MAX_VALUES_FOR_ALL_PROBLEMS:
             return [line_about(error) for error in self._validator.iter_errors(value)]
         try:
@@ -52,7 +52,7 @@ def line_about(error: jsonschema_rs.ValidationError) -> str:
 
 @dataclass(frozen=True)
 class StructuredAnswer:
-    """What the model gave: `value` is the last JSON object seen, `valid` whether it matches the schema."""
+    """A structured answer: `value` is the last JSON object found, `valid` says whether it matches the schema."""
 
     value: JsonObject | None
     valid: bool
@@ -139,7 +139,7 @@ def objects_in(text: str) -> list[tuple[JsonObject, int]]:
 
 
 def problems_of(value: JsonObject, schema: AnswerSchema) -> list[str]:
-    """What is wrong with an object, a line each."""
+    """The problems of an object, one per line."""
     try:
         return schema.problems(value)
     except ValueError:

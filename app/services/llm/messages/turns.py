@@ -46,7 +46,7 @@ FIELDS: dict[Form, tuple[str, ...]] = {
     Form.GEMINI: ("reasoning_content", "provider_specific_fields"),
     Form.CHAT: ("reasoning_content", "thinking_blocks", "reasoning_items", "reasoning_details", "extra_content"),
 }
-"""What each form takes back with a turn."""
+"""The provider fields that each API form accepts back with a turn."""
 CARRIED_FIELDS = (ORIGIN, *dict.fromkeys(name for names in FIELDS.values() for name in names))
 """The fields of a message that only its own model takes back."""
 CLAUDE_PROVIDERS = {"anthropic", "bedrock", "vertex_ai", "vertex_ai_beta", "azure_ai"}
@@ -120,7 +120,7 @@ class TurnReader:
 
 @dataclass(frozen=True)
 class Placeholders:
-    """What turns with tool calls must have, whoever made them."""
+    """The requirements for turns with tool calls, regardless of the model that made them."""
 
     reasoning: bool
     signatures: bool

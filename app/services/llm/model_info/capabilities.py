@@ -1,6 +1,6 @@
-"""What is known of a model: LiteLLM's table, its entry's own `model_info`, and what refusals taught.
+"""Capabilities of a model, from LiteLLM's table, the entry's `model_info` and earlier refusals.
 
-Everything that fits a request to its model asks here, so that no rule about a provider stands anywhere else.
+All code that fits a request to its model uses this module, so that rules about providers are in one place.
 """
 
 import re
@@ -34,7 +34,7 @@ class Wire(StrEnum):
 
 
 class AnswerForm(StrEnum):
-    """How a model can be held to JSON."""
+    """The ways to make a model answer in JSON."""
 
     SCHEMA = "json_schema"
     OBJECT = "json_object"
@@ -70,13 +70,13 @@ CONSTRAINED_SERVERS = frozenset({"hosted_vllm", "vllm", "ollama", "ollama_chat",
 REASONERS = re.compile(r"reason|thinking|(^|[^a-z])r1([^0-9a-z]|$)|^o[134]([^0-9a-z]|$)|qwq|magistral|gpt-oss|gpt-5")
 """Names of models that think before they answer, unasked."""
 CLAUDES_SERVERS = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai", "databricks"})
-"""Who takes Anthropic's own form of a request; a gateway that speaks OpenAI's has rules of its own."""
+"""Providers that accept Anthropic's request form; gateways with OpenAI's form have their own rules."""
 NO_EFFORT = {None, "", "none", "disable"}
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one deployment takes."""
+    """The capabilities of one deployment."""
 
     entry: ModelEntry
     lessons: Lessons = field(default_factory=Lessons)
@@ -88,7 +88,7 @@ class Capabilities:
 
     @cached_property
     def server(self) -> str:
-        """Who serves it, in LiteLLM's word; empty where LiteLLM cannot say."""
+        """LiteLLM's name of the provider; empty if LiteLLM does not know it."""
         params = self.entry.params
         try:
             found = litellm.get_llm_provider(
@@ -112,7 +112,7 @@ class Capabilities:
 
     @cached_property
     def listed(self) -> JsonObject:
-        """What LiteLLM's table and, above it, the entry's `model_info` say of the model."""
+        """The model's row in LiteLLM's table, overridden by the entry's `model_info`."""
         names = (self.entry.priced_as, f"{self.server}/{self.bare_model}", self.bare_model)
         found: Mapping[str, object] = next((row for name in names if (row := LISTED_MODELS.get(name))), {})
         own = {name: value for name, value in self.entry.info.items() if value is not None}
@@ -120,7 +120,7 @@ class Capabilities:
 
     @cached_property
     def answer_form(self) -> AnswerForm:
-        """How it can be held to JSON, before any refusal."""
+        """The ways to make it answer in JSON, before any refusal."""
         stated = self.entry.info.get("supports_response_schema")
         if stated is not None:
             return AnswerForm.SCHEMA if stated else AnswerForm.OBJECT
@@ -133,7 +133,7 @@ class Capabilities:
         return self._listed_form()
 
     def _listed_form(self) -> AnswerForm:
-        """What LiteLLM's list of parameters says; it drops without a word what is not in it."""
+        """The parameters in LiteLLM's list; LiteLLM silently drops all others."""
         provider = self.server or None
         known: list[str] = (
             litellm.get_supported_openai_params(self.entry.params["model"].partition("/")[2], provider) or []
@@ -145,7 +145,7 @@ class Capabilities:
 
     @property
     def form(self) -> AnswerForm:
-        """How it can be held to JSON, by all that is known now."""
+        """The ways to make it answer in JSON that have not been refused."""
         if WORDS_FOR_A_SCHEMA in self.lessons:
             return AnswerForm.WORDS
         if OBJECT_FOR_A_SCHEMA in self.lessons and self.answer_form == AnswerForm.SCHEMA:

@@ -1,4 +1,4 @@
-"""What a refusal says about a model: the part of the request that it does not take.
+"""Lessons from refusals: the part of a request that a model does not accept.
 
 A lesson is kept for its entry as long as the process lives, and the next try leaves that part out. One that is only
 guessed (the refusal names nothing) is kept once a request without that part has been answered.
@@ -61,7 +61,7 @@ class Lesson:
 
 @dataclass
 class Lessons:
-    """What one entry's refusals taught: for good, and for now."""
+    """The lessons from one entry's refusals, confirmed and provisional."""
 
     known: set[str] = field(default_factory=set[str])
     guessed: set[str] = field(default_factory=set[str])
@@ -71,7 +71,7 @@ class Lessons:
 
     @property
     def all(self) -> frozenset[str]:
-        """What the next request heeds."""
+        """The lessons that the next request applies."""
         return frozenset(self.known | self.guessed) if self.known or self.guessed else frozenset()
 
     def add(self, lesson: Lesson) -> None:
@@ -93,7 +93,7 @@ class Lessons:
 
 
 def lesson_of(error: Exception, sent: JsonObject, heeded: frozenset[str]) -> Lesson | None:
-    """What a refused request teaches beyond what it heeded; then another try asks for the same in another form."""
+    """The new lesson from a refused request, if there is one; the next attempt then uses another form."""
     said = provider_error(causes_of(error))
     if said is None or (said.status or getattr(error, "status_code", None)) not in REFUSED:
         return None
@@ -109,7 +109,7 @@ def lesson_of(error: Exception, sent: JsonObject, heeded: frozenset[str]) -> Les
 
 
 def lessons_in(text: str, sent: JsonObject) -> Iterable[str]:
-    """What a refusal's text says, the surest first; `text` is in lower case."""
+    """The lessons that a refusal's text suggests, the most certain first; `text` is in lower case."""
     if USER_AFTER_TOOL.search(text):
         yield NO_USER_AFTER_TOOL
     if "max_completion_tokens" in text and sent.get("max_tokens") is not None:
@@ -126,7 +126,7 @@ def lessons_in(text: str, sent: JsonObject) -> Iterable[str]:
 
 
 def formats_after(text: str) -> Iterable[str]:
-    """What takes the place of a schema: the format without one where the refusal offers it, else words."""
+    """The replacement for a schema: JSON mode if the refusal offers it, otherwise instructions."""
     if "json_object" in text and "json_schema" in text:
         yield OBJECT_FOR_A_SCHEMA
     yield WORDS_FOR_A_SCHEMA

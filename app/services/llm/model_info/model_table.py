@@ -29,7 +29,7 @@ LITELLM_ROUTER_SETTINGS = {
     *("num_retries", "allowed_fails", "cooldown_time"),
     *("fallbacks", "default_fallbacks", "context_window_fallbacks", "content_policy_fallbacks"),
 }
-"""What `litellm_settings` may say in place of `router_settings`; LiteLLM's Router takes it where those are silent."""
+"""The `litellm_settings` that the Router uses if `router_settings` does not set them."""
 LITELLM_SETTINGS: dict[str, tuple[type, ...]] = {
     "drop_params": (bool,),
     "modify_params": (bool,),
@@ -37,7 +37,7 @@ LITELLM_SETTINGS: dict[str, tuple[type, ...]] = {
     "ssl_certificate": (str,),
     "ssl_verify": (bool, str),
 }
-"""What `litellm_settings` may say besides, with its types. Each was tried; LiteLLM's proxy reads many more, some of
+"""The other supported `litellm_settings`, with their types. Each was tested; LiteLLM's proxy reads many more, some of
 which only the proxy acts on, and some of which would fail every call here."""
 TYPE_NAMES = {bool: "true or false", str: "a text", int: "a number above 0", float: "a number above 0"}
 KEY_PROVIDERS = ("anthropic", "openai", "gemini")
@@ -74,7 +74,7 @@ class ModelEntry:
 
     @property
     def has_price(self) -> bool:
-        """Whether a cost can be told; LiteLLM itself says 0.0 for a model that it does not know."""
+        """Whether the price is known; LiteLLM itself reports 0.0 for unknown models."""
         return self.prices.get("input_cost_per_token") is not None
 
     @cached_property
@@ -85,7 +85,7 @@ class ModelEntry:
 
     @cached_property
     def provider(self) -> str:
-        """Who serves it, in LiteLLM's word."""
+        """LiteLLM's name of the provider."""
         return self.params.get("custom_llm_provider") or self.params["model"].partition("/")[0]
 
     @property
@@ -95,7 +95,7 @@ class ModelEntry:
 
     @cached_property
     def prices(self) -> JsonObject:
-        """What LiteLLM's price table says of the model, under what the entry itself says."""
+        """The model's prices in LiteLLM's table, overridden by the entry."""
         model = self.priced_as
         provider, _, bare = model.partition("/")
         listed: JsonObject = LISTED_MODELS.get(model) or LISTED_MODELS.get(bare) or {}
@@ -117,14 +117,14 @@ class ModelTable:
     """Those whose keys are set, where no MODELS_CONFIG says which models there are."""
 
     key_settings: Settings | None = None
-    """Where keys of providers are looked up that a wildcard only names when a model is asked for."""
+    """Looks up the key of a provider that is only known once a model of a wildcard is requested."""
 
     def fill_key(self, params: JsonObject) -> str | None:
         """Put the key and the address of a model's provider into its parameters; what is missing, if anything."""
         return fill_key(params, self.key_settings) if self.key_settings else None
 
     def reason_for_absence(self, name: str) -> str:
-        """Why a name has no entry, and what to do about it."""
+        """The reason why a name has no entry, and the remedy."""
         provider = name.partition("/")[0]
         if not self.providers or provider in self.providers:
             return f"{self.source} has no entry with that model_name."
@@ -188,14 +188,14 @@ def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
 
 
 def retirement_told(provider: str, model: ProviderModel) -> str:
-    """How a retired model is spoken of."""
+    """The sentence on a retired model."""
     if model.retires is None:
         return f"{provider} no longer has {model.id}, by LiteLLM's table."
     return f"{provider} retired {model.id} on {model.retires}."
 
 
 def start_with(provider: str) -> str:
-    """How one provider's key comes to serve every name of the catalog."""
+    """The instructions for using one provider's key for every name of the catalog."""
     if provider not in KEY_PROVIDERS:
         return "name a file in LiteLLM's form by MODELS_CONFIG"
     return f"start with MODELS_CONFIG=examples/models/{provider}.yaml, which puts {provider} behind every catalog model"

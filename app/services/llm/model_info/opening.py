@@ -36,7 +36,7 @@ def check_named_models(settings: Settings, models: ModelGateway) -> None:
 
 
 def problem_of(models: ModelGateway, name: str) -> str | None:
-    """Why a model cannot be called; `None` if it can."""
+    """The reason why a model cannot be called; `None` if it can."""
     try:
         models.check(name)
     except ModelNotConfigured as error:
@@ -66,5 +66,5 @@ async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[M
 
 
 def call_limits(settings: Settings) -> CallLimits:
-    """How long a model call may take."""
+    """The time limits of model calls."""
     return CallLimits(settings.model_first_byte_seconds, settings.model_idle_seconds, settings.model_total_seconds)

@@ -1,4 +1,4 @@
-"""What an answer took in tokens, and what it cost by LiteLLM's price table or by an entry's own figures."""
+"""The tokens of an answer, and its cost by LiteLLM's price table or by the entry's prices."""
 
 from typing import Any
 

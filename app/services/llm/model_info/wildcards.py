@@ -17,7 +17,7 @@ def is_wildcard(name: str) -> bool:
 
 
 def pattern_of(name: str) -> re.Pattern[str]:
-    """What a wildcard name matches: each `*` is one or more characters."""
+    """The pattern of a wildcard name: each `*` is one or more characters."""
     return re.compile("(.+)".join(map(re.escape, name.split(WILDCARD))))
 
 
@@ -30,7 +30,7 @@ def matches(names: Iterable[str], model: str) -> str | None:
 
 
 def expand(entry: ModelEntry, model: str, fill_key: Callable[[dict[str, object]], str | None]) -> ModelEntry:
-    """A wildcard's entry for one model: what stands for `*` in the name stands there in the provider's id too.
+    """A wildcard's entry for one model: the text that matched `*` in the name replaces `*` in the provider's id too.
 
     `fill_key` puts the key of a provider that only now is known into the parameters, and returns what is missing.
     """

@@ -16,11 +16,11 @@ from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
 from app.services.catalog.definitions import AgentDefinition
-from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose, add_costs
+from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, add_costs
 from app.services.llm.context.window import ContextRules
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.messages.turns import portable
-from app.services.prompts.agents import agent_system_prompt, task_prompt
+from app.services.prompts.agents import agent_profile, agent_system_prompt, task_prompt
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
@@ -126,8 +126,17 @@ class ExecutionRun:
             tools=tools,
             task=max(len(self.opening) - 1, 0),
             mark=replace(self.state.mark, messages=self.state.mark.messages + len(self.opening)),
+            metadata=self._metadata,
             on_delta=show if live else None,
         )
+
+    @property
+    def _metadata(self) -> CallMetadata:
+        """The facts that the messages of the next model call put into words."""
+        state = self.state
+        is_revision = bool(state.turns) and state.retry_count > 0
+        notes = (state.review or {}).get("notes") or "" if is_revision else None
+        return CallMetadata(agent_profile(self.agent), notes, is_last_step=state.step >= self.agent.max_steps)
 
     def complete(self, output: JsonObject, stop_reason: StopReason, *before: Event) -> None:
         """End with an output; `before` are the events that go just before the last one."""

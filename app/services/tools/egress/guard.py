@@ -1,6 +1,6 @@
-"""What tools may fetch: requests to listed hosts alone, over connections to addresses that were looked at themselves.
+"""The guard of tools' network requests: listed hosts only, over connections to addresses that were checked.
 
-A host name is resolved once a connection, and the connection goes to the very address that was checked: what the name
+A host name is resolved once per connection, and the connection goes to the checked address: what the name
 means a moment later makes no difference. Nothing is shared between requests: no cookies, no proxies, no connections.
 """
 
@@ -31,7 +31,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# What the connection itself is made of, and what would make this service speak in another's name.
+# Headers that belong to the connection, and headers that would impersonate another client.
 OWN_HEADERS = frozenset(
     {
         *("host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "keep-alive"),
@@ -42,7 +42,7 @@ OWN_PREFIXES = ("proxy-", "sec-", "x-forwarded-")
 HARMLESS_HEADERS = frozenset(
     {"accept", "accept-language", "cache-control", "content-language", "content-type", "if-modified-since", "range"}
 )
-"""What may follow a redirect to another origin. Any other header, a custom one too, may hold a credential."""
+"""Headers that are kept on a redirect to another origin; any other header may hold a credential."""
 # An answer that was compressed could be a thousand times its size.
 FIXED_HEADERS = [("accept-encoding", "identity"), ("user-agent", "dynamic-agents"), ("connection", "close")]
 
@@ -71,11 +71,11 @@ class Request:
 
     @classmethod
     def of(cls, asked: dict[str, Any]) -> "Request":
-        """What the tool asks for.
+        """The request of a tool.
 
         Raises:
-            EgressRefused: no such request is made.
-            LookupError, TypeError, ValueError: no worker asks so.
+            EgressRefused: the request is not allowed.
+            LookupError, TypeError, ValueError: the message is malformed.
         """
         method = str(asked["method"])
         if method not in METHODS:
@@ -109,10 +109,10 @@ class Request:
 
 
 def check_headers(headers: list[Header]) -> None:
-    """Refuse headers that are none, too many, or the service's own to set.
+    """Check that headers are valid, not too many, and not set by the service itself.
 
     Raises:
-        EgressRefused: so.
+        EgressRefused: a header is not allowed.
     """
     if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_CHARACTERS:
         raise denied("The request has too many headers.")
@@ -133,10 +133,10 @@ class Egress:
 
     @classmethod
     def to(cls, hosts: Iterable[str]) -> "Egress":
-        """To these hosts alone.
+        """A guard that allows these hosts only.
 
         Raises:
-            StartupError: one of them is none.
+            StartupError: a host is invalid.
         """
         return cls(AllowList.of(hosts))
 

@@ -1,4 +1,4 @@
-"""Where a tool's request goes, and whether it may: hosts as they are listed, addresses as they are."""
+"""Targets of tools' requests, and the hosts and addresses that are allowed."""
 
 import contextlib
 import ipaddress
@@ -53,7 +53,7 @@ def failed(message: str) -> EgressRefused:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request goes: the host as a name in lower case, or as an address in its usual form."""
+    """The target of a request: the host as a name in lower case, or as an address in its usual form."""
 
     scheme: str
     host: str
@@ -62,10 +62,10 @@ class Target:
 
     @classmethod
     def of(cls, url: str) -> "Target":
-        """What a URL names.
+        """The target that a URL names.
 
         Raises:
-            EgressRefused: it is no plain HTTP URL, or its host is spelled in a way that hides what it is.
+            EgressRefused: the URL is not a plain HTTP URL, or its host has an ambiguous spelling.
         """
         if len(url) > MAX_URL_CHARACTERS or not url.isascii() or NOT_IN_A_URL.search(url):
             raise denied("The URL must be plain ASCII without spaces or backslashes, and of reasonable length.")
@@ -93,7 +93,7 @@ class Target:
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """What credentials are bound to."""
+        """The origin that credentials are bound to."""
         return self.scheme, self.host, self.port
 
 
@@ -160,7 +160,7 @@ class AllowList:
         """Refuse a target that is not listed.
 
         Raises:
-            EgressRefused: so.
+            EgressRefused: a header is not allowed.
         """
         if not self.entries & {(target.host, None), (target.host, target.port)}:
             raise denied(f"The host {target.host!r} is not among those that tools may fetch.")

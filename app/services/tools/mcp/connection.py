@@ -64,7 +64,7 @@ class McpConnection:
 
     @property
     def state(self) -> McpConnectionState:
-        """Where it stands."""
+        """The state of the connection."""
         if self.settings.disabled:
             return McpConnectionState.DISABLED
         if self._client is not None:
@@ -73,7 +73,7 @@ class McpConnection:
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be called, if it cannot."""
+        """The reason why it cannot be called, if any."""
         if self.settings.disabled:
             return "it is disabled in the file that MCP_SERVERS names"
         if self._client is not None:
@@ -85,7 +85,7 @@ class McpConnection:
         return f"it has been starting for {seconds:.0f} s of at most {self._start_seconds:g} s{before}"
 
     def describe(self) -> McpServerState:
-        """How it is doing."""
+        """The status of the server."""
         tools = sorted(self.tools.values(), key=lambda tool: tool.name)
         return McpServerState(self.name, self.state, self.settings.transport, self.problem, tools)
 
@@ -270,7 +270,7 @@ class McpConnection:
             self._on_change()
 
     def _problem_of(self, error: Exception) -> str:
-        """Why an attempt to connect, or a connection, ended."""
+        """The reason why an attempt to connect, or a connection, ended."""
         if isinstance(error, TimeoutError):
             if self._attempted_at is None:
                 return "it no longer answers"

@@ -1,4 +1,4 @@
-"""What a call of an MCP server's tool gives: content of every kind as text, structured content beside it."""
+"""Results of MCP tool calls: content of every kind as text, with structured content beside it."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ def text_of(block: ContentBlock) -> str:
 
 
 def size_of(base64_text: str) -> int:
-    """How many bytes a base64 text stands for."""
+    """The number of bytes that a base64 text encodes."""
     return len(base64_text.rstrip("=\r\n")) * 3 // 4
 
 

@@ -69,7 +69,7 @@ class McpServers:
         return await connection.find(tool) if connection else None
 
     def problem_with(self, name: str) -> str | None:
-        """Why this name cannot be granted, as far as is known now; the tools of an unavailable server are not."""
+        """The reason why this name cannot be granted, if known; the tools of an unavailable server are unknown."""
         server, tool = split_name(name)
         connection = self._connections.get(server)
         if connection is None:
@@ -95,7 +95,7 @@ class McpServers:
         return await connection.call(tool, tool_input, may_repeat=may_repeat)
 
     def timeout_of(self, name: str) -> float | None:
-        """How many seconds a call may take by the settings of its server, `None` where they do not say."""
+        """The seconds that a call may take by its server's settings; `None` if not set."""
         connection = self._connections.get(split_name(name)[0])
         return connection.settings.timeout if connection else None
 
@@ -108,5 +108,5 @@ class McpServers:
             tell()
 
     def describe(self) -> list[McpServerState]:
-        """How each server is doing."""
+        """The status of each server."""
         return [connection.describe() for connection in self._connections.values()]

@@ -28,7 +28,7 @@ TRANSPORTS: dict[str, Transport] = {
     "streamableHttp": "http",
     "sse": "sse",
 }
-# What other programs call the same thing, where it is not similar enough to be found by its letters.
+# Names of the same settings in other programs that are too different to be suggested by spelling.
 OTHER_NAMES = {
     "cmd": "command",
     "environment": "env",
@@ -102,7 +102,7 @@ class McpServerSettings(BaseModel):
 
     @property
     def transport(self) -> Transport | None:
-        """How the server is reached; unknown of a server that is switched off, whose entry is not read."""
+        """The transport of the server; unknown if the server is disabled, because its entry is not parsed."""
         if self.disabled:
             return None
         return self.type or ("stdio" if self.command is not None else "http")
@@ -150,7 +150,7 @@ def read_entries(path: Path) -> dict[str, Any]:
 
 
 def entries_of(content: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-    """What stands under `mcpServers`."""
+    """The value of `mcpServers`."""
     return content.get("mcpServers")
 
 

@@ -37,7 +37,7 @@ class McpConnectionState(DescribedEnum):
 
 @dataclass(frozen=True)
 class McpServerState:
-    """How a server is doing; `tool_details` are the tools as it last described them, by their names."""
+    """The status of a server; `tool_details` are its tools as last listed, by name."""
 
     name: str
     state: McpConnectionState
@@ -64,7 +64,7 @@ class McpTools(Protocol):
         ...
 
     def problem_with(self, name: str) -> str | None:
-        """Why this name cannot be granted, as far as is known now; the tools of an unavailable server are not."""
+        """The reason why this name cannot be granted, if known; the tools of an unavailable server are unknown."""
         ...
 
     async def call(self, name: str, tool_input: dict[str, Any], *, may_repeat: bool) -> JsonValue:
@@ -76,11 +76,11 @@ class McpTools(Protocol):
         ...
 
     def timeout_of(self, name: str) -> float | None:
-        """How many seconds a call may take by the settings of its server, `None` where they do not say."""
+        """The seconds that a call may take by its server's settings; `None` if not set."""
         ...
 
     def describe(self) -> list[McpServerState]:
-        """How each server is doing."""
+        """The status of each server."""
         ...
 
     def on_change(self, tell: Callable[[], None]) -> None:
@@ -122,5 +122,5 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def no_server(name: str) -> str:
-    """What is wrong with a name whose server the settings do not name."""
+    """The problem of a name whose server is not configured."""
     return f"MCP_SERVERS names no server {split_name(name)[0]!r}"

@@ -75,7 +75,7 @@ async def client_of(
 
 
 def auth_of(settings: McpServerSettings, url: str) -> httpx2.Auth | None:
-    """What signs requests to a server that wants OAuth."""
+    """The authentication of requests to a server that requires OAuth."""
     oauth = settings.oauth
     if oauth is None:
         return None

@@ -1,6 +1,6 @@
-"""What a worker process gives up before it runs a tool's code. Imported by the worker alone: standard library only.
+"""Confinement of a worker process before it runs tools' code. Only workers import it: standard library only.
 
-Each step holds as far as the system allows; what does not is told in plain words (`dynamic-agents doctor` shows it).
+Each step applies as far as the system allows; `dynamic-agents doctor` reports the missing ones.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ SCOPES = 0x3
 
 IS_LINUX = sys.platform == "linux"
 IS_ROOT = os.getuid() == 0
-"""Asked before the process is nobody in a user namespace of its own."""
+"""Checked before the process enters its own user namespace."""
 
 
 def die_with_parent(parent_pid: int) -> None:

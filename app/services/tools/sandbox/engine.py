@@ -31,13 +31,13 @@ PRELUDE = Path(__file__).with_name("prelude")
 PARTS = ("core", "console", "timers", "encoding", "clone", "random", "url", "abort", "fetch", "locale", "call")
 RUN_REACTIONS = "execute_pending_jobs"
 ALMOST_FULL_BYTES = 2 * 1024 * 1024
-# What the engine needs beside a tool's values: for what it keeps of each, and for gaps between them.
+# The engine's own memory besides a tool's values: their headers, and gaps between them.
 OWN_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """What one call may use."""
+    """The limits of one call."""
 
     timeout_seconds: float
     memory_bytes: int
@@ -92,7 +92,7 @@ class EngineMemory:
 
     @property
     def grown_bytes(self) -> int:
-        """What the call made it grow by."""
+        """The bytes that the memory grew by during the call."""
         return self.instance.mem.data_len(self.instance.store) - self.bytes_before
 
     @property
@@ -130,7 +130,7 @@ class Engine:
     def invoke(self, request: str, host: Host, loop: asyncio.AbstractEventLoop) -> Reply:
         """Run one request (JSON text) and give the reply; the engine cannot be used again.
 
-        A failure that is not the tool's doing asks for a new worker, one that nobody expected ends this one.
+        A failure that the tool did not cause asks for a new worker; an unexpected error ends this one.
 
         Raises:
             MemoryError: the worker itself has no room left.
@@ -207,7 +207,7 @@ class Engine:
         self._tell("timers")
 
     def _logged(self) -> list[str]:
-        """What a tool that did not come to its end had logged, where the engine can still be asked."""
+        """The console lines of a tool that did not finish, if the engine still responds."""
         try:
             return json.loads(f"[{whole_characters(self._tell('console'))}]")
         except (QuickJSError, Trap, ValueError):
@@ -222,5 +222,5 @@ class Engine:
         return handle
 
     def _breakdown(self, error: Exception) -> Reply:
-        """The reply when the engine, or the script around the tool, gave up: out of memory, or nobody knows why."""
+        """The reply after a failure of the engine, or of the script around the tool: out of memory, or unexplained."""
         return failure("tool-memory-exceeded", retire=True) if self.memory.is_spent else breakdown(error)

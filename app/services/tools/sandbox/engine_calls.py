@@ -26,7 +26,7 @@ NUMBERS = {
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function takes and gives, where all of it is numbers."""
+    """The types of a function whose parameters and results are numbers."""
 
     parameters: tuple[tuple[str, int], ...]
     results: tuple[tuple[str, int], ...]

@@ -1,7 +1,7 @@
-"""The memory of an engine in which everything that tools find around them stands already.
+"""The memory image of an engine in which the prelude has already run.
 
 The engine's own snapshots copy the whole memory three times for each call, two thirds of it zeros that a new engine has
-anyway; a page that nobody writes costs nothing. Imported by the worker process alone: standard library and the engine.
+anyway; a page that is never written costs nothing. Only workers import it: standard library and the engine.
 """
 
 from collections.abc import Iterator
@@ -29,12 +29,12 @@ def memory_of(context: Context) -> bytes:
 
 @dataclass(frozen=True)
 class EngineImage:
-    """What to write into a new engine to make it the one that the image was taken of."""
+    """The changes that turn a new engine into the one that the image was taken of."""
 
     size: int
     stack_pointer: int
     spans: tuple[tuple[int, bytearray], ...]
-    """Where, and what: all but the pages that are zero in a new engine and in this one."""
+    """Offsets and contents, without the pages that are zero in both engines."""
 
     @classmethod
     def taken(cls, context: Context, new: bytes) -> "EngineImage":
@@ -55,7 +55,7 @@ class EngineImage:
 
 
 def used_spans(new: bytes, memory: bytes) -> Iterator[tuple[int, int]]:
-    """Where pages of either are not zero, neighbours joined."""
+    """The spans of pages that are not zero in either memory; adjacent pages are joined."""
     start = None
     for place in range(0, len(memory), PAGE_BYTES):
         page = slice(place, place + PAGE_BYTES)

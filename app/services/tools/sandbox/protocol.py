@@ -1,10 +1,10 @@
-"""What the service and its tool workers say to each other: length-prefixed JSON over a pipe.
+"""The protocol between the service and its tool workers: length-prefixed JSON over a pipe.
 
-Both ends import this module, and a worker must start fast and know nothing of the service: standard library only.
+Both sides import this module, and workers must start fast and have no access to the service: standard library only.
 
-Frames to a worker begin with what they are: a call, or an answer to one of its requests. A call is `{"code", "input",
+Frames to a worker begin with their type: a call, or an answer to one of its requests. A call is `{"code", "input",
 "context", "checkOnly", …}`. A reply is `{"output", "console", "memoryBytes", "retire"}` with `output` as JSON text, or
-`{"error": {"code", "message"}, …}`; `retire` asks for a new worker in this one's place, `cause` says for the log why
+`{"error": {"code", "message"}, …}`; `retire` asks the service to replace this worker, `cause` tells the log why
 the engine failed. Before its reply a worker may send `{"fetch": {"id", "url", "method", "headers", "text" or "base64",
 "redirect"}}`; the answer is `{"id", "status", "statusText", "url", "redirected", "headers", "text" or "base64"}` or
 `{"id", "error"}`.

@@ -44,8 +44,8 @@ class ToolInvocation:
 class ToolSandbox:
     """A few warm worker processes and a bounded queue in front of them.
 
-    Every call gets an engine of its own, so nothing leaks from one call to the next. A worker that was killed, died
-    or misbehaved is replaced while the others go on. Belongs to the event loop it was started on.
+    Every call gets its own engine, so nothing leaks from one call to the next. A worker that was killed, died
+    or misbehaved is replaced while the others continue. Belongs to the event loop that it was started on.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ToolSandbox:
         self._closed = True
         self._turns = asyncio.Semaphore(workers)
         # A worker is known by the task that starts it, so that one on its way can be taken, and waited for, too.
-        # Who holds a turn finds an idle one: there are as many members as turns.
+        # The holder of a turn always finds an idle worker: there are as many workers as turns.
         self._members: set[WorkerStart] = set()
         self._idle: list[WorkerStart] = []
 
@@ -79,7 +79,7 @@ class ToolSandbox:
 
     @property
     def weaknesses(self) -> list[str]:
-        """What this system cannot keep tools from, in plain words."""
+        """The confinement that this system lacks, one sentence each."""
         return next((start.result().weaknesses for start in self._members if has_started(start)), [])
 
     async def start(self) -> None:
@@ -169,7 +169,7 @@ class ToolSandbox:
                 self._replace(start)
 
     async def _loss(self, worker: ToolWorker) -> ToolFailed:
-        """What a call fails with whose worker gave no reply; the log says how the process ended."""
+        """The error of a call whose worker did not reply; the log says how the process ended."""
         if self._closed:
             return ToolFailed("tool-crashed", "The service is closing.")
         ending = await worker.ending()

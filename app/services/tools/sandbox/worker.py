@@ -1,7 +1,7 @@
 """The tool worker: `python -m app.services.tools.sandbox.worker PARENT_PID TIMEOUT_SECONDS MEMORY_MB`.
 
 It takes calls from stdin and answers on stdout, one at a time, until stdin closes or the service kills it. After each
-answer it makes the next engine ready. An error that nobody expected is told to the service, which starts another one.
+answer it prepares the next engine. It reports unexpected errors to the service, which starts another worker.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ def answer(engine: Engine, request: bytes, pipe: ServicePipe, loop: asyncio.Abst
     except MemoryError:
         engine.close()
         return failure("tool-memory-exceeded", retire=True)
-    except Exception as error:  # noqa: BLE001 - the edge of a worker: a silent death would tell nobody why
+    except Exception as error:  # noqa: BLE001 - the edge of a worker: the reason must reach the service
         return breakdown(error)
 
 

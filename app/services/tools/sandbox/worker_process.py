@@ -15,10 +15,10 @@ from app.services.tools.sandbox.protocol import ANSWER, CALL, LENGTH, MAX_FETCHE
 
 IMPORT_ROOT = Path(__file__).parents[4]
 START_SECONDS = 30.0
-# How long a process whose pipe closed may take to be gone, for its end to be told.
+# The seconds that a process may take to exit after its pipe closed, so that its end can be reported.
 ENDING_SECONDS = 0.2
 SIGNALS = {number.value: number.name for number in signal.Signals}
-# What ends a worker that the service should have killed before.
+# Ends a worker that the service failed to kill.
 TIME_SIGNALS = frozenset({signal.SIGALRM, signal.SIGXCPU})
 
 Fetch = Callable[[dict[str, Any]], Awaitable[bytes]]
@@ -61,7 +61,7 @@ class ToolWorker:
         self._stdout = process.stdout
         self._pipes = asyncio.Lock()
         self.weaknesses: list[str] = []
-        """What this system cannot keep a worker from, in plain words."""
+        """The confinement that this system lacks, one sentence each."""
 
     @classmethod
     async def start(cls, *, timeout_seconds: float, memory_mb: int) -> Self:
@@ -111,7 +111,7 @@ class ToolWorker:
             return True
 
     async def ending(self) -> "Ending":
-        """How a process that gave no reply ended."""
+        """The end of a process that did not reply."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ENDING_SECONDS):
                 await self._process.wait()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.demo.provider import register_demo_provider
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.litellm_patches import setup as litellm_setup
 from app.services.llm.litellm_patches.inline_executor import InlineExecutor, only_computes, use_inline_executor
@@ -60,6 +61,7 @@ async def test_a_provider_that_may_ask_for_credentials_first_is_prepared_in_a_th
     open_gateway: OpenGateway, went_to_a_thread: list[Callable[..., Any]]
 ) -> None:
     use_inline_executor()
+    register_demo_provider()
     gateway = open_gateway({"model_name": "house/model", "litellm_params": {"model": "demo/demo"}})
 
     await gateway.complete(request())

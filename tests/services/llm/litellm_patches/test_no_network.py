@@ -29,12 +29,14 @@ for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "create_connect
     setattr(socket, name, watched(name, getattr(socket, name)))
 
 import app.main
+from app.demo.provider import register_demo_provider
 from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import load_model_table
 from app.settings import Settings
 
 async def main():
+    register_demo_provider()
     gateway = ModelGateway(load_model_table(Settings()))
     request = ModelRequest("openai/gpt-4", [{"role": "user", "content": "Hello"}], RunPurpose.WORK, "exec_1")
     answer = await gateway.complete(request)
