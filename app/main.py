@@ -23,7 +23,6 @@ from app.services.catalog.queries import CatalogQueries
 from app.services.catalog.seeds.insertion import insert_missing_seeds
 from app.services.catalog.tool_checker import ToolChecker
 from app.services.catalog.tool_tester import ToolTester
-from app.services.llm.litellm_patches.inline_executor import use_inline_executor
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.opening import open_models
 from app.services.quality.analytics import QualityQueries
@@ -87,8 +86,6 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         if settings.seeds_on_start:
             count = await insert_missing_seeds(database)
             log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
-        if settings.litellm_patches == "on":
-            use_inline_executor()
         register_demo_provider()
         models = await enter(open_models(settings, table))
         sandbox = await enter(open_sandbox(settings))

@@ -42,7 +42,7 @@ DECISIONS = ("agreed, and done first", "agreed, in the next draft", "held until 
 LEAST_WORDS_OF_WORK = 38
 MOST_ENTRIES = 12
 AS_ONE_QUESTION = "reads it as one question"
-NO_FAILURE = "No one failed, and no work is against its review."
+NO_FAILURE = "Every specialist delivered, and no review objects."
 FAILED_LINE = re.compile(r"^(?:[-*] )?(?P<line>[^\n]{3,140}\bfailed\b[^\n]{0,60})$", re.M)
 
 

@@ -24,40 +24,40 @@ from app.services.llm.failures.errors import (
     ModelTimedOut,
 )
 from app.services.llm.failures.redaction import redacted
-from app.services.llm.failures.refusals import ProviderError, Refusal, provider_error, refusal_in, token_counts
+from app.services.llm.failures.refusals import ProviderError, RefusalReason, provider_error, refusal_in, token_counts
 from app.services.llm.litellm_patches.setup import BaseLLMException, RouterRateLimitError, litellm
 
 DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 REFUSED = (litellm.BadRequestError, litellm.UnprocessableEntityError)
 REFUSED_STATUSES = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 LITELLM_CLASSES = (
-    (litellm.ContextWindowExceededError, Refusal.CONTEXT),
-    (litellm.ContentPolicyViolationError, Refusal.CONTENT),
-    (litellm.BudgetExceededError, Refusal.QUOTA),
+    (litellm.ContextWindowExceededError, RefusalReason.CONTEXT),
+    (litellm.ContentPolicyViolationError, RefusalReason.CONTENT),
+    (litellm.BudgetExceededError, RefusalReason.QUOTA),
 )
 """The errors that LiteLLM recognizes itself."""
-KINDS: dict[Refusal, type[ModelCallFailed]] = {
-    Refusal.CONTENT: ModelContentRefused,
-    Refusal.QUOTA: ModelQuotaExhausted,
-    Refusal.SCHEMA: ModelSchemaRefused,
-    Refusal.KEY: ModelAccessDenied,
-    Refusal.MODEL: ModelNotFound,
+KINDS: dict[RefusalReason, type[ModelCallFailed]] = {
+    RefusalReason.CONTENT: ModelContentRefused,
+    RefusalReason.QUOTA: ModelQuotaExhausted,
+    RefusalReason.SCHEMA: ModelSchemaRefused,
+    RefusalReason.KEY: ModelAccessDenied,
+    RefusalReason.MODEL: ModelNotFound,
 }
 REASONS = {
-    Refusal.CONTEXT: "the request is longer than the model's context",
-    Refusal.CONTENT: "the provider refuses the request's content by its usage policy",
-    Refusal.QUOTA: "the quota or credit of the provider's account is used up",
-    Refusal.SCHEMA: "the provider refuses a schema in the request, a tool's or the answer's",
-    Refusal.KEY: "the provider refuses the key",
-    Refusal.MODEL: "the provider does not know the model",
+    RefusalReason.CONTEXT: "the request is longer than the model's context",
+    RefusalReason.CONTENT: "the provider refuses the request's content by its usage policy",
+    RefusalReason.QUOTA: "the quota or credit of the provider's account is used up",
+    RefusalReason.SCHEMA: "the provider refuses a schema in the request, a tool's or the answer's",
+    RefusalReason.KEY: "the provider refuses the key",
+    RefusalReason.MODEL: "the provider does not know the model",
 }
 ADVICE = {
-    Refusal.CONTEXT: "Use a model with a larger context, or shorten the prompt or the agent's instructions.",
-    Refusal.CONTENT: "Change the prompt, the instructions or the material: the same request will be refused again.",
-    Refusal.QUOTA: "Add credit or raise the limit in the provider's billing settings, or use another key or model.",
-    Refusal.SCHEMA: "Check the input schemas of the agent's tools; the service's log says which part is refused.",
-    Refusal.KEY: "Check the api_key of the model's entry, and that the key may use this model.",
-    Refusal.MODEL: "Check litellm_params.model and api_base of the model's entry.",
+    RefusalReason.CONTEXT: "Use a model with a larger context, or shorten the prompt or the agent's instructions.",
+    RefusalReason.CONTENT: "Change the prompt, instructions or material: the same request will be refused again.",
+    RefusalReason.QUOTA: "Add credit or raise the limit in the provider's billing settings, or use another key.",
+    RefusalReason.SCHEMA: "Check the input schemas of the agent's tools; the service's log says which part is refused.",
+    RefusalReason.KEY: "Check the api_key of the model's entry, and that the key may use this model.",
+    RefusalReason.MODEL: "Check litellm_params.model and api_base of the model's entry.",
 }
 
 
@@ -123,18 +123,22 @@ def refusal_of(subject: str, error: Exception, said: ProviderError | None) -> Mo
     refusal = refusal_in(said) if said else None
     if refusal is None and status not in (*DENIED, HTTPStatus.TOO_MANY_REQUESTS):
         refusal = next((kind for kinds, kind in LITELLM_CLASSES if isinstance(error, kinds)), None)
-    if refusal is Refusal.CONTEXT:
+    if refusal is RefusalReason.CONTEXT:
         failure = ModelContextExceeded(f"{subject}: {REASONS[refusal]} (HTTP {status}). {ADVICE[refusal]}")
         failure.limit_tokens, failure.sent_tokens = token_counts(said) if said else (None, None)
         return failure
     if refusal is not None:
         return KINDS[refusal](f"{subject}: {REASONS[refusal]} (HTTP {status}). {ADVICE[refusal]}")
     if status in DENIED or isinstance(error, litellm.AuthenticationError):
-        return ModelAccessDenied(f"{subject}: {REASONS[Refusal.KEY]} (HTTP {status}). {ADVICE[Refusal.KEY]}")
+        return ModelAccessDenied(
+            f"{subject}: {REASONS[RefusalReason.KEY]} (HTTP {status}). {ADVICE[RefusalReason.KEY]}"
+        )
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return ModelRateLimited(f"{subject} is limited by its provider (HTTP 429). Try again later.")
     if status == HTTPStatus.NOT_FOUND or isinstance(error, litellm.NotFoundError):
-        return ModelNotFound(f"{subject}: {REASONS[Refusal.MODEL]} (HTTP {status}). {ADVICE[Refusal.MODEL]}")
+        return ModelNotFound(
+            f"{subject}: {REASONS[RefusalReason.MODEL]} (HTTP {status}). {ADVICE[RefusalReason.MODEL]}"
+        )
     if isinstance(error, REFUSED) or status in REFUSED_STATUSES:
         return ModelRequestRefused(
             f"{subject}: the provider refuses the request (HTTP {status}). The service's log has the provider's words."

@@ -25,7 +25,7 @@ STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500)
 """The statuses that a refusal comes with; local servers answer 500 where others answer 400."""
 
 
-class Refusal(StrEnum):
+class RefusalReason(StrEnum):
     """The reasons for which a provider refuses a request, however often it is sent."""
 
     CONTEXT = "context"
@@ -36,11 +36,11 @@ class Refusal(StrEnum):
     MODEL = "model"
 
 
-TOLD_WITH: dict[int, tuple[Refusal, ...]] = {
-    HTTPStatus.UNAUTHORIZED: (Refusal.QUOTA, Refusal.KEY),
-    HTTPStatus.FORBIDDEN: (Refusal.QUOTA, Refusal.CONTENT, Refusal.KEY),
-    HTTPStatus.TOO_MANY_REQUESTS: (Refusal.QUOTA, Refusal.CONTEXT),
-    HTTPStatus.INTERNAL_SERVER_ERROR: (Refusal.CONTEXT,),
+OVERRIDES_BY_STATUS: dict[int, tuple[RefusalReason, ...]] = {
+    HTTPStatus.UNAUTHORIZED: (RefusalReason.QUOTA, RefusalReason.KEY),
+    HTTPStatus.FORBIDDEN: (RefusalReason.QUOTA, RefusalReason.CONTENT, RefusalReason.KEY),
+    HTTPStatus.TOO_MANY_REQUESTS: (RefusalReason.QUOTA, RefusalReason.CONTEXT),
+    HTTPStatus.INTERNAL_SERVER_ERROR: (RefusalReason.CONTEXT,),
 }
 """The reasons that override the meaning of a status: a limit that names a model is still a limit."""
 
@@ -59,8 +59,8 @@ class ProviderError:
         return f"{self.codes}\n{self.message}"[:MAX_READ_CHARACTERS].lower()
 
 
-SIGNS: dict[Refusal, tuple[str, ...]] = {
-    Refusal.QUOTA: (
+SIGNS: dict[RefusalReason, tuple[str, ...]] = {
+    RefusalReason.QUOTA: (
         r"insufficient[_ ]?(quota|balance|credit|fund)",
         r"billing_(hard_limit|not_active|error)|billing (account|details)",
         r"credit balance is too low|out of credits|used all available credits|requires more credits",
@@ -68,7 +68,7 @@ SIGNS: dict[Refusal, tuple[str, ...]] = {
         r"(monthly|spending|usage) (spending )?limit|prepa(id|yment) (credits|balance)",
         r"arrearage|account is (suspended|overdue|inactive|deactivated)",
     ),
-    Refusal.CONTEXT: (
+    RefusalReason.CONTEXT: (
         r"context_length_exceeded|exceed_context_size|context_window_exceeded|request_too_large|request too large for",
         r"maximum (context|prompt|input) length|model'?s (maximum )?context (length|window|limit)",
         r"exceeds? (the )?(available )?(model'?s )?(maximum )?context|input length exceeds|tokens exceed",
@@ -77,23 +77,23 @@ SIGNS: dict[Refusal, tuple[str, ...]] = {
         r"range of input length should be|reduce the length of the (messages|prompt|input)",
         r"inputs` tokens \+ `max_new_tokens`|current length is \d+ while limit is",
     ),
-    Refusal.CONTENT: (
+    RefusalReason.CONTENT: (
         r"content[_ ]policy|content[_ ]filter|content management policy|responsibleaipolicy|usage policy",
         r"safety system|content exists risk|data_?inspection_?failed|prohibited[_ ]content|sensitive_words",
         r"flagged (as|by|for)|considered (high|sensitive|unsafe)|block_?reason|moderation_(blocked|error)",
         r"blocked by (our |the )?(safety|moderation)",
     ),
-    Refusal.SCHEMA: (
+    RefusalReason.SCHEMA: (
         r"invalid schema|invalid_json_schema|invalid_function_parameters|input_schema|json_?schema|response_format",
         r"output_(format|config)\.?(format\.)?schema|response_?schema|guided_(json|grammar)|xgrammar",
         r"function_declarations\[\d+\]\.parameters|tools?[.\[]\d+\]?[.\w]*(parameters|schema)",
         r"(compile|invalid) grammar|failed to (parse|compile) (the )?(grammar|schema)",
     ),
-    Refusal.KEY: (
+    RefusalReason.KEY: (
         r"api_key_invalid|api[ _]key not (valid|found)|invalid[ _](x-)?api[ _-]?key|incorrect api key|api key expired",
         r"authentication[ _](fails|failed|error)|unrecognizedclient|invalid authentication",
     ),
-    Refusal.MODEL: (
+    RefusalReason.MODEL: (
         r"model_not_(found|available|exist)|model_decommissioned|model[ _]not[ _](exist|found)|not a valid model",
         r"invalid model|unknown model|no such model",
         r"model\b.{0,200}\b(does not exist|not exist|is not found|not found|is not supported for generatecontent)",
@@ -128,17 +128,17 @@ SENT = tuple(
 )
 
 
-def refusal_in(error: ProviderError) -> Refusal | None:
+def refusal_in(error: ProviderError) -> RefusalReason | None:
     """The reason for the refusal, or `None` if the message matches no pattern."""
     if error.status is not None and error.status not in STATUSES:
         return None
     if error.status == HTTPStatus.PAYMENT_REQUIRED:
-        return Refusal.QUOTA
+        return RefusalReason.QUOTA
     text = error.text
     found = next((refusal for refusal, pattern in PATTERNS if pattern.search(text)), None)
-    if found not in TOLD_WITH.get(error.status or 0, tuple(Refusal)):
+    if found not in OVERRIDES_BY_STATUS.get(error.status or 0, tuple(RefusalReason)):
         return None
-    if found is Refusal.QUOTA and is_passing_quota(error.status, text):
+    if found is RefusalReason.QUOTA and is_passing_quota(error.status, text):
         return None
     return found
 

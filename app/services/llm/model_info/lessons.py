@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from app.kit.json_values import JsonObject
 from app.services.llm.failures.classification import causes_of
-from app.services.llm.failures.refusals import Refusal, provider_error, refusal_in
+from app.services.llm.failures.refusals import RefusalReason, provider_error, refusal_in
 
 WORDS_FOR_A_SCHEMA = "response_format:words"
 OBJECT_FOR_A_SCHEMA = "response_format:json_object"
@@ -97,7 +97,7 @@ def lesson_of(error: Exception, sent: JsonObject, heeded: frozenset[str]) -> Les
     said = provider_error(causes_of(error))
     if said is None or (said.status or getattr(error, "status_code", None)) not in REFUSED:
         return None
-    if refusal_in(said) not in {None, Refusal.SCHEMA}:
+    if refusal_in(said) not in {None, RefusalReason.SCHEMA}:
         return None
     text = said.text
     named = next((one for one in lessons_in(text, sent) if one not in heeded), None)

@@ -24,7 +24,7 @@ from quickjs_rs import (
 from wasmtime import Trap, TrapCode
 
 from app.services.tools.sandbox.engine_calls import CountedFunction, typed_exports
-from app.services.tools.sandbox.engine_image import EngineImage, instance_of, memory_of
+from app.services.tools.sandbox.engine_image import EngineImage, exports_of, instance_of, memory_of, replace_exports
 from app.services.tools.sandbox.replies import Reply, breakdown, failure, reply_to, whole_characters
 
 PRELUDE = Path(__file__).with_name("prelude")
@@ -43,7 +43,7 @@ class EngineLimits:
     memory_bytes: int
 
 
-class Host(Protocol):
+class EngineHost(Protocol):
     """The worker, as far as an engine may ask something of it."""
 
     open_fetches: int
@@ -119,15 +119,15 @@ class Engine:
         runtime = Runtime(memory_limit=limits.memory_bytes)
         context: Context = runtime.new_context(timeout=limits.timeout_seconds)
         instance = instance_of(context)
-        exports = typed_exports(instance._exports, instance.store)  # noqa: SLF001 - no other way in
+        exports = typed_exports(exports_of(instance), instance.store)
         reactions = CountedFunction(exports[RUN_REACTIONS])
-        instance._exports = exports | {RUN_REACTIONS: reactions}  # noqa: SLF001 - as above
+        replace_exports(instance, exports | {RUN_REACTIONS: reactions})
         image.write(context)
         exchange = context.eval_handle("exchange")
         memory = EngineMemory.bounded(context, limits.memory_bytes)
         return cls(limits, runtime, context, exchange, reactions, memory, [exchange])
 
-    def invoke(self, request: str, host: Host, loop: asyncio.AbstractEventLoop) -> Reply:
+    def invoke(self, request: str, host: EngineHost, loop: asyncio.AbstractEventLoop) -> Reply:
         """Run one request (JSON text) and give the reply; the engine cannot be used again.
 
         A failure that the tool did not cause asks for a new worker; an unexpected error ends this one.
@@ -161,14 +161,14 @@ class Engine:
         for handle in self.handles:
             handle.dispose()
 
-    def _evaluate(self, request: str, deadline: float, host: Host, loop: asyncio.AbstractEventLoop) -> str:
+    def _evaluate(self, request: str, deadline: float, host: EngineHost, loop: asyncio.AbstractEventLoop) -> str:
         self.context.globals["request"] = request
         answer = self._kept(self.context.eval_handle("run()"))
         if answer.type_of != "string":
             answer = self._drive(answer, deadline, host, loop)
         return answer.to_python()
 
-    def _drive(self, promise: Handle, deadline: float, host: Host, loop: asyncio.AbstractEventLoop) -> Handle:
+    def _drive(self, promise: Handle, deadline: float, host: EngineHost, loop: asyncio.AbstractEventLoop) -> Handle:
         """Run promise reactions until this promise settles, waiting with the tool for timers and answers.
 
         The engine runs at most 100,000 reactions at a go, then calls the promise dead; only a go without any is right.
@@ -187,7 +187,7 @@ class Engine:
                 if self.reactions.last == 0:
                     self._wait(deadline, host)
 
-    def _wait(self, deadline: float, host: Host) -> None:
+    def _wait(self, deadline: float, host: EngineHost) -> None:
         """Wait for what the tool waits for; answers are delivered and due timers fired.
 
         Raises:

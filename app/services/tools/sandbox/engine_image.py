@@ -4,7 +4,7 @@ The engine's own snapshots copy the whole memory three times for each call, two 
 anyway; a page that is never written costs nothing. Only workers import it: standard library and the engine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,17 @@ ZEROS = bytes(PAGE_BYTES)
 
 def instance_of(context: Context) -> Any:  # noqa: ANN401 - the engine's own
     """The WebAssembly instance that a context is: its `store`, its memory `mem`, its stack pointer `sp`."""
-    return context._engine_ctx._inst  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - no other way in
+    return context._engine_ctx._inst  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - no public way
+
+
+def exports_of(instance: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the engine's own
+    """The functions of an instance that quickjs-rs calls, by name."""
+    return instance._exports  # noqa: SLF001 - no public way
+
+
+def replace_exports(instance: Any, exports: Mapping[str, Any]) -> None:  # noqa: ANN401 - the engine's own
+    """Make quickjs-rs call other functions."""
+    instance._exports = exports  # noqa: SLF001 - no public way
 
 
 def memory_of(context: Context) -> bytes:

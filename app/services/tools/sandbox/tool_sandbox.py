@@ -16,7 +16,7 @@ from app.errors import StartupError
 from app.services.tools.egress.guard import Egress
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
 from app.services.tools.sandbox.protocol import MAX_REQUEST_BYTES, encode_request
-from app.services.tools.sandbox.worker_process import ToolWorker, WorkerLost
+from app.services.tools.sandbox.worker_process import ToolWorker, WorkerDied
 
 # The engine stops itself at the deadline and says so; what the engine cannot interrupt is killed this much later.
 KILL_GRACE_SECONDS = 0.25
@@ -95,7 +95,7 @@ class ToolSandbox:
             await asyncio.gather(*self._members)
         except BaseException as error:
             await self.close()
-            if isinstance(error, WorkerLost):
+            if isinstance(error, WorkerDied):
                 message = "The tool sandbox cannot start: a worker process ended before it was ready, see stderr."
                 raise StartupError(message) from error
             raise
@@ -154,13 +154,13 @@ class ToolSandbox:
                 reply = await start.result().ask(request, fetch)
             reusable = is_reply(reply) and not reply["retire"]
             if not is_reply(reply):
-                raise WorkerLost
+                raise WorkerDied
             if "cause" in reply:
                 log.warning("tool-engine-failed", pid=start.result().pid, cause=reply["cause"])
             return reply
         except TimeoutError:
             raise killed() from None
-        except WorkerLost:
+        except WorkerDied:
             raise await self._loss(start.result()) from None
         finally:
             if reusable:
@@ -200,7 +200,7 @@ class ToolSandbox:
             self._idle.remove(start)
             try:
                 worker = await asyncio.shield(start)
-            except WorkerLost:
+            except WorkerDied:
                 self._replace(start)
                 raise ToolFailed("tool-crashed", "No process could be started to run the tool.") from None
             except asyncio.CancelledError:
@@ -222,7 +222,7 @@ class ToolSandbox:
         if has_started(start):
             await start.result().stop()
         if self._closed:
-            raise WorkerLost
+            raise WorkerDied
         return await self._start_worker()
 
     async def _start_worker(self) -> ToolWorker:

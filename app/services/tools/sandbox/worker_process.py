@@ -25,12 +25,12 @@ Fetch = Callable[[dict[str, Any]], Awaitable[bytes]]
 """Makes a request of a tool and gives the answer for its worker, as JSON; never fails."""
 
 
-class WorkerLost(Exception):
+class WorkerDied(Exception):
     """The worker ended, or said something that no worker says."""
 
 
 @dataclass(frozen=True)
-class Ending:
+class WorkerExit:
     """A process's exit status; a signal's number is negative, `None` stands for one that is there."""
 
     status: int | None
@@ -55,7 +55,7 @@ class ToolWorker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         if process.stdin is None or process.stdout is None:
-            raise WorkerLost
+            raise WorkerDied
         self._process = process
         self._stdin = process.stdin
         self._stdout = process.stdout
@@ -68,7 +68,7 @@ class ToolWorker:
         """Start a worker and wait until it is warm; on any failure no process is left.
 
         Raises:
-            WorkerLost: it did not come up.
+            WorkerDied: it did not come up.
         """
         arguments = (str(os.getpid()), str(timeout_seconds), str(memory_mb))
         try:
@@ -81,7 +81,7 @@ class ToolWorker:
                 start_new_session=True,
             )
         except OSError as error:
-            raise WorkerLost from error
+            raise WorkerDied from error
         worker = cls(process)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -89,7 +89,7 @@ class ToolWorker:
         except BaseException as error:
             await worker.stop()
             if isinstance(error, TimeoutError):
-                raise WorkerLost from error
+                raise WorkerDied from error
             raise
         return worker
 
@@ -110,12 +110,12 @@ class ToolWorker:
         except ChildProcessError:
             return True
 
-    async def ending(self) -> "Ending":
+    async def ending(self) -> "WorkerExit":
         """The end of a process that did not reply."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ENDING_SECONDS):
                 await self._process.wait()
-        return Ending(self._process.returncode)
+        return WorkerExit(self._process.returncode)
 
     async def ask(self, request: bytes, fetch: Fetch) -> dict[str, Any]:
         """The reply to one call; `fetch` is asked for what the tool fetches meanwhile.
@@ -123,7 +123,7 @@ class ToolWorker:
         No answer to a request is on its way any more when this returns.
 
         Raises:
-            WorkerLost: there will be no reply.
+            WorkerDied: there will be no reply.
         """
         async with self._pipes:
             fetches: list[asyncio.Task[None]] = []
@@ -131,7 +131,7 @@ class ToolWorker:
                 await self._send(CALL + request)
                 while "fetch" in (message := await self._receive()):
                     if len(fetches) >= MAX_FETCHES or not isinstance(message["fetch"], dict):
-                        raise WorkerLost
+                        raise WorkerDied
                     fetches.append(asyncio.create_task(self._answer(message["fetch"], fetch)))
                 return message
             finally:
@@ -158,16 +158,16 @@ class ToolWorker:
             self._stdin.write(frame(body))
             await self._stdin.drain()
         except ConnectionError as error:
-            raise WorkerLost from error
+            raise WorkerDied from error
 
     async def _receive(self) -> dict[str, Any]:
         try:
             (length,) = LENGTH.unpack(await self._stdout.readexactly(LENGTH.size))
             if length > MAX_REPLY_BYTES:
-                raise WorkerLost
+                raise WorkerDied
             reply = json.loads(await self._stdout.readexactly(length))
         except (EOFError, ConnectionError, ValueError, RecursionError) as error:
-            raise WorkerLost from error
+            raise WorkerDied from error
         if not isinstance(reply, dict):
-            raise WorkerLost
+            raise WorkerDied
         return reply
