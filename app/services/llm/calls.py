@@ -91,7 +91,7 @@ class CallMetadata:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """One call: a catalogue model name, chat messages and tools in OpenAI's form, and whom it is for."""
+    """One call: a configured model name, chat messages and tools in OpenAI's form, and the execution that it serves."""
 
     model: str
     messages: list[JsonObject]
@@ -102,7 +102,7 @@ class ModelRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     task: int | None = None
-    """The place of the message that says what is to be done: it and what follows is left out last, if at all. Unset, it
+    """The position of the message that states the task: it and the messages after it are omitted last. If unset, it
     is the first message of a user."""
     mark: ContextMark = NO_MARK
     """The context mark of the conversation that the request continues."""
@@ -113,9 +113,9 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestedToolCall:
-    """A tool call as the model asked for it; `arguments` is its own text, JSON if all is well.
+    """A tool call as the model requested it; `arguments` is the model's text, which should be JSON.
 
-    `attached` is what the provider gave with the call and wants back with it.
+    `attached` holds the provider fields that go back with the call.
     """
 
     id: str
@@ -140,10 +140,10 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A model's answer. `model` is the name that records show; `cost_usd` is `None` when the price is unknown.
+    """A model's answer. `model` is the name in records; `cost_usd` is `None` if the price is unknown.
 
-    `reasoning` is what the model thought, where its provider shows that. `provider_data` is what the provider wants
-    back with the turn: fields of a message, and under `origin` the model that gave them.
+    `reasoning` is the model's reasoning, if its provider returns it. `provider_data` holds the fields that go
+    back with the turn, and under `origin` the model that they belong to.
     """
 
     text: str
@@ -189,5 +189,5 @@ class ModelCaller(Protocol):
 
 
 def add_costs(first: float | None, second: float | None) -> float | None:
-    """The sum of two costs; one that is unknown makes the sum unknown."""
+    """The sum of two costs; `None` if either is unknown."""
     return None if first is None or second is None else round(first + second, COST_DECIMALS)

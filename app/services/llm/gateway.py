@@ -59,7 +59,7 @@ CALL_ERRORS = (
 )
 """The errors that failed calls and invalid answers raise."""
 HELD_BACK = "content_filter"
-"""The finish reason of an answer that the provider's rules on content stopped."""
+"""The finish reason of an answer that the provider's content rules stopped."""
 BROKEN_OFF = ("error", "ERROR", "network_error")
 """The finish reasons with which gateways and servers report that the model failed during its answer."""
 MAX_NAMES = 5000
@@ -91,7 +91,7 @@ class ModelGateway:
     def __init__(
         self, table: ModelTable, limits: CallLimits = DEFAULT_LIMITS, *, performance_patches: bool = True
     ) -> None:
-        """Open the Router; without `performance_patches`, LiteLLM does all that it does by default."""
+        """Open the Router; without `performance_patches`, LiteLLM works as it does by default."""
         patch_http()
         patch_streams()
         if performance_patches:
@@ -122,11 +122,11 @@ class ModelGateway:
         OPEN_GATEWAYS.add(self)
 
     def has(self, model: str) -> bool:
-        """Whether a model has an entry: one of its own, or a wildcard's."""
+        """Whether a model has an entry, its own or a wildcard's."""
         return bool(self._entries_named(model))
 
     def _entries_named(self, model: str) -> list[ModelEntry]:
-        """The deployments of a name; those of a wildcard are made for a model when it is first asked for."""
+        """The deployments of a name; those of a wildcard are created when a model is first used."""
         entries = self._named.get(model)
         if entries is not None:
             return entries
@@ -146,10 +146,10 @@ class ModelGateway:
         return made
 
     def check(self, model: str) -> None:
-        """Whether a catalogue name can be called.
+        """Check that a configured name can be called.
 
         Raises:
-            ModelNotConfigured: it has no entry, or its entry lacks its key.
+            ModelNotConfigured: the name has no entry, or its entry lacks its key.
         """
         entries = self._entries_named(model)
         if not entries:
@@ -166,7 +166,7 @@ class ModelGateway:
         return int(self.table.router_settings.get("num_retries") or 0 if own is None else own)
 
     def record_name(self, model: str) -> str:
-        """The name under which records show a catalogue name's model."""
+        """The name of a configured model in records."""
         return self._first_entry(model).record_name if self.has(model) else model
 
     def context_tokens(self, model: str) -> int | None:
@@ -186,7 +186,7 @@ class ModelGateway:
         return [self._describe(name) for name in self.table.names]
 
     def _first_entry(self, name: str) -> ModelEntry:
-        """The first usable deployment of a configured name, else the first that there is."""
+        """The first usable deployment of a configured name, or its first one if none is usable."""
         entries = self._entries_named(name)
         return next((entry for entry in entries if entry.problem is None), entries[0])
 
@@ -215,7 +215,7 @@ class ModelGateway:
             return await self._complete(request, lessons)
 
     async def _complete(self, request: ModelRequest, lessons: list[str]) -> Completion:
-        """Answer one request; `lessons` are filled with what its refusals teach."""
+        """Answer one request; the lessons from its refusals are added to `lessons`."""
         try:
             async with asyncio.timeout(self._limits.total_seconds):
                 return self._completion(request, *await self._call(request))
@@ -239,19 +239,19 @@ class ModelGateway:
         """LiteLLM's response and its message, if it has one."""
         arguments = call_arguments(request)
         if not self._router_retries:
-            arguments["num_retries"] = 0  # whoever calls counts the tries
+            arguments["num_retries"] = 0  # the caller counts the attempts
         if request.metadata is not None and self._first_entry(request.model).provider == DEMO_PROVIDER:
             arguments["metadata"] = {METADATA_KEY: request.metadata}
         live = request.on_delta is not None or request.model in self._streamed
         if live:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
-        # LiteLLM then skips what it does after a call for its callbacks: a seventh of the call's CPU.
+        # LiteLLM then skips the callbacks and records after a call.
         before = is_internal_call.set(self._is_bare)
         try:
             answer = await self._router.acompletion(**arguments)
         finally:
             is_internal_call.reset(before)
-        if answer is None:  # what LiteLLM makes of a 422 once it has left out the parameters that it names
+        if answer is None:  # LiteLLM's result for a 422, after it removed the parameters that the error names
             raise ModelRequestRefused(f"The model {request.model!r}: the provider refuses the request (HTTP 422).")
         if not live:
             return answer, message_of(answer)
@@ -265,10 +265,10 @@ class ModelGateway:
         """The completion in a response.
 
         Raises:
-            ModelCallFailed: it cannot be used; the error says what it cost.
+            ModelCallFailed: the answer is unusable; the error has its cost.
         """
         if message is None:
-            raise ModelAnswerInvalid(f"The model {request.model!r} answered without a single choice.")
+            raise ModelAnswerInvalid(f"The model {request.model!r} returned an answer without choices.")
         entry = self._entry_of(response, request.model)
         answer = answer_of(message)
         completion = Completion(
@@ -283,7 +283,7 @@ class ModelGateway:
         )
         try:
             if native_finish_of(response) in BROKEN_OFF:
-                raise ModelCallFailed(f"The model {request.model!r} fails: its provider broke the answer off.")
+                raise ModelCallFailed(f"The model {request.model!r} fails: its provider aborted the answer.")
             return usable(request, completion)
         except ModelCallFailed as error:
             if isinstance(error, ModelAnswerEmpty) and error.is_cut and request.max_tokens is not None:
@@ -292,12 +292,12 @@ class ModelGateway:
             raise
 
     def _entry_of(self, response: Any, model: str) -> ModelEntry:  # noqa: ANN401 - LiteLLM's response
-        """The entry that answered: with several under one name, or a fallback, not always the one asked for."""
+        """The entry that answered, which can be another one of the same name, or a fallback."""
         chosen = hidden_params_of(response).get("model_id")
         return self._entries.get(str(chosen)) or self._first_entry(model)
 
     async def close(self) -> None:
-        """Close the connections that LiteLLM keeps, unless another gateway of this process uses them still."""
+        """Close LiteLLM's connections, unless another gateway of this process still uses them."""
         self._router.discard()
         OPEN_GATEWAYS.discard(self)
         if OPEN_GATEWAYS:
@@ -309,7 +309,7 @@ class ModelGateway:
 
 
 def reserved_tokens(entry: ModelEntry) -> int:
-    """The output limit that goes with a deployment's requests; LiteLLM sends Claude's own where none is set."""
+    """The output limit of a deployment's requests; for Claude, LiteLLM sends the model's own if none is set."""
     given = entry.params.get("max_completion_tokens") or entry.params.get("max_tokens")
     if given is None and "claude" in entry.priced_as:
         given = entry.prices.get("max_output_tokens")
@@ -321,24 +321,24 @@ OPEN_GATEWAYS: WeakSet[ModelGateway] = WeakSet()
 
 
 def native_finish_of(response: Any) -> str | None:  # noqa: ANN401 - LiteLLM's response
-    """The provider's own word for why an answer ended, where LiteLLM has another for it."""
+    """The provider's own finish reason, if LiteLLM replaced it."""
     return (getattr(response.choices[0], "provider_specific_fields", None) or {}).get("native_finish_reason")
 
 
 def usable(request: ModelRequest, completion: Completion) -> Completion:
-    """The completion, if anything can be done with it.
+    """The completion, if it is usable.
 
     Raises:
-        ModelContentRefused: its provider held it back.
-        ModelAnswerEmpty: it has neither text nor a tool call.
-        ModelAnswerTooLong: its text is longer than is taken.
+        ModelContentRefused: the provider withheld the answer.
+        ModelAnswerEmpty: the answer has neither text nor a tool call.
+        ModelAnswerTooLong: the text exceeds `MAX_ANSWER_CHARACTERS`.
     """
     if len(completion.text) > MAX_ANSWER_CHARACTERS:
         raise ModelAnswerTooLong(f"{MAX_ANSWER_CHARACTERS} characters")
     if completion.text.strip() or completion.tool_calls:
         return completion
     if request.response_format is not None and completion.reasoning and not completion.is_cut:
-        return replace(completion, text=completion.reasoning)  # some servers take constrained answers for thoughts
+        return replace(completion, text=completion.reasoning)  # some servers return constrained answers as reasoning
     if completion.finish_reason == HELD_BACK:
         raise ModelContentRefused(f"The model {request.model!r} declines to answer: its provider refuses the content.")
     raise ModelAnswerEmpty(request.model, is_cut=completion.is_cut)
@@ -353,7 +353,7 @@ def refusal_of(error: Exception) -> str:
 
 
 def needs_bookkeeping(table: ModelTable) -> bool:
-    """Whether anybody reads what LiteLLM logs and counts after a call: callbacks, cooldowns, limits, other routing."""
+    """Whether LiteLLM's logs and counts are used: by callbacks, cooldowns, limits or another routing strategy."""
     limited = any(LIMITS & {*entry.params, *entry.info} for entry in table.entries)
     plain = table.router_settings.get("disable_cooldowns") is True and table.router_settings.keys() <= PLAIN_SETTINGS
     return limited or not plain or bool(table.litellm_settings)
@@ -369,7 +369,7 @@ def call_arguments(request: ModelRequest) -> JsonObject:
     arguments: JsonObject = {
         "model": request.model,
         "messages": request.messages,
-        "_skip_mcp_handler": True,  # looking for tools of LiteLLM's own proxy would load 17 MB of it and of MCP
+        "_skip_mcp_handler": True,  # the search for tools of LiteLLM's proxy would import 17 MB
         "extra_headers": {"X-Execution-Id": request.execution_id, "X-Run-Purpose": request.purpose.value},
     }
     optional = {

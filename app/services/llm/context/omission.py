@@ -1,4 +1,4 @@
-"""Leaving parts of a conversation out: which turns can go, and how texts are shortened."""
+"""Omission of parts of a conversation: the turns that can be left out, and shortened texts."""
 
 import json
 import re
@@ -16,11 +16,11 @@ TASK_LABELS = ("REQUEST", "ASSIGNMENT", "PARAMETERS")
 
 
 def droppable_turns(messages: list[JsonObject], task: int | None) -> list[list[int]]:
-    """The turns that can be left out, the oldest first, each with the places of its messages.
+    """The turns that can be omitted, the oldest first, each with the positions of its messages.
 
-    A turn is an assistant's message with the results of its tool calls. A user's message before the task goes with the
-    last turn that answers it, so that what is left begins with one. From the task on users' messages stay, and the last
-    turn before each of them and at the end.
+    A turn is an assistant's message with the results of its tool calls. A user's message before the task is omitted
+    with the last turn that answers it, so that the rest begins with a user's message. From the task on, users'
+    messages stay, and so do the last turn before each of them and the last turn of all.
     """
     begin = next((place for place, message in enumerate(messages) if message["role"] != "system"), len(messages))
     if task is None:
@@ -53,7 +53,7 @@ def exchanges(messages: list[JsonObject], begin: int) -> Iterator[tuple[list[int
 
 
 def shortened_bytes(text: str, limit: int) -> str:
-    """The beginning and the end of a text that is longer than so many bytes, and how to read the rest."""
+    """The beginning and end of a text that exceeds `limit` bytes, with a note on how to read the rest."""
     whole = text.encode("utf-8", "replace")
     if len(whole) <= limit:
         return text
@@ -65,7 +65,7 @@ def shortened_bytes(text: str, limit: int) -> str:
 
 
 def cut(whole: bytes, room: int, between: str) -> str:
-    """The beginning and the end of a text, together so many bytes, with a note between them."""
+    """The beginning and end of a text, `limit` bytes together, with a note between them."""
     head = int(room * HEAD_SHARE)
     tail = room - head
     end = whole[len(whole) - tail :].decode("utf-8", "ignore") if tail else ""
@@ -73,7 +73,7 @@ def cut(whole: bytes, room: int, between: str) -> str:
 
 
 def shortened_text(text: str, limit: int) -> str:
-    """The beginning and the end of a text that is no tool's result."""
+    """The beginning and end of a text that is not a tool's result."""
     whole = text.encode("utf-8", "replace")
     if len(whole) <= limit:
         return text
@@ -81,7 +81,7 @@ def shortened_text(text: str, limit: int) -> str:
 
 
 def shortened_further(message: JsonObject, limit: int, *, texts_too: bool, requests_too: bool) -> JsonObject:
-    """A message no part of which is longer than so many bytes, but for instructions and the task."""
+    """A message with each part shortened to `limit` bytes, except instructions and the task."""
     content, role = message.get("content"), message["role"]
     if role == "tool" and isinstance(content, str):
         return {**message, "content": shortened_bytes(content, limit)}
@@ -98,7 +98,7 @@ def shortened_further(message: JsonObject, limit: int, *, texts_too: bool, reque
 
 
 def shortened_fences(text: str, limit: int, requests_too: bool) -> str:
-    """A prompt whose material is shortened."""
+    """A prompt with its fenced material shortened."""
     parts: list[str] = []
     end = 0
     for opening, closing in fences_in(text):
@@ -110,9 +110,9 @@ def shortened_fences(text: str, limit: int, requests_too: bool) -> str:
 
 
 def fences_in(text: str) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
-    """The opening and the closing line of each fence, outermost ones only, in linear time.
+    """The opening and closing lines of the outermost fences, in linear time.
 
-    One expression for both lines would look for the end of every line that only looks like a beginning.
+    A single expression for both lines would search for the end of every line that looks like a beginning.
     """
     closings: dict[tuple[str, str], list[re.Match[str]]] = {}
     for found in CLOSING_LINE.finditer(text):
@@ -127,7 +127,7 @@ def fences_in(text: str) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
 
 
 def shortened_call(call: JsonObject, limit: int) -> JsonObject:
-    """A tool call whose arguments hold no longer texts; they stay a JSON object."""
+    """A tool call with the texts in its arguments shortened; the arguments stay a JSON object."""
     function: JsonObject = call.get("function") or {}
     arguments = function.get("arguments")
     if not isinstance(arguments, str) or len(arguments) <= limit:

@@ -1,7 +1,7 @@
-"""Estimating tokens: fast enough for the event loop, and seldom too low.
+"""Token estimates that are fast enough for the event loop and seldom too low.
 
-A tokenizer takes half a second for a megabyte, and providers count differently anyway. What a provider has counted
-of a conversation corrects the estimate of the rest.
+A tokenizer takes half a second per megabyte, and providers count differently anyway. The provider's own count
+of earlier messages corrects the estimate of the rest.
 """
 
 import json
@@ -20,17 +20,17 @@ SAMPLE_CHARACTERS = 1_024
 MIN_KEPT_CHARACTERS = 256
 SHORT_CHARACTERS = 32
 UNCOUNTED = ("role", "origin", "content_parts")
-"""Fields of a message that are not sent, or stand in it twice."""
+"""Fields of a message that are not sent, or that repeat other fields."""
 
 
 @dataclass
 class TokenEstimate:
-    """Estimates that are kept for texts which are sent again and again."""
+    """Cached estimates of texts that are sent repeatedly."""
 
     _known: dict[str, int] = field(default_factory=dict[str, int])
 
     def of_message(self, message: JsonObject, *, keep: bool = False) -> int:
-        """The tokens of a chat message, with all that goes along in it."""
+        """The tokens of a chat message with all its fields."""
         return MESSAGE_TOKENS + sum(
             self._of(value, keep=keep) for name, value in message.items() if name not in UNCOUNTED
         )
@@ -54,7 +54,7 @@ class TokenEstimate:
 
 
 def characters_in(value: object) -> int:
-    """The length of all texts in a JSON value: as many tokens at most, unless in rare scripts."""
+    """The length of all texts in a JSON value, which is an upper bound of its tokens except in rare scripts."""
     if isinstance(value, str):
         return len(value) + 1
     if isinstance(value, dict):
@@ -63,7 +63,7 @@ def characters_in(value: object) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """About how many tokens a text has; of a very long one, samples are counted."""
+    """The approximate number of tokens of a text; a very long text is sampled."""
     if len(text) < SHORT_CHARACTERS:
         return len(text) // 2 + 1
     least = len(text.encode("utf-8", "replace")) // BYTES_A_TOKEN + 1

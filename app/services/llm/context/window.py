@@ -1,9 +1,9 @@
-"""Keeping what is sent within a model's context.
+"""Requests kept within a model's context.
 
-Long tool results are shortened, then the oldest turns are left out, then what is left is shortened further: results,
-answers, and material that prompts carry. The instructions, the task and the last turns always stay, and a tool call
-goes with its results. All of it follows from the messages and from what the run's events say, so that whoever takes a
-run over sends the same.
+Long tool results are shortened, then the oldest turns are omitted, then the rest is shortened further: results,
+answers, and material in prompts. The instructions, the task and the last turns always stay, and a tool call
+is omitted together with its results. All of this depends only on the messages and the run's events, so that a
+process that takes over a run sends the same.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,19 @@ from app.services.llm.failures.errors import ModelContextExceeded
 SAFE_SHARE = 0.97
 """The share of the window that is used, because token counts are estimates until the provider has counted."""
 KEPT_SHARE = 0.75
-"""Down to this share of the room turns are left out at once: leaving out some with every call would spoil the
+"""Turns are omitted down to this share of the window at once: omitting some with every call would invalidate the
 provider's prompt cache each time."""
 UNKNOWN_SHARE = 0.6
 """The share of a request that is sent again after a refusal that names no size."""
 SURE_SHARE = 0.5
-"""A request is not sent at all where even half of its estimate would be too long."""
+"""A request is not sent if even half of its estimate is too long."""
 LEAST_BYTES = 512
 NOTHING: JsonObject = {}
 SURE_RATIO = 1.5
-"""No text has more tokens a character than this."""
+"""The maximum of tokens per character."""
 NOTICE = "[Earlier turns of this conversation were left out to fit the model's context.]"
 MATERIAL_PURPOSES = (RunPurpose.JUDGE, RunPurpose.REVIEW)
-"""The calls whose request is material, and may be shortened: their task stands in their instructions."""
+"""The purposes whose request is material that may be shortened, because the task is in the instructions."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ContextRules:
 
 @dataclass(frozen=True)
 class FittedRequest:
-    """A request as it is sent, what was left out of it, and its length where it had to be estimated."""
+    """A fitted request, the record of what was omitted, and its length if it had to be estimated."""
 
     request: ModelRequest
     tokens: float | None
@@ -54,17 +54,17 @@ class FittedRequest:
 
 @dataclass
 class ContextWindow:
-    """Fits the requests of one run tree; texts are counted once each, however often they are sent."""
+    """Fits the requests of one run tree; each text is counted once."""
 
     rules: ContextRules
     _estimate: TokenEstimate = field(default_factory=TokenEstimate)
     _shortened: dict[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
 
     def fit(self, request: ModelRequest) -> FittedRequest:
-        """The request with as much of its messages as the model takes.
+        """The request with as much of its messages as the model's context allows.
 
         Raises:
-            ModelContextExceeded: what must be sent is longer than the model's context.
+            ModelContextExceeded: the required parts exceed the model's context.
         """
         sizes = [self.rules.context_tokens(request.model), request.mark.context_tokens]
         known = [size for size in sizes if size]
@@ -73,10 +73,10 @@ class ContextWindow:
         return self._fit(request, room, window)
 
     def shrink(self, request: ModelRequest, fitted: FittedRequest, error: ModelContextExceeded) -> FittedRequest:
-        """The request with less of its messages, after the provider refused it as too long.
+        """A shorter request, after the provider refused this one as too long.
 
         Raises:
-            ModelContextExceeded: nothing can be left out.
+            ModelContextExceeded: nothing can be omitted.
         """
         limit, sent = error.limit_tokens, error.sent_tokens
         tokens = fitted.tokens or self._tokens_of(fitted.request)
@@ -93,7 +93,7 @@ class ContextWindow:
         return smaller
 
     def _tokens_of(self, request: ModelRequest) -> int:
-        """The length of a request by our estimate alone."""
+        """The estimated length of a request."""
         return self._extra(request) + sum(map(self._estimate.of_message, request.messages))
 
     def _reserve(self, request: ModelRequest, window: int) -> int:
@@ -133,7 +133,7 @@ class ContextWindow:
         return FittedRequest(fitted, total, omitted or None)
 
     def _weights(self, request: ModelRequest, messages: list[JsonObject], turns: list[list[int]]) -> list[float]:
-        """The tokens of each message: by what the provider counted for those that it has counted, else estimated."""
+        """The tokens of each message, from the provider's count where there is one, otherwise estimated."""
         mark = request.mark
         sizes = [self._estimate.of_message(message, keep=request.task is not None) for message in messages]
         if mark.tokens is None or mark.is_squeezed:
@@ -145,13 +145,13 @@ class ContextWindow:
         return [size * (ratio if place < mark.messages else later) for place, size in enumerate(sizes)]
 
     def _extra(self, request: ModelRequest) -> int:
-        """The tokens of what goes along with the messages."""
+        """The tokens of the tools and the response format."""
         return self._estimate.of_value(request.tools) + self._estimate.of_value(request.response_format)
 
     def _squeezed(
         self, request: ModelRequest, originals: list[JsonObject], kept: list[JsonObject], room: float, total: float
     ) -> tuple[list[JsonObject], float, JsonObject]:
-        """Messages shortened until they fit: first tool results alone, then all that is no instruction and no task."""
+        """Messages shortened until they fit: first tool results, then everything except instructions and the task."""
         extra = self._extra(request)
         scale = total / (extra + sum(map(self._estimate.of_message, kept)))
         limits = NOTHING
@@ -169,7 +169,7 @@ class ContextWindow:
 
 
 def bounded(message: JsonObject, limit: int, known: dict[tuple[str, int], str]) -> JsonObject:
-    """A message whose tool result, if it is one, is no longer than the limit; what was shortened before is `known`."""
+    """A message with its tool result shortened to the limit; `known` holds earlier shortened results."""
     content = message.get("content")
     if message["role"] != "tool" or not isinstance(content, str) or len(content) * 4 <= limit:
         return message
@@ -201,7 +201,7 @@ def is_material(request: ModelRequest) -> bool:
 
 
 def with_notice(messages: list[JsonObject]) -> list[JsonObject]:
-    """The messages with a word in the instructions that earlier turns are missing."""
+    """The messages with a note in the instructions that earlier turns are missing."""
     first = messages[0] if messages else None
     if first is None or first["role"] != "system" or not isinstance(first.get("content"), str):
         return messages

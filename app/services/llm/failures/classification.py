@@ -62,9 +62,9 @@ ADVICE = {
 
 
 def failure_of(model: str, error: Exception, secrets: Iterable[str] = ()) -> ModelCallFailed:
-    """A failed call by its class and the provider's words, with the wait that the provider asks for.
+    """The error of a failed call, with the provider's message and the wait that it asks for.
 
-    `secrets` are the keys that the call may have used: they are removed from what the provider said.
+    `secrets` are the keys that the call may have used; they are removed from the provider's message.
     """
     causes = list(causes_of(error))
     said = provider_error(causes)
@@ -76,7 +76,7 @@ def failure_of(model: str, error: Exception, secrets: Iterable[str] = ()) -> Mod
 
 
 def wait_asked(error: BaseException) -> float | None:
-    """The seconds in a response's `Retry-After`, or those until its date, by the clock of who sent it."""
+    """The seconds in a response's `Retry-After`, or until its date by the sender's clock."""
     headers = getattr(getattr(error, "response", None), "headers", None)
     if not isinstance(headers, Mapping):
         return None
@@ -103,8 +103,8 @@ def date_in(text: str) -> datetime | None:
 def kind_of(model: str, error: Exception, causes: list[BaseException], said: ProviderError | None) -> ModelCallFailed:
     """The class of a failed call.
 
-    LiteLLM gives the status 500 to all that it has no name for, a refused connection and an answer that is no
-    completion alike; the errors that caused its own tell these apart.
+    LiteLLM gives status 500 to every error that it does not know, such as a refused connection or an invalid
+    completion; the causes of its error distinguish these.
     """
     subject = f"The model {model!r}"
     too_long = next((cause for cause in causes if isinstance(cause, ModelAnswerTooLong)), None)
@@ -113,12 +113,12 @@ def kind_of(model: str, error: Exception, causes: list[BaseException], said: Pro
     if any(isinstance(cause, litellm.Timeout | TimeoutError | httpx.TimeoutException) for cause in causes):
         return ModelTimedOut(f"{subject} did not answer in time.")
     if isinstance(error, RouterRateLimitError):
-        return ModelRateLimited(f"{subject} rests: its entries are at their limits, or failed too often.")
+        return ModelRateLimited(f"{subject} is unavailable: its entries are at their limits, or failed too often.")
     return refusal_of(subject, error, said) or breakdown_of(subject, error, causes)
 
 
 def refusal_of(subject: str, error: Exception, said: ProviderError | None) -> ModelCallFailed | None:
-    """The failure of a request that the provider refuses; `None` where it has another reason."""
+    """The error for a request that the provider refuses; `None` if the cause is another."""
     status = said.status if said and said.status else getattr(error, "status_code", None)
     refusal = refusal_in(said) if said else None
     if refusal is None and status not in (*DENIED, HTTPStatus.TOO_MANY_REQUESTS):
@@ -147,7 +147,7 @@ def refusal_of(subject: str, error: Exception, said: ProviderError | None) -> Mo
 
 
 def breakdown_of(subject: str, error: Exception, causes: list[BaseException]) -> ModelCallFailed:
-    """The failure of a call that the provider did not refuse: it broke, or what came is no answer."""
+    """The error for a call that the provider did not refuse: the connection broke, or the answer is invalid."""
     status = getattr(error, "status_code", None)
     if any(isinstance(cause, httpx.HTTPStatusError) for cause in causes):
         return ModelCallFailed(f"{subject} fails (HTTP {status}).")
@@ -155,11 +155,11 @@ def breakdown_of(subject: str, error: Exception, causes: list[BaseException]) ->
         return ModelCallFailed(f"{subject} cannot be reached, or its connection broke.")
     if any(told_by_provider(cause) for cause in causes):
         return ModelCallFailed(f"{subject} fails: its provider sent an error instead of an answer.")
-    return ModelAnswerInvalid(f"{subject} answered something that is not a completion.")
+    return ModelAnswerInvalid(f"{subject} returned an answer that is not a completion.")
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what caused it, what caused that …"""
+    """The error and the chain of its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -168,9 +168,9 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def told_by_provider(error: BaseException) -> bool:
-    """Whether it is an error that stood in an answer, be it OpenAI's client that read it or LiteLLM itself.
+    """Whether the error was in the body of an answer, as read by OpenAI's client or by LiteLLM.
 
-    LiteLLM's public classes descend from the client's; its inner ones carry the status 200 of what is no completion.
+    LiteLLM's public classes descend from the client's; its internal ones carry the status 200 of the answer.
     """
     if isinstance(error, BaseLLMException):
         return error.status_code >= HTTPStatus.BAD_REQUEST

@@ -12,7 +12,7 @@ from app.services.llm.calls import Spending
 
 
 class ModelNotConfigured(AppError):
-    """The catalogue names a model that MODELS_CONFIG has no usable entry for."""
+    """The model has no usable entry in MODELS_CONFIG."""
 
     code = "model-not-configured"
     status = HTTPStatus.CONFLICT
@@ -22,7 +22,7 @@ class ModelNotConfigured(AppError):
 
 
 class ModelCallFailed(AppError):
-    """The model gave no usable answer; `is_passing` says whether another try may get one."""
+    """The model returned no usable answer; `is_passing` says whether a retry can succeed."""
 
     code = "model-unavailable"
     status = HTTPStatus.BAD_GATEWAY
@@ -30,7 +30,7 @@ class ModelCallFailed(AppError):
     wait_seconds: float | None = None
     """The seconds that the provider asks to wait before a retry."""
     is_adapted = False
-    """Whether the next try is another request, without what the provider refused in this one: it is made at once."""
+    """Whether the next attempt sends a request without the refused part; it is made at once."""
     spent: Spending | None = None
     """The usage of a call whose answer is unusable."""
 
@@ -48,13 +48,13 @@ class ModelTimedOut(ModelCallFailed):
 
 
 class ModelRateLimited(ModelCallFailed):
-    """The provider limits how many requests or tokens it takes at a time; a later try may pass."""
+    """The provider's rate limit is exceeded; a later attempt can succeed."""
 
     code = "model-rate-limited"
 
 
 class ModelQuotaExhausted(ModelCallFailed):
-    """The credit or quota of the account is used up; waiting does not bring it back."""
+    """The credit or quota of the account is used up; retries do not help."""
 
     code = "model-quota-exhausted"
     is_passing = False
@@ -81,9 +81,9 @@ class ModelNotFound(ModelRequestRefused):
 
 
 class ModelContextExceeded(ModelRequestRefused):
-    """The request is longer than the model takes.
+    """The request exceeds the model's context.
 
-    `limit_tokens` is how much it takes and `sent_tokens` how much the request had, where the provider says so.
+    `limit_tokens` is the context and `sent_tokens` the length of the request, if the provider states them.
     """
 
     code = "model-context-exceeded"
@@ -92,7 +92,7 @@ class ModelContextExceeded(ModelRequestRefused):
 
 
 class ModelContentRefused(ModelRequestRefused):
-    """The provider refuses what the request, or the answer, is about."""
+    """The provider refuses the content of the request or of the answer."""
 
     code = "model-content-refused"
 
@@ -104,7 +104,7 @@ class ModelSchemaRefused(ModelRequestRefused):
 
 
 class ModelAnswerInvalid(ModelCallFailed):
-    """The model answered something that is not a completion."""
+    """The model returned an answer that is not a completion."""
 
     code = "model-answer-invalid"
 
@@ -119,9 +119,9 @@ class ModelAnswerEmpty(ModelAnswerInvalid):
 
 
 class ModelAnswerTooLong(ModelAnswerInvalid):
-    """The model answered more than is taken, and would again; each try is paid for."""
+    """The model's answer exceeds a bound; a retry would too, and would cost as much."""
 
     is_passing = False
 
     def __init__(self, bound: str) -> None:
-        super().__init__(f"The model's answer went beyond {bound}.")
+        super().__init__(f"The model's answer exceeds {bound}.")

@@ -1,4 +1,4 @@
-"""Removing secrets from what providers say, and bounding what they quote of prompts."""
+"""Redaction of providers' messages: secrets are removed, and quotations of prompts are bounded."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -38,14 +38,14 @@ QUOTES = tuple(
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """A provider's words without known secrets and what looks like one, in one line of bounded length.
+    """A provider's message on one line of bounded length, without known secrets and anything that looks like one.
 
     Long quotations, which repeat what was sent, keep their beginning.
     """
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= MIN_SECRET_CHARACTERS:
             text = text.replace(secret, REMOVED)
-    text = text[: 20 * MAX_CHARACTERS]  # patterns over a body of megabytes would stop the loop
+    text = text[: 20 * MAX_CHARACTERS]  # patterns over megabytes would block the event loop
     text = URL_CREDENTIALS.sub(rf"\1{REMOVED}@", text)
     text = URL_KEY.sub(rf"\1{REMOVED}", text)
     for pattern in KEY_PATTERNS:

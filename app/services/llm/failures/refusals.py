@@ -1,7 +1,7 @@
 """Reasons for which providers refuse requests, recognized by their codes and messages.
 
 Providers agree neither on statuses nor on codes: a missing credit is a 400, 402, 403 or 429, a prompt that is too long
-a 400, 413 or 429. What they say tells these apart. Patterns are matched against codes and messages in lower case.
+a 400, 413 or 429. Their messages distinguish these. Patterns are matched against codes and messages in lower case.
 """
 
 import ast
@@ -55,7 +55,7 @@ class ProviderError:
 
     @property
     def text(self) -> str:
-        """All that can be searched, in lower case."""
+        """The codes and the message, in lower case."""
         return f"{self.codes}\n{self.message}"[:MAX_READ_CHARACTERS].lower()
 
 
@@ -144,7 +144,7 @@ def refusal_in(error: ProviderError) -> RefusalReason | None:
 
 
 def is_passing_quota(status: int | None, text: str) -> bool:
-    """Whether a quota is one of a minute: Gemini says "check your plan and billing details" for each of them."""
+    """Whether a quota is per minute: Gemini says "check your plan and billing details" for every quota."""
     return status == HTTPStatus.TOO_MANY_REQUESTS and "perminute" in text and "perday" not in text
 
 
@@ -200,7 +200,7 @@ def body_of(error: BaseException) -> object:
 
 
 def unquoted(text: str) -> str:
-    """The text behind the way in which Python writes bytes."""
+    """The text of bytes that were formatted with Python's `repr`."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -209,7 +209,7 @@ def unquoted(text: str) -> str:
 
 
 def without_prefix(text: str) -> str:
-    """A message of LiteLLM's without what it puts around the provider's."""
+    """The provider's message within LiteLLM's."""
     text = re.split(r"\nLiteLLM: model group|\.? ?Received Model Group=|\nmodel=", text, maxsplit=1)[0]
     return re.sub(r"^(?:litellm\.\w+: |\w+(?:Error|Exception)(?: - |: ))+", "", text).strip()
 

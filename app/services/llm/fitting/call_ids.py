@@ -1,6 +1,6 @@
-"""Ids of tool calls in the form that a model takes, the same for a call and for its result.
+"""Ids of tool calls in the form that a model accepts, the same for a call and its result.
 
-A conversation may hold calls of another provider's model, or of an agent loop that made ids unique in its own way.
+A conversation can contain calls of another provider's model, or ids that the agent loop made unique.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def ids_in(messages: list[JsonObject]) -> dict[str, None]:
 
 
 def new_ids(given: dict[str, None], form: IdForm) -> dict[str, str]:
-    """Each id and what stands in its place: itself where it can, else a digest that is no other's."""
+    """A replacement for each id: the id itself if it is accepted, otherwise a unique digest."""
     taken = {identity for identity in given if form.pattern.fullmatch(identity)}
     renamed = {identity: identity for identity in taken}
     for identity in given:
@@ -66,7 +66,7 @@ def new_ids(given: dict[str, None], form: IdForm) -> dict[str, str]:
 
 
 def digest(identity: str, number: int, form: IdForm) -> str:
-    """An id of letters and digits, the same for the same id each time."""
+    """An id of letters and digits, always the same for the same original."""
     text = f"{identity}\0{number}".encode("utf-8", "replace")
     return hashlib.sha256(text).hexdigest()[: form.length]
 

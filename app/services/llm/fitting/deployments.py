@@ -1,4 +1,4 @@
-"""The deployments behind the Router: each call is fitted to the one that was chosen, and its refusals teach."""
+"""The deployments behind the Router: each call is fitted to the chosen one, and refusals are learned from."""
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ class Deployments:
         self._models = {entry.id: Capabilities(entry) for entry in entries}
 
     def add(self, entry: ModelEntry) -> None:
-        """Know another entry."""
+        """Add an entry."""
         self._models[entry.id] = Capabilities(entry)
 
     def of(self, entry: ModelEntry) -> Capabilities:
@@ -47,7 +47,7 @@ class Deployments:
 
     @contextmanager
     def noting_lessons(self) -> Generator[list[str]]:
-        """Around a call: the lessons that its refusals teach."""
+        """Collect the lessons of a call's refusals."""
         noted: list[str] = []
         before = TAUGHT.set(noted)
         try:
@@ -56,7 +56,7 @@ class Deployments:
             TAUGHT.reset(before)
 
     def fit(self, arguments: JsonObject, deployment_id: str) -> JsonObject:
-        """A call's arguments as the chosen deployment takes them."""
+        """A call's arguments in the form that the chosen deployment accepts."""
         model = self._models.get(deployment_id)
         if model is None:
             return arguments
@@ -65,13 +65,13 @@ class Deployments:
         return fitted
 
     def answered(self) -> None:
-        """The last attempt has its answer, or its stream has begun."""
+        """Record that the last attempt has its answer, or that its stream has begun."""
         attempt = ATTEMPT.get()
         if attempt is not None:
             attempt.model.lessons.confirm(attempt.heeded)
 
     def refused(self, error: Exception) -> None:
-        """The last attempt failed: remember what its provider does not take, if that is why."""
+        """Record that the last attempt failed, with the lesson from its refusal, if any."""
         attempt = ATTEMPT.get()
         if attempt is None:
             return
@@ -88,7 +88,7 @@ class Deployments:
             taught.append(lesson.text)
 
     def ran_out_of_room(self, entry: ModelEntry) -> bool:
-        """An answer was cut at a limit that the model's thoughts had used up; whether that is news."""
+        """Record that reasoning used up an answer's token limit. Returns whether this is new."""
         known = self.of(entry).lessons.known
         is_news = NEEDS_ROOM not in known
         known.add(NEEDS_ROOM)

@@ -11,7 +11,7 @@ STRICT = frozenset({Wire.ANTHROPIC, Wire.OPENAI})
 
 
 def fit_format(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with the response format that the model takes; what it cannot be held to is asked for in words."""
+    """The arguments with a response format that the model accepts; the prompt asks for the rest."""
     asked = arguments.get("response_format")
     if asked is None:
         return arguments
@@ -34,7 +34,7 @@ def without_format(arguments: JsonObject) -> JsonObject:
 
 
 def schema_format(asked: JsonObject, schema: JsonObject, model: Capabilities) -> JsonObject | None:
-    """The format with the schema in the provider's subset; `None` where the subset cannot say it."""
+    """The format with the schema in the provider's subset; `None` if the subset cannot express it."""
     if model.wire not in STRICT:
         return asked
     subset = strict(schema)

@@ -1,4 +1,4 @@
-"""Parameters that a model knows, with values that it takes."""
+"""Parameters that a model knows, with values that it accepts."""
 
 from app.kit.json_values import JsonObject
 from app.services.llm.model_info.capabilities import Capabilities, Wire
@@ -9,9 +9,9 @@ FORCED = ("auto", "none", None)
 
 
 def fit_parameters(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments without what the model does not take.
+    """The arguments without parameters that the model does not accept.
 
-    What the entry itself says in `litellm_params` stands, unless the model refuses it: then `None` goes over it.
+    The entry's own `litellm_params` stay, unless the model refuses one: then `None` overrides it.
     """
     fitted = dict(arguments)
     if model.thinks(arguments):
@@ -30,7 +30,7 @@ def fit_parameters(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def fit_thinking(fitted: JsonObject, model: Capabilities) -> None:
-    """Take out what a thinking model refuses, and a limit that its thoughts would use up."""
+    """Remove parameters that a reasoning model refuses, and a limit that its reasoning would use up."""
     fitted.pop("max_tokens", None)
     if model.wire not in {Wire.ANTHROPIC, Wire.OPENAI}:
         return

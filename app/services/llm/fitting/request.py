@@ -1,7 +1,7 @@
 """Fitting a request to the deployment that answers it, once the Router has chosen one.
 
-Several entries may stand under one name, and a fallback may be another provider's: what goes out is fitted at the
-last moment, for each try. The request itself stays as it is; nothing here changes an argument in place.
+A name can have several entries, and a fallback can be another provider's model, so requests are fitted at the
+last moment, for each attempt. The request itself is not changed; nothing here modifies an argument in place.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ FITTERS: tuple[Fitter, ...] = (fit_turns, fit_tools, fit_format, fit_order, fit_
 
 
 def fit_request(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments of a call as the model takes them."""
+    """The arguments of a call in the form that the model accepts."""
     for fit in FITTERS:
         arguments = fit(arguments, model)
     return arguments

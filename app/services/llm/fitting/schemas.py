@@ -1,6 +1,6 @@
-"""JSON schemas in the subsets that providers take.
+"""JSON schemas in the subsets that providers accept.
 
-Each function gives a schema that allows at least what the given one does: the service itself validates tools' inputs
+Each function returns a schema that allows at least what the given one does: the service itself validates tools' inputs
 and structured answers, so that a provider need not know every constraint.
 """
 
@@ -51,7 +51,7 @@ BOUNDS = (
     "contentMediaType",
     "contentSchema",
 )
-"""Keywords that strict structured output refuses; what they ask for is put into words."""
+"""Keywords that strict structured output refuses; they are moved into the description."""
 GEMINI_KEYWORDS = frozenset(
     {
         "type",
@@ -81,7 +81,7 @@ Change = Callable[[JsonObject], JsonObject]
 
 
 def everywhere(schema: Any, change: Change, depth: int = 0) -> Any:  # noqa: ANN401 - a schema may be `true`
-    """A schema with a change made in it and in every schema inside, the innermost first."""
+    """A schema with a change applied to it and to every nested schema, the innermost first."""
     if not isinstance(schema, dict):
         return schema
     if depth > MAX_DEPTH:
@@ -100,7 +100,7 @@ def everywhere(schema: Any, change: Change, depth: int = 0) -> Any:  # noqa: ANN
 
 
 def inlined(schema: JsonObject) -> JsonObject:
-    """A schema without references; one that leads to itself allows anything there."""
+    """A schema without references; a recursive reference allows anything."""
     return {name: value for name, value in _inlined(schema, schema, ()).items() if name not in {"$defs", "definitions"}}
 
 
@@ -132,7 +132,7 @@ def resolved(root: JsonObject, reference: str) -> object:
 
 
 def parameters_of(schema: object) -> JsonObject | None:
-    """A tool's input schema as one object with named properties; `None` where it is no object's.
+    """A tool's input schema as one object with named properties; `None` if it is not an object's.
 
     OpenAI and Anthropic refuse combinations at the root: their branches become one object that allows each.
     """
@@ -178,7 +178,7 @@ def merged_root(schema: JsonObject, depth: int = 0) -> JsonObject:
 
 
 def either(first: Any, second: Any) -> Any:  # noqa: ANN401 - a schema may be `true`
-    """A schema for what one of two allows."""
+    """A schema that allows what either of two schemas allows."""
     if first == second:
         return first
     known = first["anyOf"] if isinstance(first, dict) and first.keys() == {"anyOf"} else [first]
@@ -191,7 +191,7 @@ def for_gemini(schema: JsonObject) -> JsonObject:
 
 
 def gemini_keywords(schema: JsonObject) -> JsonObject:
-    """One level of a schema in Gemini's words."""
+    """One level of a schema in Gemini's subset."""
     changed = gemini_type({**schema, "enum": [schema["const"]]} if "const" in schema else dict(schema))
     for name in ("oneOf", "allOf"):
         if isinstance(changed.get(name), list):
@@ -210,7 +210,7 @@ def gemini_keywords(schema: JsonObject) -> JsonObject:
 
 
 def gemini_type(schema: JsonObject) -> JsonObject:
-    """A schema whose `type` is one word: several are branches, `null` among them is `nullable`."""
+    """A schema whose `type` is a single name: several types become branches, and `null` becomes `nullable`."""
     kinds = schema.get("type")
     if not isinstance(kinds, list):
         return schema
@@ -224,13 +224,13 @@ def gemini_type(schema: JsonObject) -> JsonObject:
 
 
 def plain(schema: JsonObject) -> JsonObject:
-    """A schema of types, properties and descriptions alone, for who refuses it as it is."""
+    """A schema of types, properties and descriptions only, for providers that refuse the original."""
     kept = frozenset({"type", "properties", "required", "items", "description", "enum"})
     return everywhere(inlined(schema), lambda one: {name: value for name, value in one.items() if name in kept})
 
 
 def strict(schema: JsonObject) -> JsonObject | None:
-    """A schema for strict structured output: closed objects, no bounds; `None` where an object is open by intent."""
+    """A schema for strict structured output: closed objects, no bounds; `None` if an object is open by design."""
     whole = inlined(schema)
     return None if is_open(whole) else everywhere(whole, closed)
 
@@ -250,7 +250,7 @@ def is_open(schema: Any) -> bool:  # noqa: ANN401 - a schema may be `true`
 
 
 def closed(schema: JsonObject) -> JsonObject:
-    """One level of a schema: objects closed, bounds in words."""
+    """One level of a schema with closed objects, and bounds moved to the description."""
     bounds = [f"{name}: {json.dumps(schema[name])}" for name in BOUNDS if name in schema]
     changed = {name: value for name, value in schema.items() if name not in BOUNDS}
     if "oneOf" in changed:

@@ -1,4 +1,4 @@
-"""Tools as a model takes them: schemas in its subset, names that are unique, none where it can take none."""
+"""Tools in the form that a model accepts: schemas in its subset and unique names."""
 
 import structlog
 
@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 def fit_tools(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with every tool in a form that the model takes; one that has none is left out by its name."""
+    """The arguments with every tool in a form that the model accepts; tools without one are left out."""
     fitted: dict[str, JsonObject] = {}
     for tool in arguments.get("tools") or ():
         name = str((tool.get("function") or {}).get("name"))
@@ -31,7 +31,7 @@ def fit_tools(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def fit_tool(tool: JsonObject, name: str, model: Capabilities) -> JsonObject | None:
-    """One tool in the model's form; `None` where it has none."""
+    """One tool in the model's form; `None` if there is none."""
     function = tool.get("function")
     if not isinstance(function, dict):
         return tool
@@ -48,7 +48,7 @@ def fit_tool(tool: JsonObject, name: str, model: Capabilities) -> JsonObject | N
 
 
 def called_tools(messages: list[JsonObject]) -> list[str]:
-    """The names of the tools that a conversation has calls of, each once."""
+    """The names of the tools that a conversation calls, each once."""
     calls = [call for message in messages for call in message.get("tool_calls") or ()]
     return list(dict.fromkeys(str(call["function"]["name"]) for call in calls))
 
@@ -63,15 +63,15 @@ def named_tool(name: str) -> JsonObject:
 
 
 def note_left_out(model: Capabilities, name: str) -> None:
-    """Say once in the log that a model does not get a tool."""
+    """Log once that a tool is withheld from a model."""
     noted = (model.entry.id, name)
     if noted in NOTED:
         return
     if len(NOTED) < MAX_NOTED:
         NOTED.add(noted)
-    reason = "its input schema has no form that the model's provider takes, or its name is another tool's"
+    reason = "its input schema has no form that the model's provider accepts, or its name is already used"
     log.warning("tool-left-out", model=model.entry.name, tool=name, reason=reason)
 
 
 NOTED: set[tuple[str, str]] = set()
-"""The tools that the log has named, each with the entry that does not get it."""
+"""The withheld tools that were logged, each with its entry."""

@@ -1,4 +1,4 @@
-"""Reading a model's answer: the text, the tool calls, and what else the provider wants to see again.
+"""A model's answer: the text, the tool calls, and the provider fields that go back with the turn.
 
 Answers come as LiteLLM's messages or as the chunks of a stream; both become the same plain dictionary, in the form of
 LiteLLM's message, and that becomes an `Answer`. LiteLLM's own way of joining chunks merges tool calls that a server
@@ -43,7 +43,7 @@ class Answer:
 
 
 def answer_of(message: JsonObject) -> Answer:
-    """The turn in a message."""
+    """The turn that a message contains."""
     text, reasoning = str(message.get("content") or ""), str(message.get("reasoning_content") or "")
     if thoughts := THOUGHTS.match(text):
         text, reasoning = text[thoughts.end() :], reasoning or thoughts[2].strip()
@@ -54,22 +54,22 @@ def answer_of(message: JsonObject) -> Answer:
     carried = {name: value for name, value in found.items() if value}
     calls = list(message.get("tool_calls") or [])
     if not calls and message.get("function_call"):
-        calls = [{"function": message["function_call"]}]  # the form before there were several calls in a turn
+        calls = [{"function": message["function_call"]}]  # the older form, with a single call
     return Answer(clean_text(text), clean_text(reasoning) or None, clean_json(carried), tuple(tool_calls_of(calls)))
 
 
 def carries_data(answer: Answer) -> bool:
-    """Whether the turn has anything that only some models take back."""
+    """Whether the turn has provider fields that only some models accept back."""
     return bool(answer.reasoning or answer.carried or any(call.attached for call in answer.tool_calls))
 
 
 def is_sealed(block: JsonObject) -> bool:
-    """Whether a thinking block is signed or encrypted: providers refuse others, and no provider misses them."""
+    """Whether a thinking block is signed or encrypted: providers refuse other blocks, and none requires them."""
     return bool(block.get("data") if block.get("type") == "redacted_thinking" else block.get("signature"))
 
 
 def tool_calls_of(calls: Iterable[JsonObject]) -> list[RequestedToolCall]:
-    """The tool calls of a turn, each with an id of its own, whatever the model gave."""
+    """The tool calls of a turn, each with a unique id."""
     found: list[RequestedToolCall] = []
     seen: set[str] = set()
     for place, call in enumerate(calls, start=1):
@@ -94,20 +94,20 @@ def tool_calls_of(calls: Iterable[JsonObject]) -> list[RequestedToolCall]:
 
 
 def message_of(response: Any) -> JsonObject | None:  # noqa: ANN401 - LiteLLM's response
-    """The message of a response that came in one piece; `None` where it has no choice."""
+    """The message of a response that was not streamed; `None` if it has no choice."""
     choices = getattr(response, "choices", None)
     message = getattr(choices[0], "message", None) if choices else None
     return None if message is None else fields_of(message)
 
 
 def fields_of(message: BaseModel) -> JsonObject:
-    """A message or delta of LiteLLM's as a plain dictionary, without what is unset."""
+    """A LiteLLM message or delta as a plain dictionary, without unset fields."""
     fields = {**vars(message), **(message.model_extra or {})}
     return {name: plain(value) for name, value in fields.items() if value is not None}
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - LiteLLM's models in, JSON values out
-    """A value of a message without LiteLLM's classes."""
+    """A value of a message as plain JSON."""
     if isinstance(value, BaseModel):
         return value.model_dump(exclude_none=True)
     return [plain(item) for item in value] if isinstance(value, list) else value
@@ -125,22 +125,22 @@ class PartialCall:
 
     @property
     def is_complete(self) -> bool:
-        """Whether its arguments are a whole JSON object already."""
+        """Whether its arguments are already a complete JSON object."""
         try:
             return isinstance(json.loads("".join(self.arguments)), dict)
         except (ValueError, RecursionError):
             return False
 
     def takes(self, identity: str, name: str) -> bool:
-        """Whether a fragment with its index belongs to it, or begins another call under the same index."""
+        """Whether a fragment with its index belongs to it, or begins another call with the same index."""
         if identity and self.id and identity != self.id:
-            return not name and not self.is_complete  # some servers give each fragment an id of its own
+            return not name and not self.is_complete  # some servers give each fragment its own id
         if name and self.name:
             return name == self.name and not self.is_complete
         return True
 
     def add(self, fragment: JsonObject) -> None:
-        """Take a fragment in."""
+        """Add a fragment."""
         function = fragment.get("function") or {}
         self.id = self.id or fragment.get("id") or ""
         self.name = self.name or function.get("name") or ""
@@ -154,7 +154,7 @@ class PartialCall:
 
 @dataclass
 class MessageBuilder:
-    """Joins the deltas of a stream to the message that the same answer would be without one."""
+    """Joins the deltas of a stream into the message of the same answer without streaming."""
 
     texts: list[str] = field(default_factory=list[str])
     reasoning: list[str] = field(default_factory=list[str])
@@ -166,7 +166,7 @@ class MessageBuilder:
     details: JsonObject = field(default_factory=dict[str, Any])
 
     def add(self, delta: JsonObject) -> None:
-        """Take a delta in."""
+        """Add a delta."""
         self.texts.append(delta.get("content") or "")
         self.reasoning.append(delta.get("reasoning_content") or "")
         for block in delta.get("thinking_blocks") or []:
@@ -194,7 +194,7 @@ class MessageBuilder:
             self.thinking = []
 
     def _add_fragment(self, fragment: JsonObject) -> None:
-        """Add a piece of a tool call to the call that it belongs to; servers may number all calls 0, or not at all."""
+        """Add a fragment to its tool call; servers may number all calls 0, or not at all."""
         identity = fragment.get("id") or ""
         name = (fragment.get("function") or {}).get("name") or ""
         index = fragment.get("index")
@@ -225,7 +225,7 @@ class MessageBuilder:
 
 
 def join(fields: JsonObject, name: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Add a delta's value of a field to what came of it before: lists grow, objects are merged, others replaced."""
+    """Add a delta's value to a field: lists grow, objects are merged, other values are replaced."""
     before = fields.get(name)
     if isinstance(before, list) and isinstance(value, list):
         fields[name] = [*before, *value]

@@ -1,4 +1,4 @@
-"""Collecting a streamed answer, passing its text on as it comes."""
+"""Collection of a streamed answer, whose text is passed on as it arrives."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
@@ -17,7 +17,7 @@ CHUNK_CHARACTERS = 100
 
 
 class StreamCut(Exception):
-    """The stream ended before the model said that it had finished."""
+    """The stream ended before the model finished its answer."""
 
 
 async def collect_stream(
@@ -26,9 +26,9 @@ async def collect_stream(
     """The response behind a stream of chunks, and its message.
 
     Raises:
-        StreamCut: no finish reason came.
-        ModelAnswerTooLong: more than `max_characters` of text came, or more than can be kept of anything else.
-        TimeoutError: the next part did not come in time.
+        StreamCut: the stream ended without a finish reason.
+        ModelAnswerTooLong: the text exceeds `max_characters`, or the other fields exceed their bound.
+        TimeoutError: the next chunk did not arrive in time.
     """
     chunks: list[Any] = []
     message = MessageBuilder()
@@ -65,7 +65,7 @@ async def paced(stream: AsyncIterable[Any], idle_seconds: float) -> AsyncGenerat
     """The chunks of a stream that does not stall.
 
     Raises:
-        TimeoutError: the next one did not come in time.
+        TimeoutError: the next chunk did not arrive in time.
     """
     chunks = aiter(stream)
     while True:
@@ -78,7 +78,7 @@ async def paced(stream: AsyncIterable[Any], idle_seconds: float) -> AsyncGenerat
 
 
 def size_of(value: object) -> int:
-    """The length of all texts in a chunk: what is said, thought, asked of tools, and whatever else there is."""
+    """The length of all texts in a chunk, including reasoning and tool calls."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, BaseModel):
@@ -91,7 +91,7 @@ def size_of(value: object) -> int:
 def told_to_finish(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream
     """Whether the provider itself ended its answer, as far as LiteLLM records it.
 
-    LiteLLM ends every stream with a finish reason, with one of its own where none came. Only the provider's is in
+    LiteLLM ends every stream with a finish reason and makes one up if none arrived. Only the provider's is in
     its record of the chunks; that record stays the first attempt's when a fallback takes over midway.
     """
     record: list[Any] = getattr(stream, "chunks", None) or []

@@ -1,4 +1,4 @@
-"""Asking a model for data: a strict JSON schema, validation, one repair."""
+"""Structured answers: a strict JSON schema, validation, and one repair."""
 
 import json
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from app.services.llm.failures.errors import ModelCallFailed
 
 MAX_PROBLEMS_SHOWN = 8
 MAX_VALUES_FOR_ALL_PROBLEMS = 2_000
-"""Of an answer with more values only the first problem is found: all of them take the event loop's time."""
+"""Only the first problem is reported for an answer with more values, to save time on the event loop."""
 MAX_PROBLEM_CHARACTERS = 300
 """The characters that are kept of a problem, because the validator quotes the wrong value in full."""
 MAX_OBJECTS = 200
@@ -64,12 +64,12 @@ class StructuredAnswer:
 
 
 async def ask_structured(models: ModelCaller, request: ModelRequest, schema: AnswerSchema) -> StructuredAnswer:
-    """Ask once and, when the answer does not match or was cut, once more with what was wrong.
+    """Ask once and, if the answer does not match or was cut, once more with its problems.
 
-    When that second call fails, the first answer stands as it was, invalid and paid for.
+    If the second call fails, the first answer is returned as invalid, with its cost.
 
     Raises:
-        ModelCallFailed: the first call gave no answer at all.
+        ModelCallFailed: the first call failed.
     """
     request = replace(request, response_format=schema.response_format)
     first = await models.complete(request)
@@ -99,16 +99,16 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
 
 
 def read_answer(completion: Completion, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
-    """The JSON object in an answer, and what is wrong with it; one that was cut is never right."""
+    """The JSON object in an answer and its problems; a cut answer is always invalid."""
     value, problems = parse_object(completion.text, schema)
     return value, [CUT_PROBLEM, *problems] if completion.is_cut else problems
 
 
 def parse_object(text: str, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
-    """The JSON object in a text, and what is wrong with it.
+    """The JSON object in a text and its problems.
 
-    The object may stand in prose, in a code fence or after thoughts. Of several, the last one that matches the schema
-    counts, else the largest.
+    The object can be in prose, in a code fence or after reasoning. Of several, the last one that matches the schema
+    counts, otherwise the largest.
     """
     found = objects_in(text.rpartition(END_OF_THOUGHTS)[2]) or objects_in(text)
     if not found:
@@ -120,7 +120,7 @@ def parse_object(text: str, schema: AnswerSchema) -> tuple[JsonObject | None, li
 
 
 def objects_in(text: str) -> list[tuple[JsonObject, int]]:
-    """The outermost JSON objects in a text, with their lengths; a broken one hides those in it before its fault."""
+    """The outermost JSON objects in a text, with their lengths; a malformed one hides the objects inside it."""
     found: list[tuple[JsonObject, int]] = []
     start = text.find("{")
     for _ in range(MAX_OBJECTS):

@@ -1,8 +1,8 @@
-"""Sending turns back: each as its model gave it, and without what another model cannot take.
+"""Earlier turns as they are sent back: unchanged to their own model, without provider fields to others.
 
-Messages are those that runs keep: OpenAI's form, an assistant's turn with `reasoning_content`, what its provider
-attached to it and to its tool calls, and the `origin` of all this. What a model gave goes back to that model unchanged.
-Another one gets the text and the tool calls alone; where even these would be refused, it gets them in words.
+Messages are those that runs keep: OpenAI's form, an assistant's turn with `reasoning_content`, the provider fields
+of the turn and its tool calls, and their `origin`. A model's own turns go back to it unchanged.
+Another model gets only the text and the tool calls; if it would refuse the calls, it gets them as text.
 """
 
 import json
@@ -18,7 +18,7 @@ from app.services.llm.model_info.model_table import ModelEntry
 
 ORIGIN = "origin"
 INVALID = "INVALID_JSON"
-"""The field under which arguments that were no JSON object go back, as a text."""
+"""The field for arguments that were not a JSON object; they go back as text."""
 MAX_INVALID_CHARACTERS = 4_000
 NO_TEXT = "(No text.)"
 NO_REASONING = "(The reasoning of this turn was not kept.)"
@@ -34,7 +34,7 @@ REASONERS = re.compile(r"deepseek-(reasoner|r\d)|kimi-.*thinking|kimi-k[3-9]")
 
 
 class Form(StrEnum):
-    """In which form LiteLLM hands a turn on."""
+    """The API form in which LiteLLM sends a turn."""
 
     CLAUDE = "claude"
     GEMINI = "gemini"
@@ -48,16 +48,16 @@ FIELDS: dict[Form, tuple[str, ...]] = {
 }
 """The provider fields that each API form accepts back with a turn."""
 CARRIED_FIELDS = (ORIGIN, *dict.fromkeys(name for names in FIELDS.values() for name in names))
-"""The fields of a message that only its own model takes back."""
+"""The fields of a message that only its own model accepts back."""
 CLAUDE_PROVIDERS = {"anthropic", "bedrock", "vertex_ai", "vertex_ai_beta", "azure_ai"}
 GEMINI_PROVIDERS = {"gemini", "vertex_ai", "vertex_ai_beta"}
 REASONING_FIELDS = {"groq": "reasoning", "cerebras": "reasoning", "openrouter": "reasoning"}
-"""Providers that take reasoning back under another name than `reasoning_content`."""
+"""Providers that accept reasoning back under another name than `reasoning_content`."""
 
 
 @dataclass(frozen=True)
 class TurnReader:
-    """A deployment as a reader of earlier turns."""
+    """Prepares earlier turns for a deployment."""
 
     entry: ModelEntry
 
@@ -68,7 +68,7 @@ class TurnReader:
 
     @cached_property
     def origin(self) -> str:
-        """The name of the model by which its own turns are known; for Claude the same on all of its platforms."""
+        """The name that identifies the model's own turns; the same for Claude on all platforms."""
         claude = CLAUDE.search(self.model.replace("@", "-")) if self.form is Form.CLAUDE else None
         if claude is not None:
             return CLAUDE_VERSION.sub("", claude[0]).replace(".", "-")
@@ -76,7 +76,7 @@ class TurnReader:
 
     @cached_property
     def form(self) -> Form:
-        """The form in which LiteLLM gives it turns."""
+        """The API form in which LiteLLM sends turns to it."""
         if self.entry.provider in CLAUDE_PROVIDERS and "claude" in self.model:
             return Form.CLAUDE
         return Form.GEMINI if self.entry.provider in GEMINI_PROVIDERS else Form.CHAT
@@ -87,7 +87,7 @@ class TurnReader:
         return REASONING_FIELDS.get(self.entry.provider, "reasoning_content")
 
     def thinks(self, arguments: JsonObject) -> bool | None:
-        """Whether a call lets the model think before it answers; `None` where nothing is said of it."""
+        """Whether a call enables reasoning; `None` if it does not say."""
         asked = {**self.entry.params, **arguments}
         thinking, effort = asked.get("thinking"), asked.get("reasoning_effort")
         if isinstance(thinking, dict):
@@ -109,7 +109,7 @@ class TurnReader:
         return shown or is_reasoner or bool(REASONERS.search(self.model))
 
     def wants_signatures(self, turns: list[JsonObject]) -> bool:
-        """Whether function calls are refused without a thought signature, in OpenAI's form; LiteLLM's own adds it."""
+        """Whether OpenAI's form refuses function calls without a thought signature; LiteLLM's form adds it."""
         if self.form is not Form.CHAT:
             return False
         version = GEMINI.search(self.model)
@@ -127,7 +127,7 @@ class Placeholders:
 
 
 def fit_turns(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments of a call with its earlier turns as the model takes them."""
+    """The arguments of a call with its earlier turns in the form that the model accepts."""
     messages: list[JsonObject] = arguments["messages"]
     if not any(message["role"] == "assistant" for message in messages):
         return arguments
@@ -164,7 +164,7 @@ def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader
 
 
 def own_turn(message: JsonObject, reader: TurnReader, arguments: JsonObject) -> JsonObject:
-    """A turn that the reader itself made, with all that came with it."""
+    """A turn of the same model, with all its provider fields."""
     turn = bare_turn(message)
     kept = {name: message[name] for name in FIELDS[reader.form] if message.get(name)}
     if reader.thinks(arguments) is False:
@@ -175,7 +175,7 @@ def own_turn(message: JsonObject, reader: TurnReader, arguments: JsonObject) -> 
 
 
 def foreign_turn(message: JsonObject) -> JsonObject:
-    """A turn of another model: its text, and its tool calls without what was attached to them."""
+    """A turn of another model: its text, and its tool calls without provider fields."""
     turn = bare_turn(message)
     if calls := turn.get("tool_calls"):
         turn["tool_calls"] = [without_data(call) for call in calls]
@@ -183,7 +183,7 @@ def foreign_turn(message: JsonObject) -> JsonObject:
 
 
 def portable(message: JsonObject) -> JsonObject:
-    """A message without what only its own model takes back."""
+    """A message without the fields that only its own model accepts."""
     kept = {name: value for name, value in message.items() if name not in CARRIED_FIELDS}
     if calls := kept.get("tool_calls"):
         kept["tool_calls"] = [without_data(call) for call in calls]
@@ -191,18 +191,18 @@ def portable(message: JsonObject) -> JsonObject:
 
 
 def without_data(call: JsonObject) -> JsonObject:
-    """A tool call without what a provider attached to it."""
+    """A tool call without provider fields."""
     return {name: call[name] for name in PLAIN_CALL_FIELDS if name in call}
 
 
 def bare_turn(message: JsonObject) -> JsonObject:
-    """A turn's text and tool calls, whose arguments are JSON objects whatever the model wrote."""
+    """A turn's text and tool calls, with arguments that are always JSON objects."""
     turn = {name: message[name] for name in PLAIN_FIELDS if name in message}
     text = turn.get("content")
     if calls := turn.get("tool_calls"):
         turn["tool_calls"] = [with_object(call) for call in calls]
     if isinstance(text, str) and not text.strip():
-        turn["content"] = None  # a text that is blank is refused
+        turn["content"] = None  # providers refuse blank texts
     if not turn.get("content") and not turn.get("tool_calls"):
         turn["content"] = NO_TEXT
     return turn
@@ -222,19 +222,19 @@ def with_object(call: JsonObject) -> JsonObject:
 
 
 def turn_in_words(turn: JsonObject) -> JsonObject:
-    """A turn with its tool calls as text, for a reader that takes no calls but its own."""
+    """A turn with its tool calls as text, for a model that accepts only its own calls."""
     calls = [f"Called {call['function']['name']} with {call['function']['arguments']}" for call in turn["tool_calls"]]
     said = [turn["content"]] if turn.get("content") else []
     return {"role": "assistant", "content": "\n".join([*said, *calls])}
 
 
 def result_message(results: Iterable[str]) -> JsonObject:
-    """The results of calls that were put into words; each is JSON on one line."""
+    """The results of calls that were turned into text; each is JSON on one line."""
     return {"role": "user", "content": "\n".join(["The results of these calls, as data:", *results])}
 
 
 def add_placeholders(turn: JsonObject, message: JsonObject, reader: TurnReader, needed: Placeholders) -> None:
-    """Put what the reader requires of every turn with tool calls into one that came without it."""
+    """Add the fields that the model requires of every turn with tool calls."""
     if needed.reasoning and not turn.get(reader.reasoning_field):
         is_open = not message.get("thinking_blocks")
         turn[reader.reasoning_field] = (message.get("reasoning_content") if is_open else None) or NO_REASONING

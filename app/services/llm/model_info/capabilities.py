@@ -23,7 +23,7 @@ from app.services.llm.model_info.model_table import ModelEntry
 
 
 class Wire(StrEnum):
-    """Whose rules a request has to keep."""
+    """The providers and makers whose rules a request must follow."""
 
     ANTHROPIC = "anthropic"
     OPENAI = "openai"
@@ -68,7 +68,7 @@ PROVIDERS = {
 CONSTRAINED_SERVERS = frozenset({"hosted_vllm", "vllm", "ollama", "ollama_chat", "lm_studio", "llamafile", "demo"})
 """Servers that hold any model to a schema by themselves."""
 REASONERS = re.compile(r"reason|thinking|(^|[^a-z])r1([^0-9a-z]|$)|^o[134]([^0-9a-z]|$)|qwq|magistral|gpt-oss|gpt-5")
-"""Names of models that think before they answer, unasked."""
+"""Names of models that reason by default."""
 CLAUDES_SERVERS = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai", "databricks"})
 """Providers that accept Anthropic's request form; gateways with OpenAI's form have their own rules."""
 NO_EFFORT = {None, "", "none", "disable"}
@@ -83,7 +83,7 @@ class Capabilities:
 
     @cached_property
     def bare_model(self) -> str:
-        """The model's name in lower case, without whoever serves it: `claude-opus-4-5`."""
+        """The model's name in lower case, without its provider: `claude-opus-4-5`."""
         return self.entry.priced_as.lower().rpartition("/")[2]
 
     @cached_property
@@ -100,7 +100,7 @@ class Capabilities:
 
     @cached_property
     def wire(self) -> Wire:
-        """Whose rules hold: those of who made the model where its name says so, else those of who serves it."""
+        """The rules that apply: those of the model's maker if its name shows it, otherwise those of its provider."""
         for family, wire in FAMILIES.items():
             if family in self.bare_model:
                 return wire
@@ -164,18 +164,18 @@ class Capabilities:
 
     @property
     def wants_completion_tokens(self) -> bool:
-        """Whether its limit goes by the name `max_completion_tokens`."""
+        """Whether its output limit is named `max_completion_tokens`."""
         return COMPLETION_TOKENS in self.lessons or (self.wire == Wire.OPENAI and self.reasons_by_itself)
 
     @cached_property
     def reasons_by_itself(self) -> bool:
-        """Whether it thinks before it answers without being asked to."""
+        """Whether it reasons by default."""
         if REASONERS.search(self.bare_model):
             return True
         return self.wire != Wire.ANTHROPIC and bool(self.listed.get("supports_reasoning"))
 
     def thinks(self, arguments: JsonObject) -> bool:
-        """Whether it thinks before it answers this request."""
+        """Whether it reasons on this request."""
         given = self.entry.params | {name: value for name, value in arguments.items() if value is not None}
         thinking = given.get("thinking")
         if isinstance(thinking, dict):

@@ -18,11 +18,11 @@ OBJECT_FOR_A_SCHEMA = "response_format:json_object"
 COMPLETION_TOKENS = "max_tokens:max_completion_tokens"
 NO_USER_AFTER_TOOL = "messages:no-user-after-tool"
 NEEDS_ROOM = "max_tokens:needs-room"
-"""It thinks before it answers, and a limit of the caller's is used up by that."""
+"""It reasons before it answers, which uses up the caller's limit."""
 TOOL = "tool:"
-"""Before a tool's name: its schema is sent with types and properties alone."""
+"""The prefix of a tool's name: its schema is sent with types and properties only."""
 LEFT_OUT_TOOL = ":left-out"
-"""Behind it: that was refused too."""
+"""The suffix: that was refused too."""
 
 LEFT_OUT = (
     "temperature",
@@ -53,7 +53,7 @@ USER_AFTER_TOOL = re.compile(r"user'? after (role )?'?tool|last role.*but got|ro
 
 @dataclass(frozen=True)
 class Lesson:
-    """One part of a request that a model does not take; `is_guess` where the refusal did not name it."""
+    """One part of a request that a model does not accept; `is_guess` if the refusal did not name it."""
 
     text: str
     is_guess: bool = False
@@ -75,7 +75,7 @@ class Lessons:
         return frozenset(self.known | self.guessed) if self.known or self.guessed else frozenset()
 
     def add(self, lesson: Lesson) -> None:
-        """Keep a lesson: a guess until a request shows whether it holds."""
+        """Keep a lesson; a guess stays provisional until a request confirms it."""
         if lesson.is_guess and lesson.text not in self.known:
             self.guessed.add(lesson.text)
         elif not lesson.is_guess:
@@ -83,12 +83,12 @@ class Lessons:
             self.known.add(lesson.text)
 
     def confirm(self, heeded: frozenset[str]) -> None:
-        """A request that heeded these was answered: what had been guessed among them was the reason."""
+        """Confirm the guesses among these lessons, because a request that applied them was answered."""
         self.known |= self.guessed & heeded
         self.guessed -= heeded
 
     def withdraw(self, heeded: frozenset[str]) -> None:
-        """A request that heeded these failed as well: what had been guessed among them was not the reason."""
+        """Withdraw the guesses among these lessons, because a request that applied them failed too."""
         self.guessed -= heeded
 
 

@@ -1,4 +1,4 @@
-"""Which models there are: `MODELS_CONFIG`, else the provider keys that are set, else the demo model."""
+"""The configured models: from `MODELS_CONFIG`, else from the provider keys that are set, else the demo model."""
 
 import os
 from dataclasses import dataclass
@@ -41,19 +41,19 @@ LITELLM_SETTINGS: dict[str, tuple[type, ...]] = {
 which only the proxy acts on, and some of which would fail every call here."""
 TYPE_NAMES = {bool: "true or false", str: "a text", int: "a number above 0", float: "a number above 0"}
 KEY_PROVIDERS = ("anthropic", "openai", "gemini")
-"""Whose keys alone are enough to begin with."""
+"""The providers for which a key is enough."""
 BASES = {
     "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
     "openai": ("OPENAI_API_BASE", "OPENAI_BASE_URL"),
     "gemini": ("GEMINI_API_BASE",),
 }
-"""The variables that say where a provider is, if not at its usual address."""
+"""The variables with which a provider's address is set."""
 ENVIRONMENT_PREFIX = "os.environ/"
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One deployment of a catalogue name, in LiteLLM's own form; `problem` says why it cannot be used, if so."""
+    """One deployment of a configured name in LiteLLM's form; `problem` says why it cannot be used, if so."""
 
     id: str
     name: str
@@ -64,7 +64,7 @@ class ModelEntry:
 
     @property
     def retires(self) -> date | None:
-        """The date on which its provider retires it, where LiteLLM's table or the entry says so."""
+        """The date on which its provider retires it, if LiteLLM's table or the entry states it."""
         return retirement_of(self.prices)
 
     @property
@@ -114,13 +114,13 @@ class ModelTable:
     litellm_settings: JsonObject
     source: str
     providers: tuple[str, ...] = ()
-    """Those whose keys are set, where no MODELS_CONFIG says which models there are."""
+    """The providers whose keys are set, if there is no MODELS_CONFIG."""
 
     key_settings: Settings | None = None
     """Looks up the key of a provider that is only known once a model of a wildcard is requested."""
 
     def fill_key(self, params: JsonObject) -> str | None:
-        """Put the key and the address of a model's provider into its parameters; what is missing, if anything."""
+        """Add the key and the address of a model's provider to its parameters. Returns the missing variable, if any."""
         return fill_key(params, self.key_settings) if self.key_settings else None
 
     def reason_for_absence(self, name: str) -> str:
@@ -170,7 +170,7 @@ def keyed_entries(settings: Settings) -> tuple[tuple[ModelEntry, ...], tuple[str
 
 
 def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
-    """The entry of a model that is named as LiteLLM names it; `None` where its provider or its key is missing."""
+    """The entry of a model that has LiteLLM's name; `None` if its provider or its key is missing."""
     try:
         found = litellm.get_llm_provider(name)
     except litellm.BadRequestError:
@@ -183,7 +183,7 @@ def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
     problem = None
     if model.is_retired(today_utc()):
         put = config_line(name, current_model(provider, bare))
-        problem = f"{retirement_told(provider, model)} To go on, {start_with(provider)}. For this name alone: {put}"
+        problem = f"{retirement_told(provider, model)} To continue, {start_with(provider)}. For this name alone: {put}"
     return ModelEntry(f"{name}#0", name, params, {}, problem=problem)
 
 
@@ -229,7 +229,7 @@ def read_models_config(settings: Settings) -> ModelTable:
 
 
 def check_litellm_settings(block: JsonObject) -> None:
-    """Refuse settings of LiteLLM that this service does not pass on, by name.
+    """Refuse LiteLLM settings that this service does not pass on.
 
     Raises:
         StartupError: one is unknown, or its value has another type.
@@ -283,7 +283,7 @@ def check_provider(params: JsonObject, where: str) -> None:
 
 
 def fill_key(params: JsonObject, settings: Settings) -> str | None:
-    """Put the key where LiteLLM looks for it; the problem, when a variable that should hold one is unset."""
+    """Add the key where LiteLLM reads it. Returns the problem if the variable for it is unset."""
     key = params.get("api_key")
     fill_base(params, settings)
     if isinstance(key, str) and key.startswith(ENVIRONMENT_PREFIX):
@@ -310,7 +310,7 @@ def fill_key(params: JsonObject, settings: Settings) -> str | None:
 
 
 def fill_base(params: JsonObject, settings: Settings) -> None:
-    """Put the address that a variable gives for a provider where LiteLLM looks for it; an entry's own comes first."""
+    """Add a provider's address from its variable where LiteLLM reads it; the entry's own address has precedence."""
     variables = BASES.get(params["model"].partition("/")[0], ())
     base = next((value for variable in variables if (value := variable_value(variable, settings))), None)
     if base and not any(params.get(name) for name in ("api_base", "base_url")):
@@ -318,13 +318,13 @@ def fill_base(params: JsonObject, settings: Settings) -> None:
 
 
 def is_placeholder(params: JsonObject, variable: str) -> bool:
-    """Whether an entry itself says what a variable would: `AZURE_API_BASE` may be `api_base` there."""
+    """Whether an entry sets a variable's value itself, as `api_base` does for `AZURE_API_BASE`."""
     name = variable.lower()
     return any(params.get(one) for one in (name, name.partition("_")[2]))
 
 
 def variable_value(name: str, settings: Settings) -> str | None:
-    """A setting by its variable's name, else an environment variable that no setting has."""
+    """The value of a setting by its variable's name, or of another environment variable."""
     if name.lower() not in Settings.model_fields:
         return os.environ.get(name) or None
     field = getattr(settings, name.lower())

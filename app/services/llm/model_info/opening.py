@@ -1,4 +1,4 @@
-"""Opening the models of a process, and holding those that settings name against those that there are."""
+"""Opening of a process's models, and the check of the models that settings name."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 def check_named_models(settings: Settings, models: ModelGateway) -> None:
     """Refuse a model of a complexity that cannot be called, and warn of allowed ones that cannot.
 
-    Only what was set is checked: the defaults name models of the catalog that need not be configured.
+    Only settings that were set are checked: the defaults name catalog models that need not be configured.
 
     Raises:
         StartupError: `SIMPLE_MODEL`, `STANDARD_MODEL` or `COMPLEX_MODEL` names a model without a usable entry.

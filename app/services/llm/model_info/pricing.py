@@ -11,11 +11,11 @@ from app.services.llm.model_info.model_table import ModelEntry
 MAX_PLAUSIBLE_TOKENS = 100_000_000
 STANDARD_TIERS = {None, "default"}
 BILLED_BY_TOKENS = frozenset({"openai", "anthropic"})
-"""Providers of whose answers `counts_tokens_only` knows everything that they bill."""
+"""Providers whose billed items are all known to `counts_tokens_only`."""
 
 
 def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
-    """The provider's count of tokens; what is missing or absurd counts as none."""
+    """The provider's count of tokens; missing or implausible counts are 0."""
     usage = getattr(response, "usage", None)
     details = getattr(usage, "prompt_tokens_details", None)
     return TokenUsage(
@@ -27,18 +27,18 @@ def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
 
 
 def plausible(count: object) -> int:
-    """A count of tokens, or 0 for what cannot be one."""
+    """A count of tokens, or 0 if it is implausible."""
     return count if isinstance(count, int) and 0 <= count <= MAX_PLAUSIBLE_TOKENS else 0
 
 
 def is_counted(response: Any) -> bool:  # noqa: ANN401 - LiteLLM's response
-    """Whether the provider counted what was asked and what it answered; LiteLLM puts 0 for a missing count."""
+    """Whether the provider counted both input and output; LiteLLM reports 0 for a missing count."""
     usage = getattr(response, "usage", None)
     return usage is not None and usage.prompt_tokens > 0 and usage.completion_tokens > 0 and is_plausible(usage)
 
 
 def is_plausible(counts: BaseModel) -> bool:
-    """Whether every number of a usage, and of its details, can be true."""
+    """Whether every number of a usage, and of its details, is plausible."""
     for value in vars(counts).values():
         if isinstance(value, int | float):
             if not 0 <= value <= MAX_PLAUSIBLE_TOKENS:
@@ -49,7 +49,7 @@ def is_plausible(counts: BaseModel) -> bool:
 
 
 def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 - LiteLLM's response
-    """The cost in USD; `None` when the price is unknown, or the tokens are.
+    """The cost in USD; `None` if the price or the tokens are unknown.
 
     The price is the entry's, not that of the model that the answer names: a name which LiteLLM does not know, and
     every streamed answer, costs 0 in the figure that it puts beside the answer.
@@ -72,7 +72,7 @@ def is_listed(entry: ModelEntry) -> bool:
 
 
 def cost_of_tokens(usage: Any, entry: ModelEntry) -> float:  # noqa: ANN401 - LiteLLM's usage
-    """The cost of tokens alone: what LiteLLM comes to in the end, without its way there, which takes twice as long."""
+    """The cost of the tokens, equal to `completion_cost`, which takes twice as long."""
     return sum(
         litellm.cost_per_token(
             model=entry.params["model"],
@@ -85,9 +85,9 @@ def cost_of_tokens(usage: Any, entry: ModelEntry) -> float:  # noqa: ANN401 - Li
 
 
 def counts_tokens_only(response: Any) -> bool:  # noqa: ANN401 - LiteLLM's response
-    """Whether nothing but tokens is billed: no search or tool of the provider's, no tier, no figure that it states.
+    """Whether only tokens are billed: no provider search or tool, no tier, and no cost stated by the provider.
 
-    LiteLLM's answers lack the attributes of what they do not have.
+    LiteLLM's answers lack the attributes of absent values.
     """
     usage = getattr(response, "usage", None)
     choices = getattr(response, "choices", None) or []

@@ -1,4 +1,4 @@
-"""The models that providers have: a catalog name's id at its provider, when it is retired, and what follows it.
+"""The providers' models: a catalog name's id at its provider, its retirement and its successor.
 
 All of it comes from LiteLLM's own table. A name of the catalog may be spelled otherwise than the provider spells it
 (`claude-sonnet-4.5` is `claude-sonnet-4-5` there), or without the date of a release.
@@ -22,14 +22,14 @@ FAMILIES: dict[str, tuple[tuple[str, str], ...]] = {
     "openai": (("", r"gpt-(\d+)(?:\.(\d+))?"),),
     "gemini": (("pro", r"gemini-(\d+)(?:\.(\d+))?-pro"), ("", r"gemini-(\d+)(?:\.(\d+))?-flash")),
 }
-"""A provider's kinds of models: the mark of one in a name, and the form of its ids, the version in groups."""
+"""A provider's kinds of models: the word that marks one, and the pattern of its ids with the version in groups."""
 SOON = timedelta(days=60)
 """A model that is retired sooner is not recommended."""
 
 
 @dataclass(frozen=True)
 class ProviderModel:
-    """A model at its provider; `retires` is the date on which it goes or went, where that is known."""
+    """A model at its provider; `retires` is the date of its retirement, if known."""
 
     id: str
     retires: date | None
@@ -42,7 +42,7 @@ class ProviderModel:
 
 
 def provider_model(provider: str, name: str) -> ProviderModel:
-    """The model that a provider means by a name; the name itself where LiteLLM's table has nothing like it."""
+    """The provider's model for a name; the name itself if LiteLLM's table has no similar one."""
     spellings = dict.fromkeys((name, name.replace(".", "-")))
     for spelling in spellings:
         for key in (f"{provider}/{spelling}", spelling):
@@ -67,7 +67,7 @@ def releases_of(provider: str, name: str) -> Iterator[tuple[str, JsonObject]]:
 
 
 def bare_name(key: str) -> str:
-    """A model's name in LiteLLM's table without who serves it."""
+    """A model's name in LiteLLM's table without its provider."""
     return key.rpartition("/")[2].partition("@")[0]
 
 
@@ -80,7 +80,7 @@ def retirement_of(row: JsonObject) -> date | None:
 
 
 def current_model(provider: str, name: str = "") -> str | None:
-    """A provider's model of the kind that a name is of; `None` for providers that are not known."""
+    """A provider's current model of the kind of a name; `None` for unknown providers."""
     for mark, form in FAMILIES.get(provider, ()):
         if mark in name:
             return nearest_of(provider, re.compile(f"(?:{provider}/)?({form})"))
@@ -88,7 +88,7 @@ def current_model(provider: str, name: str = "") -> str | None:
 
 
 def nearest_of(provider: str, form: re.Pattern[str]) -> str | None:
-    """The id with the lowest version among a provider's that have a form, call tools, and are not about to go.
+    """A provider's id with the lowest version that matches a pattern, calls tools, and is not about to be retired.
 
     It is the one that differs least from the model that it replaces.
     """

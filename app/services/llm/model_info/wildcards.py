@@ -1,4 +1,4 @@
-"""Entries of `MODELS_CONFIG` that stand for many models, in LiteLLM's form: `openai/*`, or `*` for all."""
+"""Wildcard entries of `MODELS_CONFIG` in LiteLLM's form: `openai/*`, or `*` for all."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ MAX_NAME_CHARACTERS = 200
 
 
 def is_wildcard(name: str) -> bool:
-    """Whether a `model_name` stands for many."""
+    """Whether a `model_name` is a wildcard."""
     return WILDCARD in name
 
 
@@ -22,7 +22,7 @@ def pattern_of(name: str) -> re.Pattern[str]:
 
 
 def matches(names: Iterable[str], model: str) -> str | None:
-    """The wildcard among `names` that says most about a model; `None` where none matches it."""
+    """The most specific wildcard among `names` that matches a model; `None` if none does."""
     if len(model) > MAX_NAME_CHARACTERS or is_wildcard(model):
         return None
     found = [name for name in names if is_wildcard(name) and pattern_of(name).fullmatch(model)]
@@ -32,7 +32,7 @@ def matches(names: Iterable[str], model: str) -> str | None:
 def expand(entry: ModelEntry, model: str, fill_key: Callable[[dict[str, object]], str | None]) -> ModelEntry:
     """A wildcard's entry for one model: the text that matched `*` in the name replaces `*` in the provider's id too.
 
-    `fill_key` puts the key of a provider that only now is known into the parameters, and returns what is missing.
+    `fill_key` adds the key of the model's provider to the parameters, and returns the missing variable, if any.
     """
     found = pattern_of(entry.name).fullmatch(model)
     parts = found.groups() if found else ()

@@ -160,7 +160,7 @@ class AllowList:
         """Refuse a target that is not listed.
 
         Raises:
-            EgressRefused: a header is not allowed.
+            EgressRefused: the target is not listed.
         """
         if not self.entries & {(target.host, None), (target.host, target.port)}:
             raise denied(f"The host {target.host!r} is not among those that tools may fetch.")
