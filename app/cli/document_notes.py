@@ -13,6 +13,7 @@ from typing import Any, cast
 from bson import ObjectId
 
 from app.database.connection import Database, Raw
+from app.kit.json_limits import MAX_INTEGER
 from app.kit.json_values import JsonObject, clean_json
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
@@ -225,6 +226,6 @@ def is_plain_json(value: Any) -> bool:  # noqa: ANN401 - any BSON value
         case float():
             return math.isfinite(value)
         case int():
-            return abs(value) <= 2**53
+            return abs(value) <= MAX_INTEGER
         case _:
             return False

@@ -18,6 +18,7 @@ from app.database.expressions import array_in
 from app.errors import InvalidInput, NotFound
 from app.events.stored_numbers import last_seq_of
 from app.events.types import Frame
+from app.kit.json_limits import MAX_INTEGER
 from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import iso_milliseconds
 from app.models.agent_execution import AgentExecution, ExecutionStatus
@@ -201,7 +202,7 @@ def own_range(head: StreamHead, after: int, limit: int) -> list[JsonObject]:
 def rows_between(after: int, until: int | None, shape: object = "$rows.event") -> list[JsonObject]:
     """The stages that take the events after one number up to another out of documents; rows of others have none."""
     seq = "$$this.event.seq"
-    bounds: list[JsonObject] = [{"$gt": [seq, after]}, {"$lte": [seq, 2**53 if until is None else until]}]
+    bounds: list[JsonObject] = [{"$gt": [seq, after]}, {"$lte": [seq, MAX_INTEGER if until is None else until]}]
     wanted = {"$filter": {"input": array_in("$events"), "cond": {"$and": [{"$isNumber": seq}, *bounds]}}}
     return [{"$project": {"executionId": 1, "rows": wanted}}, {"$unwind": "$rows"}, {"$replaceWith": shape}]
 

@@ -8,6 +8,7 @@ from pymongo.errors import PyMongoError
 
 from app.database.connection import Database
 from app.events.stream.bus import Heads, Moved
+from app.kit.json_limits import MAX_INTEGER
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution
 
@@ -15,7 +16,7 @@ LOOK_EVERY_SECONDS = 0.2
 REST_RATIO = 10
 """How much longer the pause is than the look before it: thousands of followed trees are looked at less often."""
 
-GONE = 2**53
+GONE = MAX_INTEGER
 """The head of a tree that is no longer there: whoever follows it looks, and is told."""
 
 log = structlog.get_logger(__name__)

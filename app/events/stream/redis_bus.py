@@ -16,15 +16,12 @@ from typing import Any
 
 import orjson
 import structlog
-from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from app.events.stream.bus import POLL_SECONDS, BusBuffer, Committed, Ending, InProcessBus, Moved
 from app.events.stream.signatures import MessageSigner
 from app.events.types import AgentDelta, Frame
+from app.kit.redis import ANSWER_SECONDS, REDIS_ERRORS, redis_client
 from app.models.agent_execution import ExecutionStatus
 
 PREFIX = "dynamic-agents:events:"
@@ -35,7 +32,6 @@ MAX_MESSAGE_BYTES = 256 * 1024
 HEARTBEAT_SECONDS = 0.3
 HEALTHY_SECONDS = 1.0
 HEALTHY_POLL_SECONDS = 1.5
-ANSWER_SECONDS = 1.0
 SILENCE_SECONDS = 2.0
 PAUSE_SECONDS = 0.3
 WISH_SECONDS = 30.0
@@ -52,9 +48,7 @@ class RedisBus(InProcessBus):
         super().__init__()
         self._signer = signer
         self._refused = 0
-        self._redis = Redis.from_url(
-            url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0)
-        )
+        self._redis = redis_client(url)
         self._origin = secrets.token_hex(8)
         self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(MAX_QUEUED)
         self._pubsub: PubSub | None = None
@@ -87,7 +81,7 @@ class RedisBus(InProcessBus):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._redis.aclose()
 
@@ -148,7 +142,7 @@ class RedisBus(InProcessBus):
                     for channel, message in messages:
                         pipeline.publish(channel, message)
                     await pipeline.execute()
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_ERRORS as error:
                 log.debug("redis-not-told", error=type(error).__name__, count=len(messages))
                 await asyncio.sleep(PAUSE_SECONDS)
 
@@ -187,7 +181,7 @@ class RedisBus(InProcessBus):
                             message = await pubsub.get_message(timeout=None)
                         if message is not None:
                             self._hear(message)
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_ERRORS as error:
                 log.debug("redis-not-heard", error=type(error).__name__)
             except Exception:
                 log.exception("redis-listener-crashed")
@@ -215,7 +209,7 @@ class RedisBus(InProcessBus):
                         await pubsub.subscribe(*new)
                     if old:
                         await pubsub.unsubscribe(*old)
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_ERRORS as error:
                 log.debug("redis-not-subscribed", error=type(error).__name__)
                 self._subscribed = self._subscribed - new  # the listener's next connection asks for all again
 

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from saq.job import Status
 from saq.queue.redis import RedisQueue
+
+from app.kit.redis import REDIS_ERRORS, redis_client
 
 QUEUE_NAME = "dynamic-agents"
 JOB = "wake"
@@ -28,7 +26,6 @@ HEALTHY_SECONDS = 8.0
 PAUSE_SECONDS = 0.5
 FULL_PAUSE_SECONDS = 0.1
 DELETE_WHEN_DONE = -1
-FAULTS = (RedisError, OSError, TimeoutError)
 
 logging.getLogger("saq").setLevel(logging.WARNING)  # else two lines for each notify
 log = structlog.get_logger(__name__)
@@ -60,13 +57,7 @@ class RedisWakeups:
     _notifications: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]], init=False)
 
     def __post_init__(self) -> None:
-        redis = Redis.from_url(
-            self.url,
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=RING_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._queue = RedisQueue(redis, QUEUE_NAME)
+        self._queue = RedisQueue(redis_client(self.url, answer_seconds=ANSWER_SECONDS), QUEUE_NAME)
 
     def start(self) -> None:
         """Listen from now on; Redis need not be there."""
@@ -80,7 +71,7 @@ class RedisWakeups:
         await asyncio.gather(
             *([self._listener] if self._listener else []), *self._notifications, return_exceptions=True
         )
-        with contextlib.suppress(*FAULTS):
+        with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._queue.disconnect()
 
@@ -99,7 +90,7 @@ class RedisWakeups:
         try:
             async with asyncio.timeout(RING_SECONDS):
                 await self._queue.enqueue(JOB, key=root_id, ttl=DELETE_WHEN_DONE)
-        except FAULTS as error:
+        except REDIS_ERRORS as error:
             log.warning("doorbell-out-of-order", error=type(error).__name__)
             self.wake()
 
@@ -108,7 +99,7 @@ class RedisWakeups:
             try:
                 async with asyncio.timeout(LISTEN_SECONDS + ANSWER_SECONDS):
                     await self._hear()
-            except FAULTS as error:
+            except REDIS_ERRORS as error:
                 log.warning("doorbell-not-heard", error=type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
             except Exception:

@@ -13,6 +13,7 @@ import structlog
 from pydantic import JsonValue
 
 from app.errors import StartupError
+from app.kit.json_limits import MAX_INTEGER
 from app.services.tools.egress.guard import Egress
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
 from app.services.tools.sandbox.protocol import MAX_REQUEST_BYTES, encode_request
@@ -20,7 +21,6 @@ from app.services.tools.sandbox.worker_process import ToolWorker, WorkerDied
 
 # The engine stops itself at the deadline and says so; what the engine cannot interrupt is killed this much later.
 KILL_GRACE_SECONDS = 0.25
-MAX_EXACT_INTEGER = 2**53
 
 log = structlog.get_logger()
 
@@ -296,4 +296,4 @@ def milliseconds_since(started: float) -> float:
 def number_of(digits: str) -> int | float:
     """A whole number of JavaScript's; past 2^53 it was never exact there and is no integer that BSON could hold."""
     number = int(digits)
-    return number if abs(number) <= MAX_EXACT_INTEGER else float(number)
+    return number if abs(number) <= MAX_INTEGER else float(number)
