@@ -1,8 +1,9 @@
-"""Transactions that end in time, one way or the other: PyMongo's own would be tried again for two minutes."""
+"""Transactions with a time limit; PyMongo's own retries take up to two minutes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import pymongo
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -11,14 +12,30 @@ from app.database.connection import Database
 
 TRANSACTION_SECONDS = 4.5
 
+Session = AsyncClientSession
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-async def in_transaction(database: Database, work: Callable[[AsyncClientSession], Awaitable[Result]]) -> Result:
-    """Commit some work with majority, or none of it; conflicts are tried again for a few seconds.
+class UsesDatabase(Protocol):
+    """An object with a database."""
+
+    @property
+    def database(self) -> Database:
+        """The database that it reads and writes."""
+        ...
+
+
+Owner = TypeVar("Owner", bound=UsesDatabase)
+
+
+async def in_transaction(database: Database, work: Callable[[Session], Awaitable[Result]]) -> Result:
+    """Run some work in a transaction and commit it with majority; conflicts are retried for a few seconds.
+
+    The work can run several times.
 
     Raises:
-        PyMongoError: the database is away, or others were faster all the time.
+        PyMongoError: the database is unavailable, or the conflicts did not end in time.
     """
     task = asyncio.current_task()
     cancels = task.cancelling() if task else 0
@@ -29,3 +46,18 @@ async def in_transaction(database: Database, work: Callable[[AsyncClientSession]
     finally:  # with a time limit PyMongo uses `asyncio.wait_for`, which up to Python 3.11 can swallow a cancellation
         if task and task.cancelling() > cancels:
             raise asyncio.CancelledError
+
+
+def transactional(
+    method: Callable[Concatenate[Owner, Session, Parameters], Awaitable[Result]],
+) -> Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]:
+    """Run each call of a method in a transaction, whose session is the method's first argument.
+
+    Callers leave the session out. The method can run several times, so it must not change its arguments.
+    """
+
+    @wraps(method)
+    async def run(self: Owner, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return await in_transaction(self.database, lambda session: method(self, session, *args, **kwargs))
+
+    return run

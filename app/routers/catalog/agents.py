@@ -53,11 +53,9 @@ async def list_agents(
 
 
 @router.post("", operation_id="createAgent", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
-async def create_agent(
-    body: AgentCreate, catalog: CatalogDep, editor: EditorDep, _: ServiceAdmin, response: Response
-) -> AgentRead:
+async def create_agent(body: AgentCreate, editor: EditorDep, _: ServiceAdmin, response: Response) -> AgentRead:
     """Create an agent in a department; a second head is refused with the name of the first."""
-    entry = await catalog.agent_entry(await editor.create_agent(body))
+    entry = await editor.create_agent(body)
     return answer_entry(entry, response, f"/api/v1/agents/{entry.shape.agent_id}")
 
 
@@ -71,15 +69,13 @@ async def get_agent(agent_id: str, catalog: CatalogDep, _: AnyCaller, response: 
 async def update_agent(
     agent_id: str,
     body: AgentUpdate,
-    catalog: CatalogDep,
     editor: EditorDep,
     _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> AgentRead:
     """Change an agent by a merge patch; the next run uses it, a run under way does not."""
-    raw = await editor.update_agent(agent_id, body, if_match)
-    return answer_entry(await catalog.agent_entry(raw), response)
+    return answer_entry(await editor.update_agent(agent_id, body, if_match), response)
 
 
 @router.delete(

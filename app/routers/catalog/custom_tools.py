@@ -38,10 +38,10 @@ async def list_custom_tools(
 
 @router.post("", operation_id="createCustomTool", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_custom_tool(
-    body: CustomToolCreate, catalog: CatalogDep, editor: EditorDep, _: ServiceAdmin, response: Response
+    body: CustomToolCreate, editor: EditorDep, _: ServiceAdmin, response: Response
 ) -> CustomToolRead:
     """Create a custom tool. Its code must compile, its schema be one, and every example pass."""
-    entry = await catalog.custom_tool_entry(await editor.create_custom_tool(body), with_code=True)
+    entry = await editor.create_custom_tool(body)
     return answer_entry(entry, response, f"/api/v1/custom-tools/{entry.shape.tool_name}")
 
 
@@ -55,15 +55,13 @@ async def get_custom_tool(tool_name: str, catalog: CatalogDep, caller: AnyCaller
 async def update_custom_tool(
     tool_name: str,
     body: CustomToolUpdate,
-    catalog: CatalogDep,
     editor: EditorDep,
     _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> CustomToolRead:
     """Change a custom tool by a merge patch; what changes is checked as when it was created."""
-    raw = await editor.update_custom_tool(tool_name, body, if_match)
-    return answer_entry(await catalog.custom_tool_entry(raw, with_code=True), response)
+    return answer_entry(await editor.update_custom_tool(tool_name, body, if_match), response)
 
 
 @router.delete(

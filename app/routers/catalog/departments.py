@@ -46,10 +46,10 @@ async def list_departments(
 
 @router.post("", operation_id="createDepartment", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
 async def create_department(
-    body: DepartmentCreate, catalog: CatalogDep, editor: EditorDep, _: ServiceAdmin, response: Response
+    body: DepartmentCreate, editor: EditorDep, _: ServiceAdmin, response: Response
 ) -> DepartmentRead:
     """Create a department."""
-    entry = await catalog.department_entry(await editor.create_department(body))
+    entry = await editor.create_department(body)
     return answer_entry(entry, response, f"/api/v1/departments/{entry.shape.slug}")
 
 
@@ -63,15 +63,13 @@ async def get_department(slug: str, catalog: CatalogDep, _: AnyCaller, response:
 async def update_department(
     slug: str,
     body: DepartmentUpdate,
-    catalog: CatalogDep,
     editor: EditorDep,
     _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> DepartmentRead:
     """Change a department by a merge patch; the next run uses it."""
-    raw = await editor.update_department(slug, body, if_match)
-    return answer_entry(await catalog.department_entry(raw), response)
+    return answer_entry(await editor.update_department(slug, body, if_match), response)
 
 
 @router.delete(

@@ -1,14 +1,15 @@
-"""Writing the catalogue: rules that hold whoever else writes at the same time."""
+"""Edits of the catalog through the API, with rules that hold under concurrent writes."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
-from pymongo.asynchronous.client_session import AsyncClientSession
-
+from app.database.collections import Collection, collection_of
 from app.database.connection import Raw
+from app.database.transactions import Session
 from app.errors import InvalidInput
 from app.kit.json_values import JsonObject
+from app.kit.schemas import Entry
 from app.models.agent import Agent
 from app.models.base import new_row_id
 from app.models.custom_tool import CustomTool
@@ -24,10 +25,17 @@ from app.services.catalog.input_schemas import (
     DepartmentUpdate,
 )
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound
-from app.services.catalog.queries import CustomToolNotFound
+from app.services.catalog.output_schemas import AgentRead, CustomToolRead, DepartmentRead
+from app.services.catalog.queries import (
+    CustomToolNotFound,
+    agent_entry,
+    custom_tool_entry,
+    department_entry,
+    read_slugs,
+)
 from app.services.catalog.tool_checker import ToolChecker
 from app.services.catalog.tool_rules import refuse_builtin, require_risen_version
-from app.services.catalog.writer import CatalogWriteConflict, CatalogWriter
+from app.services.catalog.writer import CatalogWriteConflict, CatalogWriter, catalog_write
 from app.services.tools.mcp.tools import McpTools, NoServers
 from app.services.tools.names import MCP_PREFIX
 
@@ -36,7 +44,7 @@ CHECKED_TOGETHER = frozenset({"executeFunction", "inputSchema", "exampleInputs"}
 
 
 class DepartmentHasAgents(CatalogWriteConflict):
-    """A department that has agents cannot go."""
+    """A department that has agents cannot be deleted."""
 
     code = "department-has-agents"
 
@@ -54,7 +62,7 @@ class DepartmentHasTools(CatalogWriteConflict):
 
 
 class ToolInUse(CatalogWriteConflict):
-    """A tool that agents name cannot go, or take another name."""
+    """A tool that agents name cannot be deleted or renamed."""
 
     code = "custom-tool-in-use"
 
@@ -64,150 +72,131 @@ class ToolInUse(CatalogWriteConflict):
 
 @dataclass(frozen=True)
 class CatalogEditor(CatalogWriter):
-    """Creates, changes and deletes departments, agents and custom tools; gives back the raw document."""
+    """Creates, changes and deletes departments, agents and custom tools."""
 
     tools: ToolChecker
     allowed_models: frozenset[str]
     mcp: McpTools = field(default_factory=NoServers)
 
-    async def create_department(self, wanted: DepartmentCreate) -> Raw:
-        """A new department, scored with the default weights whoever had its slug before.
+    @catalog_write
+    async def create_department(self, session: Session, wanted: DepartmentCreate) -> Entry[DepartmentRead]:
+        """Create a department. It starts with the default quality weights, even if its slug had others before.
 
         Raises:
             InvalidInput, KeyTaken
         """
         self._check_model(wanted.default_model, "defaultModel")
+        await self._drop_weights(wanted.slug, session)
+        return department_entry(await self.insert(Department, wanted.model_dump(by_alias=True), session))
 
-        async def prepare(session: AsyncClientSession) -> JsonObject:
-            await self._drop_weights(wanted.slug, session)
-            return wanted.model_dump(by_alias=True)
-
-        return await self.insert(Department, prepare, "slug")
-
-    async def update_department(self, slug: str, patch: DepartmentUpdate, if_match: str | None) -> Raw:
-        """A changed department; its quality weights follow its slug.
+    @catalog_write
+    async def update_department(
+        self, session: Session, slug: str, patch: DepartmentUpdate, if_match: str | None
+    ) -> Entry[DepartmentRead]:
+        """Change a department; its quality weights follow its slug.
 
         Raises:
             DepartmentNotFound, EditedMeanwhile, InvalidInput, KeyTaken
         """
         changes = patch.given()
         self._check_model(changes.get("defaultModel"), "defaultModel")
+        raw = await self.find_current(Department, {"slug": slug}, DepartmentNotFound(slug), if_match, session)
+        new_slug: str = changes.get("slug", slug)
+        if new_slug != slug and slug != DEFAULT_SLUG:
+            await self._drop_weights(new_slug, session)
+            await self._weights.update_one({"slug": slug}, {"$set": {"slug": new_slug}}, session=session)
+        return department_entry(await self.change(Department, raw, changes, slug, session))
 
-        async def prepare(session: AsyncClientSession, _: Raw) -> JsonObject:
-            if changes.get("slug", slug) != slug and slug != DEFAULT_SLUG:
-                await self._drop_weights(changes["slug"], session)
-                await self._weights.update_one({"slug": slug}, {"$set": {"slug": changes["slug"]}}, session=session)
-            return changes
-
-        return await self.update(Department, {"slug": slug}, DepartmentNotFound(slug), prepare, if_match)
-
-    async def delete_department(self, slug: str, if_match: str | None) -> None:
+    @catalog_write
+    async def delete_department(self, session: Session, slug: str, if_match: str | None) -> None:
         """Delete a department that has no agents and no tools, and its quality weights.
 
         Raises:
             DepartmentNotFound, DepartmentHasAgents, DepartmentHasTools, EditedMeanwhile
         """
+        raw = await self.find_current(Department, {"slug": slug}, DepartmentNotFound(slug), if_match, session)
+        if agents := await self._agent_ids({"department": raw["_id"]}, session):
+            raise DepartmentHasAgents(slug, agents)
+        if tools := await self._tool_names({"departments": raw["_id"]}, session):
+            raise DepartmentHasTools(slug, tools)
+        await self._drop_weights(slug, session)
+        await self.delete(Department, raw, session)
 
-        async def refuse(session: AsyncClientSession, raw: Raw) -> None:
-            agents = await self._agent_ids({"department": raw["_id"]}, session)
-            if agents:
-                raise DepartmentHasAgents(slug, agents)
-            if tools := await self._tool_names({"departments": raw["_id"]}, session):
-                raise DepartmentHasTools(slug, tools)
-            await self._drop_weights(slug, session)
-
-        await self.delete(Department, {"slug": slug}, DepartmentNotFound(slug), refuse, if_match)
-
-    async def create_agent(self, wanted: AgentCreate) -> Raw:
-        """A new agent.
+    @catalog_write
+    async def create_agent(self, session: Session, wanted: AgentCreate) -> Entry[AgentRead]:
+        """Create an agent.
 
         Raises:
             InvalidInput, KeyTaken, DepartmentHasHead
         """
         self._check_model(wanted.model, "model")
+        fields = await self._agent_fields(wanted.model_dump(by_alias=True), {}, session)
+        await self.refuse_second_head(fields, None, wanted.department, session)
+        raw = await self.insert(Agent, fields, session)
+        return agent_entry(raw, await read_slugs(self.database, session))
 
-        async def prepare(session: AsyncClientSession) -> JsonObject:
-            fields = await self._agent_fields(wanted.model_dump(by_alias=True), {}, session)
-            await self.refuse_second_head(fields, None, wanted.department, session)
-            return fields
-
-        return await self.insert(Agent, prepare, "agentId")
-
-    async def update_agent(self, agent_id: str, patch: AgentUpdate, if_match: str | None) -> Raw:
-        """A changed agent.
+    @catalog_write
+    async def update_agent(
+        self, session: Session, agent_id: str, patch: AgentUpdate, if_match: str | None
+    ) -> Entry[AgentRead]:
+        """Change an agent.
 
         Raises:
             AgentNotFound, EditedMeanwhile, InvalidInput, KeyTaken, DepartmentHasHead
         """
         given = patch.given()
         self._check_model(given.get("model"), "model")
+        raw = await self.find_current(Agent, {"agentId": agent_id}, AgentNotFound(agent_id), if_match, session)
+        changes = await self._agent_fields(given, raw, session)
+        merged = raw | changes
+        if merged.get("isDepartmentHead") is True:
+            changes["requiresReview"] = False
+        if changes.get("isDepartmentHead") is True and merged.get("department") is None:
+            raise InvalidInput.of_field("department", "is required for a department head")
+        await self.refuse_second_head(merged, raw["_id"], given.get("department"), session)
+        written = await self.change(Agent, raw, changes, agent_id, session)
+        return agent_entry(written, await read_slugs(self.database, session))
 
-        async def prepare(session: AsyncClientSession, raw: Raw) -> JsonObject:
-            changes = await self._agent_fields(given, raw, session)
-            merged = raw | changes
-            if merged.get("isDepartmentHead") is True:
-                changes["requiresReview"] = False
-            if changes.get("isDepartmentHead") is True and merged.get("department") is None:
-                raise InvalidInput.of_field("department", "is unset, and a head is the head of one")
-            await self.refuse_second_head(merged, raw["_id"], given.get("department"), session)
-            return changes
-
-        return await self.update(Agent, {"agentId": agent_id}, AgentNotFound(agent_id), prepare, if_match)
-
-    async def delete_agent(self, agent_id: str, if_match: str | None) -> None:
-        """Delete an agent; its executions stay.
+    @catalog_write
+    async def delete_agent(self, session: Session, agent_id: str, if_match: str | None) -> None:
+        """Delete an agent and keep its executions.
 
         Raises:
             AgentNotFound, EditedMeanwhile
         """
+        raw = await self.find_current(Agent, {"agentId": agent_id}, AgentNotFound(agent_id), if_match, session)
+        await self.delete(Agent, raw, session)
 
-        async def refuse(_: AsyncClientSession, __: Raw) -> None:
-            return None
-
-        await self.delete(Agent, {"agentId": agent_id}, AgentNotFound(agent_id), refuse, if_match)
-
-    async def create_custom_tool(self, wanted: CustomToolCreate) -> Raw:
-        """A new custom tool, whose code compiles, whose schema is one, and whose examples pass.
+    async def create_custom_tool(self, wanted: CustomToolCreate) -> Entry[CustomToolRead]:
+        """Create a custom tool whose code compiles, whose schema is valid and whose examples pass.
 
         Raises:
             InvalidInput, KeyTaken
         """
         await self.tools.check(wanted.execute_function, wanted.input_schema, wanted.example_inputs)
+        return await self._insert_tool(wanted)
 
-        async def prepare(session: AsyncClientSession) -> JsonObject:
-            return await self._tool_fields(wanted.model_dump(by_alias=True), session)
+    @catalog_write
+    async def _insert_tool(self, session: Session, wanted: CustomToolCreate) -> Entry[CustomToolRead]:
+        fields = await self._tool_fields(wanted.model_dump(by_alias=True), session)
+        raw = await self.insert(CustomTool, fields, session)
+        return custom_tool_entry(raw, await read_slugs(self.database, session), with_code=True)
 
-        return await self.insert(CustomTool, prepare, "toolName")
-
-    async def update_custom_tool(self, tool_name: str, patch: CustomToolUpdate, if_match: str | None) -> Raw:
-        """A changed custom tool, checked as a whole; its version rises with its code and schema.
+    async def update_custom_tool(
+        self, tool_name: str, patch: CustomToolUpdate, if_match: str | None
+    ) -> Entry[CustomToolRead]:
+        """Change a custom tool. The changed tool is checked like a new one; its version rises with code and schema.
 
         Raises:
             CustomToolNotFound, EditedMeanwhile, InvalidInput, KeyTaken, ToolInUse, ToolIsBuiltin
         """
         given = patch.given()
-        checked = await self._check_changed_tool(tool_name, given)
-
-        async def prepare(session: AsyncClientSession, raw: Raw) -> JsonObject:
-            refuse_builtin(raw)
-            if checked is not None and any(raw.get(name) != value for name, value in checked.items()):
-                raise EditedMeanwhile
-            changes = await self._tool_fields(given, session)
-            if "inputSchema" in given:
-                changes["inputSchema"] = merge_patch(raw.get("inputSchema"), given["inputSchema"])
-            if "version" in given:
-                require_risen_version({"inputSchema": {}, **raw}, {"inputSchema": {}, **raw} | changes)
-            if changes.get("toolName", tool_name) != tool_name:
-                await self._refuse_if_named(tool_name, session)
-            return changes
-
-        missing = CustomToolNotFound(tool_name)
-        return await self.update(CustomTool, {"toolName": tool_name}, missing, prepare, if_match)
+        return await self._change_tool(tool_name, given, await self._check_changed_tool(tool_name, given), if_match)
 
     async def _check_changed_tool(self, tool_name: str, given: JsonObject) -> Raw | None:
-        """Check a tool as it would be, before the transaction: examples may run for seconds.
+        """Check the tool as it will be, before the transaction because examples can run for seconds.
 
-        Gives the fields it was checked with as they are stored now, `None` when nothing about them changes.
+        Returns the stored fields that the check depends on, `None` if the patch changes none of them.
         """
         if not given.keys() & CHECKED_TOGETHER:
             return None
@@ -222,34 +211,54 @@ class CatalogEditor(CatalogWriter):
         await self.tools.check(code, schema, given.get("exampleInputs", stored_examples(raw)))
         return {name: raw.get(name) for name in (*CHECKED_TOGETHER, "version")}
 
-    async def delete_custom_tool(self, tool_name: str, if_match: str | None) -> None:
+    @catalog_write
+    async def _change_tool(
+        self, session: Session, tool_name: str, given: JsonObject, checked: Raw | None, if_match: str | None
+    ) -> Entry[CustomToolRead]:
+        """Change a tool, unless the fields that it was checked with have changed since."""
+        missing = CustomToolNotFound(tool_name)
+        raw = await self.find_current(CustomTool, {"toolName": tool_name}, missing, if_match, session)
+        refuse_builtin(raw)
+        if checked is not None and any(raw.get(name) != value for name, value in checked.items()):
+            raise EditedMeanwhile
+        changes = await self._tool_fields(given, session)
+        if "inputSchema" in given:
+            changes["inputSchema"] = merge_patch(raw.get("inputSchema"), given["inputSchema"])
+        if "version" in given:
+            require_risen_version({"inputSchema": {}, **raw}, {"inputSchema": {}, **raw} | changes)
+        if changes.get("toolName", tool_name) != tool_name:
+            await self._refuse_if_named(tool_name, session)
+        written = await self.change(CustomTool, raw, changes, tool_name, session)
+        return custom_tool_entry(written, await read_slugs(self.database, session), with_code=True)
+
+    @catalog_write
+    async def delete_custom_tool(self, session: Session, tool_name: str, if_match: str | None) -> None:
         """Delete a custom tool that no agent names.
 
         Raises:
             CustomToolNotFound, ToolInUse, ToolIsBuiltin, EditedMeanwhile
         """
+        missing = CustomToolNotFound(tool_name)
+        raw = await self.find_current(CustomTool, {"toolName": tool_name}, missing, if_match, session)
+        refuse_builtin(raw)
+        await self._refuse_if_named(tool_name, session)
+        await self.delete(CustomTool, raw, session)
 
-        async def refuse(session: AsyncClientSession, raw: Raw) -> None:
-            refuse_builtin(raw)
-            await self._refuse_if_named(tool_name, session)
-
-        await self.delete(CustomTool, {"toolName": tool_name}, CustomToolNotFound(tool_name), refuse, if_match)
-
-    async def _drop_weights(self, slug: str, session: AsyncClientSession) -> None:
+    async def _drop_weights(self, slug: str, session: Session) -> None:
         if slug != DEFAULT_SLUG:
             await self._weights.delete_one({"slug": slug}, session=session)
 
     @property
-    def _weights(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[QualityWeights.get_collection_name()]
+    def _weights(self) -> Collection:
+        return collection_of(self.database, QualityWeights)
 
     def _check_model(self, model: str | None, field: str) -> None:
         if model is not None and not any(fnmatchcase(model, name) for name in self.allowed_models):
             allowed = ", ".join(sorted(self.allowed_models))
             raise InvalidInput.of_field(field, f"must be one of the allowed models: {allowed}")
 
-    async def _agent_fields(self, given: JsonObject, stored: Raw, session: AsyncClientSession) -> JsonObject:
-        """An agent's fields as stored: relations as ids, lists as rows; what it refers to is touched."""
+    async def _agent_fields(self, given: JsonObject, stored: Raw, session: Session) -> JsonObject:
+        """Return an agent's fields in stored form, and touch the documents that they refer to."""
         fields = dict(given)
         if "department" in fields:
             fields["department"] = await self.touch(Department, "slug", fields["department"], "department", session)
@@ -258,8 +267,8 @@ class CatalogEditor(CatalogWriter):
             granted = names_in_rows(stored.get("toolNames"))
             department = fields.get("department", stored.get("department"))
             for place, name in enumerate(names):
-                user = None if name in granted else Grantee(given.get("department"), department)
-                await self._refer_to_tool(name, f"toolNames.{place}", user, session)
+                grantee = None if name in granted else Grantee(given.get("department"), department)
+                await self._refer_to_tool(name, f"toolNames.{place}", grantee, session)
             fields["toolNames"] = [{"toolName": name, "id": new_row_id()} for name in names]
         if "skills" in fields:
             fields["skills"] = [{"skill": skill, "id": new_row_id()} for skill in fields["skills"]]
@@ -267,24 +276,22 @@ class CatalogEditor(CatalogWriter):
             fields["requiresReview"] = False
         return fields
 
-    async def _refer_to_tool(
-        self, name: str, path: str, new_user: "Grantee | None", session: AsyncClientSession
-    ) -> None:
-        """See that a granted tool exists, and that an agent to whom it is newly granted could use it."""
+    async def _refer_to_tool(self, name: str, path: str, grantee: "Grantee | None", session: Session) -> None:
+        """Refuse a tool that does not exist, or that the department of a new grantee may not use."""
         if name.startswith(MCP_PREFIX):
             if problem := self.mcp.problem_with(name):
                 raise InvalidInput.of_field(path, f"{name!r} does not exist: {problem}")
             return
         fields = ["isGlobal", "departments"]
         raw = await self.touch_fields(CustomTool, {"toolName": name}, fields, path, session)
-        if new_user is None or raw.get("isGlobal") is True or new_user.department in (raw.get("departments") or ()):
+        if grantee is None or raw.get("isGlobal") is True or grantee.department in (raw.get("departments") or ()):
             return
-        slug = new_user.slug or await self.slug_of(new_user.department, session)
+        slug = grantee.slug or await self.slug_of(grantee.department, session)
         message = f"{name!r} is not offered to the department {slug!r}: add it to the tool's departments"
         raise InvalidInput.of_field(path, f"{message}, or make the tool global")
 
-    async def _tool_fields(self, given: JsonObject, session: AsyncClientSession) -> JsonObject:
-        """A tool's fields as stored."""
+    async def _tool_fields(self, given: JsonObject, session: Session) -> JsonObject:
+        """Return a tool's fields in stored form."""
         fields = dict(given)
         if "departments" in fields:
             slugs: list[str] = list(dict.fromkeys(fields["departments"]))
@@ -293,18 +300,18 @@ class CatalogEditor(CatalogWriter):
                 for place, slug in enumerate(slugs)
             ]
         if "exampleInputs" in fields:
-            fields["exampleInputs"] = [{"example": one, "id": new_row_id()} for one in fields["exampleInputs"]]
+            fields["exampleInputs"] = [{"example": example, "id": new_row_id()} for example in fields["exampleInputs"]]
         return fields
 
-    async def _agent_ids(self, selector: Raw, session: AsyncClientSession) -> list[str]:
+    async def _agent_ids(self, selector: Raw, session: Session) -> list[str]:
         found = self.collection(Agent).find(selector, {"agentId": 1}, session=session).limit(MAX_NAMED)
         return [str(raw.get("agentId")) async for raw in found]
 
-    async def _tool_names(self, selector: Raw, session: AsyncClientSession) -> list[str]:
+    async def _tool_names(self, selector: Raw, session: Session) -> list[str]:
         found = self.collection(CustomTool).find(selector, {"toolName": 1}, session=session).limit(MAX_NAMED)
         return [str(raw.get("toolName")) async for raw in found]
 
-    async def _refuse_if_named(self, tool_name: str, session: AsyncClientSession) -> None:
+    async def _refuse_if_named(self, tool_name: str, session: Session) -> None:
         agents = await self._agent_ids({"toolNames.toolName": tool_name}, session)
         if agents:
             raise ToolInUse(tool_name, agents)
@@ -312,27 +319,27 @@ class CatalogEditor(CatalogWriter):
 
 @dataclass(frozen=True)
 class Grantee:
-    """Whom a tool is granted to: the department of the agent, by its id, and by its slug where that is known."""
+    """The department of an agent that is newly granted a tool: its id, and its slug if known."""
 
     slug: str | None
     department: Any
 
 
 def names_in_rows(rows: Any) -> set[str]:  # noqa: ANN401 - any stored value
-    """The tools that a stored agent is granted already; what is no row of an array is none."""
+    """Return the tools that a stored agent is already granted; malformed rows count as absent."""
     if not isinstance(rows, list):
         return set()
     return {row["toolName"] for row in rows if isinstance(row, dict) and isinstance(row.get("toolName"), str)}
 
 
 def stored_examples(raw: Raw) -> list[Any]:
-    """The examples of a stored tool; what is no row of an array is none."""
+    """Return the examples of a stored tool; malformed rows count as absent."""
     rows = raw.get("exampleInputs")
     return [row.get("example") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def merge_patch(current: object, patch: JsonObject) -> JsonObject:
-    """RFC 7396: `null` removes, objects merge, all else replaces; what is no object counts as an empty one."""
+    """Apply a merge patch (RFC 7396); a current value that is not an object counts as an empty one."""
     merged = dict(cast("JsonObject", current)) if isinstance(current, dict) else {}
     for name, value in patch.items():
         if value is None:

@@ -1,5 +1,6 @@
 """The catalog in the shapes of the API: relations by their natural keys, Payload's array rows as plain lists."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -105,7 +106,7 @@ class AgentRead(ApiModel):
     """When the document was last changed."""
 
     @classmethod
-    def of(cls, agent: Agent, slugs: dict[Relation, str]) -> "AgentRead":
+    def of(cls, agent: Agent, slugs: Mapping[Relation, str]) -> "AgentRead":
         """The shape of a document; `slugs` gives the slug of each department."""
         changed = {
             "id": str(agent.id),
@@ -158,7 +159,7 @@ class CustomToolRead(ApiModel):
     """When the document was last changed."""
 
     @classmethod
-    def of(cls, tool: CustomTool, slugs: dict[Relation, str], *, with_code: bool) -> "CustomToolRead":
+    def of(cls, tool: CustomTool, slugs: Mapping[Relation, str], *, with_code: bool) -> "CustomToolRead":
         """The shape of a document."""
         changed = {
             "id": str(tool.id),

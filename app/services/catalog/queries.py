@@ -1,11 +1,13 @@
-"""Reading the catalogue: lists in pages, single entries, relations by their natural keys."""
+"""Queries of the catalog: pages of lists and single entries, with relations as natural keys."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
+from app.database.transactions import Session
 from app.errors import AppError, NotFound
 from app.kit.json_values import JsonObject
 from app.kit.paging import PageRequest, read_page
@@ -32,7 +34,7 @@ class CustomToolNotFound(NotFound):
 
 @dataclass(frozen=True)
 class AgentFilter:
-    """Which agents to list; `q` searches ids, names and descriptions."""
+    """The agents to list; `q` searches ids, names, descriptions and specializations."""
 
     department: str | None = None
     is_active: bool | None = None
@@ -42,47 +44,40 @@ class AgentFilter:
 
 @dataclass(frozen=True)
 class CatalogQueries:
-    """The catalogue as it stands in the database."""
+    """Reads departments, agents and custom tools from the database."""
 
     database: Database
 
     async def list_departments(self, page: PageRequest) -> Page:
-        """Departments, by priority unless sorted otherwise."""
+        """Return a page of departments."""
         return await self._list(Department, {}, page, DepartmentRead.of)
 
     async def get_department(self, slug: str) -> Entry[DepartmentRead]:
-        """One department.
+        """Return one department.
 
         Raises:
             DepartmentNotFound: no department has this slug.
         """
-        return await self.department_entry(await self._get(Department, {"slug": slug}, DepartmentNotFound(slug)))
-
-    async def department_entry(self, raw: Raw) -> Entry[DepartmentRead]:
-        """The entry behind a stored document."""
-        return Entry(DepartmentRead.of(Department.model_validate(raw)), etag_of(raw))
+        return department_entry(await self._get(Department, {"slug": slug}, DepartmentNotFound(slug)))
 
     async def list_agents(self, wanted: AgentFilter, page: PageRequest) -> Page:
-        """Agents that match a filter; those of an unknown department are none."""
+        """Return a page of the agents that match a filter; an unknown department has none."""
         selector = await self._agent_selector(wanted)
-        slugs = await self._slugs()
+        slugs = await read_slugs(self.database)
         return await self._list(Agent, selector, page, lambda agent: AgentRead.of(agent, slugs))
 
     async def get_agent(self, agent_id: str) -> Entry[AgentRead]:
-        """One agent.
+        """Return one agent.
 
         Raises:
             AgentNotFound: no agent has this id.
         """
-        return await self.agent_entry(await self._get(Agent, {"agentId": agent_id}, AgentNotFound(agent_id)))
-
-    async def agent_entry(self, raw: Raw) -> Entry[AgentRead]:
-        """The entry behind a stored document."""
-        return Entry(AgentRead.of(Agent.model_validate(raw), await self._slugs()), etag_of(raw))
+        raw = await self._get(Agent, {"agentId": agent_id}, AgentNotFound(agent_id))
+        return agent_entry(raw, await read_slugs(self.database))
 
     async def list_custom_tools(self, page: PageRequest, *, with_code: bool) -> Page:
-        """Custom tools, with their code for admins only."""
-        slugs = await self._slugs()
+        """Return a page of custom tools."""
+        slugs = await read_slugs(self.database)
         return await self._list(CustomTool, {}, page, lambda tool: CustomToolRead.of(tool, slugs, with_code=with_code))
 
     async def get_custom_tool(self, tool_name: str, *, with_code: bool) -> Entry[CustomToolRead]:
@@ -92,27 +87,22 @@ class CatalogQueries:
             CustomToolNotFound: no tool has this name.
         """
         raw = await self._get(CustomTool, {"toolName": tool_name}, CustomToolNotFound(tool_name))
-        return await self.custom_tool_entry(raw, with_code=with_code)
-
-    async def custom_tool_entry(self, raw: Raw, *, with_code: bool) -> Entry[CustomToolRead]:
-        """The entry behind a stored document."""
-        tool = CustomTool.model_validate(raw)
-        return Entry(CustomToolRead.of(tool, await self._slugs(), with_code=with_code), etag_of(raw))
+        return custom_tool_entry(raw, await read_slugs(self.database), with_code=with_code)
 
     async def _list(
         self, document: type[DocumentType], selector: Raw, page: PageRequest, shape: Callable[[DocumentType], ApiModel]
     ) -> Page:
-        found = await read_page(self.database[document.get_collection_name()], selector, page)
-        items = [shape(one) for raw in found.raws if (one := parsed(document, raw))]
+        found = await read_page(collection_of(self.database, document), selector, page)
+        items = [shape(item) for raw in found.raws if (item := parsed(document, raw))]
         return Page(items, found.total, found.next_cursor)
 
     async def _get(self, document: type[DocumentType], selector: Raw, missing: AppError) -> Raw:
-        """A raw document that can be used.
+        """Return a valid stored document.
 
         Raises:
-            StoredDocumentInvalid: it exists, and a field is not what the service stores there.
+            StoredDocumentInvalid: a stored field has an invalid value.
         """
-        raw = await self.database[document.get_collection_name()].find_one(selector)
+        raw = await collection_of(self.database, document).find_one(selector)
         if raw is None:
             raise missing
         [key] = selector.values()
@@ -120,12 +110,8 @@ class CatalogQueries:
         return raw
 
     async def _find(self, document: type[DocumentType], selector: Raw) -> DocumentType | None:
-        raw = await self.database[document.get_collection_name()].find_one(selector)
+        raw = await collection_of(self.database, document).find_one(selector)
         return parsed(document, raw) if raw else None
-
-    async def _slugs(self) -> dict[Relation, str]:
-        found = self.database[Department.get_collection_name()].find({}, {"slug": 1})
-        return {raw["_id"]: raw["slug"] async for raw in found if isinstance(raw.get("slug"), str)}
 
     async def _agent_selector(self, wanted: AgentFilter) -> JsonObject:
         selector: JsonObject = {}
@@ -135,12 +121,33 @@ class CatalogQueries:
             if department is None:
                 selector["_id"] = None
         if wanted.is_active is not None:
-            # A key that is missing or null means the default, which is active.
+            # A missing or null key means the default, which is active.
             selector["isActive"] = {"$ne": False} if wanted.is_active else False
         if wanted.is_department_head is not None:
             selector["isDepartmentHead"] = True if wanted.is_department_head else {"$ne": True}
         if wanted.q:
-            # MongoDB refuses a pattern with a NUL in it, and understands how PCRE writes one.
+            # MongoDB refuses NUL in a pattern, but accepts its escape sequence.
             pattern = {"$regex": re.escape(wanted.q).replace("\0", r"\x00"), "$options": "i"}
             selector["$or"] = [{name: pattern} for name in ("agentId", "name", "description", "specialization")]
         return selector
+
+
+def department_entry(raw: Raw) -> Entry[DepartmentRead]:
+    """Return a stored department in the shape of the API."""
+    return Entry(DepartmentRead.of(Department.model_validate(raw)), etag_of(raw))
+
+
+def agent_entry(raw: Raw, slugs: Mapping[Relation, str]) -> Entry[AgentRead]:
+    """Return a stored agent in the shape of the API."""
+    return Entry(AgentRead.of(Agent.model_validate(raw), slugs), etag_of(raw))
+
+
+def custom_tool_entry(raw: Raw, slugs: Mapping[Relation, str], *, with_code: bool) -> Entry[CustomToolRead]:
+    """Return a stored custom tool in the shape of the API."""
+    return Entry(CustomToolRead.of(CustomTool.model_validate(raw), slugs, with_code=with_code), etag_of(raw))
+
+
+async def read_slugs(database: Database, session: Session | None = None) -> dict[Relation, str]:
+    """Read the slug of every department."""
+    found = collection_of(database, Department).find({}, {"slug": 1}, session=session)
+    return {raw["_id"]: raw["slug"] async for raw in found if isinstance(raw.get("slug"), str)}

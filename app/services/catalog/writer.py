@@ -1,20 +1,21 @@
-"""Writing documents of the catalogue: one transaction each, targeted updates, conflicts told by their names.
+"""Writes of catalog documents: one transaction each, targeted updates, named conflicts.
 
-A write touches what it refers to (an agent its department and tools), so that a concurrent delete of that conflicts
-with it and one of the two looks again. What others stored in the same document stays as it is.
+A write touches the documents that it refers to (an agent touches its department and tools), so that it conflicts with
+a concurrent deletion of one of them and one of the two runs again. Fields that other programs stored stay unchanged.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import wraps
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bson import ObjectId
-from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
-from app.database.transactions import in_transaction
+from app.database.transactions import Session, transactional
 from app.errors import AppError, InvalidInput
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
@@ -24,21 +25,24 @@ from app.models.department import Department
 from app.services.catalog.etags import REFERRED, check_if_match
 from app.services.catalog.loader import valid
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
 
 class CatalogWriteConflict(AppError):
-    """The write would break a rule of the catalogue."""
+    """The write would break a rule of the catalog."""
 
     code = "conflict"
     status = HTTPStatus.CONFLICT
 
 
 class KeyTaken(CatalogWriteConflict):
-    """Another entry has this key already."""
+    """Another entry already has this key."""
 
     code = "already-exists"
 
     def __init__(self, key: str, value: str) -> None:
-        super().__init__(f"There is already one with the {key} {value!r}.")
+        super().__init__(f"An entry with the {key} {value!r} already exists.")
 
 
 class DepartmentHasHead(CatalogWriteConflict):
@@ -53,32 +57,31 @@ class DepartmentHasHead(CatalogWriteConflict):
 
 @dataclass(frozen=True)
 class CatalogWriter:
-    """Stores, changes and deletes documents, each in a transaction."""
+    """Inserts, changes and deletes documents within the session of a transaction."""
 
     database: Database
     on_write: Callable[[], None] = field(default=lambda: None, kw_only=True)
-    """Called after each write: the next run of this process reads what is stored now."""
+    """Called after each write, so that the next run of this process reads the stored definitions again."""
 
     async def touch(
-        self, document: type[PayloadDocument], key: str, value: str, path: str, session: AsyncClientSession
+        self, document: type[PayloadDocument], key: str, value: str, path: str, session: Session
     ) -> Relation:
-        """The id of what a natural key names, locked against its deletion until this transaction has ended."""
-        return (await self.touch_fields(document, {key: value}, ["_id"], path, session))["_id"]
-
-    async def touch_fields(
-        self,
-        document: type[PayloadDocument],
-        selector: JsonObject,
-        fields: list[str],
-        path: str,
-        session: AsyncClientSession,
-    ) -> Raw:
-        """Some fields of what a natural key names, locked against its deletion until this transaction has ended.
+        """Return the id behind a natural key, and lock the document against deletion until the transaction ends.
 
         Raises:
             InvalidInput: there is no such document.
         """
-        found = await self.collection(document).find_one_and_update(
+        return (await self.touch_fields(document, {key: value}, ["_id"], path, session))["_id"]
+
+    async def touch_fields(
+        self, document: type[PayloadDocument], selector: JsonObject, fields: list[str], path: str, session: Session
+    ) -> Raw:
+        """Return some fields of a document, and lock it against deletion until the transaction ends.
+
+        Raises:
+            InvalidInput: there is no such document.
+        """
+        found: Raw | None = await self.collection(document).find_one_and_update(
             selector, {"$inc": {REFERRED: 1}}, projection=fields, session=session
         )
         if found is None:
@@ -86,79 +89,64 @@ class CatalogWriter:
             raise InvalidInput.of_field(path, f"{value!r} does not exist")
         return found
 
-    async def insert(
-        self,
-        document: type[PayloadDocument],
-        fields: JsonObject | Callable[[AsyncClientSession], Awaitable[JsonObject]],
-        key: str,
-    ) -> Raw:
-        """Store a new document in Payload's form, with every default."""
+    async def insert(self, document: type[PayloadDocument], fields: JsonObject, session: Session) -> Raw:
+        """Insert a new document in Payload's form, with all defaults, and return it."""
+        raw = document.model_validate(fields | {"_id": ObjectId()}).as_stored()
+        await self.collection(document).insert_one(raw, session=session)
+        return raw
 
-        async def insert(session: AsyncClientSession) -> Raw:
-            prepared = fields if isinstance(fields, dict) else await fields(session)
-            new = document.model_validate(prepared | {"_id": ObjectId()})
-            raw = new.as_stored()
-            await self.collection(document).insert_one(raw, session=session)
-            return raw
-
-        return await self._in_transaction(insert, key)
-
-    async def update(
+    async def find_current(
         self,
         document: type[PayloadDocument],
         selector: Raw,
         missing: AppError,
-        prepare: Callable[[AsyncClientSession, Raw], Awaitable[JsonObject]],
         if_match: str | None,
+        session: Session,
     ) -> Raw:
-        """Set what changes and nothing else; `null` unsets.
+        """Return the document that a write is about to change or delete.
 
         Raises:
-            StoredDocumentInvalid: a field is not what the service stores there, and the change does not correct it.
+            AppError: `missing`, if there is no such document.
+            EditedMeanwhile: it is not the version that `if_match` names.
         """
+        raw = await self.collection(document).find_one(selector, session=session)
+        if raw is None:
+            raise missing
+        check_if_match(raw, if_match)
+        return raw
 
-        async def update(session: AsyncClientSession) -> Raw:
-            raw = await self.collection(document).find_one(selector, session=session)
-            if raw is None:
-                raise missing
-            check_if_match(raw, if_match)
-            changes = await prepare(session, raw)
-            written = await write(session, raw, changes) if changes else raw
-            valid(document, written, str(next(iter(selector.values()))))
-            return written
+    async def change(
+        self, document: type[PayloadDocument], raw: Raw, changes: JsonObject, name: str, session: Session
+    ) -> Raw:
+        """Set the fields that change and no others (`null` unsets), and return the changed document.
 
-        async def write(session: AsyncClientSession, raw: Raw, changes: JsonObject) -> Raw:
-            setting = {name: value for name, value in changes.items() if value is not None} | {"updatedAt": utc_now()}
-            unsetting = {name: "" for name, value in changes.items() if value is None}
-            operators = {"$set": setting} | ({"$unset": unsetting} if unsetting else {})
-            return await self.collection(document).find_one_and_update(
-                {"_id": raw["_id"]}, operators, return_document=True, session=session
-            )
+        Raises:
+            StoredDocumentInvalid: a stored field has an invalid value that the change does not correct.
+        """
+        written = await self._set(document, raw, changes, session) if changes else raw
+        valid(document, written, name)
+        return written
 
-        return await self._in_transaction(update, next(iter(selector)))
+    async def _set(self, document: type[PayloadDocument], raw: Raw, changes: JsonObject, session: Session) -> Raw:
+        setting = {name: value for name, value in changes.items() if value is not None} | {"updatedAt": utc_now()}
+        unsetting = {name: "" for name, value in changes.items() if value is None}
+        operators = {"$set": setting} | ({"$unset": unsetting} if unsetting else {})
+        written: Raw | None = await self.collection(document).find_one_and_update(
+            {"_id": raw["_id"]}, operators, return_document=True, session=session
+        )
+        assert written is not None  # noqa: S101 - the same transaction has read it
+        return written
 
-    async def delete(
-        self,
-        document: type[PayloadDocument],
-        selector: Raw,
-        missing: AppError,
-        refuse: Callable[[AsyncClientSession, Raw], Awaitable[None]],
-        if_match: str | None,
-    ) -> None:
-        async def delete(session: AsyncClientSession) -> None:
-            raw = await self.collection(document).find_one(selector, session=session)
-            if raw is None:
-                raise missing
-            check_if_match(raw, if_match)
-            await refuse(session, raw)
-            await self.collection(document).delete_one({"_id": raw["_id"]}, session=session)
+    async def delete(self, document: type[PayloadDocument], raw: Raw, session: Session) -> None:
+        """Delete a document."""
+        await self.collection(document).delete_one({"_id": raw["_id"]}, session=session)
 
-        await self._in_transaction(delete, next(iter(selector)))
+    async def refuse_second_head(self, agent: Raw, own_id: ObjectId | None, slug: str | None, session: Session) -> None:
+        """Refuse a head for a department that has one, and name that one. A unique index catches concurrent writes.
 
-    async def refuse_second_head(
-        self, agent: Raw, own_id: ObjectId | None, slug: str | None, session: AsyncClientSession
-    ) -> None:
-        """Name the head that stands in the way; the database's own index refuses what slips past."""
+        Raises:
+            DepartmentHasHead: the department already has a head.
+        """
         if agent.get("isDepartmentHead") is not True or agent.get("department") is None:
             return
         other = await self.collection(Agent).find_one(
@@ -171,28 +159,42 @@ class CatalogWriter:
             head = f"{other.get('name')} ({other.get('agentId')})"
             raise DepartmentHasHead(department, head, is_trashed=bool(other.get("deletedAt")))
 
-    async def slug_of(self, department: ObjectId, session: AsyncClientSession) -> str:
-        """The slug of a department."""
+    async def slug_of(self, department: ObjectId, session: Session) -> str:
+        """Return the slug of a department."""
         raw = await self.collection(Department).find_one({"_id": department}, {"slug": 1}, session=session)
         return str((raw or {}).get("slug"))
 
-    async def _in_transaction(self, work: Callable[[AsyncClientSession], Awaitable[Any]], key: str) -> Any:  # noqa: ANN401 - whatever the work gives
-        """Run in a transaction, again when it met another one; a broken unique index is a conflict that names it."""
+    def collection(self, document: type[PayloadDocument]) -> Collection:
+        """Return the collection of a document class."""
+        return collection_of(self.database, document)
+
+
+Writer = TypeVar("Writer", bound=CatalogWriter)
+
+
+def catalog_write(
+    method: Callable[Concatenate[Writer, Session, Parameters], Awaitable[Result]],
+) -> Callable[Concatenate[Writer, Parameters], Coroutine[Any, Any, Result]]:
+    """Run each call of a writer's method in a transaction, report duplicate keys as conflicts, and call `on_write`."""
+    in_transaction = transactional(method)
+
+    @wraps(method)
+    async def write(self: Writer, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         try:
-            written = await in_transaction(self.database, work)
+            written = await in_transaction(self, *args, **kwargs)
         except DuplicateKeyError as error:
-            raise duplicate(error, key) from None
+            raise conflict_of(error) from None
         self.on_write()
         return written
 
-    def collection(self, document: type[PayloadDocument]) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[document.get_collection_name()]
+    return write
 
 
-def duplicate(error: DuplicateKeyError, key: str) -> AppError:
-    """The conflict behind a broken unique index."""
+def conflict_of(error: DuplicateKeyError) -> AppError:
+    """Return the conflict behind a violated unique index."""
     details = error.details or {}
-    value: JsonObject = details.get("keyValue") or {}
-    if "department" in value:
-        return DepartmentHasHead(str(value["department"]), "another agent was faster")
-    return KeyTaken(key, str(value.get(key)))
+    values: JsonObject = details.get("keyValue") or {}
+    if "department" in values:
+        return DepartmentHasHead(str(values["department"]), "another agent was faster")
+    key, value = next(iter(values.items()), ("key", None))
+    return KeyTaken(key, str(value))

@@ -1,7 +1,7 @@
-"""Bringing the catalogue to what a folder of seeds says, by natural keys: what `dynamic-agents seed` does.
+"""Upserts of seeds by natural keys, as `dynamic-agents seed` runs them.
 
-Of a stored document only the fields that its seed names change: its id, its statistics, the ids of the rows that stay
-and what others stored in it are kept.
+Only the fields that a seed names change in a stored document. Its id, its statistics, the ids of unchanged rows and
+the fields of other programs are kept.
 """
 
 from collections import Counter
@@ -11,9 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
-from pymongo.asynchronous.client_session import AsyncClientSession
-
 from app.database.connection import Database, Raw
+from app.database.transactions import Session
 from app.errors import AppError
 from app.kit.json_values import JsonObject
 from app.models.agent import Agent
@@ -31,11 +30,11 @@ from app.services.catalog.seeds.insertion import (
     with_departments,
 )
 from app.services.catalog.tool_rules import refuse_builtin, require_risen_version, same_json
-from app.services.catalog.writer import CatalogWriteConflict, CatalogWriter, KeyTaken
+from app.services.catalog.writer import CatalogWriteConflict, CatalogWriter, KeyTaken, catalog_write
 
 
 class Outcome(StrEnum):
-    """What became of a seed's document."""
+    """The result of a seed's upsert."""
 
     INSERTED = "inserted"
     CHANGED = "changed"
@@ -43,52 +42,52 @@ class Outcome(StrEnum):
 
 
 class StoredUnreadable(CatalogWriteConflict):
-    """What is stored under a seed's key cannot be used, and would not be with the seed's fields either."""
+    """The document stored under a seed's key is invalid, and the seed does not correct it."""
 
     code = "stored-unreadable"
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"What is stored under {key!r} cannot be read.")
+        super().__init__(f"The document stored under {key!r} cannot be read.")
 
 
 @dataclass
 class SeedReport:
-    """How many documents were inserted, changed or as their seeds say already, and what was refused, and why."""
+    """The numbers of inserted, changed and unchanged documents, and the refused seeds with their reasons."""
 
     counts: Counter[tuple[Outcome, type[PayloadDocument]]] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list[str])
 
     def count(self, outcome: Outcome) -> SeedCount:
-        """How many documents of each kind had an outcome."""
+        """Return the number of documents of each kind with an outcome."""
         return SeedCount(*(self.counts[outcome, document] for document in (Department, Agent, CustomTool)))
 
 
 async def upsert_seeds(database: Database, folder: Path = SEEDS) -> SeedReport:
-    """Insert what is missing, and give what is stored the fields that its seed names.
+    """Insert missing documents, and set the fields that seeds name in stored ones.
 
-    Refused, and left as they are, are a second head of a department, a built-in tool, and a tool whose code or schema
-    changes while its version does not rise.
+    Seeds are refused if they would make a second head of a department, change a built-in tool, or change the code or
+    schema of a tool without raising its version.
 
     Raises:
-        SeedUnreadable: a file of the folder cannot be used; nothing is changed then.
+        SeedUnreadable: a file of the folder is invalid; nothing has changed.
     """
     seeds = await read_usable_seeds(database, folder)
     report = SeedReport()
-    writer = CatalogWriter(database)
+    writer = SeedWriter(database)
     await upsert_all(writer, Department, "slug", seeds.departments, report)
     ids = await department_ids(database)
-    agents = [with_department(one, ids) for one in seeds.agents]
-    # Heads last: whoever leads no more has stepped down by then.
+    agents = [with_department(seed, ids) for seed in seeds.agents]
+    # Heads come last, after agents that stop being heads.
     agents.sort(key=lambda seed: seed.get("isDepartmentHead") is True)
     await upsert_all(writer, Agent, "agentId", agents, report)
-    await upsert_all(writer, CustomTool, "toolName", [with_departments(one, ids) for one in seeds.tools], report)
+    await upsert_all(writer, CustomTool, "toolName", [with_departments(seed, ids) for seed in seeds.tools], report)
     return report
 
 
 async def upsert_all(
-    writer: CatalogWriter, document: type[PayloadDocument], key: str, seeds: list[JsonObject], report: SeedReport
+    writer: "SeedWriter", document: type[PayloadDocument], key: str, seeds: list[JsonObject], report: SeedReport
 ) -> None:
-    """Upsert seeds of one kind, each on its own, and note what became of it."""
+    """Upsert seeds of one kind, each in its own transaction, and report the results."""
     for seed in seeds:
         try:
             outcome = await upsert(writer, document, key, seed)
@@ -98,42 +97,59 @@ async def upsert_all(
             report.counts[outcome, document] += 1
 
 
-async def upsert(writer: CatalogWriter, document: type[PayloadDocument], key: str, seed: JsonObject) -> Outcome:
-    """Upsert one seed in a transaction.
+async def upsert(writer: "SeedWriter", document: type[PayloadDocument], key: str, seed: JsonObject) -> Outcome:
+    """Insert or change the document of one seed.
 
     Raises:
-        AppError: a rule of the catalogue refuses it, in words.
+        AppError: a rule of the catalog refuses it.
     """
-    selector = {key: seed[key]}
-    outcome = Outcome.UNCHANGED
-
-    async def fields(session: AsyncClientSession) -> JsonObject:
-        await refuse_what_breaks_rules(writer, document, {}, seed, session)
-        return {name: value for name, value in seed.items() if name not in READ_ONLY}
-
-    async def prepare(session: AsyncClientSession, raw: Raw) -> JsonObject:
-        nonlocal outcome
-        changes = changes_of(document, raw, seed, key)
-        outcome = Outcome.CHANGED if changes else Outcome.UNCHANGED
-        if changes:
-            await refuse_what_breaks_rules(writer, document, raw, raw | changes, session)
-        return changes
-
-    if await writer.collection(document).find_one(selector, {"_id": 1}) is None:
-        with suppress(KeyTaken):  # somebody else was faster
-            await writer.insert(document, fields, key)
+    if await writer.collection(document).find_one({key: seed[key]}, {"_id": 1}) is None:
+        with suppress(KeyTaken):  # another process inserted it first
+            await writer.insert_seed(document, seed)
             return Outcome.INSERTED
-    await writer.update(document, selector, StoredUnreadable(seed[key]), prepare, None)
-    return outcome
+    return await writer.apply_seed(document, key, seed)
 
 
-async def refuse_what_breaks_rules(
-    writer: CatalogWriter, document: type[PayloadDocument], raw: Raw, merged: Raw, session: AsyncClientSession
+@dataclass(frozen=True)
+class SeedWriter(CatalogWriter):
+    """Writes the documents of seeds, one transaction each."""
+
+    @catalog_write
+    async def insert_seed(self, session: Session, document: type[PayloadDocument], seed: JsonObject) -> None:
+        """Insert the document of a seed.
+
+        Raises:
+            AppError: a rule of the catalog refuses it.
+        """
+        await refuse_broken_rules(self, document, {}, seed, session)
+        fields = {name: value for name, value in seed.items() if name not in READ_ONLY}
+        await self.insert(document, fields, session)
+
+    @catalog_write
+    async def apply_seed(
+        self, session: Session, document: type[PayloadDocument], key: str, seed: JsonObject
+    ) -> Outcome:
+        """Set the fields of a stored document that differ from its seed.
+
+        Raises:
+            AppError: a rule of the catalog refuses it.
+        """
+        name: str = seed[key]
+        raw = await self.find_current(document, {key: name}, StoredUnreadable(name), None, session)
+        changes = changes_of(document, raw, seed, key)
+        if changes:
+            await refuse_broken_rules(self, document, raw, raw | changes, session)
+        await self.change(document, raw, changes, name, session)
+        return Outcome.CHANGED if changes else Outcome.UNCHANGED
+
+
+async def refuse_broken_rules(
+    writer: CatalogWriter, document: type[PayloadDocument], raw: Raw, merged: Raw, session: Session
 ) -> None:
-    """Hold a document that is to be written to the rules that the API holds it to.
+    """Apply the rules of the API to a document before it is written.
 
     Raises:
-        AppError: it breaks one.
+        AppError: the document breaks a rule.
     """
     if document is Agent:
         await writer.refuse_second_head(merged, raw.get("_id"), None, session)
@@ -143,7 +159,7 @@ async def refuse_what_breaks_rules(
 
 
 def changes_of(document: type[PayloadDocument], raw: Raw, seed: JsonObject, key: str) -> JsonObject:
-    """The fields that a seed names and that are stored otherwise, in their stored form."""
+    """Return the fields of a seed that differ from the stored ones, in stored form."""
     wanted = validated(document, seed, seed[key]).as_stored()
     changes: JsonObject = {}
     for name in seed.keys() & wanted.keys() - READ_ONLY:
@@ -156,7 +172,7 @@ def changes_of(document: type[PayloadDocument], raw: Raw, seed: JsonObject, key:
 
 
 def with_kept_ids(name: str, stored: object, value: Any) -> Any:  # noqa: ANN401 - any stored value
-    """A field's new value; in an array, rows that stay are the stored ones."""
+    """Return a field's new value; unchanged rows of an array keep their ids."""
     if name not in ROW_FIELDS or not isinstance(stored, list):
         return value
     left = [row for row in cast("list[Any]", stored) if isinstance(row, dict)]
