@@ -1,4 +1,4 @@
-"""What routers ask for: the services of this process, and the caller with the role that a route needs."""
+"""Dependencies of routes: services of this process, and the caller with the role that a route requires."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from app.settings import Settings
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that was wired at the start."""
+    """The services of a process."""
 
     settings: Settings
     database: Database
@@ -107,17 +107,17 @@ header_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An AP
 
 
 def address_of(connection: HTTPConnection) -> str:
-    """Where a request comes from."""
+    """Return the address that a request comes from."""
     return connection.client.host if connection.client else ""
 
 
 def stream_key(caller: Caller, connection: HTTPConnection) -> str:
-    """What a caller's open streams are counted under: its key, or its address where it has none."""
+    """Return the key that counts a caller's open streams: its API key, or its address if it has none."""
     return caller.id or f"address:{address_of(connection)}"
 
 
 async def identify(connection: HTTPConnection) -> Caller:
-    """Whoever asks, looked up once a request."""
+    """Identify the caller, once per request."""
     state = connection.state
     if not hasattr(state, "caller"):
         authenticator = services_of(connection).authenticator
@@ -127,12 +127,12 @@ async def identify(connection: HTTPConnection) -> Caller:
 
 
 def credential_of(connection: HTTPConnection) -> str | None:
-    """The key or the token of a caller that was identified, `None` for an anonymous one."""
+    """Return the key or token of the identified caller, `None` if it is anonymous."""
     return cast("str | None", connection.state.credential)
 
 
 async def identify_follower(connection: HTTPConnection) -> Caller:
-    """The caller of an execution's stream: by a key as in any request, or where none is sent by a ticket."""
+    """Identify the caller of an execution's stream by its key, else by its ticket."""
     ticket, state = connection.query_params.get("ticket"), connection.state
     if ticket is None or key_in(connection.headers) is not None:
         return await identify(connection)
@@ -149,15 +149,15 @@ async def any_caller(
     _bearer: Annotated[object, Security(bearer)],
     _header_key: Annotated[object, Security(header_key)],
 ) -> Caller:
-    """Whoever asks; wrong credentials are refused even where none are needed.
+    """Any caller; invalid credentials are refused even if a route requires none.
 
-    FastAPI's own schemes stand here for the OpenAPI description alone.
+    FastAPI's own schemes are only here for the OpenAPI description.
     """
     return await identify(connection)
 
 
 async def viewer(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
-    """A caller who may read executions, events and analytics."""
+    """A caller that may read executions, events and analytics."""
     return require(caller, Role.VIEWER)
 
 
@@ -173,27 +173,27 @@ async def follower(
         ),
     ] = None,
 ) -> Caller:
-    """A viewer, with a key or with a ticket for this stream."""
+    """A viewer with a key, or with a ticket for this stream."""
     return require(await identify_follower(connection), Role.VIEWER)
 
 
 async def runner(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
-    """A caller who may also start runs."""
+    """A caller that may also start runs."""
     return require(caller, Role.RUNNER)
 
 
 async def admin(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
-    """A caller who may also edit."""
+    """A caller that may also edit."""
     return require(caller, Role.ADMIN)
 
 
 async def service_admin(caller: Annotated[Caller, Depends(admin)]) -> Caller:
-    """A caller who may also edit what all projects share."""
+    """A caller that may also edit entries that all projects share."""
     return require_all_projects(caller)
 
 
 ROLE_CHECKS: tuple[Callable[[Caller], Awaitable[Caller]], ...] = (viewer, runner, admin, service_admin)
-"""Those of these dependencies that refuse some callers."""
+"""The dependencies that refuse some callers."""
 
 AnyCaller = Annotated[Caller, Depends(any_caller)]
 ViewerRole = Annotated[Caller, Depends(viewer)]
@@ -202,6 +202,6 @@ RunnerRole = Annotated[Caller, Depends(runner)]
 AdminRole = Annotated[Caller, Depends(admin)]
 ServiceAdmin = Annotated[Caller, Depends(service_admin)]
 
-Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many items a page has at most.")]
-Cursor = Annotated[str | None, Query(max_length=1000, description="The `nextCursor` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The maximum number of items on the page.")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="The `nextCursor` of the previous page.")]
 DEFAULT_PAGE = DEFAULT_LIMIT

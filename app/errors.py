@@ -1,8 +1,8 @@
-"""Every expected failure: what is true, its stable code and its HTTP status.
+"""Expected failures, each with a message, a stable code and an HTTP status.
 
 One handler (`app.routers.http.problems`) renders an `AppError` as RFC 9457 problem details; inside a run the same
-`code` and message become the execution's `error`. Rooms below raise subclasses that live beside the code that
-detects them; the ones shared by several rooms stand here.
+`code` and message become the execution's `error`. Other packages define subclasses beside the code that
+raises them; this module has those that several packages share.
 """
 
 from collections.abc import Sequence
@@ -10,25 +10,25 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 MAX_PROBLEMS = 50
-"""How many wrong fields one answer names at most."""
+"""The maximum number of invalid fields that a response lists."""
 
 
 @dataclass(frozen=True)
 class FieldError:
-    """One wrong field of a request: its dotted path (`assignments.0.agentId`) and what is wrong with it."""
+    """An invalid field of a request: its dotted path (`assignments.0.agentId`) and the problem."""
 
     path: str
     message: str
 
 
 class AppError(Exception):
-    """An expected failure; its message is written for the person who reads it and names no secret."""
+    """An expected failure, with a message for people that contains no secret."""
 
     code = "internal-error"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     retry_after_seconds: int | None = None
     provider_message: str | None = None
-    """The words of a provider behind the error, without secrets; only admins see them."""
+    """The message of a provider, without secrets; only admins see it."""
 
     def __init__(self, message: str, *, errors: tuple[FieldError, ...] = ()) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class AppError(Exception):
 
 
 class StartupError(Exception):
-    """The service cannot start; the message is one line that names the variable, file or part to mend."""
+    """The service cannot start; the message is one line that names the variable, file or service to fix."""
 
 
 class NotFound(AppError):
@@ -48,25 +48,25 @@ class NotFound(AppError):
 
 
 class InvalidInput(AppError):
-    """The request is well formed and asks for something that cannot be; `errors` says where."""
+    """The request is well-formed but invalid; `errors` lists the invalid fields."""
 
     code = "validation-error"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
     @classmethod
     def of_field(cls, path: str, message: str) -> "InvalidInput":
-        """One wrong field."""
+        """Return the error for one invalid field."""
         return cls.of_fields([FieldError(path, message)])
 
     @classmethod
     def of_fields(cls, problems: Sequence[FieldError]) -> "InvalidInput":
-        """Several wrong fields, of which the first is named in the message and at most 50 are in `errors`."""
+        """Return the error for several invalid fields: the message names the first one, `errors` at most 50."""
         first = problems[0]
         return cls(f"{first.path}: {first.message}", errors=tuple(problems[:MAX_PROBLEMS]))
 
 
 class DatabaseUnavailable(AppError):
-    """MongoDB does not answer; whether a request that writes did so before is then not known."""
+    """MongoDB is unavailable, so it is unknown whether a write has happened."""
 
     code = "database-unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE

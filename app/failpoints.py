@@ -1,7 +1,7 @@
-"""Places at which a test can make a process fail: `FAILPOINTS=before-commit:kill`, several separated by commas.
+"""Places where a test can make a process fail: `FAILPOINTS=before-commit:kill`, several separated by commas.
 
-`kill` ends the process as SIGKILL does, `raise` raises, `pause` stops the process as SIGSTOP does; a number after it
-(`before-commit:kill:3`) says at which time of passing. Without the variable a place costs one call of nothing.
+`kill` sends SIGKILL, `raise` raises an exception, `pause` sends SIGSTOP. A number (`before-commit:kill:3`) selects the
+pass that fails. Without the variable a place costs one empty call.
 """
 
 import os
@@ -26,22 +26,22 @@ PLACES = (
 
 
 class FailpointReached(Exception):
-    """The process was told to fail here."""
+    """A failpoint with the action `raise` was reached."""
 
 
 def act(name: str, action: str) -> None:
-    """Do what a failpoint says."""
+    """Run the action of a failpoint."""
     if action == "raise":
         raise FailpointReached(name)
     os.kill(os.getpid(), signal.SIGSTOP if action == "pause" else signal.SIGKILL)
 
 
 def nothing(_: str) -> None:
-    """Fail nowhere."""
+    """Pass a failpoint when none is set."""
 
 
 def armed(text: str) -> Callable[[str], None]:
-    """What is to happen at each place, by the variable's text."""
+    """Return the function that runs the actions in the text of the variable."""
     if not text:
         return nothing
     plan: dict[str, tuple[str, int]] = {}

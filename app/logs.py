@@ -16,12 +16,12 @@ CREDENTIALS = re.compile(
     r"[^\s'\"&,}@]+"
     r"|\bda_[\w-]{16,}|\bsk-[\w-]{16,}|(?<![\w-])eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"
 )
-"""What credentials look like in the lines of libraries: after a name, a scheme or a query's `=`, or by their form."""
+"""Credentials in the lines of libraries: after a name, a scheme or the `=` of a query, or known by their form."""
 OTHER_THAN_LINES = {code: text for code, text in CONTROL_CHARACTERS.items() if chr(code) != "\n"}
 
 
 def configure_logging(log_format: Literal["console", "json"], level: str) -> None:
-    """Send structlog and the standard library's loggers to stderr in one form."""
+    """Send structlog and the standard library's loggers to stderr in one format."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -36,7 +36,7 @@ def configure_logging(log_format: Literal["console", "json"], level: str) -> Non
             colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
         )
         shared.append(escape_control_characters)
-    structlog.configure(  # straight to stderr: the standard library's loggers take three times as long for a line
+    structlog.configure(  # directly to stderr, because loggers of the standard library take three times as long
         processors=[*shared, hide_credentials_in_traceback, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
@@ -49,7 +49,7 @@ def configure_logging(log_format: Literal["console", "json"], level: str) -> Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    # The loggers below the root are those of libraries, whose debug lines hold frames, headers and bodies.
+    # Other loggers belong to libraries, whose debug lines contain frames, headers and bodies.
     library_level = max(logging.INFO, logging.getLevelNamesMapping()[level.upper()])
     handler.setLevel(library_level)
     root = logging.getLogger()
@@ -65,24 +65,24 @@ def configure_logging(log_format: Literal["console", "json"], level: str) -> Non
 
 
 def hide_credentials(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Libraries quote what they are given, in messages and tracebacks: credentials do not go into the log."""
+    """Mask credentials that libraries quote in messages and tracebacks."""
     return {key: without_credentials(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
 def hide_credentials_in_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Of our own lines, tracebacks alone quote what others say."""
+    """Mask credentials in the tracebacks of the service's own lines; only these quote other text."""
     if "exception" in event:
         event["exception"] = without_credentials(event["exception"])
     return event
 
 
 def without_credentials(text: str) -> str:
-    """A text with asterisks in the place of credentials."""
+    """Return the text with its credentials masked."""
     return CREDENTIALS.sub(lambda found: f"{found['kept'] or ''}***", text)
 
 
 def escape_control_characters(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Texts of users and models cannot forge a log line or colour a terminal; a traceback keeps its lines."""
+    """Escape control characters that could forge a log line or color a terminal; tracebacks keep their lines."""
     return {
         key: value.translate(CONTROL_CHARACTERS if key != "exception" else OTHER_THAN_LINES)
         if isinstance(value, str)

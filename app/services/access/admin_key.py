@@ -1,4 +1,4 @@
-"""The bootstrap admin key of an embedded installation: made once, kept in `DATA_DIR`, readable by its owner only."""
+"""The bootstrap admin key of an embedded installation: a file in `DATA_DIR` that only its owner can read."""
 
 import os
 import secrets
@@ -14,7 +14,7 @@ FILE_NAME = "admin-key"
 
 @dataclass(frozen=True)
 class AdminKey:
-    """The bootstrap key, the file that it is kept in, if it is, and whether this start made it."""
+    """The bootstrap key, its file if it has one, and whether this start created it."""
 
     text: str | None = field(default=None, repr=False)
     path: Path | None = None
@@ -22,10 +22,10 @@ class AdminKey:
 
 
 def load_admin_key(settings: Settings) -> AdminKey:
-    """`ADMIN_API_KEY`, else, when embedded, the key in `DATA_DIR`, made on first use or where its file is empty.
+    """Return `ADMIN_API_KEY`, or the key in `DATA_DIR` if MongoDB is embedded; a missing or empty file gets a new key.
 
     Raises:
-        StartupError: the file cannot be read or written, or holds a key that can be guessed.
+        StartupError: the file cannot be read or written, or its key is too short.
     """
     if settings.admin_api_key is not None:
         return AdminKey(settings.admin_api_key.get_secret_value())
@@ -34,7 +34,7 @@ def load_admin_key(settings: Settings) -> AdminKey:
     path = settings.data_dir / FILE_NAME
     try:
         if path.exists() and (kept := path.read_text(encoding="ascii").strip()):
-            return AdminKey(long_enough(kept, path), path)
+            return AdminKey(check_length(kept, path), path)
         key = KEY_PREFIX + secrets.token_urlsafe(32)
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -46,8 +46,8 @@ def load_admin_key(settings: Settings) -> AdminKey:
     return AdminKey(key, path, is_new=True)
 
 
-def long_enough(key: str, path: Path) -> str:
-    """A key from the file.
+def check_length(key: str, path: Path) -> str:
+    """Return the key of the file if it is long enough.
 
     Raises:
         StartupError: it is too short.
@@ -55,6 +55,6 @@ def long_enough(key: str, path: Path) -> str:
     if len(key) < MIN_KEY_CHARACTERS:
         raise StartupError(
             f"DATA_DIR: the admin key in {path} has fewer than {MIN_KEY_CHARACTERS} characters. Remove the file: the "
-            "next start makes a new key."
+            "next start creates a new key."
         )
     return key

@@ -1,6 +1,6 @@
-"""API keys: made once, shown once, stored as their SHA-256, and looked up with a short memory.
+"""API keys: shown once when they are created, stored as SHA-256, and cached briefly on lookup.
 
-A key is 32 random bytes, so a plain hash is as good as a slow one.
+A key is 32 random bytes, so it does not need a slow hash.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from app.models.stored_document import StoredDocumentInvalid
 log = structlog.get_logger(__name__)
 
 KEY_PREFIX = "da_"
-REMEMBER_SECONDS = 3
-MAX_REMEMBERED = 1024
+CACHE_SECONDS = 3
+MAX_CACHED = 1024
 ROLE_ORDER = (Role.VIEWER, Role.RUNNER, Role.ADMIN)
 
 
@@ -33,7 +33,7 @@ SERVICE_ADMINS = {
     "role": Role.ADMIN.value,
     "$or": [{"allProjects": True}, {"allProjects": None, "projects": {"$in": [[], None]}}],
 }
-"""The keys that administer the service for all projects: those made for certain projects do not."""
+"""Selects the keys that administer the service, which must be valid for all projects."""
 
 
 class ApiKeyNotFound(NotFound):
@@ -46,24 +46,24 @@ class ApiKeyNotFound(NotFound):
 
 
 class LastAdminKey(AppError):
-    """The last key that can administer the service cannot go."""
+    """The last key that can administer the service cannot be deleted."""
 
     code = "last-admin-key"
     status = HTTPStatus.CONFLICT
 
     def __init__(self) -> None:
-        super().__init__("This is the last admin key, and ADMIN_API_KEY is not set. Make another admin key first.")
+        super().__init__("This is the last admin key, and ADMIN_API_KEY is not set. Create another admin key first.")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks; `projects` are ids in lower case, `None` means all projects, an empty set no project."""
+    """The caller of a request; `projects` are ids in lower case, `None` means all projects, an empty set no project."""
 
     name: str
     role: Role | None
     projects: frozenset[str] | None = None
     id: str = ""
-    """What its limits are counted under."""
+    """The key under which its limits are counted."""
     run_rate_limit: str | None = None
 
     def has(self, role: Role) -> bool:
@@ -76,14 +76,14 @@ class Caller:
 
 
 def hash_key(key: str) -> str:
-    """What is stored of a key."""
+    """Return the hash of a key, which is stored in its place."""
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 async def create_api_key(
     name: str, role: Role, projects: list[str] | None = None, run_rate_limit: str | None = None
 ) -> tuple[ApiKey, str]:
-    """Store a new key and return it with its text, which cannot be read again.
+    """Store a new key and return it with its text, which cannot be retrieved later.
 
     Raises:
         InvalidInput: `projects` is an empty list; a key for all projects has no list.
@@ -106,20 +106,20 @@ async def create_api_key(
 
 
 async def list_api_keys(database: Database, page: PageRequest) -> RawPage:
-    """A page of the keys, without their texts.
+    """Return a page of keys without their texts.
 
     Raises:
-        InvalidInput: the cursor is not one that this list gave.
+        InvalidInput: the cursor does not belong to this list.
     """
     return await read_page(database[ApiKey.get_collection_name()], {}, page)
 
 
 async def get_api_key(key_id: str) -> ApiKey:
-    """A key, without its text.
+    """Return a key without its text.
 
     Raises:
         ApiKeyNotFound: no key has this id.
-        StoredDocumentInvalid: someone has stored something else under it.
+        StoredDocumentInvalid: the stored document is not a valid key.
     """
     try:
         found = await ApiKey.get(ObjectId(key_id)) if ObjectId.is_valid(key_id) else None
@@ -131,13 +131,13 @@ async def get_api_key(key_id: str) -> ApiKey:
 
 
 async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: bool) -> None:
-    """Revoke a key; within seconds no process accepts it any more.
+    """Revoke a key; within seconds no process accepts it any longer.
 
-    The keys of all who could are touched in one transaction, so that of two deletions at once one sees the other.
+    The transaction touches every admin key, so that one of two concurrent deletions sees the other.
 
     Raises:
         ApiKeyNotFound: no key has this id.
-        LastAdminKey: nobody could administer the service afterwards.
+        LastAdminKey: no other key could administer the service.
     """
     collection = database[ApiKey.get_collection_name()]
     selector = {"_id": ObjectId(key_id)} if ObjectId.is_valid(key_id) else {"_id": None}
@@ -157,22 +157,22 @@ async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: 
 
 
 class ApiKeyStore:
-    """Who a key belongs to. An answer is remembered for a few seconds, so a revoked key is dead within five."""
+    """Finds the caller behind a key. Answers are cached for a few seconds, so a revoked key works for five at most."""
 
     def __init__(self, database: Database, *, admin_key: str | None) -> None:
         self._database = database
         self._admin_hash = hash_key(admin_key) if admin_key else None
         self.has_bootstrap_key = admin_key is not None
-        self._lookup = alru_cache(maxsize=MAX_REMEMBERED, ttl=REMEMBER_SECONDS)(self._find)
+        self._lookup = alru_cache(maxsize=MAX_CACHED, ttl=CACHE_SECONDS)(self._find)
 
     def bootstrap_caller(self, key: str) -> Caller | None:
-        """The caller behind the bootstrap key, if this is the key; it may have any form, a token's too."""
+        """Return the admin caller if this is the bootstrap key, which can have any form, even that of a token."""
         if self._admin_hash and secrets.compare_digest(hash_key(key), self._admin_hash):
             return Caller("ADMIN_API_KEY", Role.ADMIN, id="bootstrap")
         return None
 
     async def find_caller(self, key: str) -> Caller | None:
-        """The caller behind a stored key, if there is one."""
+        """Return the caller behind a stored key, or `None`."""
         return await self._lookup(hash_key(key))
 
     async def _find(self, hashed: str) -> Caller | None:

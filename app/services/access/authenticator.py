@@ -1,4 +1,4 @@
-"""Authenticating a request: which credentials it carries, and whether they are enough."""
+"""Authentication of requests and authorization by role."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class NotAuthenticated(AppError):
-    """No credentials, or none that anybody knows: one answer for all of them."""
+    """The credentials are missing or invalid. The response does not say which."""
 
     code = "not-authenticated"
     status = HTTPStatus.UNAUTHORIZED
@@ -31,7 +31,7 @@ class NotAuthenticated(AppError):
 
 
 class InvalidTicket(NotAuthenticated):
-    """The ticket at a stream opens nothing."""
+    """The ticket for a stream is invalid."""
 
     def __init__(self) -> None:
         message = "The ticket is invalid, has expired, or is for another execution. Create one for this stream."
@@ -39,28 +39,28 @@ class InvalidTicket(NotAuthenticated):
 
 
 class NotAllowed(AppError):
-    """The caller's role does not reach this far."""
+    """The caller's role is not sufficient."""
 
     code = "not-allowed"
     status = HTTPStatus.FORBIDDEN
 
     def __init__(self, needed: Role) -> None:
-        super().__init__(f"This needs a key with the role {needed.value!r}.")
+        super().__init__(f"This request requires a key with the role {needed.value!r}.")
 
 
 class NotAllowedWithProjects(AppError):
-    """The caller's role is enough, and its key is made for certain projects."""
+    """The caller's role is sufficient, but its key is limited to certain projects."""
 
     code = "not-allowed"
     status = HTTPStatus.FORBIDDEN
 
     def __init__(self) -> None:
-        super().__init__("This concerns all projects, and the key is made for certain ones.")
+        super().__init__("This request affects all projects, but the key is limited to certain ones.")
 
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Turns a request's headers into a caller."""
+    """Identifies the caller of a request."""
 
     keys: ApiKeyStore
     anonymous_role: Role | None
@@ -68,11 +68,11 @@ class Authenticator:
     failures: FailedAuthentications = field(default_factory=lambda: FailedAuthentications(None))
 
     async def identify(self, headers: Mapping[str, str], address: str = "") -> Caller:
-        """The caller behind the headers; without credentials an anonymous one.
+        """Return the caller behind the headers, the anonymous caller if there are no credentials.
 
         Raises:
-            NotAuthenticated: the credentials are not valid.
-            TooManyRequests: neither are they, and the address has failed too often lately.
+            NotAuthenticated: the credentials are invalid.
+            TooManyRequests: the credentials are invalid, and the address has failed too often recently.
         """
         try:
             key = key_in(headers)
@@ -84,11 +84,11 @@ class Authenticator:
         return await self.identify_key(key, address)
 
     async def identify_key(self, key: str, address: str = "") -> Caller:
-        """The caller behind an API key or a token; a valid one passes whatever has failed before.
+        """Return the caller behind an API key or a token. Earlier failures do not affect valid credentials.
 
         Raises:
-            NotAuthenticated: it is not valid.
-            TooManyRequests: neither is it, and the address has failed too often lately.
+            NotAuthenticated: it is invalid.
+            TooManyRequests: it is invalid, and the address has failed too often recently.
         """
         caller = await self.find_caller(key)
         if caller is None:
@@ -98,11 +98,11 @@ class Authenticator:
         return caller
 
     async def identify_ticket(self, ticket: str, credential: str | None, address: str = "") -> Caller:
-        """The caller behind a ticket's credential, which must still be valid; `None` is no ticket's.
+        """Return the caller behind the credential of a ticket; the credential of an unknown ticket is `None`.
 
         Raises:
-            InvalidTicket: there is no such ticket, or its credential is no longer valid.
-            TooManyRequests: so it is, and the address has failed too often lately.
+            InvalidTicket: the ticket is unknown, or its credential is no longer valid.
+            TooManyRequests: the ticket is invalid, and the address has failed too often recently.
         """
         caller = self.anonymous if credential == ANONYMOUS else None
         if credential:
@@ -115,11 +115,11 @@ class Authenticator:
 
     @property
     def anonymous(self) -> Caller:
-        """The caller without credentials; it sees nothing where no role is set for it."""
+        """The caller without credentials, which sees no project unless `ANONYMOUS_ROLE` is set."""
         return Caller("anonymous", self.anonymous_role, None if self.anonymous_role else frozenset())
 
     async def find_caller(self, key: str) -> Caller | None:
-        """The caller behind an API key or a token, if it is good; asking counts as no attempt."""
+        """Return the caller behind a valid API key or token, else `None`. Failures are not counted."""
         if bootstrap := self.keys.bootstrap_caller(key):
             return bootstrap
         if looks_like_token(key) and len(key) <= MAX_TOKEN_CHARACTERS:
@@ -130,10 +130,10 @@ class Authenticator:
 
 
 def key_in(headers: Mapping[str, str]) -> str | None:
-    """The key that a request carries, `None` when it carries none.
+    """Return the key in the headers of a request, or `None`.
 
     Raises:
-        NotAuthenticated: another scheme than Bearer, or several keys.
+        NotAuthenticated: the scheme is not Bearer, or there are several keys.
     """
     given: list[str] = []
     for name, value in headers.items():
@@ -150,11 +150,11 @@ def key_in(headers: Mapping[str, str]) -> str | None:
 
 
 def require(caller: Caller, role: Role) -> Caller:
-    """The caller, if its role is enough.
+    """Return the caller if its role includes the required one.
 
     Raises:
-        NotAuthenticated: the caller is anonymous, and may have a key.
-        NotAllowed: the key's role is too small.
+        NotAuthenticated: the caller is anonymous, and could send a key.
+        NotAllowed: the role of its key is not sufficient.
     """
     if caller.has(role):
         return caller
@@ -164,10 +164,10 @@ def require(caller: Caller, role: Role) -> Caller:
 
 
 def require_all_projects(caller: Caller) -> Caller:
-    """The caller, if it is not made for certain projects.
+    """Return the caller if it has access to all projects.
 
     Raises:
-        NotAllowedWithProjects: it is.
+        NotAllowedWithProjects: it is limited to certain projects.
     """
     if caller.projects is not None:
         raise NotAllowedWithProjects

@@ -1,4 +1,4 @@
-"""Watching the credentials of connections that stay open: a key that is revoked, or a token that expires, ends them."""
+"""The watch over the credentials of open connections, which end when a key is revoked or a token expires."""
 
 import asyncio
 from collections.abc import Callable, Generator
@@ -13,7 +13,7 @@ from app.services.access.authenticator import Authenticator
 
 CHECK_EVERY_SECONDS = 1.0
 
-MAX_CONCURRENT_LOOKS = 64
+MAX_CONCURRENT_CHECKS = 64
 
 OnRevoked = Callable[[], None]
 
@@ -22,18 +22,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class CredentialWatch:
-    """Looks every second whether the keys and tokens of open connections are still good, each of them once.
+    """Checks every second that the keys and tokens of open connections are still valid, each of them once.
 
-    The key ring remembers a key for three seconds, so a connection ends within five of the revocation.
+    `ApiKeyStore` caches a key for three seconds, so a connection ends within five seconds of a revocation.
     """
 
     authenticator: Authenticator
-    _looks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_LOOKS), init=False)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONCURRENT_CHECKS), init=False)
     _watched: dict[str, dict[object, OnRevoked]] = field(default_factory=dict[str, dict[object, OnRevoked]], init=False)
 
     @contextmanager
     def watching(self, credential: str | None, on_revoked: OnRevoked) -> Generator[None]:
-        """Call `on_revoked` when the credential is no longer good; without one there is nothing to watch."""
+        """Call `on_revoked` when the credential becomes invalid; `None` never does."""
         if credential is None:
             yield
             return
@@ -48,7 +48,7 @@ class CredentialWatch:
                 self._watched.pop(credential, None)
 
     async def run(self) -> None:
-        """Look for as long as the process lives."""
+        """Check every second; never returns."""
         while True:
             await asyncio.sleep(CHECK_EVERY_SECONDS)
             try:
@@ -57,13 +57,13 @@ class CredentialWatch:
                 log.exception("credential-check-crashed")
 
     async def check(self) -> None:
-        """Look once at all of them; a token that waits for its issuer's keys holds up no other."""
-        async with asyncio.TaskGroup() as looks:
+        """Check every credential once, concurrently: a token may wait for the keys of its issuer."""
+        async with asyncio.TaskGroup() as checks:
             for credential in list(self._watched):
-                looks.create_task(self._check_one(credential))
+                checks.create_task(self._check_credential(credential))
 
-    async def _check_one(self, credential: str) -> None:
-        async with self._looks:
+    async def _check_credential(self, credential: str) -> None:
+        async with self._slots:
             try:
                 if await self.authenticator.find_caller(credential) is not None:
                     return

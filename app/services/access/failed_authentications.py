@@ -1,4 +1,4 @@
-"""Failed authentications: counted, so that guessing is slow, without locking out anyone whose credentials are good."""
+"""Counts of failed authentications, which slow down guessing without locking out valid credentials."""
 
 import ipaddress
 
@@ -8,7 +8,7 @@ from app.services.usage.rate_limits import RateLimiter, TooManyRequests
 
 PREFIX_CHARACTERS = 8
 IPV6_NETWORK_BITS = 64
-"""What one customer of a provider has to itself: counting single IPv6 addresses would count nothing."""
+"""The network that a provider assigns to one customer, who can change addresses within it at will."""
 
 log = structlog.get_logger(__name__)
 
@@ -16,8 +16,8 @@ log = structlog.get_logger(__name__)
 class FailedAuthentications:
     """Counts failures by address and key prefix, and per address the prefixes that failed.
 
-    A client that keeps sending one bad key uses up its own count alone; one that tries many keys uses up its address's.
-    Callers are asked here only after their credentials have turned out to be bad.
+    A client that repeats one invalid key exhausts the count of that key only; a client that tries many keys exhausts
+    the count of its address. Valid credentials are never counted.
     """
 
     def __init__(self, limit: str | None) -> None:
@@ -25,10 +25,10 @@ class FailedAuthentications:
         self._by_address = RateLimiter("Failed authentications", limit)
 
     async def count(self, key: str, address: str) -> None:
-        """Count one failure, and log it.
+        """Count and log a failure.
 
         Raises:
-            TooManyRequests: there were too many of them lately.
+            TooManyRequests: there were too many failures recently.
         """
         network = network_of(address)
         guesser = f"{network} {key[:PREFIX_CHARACTERS]}"
@@ -37,13 +37,13 @@ class FailedAuthentications:
                 await self._by_address.hit(network)
             await self._by_key.hit(guesser)
         except TooManyRequests:
-            log.warning("authentication-failed", address=address, reason="invalid credentials, again and again")
+            log.warning("authentication-failed", address=address, reason="too many invalid credentials")
             raise
         log.warning("authentication-failed", address=address, reason="invalid credentials")
 
 
 def network_of(address: str) -> str:
-    """What failures of an address are counted under: the address, of IPv6 its network."""
+    """Return the key that counts the failures of an address: an IPv4 address, or an IPv6 network."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The keys that an identity provider publishes (a JSON Web Key Set), read again often enough to notice withdrawals."""
+"""The keys that an identity provider publishes (a JSON Web Key Set), refreshed often enough to notice revocations."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ FETCH_SECONDS = 5.0
 MAX_SET_BYTES = 1024 * 1024
 MAX_KEYS = 100
 REFRESH_AFTER_SECONDS = 120.0
-"""How old a key set may be before it is read again in the background."""
+"""The age at which a key set is refreshed in the background."""
 MAX_AGE_SECONDS = 270.0
-"""How old a key set may be to be used: with the time of a read, a withdrawn key is refused within five minutes."""
+"""The age at which a key set is no longer used. With the time of a refresh, a revoked key works for five minutes."""
 RETRY_AFTER_SECONDS = 30.0
-"""The least time between two reads that unknown key ids cause, and between two that failed."""
+"""The minimum time between refreshes for unknown key ids, and after a failed refresh."""
 
 clock = time.monotonic
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class TokenKeysUnavailable(AppError):
-    """The keys that tokens are verified with cannot be read."""
+    """The keys that verify tokens are unavailable."""
 
     code = "token-keys-unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -49,7 +49,7 @@ class TokenKeysUnavailable(AppError):
 
 @dataclass(frozen=True)
 class PublishedKey:
-    """A public key with the algorithms that it may verify."""
+    """A public key and the algorithms that it may verify."""
 
     key_id: str | None
     key: PublicKey
@@ -58,7 +58,7 @@ class PublishedKey:
 
 @dataclass
 class PublishedKeys:
-    """The key set at an address. Tokens whose key is known never wait for a read."""
+    """The key set at a URL. Tokens with a known key never wait for a refresh."""
 
     url: str
     _keys: tuple[PublishedKey, ...] = field(default=(), init=False)
@@ -67,10 +67,10 @@ class PublishedKeys:
     _read: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def find(self, key_id: str | None, algorithm: str) -> list[PublishedKey]:
-        """The keys that a token with this header may be verified with.
+        """Return the keys that may verify a token with this header.
 
         Raises:
-            TokenKeysUnavailable: the provider has not answered for so long that its keys may have been withdrawn.
+            TokenKeysUnavailable: the last refresh is so old that the keys may have been revoked.
         """
         found = self._matching(key_id, algorithm)
         age = self._age()
@@ -85,7 +85,7 @@ class PublishedKeys:
         return self._matching(key_id, algorithm)
 
     async def close(self) -> None:
-        """Give up a read that is under way."""
+        """Cancel a refresh in progress."""
         if self._read:
             self._read.cancel()
             await asyncio.gather(self._read, return_exceptions=True)
@@ -97,7 +97,7 @@ class PublishedKeys:
         return float("inf") if self._read_at is None else clock() - self._read_at
 
     def _start_read(self) -> asyncio.Task[None] | None:
-        """The read under way, else a new one; `None` when the last one was a moment ago."""
+        """Return the refresh in progress, else a new one; `None` if the last one was too recent."""
         if self._read is None:
             now = clock()
             if self._tried_at is not None and now - self._tried_at < RETRY_AFTER_SECONDS:
@@ -123,10 +123,10 @@ class PublishedKeys:
 
 
 async def fetch(url: str) -> bytes:
-    """The document at an address: no redirect is followed, and nothing beyond the bound is read.
+    """Download the document at a URL without following redirects, up to a maximum size.
 
     Raises:
-        httpx.HTTPError: there is no answer, or one that is no success.
+        httpx.HTTPError: there is no response, or its status is not a success.
         ValueError: the document is too large.
     """
     async with httpx.AsyncClient(timeout=FETCH_SECONDS) as http, http.stream("GET", url) as answer:
@@ -142,10 +142,10 @@ async def fetch(url: str) -> bytes:
 
 
 def keys_in(document: Any) -> tuple[PublishedKey, ...]:  # noqa: ANN401 - any JSON value
-    """The keys of a key set that can verify signatures; others are left out, as the standard has it.
+    """Return the keys of a key set that can verify signatures; others are skipped, as the standard requires.
 
     Raises:
-        ValueError: it is no key set.
+        ValueError: it is not a key set.
     """
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
@@ -155,7 +155,7 @@ def keys_in(document: Any) -> tuple[PublishedKey, ...]:  # noqa: ANN401 - any JS
 
 
 def published_key(entry: dict[str, Any]) -> PublishedKey | None:
-    """An entry of a key set, `None` when it cannot verify signatures by one of our algorithms."""
+    """Return a key of a key set, `None` if it cannot verify signatures with one of the accepted algorithms."""
     operations = entry.get("key_ops")
     if entry.get("use", "sig") != "sig" or (isinstance(operations, list) and "verify" not in operations):
         return None
@@ -171,7 +171,7 @@ def published_key(entry: dict[str, Any]) -> PublishedKey | None:
 
 
 def algorithms_of(key: object) -> tuple[str, ...]:
-    """The algorithms that a key of this type may verify; none for secrets, private keys and weak ones."""
+    """Return the algorithms that a key may verify: none for secrets, private keys and weak keys."""
     match key:
         case RSAPublicKey():
             return RSA_ALGORITHMS if key.key_size in RSA_BITS else ()

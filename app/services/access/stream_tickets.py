@@ -1,7 +1,7 @@
-"""Tickets for event streams, for browsers' `EventSource`, which can send neither a key nor any other header.
+"""Tickets for event streams, for the `EventSource` of browsers, which cannot send headers.
 
-A ticket stands in an address, and addresses are logged by proxies and kept by browsers. So it opens one stream, for a
-minute, and is worth no more than the credential that it was made with: what it says of its caller is looked up anew.
+A ticket is part of a URL, and URLs end up in the logs of proxies and the history of browsers. It therefore opens one
+stream, for a minute, and only while the credential that created it is valid: the caller is looked up again.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ TICKET_PREFIX = "st_"
 TICKET_SECONDS = 60
 MAX_TICKET_CHARACTERS = 100
 ANONYMOUS = ""
-"""The credential of a caller without one."""
+"""The credential of an anonymous caller."""
 NONCE = bytes(12)
-"""Each key encrypts once."""
+"""A constant nonce is safe because each key encrypts once."""
 
 
 @dataclass(frozen=True)
 class StreamTickets:
-    """Makes tickets and looks them up, for all processes on this database."""
+    """Creates and looks up tickets, which every process on this database accepts."""
 
     database: Database
 
     async def create(self, execution_id: str, credential: str) -> tuple[str, datetime]:
-        """A ticket for the stream of an execution, in the name of the caller with this credential; and its end."""
+        """Create a ticket for the stream of an execution and the holder of a credential; return it with its expiry."""
         ticket = TICKET_PREFIX + secrets.token_urlsafe(32)
         expires_at = utc_now() + timedelta(seconds=TICKET_SECONDS)
         sealed = cipher_of(ticket).encrypt(NONCE, credential.encode(), execution_id.encode())
@@ -42,7 +42,7 @@ class StreamTickets:
         return ticket, expires_at
 
     async def find_credential(self, ticket: str, execution_id: str) -> str | None:
-        """The credential behind a ticket for this execution, `None` when there is no such ticket any more."""
+        """Return the credential behind a ticket for this execution, `None` if the ticket is unknown or has expired."""
         selector = {"ticketHash": hash_of(ticket), "executionId": execution_id, "expiresAt": {"$gt": utc_now()}}
         found = await self.database[StreamTicket.get_collection_name()].find_one(selector)
         if found is None:
@@ -54,10 +54,10 @@ class StreamTickets:
 
 
 def hash_of(ticket: str) -> str:
-    """What a ticket is found by: from the one hash the other cannot be computed."""
+    """Return the hash that identifies a ticket; the encryption key cannot be computed from it."""
     return hashlib.sha256(b"hash of " + ticket.encode("utf-8", "replace")).hexdigest()
 
 
 def cipher_of(ticket: str) -> AESGCM:
-    """What the credential is encrypted with."""
+    """Return the key that encrypts the credential of a ticket."""
     return AESGCM(hashlib.sha256(b"key of " + ticket.encode("utf-8", "replace")).digest())

@@ -1,4 +1,4 @@
-"""JSON Web Tokens that others issue: signed with a shared secret, or with a key that an identity provider publishes."""
+"""JSON Web Tokens of other issuers, signed with a shared secret or with a published key of an identity provider."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,13 @@ SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
 PUBLISHED_ALGORITHMS = (*RSA_ALGORITHMS, "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_SECONDS = 10
 MAX_CANDIDATES = 8
-"""How many keys a token is tried with: those of one key id, or all where the token names none."""
+"""The maximum number of keys that are tried for a token: those of its key id, or all if it has none."""
 INVALID = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
-"""What a token that is not valid ends in; PyJWT lets numbers and nesting beyond all bounds through as Python's own."""
+"""The errors of invalid tokens; PyJWT passes on Python's errors about huge numbers and deep nesting."""
 
 
 def looks_like_token(key: str) -> bool:
-    """Whether a credential has a token's three parts; our own API keys have no dot."""
+    """Return whether a credential has the three parts of a token; API keys contain no dot."""
     return key.count(".") == 2
 
 
@@ -28,8 +28,8 @@ def looks_like_token(key: str) -> bool:
 class TokenVerifier:
     """Checks signatures, times, audience, issuer and the `role` claim.
 
-    A secret is never tried as a public key, nor the reverse. Headers that name a key by address or bring it along
-    (`jku`, `x5u`, `jwk`) are not looked at.
+    A secret is never used as a public key, nor the reverse. Headers that contain a key or its URL (`jku`, `x5u`, `jwk`)
+    are ignored.
     """
 
     secret: str | None = None
@@ -38,10 +38,10 @@ class TokenVerifier:
     issuer: str | None = None
 
     async def find_caller(self, token: str) -> Caller | None:
-        """The caller that a token speaks for, `None` when it is not valid here.
+        """Return the caller that a token identifies, `None` if the token is invalid.
 
         Raises:
-            TokenKeysUnavailable: there is no telling at present.
+            TokenKeysUnavailable: the keys that could verify the token are unavailable.
         """
         try:
             header = jwt.get_unverified_header(token)
@@ -51,7 +51,7 @@ class TokenVerifier:
         return caller_of(claims) if claims else None
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel a refresh of the published keys."""
         if self.published:
             await self.published.close()
 
@@ -77,7 +77,7 @@ class TokenVerifier:
 
 
 def caller_of(claims: dict[str, Any]) -> Caller | None:
-    """The caller in a token's claims: `role`, `sub`, and `projects` where it is valid for certain ones only."""
+    """Return the caller in the claims of a token: `role`, `sub`, and `projects` if it is limited to some."""
     role, projects, subject = claims.get("role"), claims.get("projects"), claims.get("sub")
     if role not in list(Role) or not isinstance(subject, str) or not subject.strip():
         return None

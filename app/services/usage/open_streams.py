@@ -1,4 +1,4 @@
-"""How many event sockets and streams are open, in all and for each key: each costs memory for as long as it lasts."""
+"""Limits on open event sockets and streams, per process and per key, because each holds memory while it is open."""
 
 from collections import Counter
 from collections.abc import Generator
@@ -9,7 +9,7 @@ from app.errors import AppError
 
 
 class TooManyStreams(AppError):
-    """There are as many sockets and streams as may be."""
+    """The maximum number of sockets and streams is open."""
 
     code = "too-many-streams"
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -24,22 +24,24 @@ class OpenStreams:
         self._open: Counter[str] = Counter()
 
     def ensure_room(self, key: str) -> None:
-        """Refuse another one where there is no room.
+        """Check that another stream may open.
 
         Raises:
-            TooManyStreams: this key, or all together, have as many as they may.
+            TooManyStreams: the key or the process has reached its limit.
         """
         if self._open[key] >= self._per_key:
-            raise TooManyStreams(f"A key may have {self._per_key} event sockets and streams open; close some.")
+            raise TooManyStreams(f"A key may have at most {self._per_key} event sockets and streams open: close some.")
         if self._open.total() >= self._in_all:
-            raise TooManyStreams(f"The service keeps {self._in_all} event sockets and streams open; try again later.")
+            raise TooManyStreams(
+                f"The service keeps at most {self._in_all} event sockets and streams open: try again later."
+            )
 
     @contextmanager
     def one(self, key: str) -> Generator[None]:
-        """Count one for as long as the context lasts.
+        """Count a stream as open while the context lasts.
 
         Raises:
-            TooManyStreams: there is no room.
+            TooManyStreams: the key or the process has reached its limit.
         """
         self.ensure_room(key)
         self._open[key] += 1

@@ -11,7 +11,7 @@ from app.services.usage.counters import WindowCounter
 
 
 class TooManyRequests(AppError):
-    """The caller has used up its share for now."""
+    """The caller has reached a rate limit."""
 
     code = "rate-limited"
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -22,7 +22,7 @@ class TooManyRequests(AppError):
 
 
 class RateLimiter:
-    """Counts what callers do, each against its own limits or the common ones; `window` keeps the counts."""
+    """Counts the actions of callers against their own limits, or the common ones; `window` holds the counts."""
 
     def __init__(self, what: str, common: str | None, window: WindowCounter | None = None) -> None:
         self._what = what
@@ -30,10 +30,10 @@ class RateLimiter:
         self._window = window or WindowCounter()
 
     async def hit(self, who: str, own: str | None = None) -> None:
-        """Count one against every limit; `own` are the caller's own, if it has any.
+        """Count an action against every limit; `own` are the caller's own limits, if any.
 
         Raises:
-            TooManyRequests: it is one too many, and is not counted.
+            TooManyRequests: a limit is reached; the action is not counted.
         """
         limits = limits_in(own) or self._common
         for count in (self._window.test, self._window.hit) if len(limits) > 1 else (self._window.hit,):
@@ -42,17 +42,17 @@ class RateLimiter:
                     await self._refuse(limit, who)
 
     async def check(self, who: str) -> None:
-        """Refuse whoever has reached one of the common limits; counts nothing.
+        """Check the common limits without counting.
 
         Raises:
-            TooManyRequests: one is reached.
+            TooManyRequests: a limit is reached.
         """
         for limit in self._common:
             if not await self._window.test(limit, who):
                 await self._refuse(limit, who)
 
     async def is_unused(self, who: str) -> bool:
-        """Whether nothing is counted at present."""
+        """Whether no count is stored."""
         counted = [await self._window.stats(limit, who) for limit in self._common]
         return all(one.remaining == limit.amount for limit, one in zip(self._common, counted, strict=True))
 
@@ -62,5 +62,5 @@ class RateLimiter:
 
 
 def limits_in(text: str | None) -> tuple[RateLimitItem, ...]:
-    """The limits in a text, such as `20/second;600/minute`, each once: all of them hold."""
+    """Parse limits such as `20/second;600/minute`, all of which apply; duplicates are dropped."""
     return tuple(dict.fromkeys(parse_many(text))) if text else ()

@@ -41,7 +41,7 @@ async def test_an_unknown_key_is_not_found(service: Service) -> None:
 async def test_of_two_last_admin_keys_one_stays_when_both_go_at_once(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_keys, "REMEMBER_SECONDS", 0.01)
+    monkeypatch.setattr(api_keys, "CACHE_SECONDS", 0.01)
     async with start_service() as service:
         keys = [await make_key(service.http, "admin") for _ in range(2)]
         await make_key(service.http, "admin", PROJECT)

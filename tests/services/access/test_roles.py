@@ -89,7 +89,10 @@ async def test_an_admin_key_made_for_a_project_edits_nothing_that_all_projects_s
             if (answer.status_code == 403) != shared:
                 wrong.append(f"{method} {path}: {answer.status_code}")
             if shared:
-                assert answer.json()["detail"] == "This concerns all projects, and the key is made for certain ones."
+                assert (
+                    answer.json()["detail"]
+                    == "This request affects all projects, but the key is limited to certain ones."
+                )
 
     assert wrong == []
 
