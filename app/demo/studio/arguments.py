@@ -1,4 +1,4 @@
-"""Builds arguments for any tool from its JSON Schema, so that they match it and speak of the story at hand."""
+"""Arguments for any tool, built from its JSON Schema so that they match it and fit the story."""
 
 import math
 import re
@@ -24,7 +24,7 @@ ROWS_OF = {
     "mixes": 2,
     "items": 2,
 }
-# Strings to try against a `pattern` or a `format` that no word of the story matches.
+# Strings to try for a `pattern` or `format` that no word of the story matches.
 CANDIDATES = (
     "#0B2239", "#E8A33D", "#F4EBD0", "01:00:10:00", "00:01:10", "01:00:10", "12:30", "EUR", "GBP", "en", "en-GB",
     "2024-03-15", "2024-03-15T09:30:00Z", "1A", "12", "12A", "A", "a", "S01E01", "SC-001", "INT", "scene-1", "scene_1",
@@ -44,12 +44,12 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds values for one schema; `root` is where its `$ref`s point."""
+    """Builds values for one schema; its `$ref`s refer to `root`."""
 
     root: JsonObject
     draft: Draft
     made_so_far: list[None] = field(default_factory=list[None])
-    """Grows with every value, so that a schema that contains itself comes to an end."""
+    """Grows with every value, so that a recursive schema terminates."""
 
     def value(self, schema: Any, path: tuple[str, ...] = (), row: int = 0) -> Any:  # noqa: ANN401 - JSON in and out
         """A value that the schema accepts, as far as its keywords are understood."""
@@ -89,7 +89,7 @@ class Builder:
                 return a_string(wanted, self.draft, path, row)
 
     def an_object(self, wanted: JsonObject, path: tuple[str, ...], row: int) -> JsonObject:
-        """The required properties, and the optional ones that the story can fill; all when neither are there."""
+        """The required properties, and the optional ones that the story can fill; all if there are none of either."""
         properties = as_object(wanted.get("properties"))
         required = [name for name in as_list(wanted.get("required")) if isinstance(name, str)]
         named = [name for name in properties if name in required or self.knows(properties[name], (*path, name), row)]
@@ -97,7 +97,7 @@ class Builder:
         return {name: self.value(properties.get(name, {}), (*path, name), row) for name in chosen}
 
     def knows(self, schema: Any, path: tuple[str, ...], row: int) -> bool:  # noqa: ANN401 - any JSON Schema
-        """Whether the story has something for an optional property, itself or for the rows of its list."""
+        """Whether the story has a value for an optional property or for the rows of its list."""
         if len(path) > MAX_DEPTH:
             return False
         wanted = self.resolved(schema)
@@ -154,14 +154,14 @@ def pointed(root: JsonObject, reference: str) -> JsonObject:
 
 
 def pointed_part(root: JsonObject, part: Any) -> JsonObject:  # noqa: ANN401 - any JSON Schema
-    """A part of a combined schema, behind its `$ref`."""
+    """A part of a combined schema with its `$ref` resolved."""
     found = as_object(part)
     reference = found.get("$ref")
     return {**pointed(root, reference), **found} if isinstance(reference, str) else found
 
 
 def joined(first: JsonObject, second: JsonObject) -> JsonObject:
-    """Two schemas that both hold: properties and requirements of both."""
+    """The conjunction of two schemas: the properties and requirements of both."""
     properties = {**as_object(first.get("properties")), **as_object(second.get("properties"))}
     required = [*as_list(first.get("required")), *as_list(second.get("required"))]
     left_out = ("allOf", "anyOf", "oneOf", "$ref")
@@ -188,7 +188,7 @@ def type_of(schema: JsonObject) -> str:
 
 
 def shallow(kind: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The least value of a type."""
+    """The minimal value of a type."""
     least: JsonObject = {"object": {}, "array": [], "integer": 0, "number": 0, "boolean": False, "null": None}
     return least.get(kind, "")
 
@@ -200,7 +200,7 @@ def bound(schema: JsonObject, name: str, otherwise: float) -> float:
 
 
 def fitted(idea: Any, schema: JsonObject) -> Any:  # noqa: ANN401 - any JSON value
-    """An idea made to fit the schema, or `None` where it cannot."""
+    """An idea adapted to the schema, or `None` if that is impossible."""
     kind = type_of(schema)
     choices = as_list(schema.get("enum"))
     if idea is None or (choices and idea not in choices):
@@ -219,7 +219,7 @@ def fitted(idea: Any, schema: JsonObject) -> Any:  # noqa: ANN401 - any JSON val
 
 
 def fitted_text(idea: str, schema: JsonObject) -> str | None:
-    """A text cut to the longest that is allowed, or `None` where it is too short or has another form."""
+    """A text cut to the maximum length, or `None` if it is too short or has another form."""
     text = idea[: int(bound(schema, "maxLength", 200_000))].rstrip()
     if len(text) < bound(schema, "minLength", 0) or not matches(schema.get("pattern"), text):
         return None
@@ -228,7 +228,7 @@ def fitted_text(idea: str, schema: JsonObject) -> str | None:
 
 
 def fitted_list(idea: list[Any], schema: JsonObject) -> list[Any] | None:
-    """A list of texts cut to the most that are allowed, or `None` where it is too short or its items do not fit."""
+    """A list cut to the maximum of items, or `None` if it is too short or its items do not fit."""
     rows = idea[: int(bound(schema, "maxItems", len(idea)))]
     item = as_object(schema.get("items"))
     fits = [fitted(entry, item) for entry in rows] if item else rows
@@ -250,7 +250,7 @@ def within(number: float, schema: JsonObject, *, whole: bool) -> float:
 
 
 def a_number(schema: JsonObject, row: int, *, whole: bool) -> float:
-    """A number a little above the least that is allowed, another one in every row."""
+    """A number slightly above the minimum, different in every row."""
     least = bound(schema, "minimum", bound(schema, "exclusiveMinimum", 0))
     most = bound(schema, "maximum", bound(schema, "exclusiveMaximum", least + 100))
     span = most - least
@@ -282,7 +282,7 @@ def spaced(name: str) -> str:
 
 
 def matches(pattern: Any, text: str) -> bool:  # noqa: ANN401 - any JSON value
-    """Whether a text matches a schema's pattern; one that Python cannot read matches nothing."""
+    """Whether a text matches a schema's pattern; an invalid pattern matches nothing."""
     if not isinstance(pattern, str):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Reads a Markdown work the way a head does who has to report on it: the gist of a section in its own words."""
+"""Excerpts from a Markdown work for a report: the gist of each section in its own words."""
 
 import re
 
@@ -24,7 +24,7 @@ def sections_of(text: str) -> list[tuple[str, str]]:
 
 
 def is_closing(heading: str) -> bool:
-    """Whether a section names what is open, and not what was found."""
+    """Whether a section lists open points instead of findings."""
     return CLOSING.search(heading) is not None
 
 
@@ -52,7 +52,7 @@ def table_rows(body: str) -> list[list[str]]:
 
 
 def limited(text: str, words: int) -> str:
-    """As many whole sentences as fit into so many words, or the first clauses of the first one."""
+    """As many full sentences as fit into `words` words, or the first clauses of the first sentence."""
     taken: list[str] = []
     for sentence in SENTENCE_END.split(" ".join(text.split())):
         if sum(len(one.split()) for one in [*taken, sentence]) > words:
@@ -66,7 +66,7 @@ def limited(text: str, words: int) -> str:
 
 
 def gist_of(body: str, words: int) -> str:
-    """A section in a few of its own words: three rows of a table, the last lines of a scene, else how it begins."""
+    """A section in a few of its own words: three rows of a table, the last lines of a scene, or its beginning."""
     rows = table_rows(body)
     if len(rows) > 1:
         return table_gist(rows)
@@ -79,7 +79,7 @@ def gist_of(body: str, words: int) -> str:
 
 
 def table_gist(rows: list[list[str]]) -> str:
-    """Three rows of a table in a phrase each; nothing of a table that is figures all through."""
+    """Three rows of a table in a phrase each; an empty text for a table of figures only."""
     header, *entries = rows
     step = max(1, len(entries) // 3)
     chosen = [row for row in entries[step - 1 :: step][:3] if len(row) > 1]

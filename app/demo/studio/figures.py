@@ -1,4 +1,4 @@
-"""Turns what tools answered into sentences: the figures by name, and what a professional would say of some of them."""
+"""Tools' results as sentences: the figures by name, and an interpretation of some of them."""
 
 import re
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ NO_MEASUREMENT = "No tool measured anything for this draft; what stands here is 
 
 
 def describe_outcomes(outcomes: list[ToolResult], *, explained: bool = True) -> str:
-    """A paragraph on everything that was measured, with what it means if it is to be `explained`."""
+    """A paragraph on everything that was measured, with an interpretation if `explained`."""
     most_words = MAX_WORDS // min(max(len(outcomes), 1), 2) + 6
     told = [describe_outcome(outcome, most_words, explained=explained) for outcome in outcomes]
     return " ".join(told) if told else NO_MEASUREMENT
@@ -78,7 +78,7 @@ def describe_outcome(outcome: ToolResult, most_words: int, *, explained: bool) -
 
 
 def kept(facts: Iterator[str], most_words: int) -> Iterator[str]:
-    """As many facts as a reader takes in; one that is too long gives way to shorter ones after it."""
+    """As many facts as fit; a fact that is too long is skipped in favor of shorter ones after it."""
     words, count = 0, 0
     for fact in facts:
         length = len(fact.split())
@@ -88,7 +88,7 @@ def kept(facts: Iterator[str], most_words: int) -> Iterator[str]:
 
 
 def facts_in(value: dict[str, Any]) -> Iterator[str]:
-    """Telling figures first, then short lists of rows, what is grouped, lists that came back empty, other figures."""
+    """The facts of a result: significant figures, short lists of rows, groups, empty lists, other figures."""
     telling = [name for name in TELLING if name in value]
     yield from told_figures(value, telling[:1])
     for name, item in value.items():
@@ -111,7 +111,7 @@ def told_figures(value: dict[str, Any], names: list[str]) -> list[str]:
 
 
 def figure(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """A number with its name in words, or nothing: `totalWords` is "83 words in all"."""
+    """A number with its name in words, or an empty text: `totalWords` is "83 words in all"."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     words = [SPELT.get(word, word) for word in spaced(name).split()] or ["value"]
@@ -130,7 +130,7 @@ def figure(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def rows_fact(name: str, rows: list[dict[str, Any]]) -> str:
-    """A short list: by the share of each row where rows have one, else the first figures of each."""
+    """A short list: the share of each row if rows have one, otherwise the first figures of each."""
     shares = [
         (key, row[key]) for row in rows for key in row if re.search("[a-z]Percent$", key) and figure(key, row[key])
     ]
@@ -151,7 +151,7 @@ def label_in(row: dict[str, Any]) -> str:
 
 
 def row_fact(row: dict[str, Any]) -> str:
-    """A row of a list: what it is called, and its first two figures, or its pages."""
+    """A row of a list: its label, and its first two figures or its pages."""
     inside = [fact for name, item in row.items() if (fact := figure(name, item))]
     label = label_in(row)
     if not label and inside:

@@ -46,7 +46,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Premise:
-    """A request as the demo model understands it; `world` is the setting that it is written in."""
+    """A request as the demo model understands it; `world` is the setting."""
 
     logline: str
     discovery: str | None
@@ -64,7 +64,7 @@ class Premise:
     world: dict[str, Any] = field(hash=False, compare=False)
 
     def page(self, reference: int) -> int:
-        """The page of a beat that stands on this page of a screenplay of 110."""
+        """The page of a beat that is on this page of a screenplay of 110 pages."""
         return min(self.pages, max(1, int(reference * self.pages / REFERENCE_PAGES + 0.5)))
 
 
@@ -82,7 +82,7 @@ def english(kind: str) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def read_premise(request: str) -> Premise:
-    """Understand a request; any text at all gives a premise."""
+    """Read a request; any text results in a premise."""
     sentences = [found.strip() for found in SENTENCE.findall(request[:20_000]) if found.strip()]
     told = [sentence for sentence in sentences if not is_order(sentence)] or sentences[:1]
     logline = shortened_at_word(told[0].rstrip(".!?:; ") if told else "A story yet to be named", MAX_LOGLINE)
@@ -116,7 +116,7 @@ def read_premise(request: str) -> Premise:
 
 
 def is_order(sentence: str) -> bool:
-    """Whether a sentence asks for work and tells no story."""
+    """Whether a sentence is an instruction and not part of the story."""
     words = WORD.findall(sentence)
     return not words or words[0].lower() in english("orders")
 
@@ -128,7 +128,7 @@ def shortened_at_word(text: str, limit: int) -> str:
 
 
 def world_of(story: str) -> dict[str, Any]:
-    """The setting whose words the story uses most; the first of equals."""
+    """The setting whose words the story uses most; the first one if several are equal."""
     used = {word.lower() for word in WORD.findall(story)}
     *candidates, fallback = worlds()
     best = max(candidates, key=lambda world: sum(word in used for word in world["words"]))
@@ -136,7 +136,7 @@ def world_of(story: str) -> dict[str, Any]:
 
 
 def names_in(story: str) -> list[str]:
-    """People's names in the story, in order: capitalised words that no place or sentence explains."""
+    """The names of people in the story, in order: capitalized words that are not places or sentence beginnings."""
     found: list[str] = []
     if not english("articles") & {word.lower() for word in WORD.findall(story)}:
         return found
@@ -165,7 +165,7 @@ def person(name: str, part: str) -> Person:
 
 
 def pronoun_of(story: str, role: str, otherwise: str) -> str:
-    """The possessive pronoun of the hero: as the role or the story's own pronouns have it."""
+    """The possessive pronoun of the hero, from the role or from the story's pronouns."""
     used = {word.lower() for word in WORD.findall(story)}
     if WOMEN & set(role.split()) or ({"she", "her"} & used and not {"he", "his"} & used):
         return "her"
@@ -175,7 +175,7 @@ def pronoun_of(story: str, role: str, otherwise: str) -> str:
 
 
 def phrase_from(words: list[str], limit: int) -> str:
-    """The words of a noun phrase: up to a preposition, or what looks like its verb."""
+    """The words of a noun phrase, up to a preposition or a likely verb."""
     taken: list[str] = []
     for word in words[:limit]:
         if ends_phrase(word, begun=bool(taken)):
@@ -205,7 +205,7 @@ def place_in(logline: str) -> str:
 
 
 def motifs_of(logline: str, people: str, world: dict[str, Any]) -> tuple[str, str, str]:
-    """Three nouns to watch: one that this kind of story turns on, then those that the logline brings itself."""
+    """Three motifs: the one that this kind of story centers on, then those of the logline."""
     words = WORD.findall(logline)
     known = {*people.lower().split(), *(word for word in world["motifs"])}
     turn = words.index("that") if "that" in words else len(words)
@@ -223,7 +223,7 @@ def motifs_of(logline: str, people: str, world: dict[str, Any]) -> tuple[str, st
 
 
 def noun_after(words: list[str]) -> str:
-    """The noun of the phrase that these words begin with, or nothing: the last word before the phrase ends."""
+    """The noun of the phrase that these words begin with, which is its last word, or an empty text."""
     noun = ""
     for word in words[:4]:
         if word[:1].isupper() or ends_phrase(word, begun=bool(noun)):
@@ -233,7 +233,7 @@ def noun_after(words: list[str]) -> str:
 
 
 def kind_of(request: str) -> str:
-    """The form asked for by name: feature, short film, pilot, episode; a feature when it is left open."""
+    """The form that the request names: feature, short film, pilot, episode; a feature if it names none."""
     lower = request.lower()
     kind = next((kind for kind in LENGTHS if re.search(rf"\b{kind}\b", lower)), "feature")
     return {"short": "short film", "film": "feature", "movie": "feature"}.get(kind, kind)

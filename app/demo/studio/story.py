@@ -1,4 +1,4 @@
-"""The story that the demo model tells of a premise: beats, key scenes, the clash; and words for templates."""
+"""The story that the demo model makes from a premise: beats, key scenes, the clash, and words for templates."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,12 +9,12 @@ from app.demo.studio.premise import PRONOUNS, Premise
 EIGHTHS_PER_PAGE = 8
 MAX_SCENE_EIGHTHS = 400
 BLUNT_PLACE = 6
-"""Before which line of the clash the line stands that says too much."""
+"""The line of the clash before which the line that says too much is inserted."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A turn of the story; `late` says how far behind its classic place it is, in hundredths of the length."""
+    """A turn of the story; `late` is its delay behind its classic place, in hundredths of the length."""
 
     name: str
     reference_page: int
@@ -68,7 +68,7 @@ class Scene:
 
 
 def filled(text: str, words: dict[str, str]) -> str:
-    """A template with its words in; a word that is not known stays as it is."""
+    """A template with its words filled in; unknown words are unchanged."""
     return Template(text).safe_substitute(words)
 
 
@@ -93,7 +93,7 @@ def scenes_of(premise: Premise) -> tuple[Scene, ...]:
 
 
 def names(premise: Premise) -> dict[str, str]:
-    """The words that a world's own texts may use."""
+    """The words for the texts of a world."""
     return {
         "hero": premise.hero.first,
         "foil": premise.foil.first,
@@ -104,7 +104,7 @@ def names(premise: Premise) -> dict[str, str]:
 
 
 def speeches_of(premise: Premise) -> list[tuple[str, str]]:
-    """The clash: cue and line."""
+    """The speeches of the clash as cue and line."""
     words = names(premise)
     cues = {"hero": premise.hero.cue, "foil": premise.foil.cue}
     return [(cues[speaker], filled(line, words)) for speaker, line in premise.world["lines"]]
@@ -135,7 +135,7 @@ def synopsis_of(premise: Premise) -> str:
 
 @lru_cache(maxsize=64)
 def words_of(premise: Premise) -> dict[str, str]:
-    """Every word that the crafts' templates may use, each also with its first letter capitalised."""
+    """Every word for the crafts' templates, each also with its first letter capitalized."""
     world, (their, them, themself) = premise.world, PRONOUNS[premise.pronoun]
     own = names(premise)
     given = f"{premise.pages}-page {premise.kind}" if premise.pages_given else premise.kind

@@ -95,7 +95,7 @@ def suggestion(draft: Draft, path: tuple[str, ...], row: int) -> Any:  # noqa: A
 
 
 def rows_of_story(premise: Premise) -> Rows:
-    """The rows that only this story can fill."""
+    """The rows that depend on this story."""
     people = [premise.hero.first, premise.foil.first, premise.ally.first]
     placed = [beat for beat in BEATS if beat.name not in ("Opening image", "Final image")]
     return {
@@ -116,7 +116,7 @@ def rows_of_story(premise: Premise) -> Rows:
 
 
 def motif_terms(premise: Premise, motif: str) -> list[str]:
-    """The words that show a motif: the word itself with any ending, and what else the world calls it."""
+    """The words that show a motif: the word itself with any ending, and the world's synonyms."""
     others = premise.world.get("motif_terms", []) if motif == premise.world["motif"] else []
     return [f"{motif.removesuffix('s')}*", *others]
 

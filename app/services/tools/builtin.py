@@ -1,4 +1,4 @@
-"""Tools in Python, for those who deploy the service.
+"""Tools in Python, for operators of the service.
 
 A module named in `TOOL_MODULES` defines them:
 
@@ -7,7 +7,7 @@ A module named in `TOOL_MODULES` defines them:
         return {"eyes": secrets.randbelow(6) + 1}
 
 Their code is trusted: it runs in the service. A coroutine function is cancelled at the time limit; a plain function
-runs in a thread, which nothing can end, so it must come to an end by itself.
+runs in a thread that cannot be stopped, so it must return by itself.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class BuiltinTool:
-    """A function with what the catalogue says of a tool. `address` names the function in its module."""
+    """A function with a tool's catalog fields. `address` names the function in its module."""
 
     name: str
     display_name: str
@@ -80,10 +80,10 @@ def builtin_tool(
     version: str = "1.0.0",
     idempotent: bool = False,
 ) -> Callable[[Function], BuiltinTool]:
-    """Make a function `(input, context) -> result` a tool; its name, unless given, is the function's.
+    """Turn a function `(input, context) -> result` into a tool, named after the function unless `name` is given.
 
     Raises:
-        StartupError: such a tool could not be in the catalogue.
+        StartupError: the tool is not valid for the catalog.
     """
 
     def make(function: Function) -> BuiltinTool:

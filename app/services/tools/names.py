@@ -13,9 +13,9 @@ MAX_KEPT_CHARACTERS = 55
 
 
 def function_name(tool_name: str) -> str:
-    """The name by which models know a tool: letters, digits, `_` and `-`, 64 at most, always the same.
+    """The name of a tool for models: at most 64 letters, digits, `_` and `-`, always the same.
 
-    `mcp:server/tool` is `mcp__server__tool`; a name that loses more than its marks ends in a digest of the original.
+    `mcp:server/tool` is `mcp__server__tool`; a name that loses other characters ends with a digest of the original.
     """
     if FUNCTION_NAME.fullmatch(tool_name):
         return tool_name

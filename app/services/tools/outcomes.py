@@ -19,9 +19,9 @@ class ToolOutcome:
 
 
 class ToolFailed(Exception):
-    """A call that gave no result; inside a run this goes back to the model as `{"error": {"code", "message"}}`.
+    """A call without a result; within a run the model receives it as `{"error": {"code", "message"}}`.
 
-    `duration_ms`, `console` and `memory_bytes` are set where the call began.
+    `duration_ms`, `console` and `memory_bytes` are set if the call began.
     """
 
     def __init__(

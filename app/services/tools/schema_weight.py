@@ -19,7 +19,7 @@ from app.kit.strict_json import Path, shown_path
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_UNFOLDED_VALUES = 10_000
-"""Definitions that refer to one another twice each double with every step: 18 of them took 8 s to check."""
+"""The limit on expanded values: 18 definitions that each refer to the next one twice took 8 s to check."""
 MAX_PATTERN_BYTES = 1024 * 1024
 """The size limit of a compiled pattern, which takes 10 ms to compile."""
 MAX_ALL_PATTERNS_BYTES = 2 * MAX_PATTERN_BYTES
@@ -30,11 +30,11 @@ LOOKS_BEYOND = re.compile(r"\(\?|\\[1-9k]")
 """Constructs that need the backtracking engine."""
 MAX_MATCHER_CACHE_BYTES = 256 * 1024
 MAX_BACKTRACKS = 10_000
-"""A pattern with look-around or back-references gives up after this many steps, which take 0.3 ms."""
+"""The step limit of patterns with look-around or back-references; the steps take 0.3 ms."""
 
 
 class InvalidSchema(Exception):
-    """This is no JSON Schema that a tool can have; `errors` name the places within the schema."""
+    """The JSON Schema is not valid for a tool; `errors` name the places within the schema."""
 
     def __init__(self, error: FieldError) -> None:
         super().__init__(f"{error.path}: {error.message}" if error.path else error.message)
@@ -55,7 +55,7 @@ class SchemaWeight:
     backtracks: bool = False
 
     def __add__(self, other: "SchemaWeight") -> "SchemaWeight":
-        """Both together."""
+        """The sum of two weights."""
         return SchemaWeight(
             self.values + other.values,
             self.pattern_bytes + other.pattern_bytes,
@@ -76,7 +76,7 @@ def weigh_schema(schema: JsonObject) -> SchemaWeight:
     """The weight of a schema.
 
     Raises:
-        InvalidSchema: it is too heavy to be compiled.
+        InvalidSchema: the schema is too heavy to be compiled.
     """
     refuse_large(schema)
     try:
@@ -94,7 +94,7 @@ def refuse_large(schema: JsonObject) -> None:
     """Refuse a schema for its size alone.
 
     Raises:
-        InvalidSchema: it is too large, or not JSON.
+        InvalidSchema: the schema is too large, or not JSON.
     """
     if count_values(schema, MAX_UNFOLDED_VALUES + 1) > MAX_UNFOLDED_VALUES:
         raise InvalidSchema(FieldError("", f"The schema has over {MAX_UNFOLDED_VALUES} parts."))
@@ -107,19 +107,19 @@ def refuse_large(schema: JsonObject) -> None:
 
 
 def unfolds_too_far() -> InvalidSchema:
-    """The error about a schema whose references multiply."""
+    """The error for a schema whose references multiply."""
     return InvalidSchema(FieldError("", f"The schema unfolds to over {MAX_UNFOLDED_VALUES} parts."))
 
 
 def patterns_too_heavy() -> InvalidSchema:
-    """The error about patterns that compile to too much."""
+    """The error for patterns that are too large once compiled."""
     limit = f"{MAX_ALL_PATTERNS_BYTES // 1024} KiB"
     return InvalidSchema(FieldError("", f"The patterns take over {limit} once compiled: use fewer, or simpler ones."))
 
 
 @lru_cache(maxsize=1024)
 def weigh_pattern(pattern: str) -> SchemaWeight | None:
-    """The compiled size of a pattern, as the smallest of a few limits within which it compiles; `None` if in none."""
+    """The compiled size of a pattern: the smallest of a few limits within which it compiles, or `None`."""
     for limit in PATTERN_SIZES:
         if compiles(pattern, RegexOptions(size_limit=limit)):
             return pattern_weight(limit, backtracks=False)
@@ -145,7 +145,7 @@ def compiles(pattern: str, options: RegexOptions | FancyRegexOptions) -> bool:
 
 @dataclass
 class Unfolding:
-    """A schema with every reference replaced by what it refers to: only its weight is ever made."""
+    """A schema with every reference expanded; only its weight is ever computed."""
 
     schema: JsonObject
     anchors: dict[str, JsonObject] = field(init=False)
@@ -188,7 +188,9 @@ class Unfolding:
             limit = f"{MAX_PATTERN_BYTES // 1024} KiB"
             message = f"is not a regular expression, or takes over {limit} once compiled: {pattern[:100]!r}"
             raise InvalidSchema(FieldError(place_of(self.schema, pattern), message))
-        if pattern not in self._patterns:  # weighing one takes up to 10 ms: stop at the first that is too much
+        if (
+            pattern not in self._patterns
+        ):  # weighing a pattern takes up to 10 ms: stop at the first one that is too large
             self._patterns.add(pattern)
             self._pattern_bytes += weight.pattern_bytes
             if self._pattern_bytes > MAX_ALL_PATTERNS_BYTES:
@@ -197,7 +199,7 @@ class Unfolding:
 
     def _weigh_target(self, reference: str) -> SchemaWeight:
         if reference not in self._by_reference:
-            # A circle is followed once: after that it continues only as deep as the input does.
+            # A cycle is followed once: at run time it continues only as deep as the input.
             self._by_reference[reference] = NOTHING
             self._by_reference[reference] = self._weigh(self._target(reference))
         return self._by_reference[reference]
@@ -217,7 +219,7 @@ class Unfolding:
 
 
 def patterns_of(keywords: JsonObject) -> list[str]:
-    """The regular expressions that an object would hold if it were a schema."""
+    """The regular expressions of an object, if it is a schema."""
     pattern, by_pattern = keywords.get("pattern"), keywords.get("patternProperties")
     found: list[Any] = [pattern, *(by_pattern if isinstance(by_pattern, dict) else ())]
     return [one for one in found if isinstance(one, str)]

@@ -1,4 +1,4 @@
-"""Checking a tool's input against its JSON Schema; nothing that a schema points to is ever fetched."""
+"""Validation of tools' inputs by their JSON Schemas; external references are never fetched."""
 
 from typing import Any, cast
 
@@ -26,11 +26,11 @@ MAX_ERRORS = 20
 MAX_MESSAGE_CHARACTERS = 300
 # All errors cost 12 µs each, and there can be as many as nodes in the schema times nodes in the value.
 MAX_CHECKS_FOR_ALL_ERRORS = 20_000
-# Every part of a schema may look at every value: a check of each takes some 20 ns.
+# Every part of a schema can look at every value, which takes about 20 ns each.
 MAX_CHECKS = 20_000_000
 # A large pattern takes time in proportion to its own size for each character: 100 µs for one of a mebibyte.
 MAX_PATTERN_STEPS = 2048 * MAX_PATTERN_BYTES
-# A pattern that looks around can take 0.3 ms for each text.
+# A pattern with look-around can take 0.3 ms for each text.
 MAX_VALUES_TO_BACKTRACK_IN = 300
 
 
@@ -76,7 +76,7 @@ def compile_schema(schema: dict[str, Any]) -> InputValidator:
     """Compile a tool's input schema: draft 2020-12, or the standard draft that `$schema` names.
 
     Raises:
-        InvalidSchema: it is no JSON Schema, not one of an object, refers to something outside itself, or unfolds to
+        InvalidSchema: the schema is invalid, is not of type object, has external references, or expands to
             an unreasonable size.
     """
     if schema.get("type", "object") != "object":
@@ -92,7 +92,7 @@ def compile_schema(schema: dict[str, Any]) -> InputValidator:
 
 
 def pattern_options(weight: SchemaWeight) -> RegexOptions | FancyRegexOptions:
-    """The engine for a schema's patterns: the one that takes linear time, wherever they need no other."""
+    """The engine for a schema's patterns: the linear-time one, unless a pattern needs the other."""
     if weight.backtracks:
         return FancyRegexOptions(
             backtrack_limit=MAX_BACKTRACKS, size_limit=MAX_PATTERN_BYTES, dfa_size_limit=MAX_MATCHER_CACHE_BYTES
@@ -101,7 +101,7 @@ def pattern_options(weight: SchemaWeight) -> RegexOptions | FancyRegexOptions:
 
 
 def field_error(error: ValidationError) -> FieldError:
-    """The library's error by the dotted path of the field; a missing field is named itself."""
+    """The library's error with the dotted path of the field; for a missing field, the path of that field."""
     path = [str(step) for step in error.instance_path]
     if isinstance(error.kind, ValidationErrorKind.Required):
         path.append(error.kind.property)

@@ -1,4 +1,4 @@
-"""One front for everything that can run a tool: the sandbox, functions in Python, MCP servers."""
+"""One interface for everything that runs tools: the sandbox, Python functions, MCP servers."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ class RunnableTool(Protocol):
 
     @property
     def name(self) -> str:
-        """The name by which it is granted."""
+        """The name under which the tool is granted."""
         ...
 
     @property
@@ -30,18 +30,18 @@ class RunnableTool(Protocol):
 
     @property
     def code(self) -> str:
-        """Its JavaScript, where it is of the catalogue."""
+        """The JavaScript of a catalog tool."""
         ...
 
     @property
     def may_run_again(self) -> bool:
-        """Whether a call whose outcome is unknown may be made again."""
+        """Whether a call with an unknown outcome can be repeated."""
         ...
 
 
 @dataclass(frozen=True)
 class Toolbox:
-    """Runs tools; every kind under a time limit, with the same outcomes and errors."""
+    """Runs tools of every kind with a time limit and the same outcomes and errors."""
 
     sandbox: ToolSandbox
     timeout_seconds: float
@@ -54,7 +54,7 @@ class Toolbox:
         """Call a tool with an input that its schema allows.
 
         Raises:
-            ToolFailed: there is no result; the code says why.
+            ToolFailed: the call failed; the code says why.
         """
         if tool.source == ToolSource.CUSTOM:
             return await self.sandbox.run(ToolInvocation(tool.code, tool_input, context))

@@ -43,7 +43,7 @@ HARMLESS_HEADERS = frozenset(
     {"accept", "accept-language", "cache-control", "content-language", "content-type", "if-modified-since", "range"}
 )
 """Headers that are kept on a redirect to another origin; any other header may hold a credential."""
-# An answer that was compressed could be a thousand times its size.
+# A compressed answer could expand a thousandfold.
 FIXED_HEADERS = [("accept-encoding", "identity"), ("user-agent", "dynamic-agents"), ("connection", "close")]
 
 Header = tuple[str, str]
@@ -51,7 +51,7 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """The addresses of a host, as the system knows them."""
+    """The addresses of a host by the system's resolver."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
@@ -61,7 +61,7 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 @dataclass(frozen=True)
 class Request:
-    """A tool's request as it goes out."""
+    """A tool's outgoing request."""
 
     method: str
     target: Target
@@ -95,7 +95,7 @@ class Request:
         """The request that follows a redirect; only harmless headers go to another origin.
 
         Raises:
-            EgressRefused: it leads to no URL that can be fetched.
+            EgressRefused: the redirect's URL cannot be fetched.
         """
         target = Target.of(urljoin(self.target.url, location).partition("#")[0])
         keeps_body = status in (307, 308) or self.method in ("GET", "HEAD")
@@ -126,7 +126,7 @@ def check_headers(headers: list[Header]) -> None:
 
 @dataclass(frozen=True)
 class Egress:
-    """Makes the requests of tools, as far as the list allows; an empty list allows none."""
+    """Performs the requests of tools that the list allows; an empty list allows none."""
 
     allowed: AllowList = field(default_factory=AllowList)
     resolve: Resolve = resolve
@@ -141,7 +141,7 @@ class Egress:
         return cls(AllowList.of(hosts))
 
     async def answer(self, asked: dict[str, Any], *, until: float) -> bytes:
-        """The answer for the tool's worker, an error included, at a time of the event loop's clock at the latest."""
+        """The answer or error for the tool's worker, before a deadline on the event loop's clock."""
         identity = asked.get("id")
         try:
             async with asyncio.timeout_at(until):
@@ -170,7 +170,7 @@ class Egress:
         raise failed(f"The server redirects more than {MAX_REDIRECTS} times.")
 
     async def _exchange(self, request: Request) -> tuple[int, list[Header], dict[str, Any]]:
-        """One request and its response, over a connection of its own."""
+        """One request and its response over a new connection."""
         target = request.target
         backend = CheckedBackend(self.allowed, self.resolve)
         length = (
@@ -201,7 +201,7 @@ def readable_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[Header]:
 
 
 def told_body(body: bytes) -> dict[str, str]:
-    """A body as text where it is UTF-8, else in base 64."""
+    """A body as text if it is UTF-8, otherwise in base64."""
     try:
         return {"text": body.decode()}
     except UnicodeDecodeError:
@@ -210,7 +210,7 @@ def told_body(body: bytes) -> dict[str, str]:
 
 @cache
 def trust() -> ssl.SSLContext:
-    """Whose certificates are believed: the system's authorities (`SSL_CERT_FILE`), and the well-known ones."""
+    """The trusted certificate authorities: the system's (`SSL_CERT_FILE`) and certifi's."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
@@ -232,7 +232,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the first address of the host that accepts one; one forbidden address refuses the host."""
+        """A connection to the host's first address that accepts; a single forbidden address refuses the host."""
         addresses = await self._addresses(host.strip("[]"), port)
         if not all(self._allowed.permits(address, host, port) for address in addresses):
             raise denied(f"The host {host!r} is at an address that tools may not reach.")
@@ -244,11 +244,11 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         return await self._network.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
-        """No tool gets here."""
+        """Refused: tools cannot name such a target."""
         raise denied("Sockets in the file system cannot be fetched.")
 
     async def sleep(self, seconds: float) -> None:
-        """Between attempts, of which there is one."""
+        """Unused: there is a single attempt."""
         await asyncio.sleep(seconds)
 
     async def _addresses(self, host: str, port: int) -> list[Address]:

@@ -14,7 +14,7 @@ PORTS = {"http": 80, "https": 443}
 HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*")
 LOOKS_NUMERIC = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")
-# Addresses inside which others are hidden: 6to4, Teredo, and the two prefixes of NAT64.
+# Addresses that embed other addresses: 6to4, Teredo, and the two prefixes of NAT64.
 TRANSLATED = tuple(map(ipaddress.ip_network, ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48")))
 NOT_PUBLIC = tuple(
     map(
@@ -22,18 +22,18 @@ NOT_PUBLIC = tuple(
         (
             "168.63.129.16/32",  # Azure's platform address, which serves metadata and credentials to its machines
             "192.0.0.192/32",  # Oracle Cloud's metadata service in its earlier form
-            "192.88.99.0/24",  # anycast relays of 6to4, which lead into networks behind them
-            "3fff::/20",  # documentation; Python 3.11 takes it for the internet's
+            "192.88.99.0/24",  # anycast relays of 6to4, which lead to the networks behind them
+            "3fff::/20",  # documentation; Python 3.11 considers it global
         ),
     )
 )
-"""Addresses that `ipaddress` calls global, but which lead to a cloud's own services or nowhere."""
+"""Addresses that `ipaddress` considers global, but that lead to a cloud's own services or nowhere."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class EgressRefused(Exception):
-    """The request may not be made, or did not succeed; the tool's `fetch` is rejected with this code."""
+    """The request is not allowed or failed; the tool's `fetch` is rejected with this code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -42,12 +42,12 @@ class EgressRefused(Exception):
 
 
 def denied(message: str) -> EgressRefused:
-    """The request may not be made."""
+    """The request is not allowed."""
     return EgressRefused("egress-denied", message)
 
 
 def failed(message: str) -> EgressRefused:
-    """The request was allowed and did not succeed."""
+    """The request was allowed and failed."""
     return EgressRefused("egress-failed", message)
 
 
@@ -88,7 +88,7 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """Host and port as a URL and the `Host` header write them."""
+        """Host and port as in a URL and the `Host` header."""
         return bracketed(self.host) + ("" if self.port == PORTS[self.scheme] else f":{self.port}")
 
     @property
@@ -103,12 +103,12 @@ def path_of(parts: SplitResult) -> str:
 
 
 def bracketed(host: str) -> str:
-    """The host as a URL writes it."""
+    """The host as in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 def canonical_host(host: str) -> str:
-    """A host name in lower case without its last dot, or an address in its one usual form.
+    """A host name in lower case without a final dot, or an address in its canonical form.
 
     Raises:
         EgressRefused: a number in octal, hexadecimal or fewer parts, an address with a zone, or no host name at all.
@@ -124,13 +124,13 @@ def canonical_host(host: str) -> str:
 
 
 def plain_address(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one only wraps, else the address itself."""
+    """The IPv4 address that an IPv6 address embeds, otherwise the address itself."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the internet's: not this machine, its networks, a group, or hidden in another."""
+    """Whether an address is public: not of this machine or its networks, not multicast, and not embedded in another."""
     address = plain_address(address)
     if isinstance(address, ipaddress.IPv6Address) and (
         address.is_site_local or any(address in network for network in TRANSLATED)
@@ -143,13 +143,13 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class AllowList:
-    """The hosts that tools may fetch: `(host, port)`, any port where it is `None`."""
+    """The hosts that tools may fetch as `(host, port)`; the port is `None` for any port."""
 
     entries: frozenset[tuple[str, int | None]] = frozenset()
 
     @classmethod
     def of(cls, entries: Iterable[str]) -> "AllowList":
-        """Of `host` and `host:port`.
+        """Parse entries such as `host` and `host:port`.
 
         Raises:
             StartupError: an entry is neither.
@@ -168,8 +168,8 @@ class AllowList:
     def permits(self, address: Address, host: str, port: int) -> bool:
         """Whether a connection for a listed host may go to this address.
 
-        A listed name opens public addresses only: one of this machine or its networks must be listed itself, or be
-        the loopback that the listed name `localhost` stands for.
+        A listed name opens public addresses only: an address of this machine or its networks must be listed itself, or
+        be the loopback of the listed name `localhost`.
         """
         plain = plain_address(address)
         if is_public(plain) or (host == "localhost" and plain.is_loopback):
@@ -178,7 +178,7 @@ class AllowList:
 
 
 def parse_entry(entry: str) -> tuple[str, int | None]:
-    """An entry of the list; IPv6 addresses stand in brackets where a port follows."""
+    """An entry of the list; IPv6 addresses need brackets before a port."""
     try:
         with contextlib.suppress(ValueError):
             return str(ipaddress.ip_address(entry.strip("[]"))), None

@@ -1,4 +1,4 @@
-"""A connection to one MCP server, kept up in the background."""
+"""A connection to one MCP server, maintained in the background."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class McpConnection:
-    """One server: connected, or on the way to be."""
+    """One server, connected or being connected."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class McpConnection:
         self.tried = asyncio.Event()
         """Set once the first attempt to connect has ended."""
         self.closing = False
-        """Set before `keep` is cancelled: the SDK may turn a cancellation into an error of its own."""
+        """Set before `keep` is cancelled, because the SDK can turn a cancellation into another error."""
         self._start_seconds = settings.startup_timeout or start_seconds
         self._errors = errors
         self._on_change = on_change
@@ -110,13 +110,13 @@ class McpConnection:
             delay = min(delay * 2, LAST_RETRY_SECONDS)
 
     async def find(self, tool: str) -> McpTool | None:
-        """A tool as the server last described it; the first attempt to connect is waited for, a moment long."""
+        """A tool as the server last described it; waits briefly for the first attempt to connect."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.tried.wait(), FIND_SECONDS)
         return self.tools.get(tool)
 
     async def call(self, tool: str, tool_input: dict[str, Any], *, may_repeat: bool) -> JsonValue:
-        """Call a tool; where that does no harm, once more over a new connection when the old one turns out dead.
+        """Call a tool; a harmless call is repeated once over a new connection if the old one is lost.
 
         Raises:
             ToolFailed: the tool failed, or the server is unavailable.
@@ -146,11 +146,11 @@ class McpConnection:
         return await output_of(f"{self.name}/{tool}", result, known.output_schema if known else None)
 
     async def _result_of(self, client: Client, tool: str, tool_input: dict[str, Any]) -> CallToolResult:
-        """The result of a call.
+        """Return the result of a call.
 
         Raises:
-            ConnectionError: there will be none, because the connection is lost.
-            ToolFailed: the server's answer is an error, or cannot be used; the connection is as it was.
+            ConnectionError: the connection is lost.
+            ToolFailed: the server's answer is an error or unusable; the connection is intact.
         """
         try:
             return await client.call_tool(tool, tool_input)
@@ -161,7 +161,7 @@ class McpConnection:
             if self._is_answer(error):
                 raise failure from None
         except ValidationError:
-            # Raised for an answer that was read, so the connection works.
+            # Raised for an answer that was received, so the connection works.
             raise ToolFailed("tool-result-invalid", "The server's answer is not a valid tool result.") from None
         except Exception as error:  # noqa: BLE001 - a foreign program and its SDK may fail in any way
             failure = ToolFailed("tool-result-invalid", f"The server's answer cannot be used ({name_of(error)}).")
@@ -170,18 +170,18 @@ class McpConnection:
         raise failure
 
     def _is_answer(self, error: MCPError) -> bool:
-        """Whether an error is certainly the server's own; over HTTP the SDK makes some of its own."""
+        """Whether an error is certainly the server's; over HTTP the SDK creates some itself."""
         return self.settings.transport == "stdio" and error.code != CONNECTION_CLOSED
 
     async def _is_gone(self, client: Client) -> bool:
-        """Whether the server no longer even lists its tools; one that works on other calls may answer late."""
+        """Whether the server no longer lists its tools; a server that is busy with other calls may answer late."""
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 await client.list_tools(cache_mode="refresh")
         except TimeoutError:
             if self._calls > 1:
                 return False
-        except Exception:  # noqa: BLE001, S110 - whatever it is, the connection is of no use
+        except Exception:  # noqa: BLE001, S110 - after any error the connection is unusable
             pass
         else:
             return False
@@ -193,7 +193,7 @@ class McpConnection:
         return ToolFailed("mcp-unavailable", f"The MCP server {self.name!r} was lost in the call.")
 
     def _lose(self) -> None:
-        """Stop using the connection; `keep` then makes another."""
+        """Stop using the connection; `keep` then opens another one."""
         self._client = None
         self._connected.clear()
         self._is_broken = True
@@ -208,7 +208,7 @@ class McpConnection:
             async with asyncio.timeout(self._start_seconds):
                 client = await client_of(self.settings, self._errors, self._on_message, stack)
                 client = await stack.enter_async_context(client)
-                # The SDK's own check ends a call with the tool's result lost; `output_of` checks instead.
+                # The SDK's own check discards the result of a tool; `output_of` checks instead.
                 client.session.validate_tool_result = accept_result
                 await self._read_tools(client)
             self._client, self._last_problem, self._attempted_at = client, None, None
@@ -229,7 +229,7 @@ class McpConnection:
             self._awake.set()
 
     async def _follow_changes(self, client: Client) -> None:
-        """Subscribe to changes, as protocol 2026-07-28 requires; servers of earlier versions notify unasked."""
+        """Subscribe to changes, as protocol 2026-07-28 requires; older servers notify without a subscription."""
         try:
             async with client.listen(tools_list_changed=True) as subscription:
                 async for _ in subscription:
@@ -238,11 +238,11 @@ class McpConnection:
             log.debug("mcp-changes-not-followed", server=self.name, error=name_of(error))
 
     async def _watch(self, client: Client) -> None:
-        """Read the list of tools now and then, and when it has changed, until the server is gone."""
+        """Read the list of tools periodically and after changes, until the server is lost."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), LOOK_EVERY_SECONDS)
-                await asyncio.sleep(SETTLE_SECONDS)  # however many changes come at once, one look is enough
+                await asyncio.sleep(SETTLE_SECONDS)  # one read is enough for any number of changes
             if self._is_broken:
                 return
             self._awake.clear()
@@ -288,12 +288,12 @@ async def accept_result(name: str, result: CallToolResult) -> None:
 
 
 def first_of(error: BaseException) -> BaseException:
-    """The error itself, of a group its first one."""
+    """The error itself, or the first one of a group."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = cast("BaseException", error.exceptions[0])
     return error
 
 
 def name_of(error: BaseException) -> str:
-    """The kind of error, of a group that of its first one."""
+    """The name of the error's class, or that of the first error in a group."""
     return type(first_of(error)).__name__

@@ -1,4 +1,4 @@
-"""The HTTP client for MCP servers, which bounds what a server can make this process hold."""
+"""The HTTP client for MCP servers, with bounded responses."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +13,7 @@ LONGEST_END = 4
 
 
 class BoundedStream(httpx2.AsyncByteStream):
-    """The body of a response: an error once it, or one event of an event stream, passes the bound."""
+    """The body of a response; reading fails once the body, or one event of an event stream, exceeds the bound."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, *, has_events: bool) -> None:
         self._stream, self._has_events = stream, has_events
@@ -22,7 +22,7 @@ class BoundedStream(httpx2.AsyncByteStream):
         """The parts of the body.
 
         Raises:
-            httpx2.ReadError: it is too large.
+            httpx2.ReadError: the body is too large.
         """
         size_bytes, tail = 0, b""
         async for part in self._stream:
@@ -46,7 +46,7 @@ async def bound(response: httpx2.Response) -> None:
     """Bound a response before its body is read.
 
     Raises:
-        httpx2.DecodingError: it is compressed, which was not asked for: it could be a thousand times its size.
+        httpx2.DecodingError: the response is compressed although not requested: it could expand a thousandfold.
     """
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         await response.aclose()
@@ -59,7 +59,7 @@ async def bound(response: httpx2.Response) -> None:
 def bounded_client(
     headers: dict[str, Any] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
 ) -> httpx2.AsyncClient:
-    """A client whose responses are bounded, in the form in which the SDK asks for one."""
+    """A client with bounded responses, with the signature that the SDK requires."""
     return httpx2.AsyncClient(
         headers={"accept-encoding": "identity", **(headers or {})},
         timeout=timeout or httpx2.Timeout(HTTP_SECONDS, read=None),

@@ -1,4 +1,4 @@
-"""The tools that an MCP server lists, within the bounds of what may go to a model, and how they change."""
+"""The tools that an MCP server lists, bounded for models, and their changes."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ async def list_tools(client: Client) -> list[Tool]:
 def usable_tools(
     server: str, settings: McpServerSettings, listed: list[Tool]
 ) -> tuple[dict[str, McpTool], dict[str, str]]:
-    """The tools that can be granted, by the server's own names, and why each other one cannot."""
+    """The tools that can be granted, by the server's names, and the reason why each other one cannot."""
     found: dict[str, McpTool] = {}
     unusable: dict[str, str] = {}
     for tool in listed:
@@ -61,12 +61,12 @@ def usable_tools(
             found[tool.name] = usable
     for pattern in settings.allowed_tools or ():
         if "*" not in pattern and pattern not in found:
-            unusable.setdefault(pattern, "allowedTools names it, and the server does not list it")
+            unusable.setdefault(pattern, "allowedTools names it, but the server does not list it")
     return found, unusable
 
 
 def described(server: str, tool: Tool) -> McpTool | None:
-    """A tool as it is used, `None` where its schema is too large. One that only reads can be called again, too."""
+    """A tool for use in runs; `None` if its schema is too large. A read-only tool is idempotent too."""
     schema = fitting_schema(tool.input_schema)
     if schema is None:
         return None
@@ -81,7 +81,7 @@ def described(server: str, tool: Tool) -> McpTool | None:
 
 
 def fitting_schema(schema: object) -> dict[str, Any] | None:
-    """A server's schema of an input, as an object, its prose cut; `None` where it is too large all the same."""
+    """A server's input schema as an object with shortened texts; `None` if it is still too large."""
     try:
         found = with_short_prose(schema if isinstance(schema, dict) else {}, MAX_SCHEMA_DEPTH)
         fits = len(json.dumps(found)) <= MAX_SCHEMA_CHARACTERS
@@ -91,10 +91,10 @@ def fitting_schema(schema: object) -> dict[str, Any] | None:
 
 
 def with_short_prose(node: Any, depth: int) -> Any:  # noqa: ANN401 - any JSON value
-    """A schema with its texts for readers cut to a length.
+    """A schema with its descriptions cut to a length.
 
     Raises:
-        ValueError: it is nested too deeply.
+        ValueError: the schema is nested too deeply.
     """
     if depth == 0:
         raise ValueError("nested too deeply")
@@ -109,12 +109,12 @@ def with_short_prose(node: Any, depth: int) -> Any:  # noqa: ANN401 - any JSON v
 
 
 def shortened(text: str, limit: int) -> str:
-    """A text cut to a length, with a mark where it was."""
+    """A text cut to a length, with a mark at the end."""
     return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
 
 
 def log_changes(server: str, before: dict[str, McpTool], after: dict[str, McpTool]) -> None:
-    """Name in the log every tool that is new, gone, or described in other words than before."""
+    """Log every tool that is new, removed, or described differently."""
     if not before:
         return
     for name in sorted(before.keys() | after.keys()):
@@ -135,5 +135,5 @@ def log_changes(server: str, before: dict[str, McpTool], after: dict[str, McpToo
 
 
 def digest_of(tool: dict[str, Any]) -> str:
-    """A short digest of what a server says of a tool."""
+    """A short digest of a server's description of a tool."""
     return hashlib.sha256(json.dumps(tool, sort_keys=True).encode()).hexdigest()[:12]

@@ -10,7 +10,7 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def open_mcp(settings: Settings) -> AsyncGenerator[McpTools]:
-    """The MCP servers that the settings name; they connect in the background.
+    """The configured MCP servers, which connect in the background.
 
     Raises:
         StartupError: the file of servers is invalid.

@@ -23,13 +23,13 @@ from app.services.tools.schema_weight import MAX_BACKTRACKS, InvalidSchema, weig
 
 MAX_MESSAGE_CHARACTERS = 2000
 WRAPPED = "result"
-"""The key under which SDKs put a result that is no object, because structured content had to be one."""
+"""The key under which SDKs put a result that is not an object, because structured content had to be one."""
 
 log = structlog.get_logger(__name__)
 
 
 async def output_of(name: str, result: CallToolResult, output_schema: dict[str, Any] | None) -> JsonValue:
-    """The output of a call: text, structured content, or both where the text says more than the structured content.
+    """The output of a call: text, structured content, or both if the text adds to the structured content.
 
     Structured content that does not match the tool's output schema is left out, as long as there is text.
 
@@ -56,7 +56,7 @@ async def output_of(name: str, result: CallToolResult, output_schema: dict[str, 
 
 
 def text_of(block: ContentBlock) -> str:
-    """A block of content as text; what is no text is described by its type and size."""
+    """A content block as text; other content is described by its type and size."""
     if isinstance(block, TextContent):
         return block.text
     if isinstance(block, ImageContent | AudioContent):
@@ -77,7 +77,7 @@ def size_of(base64_text: str) -> int:
 
 
 def repeats(texts: list[str], structured: JsonValue) -> bool:
-    """Whether the text is only the structured content once more, for clients that do not read the latter."""
+    """Whether the text only repeats the structured content, for clients that do not read the latter."""
     if not any(texts):
         return True
     values = [structured]
@@ -102,14 +102,14 @@ def says(text: str, value: JsonValue) -> bool:
 
 
 def matches(schema: str, output: JsonValue) -> bool:
-    """Whether a schema allows an output; one that cannot be checked allows any. Slow: call it in a thread."""
+    """Whether a schema allows an output; an unusable schema allows any. Slow: call it in a thread."""
     validator = output_validator(schema)
     return validator is None or validator.is_valid(output)
 
 
 @lru_cache(maxsize=256)
 def output_validator(schema: str) -> Validator | None:
-    """The compiled schema; nothing that it points to is fetched."""
+    """The compiled schema; external references are not fetched."""
     options = FancyRegexOptions(backtrack_limit=MAX_BACKTRACKS)
     found: dict[str, Any] = json.loads(schema)
     try:

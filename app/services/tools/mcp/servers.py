@@ -1,8 +1,8 @@
-"""MCP servers: one connection each, kept up in the background; their tools can be granted like any other.
+"""MCP servers with one connection each, maintained in the background. Their tools are granted like all others.
 
 The service starts without waiting for its servers, and reconnects a server that dies. A server's list of
 tools is read again when the server says that it has changed, and every few seconds, which also shows whether it is
-alive. Of the modules named `mcp_…`, `mcp_settings` and `mcp_tools` do not need the SDK, whose import takes a second.
+alive. Of these modules, `settings.py` and `tools.py` do not need the SDK, whose import takes a second.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ STOP_SECONDS = 5.0
 
 
 class McpServers:
-    """The servers that the settings name; `start_seconds` is how long one may take to start, unless its entry says."""
+    """The configured servers; a server may take `start_seconds` to start, unless its entry sets another limit."""
 
     def __init__(
         self, servers: dict[str, McpServerSettings], *, log_file: Path, start_seconds: float = START_SECONDS
@@ -37,14 +37,14 @@ class McpServers:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to connect; returns at once."""
+        """Begin to connect, and return at once."""
         self._tasks = [
             asyncio.create_task(connection.keep(), name=f"MCP server {connection.name}")
             for connection in self._connections.values()
         ]
 
     async def stop(self) -> None:
-        """Close the connections and end the servers that were started."""
+        """Close the connections and stop the servers that were started."""
         for connection in self._connections.values():
             connection.closing = True
         left = set(self._tasks)
@@ -55,7 +55,7 @@ class McpServers:
         self._errors.close()
 
     async def first_attempts(self, seconds: float) -> None:
-        """Wait until each server was connected or could not be, so many seconds at most."""
+        """Wait until each server is connected or has failed, at most `seconds`."""
         waiting = [asyncio.create_task(connection.tried.wait()) for connection in self._connections.values()]
         if waiting:
             _, left = await asyncio.wait(waiting, timeout=seconds)
@@ -100,7 +100,7 @@ class McpServers:
         return connection.settings.timeout if connection else None
 
     def on_change(self, tell: Callable[[], None]) -> None:
-        """Call this whenever a server's tools are others than before."""
+        """Call `listener` whenever the tools of a server have changed."""
         self._listeners.append(tell)
 
     def _changed(self) -> None:

@@ -1,4 +1,4 @@
-"""The file that `MCP_SERVERS` names: which servers there are, and how each is started or reached."""
+"""The file that `MCP_SERVERS` names: the servers, and how each is started or reached."""
 
 import difflib
 import os
@@ -84,12 +84,12 @@ class McpServerSettings(BaseModel):
     @field_validator("type", mode="before")
     @classmethod
     def usual_transport(cls, value: object) -> object:
-        """The transport behind the names that other programs use for it."""
+        """The transport for a name that other programs use."""
         return TRANSPORTS.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def names_one(self) -> "McpServerSettings":
-        """A server is either started or reached, and as its transport needs it."""
+        """Check that a server has either a command or a URL, as its transport requires."""
         if self.disabled:
             return self
         if (self.command is None) == (self.url is None):
@@ -115,11 +115,11 @@ class McpServerSettings(BaseModel):
 def load_mcp_servers(path: Path | None) -> dict[str, McpServerSettings]:
     """The servers that a file names under `mcpServers`.
 
-    In a value, `${NAME}` stands for a variable of the environment, and `${NAME:-default}` for its default where the
-    variable is unset or empty. A key that nothing reads is a warning in the log.
+    In a value, `${NAME}` is replaced with an environment variable, and `${NAME:-default}` with its default if the
+    variable is unset or empty. Unknown keys are logged as warnings.
 
     Raises:
-        StartupError: the file is missing or invalid; no value of it is in the message.
+        StartupError: the file is missing or invalid; the message contains none of its values.
     """
     if path is None:
         return {}
@@ -149,13 +149,13 @@ def read_entries(path: Path) -> dict[str, Any]:
     return {str(name): entry for name, entry in entries_of(content).items()}
 
 
-def entries_of(content: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+def entries_of(content: Any) -> Any:  # noqa: ANN401 - any YAML value
     """The value of `mcpServers`."""
     return content.get("mcpServers")
 
 
 def server_settings(path: Path, name: str, entry: object) -> McpServerSettings:
-    """The settings in one entry; nothing is expected of the rest of an entry that is switched off."""
+    """The settings in one entry; the rest of a disabled entry is not checked."""
     where = f"MCP_SERVERS is wrong: {path}: the server {name!r}"
     if not isinstance(entry, dict):
         raise StartupError(f"{where} must have either a command or a url.")
@@ -172,7 +172,7 @@ def server_settings(path: Path, name: str, entry: object) -> McpServerSettings:
 
 
 def warn_of_unread_keys(name: str, entry: Mapping[str, Any]) -> None:
-    """Warn of each key that is not read, with the one that was probably meant."""
+    """Warn of each unknown key, with the most similar known one."""
     oauth: Any = entry.get("oauth")
     sections: list[tuple[str, Mapping[str, Any], type[BaseModel]]] = [("", entry, McpServerSettings)]
     if isinstance(oauth, dict):
@@ -185,7 +185,7 @@ def warn_of_unread_keys(name: str, entry: Mapping[str, Any]) -> None:
 
 
 def likely_key(key: str, known: Iterable[str]) -> str | None:
-    """The key that was probably meant."""
+    """The most similar known key."""
     if key in OTHER_NAMES:
         return OTHER_NAMES[key]
     by_letters = {one.lower(): one for one in known}
@@ -194,7 +194,7 @@ def likely_key(key: str, known: Iterable[str]) -> str | None:
 
 
 def filled(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The value with variables of the environment in its texts.
+    """The value with environment variables replaced in its texts.
 
     Raises:
         StartupError: a variable is not set, and has no default.
@@ -207,7 +207,7 @@ def filled(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def variable(found: re.Match[str]) -> str:
-    """The value of a variable; as in a shell, its default also where it is empty."""
+    """The value of a variable; as in a shell, an empty variable has its default too."""
     name, default = found.groups()
     value = os.environ.get(name)
     if default is not None:

@@ -1,4 +1,4 @@
-"""MCP servers as far as their SDK is not needed, whose import takes a second: how they are, and what they offer."""
+"""The status and tools of MCP servers, without the SDK, whose import takes a second."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class McpConnectionState(DescribedEnum):
     UNAVAILABLE = "unavailable"
     """The last attempt to connect failed; the next one follows."""
     DISABLED = "disabled"
-    """The server's entry is switched off."""
+    """The server's entry is disabled."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class McpServerState:
 
 
 class McpTools(Protocol):
-    """The tools of the servers that the settings name."""
+    """The tools of the configured servers."""
 
     async def find(self, name: str) -> McpTool | None:
         """The tool `mcp:server/tool`, as the server last described it."""
@@ -84,7 +84,7 @@ class McpTools(Protocol):
         ...
 
     def on_change(self, tell: Callable[[], None]) -> None:
-        """Call this whenever a server's tools are others than before."""
+        """Call `listener` whenever the tools of a server have changed."""
         ...
 
 
@@ -104,7 +104,7 @@ class NoServers:
         raise ToolFailed("mcp-unavailable", no_server(name))
 
     def timeout_of(self, name: str) -> float | None:
-        """No settings say."""
+        """There are no settings."""
         return None
 
     def describe(self) -> list[McpServerState]:
@@ -112,7 +112,7 @@ class NoServers:
         return []
 
     def on_change(self, tell: Callable[[], None]) -> None:
-        """They never change."""
+        """Tools never change."""
 
 
 def split_name(name: str) -> tuple[str, str]:

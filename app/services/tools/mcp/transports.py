@@ -1,4 +1,4 @@
-"""Clients of MCP servers over each transport: a started program, streamable HTTP, and the SSE transport before it."""
+"""Clients of MCP servers for each transport: a started program, streamable HTTP, and the older SSE transport."""
 
 import contextlib
 from typing import IO, Any, Protocol, cast
@@ -20,39 +20,39 @@ SSE_SILENCE_SECONDS = 3600.0
 
 
 class OnMessage(Protocol):
-    """Takes what a server sends unasked."""
+    """Receives a server's notifications."""
 
     async def __call__(self, message: object) -> None: ...
 
 
 class TokensInMemory(TokenStorage):
-    """Keeps an access token for as long as a connection lasts."""
+    """Keeps an access token for the duration of a connection."""
 
     def __init__(self) -> None:
         self._tokens: OAuthToken | None = None
         self._client: OAuthClientInformationFull | None = None
 
     async def get_tokens(self) -> OAuthToken | None:
-        """The tokens that were kept last."""
+        """The tokens that were stored last."""
         return self._tokens
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
-        """Keep tokens."""
+        """Store tokens."""
         self._tokens = tokens
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
-        """The registration that was kept last."""
+        """The registration that was stored last."""
         return self._client
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
-        """Keep a registration."""
+        """Store a registration."""
         self._client = client_info
 
 
 async def client_of(
     settings: McpServerSettings, errors: IO[str], on_message: OnMessage, stack: contextlib.AsyncExitStack
 ) -> Client:
-    """A client, not yet connected, over the transport that the settings name; the stack closes what it needs."""
+    """An unconnected client for the configured transport; the stack closes its resources."""
     if settings.url is None:
         parameters = StdioServerParameters(
             command=settings.command or "", args=settings.args, env=settings.env, cwd=settings.cwd
@@ -68,7 +68,7 @@ async def client_of(
             httpx_client_factory=bounded_client,
             auth=auth,
         )
-        # Servers of this transport are older than the probe for a newer protocol.
+        # Servers with this transport predate the probe for a newer protocol.
         return Client(transport, mode="legacy", message_handler=on_message)
     http = await stack.enter_async_context(bounded_client(dict(settings.headers), auth=auth))
     return Client(streamable_http_client(settings.url, http_client=http), message_handler=on_message)

@@ -14,7 +14,7 @@ import time
 
 from app.services.tools.sandbox.syscall_filter import PR_SET_NO_NEW_PRIVS, restrict_system_calls
 
-# Room for the engine's own needs, and in the worker for a request, its copies and the reply.
+# Memory for the engine itself, and in the worker for a request, its copies and the reply.
 HEADROOM_BYTES = 24 * 1024 * 1024
 MAX_OPEN_FILES = 32
 CPU_GRACE_SECONDS = 2
@@ -27,7 +27,7 @@ MAX_CAPABILITIES = 64
 MAX_DESCRIPTORS = 1 << 20
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
-# The same numbers on every architecture.
+# These numbers are the same on every architecture.
 LANDLOCK_CREATE_RULESET = 444
 LANDLOCK_RESTRICT_SELF = 446
 LANDLOCK_CREATE_RULESET_VERSION = 1
@@ -41,9 +41,9 @@ IS_ROOT = os.getuid() == 0
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """End this process when the service ends, however it ends.
+    """End this process when the service ends for any reason.
 
-    A worker that waits sees its pipe close on every system; on Linux the kernel also kills one that is inside an
+    A waiting worker notices that its pipe closed on every system; on Linux the kernel also kills one that is inside an
     endless regular expression.
     """
     if IS_LINUX:
@@ -53,10 +53,10 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def leave_network() -> bool:
-    """Move into a network namespace of one's own, in which there is nothing, not even a loopback that is up.
+    """Move this process into its own empty network namespace, without even an active loopback.
 
-    Must come before the first thread. Whether the kernel allowed it: to a user of no privilege through a user
-    namespace, to root also without.
+    Must be called before the first thread starts. Returns whether the kernel allowed it: for unprivileged users
+    through a user namespace, for root also without one.
     """
     if not IS_LINUX:
         return False
@@ -72,7 +72,7 @@ def close_inherited() -> None:
 
 
 def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
-    """Give up, for good, files, processes, and memory beyond what is held now and the budget; what does not hold."""
+    """Give up files, processes, and memory beyond the budget for good. Returns the missing protections."""
     counts_memory = limit_resources(memory_bytes)
     landlock = landlock_everything()
     drop_capabilities()
@@ -80,9 +80,9 @@ def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
     weaknesses: list[str] = []
     if not has_own_network:
         left = "all but TCP connections, which Landlock refuses" if landlock >= 4 else "nothing but the engine"
-        weaknesses.append(f"no network namespace of its own: {left} stands before the network")
+        weaknesses.append(f"no network namespace of its own: only {left} protects the network")
     if landlock < 1:
-        weaknesses.append("no Landlock: nothing but the engine stands before files that the service can read")
+        weaknesses.append("no Landlock: only the engine protects files that the service can read")
     if not counts_memory:
         weaknesses.append("memory is not limited by the kernel, only by the engine")
     if IS_LINUX and not filters_calls:
@@ -95,7 +95,7 @@ def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
 
 
 def drop_capabilities() -> None:
-    """Give up every capability: root's, and those that a user namespace of its own brought."""
+    """Give up every capability: root's, and those from the process's own user namespace."""
     if not IS_LINUX:
         return
     libc = ctypes.CDLL(None)
@@ -107,10 +107,10 @@ def drop_capabilities() -> None:
 
 
 def limit_resources(memory_bytes: int) -> bool:
-    """Fix this process's limits; whether the system counts its memory.
+    """Set this process's limits. Returns whether the system counts its memory.
 
-    What the warm process has, plus the budget and room: the engine stops before that, and leaves the worker what it
-    needs to say so. `RLIMIT_AS` cannot serve, WebAssembly reserves 4 GiB of addresses a call.
+    The limit is the warm process's memory plus the budget and a reserve: the engine stops earlier and leaves the worker
+    enough to report it. `RLIMIT_AS` does not work, because WebAssembly reserves 4 GiB of addresses per call.
     """
     warm_bytes = data_bytes()
     if warm_bytes:
@@ -123,16 +123,16 @@ def limit_resources(memory_bytes: int) -> bool:
 
 
 def limit_cpu(seconds: float) -> None:
-    """The CPU time that the next call may use, should everything else that ends it fail."""
+    """Limit the CPU time of the next call, in case all other limits fail."""
     soft = math.ceil(time.process_time() + seconds) + CPU_GRACE_SECONDS
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def landlock_everything() -> int:
-    """Refuse this process every file, and TCP, signals and abstract sockets where the kernel knows how.
+    """Deny this process every file, and TCP, signals and abstract sockets if the kernel supports it.
 
-    The version of Landlock that did it, 0 without one. What is open already stays usable.
+    Returns the version of Landlock, 0 without Landlock. Open descriptors stay usable.
     """
     if not IS_LINUX:
         return 0
@@ -159,7 +159,7 @@ def _set_limit(kind: int, limit: int) -> None:
 
 
 def _open_statm() -> int:
-    """The kernel's account of this process's memory: opened once, for a time when no file can be opened any more."""
+    """The kernel's memory account of this process, opened before files can no longer be opened."""
     try:
         return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -170,7 +170,7 @@ STATM = _open_statm()
 
 
 def data_bytes() -> int:
-    """The memory that `RLIMIT_DATA` counts, now; 0 where the system does not tell."""
+    """The memory that `RLIMIT_DATA` counts now; 0 if the system does not report it."""
     if STATM < 0:
         return 0
     return int(os.pread(STATM, 200, 0).split()[5]) * resource.getpagesize()

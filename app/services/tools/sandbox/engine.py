@@ -1,8 +1,8 @@
-"""A JavaScript engine made for one call of a tool; beside it only `engine_image` and `engine_calls` know the engine.
+"""A JavaScript engine for one tool call; only this module, `engine_image` and `engine_calls` depend on the engine.
 
-Imported by the worker process alone: standard library and the engine, nothing else. Every engine begins from one image
-of its memory, in which everything that tools find around them (`prelude/`) stands already: an engine is made ready in
-a millisecond, before its call comes.
+Only workers import it: standard library and the engine, nothing else. Every engine begins from one memory image in
+which the prelude (`prelude/`) has already run, so an engine is prepared in a millisecond, before its call
+arrives.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class EngineLimits:
 
 
 class EngineHost(Protocol):
-    """The worker, as far as an engine may ask something of it."""
+    """The part of the worker that an engine uses."""
 
     open_fetches: int
 
@@ -53,7 +53,7 @@ class EngineHost(Protocol):
         ...
 
     def wait(self, seconds: float) -> list[str]:
-        """Wait for answers to open requests, so long at most; those that came, as JSON."""
+        """Wait for answers to open requests, at most `seconds`. Returns the answers as JSON."""
         ...
 
 
@@ -70,11 +70,11 @@ def make_image(limits: EngineLimits) -> EngineImage:
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """The one block of memory in which all that an engine holds lies; it grows, and never shrinks.
+    """The memory block of an engine; it grows and never shrinks.
 
-    The engine's own `memory_limit` does not see most of what buffers and strings take (3.4 GB were measured at a limit
-    of 64 MB). What bounds the block is this, and the kernel only where it fails: a process that the kernel refuses
-    memory has none left to say so.
+    The engine's own `memory_limit` does not count most of what buffers and strings use (3.4 GB were measured at a limit
+    of 64 MB). This class bounds the block; the kernel's limit is the last resort, because a process that the kernel
+    refuses memory has none left to report it.
     """
 
     instance: Any
@@ -83,7 +83,7 @@ class EngineMemory:
 
     @classmethod
     def bounded(cls, context: Context, memory_bytes: int) -> "EngineMemory":
-        """The memory of a context, which may grow by so much from now on."""
+        """The memory of a context, which can grow by `memory_bytes` from now on."""
         instance = instance_of(context)
         before: int = instance.mem.data_len(instance.store)
         limit = before + memory_bytes + OWN_BYTES
@@ -97,7 +97,7 @@ class EngineMemory:
 
     @property
     def is_spent(self) -> bool:
-        """Whether there is next to nothing left."""
+        """Whether almost no memory is left."""
         return self.bytes_before + self.grown_bytes > self.limit - ALMOST_FULL_BYTES
 
 
@@ -115,7 +115,7 @@ class Engine:
 
     @classmethod
     def prepare(cls, image: EngineImage, limits: EngineLimits) -> "Engine":
-        """Make one from the image."""
+        """Create an engine from the image."""
         runtime = Runtime(memory_limit=limits.memory_bytes)
         context: Context = runtime.new_context(timeout=limits.timeout_seconds)
         instance = instance_of(context)
@@ -128,12 +128,12 @@ class Engine:
         return cls(limits, runtime, context, exchange, reactions, memory, [exchange])
 
     def invoke(self, request: str, host: EngineHost, loop: asyncio.AbstractEventLoop) -> Reply:
-        """Run one request (JSON text) and give the reply; the engine cannot be used again.
+        """Run one request (JSON text) and return the reply; the engine cannot be used again.
 
         A failure that the tool did not cause asks for a new worker; an unexpected error ends this one.
 
         Raises:
-            MemoryError: the worker itself has no room left.
+            MemoryError: the worker itself has no memory left.
         """
         try:
             answer = self._evaluate(request, time.monotonic() + self.limits.timeout_seconds, host, loop)
@@ -152,9 +152,9 @@ class Engine:
         return {"console": self._logged()} | reply | {"memoryBytes": self.memory.grown_bytes}
 
     def close(self) -> None:
-        """Throw the engine away with its memory, whatever it ran into.
+        """Discard the engine with its memory, in any state.
 
-        Closing first makes disposing a formality that no longer enters the engine, which a trap may have broken.
+        Closing first keeps the disposal from entering the engine, which a trap may have broken.
         """
         self.context.close()
         self.runtime.close()
@@ -171,11 +171,11 @@ class Engine:
     def _drive(self, promise: Handle, deadline: float, host: EngineHost, loop: asyncio.AbstractEventLoop) -> Handle:
         """Run promise reactions until this promise settles, waiting with the tool for timers and answers.
 
-        The engine runs at most 100,000 reactions at a go, then calls the promise dead; only a go without any is right.
+        The engine runs at most 100,000 reactions at once and then reports a deadlock; that is only true if none ran.
 
         Raises:
-            InterruptError: the deadline came first; an interrupt inside a reaction looks like a dead promise.
-            DeadlockError: nothing is left to run and it has not settled.
+            InterruptError: the deadline passed; an interrupt inside a reaction looks like a deadlock.
+            DeadlockError: the promise has not settled, and nothing is left to run.
         """
         while True:
             left = deadline - time.monotonic()
@@ -188,11 +188,11 @@ class Engine:
                     self._wait(deadline, host)
 
     def _wait(self, deadline: float, host: EngineHost) -> None:
-        """Wait for what the tool waits for; answers are delivered and due timers fired.
+        """Wait for the tool's timers and requests; deliver answers and fire due timers.
 
         Raises:
-            DeadlockError: it waits for nothing.
-            InterruptError: the deadline came first.
+            DeadlockError: the tool waits for nothing.
+            InterruptError: the deadline passed.
         """
         wanted = json.loads(self._tell(""))
         host.send_fetches(wanted["fetches"])

@@ -1,8 +1,8 @@
-"""Calls into the engine's WebAssembly whose types are read once, not at every call.
+"""Calls into the engine's WebAssembly with types that are read once instead of at every call.
 
-wasmtime-py asks for a function's type at each call and compares every argument with it natively: 20 µs, of which the
-call itself is a tenth, and one call of a tool makes four dozen. The engine's functions take and give numbers only, and
-their types never change. Imported by the worker process alone: standard library and the engine, nothing else.
+wasmtime-py reads a function's type at each call and checks every argument natively: 20 µs, of which the
+call itself is a tenth, and one tool call makes about fifty. The engine's functions take and return numbers only, and
+their types never change. Only workers import it: standard library and the engine, nothing else.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ NUMBERS = {
     str(wasmtime.ValType.f32()): ("f32", bindings.WASMTIME_F32.value),
     str(wasmtime.ValType.f64()): ("f64", bindings.WASMTIME_F64.value),
 }
-"""The kinds of numbers: the member of wasmtime's union that holds one, and the tag beside it."""
+"""The number types: the member of wasmtime's union for each, and its tag."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Signature:
 
     @classmethod
     def of(cls, function: wasmtime.Func, store: wasmtime.Store) -> "Signature | None":
-        """The signature of a function; `None` where it is not about numbers, or gives more than one."""
+        """The signature of a function; `None` if it uses other types or returns more than one value."""
         kind = function.type(store)
         try:
             parameters = tuple(NUMBERS[str(one)] for one in kind.params)
@@ -44,7 +44,7 @@ class Signature:
 
 
 SIGNATURES: dict[str, Signature | None] = {}
-"""By the name of the export: all engines are instances of one module."""
+"""Signatures by the name of the export: all engines are instances of one module."""
 
 
 class TypedFunction:
@@ -53,15 +53,15 @@ class TypedFunction:
     __slots__ = ("_function", "_signature")
 
     def __init__(self, function: wasmtime.Func, signature: Signature) -> None:
-        self._function: Any = function._func  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no other way in
+        self._function: Any = function._func  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - no public way
         self._signature = signature
 
     def __call__(self, store: Any, *arguments: float) -> Any:  # noqa: ANN401 - wasmtime's
         """Call it, as `wasmtime.Func` does.
 
         Raises:
-            Trap: the code ran into a trap.
-            WasmtimeError: the call could not be made.
+            Trap: the code trapped.
+            WasmtimeError: the call failed.
         """
         signature = self._signature
         given = (bindings.wasmtime_val_t * len(signature.parameters))()
@@ -85,25 +85,25 @@ class TypedFunction:
 
 
 class CountedFunction:
-    """A function that gives a count; the one it gave last is kept."""
+    """A function that returns a count, and keeps the last one."""
 
     def __init__(self, function: Callable[..., int]) -> None:
         self._function = function
         self.last = 0
 
-    def __call__(self, *arguments: Any) -> int:  # noqa: ANN401 - whatever the function takes
+    def __call__(self, *arguments: Any) -> int:  # noqa: ANN401 - any arguments
         """Call it."""
         self.last = self._function(*arguments)
         return self.last
 
 
 def typed_exports(exports: Mapping[str, Any], store: wasmtime.Store) -> dict[str, Any]:
-    """An instance's exports with its functions made quick to call."""
+    """An instance's exports with fast calls."""
     return {name: typed_export(name, export, store) for name, export in exports.items()}
 
 
 def typed_export(name: str, export: Any, store: wasmtime.Store) -> Any:  # noqa: ANN401 - any kind of export
-    """One export; what is not a function of numbers stays as it is."""
+    """One export; anything but a function of numbers is unchanged."""
     if not isinstance(export, wasmtime.Func):
         return export
     if name not in SIGNATURES:

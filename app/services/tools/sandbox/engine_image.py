@@ -12,12 +12,12 @@ from quickjs_rs import Context
 
 PAGE_BYTES = 4096
 GROWTH_BYTES = 64 * 1024
-"""WebAssembly's own pages, by which memory grows."""
+"""The page size of WebAssembly, in which memory grows."""
 ZEROS = bytes(PAGE_BYTES)
 
 
 def instance_of(context: Context) -> Any:  # noqa: ANN401 - the engine's own
-    """The WebAssembly instance that a context is: its `store`, its memory `mem`, its stack pointer `sp`."""
+    """The WebAssembly instance of a context: its `store`, memory `mem` and stack pointer `sp`."""
     return context._engine_ctx._inst  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - no public way
 
 
@@ -32,7 +32,7 @@ def replace_exports(instance: Any, exports: Mapping[str, Any]) -> None:  # noqa:
 
 
 def memory_of(context: Context) -> bytes:
-    """All that an engine holds."""
+    """The complete memory of an engine."""
     instance = instance_of(context)
     return bytes(instance.mem.read(instance.store, 0, None))
 
@@ -54,7 +54,7 @@ class EngineImage:
         return cls(len(memory), instance.sp.value(instance.store), spans)
 
     def write(self, context: Context) -> None:
-        """Make a new engine the one of the image."""
+        """Turn a new engine into the one of the image."""
         instance = instance_of(context)
         missing = self.size - instance.mem.data_len(instance.store)
         if missing > 0:

@@ -10,7 +10,7 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
-    """A warm sandbox in which tools run, with the limits of the settings."""
+    """A warm sandbox with the limits of the settings."""
     sandbox = ToolSandbox(
         timeout_seconds=settings.tool_timeout_seconds,
         memory_mb=settings.tool_memory_mb,

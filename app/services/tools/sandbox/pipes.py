@@ -1,4 +1,4 @@
-"""The worker's end of the pipes to the service. Imported by the worker alone: standard library only."""
+"""The worker's end of the pipes to the service. Only workers import it: standard library only."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from app.services.tools.sandbox.protocol import ANSWER, CALL, LENGTH, frame
 
 
 class ServicePipe:
-    """Frames to and from the service, unbuffered, so that a look at the descriptor tells whether one is there."""
+    """Unbuffered frames to and from the service, so that polling the descriptor shows whether one has arrived."""
 
     def __init__(self, source: int, sink: int) -> None:
         self._source = source
@@ -20,7 +20,7 @@ class ServicePipe:
 
     @classmethod
     def claim(cls) -> "ServicePipe":
-        """Stdin and stdout under descriptors of their own; whoever prints or reads writes to nowhere."""
+        """Stdin and stdout under separate descriptors; prints and reads of other code go nowhere."""
         source, sink = os.dup(0), os.dup(1)
         nowhere = os.open(os.devnull, os.O_RDWR)
         os.dup2(nowhere, 0)
@@ -29,9 +29,9 @@ class ServicePipe:
         return cls(source, sink)
 
     def receive_call(self) -> bytes | None:
-        """The next call, `None` when the service has closed the pipe.
+        """The next call; `None` if the service has closed the pipe.
 
-        Answers that come first are for requests of a call that ended without them.
+        Answers that arrive first are skipped: they belong to a call that ended without them.
         """
         self.open_fetches = 0
         while (body := self._receive()) is not None:
@@ -52,7 +52,7 @@ class ServicePipe:
             self.send({"fetch": fetch})
 
     def wait(self, seconds: float) -> list[str]:
-        """Wait for an answer to an open request, so long at most; ends the process when the service has closed."""
+        """Wait at most `seconds` for an answer to an open request; exits if the service has closed the pipe."""
         if not select.select([self._source], [], [], seconds)[0]:
             return []
         body = self._receive()
@@ -76,5 +76,5 @@ class ServicePipe:
 
 
 def silence_errors() -> None:
-    """Throw away what is written to stderr from here on: until the worker is ready it says why it cannot start."""
+    """Discard stderr from here on; before the worker is ready, stderr says why it cannot start."""
     os.dup2(1, 2)

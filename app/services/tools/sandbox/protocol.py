@@ -19,12 +19,12 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 MAX_OUTPUT_BYTES = 256 * 1024
 MAX_OUTPUT_DEPTH = 100
 MAX_CONSOLE_CHARACTERS = 8 * 1024
-# An output of nothing but quotes or non-ASCII text grows threefold when it is wrapped into a reply.
+# An output of only quotes or non-ASCII text triples in size within a reply.
 MAX_REPLY_BYTES = 2 * 1024 * 1024
 MAX_FETCHES = 50
-"""Requests of one call."""
+"""The maximum of requests per call."""
 MAX_SENT_BYTES = 256 * 1024
-"""The body of one of them."""
+"""The maximum of a request's body."""
 SEED_BYTES = 32
 
 CALL = b"C"
@@ -34,15 +34,15 @@ LENGTH = struct.Struct(">I")
 
 
 def frame(body: bytes) -> bytes:
-    """The body with its length in front: four bytes, big-endian."""
+    """The body prefixed with its length: four bytes, big-endian."""
     return LENGTH.pack(len(body)) + body
 
 
 def encode_request(body: Mapping[str, object]) -> bytes:
-    """A request as the worker's script reads it, with the limits that the script keeps itself and fresh randomness.
+    """A request for the worker's script, with the limits that the script enforces and fresh randomness.
 
     Raises:
-        ValueError: a value is not JSON (`NaN`, a circle).
+        ValueError: a value is not JSON (`NaN`, a cycle).
         RecursionError: a value is nested too deeply.
     """
     limits = {

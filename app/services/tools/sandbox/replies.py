@@ -1,4 +1,4 @@
-"""The worker's replies: what the script around a tool answered, in words for the service. Standard library only."""
+"""The worker's replies, made from the answers of the script around a tool. Standard library only."""
 
 import re
 import traceback
@@ -30,13 +30,13 @@ def failure(code: str, message: str | None = None, *, retire: bool = False) -> R
 
 
 def breakdown(error: Exception) -> Reply:
-    """The reply when what runs tools failed itself; the cause is for the service's log."""
+    """The reply if the worker itself failed; the cause goes to the service's log."""
     cause = "".join(traceback.format_exception(error)).strip()
     return failure("tool-crashed", retire=True) | {"cause": cause[-MAX_CAUSE_CHARACTERS:]}
 
 
 def reply_to(answer: dict[str, Any], *, memory_is_spent: bool) -> Reply:
-    """The reply that an answer of the script stands for, with what the tool logged."""
+    """The reply for an answer of the script, with the tool's console lines."""
     console: list[str] = answer.get("console", [])
     return _outcome(answer, memory_is_spent) | {"console": console}
 
@@ -53,7 +53,7 @@ def _outcome(answer: dict[str, Any], memory_is_spent: bool) -> Reply:
     if name == "InternalError" and message in ("out of memory", "string too long"):
         return failure("tool-memory-exceeded")
     if (name, message) in ((None, "null"), ("InternalError", "")) and memory_is_spent:
-        # With no room left for an error's message, or for an error, this is what the engine throws.
+        # The engine throws this if no memory is left for an error or its message.
         return failure("tool-memory-exceeded")
     if phase == "compile" and name == "SyntaxError":
         line = SYNTAX_ERROR_LINE.search(answer["stack"] or "")
@@ -75,7 +75,7 @@ def _success(output: str) -> Reply:
 
 
 def whole_characters(text: str) -> str:
-    """JSON text whose halves of characters (a text cut inside an emoji) are U+FFFD: no database stores a half."""
+    """JSON text with lone surrogates (from a text cut inside an emoji) replaced by U+FFFD; databases refuse them."""
     return LONE_SURROGATE.sub(r"\1\\ufffd", text)
 
 

@@ -1,7 +1,7 @@
-"""The system calls left to a tool worker, as a seccomp filter. Imported by the worker alone: standard library only.
+"""The seccomp filter of tool workers. Only workers import it: standard library only.
 
 The engine needs memory, time, its pipes and little else. Every other call fails with `EPERM`, so that code that breaks
-out of the engine finds a kernel that starts no program, opens no file or socket, and signals no other process.
+out of the engine can start no program, open no file or socket, and signal no other process.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ KILL_PROCESS = 0x80000000
 LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 JUMP_EQUAL = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
 RETURN = 0x06  # BPF_RET | BPF_K
-# Offsets in the kernel's `struct seccomp_data`; of an argument, its low half on a little-endian machine.
+# Offsets in the kernel's `struct seccomp_data`; for an argument, the low half on a little-endian machine.
 NUMBER_AT = 0
 ARCHITECTURE_AT = 4
 FIRST_ARGUMENT_AT = 16
@@ -78,7 +78,7 @@ class Program(ctypes.Structure):
 
 
 def restrict_system_calls() -> bool:
-    """Leave this process, for good, only the system calls that its work needs.
+    """Permanently restrict this process to the system calls that it needs.
 
     Returns:
         Whether the kernel enforces it: `False` on other systems, other processors and kernels without seccomp.

@@ -19,7 +19,7 @@ from app.services.tools.outcomes import ToolFailed, ToolOutcome
 from app.services.tools.sandbox.protocol import MAX_REQUEST_BYTES, encode_request
 from app.services.tools.sandbox.worker_process import ToolWorker, WorkerDied
 
-# The engine stops itself at the deadline and says so; what the engine cannot interrupt is killed this much later.
+# The engine stops itself at the deadline; a worker that it cannot interrupt is killed this much later.
 KILL_GRACE_SECONDS = 0.25
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ class ToolInvocation:
 
     @property
     def may_fetch(self) -> bool:
-        """Whether the tool is given `fetch`: code that does not name it has no effects, and can be run again."""
+        """Whether the tool has `fetch`; code that does not name it has no side effects and can be repeated."""
         return "fetch" in self.code
 
 
@@ -67,14 +67,14 @@ class ToolSandbox:
         self._waiting = 0
         self._closed = True
         self._turns = asyncio.Semaphore(workers)
-        # A worker is known by the task that starts it, so that one on its way can be taken, and waited for, too.
+        # A worker is identified by the task that starts it, so that a starting worker can be taken and awaited too.
         # The holder of a turn always finds an idle worker: there are as many workers as turns.
         self._members: set[WorkerStart] = set()
         self._idle: list[WorkerStart] = []
 
     @property
     def worker_pids(self) -> list[int]:
-        """The processes that are up, busy or not."""
+        """The running processes, busy or idle."""
         return [start.result().pid for start in self._members if has_started(start)]
 
     @property
@@ -86,7 +86,7 @@ class ToolSandbox:
         """Start the workers and wait until all are warm.
 
         Raises:
-            StartupError: a worker does not come up; none is left running.
+            StartupError: a worker does not start; none is left running.
         """
         self._closed = False
         for _ in range(self._workers):
@@ -106,16 +106,16 @@ class ToolSandbox:
         The worker of a cancelled call is killed, so no later call can meet its answer.
 
         Raises:
-            ToolFailed: there is no result; the code says why.
+            ToolFailed: the call failed; the code says why.
         """
         call = {"input": invocation.input, "context": dict(invocation.context), "checkOnly": False}
         return await self._ask(invocation.code, call | {"mayFetch": invocation.may_fetch})
 
     async def check(self, code: str) -> None:
-        """Compile the code and see that it is a function, without calling it.
+        """Compile the code and check that it is a function, without calling it.
 
         Raises:
-            ToolFailed: `tool-syntax-error` names the line; what stands around the function can fail in other ways.
+            ToolFailed: `tool-syntax-error` names the line; code around the function can fail with other codes.
         """
         await self._ask(code, {"input": None, "context": {}, "checkOnly": True})
 
@@ -145,7 +145,7 @@ class ToolSandbox:
                 raise
 
     async def _ask_worker(self, start: WorkerStart, request: bytes) -> dict[str, Any]:
-        """The worker's reply; a worker that gave none, or asks for it, is replaced."""
+        """The worker's reply; a worker that does not reply, or asks for it, is replaced."""
         reusable = False
         seconds = self._timeout_seconds + KILL_GRACE_SECONDS
         fetch = partial(self._egress.answer, until=asyncio.get_running_loop().time() + self._timeout_seconds)
@@ -271,10 +271,10 @@ def is_reply(reply: dict[str, Any]) -> bool:
 
 
 def outcome_of(reply: dict[str, Any], *, duration_ms: float) -> ToolOutcome:
-    """The outcome a reply tells of.
+    """The outcome in a reply.
 
     Raises:
-        ToolFailed: the reply tells of a failure.
+        ToolFailed: the reply reports a failure.
     """
     console = [str(line) for line in reply.get("console", [])]
     memory_bytes = reply.get("memoryBytes")
@@ -294,6 +294,6 @@ def milliseconds_since(started: float) -> float:
 
 
 def number_of(digits: str) -> int | float:
-    """A whole number of JavaScript's; past 2^53 it was never exact there and is no integer that BSON could hold."""
+    """A whole number from JavaScript; beyond 2^53 it was never exact, and BSON cannot store it as an integer."""
     number = int(digits)
     return number if abs(number) <= MAX_INTEGER else float(number)

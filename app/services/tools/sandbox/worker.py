@@ -23,7 +23,7 @@ WARM_UP_SECONDS = 10.0
 
 
 def main(parent_pid: int, timeout_seconds: float, memory_mb: int) -> None:
-    """Warm up, give everything up, then serve."""
+    """Warm up, confine the process, then serve."""
     die_with_parent(parent_pid)
     close_inherited()
     pipe = ServicePipe.claim()

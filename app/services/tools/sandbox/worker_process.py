@@ -22,7 +22,7 @@ SIGNALS = {number.value: number.name for number in signal.Signals}
 TIME_SIGNALS = frozenset({signal.SIGALRM, signal.SIGXCPU})
 
 Fetch = Callable[[dict[str, Any]], Awaitable[bytes]]
-"""Makes a request of a tool and gives the answer for its worker, as JSON; never fails."""
+"""Performs a tool's request and returns the answer for its worker as JSON; never fails."""
 
 
 class WorkerDied(Exception):
@@ -31,7 +31,7 @@ class WorkerDied(Exception):
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """A process's exit status; a signal's number is negative, `None` stands for one that is there."""
+    """A process's exit status: negative for a signal, `None` for a running process."""
 
     status: int | None
 
@@ -49,8 +49,8 @@ class WorkerExit:
 class ToolWorker:
     """A worker process that answers one request at a time.
 
-    After an `ask` that did not return a reply (an error, a cancellation) a late answer may still be on its way: such
-    a worker must be stopped, never asked again.
+    After an `ask` that did not return a reply (an error, a cancellation) a late answer can still arrive: such
+    a worker must be stopped and never used again.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
