@@ -89,7 +89,7 @@ class Builder:
                 return a_string(wanted, self.draft, path, row)
 
     def an_object(self, wanted: JsonObject, path: tuple[str, ...], row: int) -> JsonObject:
-        """The required properties, and the optional ones that the story can fill; all if there are none of either."""
+        """The required properties, and the optional ones that the story can fill; all if that leaves nothing."""
         properties = as_object(wanted.get("properties"))
         required = [name for name in as_list(wanted.get("required")) if isinstance(name, str)]
         named = [name for name in properties if name in required or self.knows(properties[name], (*path, name), row)]

@@ -48,7 +48,7 @@ GENERAL = Craft(
     ),
     thinking=(
         "Before I advise on anything I want one figure that does not depend on taste. I will run $tools on what the "
-        "request gives us, and go on from there."
+        "request gives us, and continue from there."
     ),
     approval="it is concrete, it stays within its craft, and it names what it could not know",
     body="",

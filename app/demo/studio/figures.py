@@ -55,12 +55,12 @@ NO_MEASUREMENT = "No tool measured anything for this draft; what stands here is 
 def describe_outcomes(outcomes: list[ToolResult], *, explained: bool = True) -> str:
     """A paragraph on everything that was measured, with an interpretation if `explained`."""
     most_words = MAX_WORDS // min(max(len(outcomes), 1), 2) + 6
-    told = [describe_outcome(outcome, most_words, explained=explained) for outcome in outcomes]
-    return " ".join(told) if told else NO_MEASUREMENT
+    phrases = [describe_outcome(outcome, most_words, explained=explained) for outcome in outcomes]
+    return " ".join(phrases) if phrases else NO_MEASUREMENT
 
 
 def describe_outcome(outcome: ToolResult, most_words: int, *, explained: bool) -> str:
-    """The findings of one tool, or the reason why there are none."""
+    """The findings of one tool, or the reason why it has no figures."""
     value = as_object(outcome.value)
     failure = value.get("error")
     if failure:
@@ -90,22 +90,22 @@ def kept(facts: Iterator[str], most_words: int) -> Iterator[str]:
 def facts_in(value: dict[str, Any]) -> Iterator[str]:
     """The facts of a result: significant figures, short lists of rows, groups, empty lists, other figures."""
     telling = [name for name in TELLING if name in value]
-    yield from told_figures(value, telling[:1])
+    yield from figure_phrases(value, telling[:1])
     for name, item in value.items():
         rows = [as_object(row) for row in as_list(item)]
-        if name not in READ_ONLY and 0 < len(rows) <= MAX_ROWS and (told := rows_fact(spaced(name), rows)):
-            yield told
-    yield from told_figures(value, telling[1:4])
+        if name not in READ_ONLY and 0 < len(rows) <= MAX_ROWS and (phrases := rows_fact(spaced(name), rows)):
+            yield phrases
+    yield from figure_phrases(value, telling[1:4])
     for name, item in value.items():
         inside = [fact for key, entry in as_object(item).items() if (fact := figure(key, entry))]
         if inside:
             label = label_in(as_object(item))
             yield f"{spaced(name)} {f'“{label}”, ' if label else ''}{', '.join(inside[:2])}"
     yield from (f"no {spaced(name)}" for name, item in value.items() if item == [] and name in TELLING_WHEN_EMPTY)
-    yield from told_figures(value, [*telling[4:], *(name for name in value if name not in telling)])
+    yield from figure_phrases(value, [*telling[4:], *(name for name in value if name not in telling)])
 
 
-def told_figures(value: dict[str, Any], names: list[str]) -> list[str]:
+def figure_phrases(value: dict[str, Any], names: list[str]) -> list[str]:
     """The values that are figures, as text."""
     return [fact for name in names if (fact := figure(name, value[name]))]
 
@@ -137,10 +137,10 @@ def rows_fact(name: str, rows: list[dict[str, Any]]) -> str:
     labels = [label_in(row) for row in rows]
     if len(shares) == len(rows) and all(labels):
         by = spaced(shares[0][0]).removesuffix(" percent")
-        told = [f"{label} {share:g}%" for label, (_, share) in zip(labels, shares, strict=True)]
-        return f"{name} by {by}: {', '.join(told)}"
-    told = [fact for row in rows if (fact := row_fact(row))]
-    return f"{name}: {', '.join(told)}" if told else ""
+        phrases = [f"{label} {share:g}%" for label, (_, share) in zip(labels, shares, strict=True)]
+        return f"{name} by {by}: {', '.join(phrases)}"
+    phrases = [fact for row in rows if (fact := row_fact(row))]
+    return f"{name}: {', '.join(phrases)}" if phrases else ""
 
 
 def label_in(row: dict[str, Any]) -> str:
@@ -184,6 +184,6 @@ def share_reading(rows: list[dict[str, Any]]) -> Iterator[str]:
     if len(speakers) > 1:
         top = max(speakers, key=lambda row: row["sharePercent"])
         if top["sharePercent"] >= UNEVEN_SHARE:
-            yield f"{top.get('name')} talks too much for somebody who has something to hide."
+            yield f"{top.get('name')} talks too much for a person with something to hide."
         else:
             yield "Neither of them can hide behind the other's speeches."

@@ -84,10 +84,10 @@ def english(kind: str) -> frozenset[str]:
 def read_premise(request: str) -> Premise:
     """Read a request; any text results in a premise."""
     sentences = [found.strip() for found in SENTENCE.findall(request[:20_000]) if found.strip()]
-    told = [sentence for sentence in sentences if not is_order(sentence)] or sentences[:1]
-    logline = shortened_at_word(told[0].rstrip(".!?:; ") if told else "A story yet to be named", MAX_LOGLINE)
+    narrative = [sentence for sentence in sentences if not is_order(sentence)] or sentences[:1]
+    logline = shortened_at_word(narrative[0].rstrip(".!?:; ") if narrative else "A story yet to be named", MAX_LOGLINE)
     seed = int(hashlib.sha256(logline.lower().encode("utf-8", "replace")).hexdigest()[:12], 16)
-    story = " ".join(told)[:2_000]
+    story = " ".join(narrative)[:2_000]
     world = world_of(story)
     cast = world["casts"][seed % len(world["casts"])]
     names = names_in(story)

@@ -92,7 +92,7 @@ def entries_in(conversation: Conversation) -> list[ReportedWork]:
 
 
 def write_report(conversation: Conversation) -> str:
-    """The report on the works in the latest ask, or on the request itself if there are none."""
+    """The report on the works in the latest ask, or on the request itself without them."""
     department = conversation.agent.department
     entries = entries_in(conversation)
     premise = read_premise(request_of(conversation))

@@ -134,7 +134,7 @@ def reasoning_of(output: str, found: Evidence, scores: dict[str, float]) -> str:
         "relevance": "would hold for other films too",
         "consistency": "makes claims that are not met again",
         "creativity": "takes the expected choice where the premise allows a bolder one",
-        "technical": "rests on judgement that could have been measured",
+        "technical": "relies on judgement that could have been measured",
     }
     above = {name: scores[name] - usual for name, usual in USUAL_SCORES.items()}
     best = max(strengths, key=lambda name: above[name])

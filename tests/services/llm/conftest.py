@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.demo.provider import register_demo_provider
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallLimits, ModelRequest, RunPurpose
 from app.services.llm.gateway import DEFAULT_LIMITS, ModelGateway
@@ -38,6 +39,12 @@ def chunk(text: str, **fields: Any) -> str:  # noqa: ANN401 - a model may stream
     choice = {"index": 0, "delta": {"role": "assistant", "content": text, **fields}, "finish_reason": None}
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
     return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+
+
+@pytest.fixture(autouse=True)
+def demo_model() -> None:
+    """Make the demo model callable, as the service does when it starts."""
+    register_demo_provider()
 
 
 @pytest.fixture

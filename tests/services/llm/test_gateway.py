@@ -139,7 +139,7 @@ async def test_tools_load_nothing_of_litellms_own_proxy(
     assert len(model_server.calls) == 2
 
 
-async def test_cache_tokens_are_told_apart(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+async def test_cache_tokens_are_counted_separately(open_gateway: OpenGateway, model_server: ModelServer) -> None:
     model_server.on("work", with_usage(prompt_tokens_details={"cached_tokens": 4}, cache_creation_input_tokens=3))
     gateway = open_gateway(entry(model_server))
 
@@ -214,7 +214,7 @@ async def test_a_streamed_answer_equals_the_plain_one(
     assert [call.body.get("stream", False) for call in model_server.calls] == [False, True]
 
 
-async def test_an_entry_that_says_stream_is_streamed_though_nobody_watches(
+async def test_an_entry_with_stream_is_streamed_without_watchers(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
     gateway = open_gateway(entry(model_server, stream=True), entry(model_server, "house/plain"))

@@ -102,7 +102,7 @@ async def test_a_providers_refusal_has_its_code_and_none_of_the_providers_words(
     ],
     ids=lambda reply: str(reply.body[:12] if isinstance(reply, Response) else reply)[-60:],
 )
-async def test_an_answer_that_is_no_completion_is_told_so(
+async def test_an_answer_that_is_not_a_completion_is_reported_as_such(
     open_gateway: OpenGateway, model_server: ModelServer, garbage: Reply
 ) -> None:
     model_server.on("work", garbage)
@@ -153,7 +153,7 @@ async def test_a_stream_that_hangs_midway_times_out(open_gateway: OpenGateway, m
     released.set()
 
 
-async def test_nobody_at_the_address_is_a_model_that_cannot_be_reached(
+async def test_an_address_without_a_server_is_an_unreachable_model(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
     gateway = open_gateway(entry(model_server, api_base="http://127.0.0.1:9/v1"))

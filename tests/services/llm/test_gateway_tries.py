@@ -1,4 +1,4 @@
-"""What is tried again, and with whom: fallbacks, streams that do not begin, waits and numbers of tries."""
+"""Retries and fallbacks, streams that do not begin, waits and numbers of attempts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -47,7 +47,7 @@ async def hung(released: asyncio.Event, *pieces: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 def released() -> Iterator[asyncio.Event]:
-    """Set at the end of a test: whoever hangs goes on."""
+    """Set at the end of a test, which releases hanging answers."""
     event = asyncio.Event()
     yield event
     event.set()
@@ -171,7 +171,7 @@ async def test_the_wait_that_a_provider_asks_for_may_be_a_date(
         ({}, None),
     ],
 )
-def test_a_wait_is_told_by_the_clock_of_who_asks_for_it(headers: dict[str, str], seconds: float | None) -> None:
+def test_a_wait_is_computed_by_the_providers_clock(headers: dict[str, str], seconds: float | None) -> None:
     refusal = httpx.HTTPStatusError(
         "", request=httpx.Request("POST", "http://model"), response=httpx.Response(429, headers=headers)
     )

@@ -26,7 +26,7 @@ TWO_CALLS = (ToolUse("echo", {"n": 1}), ToolUse("echo", {"n": 2}))
 
 
 def path_of(provider: Provider, model: str = "gemini-3-pro-preview", method: str = "generateContent") -> str:
-    """Where a provider takes requests."""
+    """The path of a provider's requests."""
     ends = {"anthropic": "/v1/messages", "gemini": f"/models/{model}:{method}", "ollama": "/api/chat"}
     return f"/{provider.name}{provider.base}{ends.get(provider.name, '/chat/completions')}"
 

@@ -74,7 +74,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and more than a zombie that nobody has reaped."""
+    """Whether a process exists and is not a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
 
@@ -85,7 +85,7 @@ def is_there(pid: int) -> bool:
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process holds in memory; 0 once it is gone."""
+    """The memory of a process; 0 once it has exited."""
     try:
         pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
     except (FileNotFoundError, ProcessLookupError):

@@ -9,8 +9,8 @@ from app.kit.json_values import JsonObject
 class ContextMark:
     """What the previous call of a conversation omitted, and the provider's token count of the rest.
 
-    `messages` is how many of the conversation's messages that call had to send, `tokens` the provider's count of those
-    that it did. `context_tokens` is the size that it was fitted to.
+    `messages` is the number of messages in the conversation at that call, `tokens` the provider's count of those that
+    were sent. `context_tokens` is the context that the call was fitted to.
     """
 
     left_out: int = 0

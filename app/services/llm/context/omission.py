@@ -57,11 +57,11 @@ def shortened_bytes(text: str, limit: int) -> str:
     whole = text.encode("utf-8", "replace")
     if len(whole) <= limit:
         return text
-    told = (
+    note = (
         f"\n\n[… {len(whole) - limit} of {len(whole)} bytes left out here. To read them, call the tool again for a "
         "smaller part of its result. …]\n\n"
     )
-    return cut(whole, max(limit - len(told.encode()), 0), told)
+    return cut(whole, max(limit - len(note.encode()), 0), note)
 
 
 def cut(whole: bytes, room: int, between: str) -> str:

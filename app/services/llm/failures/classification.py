@@ -87,8 +87,8 @@ def wait_asked(error: BaseException) -> float | None:
         until = date_in(asked)
         if until is None:
             return None
-        told = date_in(str(headers.get("date", ""))) or datetime.now(UTC)
-        seconds = max((until - told).total_seconds(), 0.0)
+        sent_at = date_in(str(headers.get("date", ""))) or datetime.now(UTC)
+        seconds = max((until - sent_at).total_seconds(), 0.0)
     return seconds if 0 <= seconds < math.inf else None
 
 

@@ -82,7 +82,7 @@ class Deployments:
             return
         lessons.add(lesson)
         entry = attempt.model.entry
-        log.warning("model-refuses", model=entry.name, deployment=entry.params["model"], lesson=lesson.text)
+        log.warning("model-lesson-learned", model=entry.name, deployment=entry.params["model"], lesson=lesson.text)
         taught = TAUGHT.get()
         if taught is not None:
             taught.append(lesson.text)

@@ -31,7 +31,7 @@ def fit_tools(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def fit_tool(tool: JsonObject, name: str, model: Capabilities) -> JsonObject | None:
-    """One tool in the model's form; `None` if there is none."""
+    """One tool in the model's form; `None` if it has no such form."""
     function = tool.get("function")
     if not isinstance(function, dict):
         return tool
@@ -70,7 +70,7 @@ def note_left_out(model: Capabilities, name: str) -> None:
     if len(NOTED) < MAX_NOTED:
         NOTED.add(noted)
     reason = "its input schema has no form that the model's provider accepts, or its name is already used"
-    log.warning("tool-left-out", model=model.entry.name, tool=name, reason=reason)
+    log.warning("tool-omitted", model=model.entry.name, tool=name, reason=reason)
 
 
 NOTED: set[tuple[str, str]] = set()

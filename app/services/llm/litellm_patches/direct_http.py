@@ -33,7 +33,7 @@ MAX_BODY_BYTES = 16_000_000
 MAX_STREAM_BYTES = 64_000_000
 """Larger, because a stream wraps each word in about 250 bytes."""
 PIECE_BYTES = 16_384
-"""How much is decompressed at a time: compressed zeros grow a thousandfold."""
+"""The bytes that are decompressed at a time: compressed zeros grow a thousandfold."""
 
 
 class DirectHttpHandler(HttpHandler):

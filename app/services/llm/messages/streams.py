@@ -52,7 +52,7 @@ async def collect_stream(
             raise ModelAnswerTooLong(f"{max_characters} characters")
         if text and on_delta:
             on_delta(text)
-    if not finished or not told_to_finish(stream):
+    if not finished or not ended_by_provider(stream):
         raise StreamCut("The model's stream ended without a finish reason.")
     response: Any = litellm.stream_chunk_builder(chunks)
     if response is None:
@@ -88,7 +88,7 @@ def size_of(value: object) -> int:
     return sum(map(size_of, value)) if isinstance(value, list) else 0
 
 
-def told_to_finish(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream
+def ended_by_provider(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream
     """Whether the provider itself ended its answer, as far as LiteLLM records it.
 
     LiteLLM ends every stream with a finish reason and makes one up if none arrived. Only the provider's is in

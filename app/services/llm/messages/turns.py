@@ -139,11 +139,11 @@ def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader
     turns = [message for message in messages if message["role"] == "assistant"]
     in_words = reader.wants_thinking(arguments)
     stand_ins = Placeholders(reader.wants_reasoning(arguments, turns), reader.wants_signatures(turns))
-    told: dict[str, str] = {}
+    names: dict[str, str] = {}
     results: list[str] = []
     for message in messages:
-        if message["role"] == "tool" and message.get("tool_call_id") in told:
-            results.append(f"{told[message['tool_call_id']]}: {message.get('content')}")
+        if message["role"] == "tool" and message.get("tool_call_id") in names:
+            results.append(f"{names[message['tool_call_id']]}: {message.get('content')}")
             continue
         if results:
             yield result_message(results)
@@ -152,9 +152,9 @@ def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader
             yield message
             continue
         turn = own_turn(message, reader, arguments) if message.get(ORIGIN) == reader.origin else foreign_turn(message)
-        told = {}
+        names = {}
         if in_words and turn.get("tool_calls") and message.get(ORIGIN) != reader.origin:
-            told = {call["id"]: call["function"]["name"] for call in turn["tool_calls"]}
+            names = {call["id"]: call["function"]["name"] for call in turn["tool_calls"]}
             turn = turn_in_words(turn)
         elif turn.get("tool_calls"):
             add_placeholders(turn, message, reader, stand_ins)

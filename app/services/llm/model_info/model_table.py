@@ -183,11 +183,13 @@ def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
     problem = None
     if model.is_retired(today_utc()):
         put = config_line(name, current_model(provider, bare))
-        problem = f"{retirement_told(provider, model)} To continue, {start_with(provider)}. For this name alone: {put}"
+        problem = (
+            f"{retirement_notice(provider, model)} To continue, {start_with(provider)}. For this name alone: {put}"
+        )
     return ModelEntry(f"{name}#0", name, params, {}, problem=problem)
 
 
-def retirement_told(provider: str, model: ProviderModel) -> str:
+def retirement_notice(provider: str, model: ProviderModel) -> str:
     """The sentence on a retired model."""
     if model.retires is None:
         return f"{provider} no longer has {model.id}, by LiteLLM's table."

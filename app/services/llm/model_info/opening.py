@@ -54,7 +54,7 @@ async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[M
     models = ModelGateway(table, call_limits(settings), performance_patches=settings.litellm_patches == "on")
     try:
         check_named_models(settings, models)
-        log.info("models", source=table.source, names=list(table.names))
+        log.info("models-loaded", source=table.source, names=list(table.names))
         if missing := [name for name in CATALOGUE_MODELS if table.providers and not models.has(name)]:
             log.warning("catalog-models-unavailable", models=missing, advice=table.reason_for_absence(missing[0]))
         for model in models.describe():

@@ -235,7 +235,7 @@ class McpConnection:
                 async for _ in subscription:
                     self._awake.set()
         except Exception as error:  # noqa: BLE001 - the list is also read every few seconds
-            log.debug("mcp-changes-not-followed", server=self.name, error=name_of(error))
+            log.debug("mcp-subscription-failed", server=self.name, error=name_of(error))
 
     async def _watch(self, client: Client) -> None:
         """Read the list of tools periodically and after changes, until the server is lost."""

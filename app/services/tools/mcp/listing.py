@@ -39,7 +39,9 @@ async def list_tools(client: Client) -> list[Tool]:
         if cursor is None:
             return found
         if cursor in cursors or len(cursors) >= MAX_PAGES or len(found) > MAX_TOOLS:
-            log.warning("mcp-tool-list-cut", tools=len(found), reason="too many pages or tools, or a repeated cursor")
+            log.warning(
+                "mcp-tool-list-truncated", tools=len(found), reason="too many pages or tools, or a repeated cursor"
+            )
             return found[:MAX_TOOLS]
         cursors.add(cursor)
 

@@ -214,8 +214,8 @@ class Engine:
             return []
 
     def _tell(self, message: str) -> str:
-        with self.exchange.call(message) as told:
-            return told.to_python()
+        with self.exchange.call(message) as reply:
+            return reply.to_python()
 
     def _kept(self, handle: Handle) -> Handle:
         self.handles.append(handle)

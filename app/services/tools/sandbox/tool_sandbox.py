@@ -262,12 +262,12 @@ def encode(body: dict[str, Any]) -> bytes:
 def is_reply(reply: dict[str, Any]) -> bool:
     """Whether a worker sends such replies."""
     error = reply.get("error")
-    told = (
+    has_result = (
         isinstance(reply.get("output"), str)
         if error is None
         else isinstance(error, dict) and {"code", "message"} <= error.keys()
     )
-    return told and isinstance(reply.get("retire"), bool) and isinstance(reply.get("console", []), list)
+    return has_result and isinstance(reply.get("retire"), bool) and isinstance(reply.get("console", []), list)
 
 
 def outcome_of(reply: dict[str, Any], *, duration_ms: float) -> ToolOutcome:

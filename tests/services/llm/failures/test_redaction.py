@@ -1,4 +1,4 @@
-"""What is left of a provider's words: no secrets, and no prompt at length."""
+"""Redacted provider messages contain no secrets and no long prompts."""
 
 import time
 

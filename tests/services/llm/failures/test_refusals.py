@@ -1,4 +1,4 @@
-"""What providers refuse requests for, by their own statuses and words, over real HTTP and through LiteLLM."""
+"""Refusals are recognized by providers' statuses and messages, over real HTTP and through LiteLLM."""
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Where requests are fitted: once the Router has chosen a deployment, for each one that is tried."""
+"""Requests are fitted once the Router has chosen a deployment, for each one that is tried."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What goes out to each provider's model: tools, ids, order, parameters and formats in its form."""
+"""Requests reach each provider's model in its form: tools, ids, order, parameters and formats."""
 
 import copy
 import re
@@ -33,7 +33,7 @@ LAST: JsonObject = {"role": "user", "content": "Answer now."}
 
 
 def model(name: str, info: JsonObject | None = None, **params: Any) -> Capabilities:  # noqa: ANN401 - LiteLLM's own
-    """What is known of a model."""
+    """The capabilities of a model."""
     return Capabilities(ModelEntry("house#0", "house", {"model": name, **params}, info or {}))
 
 
@@ -63,7 +63,7 @@ def test_the_log_names_a_tool_that_is_left_out_once() -> None:
             fitted("openai/gpt-5", tools=[tool("logged-once", type="string"), TOOL])
 
     assert [(line["event"], line["log_level"], line["tool"]) for line in lines] == [
-        ("tool-left-out", "warning", "logged-once")
+        ("tool-omitted", "warning", "logged-once")
     ]
 
 
@@ -127,7 +127,7 @@ def test_ids_of_calls_are_in_the_models_form_and_lead_from_result_to_call(name: 
     ]
 
 
-def test_no_text_is_blank_and_claude_is_not_asked_to_go_on_from_its_own_turn() -> None:
+def test_no_text_is_blank_and_claude_is_not_asked_to_continue_its_own_turn() -> None:
     messages: list[JsonObject] = [
         {"role": "user", "content": [{"type": "text", "text": " "}, {"type": "text", "text": "Count."}]},
         {"role": "assistant", "content": "  "},
@@ -235,7 +235,7 @@ def test_openai_is_not_promised_strictness_for_a_schema_with_optional_properties
     }
 
 
-def test_what_a_server_that_nobody_knows_gets_stays_as_it_is() -> None:
+def test_requests_to_an_unknown_server_are_unchanged() -> None:
     sent = fitted(model("openai/local", api_base=LOCAL), response_format=FORMAT, temperature=0.2, max_tokens=500)
 
     assert (sent["response_format"], sent["temperature"], sent["max_tokens"]) == (FORMAT, 0.2, 500)

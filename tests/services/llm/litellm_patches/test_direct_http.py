@@ -35,8 +35,8 @@ def plain_posts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return posts
 
 
-async def told_by(gateway: ModelGateway) -> tuple[str, ...]:
-    """What a call comes to: its text, or its error and the wait that the provider asked for."""
+async def outcome_of(gateway: ModelGateway) -> tuple[str, ...]:
+    """The outcome of a call: its text, or its error and the wait that the provider asked for."""
     try:
         return ("answer", (await gateway.complete(request())).text)
     except ModelCallFailed as error:
@@ -62,7 +62,7 @@ def zipped(_: Call) -> Reply:
     ],
     ids=lambda reply: str(getattr(reply, "status_code", reply))[:20],
 )
-async def test_both_ways_tell_the_same(
+async def test_both_ways_report_the_same(
     open_gateway: OpenGateway,
     model_server: ModelServer,
     plain_posts: list[str],
@@ -72,18 +72,18 @@ async def test_both_ways_tell_the_same(
     plain = open_gateway(entry(model_server))
     usual = open_gateway(entry(model_server), disable_cooldowns=False)
 
-    told = await told_by(plain)
+    reported = await outcome_of(plain)
     posts = len(plain_posts)
 
-    assert told == await told_by(usual)
+    assert reported == await outcome_of(usual)
     assert posts > 0
-    assert len(plain_posts) == posts, "who counts and logs calls is given LiteLLM's own handler"
+    assert len(plain_posts) == posts, "calls that LiteLLM counts and logs use its own handler"
     assert len({json.dumps(call.body, sort_keys=True) for call in model_server.calls}) == 1
     assert len({header_names(call) for call in model_server.calls}) == 1
 
 
 def header_names(call: Call) -> tuple[str, ...]:
-    """What a request's headers say, but for its length."""
+    """A request's headers without its length."""
     left_out = {"content-length", "host"}
     return tuple(sorted(f"{name}: {value}" for name, value in call.headers.items() if name not in left_out))
 
@@ -101,16 +101,16 @@ async def test_a_request_that_is_sent_elsewhere_follows(
 
 
 @pytest.mark.parametrize("hang_ups", [[True], [False, True], [True, True, True]])
-async def test_a_server_that_hangs_up_is_told_the_same_both_ways(
+async def test_a_server_that_hangs_up_is_reported_the_same_both_ways(
     open_gateway: OpenGateway, hang_ups: list[bool]
 ) -> None:
-    told: list[list[tuple[str, ...]]] = []
+    reported: list[list[tuple[str, ...]]] = []
     for disable_cooldowns in (True, False):
         async with hanging_up(list(hang_ups)) as server:
             gateway = open_gateway(server.entry, disable_cooldowns=disable_cooldowns)
-            told.append([await told_by(gateway) for _ in range(3)])
+            reported.append([await outcome_of(gateway) for _ in range(3)])
 
-    assert told[0] == told[1]
+    assert reported[0] == reported[1]
 
 
 @pytest.mark.parametrize("disable_cooldowns", [True, False])
@@ -130,7 +130,7 @@ async def test_a_connection_that_may_soon_be_closed_is_not_used_again(
 
 @pytest.mark.parametrize("disable_cooldowns", [True, False])
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_an_address_that_never_connects_is_told_long_before_the_time_for_an_answer_is_over(
+async def test_an_address_that_never_connects_fails_long_before_the_answer_timeout(
     open_gateway: OpenGateway, monkeypatch: pytest.MonkeyPatch, *, disable_cooldowns: bool, streamed: bool
 ) -> None:
     monkeypatch.setattr(direct_http, "CONNECT_SECONDS", 0.2)

@@ -69,7 +69,7 @@ async def test_a_call_is_answered_with_and_without_the_performance_patches(
         sys.executable, "-c", PROGRAM, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe
     )
     try:
-        printed, errors = await asyncio.wait_for(process.communicate(), 60)
+        printed, errors = await asyncio.wait_for(process.communicate(), 120)
     finally:
         if process.returncode is None:
             process.kill()

@@ -1,4 +1,4 @@
-"""The Router where nobody counts: what it leaves out, and what it leaves to LiteLLM."""
+"""The Router without counts: it skips the choice from a single deployment and leaves others to LiteLLM."""
 
 from typing import Any
 

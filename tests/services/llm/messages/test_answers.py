@@ -1,4 +1,4 @@
-"""Reading answers: whatever a provider gives with a turn is kept, and tool calls are told apart however numbered."""
+"""Answers keep all provider fields of a turn, and tool calls are distinguished however they are numbered."""
 
 import json
 from collections.abc import AsyncIterator, Callable

@@ -54,7 +54,7 @@ async def test_a_matching_answer_is_taken_at_once_also_with_words_around_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("I would say three.", "not a JSON object"),
         ("{count: 3}", "not valid JSON"),
@@ -66,7 +66,7 @@ async def test_a_matching_answer_is_taken_at_once_also_with_words_around_it(
     ],
 )
 async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is_wrong(
-    open_gateway: OpenGateway, model_server: ModelServer, text: str, told: str
+    open_gateway: OpenGateway, model_server: ModelServer, text: str, reported: str
 ) -> None:
     one_after_the_other(model_server, text, GOOD)
     gateway = open_gateway(entry(model_server, input_cost_per_token=1, output_cost_per_token=1))
@@ -78,7 +78,7 @@ async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is
     question, said, complaint = model_server.calls[1].messages
     assert question["content"] == "Say something."
     assert (said["role"], said["content"]) == ("assistant", text)
-    assert told in complaint["content"]
+    assert reported in complaint["content"]
     assert model_server.calls[1].body["response_format"] == model_server.calls[0].body["response_format"]
 
 
@@ -178,7 +178,7 @@ async def test_a_long_list_of_faults_is_cut_in_the_repair(open_gateway: OpenGate
     assert seen[1].messages[-1]["content"].count("\n- ") == 8
 
 
-def test_a_large_wrong_answer_is_told_by_its_first_fault_in_little_time() -> None:
+def test_a_large_invalid_answer_is_reported_quickly_by_its_first_fault() -> None:
     numbers = {"type": "array", "items": {"type": "number"}}
     schema = AnswerSchema("numbers", {"type": "object", "properties": {"n": numbers}, "required": ["n"]})
     text = json.dumps({"n": ["x" * 20] * 50_000})

@@ -1,4 +1,4 @@
-"""What a refusal teaches: the next try asks for the same in a form that the model takes, and so do all later calls."""
+"""Lessons from refusals: the next attempt and all later calls use a form that the model accepts."""
 
 import asyncio
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Which models there are, and how a wrong MODELS_CONFIG is told."""
+"""The configured models, and the errors of an invalid MODELS_CONFIG."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def test_with_one_providers_key_only_that_providers_models_are_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         ("model_list: [\n", "not valid YAML at line 2"),
         ("", "no model_list"),
@@ -52,15 +52,15 @@ def test_with_one_providers_key_only_that_providers_models_are_there() -> None:
         ({"model_list": [{"model_name": "a", "litellm_params": KEYED}], "litellm_settings": "x"}, "litellm_settings"),
     ],
 )
-def test_a_wrong_models_config_is_told_in_one_line_that_names_it(
-    load_table: LoadTable, content: object, told: str
+def test_an_invalid_models_config_is_reported_in_one_line_that_names_it(
+    load_table: LoadTable, content: object, reported: str
 ) -> None:
     with pytest.raises(StartupError) as caught:
         load_table(content)
 
     message = str(caught.value)
     assert message.startswith("MODELS_CONFIG")
-    assert told in message
+    assert reported in message
     assert "\n" not in message
 
 
@@ -77,7 +77,7 @@ def test_a_models_config_that_cannot_be_read_is_named(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize(
-    ("params", "router_settings", "told"),
+    ("params", "router_settings", "reported"),
     [
         ({"api_key": ["sk-never-shown"]}, {}, "api_key"),
         ({"rpm": "many"}, {}, "rpm"),
@@ -86,8 +86,8 @@ def test_a_models_config_that_cannot_be_read_is_named(tmp_path: Path, kind: str)
         ({}, {"fallbacks": "a"}, "dictionary"),
     ],
 )
-def test_what_the_router_refuses_is_told_in_one_line_without_its_values(
-    load_table: LoadTable, params: dict[str, Any], router_settings: dict[str, Any], told: str
+def test_settings_that_the_router_refuses_are_reported_in_one_line_without_values(
+    load_table: LoadTable, params: dict[str, Any], router_settings: dict[str, Any], reported: str
 ) -> None:
     entry = {"model_name": "a", "litellm_params": KEYED | params}
     table = load_table({"model_list": [entry], "router_settings": router_settings})
@@ -97,7 +97,7 @@ def test_what_the_router_refuses_is_told_in_one_line_without_its_values(
 
     message = str(caught.value)
     assert message.startswith("MODELS_CONFIG")
-    assert told in message
+    assert reported in message
     assert "\n" not in message
     assert "sk-never-shown" not in message
 

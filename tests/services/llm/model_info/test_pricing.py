@@ -111,7 +111,7 @@ def test_prices_of_an_entrys_own_and_of_other_providers_go_the_whole_way(entry: 
     assert not is_listed(entry)
 
 
-def test_discounts_that_litellm_is_told_of_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_discounts_configured_in_litellm_count(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = entry_for("openai/gpt-4")
     full = cost_of(answer_with(PLAIN), entry)
 

@@ -31,7 +31,7 @@ def settings_with(**given: Any) -> Settings:  # noqa: ANN401 - any setting
 
 
 def keyed(provider: str, server: ProviderServer, **given: Any) -> Settings:  # noqa: ANN401 - any setting
-    """The settings of somebody who has one provider's key, and its twin for the provider."""
+    """The settings with a single provider's key, and its twin as the provider."""
     key = {f"{provider}_api_key": SecretStr(KEY), f"{provider}_api_base": f"{server.url}{BASES[provider]}"}
     return settings_with(**key, **given)
 
@@ -55,7 +55,7 @@ async def test_a_name_of_the_catalog_is_called_by_the_id_that_its_provider_knows
     assert [one.ask.model for one in provider_server.received] == ["claude-sonnet-4-5"]
 
 
-def test_a_retired_model_is_unusable_and_says_which_line_mends_that(provider_server: ProviderServer) -> None:
+def test_a_retired_model_is_unusable_and_names_the_line_that_fixes_it(provider_server: ProviderServer) -> None:
     gateway = ModelGateway(load_model_table(keyed("anthropic", provider_server)))
     described = {model.name: model for model in gateway.describe()}
 
@@ -146,7 +146,7 @@ def test_an_entry_is_called_where_the_environment_says_unless_it_says_so_itself(
     assert [entry.params["api_base"].rpartition("/")[2] for entry in entries] == ["from-the-environment", "own"]
 
 
-def test_an_address_of_a_provider_that_is_none_stops_the_start() -> None:
+def test_an_invalid_provider_address_stops_the_start() -> None:
     with pytest.raises(StartupError, match="OPENAI_API_BASE"):
         Settings.load(openai_api_base="ftp://nowhere", _env_file=None)
 

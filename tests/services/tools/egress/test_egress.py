@@ -1,4 +1,4 @@
-"""What tools may fetch: listed hosts, at addresses that were looked at, and nothing that leads elsewhere."""
+"""Tools can fetch listed hosts at checked addresses, and nothing that leads elsewhere."""
 
 import asyncio
 import ipaddress
@@ -21,13 +21,13 @@ Answer = dict[str, Any]
 
 @pytest.fixture
 async def web() -> AsyncGenerator[WebServer]:
-    """A server on the loopback, which nobody may fetch who is not told so."""
+    """A server on the loopback, which tools can only fetch if it is listed."""
     async with web_server() as server:
         yield server
 
 
 async def fetch(egress: Egress, url: str, *, seconds: float = 5, **asked: Any) -> Answer:  # noqa: ANN401 - any field
-    """What a worker is answered."""
+    """The answer to a worker."""
     request = {"id": 1, "url": url, "method": "GET", "headers": [], "redirect": "follow", **asked}
     until = asyncio.get_running_loop().time() + seconds
     return json.loads(await egress.answer(request, until=until))
@@ -260,7 +260,7 @@ async def test_what_no_worker_asks_is_an_error_and_no_crash(asked: dict[str, Any
     assert await code_of(resolving_to("8.8.8.8"), url, **asked) == "egress-failed"
 
 
-async def test_a_host_that_nobody_knows_is_told_so() -> None:
+async def test_an_unknown_host_is_reported_as_such() -> None:
     answer = await fetch(Egress.to(["unknown.invalid"]), "http://unknown.invalid/")
 
     assert answer["error"] == {"code": "egress-failed", "message": "The host 'unknown.invalid' is not known."}
@@ -299,7 +299,7 @@ FETCHING = """async ({ url, init }, { fetch }) => {
 }"""
 
 
-async def test_a_tool_fetches_as_in_a_browser_and_is_told_what_was_denied(web: WebServer) -> None:
+async def test_a_tool_fetches_as_in_a_browser_and_receives_denials(web: WebServer) -> None:
     web.answers["/data"] = plain(b'{"n": [1, 2]}', b"Content-Type: application/json")
     web.answers["/away"] = redirect(web.url("/data", "localhost"))
     async with running(ToolSandbox(timeout_seconds=5, memory_mb=64, workers=1, egress=Egress.to(["127.0.0.1"]))) as box:

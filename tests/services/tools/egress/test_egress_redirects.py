@@ -12,7 +12,7 @@ from tests.services.tools.egress.test_egress import code_of, fetch
 
 @pytest.fixture
 async def web() -> AsyncGenerator[WebServer]:
-    """A server on the loopback, which nobody may fetch who is not told so."""
+    """A server on the loopback, which tools can only fetch if it is listed."""
     async with web_server() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""What calls of MCP tools give, for every kind of content and every unusual answer, over real connections."""
+"""Results of MCP tool calls for every kind of content and every unusual answer, over real connections."""
 
 import asyncio
 import json

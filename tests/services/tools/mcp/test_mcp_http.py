@@ -1,4 +1,4 @@
-"""What an MCP server over HTTP can make this process hold is bounded."""
+"""The memory that an MCP server over HTTP can occupy is bounded."""
 
 import gzip
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -45,7 +45,7 @@ async def server() -> AsyncGenerator[str]:
 
 
 async def read(url: str) -> int:
-    """How many bytes are read of an answer."""
+    """The number of bytes that are read of an answer."""
     async with bounded_client() as http, http.stream("GET", url) as response:
         return sum([len(part) async for part in response.aiter_bytes()])
 
@@ -56,7 +56,7 @@ async def test_a_message_beyond_the_bound_fails_its_request(server: str, kind: s
         await read(f"{server}/{kind}")
 
 
-async def test_a_stream_of_many_events_goes_on(server: str) -> None:
+async def test_a_stream_of_many_events_continues(server: str) -> None:
     assert await read(f"{server}/events") > 2 * MAX_MESSAGE_BYTES
 
 

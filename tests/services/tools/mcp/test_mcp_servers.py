@@ -92,7 +92,7 @@ async def test_calls_give_structured_output_or_text(stdio: McpServers) -> None:
     assert outputs == [{"sum": 2 * n} for n in range(30)]
 
 
-async def test_what_goes_wrong_in_a_server_s_tool_is_told(stdio: McpServers) -> None:
+async def test_errors_in_a_servers_tool_are_reported(stdio: McpServers) -> None:
     await stdio.find("mcp:fixture/add")
 
     code, message = await code_of(stdio, "fail")
@@ -106,10 +106,10 @@ async def test_a_server_sees_only_the_environment_that_it_is_given(
 ) -> None:
     await stdio.find("mcp:fixture/add")
 
-    told = [str(await call(stdio, "variable", name=name)) for name in ("GIVEN", "DATA_DIR", "ADMIN_API_KEY")]
+    reported = [str(await call(stdio, "variable", name=name)) for name in ("GIVEN", "DATA_DIR", "ADMIN_API_KEY")]
 
-    assert "yes" in told[0]
-    assert all("not set" in one for one in told[1:])
+    assert "yes" in reported[0]
+    assert all("not set" in one for one in reported[1:])
 
 
 async def test_a_tool_that_takes_too_long_is_given_up_in_time(stdio: McpServers, sandbox: ToolSandbox) -> None:
@@ -164,7 +164,7 @@ async def test_a_server_over_http_is_reached_whenever_it_comes_up(tmp_path: Path
         assert (await code_of(servers, "add", a=1, b=1))[0] == "mcp-unavailable"
 
 
-async def test_a_command_that_does_not_exist_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_missing_command_delays_no_other_server(tmp_path: Path) -> None:
     async with connected(tmp_path / "log", fixture=McpServerSettings(command="/no/such/program")) as servers:
         assert await servers.find("mcp:fixture/add") is None
         (state,) = servers.describe()
@@ -218,7 +218,7 @@ def test_the_usual_form_is_read_with_variables_of_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("wordCount", "wordCount"),
         ("mcp:files/read_file", "mcp__files__read_file"),
@@ -228,16 +228,16 @@ def test_the_usual_form_is_read_with_variables_of_the_environment(
         ("what is this?", "what_is_this__"),
     ],
 )
-def test_models_are_told_names_that_they_may_use(name: str, told: str) -> None:
+def test_models_receive_names_that_they_can_use(name: str, reported: str) -> None:
     found = function_name(name)
 
-    assert found.startswith(told)
+    assert found.startswith(reported)
     assert len(found) <= 64
-    assert (found == told) == (not told.endswith("_") and "xxx" not in told)
+    assert (found == reported) == (not reported.endswith("_") and "xxx" not in reported)
     assert function_name(found) == found, "what a model repeats stays as it is"
 
 
-def test_names_that_differ_are_told_apart() -> None:
+def test_different_names_stay_different() -> None:
     names = ["mcp:a/b.c", "mcp:a/b_c", "mcp:a/b-c", "mcp:a/b/c", "mcp:a_b/c", "mcp:a/b", "mcp:b/a"]
 
     assert len({function_name(name) for name in names}) == len(names)

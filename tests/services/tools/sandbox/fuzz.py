@@ -76,7 +76,7 @@ PIECES = [
 
 @dataclass
 class Tally:
-    """What came of all calls."""
+    """The outcomes of all calls."""
 
     endings: Counter[str] = field(default_factory=Counter[str])
     durations: list[float] = field(default_factory=list[float])
@@ -126,7 +126,7 @@ async def attack(sandbox: ToolSandbox, first_seed: int, until: float, tally: Tal
 
 
 async def watch_lag(until: float, tally: Tally) -> None:
-    """How late the event loop comes back from short naps, in milliseconds."""
+    """The lag of the event loop after short sleeps, in milliseconds."""
     while time.monotonic() < until:
         started = time.monotonic()
         await asyncio.sleep(0.005)
@@ -140,7 +140,7 @@ def belongings() -> tuple[int, int]:
 
 
 def child_count() -> int:
-    """How many processes this one has started that are there."""
+    """The number of running child processes."""
     return len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 

@@ -109,7 +109,7 @@ ESCAPES = {
     "waiting on shared memory": ("() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)", ERROR | TIMEOUT),
     "finalizers": ("() => { new FinalizationRegistry(() => { for (;;) {} }).register({}, 1); return 1 }", HARMLESS),
 }
-# What a tool can do to the language, against what the sandbox itself does while the tool waits.
+# Changes of a tool to the language, against the sandbox's own work while the tool waits.
 TAMPERING = {
     "toJSON of everything": "Object.prototype.toJSON = () => 1",
     "forged toJSON": "Object.prototype.toJSON = () => ({ fetches: [{ url: 'http://127.0.0.1:{port}/' }], wait: 0 })",
@@ -199,7 +199,7 @@ FLOODS = {
 }  # fmt: skip
 
 NONE = frozenset[str]()
-# What the engine or the sandbox refuses by a RangeError before it costs anything.
+# Refused with a RangeError by the engine or the sandbox before it costs anything.
 REFUSED: dict[str, frozenset[str]] = dict.fromkeys(
     ("timers that breed", "one huge buffer", "big integer", "timers"), ERROR
 )

@@ -1,4 +1,4 @@
-"""What the system itself refuses a worker, should the engine ever let a tool out: tried by real system calls."""
+"""The system's confinement of a worker, in case a tool escapes the engine: tested with real system calls."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ print(json.dumps({
 
 
 async def outlaw(port: int, path: Path) -> dict[str, object]:
-    """What became of a process that gives everything up and then tries everything."""
+    """The results of a process that confines itself and then attempts everything."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OUTLAW, str(port), str(path)), stdout=asyncio.subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""What tool authors expect to be there, beside the language itself."""
+"""The globals that tool authors expect besides the language itself."""
 
 import asyncio
 import time

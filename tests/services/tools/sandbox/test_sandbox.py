@@ -1,4 +1,4 @@
-"""What a tool gets, what it may give back, and how its failures are told."""
+"""The inputs of a tool, its results, and the errors of its failures."""
 
 import asyncio
 import re
@@ -140,7 +140,7 @@ async def test_the_log_is_cut_at_eight_kibibytes(sandbox: ToolSandbox) -> None:
         ("() => { throw { get message() { throw 1 } } }", "[not printable]"),
     ],
 )
-async def test_a_thrown_value_is_told_by_name_and_message(fail: Fail, code: str, message: str) -> None:
+async def test_a_thrown_value_is_reported_by_name_and_message(fail: Fail, code: str, message: str) -> None:
     failure = await fail(code)
 
     assert (failure.code, failure.message) == ("tool-error", message)
@@ -195,7 +195,7 @@ async def test_running_code_that_does_not_compile_fails_like_checking_it(fail: F
         "() => { let a = []; for (let i = 0; i < 100; i++) a = [a]; return a }",
     ],
 )
-async def test_a_result_that_is_not_json_is_told_so(fail: Fail, code: str) -> None:
+async def test_a_result_that_is_not_json_is_reported_as_such(fail: Fail, code: str) -> None:
     assert (await fail(code)).code == "tool-result-invalid"
 
 

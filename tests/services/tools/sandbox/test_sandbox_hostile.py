@@ -76,7 +76,7 @@ async def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenera
 
 
 async def ending(sandbox: ToolSandbox, code: str, value: JsonValue) -> tuple[str, str, float]:
-    """How a call ended: its code or `result`, all that was told, and the milliseconds it took."""
+    """The end of a call: its code or `result`, all messages, and its duration in milliseconds."""
     try:
         outcome = await sandbox.run(ToolInvocation(code, value, {}))
     except ToolFailed as error:
@@ -125,7 +125,7 @@ async def test_every_hostile_tool_ends_as_it_should_and_touches_nothing(hasty: T
     assert unexpected == {}
     late = [name for name, (*_, milliseconds) in endings.items() if milliseconds >= ALLOWED_MS]
     assert [name for name in late if await is_late_alone(hasty, codes[name], value)] == []
-    assert not [name for name, (_, told, _) in endings.items() if canary.secret in told]
+    assert not [name for name, (_, reported, _) in endings.items() if canary.secret in reported]
     assert (canary.file.read_text(), canary.web.connections) == (canary.secret, 0)
     assert (await hasty.run(ToolInvocation("() => 'next'", None, {}))).output == "next"
     assert resident_bytes(os.getpid()) - before < 64 * 1024 * 1024
@@ -175,7 +175,7 @@ async def test_a_tool_that_hides_its_hunger_never_gets_past_its_memory(hasty: To
         "return 1n",
     ],
 )
-async def test_what_a_tool_logged_is_told_however_it_ends(hasty: ToolSandbox, ending: str) -> None:
+async def test_console_lines_are_reported_however_a_tool_ends(hasty: ToolSandbox, ending: str) -> None:
     failure = await failure_of(hasty, f"() => {{ console.log('half', '\ud800'); {ending} }}")
 
     assert failure.console == ["half \ufffd"]
@@ -216,7 +216,7 @@ async def test_a_tool_may_run_more_reactions_than_the_engine_does_at_a_go(call: 
         "() => { let deep = []; for (let i = 0; i < 20000; i++) deep = [deep]; return deep }",
     ],
 )
-async def test_recursion_without_end_is_told_so(call: Call, fail: Fail, code: str) -> None:
+async def test_endless_recursion_is_reported_as_such(call: Call, fail: Fail, code: str) -> None:
     assert (await fail(code)).code == "tool-recursion"
     assert await call("() => 'next'") == "next"
 

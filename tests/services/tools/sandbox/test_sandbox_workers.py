@@ -96,7 +96,7 @@ async def test_a_worker_that_dies_in_a_call_fails_that_call_alone(
     assert await asyncio.gather(*(call("n => n", n) for n in range(4))) == list(range(4))
 
 
-def test_a_failure_of_the_worker_itself_is_told_with_its_cause() -> None:
+def test_a_failure_of_the_worker_itself_is_reported_with_its_cause() -> None:
     error = KeyError("fetches")
 
     reply = breakdown(error)
@@ -127,7 +127,7 @@ async def test_one_tool_in_an_endless_loop_leaves_the_other_worker_free(sandbox:
     looping.cancel()
 
 
-async def test_calls_past_the_bounded_queue_are_told_that_the_sandbox_is_busy() -> None:
+async def test_calls_beyond_the_queue_fail_because_the_sandbox_is_busy() -> None:
     async with running(ToolSandbox(timeout_seconds=0.3, memory_mb=16, workers=1, max_waiting=2)) as sandbox:
         results = await asyncio.gather(*(sandbox.run(ENDLESS) for _ in range(5)), return_exceptions=True)
 
@@ -135,7 +135,7 @@ async def test_calls_past_the_bounded_queue_are_told_that_the_sandbox_is_busy() 
     assert codes == ["tool-timeout"] * 3 + ["tool-busy"] * 2
 
 
-async def test_a_call_that_waits_too_long_is_told_that_the_sandbox_is_busy() -> None:
+async def test_a_call_that_waits_too_long_fails_because_the_sandbox_is_busy() -> None:
     sandbox = ToolSandbox(timeout_seconds=0.5, memory_mb=16, workers=1, max_wait_seconds=0.1)
     async with running(sandbox):
         results = await asyncio.gather(*(sandbox.run(ENDLESS) for _ in range(2)), return_exceptions=True)
@@ -230,5 +230,5 @@ def child_pids() -> set[str]:
 
 
 def open_files(pid: int) -> int:
-    """How many descriptors a process has."""
+    """The number of a process's descriptors."""
     return len(os.listdir(f"/proc/{pid}/fd"))
