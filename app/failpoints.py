@@ -22,6 +22,7 @@ PLACES = (
     "before-commit",
     "after-commit",
     "after-end",
+    "before-outbox-commit",
 )
 
 

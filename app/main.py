@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from app.database.opening import open_database
 from app.demo.provider import register_demo_provider
 from app.dependencies import Services
+from app.events.outbox import open_outbox
 from app.events.stream.hub import EventHub
 from app.events.stream.opening import open_bus, running_in_background
 from app.routers.application import make_api, make_worker_api
@@ -38,6 +39,7 @@ from app.services.tools.sandbox.opening import open_sandbox
 from app.services.usage.counters import open_counter
 from app.services.usage.open_streams import OpenStreams
 from app.services.usage.rate_limits import RateLimiter
+from app.services.usage.statistics import Statistics
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -93,9 +95,10 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         await store_builtin_tools(database, toolbox.builtins)
         bus = await enter(open_bus(redis_url, database))
         loader = await enter(open_loader(settings, database, toolbox.mcp))
-        context = make_run_context(settings, models, toolbox, bus)
+        outbox = await enter(open_outbox(database, [Statistics(database)]))
+        context = make_run_context(settings, models, toolbox, bus, outbox)
         works = is_worker or settings.serve_runs
-        engine = await enter(open_engine(settings, database, bus, loader, context, works=works))
+        engine = await enter(open_engine(settings, database, bus, loader, context, outbox, works=works))
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
         authenticator = await enter(open_authenticator(settings, database, admin_key))
         credentials = CredentialWatch(authenticator)

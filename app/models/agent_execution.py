@@ -145,8 +145,8 @@ class AgentExecution(PayloadDocument):
     `lastSeq` is the number of the execution's last event, `pagesFrom` that of the first one that its document had no
     room for and that stands on a page, `fence` the token that guards every write of the run, `lease` (on roots) who
     runs it, `deadline` (on roots, by the database's clock) when it must have ended, `priority` (on roots) where it
-    stands in the queue, `uncounted` what statistics have still to count. `qualityScore` is 0 to 100, `executionTime`
-    milliseconds.
+    stands in the queue, `uncounted` and `outbox` the marks of its end. `qualityScore` is 0 to 100,
+    `executionTime` milliseconds.
     """
 
     execution_id: Annotated[str, Field(min_length=1)]
@@ -185,6 +185,9 @@ class AgentExecution(PayloadDocument):
     takeovers: WholeNumber = 0
     lease: Lease | None = None
     uncounted: Any = None
+    """The outbox mark of the statistics."""
+    outbox: Any = None
+    """The outbox marks of the other consumers."""
     priority: WholeNumber | None = None
     deadline: datetime | None = None
     cancel_requested: bool | None = None
@@ -297,6 +300,8 @@ class AgentExecution(PayloadDocument):
     def note_changes(self, changes: Mapping[str, Any], last_seq: int) -> None:
         """Take over what is being stored of it by the names of MongoDB, together with the event of this number."""
         for key, value in changes.items():
+            if "." in key:  # a part of a field: an outbox mark, which no run reads
+                continue
             kind = CHOICES.get(key)
             setattr(self, FIELDS_BY_KEY[key], kind(value) if kind and value is not None else value)
         self.last_seq = last_seq

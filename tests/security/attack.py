@@ -37,7 +37,7 @@ GOAL_P99_MS, GOAL_LAG_MS = 100.0, 50.0
 AT_A_TIME = 6
 SETTLE_SECONDS = 2.0
 READY_SECONDS = 120
-LOST = ("leases-not-kept", "run-failed")
+LOST = ("lease-renewal-failed", "run-failed")
 
 
 @dataclass

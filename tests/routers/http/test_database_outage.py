@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,6 @@ import pytest
 
 from app.database.embedded.mongod import EmbeddedMongod
 from app.events.log import tree_log as log
-from app.services.runs.engine import lease_renewal
 from tests.conftest import PROJECT, Service, running_service, write_models_config
 from tests.fixtures.model_server import Call, ModelServer, Reply
 from tests.fixtures.waiting import wait_until
@@ -96,9 +96,10 @@ async def test_every_request_is_answered_in_time_when_the_database_hangs(
 async def test_who_waits_for_a_run_is_told_that_it_was_accepted_when_the_database_goes_away(
     tmp_path: Path, model_server: ModelServer, released: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_renewal, "GIVE_UP_SECONDS", 1.0)
     monkeypatch.setattr(log, "RETRY_FOR_SECONDS", 1.0)
     async with service_and_mongod(tmp_path, model_server) as (service, mongod):
+        renewer = service.services.engine.lease_renewer
+        monkeypatch.setattr(renewer, "timings", replace(renewer.timings, give_up_seconds=1.0))
         waiting = asyncio.create_task(service.http.post(RUNS, json=BODY, headers={"Prefer": "wait=30"}))
         await wait_until(lambda: bool(model_server.calls))
         await mongod.stop()

@@ -15,7 +15,7 @@ from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
-from app.services.runs.work.model_calls import TreeModels
+from app.services.runs.work.model_calls import model_chain
 from app.settings import Settings
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, judgement
@@ -51,7 +51,7 @@ async def judged(service: Service, gateway: ModelGateway, model: str, noted: lis
         gate=GateName.SPECIALIST,
         threshold=0.5,
     )
-    models = TreeModels(gateway, lambda _: 0, note, lambda: None, ContextWindow(ContextRules()))
+    models = model_chain(gateway, window=ContextWindow(ContextRules()), note_retry=note, ensure_owned=lambda: None)
     return await judge_output(models, submission)
 
 

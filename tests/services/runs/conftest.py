@@ -6,7 +6,6 @@ For take-overs there are processes: run engines of their own on the same databas
 """
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -26,9 +25,11 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate
-from app.services.runs.engine import lease_renewal
-from app.services.runs.engine import run_engine as engine_module
-from app.services.runs.engine.run_engine import RunEngine, RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
+from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.engine.timings import Timings
+from app.services.runs.engine.wakeups import OpenWakeups
+from app.services.runs.work.model_calls import RetryPauses
 from app.settings import CATALOGUE_MODELS
 from tests.conftest import ADMIN_KEY, PROJECT, Service, running_service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
@@ -241,10 +242,8 @@ async def all_events(service: Service, execution_id: str) -> list[Json]:
 
 
 @pytest.fixture
-async def lone_processes(service: Service, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
-    """The service's own engine looks away, and the tests' engines look often."""
-    monkeypatch.setattr(lease_renewal, "RENEW_EVERY_SECONDS", 0.1)
-    monkeypatch.setattr(engine_module, "LOOK_EVERY_SECONDS", 0.1)
+async def lone_processes(service: Service) -> AsyncGenerator[None]:
+    """The service's own engine neither renews leases nor takes runs: only the tests' processes do."""
     await stop_lease_renewal(service.services.engine)
     yield
     await service.services.engine.start()
@@ -252,6 +251,8 @@ async def lone_processes(service: Service, monkeypatch: pytest.MonkeyPatch) -> A
 
 StartProcess = Callable[..., Awaitable[RunEngine]]
 DEFAULT_LIMITS = RunLimits()
+EAGER = Timings(renew_every_seconds=0.1, look_every_seconds=0.1)
+"""The timings of the tests' processes, which look often."""
 
 
 @pytest.fixture
@@ -260,8 +261,13 @@ async def start_process(service: Service) -> AsyncGenerator[StartProcess]:
     engines: list[RunEngine] = []
     parts = service.services
 
-    async def start(limits: RunLimits = DEFAULT_LIMITS) -> RunEngine:
-        engine = RunEngine(parts.database, parts.bus, parts.engine.loader, parts.engine.context, limits)
+    async def start(
+        limits: RunLimits = DEFAULT_LIMITS, timings: Timings = EAGER, open_wakeups: OpenWakeups | None = None
+    ) -> RunEngine:
+        own = parts.engine
+        engine = RunEngine(
+            parts.database, parts.bus, own.loader, own.context, own.outbox, limits, timings, open_wakeups
+        )
         engines.append(engine)
         await engine.start()
         return engine
@@ -269,6 +275,13 @@ async def start_process(service: Service) -> AsyncGenerator[StartProcess]:
     yield start
     for engine in engines:
         await die(engine)
+
+
+def pause_less(service: Service, monkeypatch: pytest.MonkeyPatch, first_seconds: float) -> None:
+    """Let the service's runs repeat model calls after shorter pauses."""
+    engine = service.services.engine
+    context = dataclasses.replace(engine.context, retry_pauses=RetryPauses(first_seconds=first_seconds))
+    monkeypatch.setattr(engine, "runner", dataclasses.replace(engine.runner, context=context))
 
 
 class Gate:
@@ -316,18 +329,14 @@ def process_settings(service: Service, folder: Path, model_server: ModelServer) 
 
 async def stop_lease_renewal(engine: RunEngine) -> None:
     """No lease is renewed and no lost run taken up any more."""
-    taker = engine._taker
-    assert taker is not None
-    taker.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await taker
+    await engine.dispatcher.stop()
     await engine.lease_renewer.stop()
 
 
 async def die(engine: RunEngine) -> None:
     """End all that a process does, at once and without a word to the database."""
     await stop_lease_renewal(engine)
-    owned = list(engine._owned.values())
+    owned = list(engine.owned)
     for one in owned:
         one.log._lost = TreeLost("The process died.")  # what was not stored yet never is
         one.stop()

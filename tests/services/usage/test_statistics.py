@@ -6,6 +6,7 @@ from typing import Any
 
 from bson import ObjectId
 
+from app.events.outbox import Outbox
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.services.usage.statistics import Statistics
 from tests.conftest import Service, StartService
@@ -82,10 +83,9 @@ async def test_what_a_process_left_uncounted_is_counted_once_by_whoever_finds_it
         left += [ended(agent, ExecutionStatus.FAILED, 400) for _ in range(10)]
         left += [ended(agent, ExecutionStatus.CANCELLED, 9000) for _ in range(2)]
         await service.services.database["agent-executions"].insert_many(left)
-        counters = [Statistics(service.services.database) for _ in range(3)]
-        for counter in counters:
-            counter.count_soon()
-        await asyncio.gather(*(counter.settle() for counter in counters))
+        database = service.services.database
+        outboxes = [Outbox(database, [Statistics(database)]) for _ in range(3)]
+        await asyncio.gather(*(outbox.settle() for outbox in outboxes))
 
         agent = await until_counted(service, 42)
 
@@ -114,9 +114,7 @@ async def test_what_is_damaged_keeps_nothing_else_from_being_counted(start_servi
         left[4] |= {"executionTime": "long"}
         del left[5]["agent"]
         await database["agent-executions"].insert_many(left)
-        counter = Statistics(database)
-        counter.count_soon()
-        await counter.settle()
+        await Outbox(database, [Statistics(database)]).settle()
 
         agent = await until_counted(service, 4)
 

@@ -1,7 +1,7 @@
-"""Keeping the leases of what runs here, from the event loop that runs it: a loop that hangs loses them.
+"""Lease renewal, on the event loop that runs the trees: a loop that hangs loses its leases.
 
-Whatever stops a process from renewing (a database out of reach, a machine that slept), it stops its runs before
-anybody else can take them; and it hears within half a second that somebody took a tree over or cancelled it.
+A process that cannot renew, because the database is unavailable or the machine slept, stops its runs before another
+process can take them. It learns within half a second that another process took over or cancelled a tree.
 """
 
 import asyncio
@@ -12,37 +12,33 @@ from dataclasses import dataclass, field
 import structlog
 from pymongo.errors import PyMongoError
 
-from app.services.runs.engine.leases import LEASE_SECONDS, Leases
-
-RENEW_EVERY_SECONDS = 4.0
-WATCH_EVERY_SECONDS = 0.4
-ANSWER_SECONDS = 3.0
-GIVE_UP_SECONDS = LEASE_SECONDS - 5.0
-"""After so long without a renewal the runs are stopped: their leases last a little longer."""
+from app.services.runs.engine.leases import Leases
+from app.services.runs.engine.timings import DEFAULT_TIMINGS, Timings
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class LeaseRenewer:
-    """The loops of one process; `fences` gives the trees that it owns, `lose` stops one of them."""
+    """The loops of one process; `fences` returns the trees that it owns, `stop_lost` stops one of them."""
 
     leases: Leases
     fences: Callable[[], Mapping[str, int]]
-    lose: Callable[[str, str], None]
+    stop_lost: Callable[[str, str], None]
+    timings: Timings = DEFAULT_TIMINGS
     _renewed: float = field(default=0.0, init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]], init=False)
 
     async def start(self) -> None:
-        """Read the database's clock, and keep leases from now on."""
+        """Read the database's clock, and start to renew leases."""
         await self._renew()
         self._tasks = [
-            asyncio.create_task(self._keep(), name="lease renewer"),
+            asyncio.create_task(self._renew_regularly(), name="lease renewer"),
             asyncio.create_task(self._watch(), name="fence watcher"),
         ]
 
     async def stop(self) -> None:
-        """Stop the loops; what is held runs out in its time unless it is handed over."""
+        """Stop the loops; leases that are not handed over expire."""
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -51,48 +47,49 @@ class LeaseRenewer:
 
     @property
     def holds(self) -> bool:
-        """Whether what this process owns is surely still its own, by the monotonic clock."""
-        return now() - self._renewed < GIVE_UP_SECONDS
+        """Whether this process surely still holds its leases, by the monotonic clock."""
+        return now() - self._renewed < self.timings.give_up_seconds
 
     @property
     def is_healthy(self) -> bool:
-        """Whether leases are kept."""
+        """Whether leases are renewed."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks) and self.holds
 
     async def _renew(self) -> None:
         began = now()
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(self.timings.answer_seconds):
             if owned := list(self.fences()):
                 await self.leases.renew(owned)
             await self.leases.read_clock()
         self._renewed = began
 
-    async def _keep(self) -> None:
+    async def _renew_regularly(self) -> None:
         while True:
-            if not self.holds:  # before it renews: others may have run meanwhile what would look held again
+            if not self.holds:  # first: a renewal would make trees look held that others have run meanwhile
                 self._give_up()
             try:
                 await self._renew()
             except (PyMongoError, TimeoutError) as error:
-                log.warning("leases-not-kept", error=type(error).__name__)
+                log.warning("lease-renewal-failed", error=type(error).__name__)
             except Exception:
-                log.exception("lease-keeper-crashed")
-            await asyncio.sleep(RENEW_EVERY_SECONDS if now() - self._renewed < RENEW_EVERY_SECONDS else 1.0)
+                log.exception("lease-renewer-crashed")
+            interval = self.timings.renew_every_seconds
+            await asyncio.sleep(interval if now() - self._renewed < interval else min(interval, 1.0))
 
     def _give_up(self) -> None:
         for root_id in list(self.fences()):
-            self.lose(root_id, "The leases could not be renewed.")
+            self.stop_lost(root_id, "The leases could not be renewed.")
 
     async def _watch(self) -> None:
-        """Hear of take-overs and cancels by other processes."""
+        """Notice take-overs and cancels by other processes."""
         while True:
-            await asyncio.sleep(WATCH_EVERY_SECONDS)
+            await asyncio.sleep(self.timings.watch_every_seconds)
             if not self.holds:
                 self._give_up()
                 continue
             fences = dict(self.fences())
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(self.timings.answer_seconds):
                     lost = await self.leases.find_lost(fences) if fences else []
             except (PyMongoError, TimeoutError):
                 continue
@@ -101,9 +98,9 @@ class LeaseRenewer:
                 continue
             for root_id in lost:
                 if self.fences().get(root_id) == fences[root_id]:
-                    self.lose(root_id, "Another process has taken this run over, or cancelled it.")
+                    self.stop_lost(root_id, "Another process has taken this run over, or cancelled it.")
 
 
 def now() -> float:
-    """The monotonic clock of this process's event loop."""
+    """Returns the time of the event loop's monotonic clock."""
     return asyncio.get_running_loop().time()

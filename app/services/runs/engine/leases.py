@@ -1,4 +1,4 @@
-"""Who runs a tree: leases by the database's clock, and the fence that locks out whoever lost one."""
+"""Leases on run trees by the database's clock, and the fence that rejects the writes of a process that lost one."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from app.database.expressions import number_in
 from app.database.transactions import in_transaction
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease, RevisionRequest
 from app.models.base import stored_name
+from app.services.runs.engine.timings import DEFAULT_TIMINGS, Timings
 
-LEASE_SECONDS = 15
 NOBODY = ""
-"""The owner of a tree that waits for its turn, or that its process handed over; taking it up is no take-over."""
+"""The owner of a tree that waits in the queue or was handed over: taking it does not count as a take-over."""
 CLOCK_DOUBT = timedelta(seconds=1)
-"""How far behind another process may believe the database's clock; what is left to the queue is in its past too."""
+"""How far another process may lag in its estimate of the database's clock: a queued lease has expired for it too."""
 UNFINISHED = [ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value]
 REVISABLE = [ExecutionStatus.COMPLETED.value, ExecutionStatus.FAILED.value]
 WITHOUT_BULK: Raw = {"events": 0, "runState": 0}
@@ -27,63 +27,64 @@ WITHOUT_BULK: Raw = {"events": 0, "runState": 0}
 
 @dataclass
 class Leases:
-    """The leases that this process holds under its `owner` name; a run may take `run_seconds` from its first claim."""
+    """The leases of this process under its `owner` name; a run may take `run_seconds` from its first claim."""
 
     database: Database
     owner: str
     run_seconds: float
+    timings: Timings = DEFAULT_TIMINGS
     _clock_offset: float | None = field(default=None, init=False)
 
     async def read_clock(self) -> None:
-        """Learn the database's clock, so that this machine's own may be wrong or jump."""
+        """Read the database's clock, so that this machine's clock may be wrong or jump."""
         hello: Raw = await self.database.command("hello")
         self._clock_offset = hello["localTime"].timestamp() - asyncio.get_running_loop().time()
 
     def server_now(self) -> datetime:
-        """The database's time, by this process's monotonic clock."""
+        """Returns the database's time, by this process's monotonic clock."""
         if self._clock_offset is None:
-            raise RuntimeError("read_clock comes first")
+            raise RuntimeError("Call read_clock first.")
         return datetime.fromtimestamp(asyncio.get_running_loop().time() + self._clock_offset, UTC)
 
     def give(self, root: AgentExecution) -> None:
-        """Let an execution be created as this process's own."""
+        """Prepare a root that is about to be stored as owned by this process."""
         now = self.server_now()
-        root.lease = Lease(owner=self.owner, until=now + timedelta(seconds=LEASE_SECONDS))
+        root.lease = Lease(owner=self.owner, until=now + timedelta(seconds=self.timings.lease_seconds))
         root.deadline = now + timedelta(seconds=self.run_seconds)
 
     def leave_to_queue(self, root: AgentExecution) -> None:
-        """Let an execution be created as one that waits for a process with room."""
+        """Prepare a root that is about to be stored as waiting for a process with room."""
         root.lease = Lease(owner=NOBODY, until=self.server_now() - CLOCK_DOUBT)
 
     def seconds_left(self, root: AgentExecution) -> float:
-        """How long a run may go on."""
+        """Returns how long a run may continue."""
         return (root.deadline - self.server_now()).total_seconds() if root.deadline else self.run_seconds
 
     async def renew(self, root_ids: list[str]) -> None:
-        """Hold on to trees that are still this process's own."""
+        """Renew the leases on those of the trees that this process still owns."""
         await self._executions.update_many(
             {"executionId": {"$in": root_ids}, "lease.owner": self.owner},
-            [{"$set": {"lease.until": seconds_from_now(LEASE_SECONDS)}}],
+            [{"$set": {"lease.until": seconds_from_now(self.timings.lease_seconds)}}],
         )
 
     async def hand_over(self) -> None:
-        """Let other processes take all that this one holds, at once."""
+        """Release every tree of this process, so that others can take it at once."""
         await self._executions.update_many(
             {"lease.until": {"$exists": True}, "lease.owner": self.owner},
             [{"$set": {"lease": {"owner": NOBODY, "until": seconds_from_now(-CLOCK_DOUBT.total_seconds())}}}],
         )
 
     async def find_lost(self, fences: Mapping[str, int]) -> list[str]:
-        """Which of these roots have another fence by now: somebody took them over, or cancelled them."""
+        """Returns the roots whose fence has changed: another process took them over, or cancelled them."""
         found = self._executions.find({"executionId": {"$in": list(fences)}}, {"_id": 0, "executionId": 1, "fence": 1})
         stored = {raw["executionId"]: raw.get("fence") async for raw in found}
         return [root_id for root_id, fence in fences.items() if stored.get(root_id) != fence]
 
     async def take_over(self, root_id: str) -> AgentExecution | None:
-        """Become the owner of a tree whose lease ran out; `None` when somebody else was faster.
+        """Become the owner of a tree whose lease has expired; returns `None` if another process was faster.
 
-        One transaction raises the fence on all its documents, so that every write of the old owner misses from one
-        moment on, and what it stored stays a prefix.
+        One transaction raises the fence on all documents of the tree: after it no write of the old owner matches, so
+        the stored events stay a prefix of the log.
         """
         held = {"$and": [{"$eq": [{"$type": "$lease.until"}, "date"]}, {"$gte": ["$lease.until", "$$NOW"]}]}
         expired = {"executionId": root_id, "lease": {"$type": "object"}, "$expr": {"$not": [held]}}
@@ -92,15 +93,15 @@ class Leases:
         return validated(first) or await self._own_tree(expired, {"takeovers": counted})
 
     async def take_waiting(self, root_id: str, session: AsyncClientSession | None) -> Raw | None:
-        """Become the first owner of a root in the queue: one update, for it is alone in its tree."""
+        """Become the first owner of a queued root: one update, because its tree has no other document yet."""
         waiting = {"executionId": root_id, "lease.owner": NOBODY, "status": ExecutionStatus.PENDING.value, "lastSeq": 0}
         return await self._own_root(waiting, {}, session)
 
     async def cancel(self, root_id: str) -> AgentExecution | None:
-        """Become the owner of an unfinished tree in order to end it, whoever runs it.
+        """Become the owner of an unfinished tree in order to end it as cancelled.
 
-        The same transaction as a take-over, so that exactly one of this and the run's last write happens. `None`
-        when it has ended, or somebody cancels it already.
+        Either this transaction or the run's last write succeeds, never both. Returns `None` if the tree has ended or
+        is already being cancelled.
         """
         running = {"executionId": root_id, "rootExecutionId": root_id, "status": {"$in": UNFINISHED}}
         return await self._own_tree({**running, "cancelRequested": {"$ne": True}}, {"cancelRequested": True})
@@ -123,7 +124,7 @@ class Leases:
         return await self._own_tree(ended, changes, reopened)
 
     async def lock_ended(self, root_id: str) -> AgentExecution | None:
-        """Raise the fence of an ended tree for one addition to it, without a lease; `None` when it has not ended."""
+        """Raise the fence of an ended tree for one addition, without a lease; returns `None` if it has not ended."""
         ended = {"executionId": root_id, "status": {"$nin": UNFINISHED}}
         return await self._own_tree(ended, {"lease": None, "deadline": "$deadline"})
 
@@ -141,7 +142,7 @@ class Leases:
         return validated(await in_transaction(self.database, raise_fence))
 
     async def _own_root(self, selector: Raw, changes: Raw, session: AsyncClientSession | None) -> Raw | None:
-        lease = {"owner": self.owner, "until": seconds_from_now(LEASE_SECONDS)}
+        lease = {"owner": self.owner, "until": seconds_from_now(self.timings.lease_seconds)}
         is_known = {"$eq": [{"$type": "$deadline"}, "date"]}
         deadline = {"$cond": [is_known, "$deadline", seconds_from_now(self.run_seconds)]}
         owned = {"fence": {"$add": [number_in("$fence"), 1]}, "lease": lease, "deadline": deadline, **changes}
@@ -155,12 +156,12 @@ class Leases:
 
 
 def seconds_from_now(seconds: float) -> Raw:
-    """A moment of the database's clock, as an expression."""
+    """Returns an aggregation expression for a time by the database's clock."""
     return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(seconds * 1000)}}
 
 
 def validated(raw: Raw | None) -> AgentExecution | None:
-    """The execution in a raw document, if there is one; of a damaged one, what its owner needs to end it."""
+    """Returns the execution in a raw document; from a damaged one, only the fields that its owner needs to end it."""
     if raw is None:
         return None
     try:

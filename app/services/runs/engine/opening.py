@@ -2,14 +2,17 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from app.database.connection import Database
+from app.events.outbox import Outbox
 from app.events.stream.bus import EventBus
 from app.services.catalog.loader import DefinitionLoader
 from app.services.llm.context.window import ContextRules
 from app.services.llm.gateway import ModelGateway
 from app.services.quality.gates import gate_thresholds
-from app.services.runs.engine.run_engine import RunEngine, RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
+from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.engine.wakeups import RedisWakeups
 from app.services.runs.work.execution_run import RunContext
 from app.services.tools.toolbox import Toolbox
@@ -21,7 +24,14 @@ STOP_GRACE_SECONDS = 5.0
 
 @asynccontextmanager
 async def open_engine(
-    settings: Settings, database: Database, bus: EventBus, loader: DefinitionLoader, context: RunContext, *, works: bool
+    settings: Settings,
+    database: Database,
+    bus: EventBus,
+    loader: DefinitionLoader,
+    context: RunContext,
+    outbox: Outbox,
+    *,
+    works: bool,
 ) -> AsyncGenerator[RunEngine]:
     """The run engine; with `REDIS_URL` it is woken by other processes and wakes them.
 
@@ -32,28 +42,25 @@ async def open_engine(
         per_department=settings.max_department_runs,
         run_seconds=settings.max_run_seconds,
     )
-    wakeups = RedisWakeups(settings.redis_url.get_secret_value()) if settings.redis_url else None
-    engine = RunEngine(database, bus, loader, context, limits, wakeups)
-    if wakeups:
-        wakeups.has_room, wakeups.wake = lambda: engine.room > 0, engine.wake
+    open_wakeups = partial(RedisWakeups, settings.redis_url.get_secret_value()) if settings.redis_url else None
+    engine = RunEngine(database, bus, loader, context, outbox, limits, open_wakeups=open_wakeups)
     await engine.start()
-    if wakeups:
-        wakeups.start()
     try:
         yield engine
     finally:
         await engine.stop(STOP_GRACE_SECONDS)
-        if wakeups:
-            await wakeups.stop()
 
 
-def make_run_context(settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus) -> RunContext:
+def make_run_context(
+    settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus, outbox: Outbox
+) -> RunContext:
     """The models, tools and rules that every run of the process shares."""
     return RunContext(
         models=models,
         tools=toolbox,
         wants_deltas=bus.wants_deltas,
         record_name=models.record_name,
+        outbox_marks=outbox.marks,
         retries=models.retries_of,
         thresholds=gate_thresholds(settings),
         context_tokens=models.context_tokens,

@@ -1,7 +1,7 @@
-"""The queue of run trees that nobody runs: its order is decided in MongoDB, when somebody with room takes from it.
+"""The queue of run trees without an owner; MongoDB orders it each time a process takes from it.
 
-First come trees that were begun. Then the department's priority decides (1 before 10; each minute of waiting makes up
-for one step), and among equals the project that has the fewest runs under way, counting those that would go first.
+Trees that were started before come first. Then the department's priority decides (1 before 10; each minute of waiting
+makes up for one step), and among equals the project with the fewest active runs, counting those ahead in the queue.
 """
 
 from collections import Counter
@@ -21,12 +21,12 @@ from app.services.runs.engine.leases import NOBODY, Leases, validated
 MAX_CANDIDATES = 512
 DEFAULT_PRIORITY = 5
 SLOTS = "run-slots"
-"""A document for each department, which claims of its runs touch so that of two at once one sees the other."""
+"""The collection with one document per department; claims write to it, so that concurrent claims conflict."""
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A root that can be taken; `place` is its number among those of its project and priority."""
+class WaitingRun:
+    """A root that can be taken; `place` is its rank among those of the same project and priority."""
 
     root_id: str
     project: Relation | None
@@ -38,19 +38,19 @@ class Waiting:
 
 @dataclass(frozen=True)
 class RunQueue:
-    """What waits, and taking from it; `per_department` bounds the runs of a department over all processes."""
+    """Finds and takes waiting runs; `per_department` bounds the runs of a department over all processes."""
 
     database: Database
     leases: Leases
     per_department: int | None = None
 
-    async def find_waiting(self) -> list[Waiting]:
-        """Roots that nobody runs, in the order in which they should be taken."""
+    async def find_waiting(self) -> list[WaitingRun]:
+        """Returns the roots without an owner, in the order in which they should be taken."""
         now = self.leases.server_now()
         full = [] if self.per_department is None else await self._full_departments(self.per_department)
         cursor = await self._executions.aggregate(waiting_pipeline(now, full))
         waiting = [
-            Waiting(
+            WaitingRun(
                 root_id=raw["executionId"],
                 project=raw.get("project"),
                 department=raw.get("department"),
@@ -61,13 +61,13 @@ class RunQueue:
             async for raw in cursor
         ]
         running = await self._count_running(now) if len(waiting) > 1 else Counter[Relation | None]()
-        return sorted(waiting, key=lambda one: (not one.begun, one.priority, running[one.project] + one.place))
+        return sorted(waiting, key=lambda run: (not run.begun, run.priority, running[run.project] + run.place))
 
-    async def take(self, one: Waiting) -> AgentExecution | None:
-        """Become the owner of a root; `None` when somebody was faster, or its department has no room."""
-        if self.per_department is None or one.begun or one.department is None:
-            return await self.leases.take_over(one.root_id)
-        return await self._take_within_limit(one.root_id, one.department, self.per_department)
+    async def take(self, run: WaitingRun) -> AgentExecution | None:
+        """Become the owner of a root; returns `None` if another process was faster or its department has no room."""
+        if self.per_department is None or run.begun or run.department is None:
+            return await self.leases.take_over(run.root_id)
+        return await self._take_within_limit(run.root_id, run.department, self.per_department)
 
     async def _take_within_limit(self, root_id: str, department: Relation, limit: int) -> AgentExecution | None:
         async def claim(session: AsyncClientSession) -> Raw | None:
@@ -81,11 +81,11 @@ class RunQueue:
         return validated(await in_transaction(self.database, claim))
 
     async def _count_of(self, department: Relation, session: AsyncClientSession | None) -> int:
-        """How many runs of a department are under way, in all processes."""
+        """Returns the number of active runs of a department, in all processes."""
         return await self._executions.count_documents({**self._held, "department": department}, session=session)
 
     async def _full_departments(self, limit: int) -> list[Relation]:
-        """Those that have no room: what waits for them keeps nobody else from being looked at."""
+        """Returns the departments without room: their waiting runs must not hide those of others."""
         grouped = {"$group": {"_id": relation_in("$department"), "count": {"$sum": 1}}}
         stages = [{"$match": self._held}, grouped, {"$match": {"count": {"$gte": limit}, "_id": {"$ne": None}}}]
         return [raw["_id"] async for raw in await self._executions.aggregate(stages)]
@@ -95,7 +95,7 @@ class RunQueue:
         return {"lease.until": {"$gte": self.leases.server_now()}, "lease.owner": {"$ne": NOBODY}}
 
     async def _count_running(self, now: datetime) -> Counter[Relation | None]:
-        """How many runs of each project are under way, in all processes."""
+        """Returns the number of active runs of each project, in all processes."""
         held = {"$match": {"lease.until": {"$gte": now}}}
         grouped = {"$group": {"_id": relation_in("$project"), "count": {"$sum": 1}}}
         cursor = await self._executions.aggregate([held, grouped])
@@ -107,12 +107,10 @@ class RunQueue:
 
 
 def waiting_pipeline(now: datetime, full: list[Relation]) -> list[Raw]:
-    """The aggregation that ranks what waits and could be taken; `full` are departments that have no room.
+    """Returns the aggregation that ranks the waiting runs; `full` are departments without room.
 
-    A lease that was left to the queue ran out when the wait began.
-
-    What is damaged, be it the lease's end, ranks as if nothing were said, so that it is taken up and ended, and keeps
-    nobody from the others.
+    The lease of a queued root expired when its wait began. A damaged value ranks like a missing one, so a damaged root
+    is taken and ended, and does not block the others.
     """
     since = {"$cond": [{"$eq": [{"$type": "$lease.until"}, "date"]}, "$lease.until", now]}
     minutes = {"$dateDiff": {"startDate": since, "endDate": now, "unit": "minute"}}

@@ -1,4 +1,4 @@
-"""Reading a tree that another process began, and what a new one has stored; ending one that cannot be read."""
+"""Recovery of stored run trees: they are read back into memory, and ended if they cannot be read."""
 
 import contextlib
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 MAX_PROBLEM = 200
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError)
-"""What reading raises where something is not of the shape in which it was stored."""
+"""The errors that reading raises if a stored value does not have the expected shape."""
 SEQS_OF_ROWS = {"$cond": [{"$isArray": "$events.event.seq"}, "$events.event.seq", []]}
 READ_OF_DAMAGED: JsonObject = {
     **dict.fromkeys(("executionId", "status", "lastSeq", "pagesFrom"), 1),
@@ -40,29 +40,29 @@ READ_OF_DAMAGED: JsonObject = {
 
 
 class RunUnreadable(AppError):
-    """What is stored of a run is not what a run stores."""
+    """The stored form of a run is damaged."""
 
     code = "run-unreadable"
 
     def __init__(self, problem: str = "") -> None:
         self.problem = problem
-        super().__init__("What is stored of this run cannot be read, so it cannot go on. The service's log says why.")
+        super().__init__("The stored form of this run is damaged, so it cannot continue. The service's log says why.")
 
 
 async def open_log(database: Database, tree: RunTree, *, is_new: bool, is_last_try: bool) -> bool:
-    """Open a tree's log, with what is stored of it; whether it can be run.
+    """Open a tree's log after reading its stored documents; returns whether the tree can be run.
 
-    One that cannot be read is ended here at the last try, or where somebody cancelled it.
+    A tree that cannot be read is ended here on the last try, or if it was cancelled.
 
     Raises:
-        RunUnreadable: it cannot be read; perhaps another process can.
+        RunUnreadable: the tree cannot be read now; another process may try.
     """
     if is_new:
         assert tree.root.id is not None  # noqa: S101 - it was stored
         tree.log.open({tree.root.execution_id: Stored(tree.root.id)})
         return True
     if tree.root.previous_execution_id is not None:
-        with contextlib.suppress(PreviousExecutionMissing, *DAMAGED):  # who needs it to go on finds that out
+        with contextlib.suppress(PreviousExecutionMissing, *DAMAGED):  # a run that needs it fails when it reads it
             tree.history = await read_history(database, tree.root.previous_execution_id)
     try:
         tree.log.open(await read_tree(database, tree))
@@ -70,13 +70,13 @@ async def open_log(database: Database, tree: RunTree, *, is_new: bool, is_last_t
         log.error("run-unreadable", problem=error.problem)
         if not is_last_try and not tree.root.cancel_requested:
             raise
-        await end_unread(database, tree)
+        await fail_unreadable(database, tree)
         return False
     return True
 
 
 async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
-    """All documents of a tree that was taken over; what they say of its executions goes into the tree.
+    """Read all documents and events of a tree into it; returns where each document ends.
 
     Raises:
         RunUnreadable: a document or an event is damaged.
@@ -88,8 +88,8 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
     try:
         members = [AgentExecution.model_validate(raw) for raw in raw_members]
         if any(raw.get("lastSeq") is None for raw in raw_members):
-            raise ValueError("an execution does not say which event is its last")
-        tree.log.last_seq = max(one.last_seq for one in members)
+            raise ValueError("an execution lacks lastSeq")
+        tree.log.last_seq = max(member.last_seq for member in members)
         numbers: list[int] = []
         async for execution_id, event in tree_events(database, tree.root.execution_id):
             tree.stored_events.setdefault(execution_id, []).append(event)
@@ -109,41 +109,42 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
 
 
 def ensure_foldable(events: list[JsonObject]) -> None:
-    """Raise whatever an execution's events raise that are not of a shape that can be folded."""
+    """Raises one of `DAMAGED` if an execution's events cannot be folded into its state."""
     state = ExecutionState(max_revisions=0)
     for event in events:
         state.apply(event)
 
 
-async def end_unread(database: Database, tree: RunTree) -> None:
-    """End all that has not ended of a tree that cannot be read, the root last, by its names and numbers alone.
+async def fail_unreadable(database: Database, tree: RunTree) -> None:
+    """End the unfinished executions of a tree that cannot be read, the root last.
 
-    Cancelled if somebody asked for that, else failed. The events go to pages, whatever state the documents are in.
+    They end as cancelled if that was requested, else as failed. Their events go to pages, because the documents may be
+    damaged.
     """
     selector = {"rootExecutionId": tree.root.execution_id}
     found = database[AgentExecution.get_collection_name()].find(selector, READ_OF_DAMAGED).sort("createdAt", -1)
     members = sorted(await found.to_list(), key=lambda raw: raw["executionId"] == tree.root.execution_id)
     pages = await database[ExecutionEventPage.get_collection_name()].find(selector, {"lastSeq": 1}).to_list()
-    tree.log.last_seq = max(chain([0], *map(numbers_told, members), *map(numbers_told, pages)))
+    tree.log.last_seq = max(chain([0], *map(stored_seqs, members), *map(stored_seqs, pages)))
     tree.log.open({raw["executionId"]: full_document(raw) for raw in members})
     for raw in members:
         if raw.get("status") not in TERMINAL_STATUSES:
             append_ending(tree.log, raw["executionId"], is_cancelled=bool(tree.root.cancel_requested))
 
 
-def numbers_told(raw: Raw) -> Iterator[int]:
-    """The numbers of events that a document or page tells of."""
+def stored_seqs(raw: Raw) -> Iterator[int]:
+    """Yields the event numbers that a document or page mentions."""
     yield from plausible((raw.get("lastSeq"), *raw.get("seqs", ())))
 
 
 def full_document(raw: Raw) -> Stored:
-    """A document that takes no more rows."""
+    """Returns the position of a document that takes no more rows."""
     first = raw["pagesFrom"] if isinstance(raw.get("pagesFrom"), int) else None
     return Stored(raw["_id"], MAX_DOCUMENT_ROWS, pages_from=first, page=None if first is None else Page())
 
 
 def append_ending(tree_log: TreeLog, execution_id: str, *, is_cancelled: bool) -> None:
-    """End an execution of which nothing else is known."""
+    """End an execution of which only the id is known."""
     now = utc_now()
     ending: dict[str, Any] = {"completedAt": now, "updatedAt": now, "lease": None}
     if is_cancelled:

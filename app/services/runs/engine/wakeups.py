@@ -1,7 +1,7 @@
-"""The wakeups between processes: a queue in Redis (SAQ) that says that a run waits, and wakes one process with room.
+"""Wake-ups between processes: a queue in Redis (SAQ) on which one process announces a waiting run to those with room.
 
-Only the run's id is passed, and nothing rests on it: who runs what is decided in MongoDB, where every process looks
-for itself every few seconds. What Redis loses is found there; what it says twice finds nothing to do.
+A wake-up carries only the run's id, and nothing depends on it: MongoDB decides which process runs what, and every
+process looks there every few seconds. A lost wake-up costs those seconds, a repeated one finds nothing to do.
 """
 
 import asyncio
@@ -19,102 +19,141 @@ from app.kit.redis import REDIS_ERRORS, redis_client
 
 QUEUE_NAME = "dynamic-agents"
 JOB = "wake"
-LISTEN_SECONDS = 1.0
-ANSWER_SECONDS = 3.0
-RING_SECONDS = 1.0
-HEALTHY_SECONDS = 8.0
-PAUSE_SECONDS = 0.5
-FULL_PAUSE_SECONDS = 0.1
 DELETE_WHEN_DONE = -1
 
-logging.getLogger("saq").setLevel(logging.WARNING)  # else two lines for each notify
+logging.getLogger("saq").setLevel(logging.WARNING)  # else two lines for each wake-up
 log = structlog.get_logger(__name__)
 
 
+class WakeupTarget(Protocol):
+    """The part of a process that takes waiting runs."""
+
+    @property
+    def room(self) -> int:
+        """The number of runs that it can take."""
+        ...
+
+    def wake(self) -> None:
+        """Look for one more waiting run."""
+        ...
+
+
 class Wakeups(Protocol):
-    """How processes tell each other that something waits."""
+    """Announces waiting runs to other processes, and receives their announcements."""
+
+    def start(self) -> None:
+        """Start to receive wake-ups."""
+        ...
+
+    async def stop(self) -> None:
+        """Stop receiving, after the last announcements are sent."""
+        ...
 
     @property
     def is_healthy(self) -> bool:
-        """Whether rings are heard."""
+        """Whether wake-ups are received."""
         ...
 
     def notify(self, root_id: str) -> None:
-        """Say that a run waits; returns at once."""
+        """Announce that a run waits; returns at once."""
         ...
+
+
+OpenWakeups = Callable[[WakeupTarget], Wakeups]
+
+
+@dataclass(frozen=True)
+class WakeupTimings:
+    """Intervals and limits of wake-ups, in seconds."""
+
+    listen_seconds: float = 1.0
+    """How long one read waits for a wake-up."""
+    answer_seconds: float = 3.0
+    """How long Redis may take beyond that."""
+    notify_seconds: float = 1.0
+    """How long an announcement may take."""
+    healthy_seconds: float = 8.0
+    """How long after Redis's last answer the wake-ups count as healthy."""
+    retry_pause_seconds: float = 0.5
+    full_pause_seconds: float = 0.1
+    """The pause between two looks of a process without room."""
+
+
+DEFAULT_WAKEUP_TIMINGS = WakeupTimings()
 
 
 @dataclass
 class RedisWakeups:
-    """The wakeups of one process; `has_room` says whether it can take a run, `wake` makes it look for one."""
+    """The wake-ups of one process, which wake its `target`."""
 
     url: str
-    has_room: Callable[[], bool] = lambda: False
-    wake: Callable[[], None] = lambda: None
+    target: WakeupTarget
+    timings: WakeupTimings = DEFAULT_WAKEUP_TIMINGS
     _queue: RedisQueue = field(init=False)
-    _heard_at: float = field(default=0.0, init=False)
+    _answered_at: float = field(default=0.0, init=False)
     _listener: asyncio.Task[None] | None = field(default=None, init=False)
     _notifications: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]], init=False)
 
     def __post_init__(self) -> None:
-        self._queue = RedisQueue(redis_client(self.url, answer_seconds=ANSWER_SECONDS), QUEUE_NAME)
+        redis = redis_client(self.url, answer_seconds=self.timings.answer_seconds)
+        self._queue = RedisQueue(redis, QUEUE_NAME)
 
     def start(self) -> None:
-        """Listen from now on; Redis need not be there."""
-        self._heard_at = asyncio.get_running_loop().time()
+        """Start to receive wake-ups; Redis may be unavailable."""
+        self._answered_at = asyncio.get_running_loop().time()
         self._listener = asyncio.create_task(self._listen(), name="wakeups")
 
     async def stop(self) -> None:
-        """Listen no more, and let the last rings out."""
+        """Stop receiving, after the last announcements are sent."""
         if self._listener:
             self._listener.cancel()
         await asyncio.gather(
             *([self._listener] if self._listener else []), *self._notifications, return_exceptions=True
         )
         with contextlib.suppress(*REDIS_ERRORS):
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(self.timings.answer_seconds):
                 await self._queue.disconnect()
 
     @property
     def is_healthy(self) -> bool:
-        """Whether Redis has answered lately."""
-        return asyncio.get_running_loop().time() - self._heard_at < HEALTHY_SECONDS
+        """Whether Redis has answered recently."""
+        return asyncio.get_running_loop().time() - self._answered_at < self.timings.healthy_seconds
 
     def notify(self, root_id: str) -> None:
-        """Say that a run waits; where nobody can be told, this process looks itself."""
+        """Announce that a run waits; if Redis is unavailable, this process looks for it itself."""
         task = asyncio.create_task(self._notify(root_id), name="notify")
         self._notifications.add(task)
         task.add_done_callback(self._notifications.discard)
 
     async def _notify(self, root_id: str) -> None:
         try:
-            async with asyncio.timeout(RING_SECONDS):
+            async with asyncio.timeout(self.timings.notify_seconds):
                 await self._queue.enqueue(JOB, key=root_id, ttl=DELETE_WHEN_DONE)
         except REDIS_ERRORS as error:
-            log.warning("doorbell-out-of-order", error=type(error).__name__)
-            self.wake()
+            log.warning("wakeup-publish-failed", error=type(error).__name__)
+            self.target.wake()
 
     async def _listen(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(LISTEN_SECONDS + ANSWER_SECONDS):
-                    await self._hear()
+                async with asyncio.timeout(self.timings.listen_seconds + self.timings.answer_seconds):
+                    await self._receive()
             except REDIS_ERRORS as error:
-                log.warning("doorbell-not-heard", error=type(error).__name__)
-                await asyncio.sleep(PAUSE_SECONDS)
+                log.warning("wakeup-read-failed", error=type(error).__name__)
+                await asyncio.sleep(self.timings.retry_pause_seconds)
             except Exception:
-                log.exception("doorbell-crashed")
-                await asyncio.sleep(PAUSE_SECONDS)
+                log.exception("wakeup-listener-crashed")
+                await asyncio.sleep(self.timings.retry_pause_seconds)
 
-    async def _hear(self) -> None:
-        """Take one notify, if this process has room for a run; what it leaves is for others."""
-        if self.has_room():
-            job = await self._queue.dequeue(LISTEN_SECONDS)
-            self._heard_at = asyncio.get_running_loop().time()
+    async def _receive(self) -> None:
+        """Take one wake-up if this process has room for a run; otherwise leave it to others."""
+        if self.target.room:
+            job = await self._queue.dequeue(self.timings.listen_seconds)
+            self._answered_at = asyncio.get_running_loop().time()
             if job is not None:
-                self.wake()
+                self.target.wake()
                 await job.finish(Status.COMPLETE)
         else:
             await self._queue.redis.ping()
-            self._heard_at = asyncio.get_running_loop().time()
-            await asyncio.sleep(FULL_PAUSE_SECONDS)
+            self._answered_at = asyncio.get_running_loop().time()
+            await asyncio.sleep(self.timings.full_pause_seconds)

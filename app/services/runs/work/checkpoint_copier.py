@@ -81,7 +81,7 @@ class CheckpointCopier:
     names: dict[Any, str] = field(default_factory=dict[Any, str])
     copies: dict[str, AgentExecution] = field(default_factory=dict[str, AgentExecution])
 
-    async def go_on(self) -> None:
+    async def copy_remaining(self) -> None:
         """Append what is not appended yet, and say that the run is tried again.
 
         Raises:

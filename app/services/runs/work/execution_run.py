@@ -11,6 +11,7 @@ import bson
 from app.errors import AppError
 from app.events.log.log_rows import MAX_DOCUMENT_EVENT_BYTES
 from app.events.log.tree_log import TreeLog
+from app.events.outbox import ExecutionEnd
 from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
 from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import utc_now
@@ -24,9 +25,9 @@ from app.services.prompts.agents import agent_profile, agent_system_prompt, task
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
+from app.services.runs.work.model_calls import DEFAULT_PAUSES, RetryPauses
 from app.services.runs.work.state import ExecutionState
 from app.services.tools.toolbox import Toolbox
-from app.services.usage.statistics import countable
 
 MAX_DATA_BYTES = 512 * 1024
 MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
@@ -46,8 +47,11 @@ class RunContext:
     record_name: Callable[[str], str]
     thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     """What each quality gate asks for."""
+    outbox_marks: Callable[[ExecutionEnd], JsonObject] = lambda _: {}
+    """The stored fields that an end leaves for the outbox."""
     retries: Callable[[str], int] = lambda _: 0
-    """How often a failed call of a model is made again."""
+    """How often a failed call of a model is repeated."""
+    retry_pauses: RetryPauses = DEFAULT_PAUSES
     context_tokens: Callable[[str], int | None] = lambda _: None
     """How much a model takes, where that is known: then several outputs are judged in one call."""
     context_rules: ContextRules = field(default_factory=ContextRules)
@@ -175,6 +179,7 @@ class ExecutionRun:
         """The fields that an ending sets. The message history is written here, once, not at every step."""
         opening = self.opening or asked_of(self.execution, state, self.history)
         ending = ending_fields(self.execution, state, status, stop_reason)
+        ending |= self.context.outbox_marks(end_of(self.execution, state, status))
         ending |= {**outcome, "qualityThreshold": self.agent.quality_threshold}
         return with_history(ending, [*opening, *state.turns], self.execution)
 
@@ -218,13 +223,16 @@ def ending_fields(
         "truncated": state.truncated,
         "lease": None,
     }
-    if state.reopened_at is None:  # what went on after its end is counted already
-        ending["uncounted"] = countable(state.tool_calls)
     if state.quality_score is not None:
         ending["qualityScore"] = state.quality_score
     if state.check is not None:
         ending["qualityGate"] = {name: state.check["gate"][name] for name in ("name", "threshold", "passed", "score")}
     return ending
+
+
+def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionStatus) -> ExecutionEnd:
+    """Returns an execution's end as the outbox's consumers see it."""
+    return ExecutionEnd(execution, status, state.tool_calls, is_first=state.reopened_at is None)
 
 
 def worked_milliseconds(execution: AgentExecution, state: ExecutionState, started: datetime, now: datetime) -> float:

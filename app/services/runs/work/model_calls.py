@@ -1,7 +1,7 @@
-"""Model calls of a run tree: tried again where that can help, and never begun once the tree is lost.
+"""The chain that a run tree's model calls pass through: fitted, then retried, then owned, then the gateway.
 
-LiteLLM's Router picks the deployment and falls back within one try; how often there is another is `num_retries` of
-MODELS_CONFIG, counted here alone, so that tries are never multiplied.
+Each link is a `ModelCaller` around the next. LiteLLM's Router chooses the deployment and falls back within one try; the
+number of further tries is `num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
 """
 
 import asyncio
@@ -16,86 +16,130 @@ from app.services.llm.calls import Completion, ModelCaller, ModelRequest
 from app.services.llm.context.window import ContextWindow
 from app.services.llm.failures.errors import ModelAnswerEmpty, ModelCallFailed, ModelContextExceeded
 
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 20.0
-LONGEST_WAIT_SECONDS = 120.0
-"""A provider that asks for a longer wait than this is not waited for."""
-
 MAX_ADAPTED = 8
-"""How many parts of a request may turn out to be refused, one after the other."""
+"""How many parts of a request may be refused, one after the other."""
+
+NoteRetry = Callable[[str, ModelCallFailed, int], None]
+"""Records in the events of an execution that a call is made again: the execution's id, the error, the attempt."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class TreeModels:
-    """The models, for one tree; `note` says in the execution's events that a call is made again, and what it cost."""
+class RetryPauses:
+    """The pauses before retries, in seconds: at random up to a bound that doubles from `first` to `longest`."""
 
-    models: ModelCaller
-    retries: Callable[[str], int]
-    note: Callable[[str, ModelCallFailed, int], None]
+    first_seconds: float = 0.5
+    longest_seconds: float = 20.0
+    longest_wait_seconds: float = 120.0
+    """A provider that asks for a longer wait is not called again."""
+
+    def before(self, attempt: int, error: ModelCallFailed) -> float | None:
+        """Returns the pause before a retry, at least as long as the provider asks, or `None` if a retry cannot help."""
+        asked = error.wait_seconds or 0.0
+        if not error.is_passing or asked > self.longest_wait_seconds:
+            return None
+        bound = min(self.first_seconds * 2 ** (attempt - 1), self.longest_seconds)
+        return asked + bound * (0.5 + random.random() / 2)  # noqa: S311 - spreads clients, hides nothing
+
+
+DEFAULT_PAUSES = RetryPauses()
+
+
+@dataclass(frozen=True)
+class OwnedModels:
+    """Calls a model only while this process owns the tree."""
+
+    following: ModelCaller
     ensure_owned: Callable[[], None]
-    window: ContextWindow
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Answer one request with as much of its messages as the model takes.
-
-        One that is refused as too long is made again once, shorter.
+        """Answer one request.
 
         Raises:
-            ModelCallFailed: as in `_answer`, or what must be sent is longer than the model takes.
+            ModelCallFailed: the call failed.
             TreeLost: this process no longer owns the tree.
         """
-        fitted = self.window.fit(request)
-        try:
-            completion = await self._answer(fitted.request)
-        except ModelContextExceeded as error:
-            fitted = self.window.shrink(request, fitted, error)
-            log.info("model-call-shortened", model=request.model, omitted=fitted.omitted)
-            self.note(request.execution_id, error, 1)
-            completion = await self._answer(fitted.request)
-        return replace(completion, omitted=fitted.omitted)
+        self.ensure_owned()
+        failpoint("before-model-call")
+        completion = await self.following.complete(request)
+        failpoint("after-model-call")
+        return completion
 
-    async def _answer(self, request: ModelRequest) -> Completion:
-        """Answer one request, after so many more tries as the model may have.
+
+@dataclass(frozen=True)
+class RetriedModels:
+    """Repeats a failed call as often as its model allows; the execution's events record each retry and its cost."""
+
+    following: ModelCaller
+    retries: Callable[[str], int]
+    pauses: RetryPauses
+    note_retry: NoteRetry
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request.
 
         Raises:
-            ModelCallFailed: the last try failed, or one in a way that another would not mend.
+            ModelCallFailed: the last try failed, or a retry could not help.
             TreeLost: this process no longer owns the tree.
         """
         attempt = 0
         adapted = 0
         while True:
-            self.ensure_owned()
-            failpoint("before-model-call")
             try:
-                completion = await self.models.complete(request)
+                return await self.following.complete(request)
             except ModelCallFailed as error:
                 if error.is_adapted and adapted < MAX_ADAPTED:
                     adapted += 1
-                    self.note(request.execution_id, error, attempt + adapted)
+                    self.note_retry(request.execution_id, error, attempt + adapted)
                     continue
                 attempt += 1
-                pause = pause_before(attempt, error)
+                pause = self.pauses.before(attempt, error)
                 if pause is None or attempt > self.retries(request.model):
                     raise
-                log.info("model-call-again", model=request.model, code=error.code, attempt=attempt, seconds=pause)
-                self.note(request.execution_id, error, attempt)
+                log.info("model-call-retried", model=request.model, code=error.code, attempt=attempt, seconds=pause)
+                self.note_retry(request.execution_id, error, attempt)
                 if isinstance(error, ModelAnswerEmpty) and error.is_cut:
                     request = replace(request, max_tokens=None)  # a model that reasons may use up a small limit
                 await asyncio.sleep(pause)
-            else:
-                failpoint("after-model-call")
-                return completion
 
 
-def pause_before(attempt: int, error: ModelCallFailed) -> float | None:
-    """How long to wait before another try, at random up to a bound that doubles, but as long as the provider asks.
+@dataclass(frozen=True)
+class FittedModels:
+    """Shortens requests to the model's context; one that is refused as too long is repeated once, shorter."""
 
-    `None` where another try would not mend anything.
-    """
-    asked = error.wait_seconds or 0.0
-    if not error.is_passing or asked > LONGEST_WAIT_SECONDS:
-        return None
-    bound = min(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
-    return asked + bound * (0.5 + random.random() / 2)  # noqa: S311 - spreads clients, hides nothing
+    following: ModelCaller
+    window: ContextWindow
+    note_retry: NoteRetry
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request with as many of its messages as the model takes.
+
+        Raises:
+            ModelCallFailed: the call failed, or the required messages exceed the model's context.
+            TreeLost: this process no longer owns the tree.
+        """
+        fitted = self.window.fit(request)
+        try:
+            completion = await self.following.complete(fitted.request)
+        except ModelContextExceeded as error:
+            fitted = self.window.shrink(request, fitted, error)
+            log.info("model-call-shortened", model=request.model, omitted=fitted.omitted)
+            self.note_retry(request.execution_id, error, 1)
+            completion = await self.following.complete(fitted.request)
+        return replace(completion, omitted=fitted.omitted)
+
+
+def model_chain(
+    gateway: ModelCaller,
+    *,
+    window: ContextWindow,
+    note_retry: NoteRetry,
+    ensure_owned: Callable[[], None],
+    retries: Callable[[str], int] = lambda _: 0,
+    pauses: RetryPauses = DEFAULT_PAUSES,
+) -> ModelCaller:
+    """Returns the chain of one tree; a request passes the links from the last built to the first."""
+    owned = OwnedModels(gateway, ensure_owned)
+    retried = RetriedModels(owned, retries, pauses, note_retry)
+    return FittedModels(retried, window, note_retry)

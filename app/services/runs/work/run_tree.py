@@ -1,7 +1,7 @@
 """A run tree in the hands of its owner: its log, and its executions with the state that their events say."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -12,23 +12,30 @@ from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.services.catalog.definitions import AgentDefinition
-from app.services.llm.context.window import ContextWindow
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.runs.work.execution_run import (
     ExecutionRun,
     RunContext,
     asked_of,
+    end_of,
     ending_fields,
     error_detail,
     provider_words,
     with_history,
 )
-from app.services.runs.work.model_calls import TreeModels
 from app.services.runs.work.state import ExecutionState
 
 TAKEN_OVER, RETRIED = "taken-over", "retried"
 
 log = structlog.get_logger(__name__)
+
+
+def note_model_retry(runs: Mapping[str, ExecutionRun], execution_id: str, error: ModelCallFailed, attempt: int) -> None:
+    """Record in an execution's events that a model call is repeated, and what the previous answer cost."""
+    run = runs.get(execution_id)
+    if run is not None and not run.state.ended:
+        spent = error.spent.as_fields() if error.spent else {}
+        run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **spent))
 
 
 @dataclass
@@ -42,17 +49,12 @@ class RunTree:
     root: AgentExecution
     log: TreeLog
     context: RunContext
+    runs: dict[str, ExecutionRun]
     children: dict[tuple[str, str], AgentExecution] = field(default_factory=dict)
     agent_ids: dict[str, str] = field(default_factory=dict)
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
-    runs: dict[str, ExecutionRun] = field(default_factory=dict)
     history: list[JsonObject] = field(default_factory=list[JsonObject])
     """The conversation that the root goes on from."""
-
-    def __post_init__(self) -> None:
-        window = ContextWindow(self.context.context_rules)
-        models = TreeModels(self.context.models, self.context.retries, self._note_retry, self.log.ensure_owned, window)
-        self.context = replace(self.context, models=models)
 
     @property
     def options(self) -> RunOptions:
@@ -130,13 +132,6 @@ class RunTree:
             log.exception("child-crashed")
             self.fail(AppError("It failed for a reason that is in the service's log."), run.execution)
 
-    def _note_retry(self, execution_id: str, error: ModelCallFailed, attempt: int) -> None:
-        """Say in an execution's events that a model call for it is made again, and what the answer before cost."""
-        run = self.runs.get(execution_id)
-        if run is not None and not run.state.ended:
-            spent = error.spent.as_fields() if error.spent else {}
-            run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **spent))
-
     def note_takeover(self) -> None:
         """Say in the root's events that somebody goes on with the run; its first owner has nothing to go on with."""
         root_id = self.root.execution_id
@@ -192,6 +187,7 @@ class RunTree:
         spent = {"token_usage": state.usage.as_json(), "cost_usd": state.cost_usd}
         last = last.model_copy(update={"agent_id": self.agent_ids.get(execution_id), **spent})
         ending = ending_fields(execution, state, status, stop_reason) | changes
+        ending |= self.context.outbox_marks(end_of(execution, state, status))
         asked = asked_of(execution, state, self.history if execution is self.root else [])
         changes = with_history(ending, [*asked, *state.turns], execution)
         stored = self.log.append(execution_id, last, changes=changes)

@@ -11,7 +11,7 @@ from app.kit.json_values import JsonObject
 from app.services.llm.calls import Completion, ModelCaller, ModelRequest
 from app.services.llm.context.window import ContextRules, ContextWindow
 from app.services.llm.failures.errors import ModelCallFailed
-from app.services.runs.work.model_calls import TreeModels
+from app.services.runs.work.model_calls import model_chain
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.services.llm.conftest import OpenGateway, entry, request
 
@@ -39,7 +39,9 @@ class Tries:
 
     def __init__(self, models: ModelCaller) -> None:
         self.noted: list[tuple[str, int]] = []
-        self._models = TreeModels(models, lambda _: 0, self.note, lambda: None, ContextWindow(ContextRules()))
+        self._models = model_chain(
+            models, window=ContextWindow(ContextRules()), note_retry=self.note, ensure_owned=lambda: None
+        )
 
     def note(self, _: str, error: ModelCallFailed, attempt: int) -> None:
         """A call is made again."""

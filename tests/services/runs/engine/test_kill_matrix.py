@@ -20,7 +20,7 @@ from bson import ObjectId
 from app.database.connection import Raw
 from app.failpoints import PLACES
 from app.models.custom_tool import CustomTool
-from app.services.runs.engine.run_engine import RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, plan_of
 from tests.fixtures.processes import serving
@@ -44,7 +44,7 @@ from tests.services.runs.conftest import (
 )
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
-OF_WORKERS = [place for place in PLACES if place not in ("before-insert", "after-insert")]
+OF_WORKERS = [place for place in PLACES if place not in ("before-insert", "after-insert", "before-outbox-commit")]
 LATER = ["before-model-call:kill:2", "after-model-call:kill:2", "after-tool-call:kill:3", "after-commit:kill:2"]
 RING = """async ({ run }, { fetch }) => (await fetch("http://127.0.0.1:PORT/NAME/" + run)).status"""
 RUN_TAKEN = re.compile(r"run-taken .*executionId=(exec_\w+)")

@@ -12,7 +12,8 @@ import pytest
 
 from app.database.connection import Raw
 from app.kit import times
-from app.services.runs.engine.run_engine import RunEngine, RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
+from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.work import execution_run
 from tests.conftest import ADMIN_KEY, PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, completion

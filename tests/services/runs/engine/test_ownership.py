@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,13 +13,13 @@ from pymongo.errors import NetworkTimeout
 
 from app.events.stream.bus import Moved
 from app.models.agent_execution import AgentExecution
-from app.services.runs.engine import lease_renewal
-from app.services.runs.engine.run_engine import RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
 from tests.services.runs.conftest import (
     ADA,
     BOB,
+    EAGER,
     HEAD,
     TERMINAL,
     Catalogue,
@@ -58,7 +59,7 @@ async def test_a_zombie_s_later_writes_store_nothing_and_it_stops(
 
     with service.services.bus.follow(execution_id) as follower:
         gate.open()
-        await until(lambda: not zombie._owned)
+        await until(lambda: not zombie.owned)
 
         assert all(isinstance(item, Moved) for item in follower._buffer), "nothing was published"
     assert await stored(service, execution_id) == ended
@@ -81,7 +82,7 @@ async def test_a_zombie_adds_no_child_to_the_tree(
     await finished(service, execution_id)
 
     gate.open()
-    await until(lambda: not zombie._owned)
+    await until(lambda: not zombie.owned)
 
     assert set(await stored_tree(service, execution_id)) == {HEAD, ADA}
     assert gapless(await all_events(service, execution_id))
@@ -143,16 +144,15 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_another_can_tak
         raise NetworkTimeout
 
     model_server.on("work", work)
-    cut_off = await start_process()
+    cut_off = await start_process(timings=replace(EAGER, give_up_seconds=1.0))
     execution_id = await accept(service, cut_off, "agent")
     await until(lambda: gate.waiting == 1)
-    monkeypatch.setattr(lease_renewal, "GIVE_UP_SECONDS", 0.3)
     monkeypatch.setattr(cut_off.leases, "renew", no_answer)
 
-    await until(lambda: not cut_off._owned)
+    await until(lambda: not cut_off.owned)
 
     assert (await stored(service, execution_id))["lease"]["until"] > cut_off.leases.server_now()
-    assert cut_off.room == cut_off.limits.max_concurrent
+    assert cut_off.dispatcher.room == cut_off.limits.max_concurrent
     assert not cut_off.is_healthy
     monkeypatch.undo()
     await expire(service, execution_id)
@@ -165,24 +165,21 @@ async def test_a_process_that_renews_too_late_stops_its_runs_all_the_same(
     model_server: ModelServer,
     start_process: StartProcess,
     gate: Gate,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def work(_: Call) -> Reply:
         return "The heir's." if gate.waiting else await gate.passed("Lost.")
 
     model_server.on("work", work)
-    monkeypatch.setattr(lease_renewal, "WATCH_EVERY_SECONDS", 60.0)  # it looks elsewhere when the process wakes
-    monkeypatch.setattr(lease_renewal, "RENEW_EVERY_SECONDS", 0.2)
-    slept = await start_process()
+    timings = replace(EAGER, renew_every_seconds=0.2, watch_every_seconds=60.0)  # only a renewal can notice
+    slept = await start_process(timings=timings)
     execution_id = await accept(service, slept, "agent")
     await until(lambda: gate.waiting == 1)
 
     renewed = slept.lease_renewer._renewed
     await until(lambda: slept.lease_renewer._renewed > renewed)
-    slept.lease_renewer._renewed -= lease_renewal.GIVE_UP_SECONDS
-    await until(lambda: not slept._owned and slept.lease_renewer.holds)
+    slept.lease_renewer._renewed -= timings.give_up_seconds
+    await until(lambda: not slept.owned and slept.lease_renewer.holds)
 
-    monkeypatch.undo()
     await expire(service, execution_id)
     assert (await finished(service, execution_id))["output"]["text"] == "The heir's."
 
@@ -283,7 +280,7 @@ async def test_an_execution_that_another_program_created_is_never_run(
     before = [await stored(service, execution_id) for execution_id in ids]
     engine = await start_process()
 
-    await engine._take_waiting(64)
+    await engine.dispatcher.take_waiting(64)
 
     assert [await stored(service, execution_id) for execution_id in ids] == before
     assert "pending" in {document["status"] for document in before}
@@ -297,8 +294,7 @@ async def test_a_damaged_document_does_not_keep_a_process_from_its_work(
     executions = service.services.database[AgentExecution.get_collection_name()]
     broken = {"executionId": "broken", "rootExecutionId": "broken", "status": "odd", "fence": 1, "takeovers": 0}
     await executions.insert_one(broken | {"lease": {"owner": "dead", "until": datetime(2019, 1, 1, tzinfo=UTC)}})
-    first = await start_process()
-    first.limits = RunLimits(max_concurrent=0)
+    first = await start_process(RunLimits(max_concurrent=0))
     execution_id = await accept(service, first, "agent")
     await die(first)
     await expire(service, execution_id)
@@ -354,8 +350,7 @@ async def test_a_run_that_is_taken_over_goes_on_by_the_catalogue_as_it_is_now_ac
 async def test_a_run_whose_agent_is_gone_fails_and_leaves_nobody_running(
     service: Service, start_process: StartProcess, catalogue: Catalogue
 ) -> None:
-    first = await start_process()
-    first.limits = RunLimits(max_concurrent=0)
+    first = await start_process(RunLimits(max_concurrent=0))
     execution_id = await accept(service, first, "agent")
     await die(first)
     await expire(service, execution_id, agent=ObjectId())

@@ -2,8 +2,9 @@
 """The queue: who takes what when several processes share the work, with Redis and without."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,16 +12,17 @@ from bson import ObjectId
 
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease
 from app.services.runs.engine import queue as queue_module
-from app.services.runs.engine import wakeups as wakeups_module
+from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.queue import RunQueue
-from app.services.runs.engine.run_engine import RunEngine, RunLimits
-from app.services.runs.engine.wakeups import RedisWakeups
+from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.engine.wakeups import RedisWakeups, WakeupTimings
 from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply
 from tests.fixtures.valkey import ValkeyProcess
 from tests.services.runs.conftest import (
     ADA,
+    DEFAULT_LIMITS,
     DEPARTMENT,
     HEAD,
     Catalogue,
@@ -36,7 +38,8 @@ from tests.services.runs.conftest import (
 )
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
-Share = Callable[[RunEngine], RedisWakeups]
+StartSharing = Callable[..., Awaitable[tuple[RunEngine, RedisWakeups]]]
+IMPATIENT = WakeupTimings(healthy_seconds=2.0, listen_seconds=0.2, answer_seconds=0.5)
 
 
 @pytest.fixture
@@ -232,34 +235,30 @@ async def test_a_run_that_takes_too_long_fails_and_says_so(
 
 
 @pytest.fixture
-async def share(valkey: ValkeyProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Share]:
-    """Give a process a wakeups."""
-    monkeypatch.setattr(wakeups_module, "HEALTHY_SECONDS", 2.0)
-    monkeypatch.setattr(wakeups_module, "LISTEN_SECONDS", 0.2)
-    monkeypatch.setattr(wakeups_module, "ANSWER_SECONDS", 0.5)
-    bells: list[RedisWakeups] = []
+async def start_sharing(valkey: ValkeyProcess, start_process: StartProcess) -> AsyncGenerator[StartSharing]:
+    """Start a process that shares its runs through Redis."""
+    started: list[RedisWakeups] = []
 
-    def give(engine: RunEngine) -> RedisWakeups:
-        bell = RedisWakeups(valkey.url, lambda: engine.room > 0, engine.wake)
-        engine.wakeups = bell
-        bell.start()
-        bells.append(bell)
-        return bell
+    async def start(limits: RunLimits = DEFAULT_LIMITS) -> tuple[RunEngine, RedisWakeups]:
+        engine = await start_process(limits, open_wakeups=partial(RedisWakeups, valkey.url, timings=IMPATIENT))
+        assert isinstance(engine.wakeups, RedisWakeups)
+        started.append(engine.wakeups)
+        return engine, engine.wakeups
 
-    yield give
-    for bell in bells:
-        await bell.stop()
+    yield start
+    for wakeups in started:
+        await wakeups.stop()
 
 
 async def test_what_one_process_accepts_another_runs_and_redis_may_come_and_go(
-    service: Service, model_server: ModelServer, start_process: StartProcess, share: Share, valkey: ValkeyProcess
+    service: Service, model_server: ModelServer, start_sharing: StartSharing, valkey: ValkeyProcess
 ) -> None:
-    server, worker = await start_process(RunLimits(max_concurrent=0)), await start_process()
-    bells = [share(server), share(worker)]
+    (server, ours), (_, theirs) = await start_sharing(RunLimits(max_concurrent=0)), await start_sharing()
+    wakeups = [ours, theirs]
 
     first = await accept(service, server, "agent", judge=False)
     assert (await finished(service, first))["status"] == "completed"
-    assert await bells[0]._queue.count("incomplete") == 0
+    assert await ours._queue.count("incomplete") == 0
 
     await valkey.flush()
     second = await accept(service, server, "agent", judge=False)
@@ -268,20 +267,20 @@ async def test_what_one_process_accepts_another_runs_and_redis_may_come_and_go(
     await valkey.stop()
     third = await accept(service, server, "agent", judge=False)
     assert (await finished(service, third))["status"] == "completed"
-    await until(lambda: not any(bell.is_healthy for bell in bells))
+    await until(lambda: not any(one.is_healthy for one in wakeups))
 
     await valkey.start()
-    await until(lambda: all(bell.is_healthy for bell in bells))
+    await until(lambda: all(one.is_healthy for one in wakeups))
     fourth = await accept(service, server, "agent", judge=False)
     assert (await finished(service, fourth))["status"] == "completed"
     assert len(model_server.calls) == 4
 
 
 async def test_a_redis_that_never_answers_delays_nobody(
-    service: Service, model_server: ModelServer, start_process: StartProcess, share: Share, valkey: ValkeyProcess
+    service: Service, model_server: ModelServer, start_sharing: StartSharing, valkey: ValkeyProcess
 ) -> None:
-    server, worker = await start_process(RunLimits(max_concurrent=0)), await start_process()
-    bells = [share(server), share(worker)]
+    (server, ours), (_, theirs) = await start_sharing(RunLimits(max_concurrent=0)), await start_sharing()
+    wakeups = [ours, theirs]
     valkey.freeze()
 
     clock = asyncio.get_running_loop().time
@@ -289,28 +288,26 @@ async def test_a_redis_that_never_answers_delays_nobody(
     execution_id = await accept(service, server, "agent", judge=False)
     accepted = clock() - began
     document = await finished(service, execution_id)
-    await until(lambda: not any(bell.is_healthy for bell in bells))
+    await until(lambda: not any(one.is_healthy for one in wakeups))
     valkey.thaw()
 
     assert document["status"] == "completed"
-    assert accepted < wakeups_module.RING_SECONDS
+    assert accepted < IMPATIENT.notify_seconds
 
 
 async def test_two_processes_share_what_comes(
-    service: Service, model_server: ModelServer, start_process: StartProcess, share: Share, gate: Gate
+    service: Service, model_server: ModelServer, start_sharing: StartSharing, gate: Gate
 ) -> None:
     async def work(_: Call) -> Reply:
         return await gate.passed("Done.")
 
     model_server.on("work", work)
-    server = await start_process(RunLimits(max_concurrent=0))
-    workers = [await start_process(RunLimits(max_concurrent=4)) for _ in range(2)]
-    for engine in (server, *workers):
-        share(engine)
+    server, _ = await start_sharing(RunLimits(max_concurrent=0))
+    workers = [(await start_sharing(RunLimits(max_concurrent=4)))[0] for _ in range(2)]
 
     ids = [await accept(service, server, "agent", judge=False) for _ in range(8)]
     await until(lambda: gate.waiting == 8)
-    taken = [len(worker._owned) for worker in workers]
+    taken = [worker.running for worker in workers]
     gate.open()
 
     assert taken == [4, 4]

@@ -11,7 +11,7 @@ from bson import ObjectId
 from app.database.connection import Raw
 from app.events.log import log_rows as rows_module
 from app.models.agent_execution import AgentExecution
-from app.services.runs.engine.run_engine import RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of, review
 from tests.services.runs.conftest import (
@@ -86,9 +86,8 @@ async def test_a_run_whose_process_died_in_a_model_call_goes_on_from_its_last_sa
 async def test_a_run_that_was_only_accepted_is_run_by_another_process(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
-    first = await start_process()
+    first = await start_process(RunLimits(max_concurrent=0))
     await stop_lease_renewal(first)
-    first.limits = RunLimits(max_concurrent=0)
     execution_id = await accept(service, first, "department")
     await die(first)
 

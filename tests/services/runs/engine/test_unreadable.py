@@ -5,7 +5,8 @@ import pytest
 
 from app.database.connection import Raw
 from app.models.agent_execution import AgentExecution
-from app.services.runs.engine.run_engine import MAX_TAKEOVERS, RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
+from app.services.runs.engine.tree_runner import MAX_TAKEOVERS
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
 from tests.services.runs.conftest import (
@@ -80,7 +81,7 @@ async def test_a_run_whose_document_is_damaged_fails_after_as_many_tries_as_one_
 
     heir = await start_process()
     await stored_once(service, execution_id, lambda document: document["takeovers"] == MAX_TAKEOVERS)
-    await until(lambda: not heir._owned)
+    await until(lambda: not heir.owned)
     unended = await stored(service, execution_id)
     await expire(service, execution_id)
     document = await finished(service, execution_id)
@@ -88,7 +89,7 @@ async def test_a_run_whose_document_is_damaged_fails_after_as_many_tries_as_one_
     assert unended["status"] not in ("failed", "completed")
     assert (document["status"], document["error"]["code"]) == ("failed", "run-unreadable")
     assert (document["stopReason"], document["lease"], document["lastSeq"]) == ("error", None, 5)
-    await until(lambda: not heir._owned)
+    await until(lambda: not heir.owned)
     shown = await service.http.get(f"/api/v1/executions/{execution_id}/events", params={"after": 4})
     assert [(event["type"], event["seq"]) for event in shown.json()["items"]] == [("agent-error", 5)]
     assert len(model_server.calls) == 2

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.database.connection import Raw
-from app.services.runs.engine.leases import LEASE_SECONDS
-from app.services.runs.engine.run_engine import RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
+from app.services.runs.engine.timings import DEFAULT_TIMINGS
 from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion
 from tests.fixtures.processes import ServeProcess, serving
@@ -97,7 +97,7 @@ async def test_a_process_stopped_past_its_leases_loses_its_runs_and_stores_nothi
         began = asyncio.get_running_loop().time()
         frozen.set()
         await worker(service, model_server, subfolder(tmp_path, "heir"), stack)
-        ended = [await ended_within(service, one, 3 * LEASE_SECONDS) for one in (in_tool, in_model)]
+        ended = [await ended_within(service, one, 3 * DEFAULT_TIMINGS.lease_seconds) for one in (in_tool, in_model)]
         took = asyncio.get_running_loop().time() - began
         before, asked = [await all_events(service, one) for one in (in_tool, in_model)], len(model_server.calls)
         assert sandboxes <= children_of(zombie.process.pid)
@@ -109,7 +109,7 @@ async def test_a_process_stopped_past_its_leases_loses_its_runs_and_stores_nothi
         assert await zombie.stop() == 0
         assert not children_of(zombie.process.pid)
 
-    assert took > LEASE_SECONDS / 2  # its leases were renewed within the last half
+    assert took > DEFAULT_TIMINGS.lease_seconds / 2  # its leases were renewed within the last half
     assert late
     assert [document["takeovers"] for document in ended] == [1, 1]
     assert [document["status"] for document in ended] == ["completed", "completed"]

@@ -3,11 +3,11 @@
 """Cancelling runs: wherever they run and whatever they do, the whole tree stops, and nothing begins afterwards."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from app.services.runs.engine import run_engine as engine_module
-from app.services.runs.engine.run_engine import RunLimits
+from app.services.runs.engine.dispatcher import RunLimits
 from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, plan_of
 from tests.services.runs.conftest import (
@@ -198,7 +198,7 @@ async def test_a_run_of_another_process_stops_within_a_second(
     assert await cancel(service, execution_id) == (202, "cancelled")
 
     async with asyncio.timeout(1):
-        while execution_id in owner._owned:  # noqa: ASYNC110 - nothing tells of it
+        while execution_id in owner.owned:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
     gate.open()
     assert len(model_server.calls) == 1
@@ -236,7 +236,8 @@ async def test_a_cancel_whose_process_dies_is_carried_out_by_another(
     await stop_lease_renewal(canceller)
     assert await canceller.leases.cancel(execution_id) is not None
     await die(canceller)
-    monkeypatch.setattr(engine_module, "CANCEL_SECONDS", 0.1)
+    engine = service.services.engine
+    monkeypatch.setattr(engine, "timings", replace(engine.timings, cancel_seconds=0.1))
     assert (await cancel(service, execution_id))[0] == 202
     await expire(service, execution_id)
 

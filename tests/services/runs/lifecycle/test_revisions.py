@@ -233,12 +233,12 @@ async def test_an_execution_is_counted_once_however_often_it_is_revised(service:
         return (found or {}).get("totalExecutions", 0)
 
     done = await service.run_agent(ADA)
-    await service.services.engine._statistics.settle()
+    await service.services.engine.outbox.settle()
     before = await counted()
     await send_back(service, done["executionId"])
     await finished(service, done["executionId"])
 
-    await service.services.engine._statistics.settle()
+    await service.services.engine.outbox.settle()
 
     assert await counted() == before
 

@@ -4,7 +4,6 @@ Whatever comes, the run ends, what is sent next satisfies the provider's rules, 
 provider, and nothing that was paid for is missing from the record.
 """
 
-from collections.abc import Generator
 from dataclasses import dataclass
 
 import pytest
@@ -12,14 +11,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
-from app.services.runs.work import model_calls
 from tests.conftest import Service
 from tests.fixtures.model_server import Json
 from tests.fixtures.providers.brain import Answer, Ask, Damaged, Reply, ToolUse, uses_tools
 from tests.fixtures.providers.faults import Fault
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
-from tests.services.runs.conftest import ADA, all_events, gapless
+from tests.services.runs.conftest import ADA, all_events, gapless, pause_less
 from tests.services.runs.providers.conftest import RETRIED, refused
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
@@ -81,12 +79,10 @@ def is_paid(reply: Reply) -> bool:
             return False
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_pauses() -> Generator[None]:
-    """Tries follow each other at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model_calls, "FIRST_PAUSE_SECONDS", 0.001)
-        yield
+@pytest.fixture(autouse=True)
+def no_pauses(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries follow each other at once."""
+    pause_less(service, monkeypatch, 0.001)
 
 
 def search(examples: int) -> settings:

@@ -9,11 +9,10 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
 from app.services.llm.failures.errors import ModelAccessDenied, ModelRateLimited
-from app.services.runs.work import model_calls
-from app.services.runs.work.model_calls import LONGEST_WAIT_SECONDS, pause_before
+from app.services.runs.work.model_calls import DEFAULT_PAUSES
 from tests.conftest import PROJECT, Service, running_service, write_models_config
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, verdicts
-from tests.services.runs.conftest import of_type, types_of
+from tests.services.runs.conftest import of_type, pause_less, types_of
 
 AGENT = "plot-specialist-001"
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
@@ -34,7 +33,7 @@ async def patient_service(
 
 @pytest.fixture
 def patient(patient_service: Service, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Service:
-    monkeypatch.setattr(model_calls, "FIRST_PAUSE_SECONDS", 0.02)
+    pause_less(patient_service, monkeypatch, 0.02)
     return patient_service
 
 
@@ -206,17 +205,17 @@ def test_a_pause_grows_is_spread_and_is_no_shorter_than_asked() -> None:
     limited = ModelRateLimited("429")
     limited.wait_seconds = 7.0
     endless = ModelRateLimited("429")
-    endless.wait_seconds = LONGEST_WAIT_SECONDS + 1
+    endless.wait_seconds = DEFAULT_PAUSES.longest_wait_seconds + 1
 
-    pauses = [[pause_before(attempt, ModelRateLimited("429")) for _ in range(50)] for attempt in (1, 2, 3, 9)]
+    pauses = [[DEFAULT_PAUSES.before(attempt, ModelRateLimited("429")) for _ in range(50)] for attempt in (1, 2, 3, 9)]
 
     bounds = [(0.25, 0.5), (0.5, 1.0), (1.0, 2.0), (10.0, 20.0)]
     for some, (least, most) in zip(pauses, bounds, strict=True):
         assert all(pause is not None and least <= pause <= most for pause in some)
         assert len(set(some)) > 1
-    assert (pause_before(1, limited) or 0) >= 7
-    assert pause_before(1, endless) is None
-    assert pause_before(1, ModelAccessDenied("401")) is None
+    assert (DEFAULT_PAUSES.before(1, limited) or 0) >= 7
+    assert DEFAULT_PAUSES.before(1, endless) is None
+    assert DEFAULT_PAUSES.before(1, ModelAccessDenied("401")) is None
 
 
 async def stream_of(*parts: str, until: asyncio.Event) -> AsyncGenerator[str]:
