@@ -1,7 +1,7 @@
-"""Idempotency keys: a request that is sent again gives the execution that the first one made.
+"""Idempotency keys: a repeated request returns the execution that the first one created.
 
-The record is a part of the execution's own document, so that both are stored by one write or not at all, and a unique
-index decides between requests that come at once.
+The record is a part of the execution's document, so both are stored by one write or not at all. A unique index decides
+between concurrent requests.
 """
 
 import hashlib
@@ -28,21 +28,21 @@ class IdempotencyKeyReused(AppError):
 
 
 def idempotency_of(key: str, caller_id: str, path: str, request: Mapping[str, Any]) -> Idempotency:
-    """The record of a request: its key belongs to the caller and the path, its content is compared as a whole."""
+    """Returns the record of a request: the key is scoped to caller and path, the content hashed."""
     content = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
     return Idempotency(key=digest(f"{caller_id}\n{path}\n{key}".encode()), fingerprint=digest(content))
 
 
 def digest(content: bytes) -> str:
-    """A hash of fixed length."""
+    """Returns a hash of fixed length."""
     return hashlib.sha256(content).hexdigest()
 
 
 async def find_made(database: Database, record: Idempotency) -> AgentExecution | None:
-    """The root that an earlier request with the same key made.
+    """Returns the root that an earlier request with the same key created, if any.
 
     Raises:
-        IdempotencyKeyReused: that request asked for something else.
+        IdempotencyKeyReused: that request had another body.
     """
     executions = database[AgentExecution.get_collection_name()]
     found = validated(await executions.find_one({"idempotency.key": record.key}, WITHOUT_BULK))

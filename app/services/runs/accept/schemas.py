@@ -1,4 +1,4 @@
-"""What a client asks when it starts a run."""
+"""The requests that start runs, and the check of their parameters."""
 
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -19,7 +19,7 @@ MAX_DEPARTMENTS = 100
 MAX_INLINE_VALUES = 4096
 """Parameters of more values are checked in a thread."""
 MAX_PARAMS_BYTES = 1024 * 1024
-"""What parameters may take in MongoDB's form, where an array of small numbers is six times as large as in JSON."""
+"""The size limit of parameters as BSON, in which an array of small numbers is six times as large as in JSON."""
 
 
 class RunCreate(BaseModel):
@@ -86,10 +86,10 @@ class OrchestrationCreate(RunCreate):
 
 
 async def check_params(params: JsonObject | None) -> None:
-    """Hold a run's parameters to what one document can hold; large ones are checked in a thread.
+    """Check that a document can hold a run's parameters; large ones are checked in a thread.
 
     Raises:
-        InvalidInput: they cannot be stored; the path of each value that is wrong is named.
+        InvalidInput: they cannot be stored; the error names the path of each invalid value.
     """
     if params is None:
         return
@@ -100,7 +100,7 @@ async def check_params(params: JsonObject | None) -> None:
 
 
 def problems_with_params(params: JsonObject) -> list[FieldError]:
-    """Why a run cannot have these parameters, at most 50 reasons."""
+    """Returns at most 50 problems that keep the parameters from being stored."""
     path = (None, "params")
     if problems := list(
         islice(chain(find_problems(params, root_path=path), references_in(params, path)), MAX_PROBLEMS)

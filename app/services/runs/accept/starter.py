@@ -1,4 +1,4 @@
-"""Accepting runs: what is answered 202 is stored with majority first."""
+"""Starting runs: a run is stored with majority before its request is answered with 202."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class OrchestratorMissing(CatalogConflict):
-    """There is nobody to lead an orchestration."""
+    """The department whose head leads orchestrations does not exist."""
 
     code = "orchestrator-missing"
 
@@ -39,7 +39,7 @@ class OrchestratorMissing(CatalogConflict):
 
 
 class ProjectNotFound(NotFound):
-    """The caller's key is made for other projects; to it this one does not exist."""
+    """The caller's key is limited to other projects, so this one does not exist for it."""
 
     code = "project-not-found"
 
@@ -49,9 +49,9 @@ class ProjectNotFound(NotFound):
 
 @dataclass(frozen=True)
 class AcceptedRun:
-    """A run that was stored: its root, with the natural keys behind its relations as far as they are known.
+    """A stored run: its root, and the natural keys behind its relations as far as they are known.
 
-    `replayed` says that an earlier request with the same idempotency key made it.
+    `replayed` means that an earlier request with the same idempotency key created it.
     """
 
     root: AgentExecution
@@ -59,7 +59,7 @@ class AcceptedRun:
     replayed: bool = False
 
     async def as_read(self) -> ExecutionRead:
-        """The shape of the root, without another look into the database."""
+        """Returns the API form of the root; known natural keys are not looked up again."""
         return await read_of(self.root, self.names)
 
 
@@ -71,7 +71,7 @@ class ServiceStopping(AppError):
     retry_after_seconds = 2
 
     def __init__(self) -> None:
-        super().__init__("The service is stopping and takes no new runs. Try again in a moment.")
+        super().__init__("The service is stopping and accepts no new runs. Try again in a moment.")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RunStarter:
     async def start_agent_run(
         self, agent_id: str, request: RunCreate, caller: Caller, key: str | None = None
     ) -> AcceptedRun:
-        """Start a run of one agent, or give back the one that the idempotency key made.
+        """Start a run of one agent, or return the one that the idempotency key created.
 
         Raises:
             AgentNotFound, AgentInactive, AgentWithoutDepartment, DepartmentInactive: the agent cannot run.
@@ -105,7 +105,7 @@ class RunStarter:
     async def start_department_run(
         self, slug: str, request: RunCreate, caller: Caller, key: str | None = None
     ) -> AcceptedRun:
-        """Start a run of a department, whose root is the head's execution, or give back the one that the key made.
+        """Start a run of a department, whose root is the head's execution, or return the one that the key created.
 
         Raises:
             DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead: the department cannot run.
@@ -124,7 +124,7 @@ class RunStarter:
     ) -> AcceptedRun:
         """Start a run over several departments, whose root is an execution of the head of Production.
 
-        Where an earlier request with the idempotency key made one, give that back.
+        Returns the existing run if an earlier request with the idempotency key created one.
 
         Raises:
             OrchestratorMissing: there is no department `production`.
@@ -144,7 +144,7 @@ class RunStarter:
         return await self._start(ExecutionKind.ORCHESTRATION, team.head, request, caller, record, slugs)
 
     async def _departments_of(self, request: OrchestrationCreate) -> list[str]:
-        """The departments to run, each checked as a run of its own would be; by default all active ones."""
+        """Returns the departments to run, by default all active ones; named ones are checked like department runs."""
         if request.departments is None:
             active = [one.slug for one in await self.loader.list_departments() if one.is_active]
             if not active:
@@ -202,7 +202,7 @@ class RunStarter:
         """Count a run that is about to start against the caller's limit.
 
         Raises:
-            TooManyRequests: it is one too many.
+            TooManyRequests: the limit is reached.
             ServiceStopping: the process takes no new runs.
         """
         await self.limiter.hit(caller.id, caller.run_rate_limit)
@@ -210,7 +210,7 @@ class RunStarter:
             raise ServiceStopping
 
     async def store(self, root: AgentExecution, agent: AgentDefinition) -> AcceptedRun:
-        """Store a root and let it run; of two with one idempotency key the first is stored."""
+        """Store a root and run it; of two with the same idempotency key only the first is stored."""
         root.priority = agent.department.priority
         root.id = ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
         try:
@@ -224,20 +224,20 @@ class RunStarter:
         return AcceptedRun(root, Names({agent.id: agent.agent_id}, {department.id: department.slug}))
 
     async def find_made(self, record: Idempotency | None) -> AcceptedRun | None:
-        """The run that an earlier request with the same idempotency key made.
+        """Returns the run that an earlier request with the same idempotency key created, if any.
 
         Raises:
-            IdempotencyKeyReused: that request asked for something else.
+            IdempotencyKeyReused: that request had another body.
         """
         found = await find_made(self.engine.database, record) if record else None
         return AcceptedRun(found, NO_NAMES, replayed=True) if found else None
 
     def _chosen_model(self, request: RunCreate) -> str | None:
-        """The model that the client asked for, by name or by complexity."""
+        """Returns the model that the client chose, by name or by complexity."""
         return request.model or (self.complexity_models[request.complexity] if request.complexity else None)
 
     def _check_model(self, agent: AgentDefinition, request: RunCreate) -> None:
-        """Refuse at once what could only fail later."""
+        """Refuse a model that cannot be called."""
         chosen = self._chosen_model(request)
         if chosen is None:
             self.models.check(agent.model)
@@ -252,7 +252,7 @@ class RunStarter:
 
 
 def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:
-    """The idempotency record of a request that carries a key; a field that it leaves out is as good as its default."""
+    """Returns the idempotency record of a request with a key; a missing field equals its default."""
     if key is None:
         return None
     return idempotency_of(key, caller.id, path, request.model_dump(mode="json", exclude_defaults=True))

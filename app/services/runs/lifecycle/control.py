@@ -1,4 +1,4 @@
-"""What a client does to an execution that exists: cancel it, try it again, delete it."""
+"""Operations on existing executions: cancel, retry, delete."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -27,7 +27,7 @@ TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload)
 
 
 class ExecutionAlreadyFinished(AppError):
-    """The run is past cancelling."""
+    """The execution has ended and cannot be cancelled."""
 
     code = "execution-already-finished"
     status = HTTPStatus.CONFLICT
@@ -37,19 +37,19 @@ class ExecutionAlreadyFinished(AppError):
 
 
 class ExecutionNotFailed(AppError):
-    """Only what failed or was cancelled can be tried again."""
+    """Only failed and cancelled executions can be retried."""
 
     code = "execution-not-failed"
     status = HTTPStatus.CONFLICT
 
     def __init__(self, execution_id: str, status: ExecutionStatus) -> None:
         super().__init__(
-            f"Execution {execution_id} is {status.value}: only one that failed or was cancelled can be tried again."
+            f"Execution {execution_id} is {status.value}: only failed and cancelled executions can be retried."
         )
 
 
 class ExecutionNotRoot(AppError):
-    """What is asked can be done with a whole run tree alone."""
+    """The operation works on complete run trees only."""
 
     code = "execution-not-root"
     status = HTTPStatus.CONFLICT
@@ -59,7 +59,7 @@ class ExecutionNotRoot(AppError):
 
 
 class ExecutionForeign(AppError):
-    """Another program created the execution; this service shows it and never runs it."""
+    """Another program created the execution; this service shows it but never runs it."""
 
     code = "execution-foreign"
     status = HTTPStatus.CONFLICT
@@ -78,14 +78,14 @@ class ExecutionControl:
     starter: RunStarter
 
     async def cancel(self, execution_id: str, caller: Caller) -> ExecutionRead:
-        """Stop the run tree that an unfinished execution belongs to; the answer has its status.
+        """Cancel the run tree of an unfinished execution; returns the execution.
 
-        Of a cancel and a run that ends at the same moment exactly one happens. A cancel that was asked before is
+        If the run ends at the same moment, either the cancel or the end succeeds, never both. A repeated cancel is
         answered like the first.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
-            ExecutionAlreadyFinished: the execution is past cancelling.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
+            ExecutionAlreadyFinished: the execution has ended.
             ExecutionForeign: another program runs it.
         """
         execution = await self.executions.find_visible(execution_id, caller)
@@ -100,11 +100,11 @@ class ExecutionControl:
         return found
 
     async def retry(self, execution_id: str, origin: RetryFrom, caller: Caller, key: str | None) -> AcceptedRun:
-        """Try a failed or cancelled run again as a new execution, from its last saved step or from its start.
+        """Retry a failed or cancelled run as a new execution, from its last stored step or from its start.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
-            ExecutionForeign, ExecutionNotRoot, ExecutionUnfinished, ExecutionNotFailed: it cannot be tried again.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
+            ExecutionForeign, ExecutionNotRoot, ExecutionUnfinished, ExecutionNotFailed: it cannot be retried.
             AgentNotFound, AgentInactive, AgentWithoutDepartment: its agent cannot run.
             DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead: its department cannot.
             ModelNotConfigured: its model has no usable entry.
@@ -115,7 +115,7 @@ class ExecutionControl:
         failed = await self.executions.find_visible(execution_id, caller)
         self._refuse_part(failed, "retry")
         if not failed.status.is_terminal:
-            raise ExecutionUnfinished(execution_id, "it can be tried again when it has")
+            raise ExecutionUnfinished(execution_id, "retry it when it has")
         if failed.status is ExecutionStatus.COMPLETED:
             raise ExecutionNotFailed(execution_id, failed.status)
         agent = await self._agent_of(failed)
@@ -142,7 +142,7 @@ class ExecutionControl:
         """Delete a finished run with all its executions, events and payloads; statistics keep counting it.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionNotRoot: it is a part of a run, whose events would have a gap without it.
             ExecutionUnfinished: it is still running.
         """
@@ -168,7 +168,7 @@ class ExecutionControl:
             raise ExecutionNotRoot(execution.execution_id, execution.root_id, what)
 
     async def _agent_of(self, execution: AgentExecution) -> AgentDefinition:
-        """The agent that would run it now: of a department run, or an orchestration, the present head."""
+        """Returns the agent that would run it now: for a department run or an orchestration, the current head."""
         if execution.kind is not ExecutionKind.AGENT:
             slug = await find_slug(self.database, execution.department)
             if slug is None:

@@ -1,4 +1,4 @@
-"""A person's review of an execution, at any time after its run has ended."""
+"""Reviews by people, possible at any time after a run has ended."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -49,14 +49,14 @@ class ReviewCreate(BaseModel):
 
     @model_validator(mode="after")
     def a_revision_has_notes(self) -> "ReviewCreate":
-        """Without notes nobody knows what to revise."""
+        """A revision without notes would not say what to revise."""
         if self.status == ReviewStatus.REVISION_NEEDED and not (self.notes or "").strip():
             raise InvalidInput.of_field("notes", "say what has to be revised")
         return self
 
 
 class ExecutionNotRevisable(AppError):
-    """There is no finished work to send back."""
+    """The execution has no completed work to revise."""
 
     code = "execution-not-revisable"
     status = HTTPStatus.CONFLICT
@@ -69,7 +69,7 @@ class ExecutionNotRevisable(AppError):
 
 
 class ReviewOvertaken(AppError):
-    """Others changed the run again and again while the review was to be stored."""
+    """Concurrent changes of the run kept the review from being stored."""
 
     code = "review-overtaken"
     status = HTTPStatus.CONFLICT
@@ -80,7 +80,7 @@ class ReviewOvertaken(AppError):
 
 @dataclass(frozen=True)
 class ReviewService:
-    """Takes people's reviews of executions that they may see."""
+    """Stores people's reviews of the executions that they may see."""
 
     database: Database
     bus: EventBus
@@ -89,10 +89,10 @@ class ReviewService:
     starter: RunStarter
 
     async def review(self, execution_id: str, asked: ReviewCreate, caller: Caller) -> ExecutionRead:
-        """Store a decision, or send the execution back to work; the answer has its status.
+        """Store a decision, or start a revision; returns the execution.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionForeign: another program created it.
             ExecutionUnfinished: its run has not ended.
             ExecutionNotRevisable: it has no finished work to revise.
@@ -108,7 +108,7 @@ class ReviewService:
         return await self.executions.get_execution(execution_id, caller)
 
     async def _note(self, execution: AgentExecution, status: ReviewStatus, notes: str, caller: Caller) -> None:
-        """Add a decision to the ended tree's log, under a fence of its own; who comes between is tried again after."""
+        """Append a decision to the ended tree's log under a new fence; a concurrent review makes it try again."""
         root_id, execution_id = execution.root_id, execution.execution_id
         for _ in range(ATTEMPTS):
             root = await self.engine.leases.lock_ended(root_id)
@@ -149,7 +149,7 @@ class ReviewService:
         raise ReviewOvertaken(execution_id)
 
     async def _send_back(self, execution: AgentExecution, notes: str, caller: Caller) -> None:
-        """Have the tree's owner, from now on this process, go on with the execution and make anew what is above it."""
+        """Reopen the tree in this process: the execution is revised, and its ancestors redo their work."""
         members = await self._members(execution.root_id)
         root = next(one for one in members if one.execution_id == execution.root_id)
         present = next(one for one in members if one.execution_id == execution.execution_id)

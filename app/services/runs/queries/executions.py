@@ -57,7 +57,7 @@ class ExecutionLinks(ApiModel):
 
 
 class ExecutionSummary(ApiModel):
-    """What every answer says of an execution; `agent` and `department` are natural keys."""
+    """The fields of an execution that every response has; `agent` and `department` are natural keys."""
 
     execution_id: str
     """The execution's id."""
@@ -72,7 +72,7 @@ class ExecutionSummary(ApiModel):
     agent: str | None
     """The id of its agent; `null` if the agent no longer exists."""
     department: str | None
-    """The slug of its department; `null` if there is none, or it no longer exists."""
+    """The slug of its department; `null` if it has no department, or the department no longer exists."""
     project: str | None
     """The id of the CMS project that the run belongs to."""
     episode: str | None
@@ -148,7 +148,7 @@ class TreeNode(ApiModel):
     agent: str | None
     """The id of its agent; `null` if the agent no longer exists."""
     department: str | None
-    """The slug of its department; `null` if there is none, or it no longer exists."""
+    """The slug of its department; `null` if it has no department, or the department no longer exists."""
     status: ExecutionStatus
     """The status of the execution."""
     quality_score: float | None
@@ -197,20 +197,20 @@ class ExecutionQueries:
     database: Database
 
     async def get_execution(self, execution_id: str, caller: Caller, known: Names = NO_NAMES) -> ExecutionRead:
-        """One execution; natural keys that are `known` are not looked up again.
+        """Returns one execution; natural keys that are `known` are not looked up again.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
         """
         execution = await self._get(execution_id, caller, {"events": 0})
         execution.last_seq = await self._last_seq(execution)
         return await read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
-        """An execution's document, without its events and history.
+        """Returns an execution's document without its events and history.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
         """
         return await self._get(execution_id, caller, SUMMARY_FIELDS)
 
@@ -225,10 +225,10 @@ class ExecutionQueries:
         return Page(items, found.total, found.next_cursor)
 
     async def get_tree(self, execution_id: str, caller: Caller) -> TreeNode:
-        """The tree below an execution, with what became of each node.
+        """Returns the tree below an execution, with the outcome of each node.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
         """
         top = await self._get(execution_id, caller, SUMMARY_FIELDS)
         found = self._executions.find({"rootExecutionId": top.root_id}, LIST_FIELDS).sort("_id")

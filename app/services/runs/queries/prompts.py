@@ -1,4 +1,4 @@
-"""What the models were told for an execution, for people who write instructions or look into a result."""
+"""The prompts that models received for an execution, for people who write instructions or examine a result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class ShownCall(ApiModel):
 
 
 class ShownPrompts(ApiModel):
-    """What the models were told for an execution."""
+    """The prompts that models received for an execution."""
 
     execution_id: str
     """The execution's id."""
@@ -143,17 +143,17 @@ class Account:
 
 @dataclass(frozen=True)
 class PromptQueries:
-    """Tells what models were told, from stored events and histories, and else from the templates."""
+    """Reconstructs prompts from stored events and histories, and otherwise from the templates."""
 
     database: Database
     executions: ExecutionQueries
     loader: DefinitionLoader
 
     async def read(self, execution_id: str, caller: Caller) -> ShownPrompts:
-        """The last call of each purpose that was made for an execution.
+        """Returns the last call of each purpose that was made for an execution.
 
         Raises:
-            ExecutionNotFound: there is none with this id that the caller may see.
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
         """
         document = await self.executions.find_visible(execution_id, caller)
         if not document.is_ours:
@@ -207,9 +207,9 @@ class PromptQueries:
 
 
 def opening_of(run_state: object, turns: int) -> list[JsonObject]:
-    """The messages before an ended execution's own turns; a head's report does not see its plan's conversation.
+    """Returns the messages before an ended execution's own turns; a head's report does not see its plan's conversation.
 
-    None of one that was ended by somebody who did not run it: the instructions that its models saw are not kept then.
+    Returns nothing if another process than the one that ran it ended it: its models' instructions are not stored then.
     """
     messages = run_state.get("messages") if isinstance(run_state, dict) else None
     if not isinstance(messages, list) or len(messages) <= turns:

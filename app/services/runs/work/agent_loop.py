@@ -1,4 +1,4 @@
-"""The agent loop: model call, tool calls, results, and again, until the model answers without a tool call."""
+"""The agent loop: a model call, its tool calls, their results, until the model answers without a tool call."""
 
 import json
 
@@ -17,7 +17,7 @@ MAX_ARGUMENT_CHARACTERS = 256 * 1024
 
 
 async def work(run: ExecutionRun, purpose: RunPurpose) -> None:
-    """Go on with an execution until its model has answered; where it stands is in its state.
+    """Continue an execution from its state until its model has answered.
 
     Raises:
         ModelCallFailed: a model call gave no usable answer.
@@ -32,7 +32,7 @@ async def work(run: ExecutionRun, purpose: RunPurpose) -> None:
 
 
 async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
-    """One model call, and the events of what it answered."""
+    """Make one model call and append the events of its answer."""
     is_last = run.state.step >= run.agent.max_steps
     messages = [*run.opening, *run.state.turns]
     tools = [] if is_last else [tool.as_model_tool() for tool in run.agent.tools]
@@ -62,13 +62,13 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
 
 
 def last_text(run: ExecutionRun) -> str:
-    """What a model said last that asks for a tool still, where it was told that there are none: perhaps nothing."""
+    """Returns the last text of a model that requests a tool although it was offered none; it may be empty."""
     said = (str(turn.get("content") or "") for turn in reversed(run.state.turns) if turn["role"] == "assistant")
     return next((text for text in said if text.strip()), "")
 
 
 def record_tool_calls(run: ExecutionRun, completion: Completion) -> None:
-    """Append a turn's text, if it has any, and its tool calls, all in one group."""
+    """Append a turn's text, if any, and its tool calls in one group."""
     step = run.state.step + 1
     events: list[AgentThinking | ToolCall] = []
     if completion.text.strip():
@@ -82,7 +82,7 @@ def record_tool_calls(run: ExecutionRun, completion: Completion) -> None:
 
 
 def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, beginning: JsonObject) -> ToolCall:
-    """The event of a requested call; arguments that are not a JSON object are kept as the model wrote them."""
+    """Returns the event of a requested call; arguments that are not a JSON object are kept as text."""
     try:
         arguments = json.loads(call.arguments or "{}")
     except (ValueError, RecursionError):
@@ -104,13 +104,13 @@ def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, begin
 
 
 def is_taken(run: ExecutionRun, call_id: str) -> bool:
-    """Whether an earlier turn of the execution used this id, as a model that counts from 1 each time does."""
+    """Whether an earlier turn of the execution used this id: some models count from 1 in each turn."""
     earlier = (call["id"] for turn in run.state.turns for call in turn.get("tool_calls", ()))
     return call_id in earlier
 
 
 def begins(completion: Completion) -> JsonObject:
-    """The fields of the event that begins a turn: what the call cost, and what goes back with the turn."""
+    """Returns the fields of a turn's first event: the call's cost, and the data that goes back with the turn."""
     return {
         "model": completion.model,
         "usage": completion.usage.as_json(),
@@ -122,5 +122,5 @@ def begins(completion: Completion) -> JsonObject:
 
 
 def stop_reason_of(run: ExecutionRun) -> StopReason:
-    """Why the loop stopped: by itself, or because its steps were used up."""
+    """Returns why the loop stopped: by itself, or because its steps were used up."""
     return StopReason.MAX_STEPS if run.state.step > run.agent.max_steps else StopReason.COMPLETED

@@ -9,7 +9,7 @@ from app.services.runs.work.execution_run import ExecutionRun, text_output
 
 
 async def run_agent(run: ExecutionRun) -> None:
-    """Work on the prompt until there is an answer, have it judged unless the client said no, and end."""
+    """Answer the prompt, have the answer judged unless the client declined that, and end."""
     run.begin()
     run.open_with(task_prompt(run.execution.prompt, run.execution.params))
     await work(run, RunPurpose.WORK)
@@ -20,14 +20,14 @@ async def run_agent(run: ExecutionRun) -> None:
 
 
 async def judge(run: ExecutionRun, model: str, gate: GateName) -> None:
-    """Have the present answer scored, once."""
+    """Have the current answer scored, once."""
     if run.state.check is not None:
         return
     run.append(await judge_output(run.context.models, submission_of(run, model, gate)))
 
 
 def submission_of(run: ExecutionRun, model: str, gate: GateName) -> Submission:
-    """The present answer as the judge gets it."""
+    """Returns the current answer in the form that the judge receives."""
     return Submission(
         agent=run.agent,
         model=model,

@@ -1,8 +1,8 @@
-"""Going on from where a failed run ended: its events become the beginning of the new run's.
+"""Retries from a checkpoint: the events of the failed run become the first events of the new one.
 
-The owner of the new tree appends them to its own log, under numbers and ids of its own, without what ended the old run
-and without what its calls cost, so that every call is counted once; each says `copied`. It notes when it is through;
-whoever takes the tree over before that goes on with the next event.
+The owner of the new tree appends them to its log under new numbers and ids, each marked `copied`. Left out are the
+events that ended the old run, and the costs of its calls, so that every call is counted once. A last event records that
+the copy is complete; a process that takes the tree over before that continues with the next event.
 """
 
 from collections.abc import AsyncIterator
@@ -44,16 +44,16 @@ KEPT_ENDING = (
 
 
 class RetriedExecutionMissing(AppError):
-    """The run that was to be gone on from was deleted meanwhile."""
+    """The run to retry has been deleted."""
 
     code = "retried-execution-missing"
 
     def __init__(self, execution_id: str) -> None:
-        super().__init__(f"Execution {execution_id}, which this run goes on from, is not there any more.")
+        super().__init__(f"Execution {execution_id}, which this run retries, no longer exists.")
 
 
 class CopiedEvent:
-    """An event of the old run, in the form in which a log takes events."""
+    """An event of the old run in the form that a log takes."""
 
     def __init__(self, event: JsonObject) -> None:
         self.type: str = event["type"]
@@ -66,13 +66,13 @@ class CopiedEvent:
 
 
 def is_history(event: JsonObject) -> bool:
-    """Whether an event tells more than that something is tried again; a revision after an end changes what follows."""
+    """Whether an event matters for what follows: retries do not, except revisions after an end."""
     return event["type"] != AgentRetry.type or event["reason"] == REVISION
 
 
 @dataclass
 class CheckpointCopier:
-    """The copying of one old run into a tree that this process owns; `copies` are the new executions by the old ids."""
+    """Copies one old run into a tree that this process owns; `copies` are the new executions by the old ids."""
 
     database: Database
     tree: RunTree
@@ -82,10 +82,10 @@ class CheckpointCopier:
     copies: dict[str, AgentExecution] = field(default_factory=dict[str, AgentExecution])
 
     async def copy_remaining(self) -> None:
-        """Append what is not appended yet, and say that the run is tried again.
+        """Append the events that are not copied yet, then record that the run is retried.
 
         Raises:
-            RetriedExecutionMissing: the old run is not there any more.
+            RetriedExecutionMissing: the old run no longer exists.
             TreeLost: this process no longer owns the tree.
         """
         tree, root_id = self.tree, self.tree.root.execution_id
@@ -109,10 +109,10 @@ class CheckpointCopier:
         if self.old_root not in self.old:
             raise RetriedExecutionMissing(self.old_root)
         self.names = await find_agent_ids(self.database, [raw.get("agent") for raw in self.old.values()])
-        self.copies = {one.retry_of: one for one in self.tree.members if one.retry_of}
+        self.copies = {copy.retry_of: copy for copy in self.tree.members if copy.retry_of}
 
     async def _old_events(self) -> AsyncIterator[JsonObject]:
-        """What the old run's events say, without what ended it."""
+        """Yields the events of the old run without those that ended it."""
         async for execution_id, event in tree_events(self.database, self.old_root):
             if execution_id not in self.old or not is_history(event):
                 continue
@@ -120,7 +120,7 @@ class CheckpointCopier:
                 yield event
 
     def _is_settled(self, old_id: str) -> bool:
-        """Whether something above was completed: what it made of this execution's end stands."""
+        """Whether an ancestor was completed: it has used this execution's end, which therefore stays."""
         seen = {old_id}
         parent = self.old.get(self.old[old_id].get("parentExecutionId") or "")
         while parent is not None and parent["executionId"] not in seen:
@@ -147,7 +147,7 @@ class CheckpointCopier:
         self.tree.append_stored(copy, cast("Event", CopiedEvent(event)), **changes)
 
     async def _of_this_tree(self, event: JsonObject) -> JsonObject:
-        """The event, naming this tree's executions where it names the old one's."""
+        """Returns the event with the old tree's execution ids replaced."""
         match event["type"]:
             case "orchestrator-progress":
                 return await self._renamed(event)
@@ -159,13 +159,13 @@ class CheckpointCopier:
                 return event
 
     async def _of_this_output(self, output: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
-        """An output, whose report names this tree's executions."""
+        """Returns an output with the execution ids in its report replaced."""
         if isinstance(output, dict) and "report" in output:
             return output | {"report": await self._renamed(output["report"])}
         return output
 
     async def _renamed(self, value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
-        """The value with the ids of this tree's executions."""
+        """Returns the value with the old tree's execution ids replaced."""
         match value:
             case dict():
                 return {

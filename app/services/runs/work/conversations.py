@@ -33,7 +33,7 @@ NO_RESULT = '{"error": {"code": "outcome-unknown", "message": "The run ended bef
 
 
 class ExecutionUnfinished(AppError):
-    """What is asked can be done with a finished execution alone."""
+    """The operation needs a finished execution."""
 
     code = "execution-unfinished"
     status = HTTPStatus.CONFLICT
@@ -43,21 +43,19 @@ class ExecutionUnfinished(AppError):
 
 
 class PreviousExecutionMissing(AppError):
-    """The execution that the run goes on from was deleted, or has no history any more."""
+    """The execution whose conversation the run continues was deleted, or has lost its history."""
 
     code = "previous-execution-missing"
 
     def __init__(self, execution_id: str) -> None:
-        super().__init__(
-            f"The history of execution {execution_id}, which this run goes on from, is not there any more."
-        )
+        super().__init__(f"The history of execution {execution_id}, which this run continues, no longer exists.")
 
 
 async def check_previous(database: Database, execution_id: str, project: str, caller: Caller) -> None:
-    """Refuse what cannot be gone on from.
+    """Check that a run can continue an execution's conversation.
 
     Raises:
-        InvalidInput: there is no such execution in the project, or it keeps no history.
+        InvalidInput: the project has no such execution, or it keeps no history.
         ExecutionUnfinished: it is still running.
     """
     kept = {"omitted": "$runState.omitted", "kept": {"$type": "$runState.messages"}}
@@ -67,19 +65,19 @@ async def check_previous(database: Database, execution_id: str, project: str, ca
     if found is None or theirs != project.lower() or not caller.may_see(theirs):
         raise InvalidInput.of_field(FIELD, f"There is no execution {execution_id[:100]!r} in this project.")
     if found.get("status") in (ExecutionStatus.PENDING, ExecutionStatus.RUNNING):
-        raise ExecutionUnfinished(execution_id, "a run can go on from it when it has")
+        raise ExecutionUnfinished(execution_id, "a run can continue it when it has")
     is_readable = found.get("kept") == "array" and (not found.get("omitted") or found.get("rootExecutionId"))
     if not is_readable:
-        raise InvalidInput.of_field(FIELD, f"Execution {execution_id} keeps no message history to go on from.")
+        raise InvalidInput.of_field(FIELD, f"Execution {execution_id} has no message history to continue.")
 
 
 async def read_history(database: Database, execution_id: str) -> list[JsonObject]:
-    """The messages that a run goes on from, as far back as a model may be sent.
+    """Returns the messages of the conversation that a run continues, as far back as a model can take.
 
-    A history that was too large for its document is read from the events, and so are those before it.
+    A history that was too large for its document is read from the events, together with those before it.
 
     Raises:
-        PreviousExecutionMissing: they are not there any more.
+        PreviousExecutionMissing: the history no longer exists.
     """
     parts: deque[list[JsonObject]] = deque()
     size_bytes = 0
@@ -90,7 +88,7 @@ async def read_history(database: Database, execution_id: str) -> list[JsonObject
         messages = state.get("messages")
         if raw is None or not isinstance(messages, list):
             if parts:
-                break  # an older part that is gone ends the conversation there
+                break  # the conversation starts after a part that no longer exists
             raise PreviousExecutionMissing(execution_id)
         previous = None
         if state.get("omitted"):
@@ -101,7 +99,7 @@ async def read_history(database: Database, execution_id: str) -> list[JsonObject
 
 
 async def own_messages(database: Database, raw: Raw) -> list[JsonObject]:
-    """An execution's own turns after what it was asked, from its events."""
+    """Returns an execution's prompt and own turns, from its events."""
     execution_id: str = raw["executionId"]
     state = ExecutionState(max_revisions=(raw.get("options") or {}).get("maxRevisions", RunOptions().max_revisions))
     async for owner, event in tree_events(database, raw.get("rootExecutionId") or execution_id):
@@ -111,7 +109,7 @@ async def own_messages(database: Database, raw: Raw) -> list[JsonObject]:
 
 
 def newest(messages: list[JsonObject]) -> list[JsonObject]:
-    """The messages without the oldest turns of a conversation that is longer than any model takes."""
+    """Returns the messages without the oldest turns, if the conversation is longer than any model takes."""
     sizes = [len(orjson.dumps(message)) for message in messages]
     total = sum(sizes)
     gone: set[int] = set()
@@ -124,7 +122,7 @@ def newest(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def continued(messages: Iterable[object]) -> Iterator[JsonObject]:
-    """The turns in the form that models take: no instructions of another agent, no fields of our own."""
+    """Yields the turns in the form that models take: without other agents' instructions and our own fields."""
     for message in messages:
         names = MESSAGE_FIELDS.get(str(message.get("role"))) if isinstance(message, dict) else None
         if isinstance(message, dict) and names is not None:
@@ -133,7 +131,7 @@ def continued(messages: Iterable[object]) -> Iterator[JsonObject]:
 
 
 def with_results(messages: Iterable[JsonObject]) -> Iterator[JsonObject]:
-    """The turns with a result for every tool call: a run that was cut off may have left some without."""
+    """Yields the turns with a result for every tool call: an interrupted run may have left some without."""
     open_calls: dict[str, str] = {}
     for message in messages:
         if message["role"] != "tool":
@@ -146,6 +144,6 @@ def with_results(messages: Iterable[JsonObject]) -> Iterator[JsonObject]:
 
 
 def missing_results(open_calls: dict[str, str]) -> Iterator[JsonObject]:
-    """A result for each call that has none."""
+    """Yields a result for each call without one."""
     for identity, name in open_calls.items():
         yield {"role": "tool", "tool_call_id": identity, "name": name, "content": NO_RESULT}

@@ -29,7 +29,7 @@ from app.services.runs.work.specialist_run import run_specialist
 
 
 class AllSpecialistsFailed(AppError):
-    """Nobody of the department delivered, so there is nothing to report."""
+    """Every specialist of the department failed, so there is nothing to report."""
 
     code = "all-specialists-failed"
 
@@ -39,22 +39,22 @@ class AllSpecialistsFailed(AppError):
 
 @dataclass
 class DepartmentRun:
-    """The head's execution, the team, and the tree that specialists' executions come into, below the head's."""
+    """Runs a department: the head's execution, its team, and the tree that receives the specialists' executions."""
 
     head: ExecutionRun
     team: Team
     tree: RunTree
-    bench: BatchJudge = field(init=False)
+    batch_judge: BatchJudge = field(init=False)
 
     def __post_init__(self) -> None:
         context = self.head.context
-        self.bench = BatchJudge(context.models, context.context_tokens(self.head.model))
+        self.batch_judge = BatchJudge(context.models, context.context_tokens(self.head.model))
 
     async def run(self) -> None:
-        """Go on from wherever the tree stands to the department's report.
+        """Continue from the state of the tree to the department's report.
 
         Raises:
-            AllSpecialistsFailed: nobody delivered.
+            AllSpecialistsFailed: every specialist failed.
             ModelCallFailed: the head itself could not plan or report.
             TreeLost: this process no longer owns the tree.
         """
@@ -69,11 +69,11 @@ class DepartmentRun:
 
     @property
     def request(self) -> str:
-        """What the client asked for, with its parameters."""
+        """The client's request with its parameters."""
         return task_prompt(self.head.execution.prompt, self.head.execution.params)
 
     async def _plan(self) -> Plan:
-        """The head's plan; one without use is replaced by all specialists at once."""
+        """Returns the head's plan, or one with all specialists at once if it cannot be used."""
         head = self.head
         if head.state.plan is not None:
             return Plan.from_json(head.state.plan)
@@ -100,19 +100,20 @@ class DepartmentRun:
         return plan
 
     async def _run_specialists(self, plan: Plan) -> list[ExecutionRun]:
-        """Each specialist as soon as those before it have ended, however they ended."""
+        """Run each specialist as soon as those it depends on have ended, successfully or not."""
         by_id = {agent.agent_id: agent for agent in (*self.team.inactive_specialists, *self.team.specialists)}
-        for one in plan.assignments:
-            if one.agent_id not in by_id:  # a run that was taken over goes on by the definitions as they stand now
-                raise AgentNotFound(one.agent_id)
+        for assignment in plan.assignments:
+            if assignment.agent_id not in by_id:  # a recovered run uses the current definitions
+                raise AgentNotFound(assignment.agent_id)
         tasks: dict[str, asyncio.Task[ExecutionRun]] = {}
         with plain_errors():
             async with asyncio.TaskGroup() as group:
-                for one in plan.assignments:
-                    tasks[one.agent_id] = group.create_task(self._run_one(one, by_id[one.agent_id], tasks))
-        return [tasks[one.agent_id].result() for one in plan.assignments]
+                for assignment in plan.assignments:
+                    agent = by_id[assignment.agent_id]
+                    tasks[agent.agent_id] = group.create_task(self._run_specialist(assignment, agent, tasks))
+        return [tasks[assignment.agent_id].result() for assignment in plan.assignments]
 
-    async def _run_one(
+    async def _run_specialist(
         self, assignment: Assignment, agent: AgentDefinition, tasks: dict[str, asyncio.Task[ExecutionRun]]
     ) -> ExecutionRun:
         before = [await tasks[name] for name in assignment.depends_on]
@@ -121,7 +122,7 @@ class DepartmentRun:
         prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated)
         specialist = await self.tree.start_child(self.head, agent, prompt)
         with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
-            await self.tree.run_child(specialist, partial(run_specialist, specialist, self.head, self.bench))
+            await self.tree.run_child(specialist, partial(run_specialist, specialist, self.head, self.batch_judge))
         return specialist
 
     def _refuse_if_all_failed(self, specialists: list[ExecutionRun]) -> None:
@@ -130,7 +131,7 @@ class DepartmentRun:
             raise AllSpecialistsFailed(self.team.department.slug, causes)
 
     async def _report(self, specialists: list[ExecutionRun]) -> None:
-        """The head's report, its gate, and the end of the run."""
+        """Write the head's report, judge it, and end the run."""
         head = self.head
         head.open_with(report_prompt(self.request, [work_of(run) for run in specialists]))
         await work(head, RunPurpose.REPORT)

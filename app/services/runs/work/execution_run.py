@@ -1,4 +1,4 @@
-"""One execution while it runs: its document, its agent, its state, and the one way to change any of it."""
+"""A running execution: its document, its agent, its state, and the only way to change them."""
 
 import json
 from collections.abc import Callable
@@ -32,30 +32,30 @@ from app.services.tools.toolbox import Toolbox
 MAX_DATA_BYTES = 512 * 1024
 MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 12_000_000
-"""What an execution's document may take: MongoDB refuses one of 16 MiB, and then an ending too."""
+"""The size limit of an execution's document: MongoDB refuses more than 16 MiB, even the write of an end."""
 OTHER_FIELDS_BYTES = 256 * 1024
-"""What a document has beside its events, its texts and what its ending sets; a later review, too."""
+"""Space for the fields beside events, texts and those of the end, a later review included."""
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every run of this process works with."""
+    """The services and rules that the runs of this process share."""
 
     models: ModelCaller
     tools: Toolbox
     wants_deltas: Callable[[str], bool]
     record_name: Callable[[str], str]
     thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)
-    """What each quality gate asks for."""
+    """The score that each quality gate requires."""
     outbox_marks: Callable[[ExecutionEnd], JsonObject] = lambda _: {}
     """The stored fields that an end leaves for the outbox."""
     retries: Callable[[str], int] = lambda _: 0
     """How often a failed call of a model is repeated."""
     retry_pauses: RetryPauses = DEFAULT_PAUSES
     context_tokens: Callable[[str], int | None] = lambda _: None
-    """How much a model takes, where that is known: then several outputs are judged in one call."""
+    """A model's context in tokens, if known: several outputs are then judged in one call."""
     context_rules: ContextRules = field(default_factory=ContextRules)
-    """How requests are kept within a model's context."""
+    """How requests are fitted to a model's context."""
 
 
 @dataclass
@@ -69,9 +69,9 @@ class ExecutionRun:
     options: RunOptions
     state: ExecutionState
     opening: list[JsonObject] = field(default_factory=list)
-    """The messages that come before the execution's own turns: who the agent is and what it is asked."""
+    """The messages before the execution's own turns: the agent's instructions and its task."""
     history: list[JsonObject] = field(default_factory=list[JsonObject])
-    """The conversation that it goes on from."""
+    """The conversation that it continues."""
 
     @property
     def id(self) -> str:
@@ -85,22 +85,22 @@ class ExecutionRun:
 
     @property
     def failure(self) -> JsonObject | None:
-        """The error that it ended with, if it failed."""
+        """The error of a failed execution."""
         return self.state.failure
 
     def open_with(self, prompt: str) -> None:
-        """Begin the conversation with what the agent is asked."""
+        """Open the conversation with the agent's task."""
         self.opening = [system_message(agent_system_prompt(self.agent)), *self.history, user_message(prompt)]
 
     def append(self, *events: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
-        """Append events, and with them changes of the document's fields; both at once, or neither."""
+        """Append events and change fields of the document, in one write."""
         stored = self.log.append(self.id, *events, changes=changes)
         for event in stored:
             self.state.apply(event)
         self.execution.note_changes(changes, stored[-1]["seq"])
 
     def begin(self, *then: Event) -> None:
-        """Say that the agent starts, and `then` what goes with it, once, however often the run is taken over."""
+        """Append the start event followed by `then`, unless an earlier owner has done so."""
         if self.state.started:
             return
         start = AgentStart(
@@ -116,7 +116,7 @@ class ExecutionRun:
         self.append(start, *then, status=ExecutionStatus.RUNNING.value, startedAt=utc_now())
 
     def request(self, messages: list[JsonObject], purpose: RunPurpose, tools: list[JsonObject]) -> ModelRequest:
-        """A model call for this execution, streamed where somebody watches its text as it comes."""
+        """Returns a model call for this execution, streamed if a subscriber watches its text."""
         live = self.options.deltas or self.context.wants_deltas(self.log.root_id)
 
         def show(text: str) -> None:
@@ -143,7 +143,7 @@ class ExecutionRun:
         return CallMetadata(agent_profile(self.agent), notes, is_last_step=state.step >= self.agent.max_steps)
 
     def complete(self, output: JsonObject, stop_reason: StopReason, *before: Event) -> None:
-        """End with an output; `before` are the events that go just before the last one."""
+        """End with an output; `before` are the events just before the last one."""
         last = AgentComplete(
             agent_id=self.agent.agent_id,
             output=output,
@@ -154,7 +154,7 @@ class ExecutionRun:
         self.append(*before, last, **self._ending(self.state, ExecutionStatus.COMPLETED, stop_reason, output=output))
 
     def fail(self, error: AppError) -> None:
-        """End with an error, and with what its last model call cost if the answer could not be used."""
+        """End with an error, including the cost of a last answer that could not be used."""
         detail = error_detail(error)
         spent = error.spent if isinstance(error, ModelCallFailed) else None
         failed = None
@@ -176,7 +176,7 @@ class ExecutionRun:
     def _ending(
         self, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
     ) -> JsonObject:
-        """The fields that an ending sets. The message history is written here, once, not at every step."""
+        """Returns the fields that an end sets; the message history is written here, once, not at every step."""
         opening = self.opening or asked_of(self.execution, state, self.history)
         ending = ending_fields(self.execution, state, status, stop_reason)
         ending |= self.context.outbox_marks(end_of(self.execution, state, status))
@@ -184,7 +184,7 @@ class ExecutionRun:
         return with_history(ending, [*opening, *state.turns], self.execution)
 
     def await_review(self) -> None:
-        """Say that a draft which a person asked for has not been reviewed yet, where no head will do it."""
+        """Record that a revision for a person has not been reviewed, if no head will review it."""
         if self.state.review is None or self.state.is_reviewed:
             return
         notes = "Revised; not reviewed again yet."
@@ -197,7 +197,7 @@ class ExecutionRun:
         self.append(pending, reviewStatus=ReviewStatus.PENDING.value, reviewNotes=notes)
 
     def review_changes(self, status: str, notes: str | None, reviewer: AgentDefinition) -> JsonObject:
-        """The fields that a review sets."""
+        """Returns the fields that a review sets."""
         changes: JsonObject = {"reviewStatus": ReviewStatus(status).value, "reviewNotes": notes or ""}
         if status != ReviewStatus.PENDING:
             changes["reviewedBy"] = reviewer.id
@@ -207,7 +207,7 @@ class ExecutionRun:
 def ending_fields(
     execution: AgentExecution, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason
 ) -> JsonObject:
-    """The fields that every ending sets, by what the execution's events say."""
+    """Returns the fields that every end sets."""
     now = utc_now()
     started = execution.started_at or now
     ending: JsonObject = {
@@ -236,7 +236,7 @@ def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionSt
 
 
 def worked_milliseconds(execution: AgentExecution, state: ExecutionState, started: datetime, now: datetime) -> float:
-    """How long it ran; the time between its end and a revision that a person asked for does not count."""
+    """Returns how long it ran, without the time between its end and a revision."""
     before = 0.0
     if state.reopened_at is not None:
         started = datetime.fromisoformat(state.reopened_at)
@@ -245,24 +245,24 @@ def worked_milliseconds(execution: AgentExecution, state: ExecutionState, starte
 
 
 def asked_of(execution: AgentExecution, state: ExecutionState, history: list[JsonObject]) -> list[JsonObject]:
-    """What came before an execution's own turns, for who ends it without having gone on with it.
+    """Returns the messages before an execution's own turns, if it ends without having been resumed.
 
-    The conversation that it goes on from, its prompt and a head's plan; not the agent's instructions as they were.
+    They are the conversation that it continues, its prompt and a head's plan, without the agent's instructions.
     """
     asked = [*history, user_message(task_prompt(execution.prompt, execution.params))]
     return asked if state.plan is None else [*asked, plan_turn(state.plan)]
 
 
 def plan_turn(plan: JsonObject) -> JsonObject:
-    """The plan as the head's turn in the history that is kept."""
+    """Returns the plan as the head's turn in the stored history."""
     return {"role": "assistant", "content": plan["rationale"], "plan": plan}
 
 
 def with_history(ending: JsonObject, messages: list[JsonObject], execution: AgentExecution) -> JsonObject:
-    """An ending with the `runState` of its execution.
+    """Returns an end's fields with the `runState` of its execution.
 
-    A history that its document cannot hold loses what only its own model takes back, such as reasoning; one that is
-    still too large is left to the events.
+    A history that is too large for its document loses the data that only its own model can use, such as reasoning. One
+    that is still too large is left out: the events hold it.
     """
     kept: JsonObject = {name: getattr(execution, name) for name in ("prompt", "params", "output", "error")}
     taken = MAX_DOCUMENT_EVENT_BYTES + OTHER_FIELDS_BYTES + len(bson.encode(kept | ending))
@@ -275,17 +275,17 @@ def with_history(ending: JsonObject, messages: list[JsonObject], execution: Agen
 
 
 def error_detail(error: AppError) -> JsonObject:
-    """An expected failure as executions and events show it."""
+    """Returns an expected failure as executions and events show it."""
     return {"code": error.code, "message": error.message}
 
 
 def provider_words(error: AppError) -> JsonObject:
-    """The field for what a provider said; it stands apart from `error`, which everyone sees who sees the execution."""
+    """Returns the field with a provider's message, kept apart from `error` because only admins may see it."""
     return {"providerMessage": error.provider_message} if error.provider_message else {}
 
 
 def text_output(text: str) -> JsonObject:
-    """An agent's output: its text, and `data` when the text is JSON that MongoDB can hold in half a megabyte."""
+    """Returns an agent's output: its text, and `data` if the text is JSON of at most half a megabyte in BSON."""
     try:
         parsed = clean_json(json.loads(text, parse_constant=refuse_constant))
     except (ValueError, RecursionError):

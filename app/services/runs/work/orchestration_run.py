@@ -1,4 +1,4 @@
-"""An orchestration: several departments, one after the other and side by side, and one result of them all."""
+"""An orchestration: several departments, in sequence and in parallel, and one result."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -25,13 +25,13 @@ from app.services.runs.work.report import DepartmentOutcome, orchestration_repor
 from app.services.runs.work.run_tree import RunTree
 
 MAX_DEPARTMENTS_AT_ONCE = 4
-"""Departments of one priority that work at the same time; each has several specialists who do so too."""
+"""The departments of one priority that run at the same time; each runs several specialists."""
 
 log = structlog.get_logger(__name__)
 
 
 class AllDepartmentsFailed(AppError):
-    """No department delivered, so there is nothing to bring together."""
+    """Every department failed, so there is nothing to combine."""
 
     code = "all-departments-failed"
 
@@ -40,7 +40,7 @@ class AllDepartmentsFailed(AppError):
 
 
 class DepartmentLeft(AppError):
-    """The department's head changed while nobody ran the orchestration: its work was begun anew, or given up."""
+    """The department's head changed while the orchestration waited for recovery: its work was restarted or dropped."""
 
     code = "department-left"
 
@@ -50,7 +50,7 @@ class DepartmentLeft(AppError):
 
 @dataclass
 class OrchestrationRun:
-    """The root's execution, the tree, and the definitions of the departments that it runs."""
+    """Runs an orchestration: the root's execution, the tree, and the loader of its departments' definitions."""
 
     root: ExecutionRun
     tree: RunTree
@@ -58,10 +58,10 @@ class OrchestrationRun:
     _at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_DEPARTMENTS_AT_ONCE))
 
     async def run(self) -> None:
-        """Go on from wherever the tree stands to the one result.
+        """Continue from the state of the tree to the result.
 
         Raises:
-            AllDepartmentsFailed: no department delivered.
+            AllDepartmentsFailed: every department failed.
             ModelCallFailed: the root's agent could not write the result.
             TreeLost: this process no longer owns the tree.
         """
@@ -70,7 +70,7 @@ class OrchestrationRun:
         teams, ended = await self._read_teams()
         for _, wave in groupby(teams, key=lambda team: team.department.priority):
             ended += await self._run_wave(list(wave), ended)
-        self._end_those_left(ended)
+        self._end_dropped(ended)
         if all(one.failure for one in ended):
             raise AllDepartmentsFailed([f"{one.slug}: {(one.failure or {}).get('code')}" for one in ended])
         await self._write_result(ended)
@@ -81,11 +81,11 @@ class OrchestrationRun:
 
     @property
     def _request(self) -> str:
-        """What the client asked for, with its parameters."""
+        """The client's request with its parameters."""
         return task_prompt(self.root.execution.prompt, self.root.execution.params)
 
     async def _read_teams(self) -> tuple[list[Team], list[DepartmentOutcome]]:
-        """The teams as they stand now, in the order in which they run; and those that cannot run any more."""
+        """Returns the current teams in the order in which they run, and the departments that can no longer run."""
         teams: list[Team] = []
         missing: list[DepartmentOutcome] = []
         for slug in self._slugs:
@@ -97,12 +97,12 @@ class OrchestrationRun:
         return sorted(teams, key=lambda team: (team.department.priority, team.department.slug)), missing
 
     async def _run_wave(self, teams: list[Team], before: list[DepartmentOutcome]) -> list[DepartmentOutcome]:
-        """Departments of one priority at the same time, each with the reports of those before."""
+        """Run the departments of one priority at the same time, each with the earlier reports."""
         prompt = orchestrated_prompt(self._request, [one.as_work() for one in before])
         return await all_of(self._run_department(team, prompt) for team in teams)
 
     async def _run_department(self, team: Team, prompt: str) -> DepartmentOutcome:
-        """One department to its end; its failure is its own, and the orchestration goes on."""
+        """Run one department to its end; if it fails, the orchestration continues."""
         slug, name = team.department.slug, team.department.name
         async with self._at_once:
             head = await self.tree.start_child(self.root, team.head, prompt, ExecutionKind.DEPARTMENT)
@@ -116,15 +116,15 @@ class OrchestrationRun:
             self._note("department-completed", f"{name} has reported.", slug, head.id)
         return outcome
 
-    def _end_those_left(self, ended: list[DepartmentOutcome]) -> None:
-        """End executions that an earlier process began and that this one could not go on with."""
+    def _end_dropped(self, ended: list[DepartmentOutcome]) -> None:
+        """End executions that an earlier process started and this one could not continue."""
         used = {one.execution_id for one in ended}
         for child in self.tree.children_of(self.root.execution):
             if child.execution_id not in used:
                 self.tree.fail(DepartmentLeft(), child)
 
     async def _write_result(self, ended: list[DepartmentOutcome]) -> None:
-        """The final result by the root's agent, its gate, and the end of the run."""
+        """Write the result with the root's agent, judge it, and end the run."""
         root = self.root
         self._note("result", f"{root.agent.name} brings the reports together.")
         root.open_with(orchestration_prompt(self._request, [one.as_work() for one in ended]))

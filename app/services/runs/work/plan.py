@@ -27,7 +27,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Plan:
-    """Who does what, and the head's reasons."""
+    """The assignments, and the head's reasons for them."""
 
     assignments: tuple[Assignment, ...]
     rationale: str
@@ -38,7 +38,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: JsonObject) -> "Plan":
-        """The plan behind its wire form."""
+        """Returns the plan in its wire form."""
         assignments = tuple(
             Assignment(
                 one["agentId"],
@@ -51,19 +51,19 @@ class Plan:
 
 
 def usable_plan(value: JsonObject | None, specialists: tuple[AgentDefinition, ...]) -> Plan | str:
-    """The plan in a model's answer that matched the schema, or why it cannot be used."""
+    """Returns the plan in a model's answer that matched the schema, or the reason why it cannot be used."""
     if value is None:
         return "it did not match the schema"
     plan = Plan.from_json(value)
     planned = [one.agent_id for one in plan.assignments]
     known = {agent.agent_id for agent in specialists}
     if not planned:
-        return "it assigns nobody"
+        return "it assigns no one"
     if len(set(planned)) < len(planned):
-        return "it assigns somebody twice"
-    strangers = sorted({*planned, *(name for one in plan.assignments for name in one.depends_on)} - known)
-    if strangers:
-        return f"it names {', '.join(strangers)}, who is not of the department"
+        return "it assigns an agent twice"
+    unknown = sorted({*planned, *(name for one in plan.assignments for name in one.depends_on)} - known)
+    if unknown:
+        return f"it names {', '.join(unknown)}, which are not agents of the department"
     present = [
         Assignment(one.agent_id, one.instructions, tuple(name for name in one.depends_on if name in planned))
         for one in plan.assignments
@@ -76,6 +76,6 @@ def usable_plan(value: JsonObject | None, specialists: tuple[AgentDefinition, ..
 
 
 def plan_for_all(specialists: tuple[AgentDefinition, ...], reason: str) -> Plan:
-    """What is done when there is no usable plan: all specialists, at once."""
+    """Returns the plan that replaces an unusable one: all specialists at once."""
     assignments = tuple(Assignment(agent.agent_id, DEFAULT_INSTRUCTIONS) for agent in specialists)
     return Plan(assignments, f"The plan could not be used ({reason}), so all specialists work at once.")

@@ -1,4 +1,4 @@
-"""Reports: the head's text, and what became of each specialist, each department, and each gate."""
+"""Reports: the head's text, and the outcome of each specialist, department and gate."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ MAX_SUMMARY_CHARACTERS = 1000
 
 @dataclass(frozen=True)
 class DepartmentOutcome:
-    """What became of a department in an orchestration; without an execution it could not even begin."""
+    """The outcome of a department in an orchestration; without an execution it could not start."""
 
     slug: str
     name: str
@@ -26,7 +26,7 @@ class DepartmentOutcome:
 
     @classmethod
     def of(cls, head: ExecutionRun) -> "DepartmentOutcome":
-        """The outcome of a head's ended execution."""
+        """Returns the outcome of a head's ended execution."""
         state, department = head.state, head.agent.department
         gate = state.check["gate"] if state.check else None
         return cls(
@@ -41,7 +41,7 @@ class DepartmentOutcome:
         )
 
     def as_work(self) -> DepartmentWork:
-        """The same for whoever builds on it."""
+        """Returns the outcome as input of departments that build on it."""
         report = self.report or {"summary": "", "text": ""}
         problem = self.failure["message"] if self.failure else None
         return DepartmentWork(
@@ -49,7 +49,7 @@ class DepartmentOutcome:
         )
 
     def as_line(self) -> JsonObject:
-        """What the orchestration's report says of it."""
+        """Returns the department's line in the orchestration's report."""
         line: JsonObject = {
             "department": self.slug,
             "executionId": self.execution_id,
@@ -61,7 +61,7 @@ class DepartmentOutcome:
 
 
 def work_of(run: ExecutionRun) -> SpecialistWork:
-    """A specialist's part, for the head who writes the report."""
+    """Returns a specialist's work as input of the head's report."""
     failure = run.failure
     return SpecialistWork(
         agent_id=run.agent.agent_id,
@@ -76,7 +76,7 @@ def work_of(run: ExecutionRun) -> SpecialistWork:
 
 
 def department_report(slug: str, text: str, specialists: list[ExecutionRun], check: JsonObject | None) -> JsonObject:
-    """The report as it stands in the root's output."""
+    """Returns the report for the head's output."""
     gates = [
         run.state.check["gate"] | {"agentId": run.agent.agent_id} for run in specialists if run.state.check is not None
     ]
@@ -92,7 +92,7 @@ def department_report(slug: str, text: str, specialists: list[ExecutionRun], che
 
 
 def orchestration_report(root: ExecutionRun, text: str, outcomes: list[DepartmentOutcome]) -> JsonObject:
-    """The report of an orchestration as it stands in the root's output."""
+    """Returns the report of an orchestration for the root's output."""
     gates: list[JsonObject] = [one.gate | {"department": one.slug} for one in outcomes if one.gate is not None]
     if root.state.check is not None:
         gates.append(root.state.check["gate"])
@@ -106,7 +106,7 @@ def orchestration_report(root: ExecutionRun, text: str, outcomes: list[Departmen
 
 
 def specialist_line(run: ExecutionRun) -> JsonObject:
-    """What the report's list says of one specialist."""
+    """Returns a specialist's line in the report."""
     line: JsonObject = {
         "agentId": run.agent.agent_id,
         "executionId": run.id,
@@ -118,17 +118,17 @@ def specialist_line(run: ExecutionRun) -> JsonObject:
 
 
 def cut_mark(truncated: bool) -> JsonObject:
-    """The field of a line whose output is not complete."""
+    """Returns the field that marks an incomplete output, if it is one."""
     return {"truncated": True} if truncated else {}
 
 
 def status_of(run: ExecutionRun) -> ExecutionStatus:
-    """How a specialist ended."""
+    """Returns how a specialist ended."""
     return ExecutionStatus.FAILED if run.failure else ExecutionStatus.COMPLETED
 
 
 def summary_of(text: str) -> str:
-    """The section headed "Summary", else the first paragraph."""
+    """Returns the section headed "Summary", else the first paragraph."""
     blocks = [block.strip() for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
     for place, block in enumerate(blocks):
         heading, _, rest = block.partition("\n")

@@ -1,4 +1,4 @@
-"""Revision requests: a person sends an execution of an ended tree back, and everything above it is redone.
+"""Revision requests: a person sends an execution of an ended tree back, and its ancestors redo their work.
 
 The request is stored on the root in the transaction that makes a process the owner of the tree. The owner turns it into
 events, each once, and removes it from the root with the last event; a process that takes the tree over continues there.

@@ -1,4 +1,4 @@
-"""A run tree in the hands of its owner: its log, and its executions with the state that their events say."""
+"""A run tree at its owner: its log, and its executions with the state folded from their events."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,10 +40,10 @@ def note_model_retry(runs: Mapping[str, ExecutionRun], execution_id: str, error:
 
 @dataclass
 class RunTree:
-    """A root, what it started, and what their stored events say of each.
+    """A root, its descendants, and their stored events.
 
-    `children` are those that an execution started, by its id and the child's agent: an agent can stand in a tree twice,
-    as the head of Production does when it leads an orchestration. `agent_ids` are by execution id.
+    `children` are by their parent's id and their own agent: an agent can occur twice in a tree, like the head of
+    Production in an orchestration that it leads. `agent_ids` and `runs` are by execution id.
     """
 
     root: AgentExecution
@@ -54,11 +54,11 @@ class RunTree:
     agent_ids: dict[str, str] = field(default_factory=dict)
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
     history: list[JsonObject] = field(default_factory=list[JsonObject])
-    """The conversation that the root goes on from."""
+    """The conversation that the root continues."""
 
     @property
     def options(self) -> RunOptions:
-        """What the client asked of the run."""
+        """The options of the run."""
         return self.root.options or RunOptions()
 
     @property
@@ -67,20 +67,20 @@ class RunTree:
         return (self.root, *self.children.values())
 
     def add_existing(self, execution: AgentExecution, agent_id: str | None) -> None:
-        """Take an execution that is stored already into the tree; an agent that was deleted has no id."""
+        """Add a stored execution to the tree; a deleted agent has no `agent_id`."""
         if agent_id is not None:
             self.agent_ids[execution.execution_id] = agent_id
         if execution.parent_execution_id is not None:
             self.children[execution.parent_execution_id, agent_id or execution.execution_id] = execution
 
     def append_stored(self, execution: AgentExecution, event: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
-        """Append an event to an execution that is not run yet; its run begins with what the event says."""
+        """Append an event to an execution that is not running yet; its run starts from the state after the event."""
         stored = self.log.append(execution.execution_id, event, changes=changes)
         execution.note_changes(changes, stored[-1]["seq"])
         self.stored_events.setdefault(execution.execution_id, []).extend(stored)
 
     def run_of(self, execution: AgentExecution, agent: AgentDefinition) -> ExecutionRun:
-        """The running form of an execution, from where its stored events leave it."""
+        """Returns the run of an execution, which continues from its stored events."""
         run = ExecutionRun(execution, agent, self.log, self.context, self.options, self._stored_state(execution))
         if execution is self.root:
             run.history = self.history
@@ -98,7 +98,7 @@ class RunTree:
     async def start_child(
         self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind = ExecutionKind.AGENT
     ) -> ExecutionRun:
-        """The agent's execution below `parent`, created with the prompt unless it is there already."""
+        """Returns the agent's execution below `parent`, created with the prompt unless it exists."""
         child = self.children.get((parent.id, agent.agent_id))
         if child is None:
             child = AgentExecution.new_child(
@@ -114,8 +114,8 @@ class RunTree:
             self.children[parent.id, agent.agent_id] = child
         return self.runs.get(child.execution_id) or self.run_of(child, agent)
 
-    async def run_child(self, run: ExecutionRun, go_on: Callable[[], Awaitable[None]]) -> None:
-        """Run a child to its end; its failure is its own, ends all below it, and leaves the others to go on.
+    async def run_child(self, run: ExecutionRun, run_to_end: Callable[[], Awaitable[None]]) -> None:
+        """Run a child to its end. If it fails, everything below it ends too; its siblings continue.
 
         Raises:
             TreeLost: this process no longer owns the tree.
@@ -123,17 +123,17 @@ class RunTree:
         if run.state.ended:
             return
         try:
-            await go_on()
+            await run_to_end()
         except AppError as error:
             self.fail(error, run.execution)
         except TreeLost:
             raise
         except Exception:
             log.exception("child-crashed")
-            self.fail(AppError("It failed for a reason that is in the service's log."), run.execution)
+            self.fail(AppError("It failed because of a bug in the service; its log has the details."), run.execution)
 
     def note_takeover(self) -> None:
-        """Say in the root's events that somebody goes on with the run; its first owner has nothing to go on with."""
+        """Record in the root's events that another process continues the run; its first owner records nothing."""
         root_id = self.root.execution_id
         if self.root.last_seq == 0 and self.root.takeovers == 0:
             return
@@ -143,27 +143,27 @@ class RunTree:
         self.append_stored(self.root, retry)
 
     def fail(self, error: AppError, top: AgentExecution | None = None) -> None:
-        """End every execution at and below `top` (the root) that has not ended, each before the one that started it."""
+        """Fail every unfinished execution at and below `top` (by default the root), children before their parents."""
         for execution in self._unended(top or self.root):
             if run := self.runs.get(execution.execution_id):
                 run.fail(error)
-            else:  # taken over and never gone on with: its agent may not exist any more
+            else:  # recovered but never resumed: its agent may no longer exist
                 detail = error_detail(error)
                 words = provider_words(error)
                 last = AgentError(error=detail)
                 self._end(execution, last, ExecutionStatus.FAILED, StopReason.ERROR, error=detail, **words)
 
     def cancel(self) -> None:
-        """End every execution of the tree that has not ended as cancelled, each before the one that started it."""
+        """Cancel every unfinished execution of the tree, children before their parents."""
         for execution in self._unended(self.root):
             self._end(execution, AgentCancelled(), ExecutionStatus.CANCELLED, StopReason.CANCELLED)
 
     def children_of(self, parent: AgentExecution) -> list[AgentExecution]:
-        """The executions that one started."""
+        """Returns the executions that one started."""
         return [child for (parent_id, _), child in self.children.items() if parent_id == parent.execution_id]
 
     def _at_and_below(self, top: AgentExecution) -> list[AgentExecution]:
-        """An execution and all below it, the deepest first."""
+        """Returns an execution and all below it, the deepest first."""
         return [*(one for child in self.children_of(top) for one in self._at_and_below(child)), top]
 
     def _unended(self, top: AgentExecution) -> list[AgentExecution]:
@@ -181,7 +181,7 @@ class RunTree:
         stop_reason: StopReason,
         **changes: Any,  # noqa: ANN401 - any stored value
     ) -> None:
-        """End an execution by what its stored events say."""
+        """End an execution with the totals of its stored events."""
         execution_id = execution.execution_id
         state = self._stored_state(execution)
         spent = {"token_usage": state.usage.as_json(), "cost_usd": state.cost_usd}

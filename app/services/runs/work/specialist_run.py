@@ -1,4 +1,4 @@
-"""A specialist's part of a department run: work, judgement, review, and again while the head asks for it."""
+"""A specialist's part of a department run: work, judgement and review, repeated while the head asks for revisions."""
 
 import asyncio
 
@@ -13,17 +13,17 @@ from app.services.runs.work.agent_run import submission_of
 from app.services.runs.work.execution_run import ExecutionRun, text_output
 
 
-async def run_specialist(run: ExecutionRun, head: ExecutionRun, bench: BatchJudge) -> None:
-    """Go on from wherever the specialist stands until its work is approved, rejected, or out of revisions."""
+async def run_specialist(run: ExecutionRun, head: ExecutionRun, batch_judge: BatchJudge) -> None:
+    """Continue from the specialist's state until its work is approved, rejected, or out of revisions."""
     run.begin()
     run.open_with(task_prompt(run.execution.prompt, None))
     while True:
         began = asyncio.get_running_loop().time()
-        with bench.at_work():
+        with batch_judge.at_work():
             await work(run, RunPurpose.WORK)
         if run.state.check is None:
             worked_seconds = asyncio.get_running_loop().time() - began
-            run.append(await bench.judge(submission_of(run, head.model, GateName.SPECIALIST), worked_seconds))
+            run.append(await batch_judge.judge(submission_of(run, head.model, GateName.SPECIALIST), worked_seconds))
         if not run.state.is_reviewed and (is_revised(run) or needs_review(run.agent, run.state.quality_score)):
             await review(run, head)
         if run.state.answer is not None:
@@ -32,12 +32,12 @@ async def run_specialist(run: ExecutionRun, head: ExecutionRun, bench: BatchJudg
 
 
 def is_revised(run: ExecutionRun) -> bool:
-    """Whether the draft was sent back before: who asked for a revision decides on it, whatever it scores now."""
+    """Whether the draft is a revision: its reviewer decides on it, whatever its score."""
     return run.state.retry_count > 0
 
 
 async def review(run: ExecutionRun, head: ExecutionRun) -> None:
-    """Have the head decide on the present draft."""
+    """Have the head decide on the current draft."""
     decision = await review_work(
         run.context.models,
         head=head.agent,
@@ -53,7 +53,7 @@ async def review(run: ExecutionRun, head: ExecutionRun) -> None:
 
 
 def outcome_of(run: ExecutionRun) -> StopReason:
-    """Why the specialist stopped."""
+    """Returns why the specialist stopped."""
     if run.state.review_status is ReviewStatus.REJECTED:
         return StopReason.REJECTED
     return stop_reason_of(run)

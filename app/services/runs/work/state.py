@@ -1,7 +1,7 @@
-"""The state of one execution: what its events say, and nothing else.
+"""The state of one execution, folded from its events only.
 
-Run code changes it only by appending events, and whoever takes a run over rebuilds it from the stored ones, so there
-is no second checkpoint that could drift from the audit record.
+Run code changes it by appending events, and a process that takes a run over rebuilds it from the stored ones: no second
+checkpoint can drift from the audit record.
 """
 
 import json
@@ -19,14 +19,14 @@ from app.services.prompts.fences import user_message
 from app.services.tools.names import function_name
 
 REVISION = "revision"
-"""The reason of an `agent-retry` where something below was revised after the end."""
+"""The reason of an `agent-retry` whose cause is a revision of a descendant after the end."""
 
 
 @dataclass
 class OpenToolCall:
-    """A tool call that has no result yet; `arguments` is kept where the model's text was not a JSON object.
+    """A tool call without a result; `arguments` is the model's text if it was not a JSON object.
 
-    `is_cut` says that the arguments stopped at the model's output limit, `is_inherited` that another process may have
+    `is_cut` means that the arguments stopped at the model's output limit, `is_inherited` that another process may have
     run the call, with an unknown outcome.
     """
 
@@ -40,19 +40,19 @@ class OpenToolCall:
 
 @dataclass
 class ExecutionState:
-    """A fold over the events of one execution; `step` counts the model calls of the present attempt."""
+    """A fold over the events of one execution; `step` counts the model calls of the current attempt."""
 
     max_revisions: int
     started: bool = False
     ended: bool = False
     reopened_at: str | None = None
-    """When it went on after its end, because a person asked for a revision of it or of something below it."""
+    """When it was reopened after its end for a revision of it or of a descendant."""
     step: int = 0
     turns: list[JsonObject] = field(default_factory=list)
     open_calls: dict[str, OpenToolCall] = field(default_factory=dict)
     answer: str | None = None
     truncated: bool = False
-    """Whether the present answer stopped at the model's output limit."""
+    """Whether the current answer stopped at the model's output limit."""
     plan: JsonObject | None = None
     failure: JsonObject | None = None
     check: JsonObject | None = None
@@ -60,15 +60,15 @@ class ExecutionState:
     report: JsonObject | None = None
     progress: set[tuple[str, str | None]] = field(default_factory=set[tuple[str, str | None]])
     tool_calls: Counter[str] = field(default_factory=Counter[str])
-    """How often it called each tool, without what it only took over from the run that it tries again."""
+    """How often it called each tool, without the calls copied from the run that it retries."""
     retry_count: int = 0
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_usd: float | None = 0.0
     mark: ContextMark = NO_MARK
-    """How the last model call was kept within the model's context."""
+    """How the last model call was fitted to the model's context."""
 
     def apply(self, event: JsonObject) -> None:
-        """Take one event in."""
+        """Apply one event."""
         for paid in (event, event.get("failedCall") or {}):
             if usage := paid.get("usage"):
                 self.usage += TokenUsage.from_json(usage)
@@ -80,7 +80,7 @@ class ExecutionState:
             fold(self, event)
 
     def fold_start(self, _: JsonObject) -> None:
-        """The agent began."""
+        """The agent started."""
         self.started = True
 
     def fold_think(self, event: JsonObject) -> None:
@@ -92,7 +92,7 @@ class ExecutionState:
             self.turns.append({"role": "assistant", "content": event["message"], **carried(event)})
 
     def fold_take_result(self, event: JsonObject) -> None:
-        """A tool call has its result; a turn's results stand in the order of its calls, whichever came first."""
+        """A tool call has its result; a turn's results are in the order of its calls."""
         self.open_calls.pop(event["toolCallId"], None)
         begins = max((place for place, turn in enumerate(self.turns) if "tool_calls" in turn), default=-1)
         calls = self.turns[begins]["tool_calls"] if begins >= 0 else []
@@ -108,7 +108,7 @@ class ExecutionState:
         self.truncated = bool(event.get("outputTruncated"))
 
     def fold_check(self, event: JsonObject) -> None:
-        """The judge spoke."""
+        """The answer was judged."""
         self.check = event
 
     def fold_report(self, event: JsonObject) -> None:
@@ -125,7 +125,7 @@ class ExecutionState:
         self.failure = event.get("error")
 
     def fold_call_tool(self, event: JsonObject) -> None:
-        """Add a call to the assistant's turn of its step; a turn without text begins with its first call."""
+        """Add a call to the assistant's turn of its step; a turn without text starts with its first call."""
         begins = event["step"] != self.step
         self.step = event["step"]
         if begins or not self.turns or self.turns[-1]["role"] != "assistant":
@@ -152,33 +152,33 @@ class ExecutionState:
         )
 
     def fold_review(self, event: JsonObject) -> None:
-        """Note a decision; one that asks for a revision, while any is left, begins the next attempt."""
+        """Apply a decision; one that requests a revision starts the next attempt while revisions are left."""
         self.review = event
         reopens = bool(event.get("reopens"))
         if reopens or (event["status"] == ReviewStatus.REVISION_NEEDED and self.retry_count < self.max_revisions):
             if reopens:
-                self._go_on(event)
+                self._reopen(event)
             self.turns.append(user_message(revision_prompt(event.get("notes") or "", by_person=reopens)))
             self.retry_count += 1
             self._begin_attempt()
 
     def fold_retry(self, event: JsonObject) -> None:
-        """Something below was sent back after the end: what was made of it is to be made anew."""
+        """A descendant is revised after the end: the work that used it starts again."""
         if event["reason"] == REVISION:
-            self._go_on(event)
+            self._reopen(event)
             self.turns = []
             self.mark = NO_MARK
             self._begin_attempt()
 
     def _begin_attempt(self) -> None:
-        """There is no answer yet."""
+        """Start an attempt without an answer."""
         self.answer = None
         self.truncated = False
         self.check = None
         self.step = 0
 
-    def _go_on(self, event: JsonObject) -> None:
-        """It is no longer ended."""
+    def _reopen(self, event: JsonObject) -> None:
+        """Undo the end."""
         self.ended = False
         if not event.get("copied"):
             self.reopened_at = event["timestamp"]
@@ -188,12 +188,12 @@ class ExecutionState:
 
     @property
     def score(self) -> float | None:
-        """The judge's score of the present attempt, 0 to 1."""
+        """The judge's score of the current attempt, 0 to 1."""
         return self.check["score"] if self.check else None
 
     @property
     def quality_score(self) -> float | None:
-        """The same as stored: 0 to 100."""
+        """The score as stored, 0 to 100."""
         return None if self.score is None else round(self.score * 100, 2)
 
     @property
@@ -203,18 +203,18 @@ class ExecutionState:
 
     @property
     def is_reviewed(self) -> bool:
-        """Whether the present attempt has its decision."""
+        """Whether the current attempt has been reviewed."""
         return self.review is not None and self.review.get("retryCount", 0) == self.retry_count
 
 
 def carried(event: JsonObject) -> JsonObject:
-    """What goes back with a turn to the model that made it, as fields of its message."""
+    """Returns the message fields that return a turn's provider data to the model that made it."""
     fields: JsonObject = dict(event.get("providerData") or {})
     return {"reasoning_content": event["reasoning"], **fields} if event.get("reasoning") else fields
 
 
 def tool_message(event: JsonObject) -> JsonObject:
-    """The chat message in which a model is told a tool's result."""
+    """Returns the chat message with a tool's result."""
     content = json.dumps(event.get("output"), ensure_ascii=False)
     return {
         "role": "tool",
@@ -225,7 +225,7 @@ def tool_message(event: JsonObject) -> JsonObject:
 
 
 TURNS = ("agent-thinking", "tool-call", "agent-response")
-"""The events of which the first of a turn says what its call used and left out."""
+"""The event types that can start a turn: the first one has the call's usage and omissions."""
 FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {
     "agent-start": ExecutionState.fold_start,
     "agent-thinking": ExecutionState.fold_think,

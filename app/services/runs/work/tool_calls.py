@@ -1,4 +1,4 @@
-"""Running the tool calls of a turn: at once, each by whatever runs its kind, errors handed back to the model."""
+"""The tool calls of a turn: they run at the same time, and errors are returned to the model."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ CUT_ARGUMENTS = (
 
 
 async def run_open_calls(run: ExecutionRun) -> None:
-    """Run every tool call of the execution that has no result yet, and append each result as it comes."""
+    """Run every tool call of the execution without a result, and append each result as it arrives."""
     calls = list(run.state.open_calls.values())
     for call in calls[MAX_CALLS_A_TURN:]:
         record_failure(run, call, ToolFailed("too-many-tool-calls", f"At most {MAX_CALLS_A_TURN} calls run in a turn."))
@@ -32,7 +32,7 @@ async def run_open_calls(run: ExecutionRun) -> None:
 
 
 async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
-    """Run one call; whatever goes wrong becomes its result."""
+    """Run one call; an error becomes its result."""
     tool = next((tool for tool in run.agent.tools if tool.name == call.name), None)
     try:
         if tool is None:
@@ -51,7 +51,7 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
 
 
 async def ensure_unique(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> None:
-    """Let no tool run twice for one call that may have an effect: its call is stored before it begins.
+    """Keep a tool that may have effects from running twice for one call, by storing the call before it starts.
 
     Raises:
         ToolFailed: another process may have run it.
@@ -82,13 +82,13 @@ def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome) -> None:
 
 
 def record_failure(run: ExecutionRun, call: OpenToolCall, error: ToolFailed) -> None:
-    """Append the error that a call ended with; one that did not begin took no time."""
+    """Append the error of a call; one that did not start took no time."""
     output: JsonObject = {"error": {"code": error.code, "message": error.message}}
     record(run, call, ToolOutcome(output, error.duration_ms or 0.0, error.console, error.memory_bytes))
 
 
 def context_of(run: ExecutionRun) -> JsonObject:
-    """What a tool is told about its caller."""
+    """Returns the context that a tool receives about its caller."""
     return {
         "executionId": run.id,
         "agentId": run.agent.agent_id,

@@ -90,10 +90,10 @@ def test_a_diamond_is_no_circle() -> None:
 
 
 def test_without_a_usable_plan_everybody_works_at_once_and_the_reason_is_kept() -> None:
-    fallback = plan_for_all(TEAM, "it assigns nobody")
+    fallback = plan_for_all(TEAM, "it assigns no one")
 
     assert fallback.assignments == tuple(Assignment(name, DEFAULT_INSTRUCTIONS) for name in ("ada", "bob", "cyd"))
-    assert "it assigns nobody" in fallback.rationale
+    assert "it assigns no one" in fallback.rationale
 
 
 def test_a_plan_survives_its_way_through_an_event() -> None:
