@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist loadfile
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test test-long test-wheel canary check format bench soak attack fuzz lock clean
+.PHONY: help demo serve test test-long test-wheel canary check reference descriptions format bench soak attack fuzz lock clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,12 @@ check: $(VENV)/.dev  ## What CI runs: format, lint, types, imports, dependencies
 	@$(BIN)/python -m scripts.check_style
 	@$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
+reference: $(VENV)/.dev  ## Generate the reference pages of settings and error codes
+	@$(BIN)/python -m scripts.generate_reference
+
+descriptions: $(VENV)/.dev  ## Write openapi.json and asyncapi.json to .data/descriptions
+	@$(BIN)/python -m scripts.export_descriptions .data/descriptions
+
 format: $(VENV)/.dev  ## Format the code and fix whatever can be fixed
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
@@ -60,7 +66,7 @@ bench: $(VENV)/.dev  ## Run the benchmarks
 fuzz: $(VENV)/.dev  ## Run random hostile tools in the sandbox for ten minutes (SECONDS=600)
 	@$(BIN)/python -m tests.services.tools.sandbox.fuzz --seconds $(or $(SECONDS),600)
 
-lock:  ## Lock the requirements anew (needs uv)
+lock:  ## Lock the requirements again (needs uv)
 	@$(COMPILE) pyproject.toml --extra embedded --group build --group dev --output-file requirements/dev.lock
 	@$(COMPILE) pyproject.toml --extra embedded --group build --constraint requirements/dev.lock --output-file requirements/local.lock
 	@$(COMPILE) pyproject.toml --constraint requirements/dev.lock --output-file requirements/runtime.lock

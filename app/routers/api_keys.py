@@ -1,8 +1,8 @@
-"""API keys: making, listing and revoking them, by admins whose own key is for all projects."""
+"""API keys: create, list and revoke them, by admins whose own key is valid for all projects."""
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -10,7 +10,8 @@ from app.dependencies import DEFAULT_PAGE, ApiKeysDep, Cursor, DatabaseDep, Limi
 from app.kit.paging import PageRequest
 from app.kit.schemas import ApiModel, ObjectIdStr, Text, Timestamp
 from app.models.api_key import ApiKey, Role
-from app.routers.http.pages import PageRead
+from app.routers.http.pages import PageRead, sort_query
+from app.routers.http.path_parameters import KeyIdPath
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
@@ -24,7 +25,7 @@ ApiKeySort = Literal["createdAt", "-createdAt", "name", "-name"]
 
 
 class ApiKeyCreate(BaseModel):
-    """A key to make."""
+    """A new key."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -45,7 +46,7 @@ class ApiKeyCreate(BaseModel):
 
 
 class ApiKeyRead(ApiModel):
-    """A key, without its text."""
+    """A key without its text."""
 
     id: str
     """The key's id, by which it is revoked."""
@@ -69,40 +70,56 @@ class ApiKeyRead(ApiModel):
 
 
 class ApiKeyCreated(ApiKeyRead):
-    """A new key with its text, this once only."""
+    """A new key with its text."""
 
     key: str
     """The key itself. It is shown in this response only: the service stores a hash of it."""
 
 
-@router.get("", operation_id="listApiKeys", responses=problem_responses(403))
+@router.get(
+    "", operation_id="listApiKeys", response_description="The keys of the page.", responses=problem_responses(403)
+)
 async def list_keys(
     database: DatabaseDep,
     _: ServiceAdmin,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
-    sort: Annotated[ApiKeySort, Query(description="A field; with a minus for the descending order.")] = "createdAt",
+    sort: Annotated[ApiKeySort, sort_query(createdAt="its creation", name="its name")] = "createdAt",
 ) -> PageRead[ApiKeyRead]:
-    """List the keys, without their texts; a key whose stored document is invalid is left out."""
+    """List the keys without their texts. Keys whose stored document is invalid are left out."""
     found = await list_api_keys(database, PageRequest(limit, sort, cursor))
     keys = [ApiKeyRead.of(key) for raw in found.raws if (key := parsed(ApiKey, raw))]
     return PageRead[ApiKeyRead](items=keys, total=found.total, next_cursor=found.next_cursor)
 
 
-@router.post("", operation_id="createApiKey", status_code=201, responses=problem_responses(403, *BODY_PROBLEMS))
+@router.post(
+    "",
+    operation_id="createApiKey",
+    response_description="The key, with its text.",
+    status_code=201,
+    responses=problem_responses(403, *BODY_PROBLEMS),
+)
 async def create_key(body: ApiKeyCreate, _: ServiceAdmin) -> ApiKeyCreated:
-    """Make a key. Its text is in this answer and nowhere else: only a hash of it is stored."""
+    """Create a key. Only this response shows its text: the service stores a hash of it."""
     document, key = await create_api_key(body.name, body.role, body.projects, body.run_rate_limit)
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
 
 
-@router.get("/{key_id}", operation_id="getApiKey", responses=problem_responses(403, 404, 409))
-async def get_key(key_id: str, _: ServiceAdmin) -> ApiKeyRead:
-    """Read a key, without its text."""
+@router.get(
+    "/{key_id}", operation_id="getApiKey", response_description="The key.", responses=problem_responses(403, 404, 409)
+)
+async def get_key(key_id: KeyIdPath, _: ServiceAdmin) -> ApiKeyRead:
+    """Read a key without its text."""
     return ApiKeyRead.of(await get_api_key(key_id))
 
 
-@router.delete("/{key_id}", operation_id="deleteApiKey", status_code=204, responses=problem_responses(403, 404, 409))
-async def delete_key(key_id: str, database: DatabaseDep, keys: ApiKeysDep, _: ServiceAdmin) -> None:
-    """Revoke a key: within five seconds nobody can use it any more. The last admin key cannot go."""
+@router.delete(
+    "/{key_id}",
+    operation_id="deleteApiKey",
+    response_description="The key has been revoked.",
+    status_code=204,
+    responses=problem_responses(403, 404, 409),
+)
+async def delete_key(key_id: KeyIdPath, database: DatabaseDep, keys: ApiKeysDep, _: ServiceAdmin) -> None:
+    """Revoke a key, which becomes invalid within five seconds. The last admin key cannot be revoked."""
     await delete_api_key(database, key_id, has_bootstrap_key=keys.has_bootstrap_key)

@@ -15,7 +15,7 @@ from app.routers.executions import events as execution_events
 from app.routers.executions import executions, orchestrations, reviews, stream_tickets
 from app.routers.executions import prompts as execution_prompts
 from app.routers.http.hosts import HostCheck
-from app.routers.http.problems import Problem, add_problem_handlers
+from app.routers.http.problems import PROBLEM_DESCRIPTIONS, Problem, add_problem_handlers
 from app.routers.http.request_context import CROSS_ORIGIN, RequestContext
 from app.routers.http.trusted_proxies import TrustedProxies
 from app.routers.sockets import agent_events
@@ -45,11 +45,25 @@ Run AI agents that live in a MongoDB database. Departments, agents and custom to
 next run uses it.
 
 Start a run with `POST /api/v1/agents/{agentId}/runs`, `POST /api/v1/departments/{slug}/runs` or, over several
-departments, `POST /api/v1/orchestrations`; watch it over the WebSocket `/api/agent-events` or as Server-Sent Events;
-read its audit record under `/api/v1/executions`.
+departments, `POST /api/v1/orchestrations`. Follow it over the WebSocket `/api/agent-events` or as Server-Sent Events.
+Read its audit record under `/api/v1/executions`.
 
-Errors are RFC 9457 problem details with a stable `code`. Every answer carries `X-Request-Id`.
+Errors are RFC 9457 problem details with a stable `code`, whose `type` is the path of a page about the code. Every
+response carries `X-Request-Id`.
 """
+TAGS = [
+    {"name": "departments", "description": "Teams of agents: a head and specialists."},
+    {"name": "agents", "description": "Agents: instructions, a model and tools."},
+    {"name": "custom tools", "description": "JavaScript functions and MCP servers that agents call."},
+    {"name": "orchestrations", "description": "Runs over several departments."},
+    {"name": "executions", "description": "The audit record of each run: status, events, tree, prompts, reviews."},
+    {"name": "quality", "description": "The weights of the dimensions in which work is scored."},
+    {"name": "analytics", "description": "Figures over all executions."},
+    {"name": "api keys", "description": "The keys of callers, and the caller of the request."},
+    {"name": "models", "description": "The configured models."},
+    {"name": "operating", "description": "Probes for load balancers and orchestrators."},
+]
+LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 
 log = structlog.get_logger(__name__)
 
@@ -60,13 +74,17 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
         title="Dynamic Agents",
         version=version("dynamic-agents"),
         description=DESCRIPTION,
+        openapi_tags=TAGS,
+        contact={"name": "The operators of this service"},
+        license_info=LICENSE,
+        servers=[{"url": "/", "description": "This service"}],
         lifespan=lifespan,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lead to whatever host the client names
         separate_input_output_schemas=False,
-        responses={500: {"model": Problem, "description": "A bug in the service"}},
+        responses={500: {"model": Problem, "description": PROBLEM_DESCRIPTIONS[500]}},
     )
     if settings.answers_unnamed_hosts:
         log.warning("allowed-hosts-unset", advice="Set ALLOWED_HOSTS to the names that the service is reached by.")

@@ -1,7 +1,7 @@
-"""Whether the process is up, and whether it can do its work; load balancers may ask with HEAD."""
+"""Probes: whether the process is up, and whether it can do its work. HEAD is supported as well."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import Field
@@ -10,11 +10,18 @@ from pymongo.errors import PyMongoError
 from app.database.connection import Database
 from app.dependencies import DatabaseDep, EngineDep, ModelsDep
 from app.kit.schemas import ApiModel
+from app.routers.http.problems import Problem
 from app.services.llm.gateway import ModelGateway
 
 CHECK_SECONDS = 3
 
 router = APIRouter(tags=["operating"])
+
+OPEN = {"security": []}
+"""Probes need no credentials."""
+MISDIRECTED: dict[int | str, dict[str, Any]] = {
+    421: {"model": Problem, "description": "The `Host` header names another host."}
+}
 
 
 class Health(ApiModel):
@@ -34,19 +41,31 @@ class Readiness(ApiModel):
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", operation_id="getHealth")
+@router.get(
+    "/healthz",
+    operation_id="getHealth",
+    response_description="The process is up.",
+    responses=MISDIRECTED,
+    openapi_extra=OPEN,
+)
 async def get_health() -> Health:
-    """The process is up; nothing else is looked at."""
+    """Report that the process is up, without checking anything else."""
     return Health()
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", operation_id="getReadiness", responses={503: {"model": Readiness}})
+@router.get(
+    "/readyz",
+    operation_id="getReadiness",
+    response_description="The service is ready.",
+    responses={503: {"model": Readiness, "description": "At least one check fails."}, **MISDIRECTED},
+    openapi_extra=OPEN,
+)
 async def get_readiness(response: Response, database: DatabaseDep, engine: EngineDep, models: ModelsDep) -> Readiness:
-    """Database, run engine, queue and model set-up can be used; 503 says which cannot."""
+    """Check database, run engine, queue and models. 503 names those that fail."""
     checks = {
         "database": await check_database(database),
-        "runs": "ok" if engine.is_healthy else "The run engine is stopping, or cannot keep its leases.",
+        "runs": "ok" if engine.is_healthy else "The run engine is stopping, or cannot renew its leases.",
         "models": check_models(models),
     }
     if engine.wakeups is not None:
@@ -58,7 +77,7 @@ async def get_readiness(response: Response, database: DatabaseDep, engine: Engin
 
 
 async def check_database(database: Database) -> str:
-    """Whether a primary answers."""
+    """Check that a primary answers."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             hello = await database.command("hello")
@@ -68,7 +87,7 @@ async def check_database(database: Database) -> str:
 
 
 def check_models(models: ModelGateway) -> str:
-    """Whether at least one model can be used."""
+    """Check that at least one model is usable."""
     if any(model.usable for model in models.describe()):
         return "ok"
     return f"No model can be used: {models.table.source} has no usable entry."

@@ -1,4 +1,4 @@
-"""Who the caller is."""
+"""The caller."""
 
 from fastapi import APIRouter
 
@@ -12,7 +12,7 @@ router = APIRouter(prefix="/me", tags=["api keys"], route_class=StrictRoute)
 
 
 class CallerRead(ApiModel):
-    """Whom the credentials of the request stand for."""
+    """The holder of the request's credentials."""
 
     name: str
     """The name of the API key, the subject of the token, or `anonymous`."""
@@ -22,7 +22,7 @@ class CallerRead(ApiModel):
     """The ids of the CMS projects that the caller may see; `null` for all projects."""
 
 
-@router.get("", operation_id="getCaller", responses=problem_responses())
+@router.get("", operation_id="getCaller", response_description="The caller.", responses=problem_responses())
 async def get_caller(caller: AnyCaller) -> CallerRead:
     """Read the name, the role and the projects of the caller."""
     projects = None if caller.projects is None else sorted(caller.projects)

@@ -1,4 +1,4 @@
-"""The models that runs can use."""
+"""The configured models."""
 
 from datetime import date
 
@@ -43,11 +43,13 @@ class ModelList(PageRead[ModelRead]):
     """Where the models are configured: the path of `MODELS_CONFIG`, or the environment."""
 
 
-@router.get("", operation_id="listModels", responses=problem_responses(403))
+@router.get(
+    "", operation_id="listModels", response_description="The models of the page.", responses=problem_responses(403)
+)
 async def list_models(
     models: ModelsDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> ModelList:
-    """List the models that are set up."""
+    """List the configured models."""
     found = [ModelRead.model_validate(model) for model in models.describe()]
     shown, next_cursor = slice_page([model.name for model in found], limit, cursor)
     source = models.table.source

@@ -1,8 +1,8 @@
-"""Departments: reading and writing them, running one."""
+"""Departments: read, write and run them."""
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from app.dependencies import (
     DEFAULT_PAGE,
@@ -19,7 +19,8 @@ from app.kit.paging import PageRequest
 from app.routers.executions.runs import RUN_PROBLEMS, RUN_RESPONSES, IdempotencyKey, RunResponderDep
 from app.routers.http.entries import CREATE_PROBLEMS, DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.http.omitted_fields import Omit, without
-from app.routers.http.pages import PageRead
+from app.routers.http.pages import PageRead, sort_query
+from app.routers.http.path_parameters import DepartmentPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.catalog.input_schemas import DepartmentCreate, DepartmentUpdate
@@ -32,19 +33,33 @@ router = APIRouter(prefix="/departments", tags=["departments"], route_class=Stri
 DepartmentSort = Literal["priority", "-priority", "slug", "-slug", "name", "-name", "createdAt", "-createdAt"]
 
 
-@router.get("", operation_id="listDepartments", responses=problem_responses())
+@router.get(
+    "",
+    operation_id="listDepartments",
+    response_description="The departments of the page.",
+    responses=problem_responses(),
+)
 async def list_departments(
     catalog: CatalogDep,
     _: AnyCaller,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
-    sort: Annotated[DepartmentSort, Query(description="A field; with a minus for the descending order.")] = "priority",
+    sort: Annotated[
+        DepartmentSort,
+        sort_query(priority="the place in orchestrations", slug="its slug", name="its name", createdAt="its creation"),
+    ] = "priority",
 ) -> PageRead[DepartmentRead]:
-    """List the departments, those that run first at the top."""
+    """List departments, by default in the order of their priority."""
     return PageRead[DepartmentRead].of(await catalog.list_departments(PageRequest(limit, sort, cursor)))
 
 
-@router.post("", operation_id="createDepartment", status_code=201, responses=problem_responses(*CREATE_PROBLEMS))
+@router.post(
+    "",
+    operation_id="createDepartment",
+    response_description="The department has been created.",
+    status_code=201,
+    responses=problem_responses(*CREATE_PROBLEMS),
+)
 async def create_department(
     body: DepartmentCreate, editor: EditorDep, _: ServiceAdmin, response: Response
 ) -> DepartmentRead:
@@ -53,30 +68,44 @@ async def create_department(
     return answer_entry(entry, response, f"/api/v1/departments/{entry.shape.slug}")
 
 
-@router.get("/{slug}", operation_id="getDepartment", responses=problem_responses(404, 409))
-async def get_department(slug: str, catalog: CatalogDep, _: AnyCaller, response: Response) -> DepartmentRead:
+@router.get(
+    "/{slug}",
+    operation_id="getDepartment",
+    response_description="The department.",
+    responses=problem_responses(404, 409),
+)
+async def get_department(slug: DepartmentPath, catalog: CatalogDep, _: AnyCaller, response: Response) -> DepartmentRead:
     """Read one department."""
     return answer_entry(await catalog.get_department(slug), response)
 
 
-@router.patch("/{slug}", operation_id="updateDepartment", responses=problem_responses(*UPDATE_PROBLEMS))
+@router.patch(
+    "/{slug}",
+    operation_id="updateDepartment",
+    response_description="The changed department.",
+    responses=problem_responses(*UPDATE_PROBLEMS),
+)
 async def update_department(
-    slug: str,
+    slug: DepartmentPath,
     body: DepartmentUpdate,
     editor: EditorDep,
     _: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> DepartmentRead:
-    """Change a department by a merge patch; the next run uses it."""
+    """Change a department by a merge patch. The next run uses the change."""
     return answer_entry(await editor.update_department(slug, body, if_match), response)
 
 
 @router.delete(
-    "/{slug}", operation_id="deleteDepartment", status_code=204, responses=problem_responses(*DELETE_PROBLEMS)
+    "/{slug}",
+    operation_id="deleteDepartment",
+    response_description="The department has been deleted.",
+    status_code=204,
+    responses=problem_responses(*DELETE_PROBLEMS),
 )
-async def delete_department(slug: str, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
-    """Delete a department that has no agents any more."""
+async def delete_department(slug: DepartmentPath, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
+    """Delete a department. It must no longer have agents, and no tool may name it."""
     await editor.delete_department(slug, if_match)
 
 
@@ -87,7 +116,7 @@ async def delete_department(slug: str, editor: EditorDep, _: ServiceAdmin, if_ma
     responses={**RUN_RESPONSES, **problem_responses(*RUN_PROBLEMS)},
 )
 async def start_department_run(
-    slug: str,
+    slug: DepartmentPath,
     body: RunCreate,
     responder: RunResponderDep,
     starter: StarterDep,
@@ -95,9 +124,9 @@ async def start_department_run(
     idempotency_key: IdempotencyKey = None,
     omit: Omit = None,
 ) -> ExecutionRead:
-    """Run a department: its head plans, its specialists work, their work is judged and reviewed, the head reports.
+    """Run a department: its head plans, specialists work, their work is judged and reviewed, and the head reports.
 
-    The answer is the root execution; watch its events for the rest.
+    The response is the root execution. Follow its events to see the rest.
     """
     accepted = await starter.start_department_run(slug, body, caller, idempotency_key)
     return without(await responder.answer(accepted, caller), omit)

@@ -1,4 +1,4 @@
-"""The MCP servers that the settings name, and what they offer."""
+"""The configured MCP servers and their tools."""
 
 from typing import Any, Literal
 
@@ -48,11 +48,16 @@ class McpServerRead(ApiModel):
     """The tools in the server's own words."""
 
 
-@router.get("", operation_id="listMcpServers", responses=problem_responses(403))
+@router.get(
+    "",
+    operation_id="listMcpServers",
+    response_description="The MCP servers of the page.",
+    responses=problem_responses(403),
+)
 async def list_mcp_servers(
     mcp: McpDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
 ) -> PageRead[McpServerRead]:
-    """List the MCP servers; their tools can be named in an agent's `toolNames`."""
+    """List the MCP servers with their tools, which agents may name in `toolNames`."""
     servers = [McpServerRead.model_validate(server) for server in mcp.describe()]
     shown, next_cursor = slice_page([server.name for server in servers], limit, cursor)
     return PageRead[McpServerRead](items=servers[shown], total=len(servers), next_cursor=next_cursor)

@@ -1,4 +1,4 @@
-"""The events of an execution over HTTP: stored ones page by page, single ones whole, all of them as a stream."""
+"""The events of an execution over HTTP: pages of stored events, single events, and the stream."""
 
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from app.events.stream.sinks import QueueSink
 from app.kit.json_limits import MAX_INTEGER
 from app.kit.schemas import ApiModel
 from app.models.agent_execution import ExecutionStatus
+from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.server_sent_events import sse_frames
 from app.routers.http.strict_input import StrictRoute
@@ -35,31 +36,38 @@ from app.services.access.api_keys import Caller
 
 router = APIRouter(prefix="/executions/{execution_id}/events", tags=["executions"], route_class=StrictRoute)
 
-AfterSeq = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Events after this number; 0 for all.")]
+AfterSeq = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Return events after this number; 0 returns all.")]
 Seq = Annotated[int, Path(ge=1, le=MAX_INTEGER, description="The event's number.")]
 
 
 class EventPage(ApiModel):
-    """Stored events in order; ask again with `after` set to the last `seq` while there are more.
-
-    An event with a payload over 64 KiB is cut: it has `truncated: true`, and the `size` and `sha256` of its whole JSON.
-    """
+    """A page of stored events. For the next page, set `after` to the last `seq`."""
 
     items: list[dict[str, Any]]
+    """The events in the order of `seq`. An event with a payload over 64 KiB is truncated: it has `truncated: true`, and
+    the `size` and `sha256` of its complete JSON."""
     last_seq: int
+    """The number of the last stored event."""
     status: ExecutionStatus
+    """The status of the execution."""
 
 
-@router.get("", operation_id="listExecutionEvents", response_model=EventPage, responses=problem_responses(403, 404))
+@router.get(
+    "",
+    operation_id="listExecutionEvents",
+    response_description="The stored events of the page.",
+    response_model=EventPage,
+    responses=problem_responses(403, 404),
+)
 async def list_execution_events(
-    execution_id: str,
+    execution_id: ExecutionIdPath,
     hub: HubDep,
     database: DatabaseDep,
     caller: ViewerRole,
     after: AfterSeq = 0,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response:
-    """List stored events: of a root its whole tree's, of a child its own."""
+    """List stored events: those of the tree for a root, those of the execution itself for a child."""
     head = await visible_head(hub, execution_id, caller)
     frames = await read_frames(database, head, after, limit)
     rest = orjson.dumps({"lastSeq": head.last_seq, "status": head.status})
@@ -76,13 +84,13 @@ async def list_execution_events(
             "content": {"text/event-stream": {}},
             "description": "`id` is `seq`, `event` the type, `data` the event.",
         },
-        204: {"description": "The run is over and nothing follows."},
+        204: {"description": "The run has ended and nothing follows."},
         **problem_responses(403, 404, 429),
     },
 )
 async def stream_execution_events(
     request: Request,
-    execution_id: str,
+    execution_id: ExecutionIdPath,
     hub: HubDep,
     streams: StreamsDep,
     credentials: CredentialsDep,
@@ -90,9 +98,7 @@ async def stream_execution_events(
     after: AfterSeq = 0,
     last_event_id: Annotated[
         str | None,
-        Header(
-            description="The `id` of the last event seen. It wins over `after`, which browsers keep on reconnecting."
-        ),
+        Header(description="The `id` of the last event received. It overrides `after`."),
     ] = None,
 ) -> Response:
     """Follow events as Server-Sent Events: stored ones first, then live, until `execution-end`."""
@@ -115,19 +121,20 @@ async def stream_execution_events(
 @router.get(
     "/{seq}",
     operation_id="getExecutionEvent",
+    response_description="The complete event.",
     response_model=dict[str, Any],
     responses=problem_responses(403, 404),
 )
 async def get_execution_event(
-    execution_id: str, seq: Seq, hub: HubDep, database: DatabaseDep, caller: ViewerRole
+    execution_id: ExecutionIdPath, seq: Seq, hub: HubDep, database: DatabaseDep, caller: ViewerRole
 ) -> Response:
-    """Read one event whole, also where lists and streams show it cut."""
+    """Read one complete event, which lists and streams may truncate."""
     head = await visible_head(hub, execution_id, caller)
     return Response(await read_full_event(database, head, seq), media_type="application/json")
 
 
 async def visible_head(hub: EventHub, execution_id: str, caller: Caller) -> StreamHead:
-    """Where an execution's stream stands, for a caller who may see it."""
+    """Return the head of an execution's stream, if the caller may see the execution."""
     head = await hub.head(execution_id)
     if not caller.may_see(head.project):
         raise ExecutionNotFound(execution_id)
@@ -135,7 +142,7 @@ async def visible_head(hub: EventHub, execution_id: str, caller: Caller) -> Stre
 
 
 def last_seen(last_event_id: str | None, after: int) -> int:
-    """The number in `Last-Event-ID`, else the one asked for; an empty header is none."""
+    """The number in `Last-Event-ID`, else `after`. An empty header counts as missing."""
     if not last_event_id:
         return after
     if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_INTEGER)):

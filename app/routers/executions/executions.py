@@ -1,4 +1,4 @@
-"""Executions: the audit record of every run, its events and its tree."""
+"""Executions: the audit record of every run, and its tree."""
 
 import re
 from datetime import UTC, datetime
@@ -12,7 +12,8 @@ from app.kit.paging import PageRequest
 from app.kit.schemas import ObjectIdStr
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
 from app.routers.http.omitted_fields import Omit, without
-from app.routers.http.pages import PageRead, answer_large_page
+from app.routers.http.pages import PageRead, answer_large_page, sort_query
+from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.queries.executions import ExecutionFilter, ExecutionRead, ExecutionSummary, TreeNode
@@ -23,14 +24,14 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
 
 
 def as_iso_text(value: object) -> object:
-    """A time as people write it; a bare number could be seconds or milliseconds."""
+    """Refuse a bare number, which could be seconds or milliseconds."""
     if isinstance(value, str) and not ISO_DATE.match(value):
         raise ValueError("must be a time in ISO 8601, such as 2026-01-31T12:00:00Z")
     return value
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The moment in UTC; one without a zone is taken for UTC."""
+    """The moment in UTC. Without a zone, UTC is assumed."""
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
@@ -43,26 +44,36 @@ Name = Annotated[str | None, Query(max_length=200)]
 
 
 @router.get(
-    "", operation_id="listExecutions", response_model=PageRead[ExecutionSummary], responses=problem_responses(403)
+    "",
+    operation_id="listExecutions",
+    response_description="The executions of the page.",
+    response_model=PageRead[ExecutionSummary],
+    responses=problem_responses(403),
 )
 async def list_executions(
     executions: ExecutionQueriesDep,
     caller: ViewerRole,
-    project: Annotated[ObjectIdStr | None, Query(description="A CMS project's id.")] = None,
-    agent: Name = None,
-    department: Name = None,
-    status: ExecutionStatus | None = None,
-    review_status: Annotated[ReviewStatus | None, Query(alias="reviewStatus")] = None,
-    kind: ExecutionKind | None = None,
-    root_execution_id: Annotated[Name, Query(alias="rootExecutionId")] = None,
-    conversation_id: Annotated[Name, Query(alias="conversationId")] = None,
+    project: Annotated[ObjectIdStr | None, Query(description="The id of a CMS project.")] = None,
+    agent: Annotated[Name, Query(description="An agent's id.")] = None,
+    department: Annotated[Name, Query(description="A department's slug.")] = None,
+    status: Annotated[ExecutionStatus | None, Query(description="The status of the execution.")] = None,
+    review_status: Annotated[
+        ReviewStatus | None, Query(alias="reviewStatus", description="The outcome of the latest review.")
+    ] = None,
+    kind: Annotated[ExecutionKind | None, Query(description="The kind of execution.")] = None,
+    root_execution_id: Annotated[
+        Name, Query(alias="rootExecutionId", description="The id of the root of a run tree.")
+    ] = None,
+    conversation_id: Annotated[Name, Query(alias="conversationId", description="A conversation's name.")] = None,
     started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,
     started_to: Annotated[Moment | None, Query(alias="to", description="Started before this time.")] = None,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
-    sort: Annotated[ExecutionSort, Query(description="A field; with a minus for the descending order.")] = "-startedAt",
+    sort: Annotated[
+        ExecutionSort, sort_query(startedAt="the start of the work", createdAt="the acceptance")
+    ] = "-startedAt",
 ) -> Response:
-    """List executions, the latest first."""
+    """List executions, by default the latest first."""
     wanted = ExecutionFilter(
         project=project,
         agent=agent,
@@ -78,15 +89,27 @@ async def list_executions(
     return await answer_large_page(await executions.list_executions(wanted, PageRequest(limit, sort, cursor), caller))
 
 
-@router.get("/{execution_id}", operation_id="getExecution", responses=problem_responses(403, 404))
+@router.get(
+    "/{execution_id}",
+    operation_id="getExecution",
+    response_description="The execution.",
+    responses=problem_responses(403, 404),
+)
 async def get_execution(
-    execution_id: str, executions: ExecutionQueriesDep, caller: ViewerRole, omit: Omit = None
+    execution_id: ExecutionIdPath, executions: ExecutionQueriesDep, caller: ViewerRole, omit: Omit = None
 ) -> ExecutionRead:
-    """Read one execution, without its events."""
+    """Read one execution without its events."""
     return without(await executions.get_execution(execution_id, caller), omit)
 
 
-@router.get("/{execution_id}/tree", operation_id="getExecutionTree", responses=problem_responses(403, 404))
-async def get_execution_tree(execution_id: str, executions: ExecutionQueriesDep, caller: ViewerRole) -> TreeNode:
-    """Read an execution with all that it started: status, score and tokens of each."""
+@router.get(
+    "/{execution_id}/tree",
+    operation_id="getExecutionTree",
+    response_description="The execution with its descendants.",
+    responses=problem_responses(403, 404),
+)
+async def get_execution_tree(
+    execution_id: ExecutionIdPath, executions: ExecutionQueriesDep, caller: ViewerRole
+) -> TreeNode:
+    """Read the tree below an execution: the status, score, tokens and cost of each execution that it started."""
     return await executions.get_tree(execution_id, caller)

@@ -1,4 +1,4 @@
-"""Orchestrations: running several departments."""
+"""Orchestrations: runs of several departments."""
 
 from fastapi import APIRouter
 
@@ -27,11 +27,11 @@ async def start_orchestration(
     idempotency_key: IdempotencyKey = None,
     omit: Omit = None,
 ) -> ExecutionRead:
-    """Run several departments in the order of their priority, those of equal priority side by side.
+    """Run several departments in the order of their priority, those of equal priority concurrently.
 
-    Each department is given the reports of those before it; one that fails is reported and the rest goes on. In the end
-    the head of the department `production`, whose execution is the root, makes one result of the reports. Follow the
-    root's `orchestrator-progress` events to see how far it is.
+    Each department receives the reports of those before it. A department that fails is reported, and the others
+    continue. At the end, the head of the department `production`, whose execution is the root, combines the reports
+    into one result. The root's `orchestrator-progress` events report the progress.
     """
     accepted = await starter.start_orchestration(body, caller, idempotency_key)
     return without(await responder.answer(accepted, caller), omit)

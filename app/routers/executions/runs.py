@@ -25,18 +25,18 @@ from app.services.usage.open_streams import OpenStreams
 MAX_WAIT_SECONDS = 60
 WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\"?)(\d+)\1(?:$|[,;\s])", re.IGNORECASE | re.ASCII)
 MAX_WAIT_DIGITS = 9
-"""What has more is more than anybody may wait; a number of thousands of digits is not even read."""
+"""The digits of a wait that are read. Longer numbers exceed the maximum anyway."""
 RUN_PROBLEMS = (*BODY_PROBLEMS, 403, 404, 409, 429)
 RUN_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"model": ExecutionRead, "description": "With `Prefer: wait=SECONDS`: the finished execution."},
+    200: {"model": ExecutionRead, "description": "The finished execution, with `Prefer: wait=SECONDS`."},
     202: {
         "model": ExecutionRead,
         "description": "Accepted: stored with majority write concern. `Location` is the execution.",
         "headers": {
-            "Location": {"schema": {"type": "string"}},
+            "Location": {"schema": {"type": "string"}, "description": "The path of the execution."},
             "Idempotency-Replayed": {
                 "schema": {"type": "string"},
-                "description": "`true` where an earlier request with the same `Idempotency-Key` made the execution.",
+                "description": "`true` if an earlier request with the same `Idempotency-Key` created the execution.",
             },
         },
     },
@@ -44,7 +44,7 @@ RUN_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 Prefer = Annotated[
     str | None,
-    Header(description="`wait=SECONDS` (at most 60) answers 200 with the finished execution if it ends by then."),
+    Header(description="`wait=SECONDS` (at most 60) returns 200 with the finished execution if it ends in time."),
 ]
 
 IdempotencyKey = Annotated[
@@ -53,7 +53,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="The same key with the same body gives the same execution back, however often it is sent.",
+        description="Any key. Repeated requests with the same key and body return the same execution.",
     ),
 ]
 
@@ -127,6 +127,6 @@ RunResponderDep = Annotated[RunResponder, Depends(provide_responder)]
 
 
 def wait_seconds(prefer: str | None) -> int:
-    """How long the client prefers to wait; a preference that cannot be read is none."""
+    """The seconds that the client prefers to wait; 0 if the preference is missing or invalid."""
     wanted = WAIT.search(prefer or "")
     return min(int(wanted[2][:MAX_WAIT_DIGITS]), MAX_WAIT_SECONDS) if wanted else 0

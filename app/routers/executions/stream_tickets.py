@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from app.dependencies import HubDep, TicketsDep, ViewerRole, credential_of
 from app.kit.schemas import ApiModel, Timestamp
 from app.routers.executions.events import visible_head
+from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.stream_tickets import ANONYMOUS
@@ -13,7 +14,7 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
 
 
 class StreamTicketCreated(ApiModel):
-    """A ticket, which is in this answer alone."""
+    """A ticket, which no other response shows."""
 
     ticket: str
     """The value of `?ticket=` for the event stream of this execution."""
@@ -24,16 +25,17 @@ class StreamTicketCreated(ApiModel):
 @router.post(
     "/{execution_id}/stream-ticket",
     operation_id="createStreamTicket",
+    response_description="The ticket.",
     status_code=201,
     responses=problem_responses(403, 404),
 )
 async def create_stream_ticket(
-    request: Request, execution_id: str, hub: HubDep, tickets: TicketsDep, caller: ViewerRole
+    request: Request, execution_id: ExecutionIdPath, hub: HubDep, tickets: TicketsDep, caller: ViewerRole
 ) -> StreamTicketCreated:
-    """Make a ticket with which a browser's `EventSource`, which cannot send a key, opens this execution's stream.
+    """Create a ticket with which a browser's `EventSource`, which cannot send a key, opens this execution's stream.
 
-    It is valid for 60 seconds and for this stream alone: `GET /executions/{executionId}/events/stream?ticket=…`. It
-    dies with the key or the token that it was made with, and so does a stream that was opened with it.
+    The ticket is valid for 60 seconds and for this stream only: `GET /executions/{executionId}/events/stream?ticket=…`.
+    When its key or token becomes invalid, the ticket does too, and streams that it opened are closed.
     """
     await visible_head(hub, execution_id, caller)
     ticket, expires_at = await tickets.create(execution_id, credential_of(request) or ANONYMOUS)

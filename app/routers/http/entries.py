@@ -1,4 +1,4 @@
-"""The form in which single catalogue entries are answered: with their entity tag, new ones with their place."""
+"""Responses with a single entry, its entity tag, and the location of a new one."""
 
 from typing import Annotated, TypeVar
 
@@ -14,12 +14,15 @@ DELETE_PROBLEMS = (403, 404, 409, 412)
 
 IfMatch = Annotated[
     str | None,
-    Header(max_length=1000, description="The ETag that you read: the write answers 412 when somebody else was faster."),
+    Header(
+        max_length=1000,
+        description="The `ETag` of the entry as you read it. If the entry has changed since, the response is 412.",
+    ),
 ]
 
 
 def answer_entry(entry: Entry[ModelType], response: Response, location: str | None = None) -> ModelType:
-    """The shape of an entry, its tag in the headers."""
+    """Return an entry with its tag in the headers."""
     response.headers["ETag"] = entry.etag
     if location is not None:
         response.headers["Location"] = location

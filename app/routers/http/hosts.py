@@ -1,4 +1,4 @@
-"""Which `Host` values are answered: a page whose own name was pointed at this service (DNS rebinding) sends another."""
+"""Check of the `Host` header, against pages whose name was pointed at this service (DNS rebinding)."""
 
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -14,7 +14,7 @@ PROBES = ("/healthz", "/readyz")
 
 
 class MisdirectedRequest(AppError):
-    """The request is for another host."""
+    """The `Host` header names another host."""
 
     code = "misdirected-request"
     status = HTTPStatus.MISDIRECTED_REQUEST
@@ -22,12 +22,12 @@ class MisdirectedRequest(AppError):
     def __init__(self, host: str) -> None:
         shown = host.encode("ascii", "replace").decode()[:100]
         super().__init__(
-            f"The service does not answer for the host {shown!r}. ALLOWED_HOSTS lists those it answers for."
+            f"The service does not answer for the host {shown!r}. Add it to ALLOWED_HOSTS, or use one that is listed."
         )
 
 
 class HostCheck:
-    """ASGI middleware: refuses requests and sockets for hosts that are not allowed."""
+    """ASGI middleware that refuses requests and sockets for unknown hosts."""
 
     def __init__(self, app: ASGIApp, allowed: tuple[Host, ...]) -> None:
         self._app = app
@@ -45,22 +45,22 @@ class HostCheck:
         await self._app(scope, receive, send)
 
     def _answers(self, text: str, scope: Scope) -> bool:
-        """Whether a `Host` value is answered.
+        """Whether the service answers for a `Host` value.
 
-        An address, unlike a name, cannot be pointed elsewhere: the one that the connection came in on always is, and
-        probes may use any.
+        An address, unlike a name, cannot be pointed elsewhere. The address of the connection itself is always allowed,
+        and probes may use any address.
         """
         host = parse_host(text)
         if host is None:
             return False
-        if any(one.covers(host) for one in self._allowed):
+        if any(pattern.covers(host) for pattern in self._allowed):
             return True
         server = scope.get("server")
         return host.is_address and (scope["path"] in PROBES or (server is not None and is_same(host.name, server[0])))
 
 
 def is_same(address: str, other: str) -> bool:
-    """Whether two texts are the same address; one of IPv4 may stand in the form of IPv6."""
+    """Whether two texts are the same address. An IPv4 address may be in its IPv6 form."""
     try:
         first, second = (ip_address(text.partition("%")[0]) for text in (address, other))
     except ValueError:
@@ -69,5 +69,5 @@ def is_same(address: str, other: str) -> bool:
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """An address of IPv4 as itself."""
+    """The IPv4 address inside a mapped IPv6 address, else the address itself."""
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

@@ -1,4 +1,4 @@
-"""The large fields of an execution, which an answer can leave out."""
+"""The large fields of an execution, which a response can leave out."""
 
 from typing import Annotated
 
@@ -14,13 +14,13 @@ Omit = Annotated[
     Query(
         pattern=f"^{ANY_FIELD}(,{ANY_FIELD})*$",
         max_length=100,
-        description="Fields to leave out, separated by commas: `params`, `output`, `runState`. Each is then `null`.",
+        description="Fields to leave out, separated by commas: `params`, `output`, `runState`. They become `null`.",
     ),
 ]
 
 
 def without(execution: ExecutionRead, omit: str | None) -> ExecutionRead:
-    """The execution, with these fields unset."""
+    """Return the execution without some fields."""
     if omit is None:
         return execution
     return execution.model_copy(update=dict.fromkeys(FIELDS[name] for name in omit.split(",")))

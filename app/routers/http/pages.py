@@ -24,7 +24,7 @@ class PageRead(ApiModel, Generic[ItemType]):
     """A page of a list."""
 
     # Pydantic would look for the source of each `PageRead[…]`, which has none.
-    model_config = ConfigDict(use_attribute_docstrings=False)
+    model_config = ConfigDict(use_attribute_docstrings=False, json_schema_extra={"description": "A page of a list."})
 
     items: list[ItemType] = Field(description="The items of the page, in the order of `sort`.")
     total: int = Field(description="The number of items on all pages.")

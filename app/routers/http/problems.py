@@ -97,6 +97,16 @@ def describe_problems(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def drop_patch_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Remove the defaults of merge patches: a field that a patch does not name keeps its stored value."""
+    for path in document["paths"].values():
+        if "patch" in path:
+            reference: str = path["patch"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            for field in document["components"]["schemas"][reference.rpartition("/")[2]]["properties"].values():
+                field.pop("default", None)
+    return document
+
+
 def problem(
     request: HTTPConnection,
     *,
@@ -225,4 +235,4 @@ def add_problem_handlers(app: FastAPI) -> None:
         app.add_exception_handler(unavailable, render_database_unavailable)
     app.add_exception_handler(Exception, render_unexpected)
     describe = app.openapi
-    app.openapi = lambda: describe_problems(describe())
+    app.openapi = lambda: drop_patch_defaults(describe_problems(describe()))

@@ -41,10 +41,68 @@ def bodies(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, document["components"]["schemas"][reference.rpartition("/")[2]]
 
 
-def test_every_operation_stands_under_one_tag(document: dict[str, Any]) -> None:
+def test_every_operation_has_one_tag(document: dict[str, Any]) -> None:
     untagged = [name for name, operation in api_operations(document) if len(operation.get("tags", [])) != 1]
 
     assert untagged == []
+
+
+def undescribed(document: dict[str, Any]) -> Iterator[str]:
+    """Every schema, property, parameter, header, response and tag without a description."""
+    for name, schema in document["components"]["schemas"].items():
+        parts = {name: schema} | {f"{name}.{field}": part for field, part in schema.get("properties", {}).items()}
+        yield from (place for place, part in parts.items() if not part.get("description"))
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            parts = {f"parameter {one['name']}": one for one in operation.get("parameters", [])}
+            for status, response in operation["responses"].items():
+                parts |= {f"response {status}": response} | response.get("headers", {})
+            yield from (f"{method} {path} {place}" for place, part in parts.items() if not is_described(part))
+
+
+def is_described(part: dict[str, Any]) -> bool:
+    """Whether a part has a description of its own, which the framework's default is not."""
+    return bool(part.get("description")) and part["description"] != "Successful Response"
+
+
+def choices(value: Any, description: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON value
+    """Every enum value in a document, with the nearest description around it."""
+    if isinstance(value, dict):
+        around = str(value.get("description", description))
+        yield from (
+            (str(choice), around)
+            for choice in [*value.get("enum", []), *([value["const"]] if "const" in value else [])]
+        )
+        for key, item in value.items():
+            if key not in ("examples", "x-enumDescriptions"):
+                yield from choices(item, around)
+    elif isinstance(value, list):
+        for item in value:
+            yield from choices(item, description)
+
+
+def test_every_part_has_a_description(document: dict[str, Any]) -> None:
+    assert list(undescribed(document)) == []
+
+
+def test_every_enum_value_is_explained(document: dict[str, Any]) -> None:
+    found = list(choices(document))
+
+    assert len(found) > 60
+    assert [choice for choice, around in found if f"`{choice.removeprefix('-')}`" not in around] == []
+
+
+def test_every_tag_has_a_description(document: dict[str, Any]) -> None:
+    described = {tag["name"] for tag in document["tags"] if tag["description"]}
+
+    assert {tag for _, operation in api_operations(document) for tag in operation["tags"]} <= described
+
+
+def test_a_merge_patch_has_no_defaults(document: dict[str, Any]) -> None:
+    for name in ("AgentUpdate", "CustomToolUpdate", "DepartmentUpdate"):
+        fields = document["components"]["schemas"][name]["properties"].values()
+
+        assert [field for field in fields if "default" in field] == []
 
 
 def test_every_operation_names_what_strict_input_refuses(document: dict[str, Any]) -> None:
@@ -76,8 +134,8 @@ async def test_no_body_takes_a_field_by_its_name_inside_the_service(
 
         answer = await shared_service.http.request(method, re.sub(r"{\w+}", "x", path), json=dict.fromkeys(inside))
 
-        told = {error["path"] for error in answer.json().get("errors", [])}
-        assert not inside or (answer.status_code == 422 and told >= set(inside)), name
+        reported = {error["path"] for error in answer.json().get("errors", [])}
+        assert not inside or (answer.status_code == 422 and reported >= set(inside)), name
 
 
 async def test_every_example_of_something_to_make_can_be_sent_as_it_is(
@@ -94,7 +152,7 @@ async def test_every_example_of_something_to_make_can_be_sent_as_it_is(
     assert {path: answer.status_code for path, answer in answers.items()} == made
 
 
-async def test_a_refused_method_is_told_all_that_the_path_has(anonymous: httpx.AsyncClient) -> None:
+async def test_a_refused_method_gets_all_methods_of_the_path(anonymous: httpx.AsyncClient) -> None:
     collection = await anonymous.put("/api/v1/agents")
     entry = await anonymous.put("/api/v1/agents/plot-specialist-001")
 
