@@ -1,7 +1,7 @@
 """Write the descriptions of the API into a folder: `openapi.json` and `asyncapi.json`, for linters and generators.
 
-`python -m scripts.export_descriptions DIRECTORY`; then, with Node: `npx @stoplight/spectral-cli lint DIRECTORY/*.json` in
-the root of the project, and `npx @redocly/cli lint --extends=recommended DIRECTORY/openapi.json`.
+`python -m scripts.export_descriptions DIRECTORY`; then, with Node: `npx @stoplight/spectral-cli lint DIRECTORY/*.json`
+in the root of the project, and `npx @redocly/cli lint --extends=recommended DIRECTORY/openapi.json`.
 """
 
 import json

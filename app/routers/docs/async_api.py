@@ -52,30 +52,48 @@ HEAD: JsonObject = {
         "maximum": MAX_INTEGER,
         "description": "Counts 1, 2, 3 … over the run tree.",
     },
-    "executionId": {"type": "string"},
-    "rootExecutionId": {"type": "string"},
-    "timestamp": {"type": "string", "format": "date-time"},
+    "executionId": {"type": "string", "description": "The execution that the event belongs to."},
+    "rootExecutionId": {"type": "string", "description": "The root of its run tree."},
+    "timestamp": {"type": "string", "format": "date-time", "description": "When the event was stored."},
 }
 CUT: JsonObject = {
     "truncated": {
         "const": True,
-        "description": "A payload over 64 KiB is cut; GET …/executions/{executionId}/events/{seq} gives it whole.",
+        "description": "A payload over 64 KiB is truncated. GET …/events/{seq} has all of it.",
     },
-    "size": {"type": "integer", "description": "Bytes of the whole event's JSON."},
-    "sha256": {"type": "string", "description": "The SHA-256 of the whole event's JSON."},
+    "size": {"type": "integer", "description": "Bytes of the complete event's JSON."},
+    "sha256": {"type": "string", "description": "The SHA-256 of the complete event's JSON."},
 }
 DESCRIPTION = """
-Subscribe to executions and receive their events: the stored ones after `afterSeq`, then live ones, in order, once.
-A socket whose handshake carried no key sends `auth` first, within five seconds. Subscribing to a root delivers its
-whole tree, to a child that child's events.
+Subscribe to executions and receive their events: the stored ones after `afterSeq`, then live ones, each once and in
+order. If the handshake carried no key, the client sends `auth` within five seconds. A subscription to a root delivers
+the events of its tree; a subscription to a child delivers the events of that child.
 
-Close codes: 4401 no or invalid credentials (behind an `error` with the code `rate-limited` where too many were sent),
-4403 not allowed, 4408 no `auth` in time, 4409 too slow (the reason has the `afterSeq` to resume with), 1007 a text
-that is not UTF-8, 1008 too many frames a second or fragments a message, 1009 a message over 64 KiB, 1011 the service
-failed, 1012 it restarts, 1013 its database does not answer, or too many sockets are open. A page of an origin that is
-not listed is refused in the handshake: 403, as problem details. So is a socket for a host that is not one of the
-service's: 421.
+Close codes:
+
+- 4401: the credentials are missing or invalid. After too many attempts, an `error` with the code `rate-limited` comes
+  first.
+- 4403: the caller's role does not permit it.
+- 4408: no `auth` arrived in time.
+- 4409: the client reads too slowly. The reason contains the `afterSeq` to resume with.
+- 1007: a text is not UTF-8.
+- 1008: too many frames a second, or too many fragments in a message.
+- 1009: a message is larger than 64 KiB.
+- 1011: the service failed.
+- 1012: the service is restarting.
+- 1013: the database does not answer, or too many sockets are open.
+
+The handshake is refused with problem details if a page of an unlisted origin opens the socket (403), or if the `Host`
+header names an unknown host (421).
 """
+
+INFO: JsonObject = {
+    "title": "Dynamic Agents",
+    "description": DESCRIPTION,
+    "contact": {"name": "The operators of this service"},
+    "license": {"name": "Apache-2.0"},
+    "tags": [{"name": "executions", "description": "The events of executions."}],
+}
 
 router = APIRouter()
 
@@ -88,7 +106,7 @@ def get_async_api() -> JsonObject:
 
 @cache
 def async_api() -> JsonObject:
-    """The document, made once."""
+    """Build the document, once."""
     schemas: JsonObject = {}
     client = [message_of(model, example, schemas) for model, example in CLIENT_MESSAGES.items()]
     server = [message_of(model, example, schemas) for model, example in SERVER_MESSAGES.items()]
@@ -97,7 +115,8 @@ def async_api() -> JsonObject:
     channel = {"$ref": "#/channels/agentEvents"}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Dynamic Agents", "version": version("dynamic-agents"), "description": DESCRIPTION},
+        "info": INFO | {"version": version("dynamic-agents")},
+        "servers": {"local": {"host": "127.0.0.1:8000", "protocol": "ws", "description": "After `make serve`."}},
         "defaultContentType": "application/json",
         "channels": {
             "agentEvents": {
@@ -108,8 +127,18 @@ def async_api() -> JsonObject:
             }
         },
         "operations": {
-            "receiveFromClient": {"action": "receive", "channel": channel, "messages": references(client)},
-            "sendToClient": {"action": "send", "channel": channel, "messages": references(server)},
+            "receiveFromClient": {
+                "action": "receive",
+                "channel": channel,
+                "messages": references(client),
+                "description": "Messages that a client may send.",
+            },
+            "sendToClient": {
+                "action": "send",
+                "channel": channel,
+                "messages": references(server),
+                "description": "Messages that the service sends: replies, stored events, then live events.",
+            },
         },
         "components": {
             "messages": messages,
@@ -123,25 +152,25 @@ def async_api() -> JsonObject:
 
 
 def references(messages: list[JsonObject]) -> list[JsonObject]:
-    """The channel's messages that an operation takes or gives."""
+    """References to the messages of an operation."""
     return [{"$ref": f"#/channels/agentEvents/messages/{message['name']}"} for message in messages]
 
 
 def event_classes(parent: type[Event]) -> list[type[Event]]:
-    """Every kind of event that there is."""
+    """Every kind of event."""
     found = [kind for child in parent.__subclasses__() for kind in event_classes(child)]
     return found if "type" not in vars(parent) else [parent, *found]
 
 
 def message_of(model: type[BaseModel], example: JsonObject, schemas: JsonObject) -> JsonObject:
-    """A message whose payload is a model; its schemas go among the others."""
+    """Describe a message whose payload is a model, and add its schema to the others."""
     schema = schema_of(model, schemas)
     schemas[model.__name__] = schema
     return message(example["type"], model.__name__, model.__doc__ or "", example)
 
 
 def event_message(kind: type[Event], schemas: JsonObject) -> JsonObject:
-    """The message of an event: its own fields and those that every event has."""
+    """Describe the message of an event: its own fields and those of every event."""
     schema = schema_of(kind, schemas)
     own = schema.get("properties", {})
     example: JsonObject = {
@@ -159,7 +188,7 @@ def event_message(kind: type[Event], schemas: JsonObject) -> JsonObject:
 
 
 def schema_of(model: type[BaseModel], schemas: JsonObject) -> JsonObject:
-    """The JSON schema of a model; the definitions in it go among the others."""
+    """The JSON schema of a model. Its definitions are added to the others."""
     schema = model.model_json_schema(by_alias=True, ref_template=SCHEMA_REF)
     schemas |= schema.pop("$defs", {})
     return schema

@@ -1,4 +1,4 @@
-"""The messages of the event socket: what a client may send, and what the service answers beside events."""
+"""The messages of the event socket, in both directions, except for events."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -15,29 +15,32 @@ from app.models.agent_execution import ExecutionStatus
 from app.routers.http.strict_input import refuse_unknown_fields
 
 MAX_MESSAGE_CHARACTERS = 16 * 1024
-"""No message of the protocol is longer; one of this size is parsed in 3 ms, whatever its shape."""
+"""No message of the protocol is longer. Any message of this size is parsed in 3 ms."""
 
 
 class ClientMessage(BaseModel):
-    """What a client sends."""
+    """A message from the client."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True)
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Auth(ClientMessage):
-    """The first message of a client whose handshake carried no key."""
+    """Authenticate, as the first message after a handshake without a key."""
 
     type: Literal["auth"]
     token: Annotated[Text, Field(min_length=1, max_length=8192)]
+    """An API key or a JSON Web Token."""
 
 
 class Subscribe(ClientMessage):
-    """Follow an execution after an event number; a root brings its whole tree."""
+    """Follow an execution from an event number on. A root includes its tree."""
 
     type: Literal["subscribe"]
     execution_id: Annotated[Text, Field(min_length=1, max_length=200)]
     after_seq: int = Field(default=0, ge=0, le=MAX_INTEGER)
+    """The last event that the client has; 0 for all events."""
     deltas: bool = False
+    """Whether to receive the models' text while it is written."""
 
 
 class Unsubscribe(ClientMessage):
@@ -48,7 +51,7 @@ class Unsubscribe(ClientMessage):
 
 
 class Ping(ClientMessage):
-    """Ask whether the other side is there."""
+    """Check the connection."""
 
     type: Literal["ping"]
 
@@ -57,7 +60,7 @@ AnyMessage = Auth | Subscribe | Unsubscribe | Ping
 
 
 class ServerMessage(BaseModel):
-    """What the service sends."""
+    """A message from the service."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -67,7 +70,7 @@ class ServerMessage(BaseModel):
 
 
 class Subscribed(ServerMessage):
-    """The subscription stands: the stored events after `afterSeq` follow, then live ones."""
+    """The subscription is active: the stored events after `afterSeq` follow, then live ones."""
 
     type: Literal["subscribed"] = "subscribed"
     execution_id: str
@@ -76,20 +79,20 @@ class Subscribed(ServerMessage):
 
 
 class Unsubscribed(ServerMessage):
-    """Nothing more comes of the execution."""
+    """The subscription has ended."""
 
     type: Literal["unsubscribed"] = "unsubscribed"
     execution_id: str
 
 
 class Pong(ServerMessage):
-    """The answer to a ping."""
+    """The reply to a ping."""
 
     type: Literal["pong"] = "pong"
 
 
 class ErrorMessage(ServerMessage):
-    """Something was wrong with a message, or a stream cannot go on; the socket stays open."""
+    """A message was invalid, or a stream cannot continue. The socket stays open."""
 
     type: Literal["error"] = "error"
     code: str
@@ -98,7 +101,7 @@ class ErrorMessage(ServerMessage):
 
 
 class ExecutionEnd(ServerMessage):
-    """The execution is over; this is the last message about it."""
+    """The execution has ended. This is the last message about it."""
 
     type: Literal["execution-end"] = "execution-end"
     execution_id: str
@@ -107,19 +110,19 @@ class ExecutionEnd(ServerMessage):
 
 
 class MalformedMessage(InvalidInput):
-    """A message that the protocol does not have; the socket stays open."""
+    """The message is not one of the protocol. The socket stays open."""
 
     code = "malformed-message"
 
 
 def parse_message(received: str | bytes) -> AnyMessage:
-    """A client's message.
+    """Parse a client's message.
 
     Raises:
-        MalformedMessage: it is none of the protocol's.
+        MalformedMessage: it is not a message of the protocol.
     """
     if isinstance(received, bytes):
-        raise MalformedMessage("Messages are JSON text frames, not binary ones.")
+        raise MalformedMessage("Messages are JSON text frames, not binary frames.")
     if len(received) > MAX_MESSAGE_CHARACTERS:
         raise MalformedMessage(f"The message is longer than {MAX_MESSAGE_CHARACTERS} characters.")
     try:
@@ -144,7 +147,7 @@ def parse_message(received: str | bytes) -> AnyMessage:
 
 
 def execution_id_in(received: str | bytes) -> str | None:
-    """The execution that a message was about, for the answer to a wrong one."""
+    """The execution that an invalid message names, for the reply."""
     if len(received) > MAX_MESSAGE_CHARACTERS:
         return None
     try:
