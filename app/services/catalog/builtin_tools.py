@@ -1,7 +1,7 @@
-"""The catalogue's entries of built-in tools, so that they are listed, granted and counted like all others.
+"""Catalog entries of built-in tools, so that they are listed, granted and counted like custom tools.
 
-What the code says of a tool is written at each start; whom it is offered to, and whether it is active, is the
-catalogue's own, as for every tool.
+Each start writes the fields that the code defines. The departments of a tool and whether it is active belong to the
+catalog.
 """
 
 from collections.abc import Mapping
@@ -19,25 +19,25 @@ log = structlog.get_logger(__name__)
 
 
 async def store_builtin_tools(database: Database, tools: Mapping[str, BuiltinTool]) -> None:
-    """Insert the entries that are missing and bring the others up to date; a custom tool of the same name stays."""
+    """Insert missing entries and update the others. A custom tool of the same name stays unchanged."""
     collection = database[CustomTool.get_collection_name()]
     for tool in tools.values():
-        told = entry_fields(tool)
+        fields = entry_fields(tool)
         raw = await collection.find_one({"toolName": tool.name})
         if raw is None:
-            new = CustomTool.model_validate({"toolName": tool.name, "isGlobal": True, **told})
+            new = CustomTool.model_validate({"toolName": tool.name, "isGlobal": True, **fields})
             try:
                 await collection.insert_one(new.as_stored())
             except DuplicateKeyError:
                 log.info("builtin-tool-stored-elsewhere", tool=tool.name)
         elif raw.get("source") != ToolSource.BUILTIN:
             log.warning("builtin-tool-hidden", tool=tool.name, reason="a custom tool has the same name")
-        elif any(raw.get(name) != value for name, value in told.items()):
-            await collection.update_one({"_id": raw["_id"]}, {"$set": {**told, "updatedAt": utc_now()}})
+        elif any(raw.get(name) != value for name, value in fields.items()):
+            await collection.update_one({"_id": raw["_id"]}, {"$set": {**fields, "updatedAt": utc_now()}})
 
 
 def entry_fields(tool: BuiltinTool) -> JsonObject:
-    """What the code says of a tool, in the form of its entry."""
+    """Return the fields of an entry that the code defines."""
     return {
         "displayName": tool.display_name,
         "description": tool.description,

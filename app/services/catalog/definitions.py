@@ -1,6 +1,6 @@
-"""What a run works with: agents, departments and tools as they stand when it starts.
+"""Definitions of agents, departments and tools for runs.
 
-Plain immutable values, apart from the documents behind them: a run keeps the ones it started with.
+Definitions are immutable copies of documents: a run keeps the ones that it started with.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from app.services.tools.schemas import InputValidator, compile_schema
 
 @dataclass(frozen=True)
 class DepartmentDefinition:
-    """A department as a run sees it."""
+    """A department, for runs."""
 
     id: Relation
     slug: str
@@ -32,13 +32,13 @@ class DepartmentDefinition:
     is_active: bool
     state: CatalogState = CatalogState.ACTIVE
     stored_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
-    """The quality weights that people have stored, for this department and under `default`."""
+    """The stored quality weights: those of this department, and the default ones under `default`."""
 
     @classmethod
     def of(
         cls, department: Department, stored_weights: Mapping[str, Mapping[str, float]] | None = None
     ) -> "DepartmentDefinition":
-        """The definition in a document."""
+        """Create the definition from a document."""
         assert department.id is not None  # noqa: S101 - read from the database
         return cls(
             id=department.id,
@@ -55,9 +55,9 @@ class DepartmentDefinition:
 
 @dataclass(frozen=True)
 class ToolDefinition:
-    """A tool as a run sees it: `code` is its JavaScript, where it is a custom one, `input_schema` JSON Schema.
+    """A tool, for runs: `code` is the JavaScript of a custom tool, `input_schema` is JSON Schema.
 
-    `idempotent` is its author's word that running it twice with one input does no more than running it once.
+    With `idempotent` its author promises that a repeated call with the same input has no further effect.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ToolDefinition:
 
     @classmethod
     def of(cls, tool: CustomTool) -> "ToolDefinition":
-        """The definition in a document."""
+        """Create the definition from a document."""
         return cls(
             name=tool.tool_name,
             description=tool.description or tool.display_name,
@@ -89,7 +89,7 @@ class ToolDefinition:
 
     @classmethod
     def of_server(cls, tool: McpTool) -> "ToolDefinition":
-        """The definition of a tool that an MCP server offers: to whomever it is granted."""
+        """Create the definition of an MCP server's tool, which any department may use."""
         return cls(
             name=tool.name,
             description=tool.description,
@@ -105,14 +105,14 @@ class ToolDefinition:
 
     @property
     def function_name(self) -> str:
-        """The name by which models call it."""
+        """The name that models call the tool by."""
         return function_name(self.name)
 
     async def get_validator(self) -> InputValidator:
-        """What checks inputs, compiled once, in a thread.
+        """Return the validator of inputs, which is compiled once, in a thread.
 
         Raises:
-            InvalidSchema: the stored schema is not one.
+            InvalidSchema: the stored schema is invalid.
         """
         return self._validator if "_validator" in vars(self) else await in_check_thread(lambda: self._validator)
 
@@ -122,32 +122,32 @@ class ToolDefinition:
 
     @property
     def is_pure(self) -> bool:
-        """Whether a call can have no effect outside itself: the sandbox gives `fetch` only to code that names it."""
+        """Whether calls have no side effects: the sandbox provides `fetch` only to code that names it."""
         return self.source == ToolSource.CUSTOM and "fetch" not in self.code
 
     @property
     def may_run_again(self) -> bool:
-        """Whether a call whose outcome is unknown may simply be made again."""
+        """Whether a call with an unknown outcome may run again."""
         return self.is_pure or self.idempotent
 
     def is_offered_to(self, department: DepartmentDefinition) -> bool:
-        """Whether agents of the department may be granted it."""
+        """Return whether agents of a department may use the tool."""
         return self.is_active and not self.is_disguised and (self.is_global or department.id in self.departments)
 
     @property
     def is_disguised(self) -> bool:
-        """Whether models could take it for a tool of an MCP server, because of a name stored past the API."""
+        """Whether its name, which was not stored through the API, looks like that of an MCP server's tool."""
         return self.source != ToolSource.MCP and self.name.startswith((MCP_PREFIX, MCP_FUNCTION_PREFIX))
 
     def as_model_tool(self) -> JsonObject:
-        """The tool in the form in which models are told of it."""
+        """Return the tool in the form that models receive."""
         function = {"name": self.function_name, "description": self.description, "parameters": self.input_schema}
         return {"type": "function", "function": function}
 
 
 @dataclass(frozen=True)
 class AgentDefinition:
-    """An agent as a run sees it, with the tools that it may really use; `quality_threshold` is 0 to 100."""
+    """An agent, for runs, with the tools that it may use; `quality_threshold` is 0 to 100."""
 
     id: Relation
     agent_id: str
@@ -164,14 +164,14 @@ class AgentDefinition:
     quality_threshold: float
     tools: tuple[ToolDefinition, ...]
     missing_tools: tuple[str, ...] = ()
-    """The granted tools that do not exist, are switched off, or are not offered to its department."""
+    """The granted tools that do not exist, are inactive, or are not offered to its department."""
 
     @classmethod
     def of(cls, agent: Agent, department: DepartmentDefinition, tools: dict[str, ToolDefinition]) -> "AgentDefinition":
-        """The definition in a document; granted are the named tools that are active and offered to its department."""
+        """Create the definition from a document, with the named tools that are active and offered to its department."""
         assert agent.id is not None  # noqa: S101 - read from the database
         granted = (tools[name] for name in agent.granted_tool_names if name in tools)
-        usable = with_own_names(tool for tool in granted if tool.is_offered_to(department))
+        usable = with_unique_names(tool for tool in granted if tool.is_offered_to(department))
         usable_names = {tool.name for tool in usable}
         return cls(
             id=agent.id,
@@ -192,8 +192,8 @@ class AgentDefinition:
         )
 
 
-def with_own_names(tools: Iterable[ToolDefinition]) -> tuple[ToolDefinition, ...]:
-    """The tools, each with a function name of its own: of several with the same one, the first."""
+def with_unique_names(tools: Iterable[ToolDefinition]) -> tuple[ToolDefinition, ...]:
+    """Return the first tool with each function name."""
     by_name: dict[str, ToolDefinition] = {}
     for tool in tools:
         by_name.setdefault(tool.function_name, tool)

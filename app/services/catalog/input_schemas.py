@@ -1,7 +1,7 @@
-"""What the API takes when somebody writes the catalogue, with the rules that need no look into the database.
+"""Inputs of the catalog API, with the rules that do not need the database.
 
-A `…Create` is a whole new entry; a `…Update` is a merge patch: what it does not name stays, `null` clears what may be
-unset. Defaults in an update only stand for "not named" and are never stored.
+A `…Create` is a complete entry. A `…Update` is a merge patch: omitted fields stay unchanged, `null` clears an optional
+field. The defaults of an update mean "omitted" and are never stored.
 """
 
 from typing import Annotated, Any
@@ -27,13 +27,13 @@ READ_ONLY = frozenset(
         "state",
     }
 )
-"""What the service itself keeps; a request that brings it back is not wrong, and changes nothing."""
+"""Fields that the service maintains. Requests may contain them, without effect."""
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=100, examples=["story"])]
 
 
 def not_default(slug: str) -> str:
-    """A slug that a department may have."""
+    """Accept a slug that is not reserved."""
     if slug == DEFAULT_SLUG:
         raise ValueError(f"must not be {DEFAULT_SLUG!r}, which names the quality weights of all other departments")
     return slug
@@ -50,7 +50,7 @@ GrantedTool = Annotated[
 
 
 def not_blank(text: str) -> str:
-    """A text that shows something."""
+    """Accept text that is not blank."""
     if not text.strip():
         raise ValueError("must not be blank")
     return text
@@ -68,7 +68,7 @@ NUMBER = "(0|[1-9][0-9]*)"
 PRE_RELEASE = "(0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
 BUILD = "[0-9a-zA-Z-]+"
 VERSION = (
-    rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE}(\.{PRE_RELEASE})*)?(\+{BUILD}(\.{BUILD})*)?$"  # that of semver.org
+    rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE}(\.{PRE_RELEASE})*)?(\+{BUILD}(\.{BUILD})*)?$"  # from semver.org
 )
 Version = Annotated[str, Field(pattern=VERSION, max_length=64)]
 Code = Annotated[str, Field(min_length=1, max_length=200_000)]
@@ -102,7 +102,7 @@ CUSTOM_TOOL_EXAMPLE: JsonObject = {
 
 
 class CatalogInput(BaseModel):
-    """A written entry: unknown fields and other types are refused (`0` is no `false`), read-only fields ignored."""
+    """Input for an entry: unknown fields and other types are refused (`0` is not `false`), read-only fields ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -115,18 +115,18 @@ class CatalogInput(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def ignore_read_only(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic's own signature for raw input
-        """Statistics and times are the service's own."""
+        """Drop read-only fields."""
         if isinstance(values, dict):
             return {key: value for key, value in values.items() if key not in READ_ONLY}
         return values
 
     def given(self) -> JsonObject:
-        """The fields that the request names, by their stored names."""
+        """Return the fields that the request contains, by their stored names."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
 
 class DepartmentOptions(CatalogInput):
-    """What a department may leave out."""
+    """The optional fields of a department."""
 
     icon: Annotated[str, Field(max_length=64)] | None = None
     """The name of an icon for user interfaces; `null` for none."""
@@ -169,7 +169,7 @@ class DepartmentUpdate(DepartmentOptions):
 
 
 class AgentOptions(CatalogInput):
-    """What an agent may leave out."""
+    """The optional fields of an agent."""
 
     is_department_head: bool = False
     """Whether the agent plans, reviews and reports for its department. A department has at most one head."""
@@ -178,7 +178,7 @@ class AgentOptions(CatalogInput):
     tool_names: Annotated[list[GrantedTool], Field(max_length=100)] = []
     """The tools that the agent may call: custom tools by name, tools of MCP servers as `mcp:SERVER/TOOL`."""
     max_agent_steps: Steps = 20
-    """The most model calls that one execution may make before it must answer."""
+    """The maximum number of model calls that one execution may make before it must answer."""
     specialization: Annotated[str, Field(max_length=200)] | None = None
     """The agent's specialty in a few words; `null` for none."""
     skills: Annotated[list[Name], Field(max_length=100)] = []
@@ -226,7 +226,7 @@ class AgentUpdate(AgentOptions):
 
 
 class CustomToolOptions(CatalogInput):
-    """What a custom tool may leave out."""
+    """The optional fields of a custom tool."""
 
     example_inputs: Annotated[list[JsonObject], Field(max_length=50)] = []
     """Inputs that the tool is tested with whenever it is written; each must match `inputSchema` and succeed."""

@@ -1,7 +1,7 @@
-"""Live reload: whoever edits a definition, through the API, a CMS or by hand, the next run of this process sees it.
+"""Live reload: the next run of this process uses each edit of a definition, made through the API, a CMS or by hand.
 
-A change stream on the catalogue's collections and the quality weights drops this process's cached definitions. While
-the stream is away, a cached definition lives no longer than its time to live.
+A change stream on the catalog's collections and the quality weights clears the cached definitions of this process.
+While the stream is interrupted, cached definitions expire after their time to live.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 def edits_only() -> list[JsonObject]:
-    """The pipeline of the stream: edits of definitions, by the server's own selection."""
+    """Return the pipeline with which the server selects edits of definitions."""
     changed = {"$map": {"input": {"$objectToArray": "$updateDescription.updatedFields"}, "in": "$$this.k"}}
     statistics_alone = {
         "$and": [
@@ -42,7 +42,7 @@ def edits_only() -> list[JsonObject]:
 
 
 class LiveReload:
-    """Watches the catalogue for this process, and calls `on_edit` after each edit it learns of."""
+    """Watches the catalog, and calls `on_edit` after each edit."""
 
     def __init__(self, database: Database, on_edit: Callable[[], None]) -> None:
         self._database = database
@@ -51,7 +51,7 @@ class LiveReload:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to watch; edits from here on are seen."""
+        """Start watching; later edits are reported."""
         self._task = asyncio.create_task(self._watch_for_ever(), name="live reload")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETRY_SECONDS):
@@ -64,10 +64,10 @@ class LiveReload:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch_for_ever(self) -> None:
-        """Watch, and again after whatever ends the stream for good.
+        """Watch, and open a new stream whenever one ends.
 
-        The driver itself resumes a stream after a lost connection or a new primary. Where it cannot (the history is
-        gone, the database was dropped) a new stream begins with forgetting everything, so nothing needs to be resumed.
+        The driver resumes a stream after a lost connection or a new primary. If it cannot (the history is lost, the
+        database was dropped), a new stream starts with an empty cache, so nothing needs to be resumed.
         """
         while True:
             try:
@@ -78,7 +78,7 @@ class LiveReload:
 
     async def _watch(self) -> None:
         async with await self._database.watch(edits_only()) as stream:
-            self._on_edit()  # what was edited while nobody watched may be cached
+            self._on_edit()  # edits that no stream has reported may be cached
             self._watching.set()
             async for change in stream:
                 log.debug("definition-edited", collection=change["ns"]["coll"], operation=change["operationType"])

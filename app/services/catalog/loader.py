@@ -1,7 +1,7 @@
-"""Loading definitions for runs: cached for a while, one query at a time for the same thing.
+"""The loader of definitions for runs: cached for a while, with one query at a time for the same key.
 
-An agent comes with its department and tools, a department's team in one query for all its agents and one for all
-their tools.
+An agent is loaded with its department and tools; a team takes one query for all its agents and one for all their
+tools.
 """
 
 import asyncio
@@ -57,13 +57,13 @@ class DepartmentNotFound(NotFound):
 
 
 class CatalogConflict(AppError):
-    """What the catalogue holds cannot be run as it stands."""
+    """The entry exists but cannot run."""
 
     status = HTTPStatus.CONFLICT
 
 
 class AgentInactive(CatalogConflict):
-    """The agent is switched off."""
+    """The agent is inactive."""
 
     code = "agent-inactive"
 
@@ -72,7 +72,7 @@ class AgentInactive(CatalogConflict):
 
 
 class DepartmentInactive(CatalogConflict):
-    """The department is switched off."""
+    """The department is inactive."""
 
     code = "department-inactive"
 
@@ -138,7 +138,7 @@ class AgentWithoutDepartment(CatalogConflict):
 
 
 class DepartmentWithoutHead(CatalogConflict):
-    """Nobody leads the department."""
+    """The department has no active head."""
 
     code = "department-without-head"
 
@@ -149,7 +149,7 @@ class DepartmentWithoutHead(CatalogConflict):
 
 
 class DefinitionLoader:
-    """The cached definitions of this process; `ttl_seconds` bounds how long one outlives an edit unnoticed."""
+    """The cached definitions of this process, each for `ttl_seconds` at most."""
 
     def __init__(self, database: Database, *, ttl_seconds: float, mcp: McpTools | None = None) -> None:
         self._database = database
@@ -160,9 +160,9 @@ class DefinitionLoader:
         self._departments = cached(self._read_departments)
 
     async def get_agent(self, agent_id: str, *, accepted: bool = False) -> AgentDefinition:
-        """An active agent of an active department.
+        """Return an active agent of an active department.
 
-        For a run that was accepted before, both may be inactive, unpublished or in the trash now.
+        A run that was accepted earlier may use both even if they are inactive, unpublished or in the trash now.
 
         Raises:
             AgentNotFound, AgentWithoutDepartment, StoredDocumentInvalid
@@ -172,9 +172,9 @@ class DefinitionLoader:
         return await self._agent(agent_id, accepted)
 
     async def get_team(self, slug: str, *, accepted: bool = False) -> Team:
-        """An active department with its head and active specialists.
+        """Return an active department with its head and active specialists.
 
-        For a run that was accepted before, all of them may be inactive, unpublished or in the trash now.
+        A run that was accepted earlier may use them even if they are inactive, unpublished or in the trash now.
 
         Raises:
             DepartmentNotFound, DepartmentInactive, DepartmentUnpublished, DepartmentTrashed, DepartmentWithoutHead
@@ -182,11 +182,11 @@ class DefinitionLoader:
         return await self._team(slug, accepted)
 
     async def list_departments(self) -> tuple[DepartmentDefinition, ...]:
-        """All departments, those that run first before the others, whether active or not."""
+        """Return all departments by priority, including inactive ones."""
         return await self._departments()
 
     def forget_all(self) -> None:
-        """Drop every cached definition: the next run reads what is stored now."""
+        """Clear the cache, so that the next run reads the stored definitions."""
         self._agent.cache_clear()
         self._team.cache_clear()
         self._departments.cache_clear()
@@ -248,7 +248,7 @@ class DefinitionLoader:
         names = sorted({name for agent in agents for name in agent.granted_tool_names})
         if not names:
             return {}
-        # A document under the name of an MCP server's tool is never called in that tool's place.
+        # A stored tool with the name of an MCP server's tool never replaces that tool.
         stored = [name for name in names if not name.startswith(MCP_PREFIX)]
         found = self._database[CustomTool.get_collection_name()].find({"toolName": {"$in": stored}})
         tools = [tool async for raw in found if (tool := parsed(CustomTool, raw))]
@@ -263,7 +263,7 @@ class DefinitionLoader:
 
 
 def heavy_schemas(schemas: Mapping[str, JsonObject]) -> set[str]:
-    """The tools, by name, whose input schema is too heavy to be compiled: no run is offered them."""
+    """Return the names of tools whose input schema is too expensive to compile; runs do not get them."""
     heavy: set[str] = set()
     for name, schema in schemas.items():
         try:
@@ -275,7 +275,7 @@ def heavy_schemas(schemas: Mapping[str, JsonObject]) -> set[str]:
 
 
 def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:
-    """The document in a raw one; one that lacks what makes it one is skipped, with a warning that names it."""
+    """Parse a raw document; log a warning and return `None` if it is invalid."""
     try:
         return document.model_validate(raw)
     except ValidationError as error:
@@ -289,10 +289,10 @@ def parsed(document: type[DocumentType], raw: Raw) -> DocumentType | None:
 
 
 def valid(document: type[DocumentType], raw: Raw, key: str) -> DocumentType:
-    """The document in a raw one that has this natural key.
+    """Parse the raw document with a natural key.
 
     Raises:
-        StoredDocumentInvalid: a field is not what the service stores there.
+        StoredDocumentInvalid: a stored field has an invalid value.
     """
     try:
         return document.model_validate(raw)
@@ -301,7 +301,7 @@ def valid(document: type[DocumentType], raw: Raw, key: str) -> DocumentType:
 
 
 def problem_in(document: type[Document], raw: Raw) -> str | None:
-    """Why a raw document would be skipped, or `None`."""
+    """Return why a raw document is invalid, or `None`."""
     try:
         document.model_validate(raw)
     except ValidationError as error:
@@ -310,6 +310,6 @@ def problem_in(document: type[Document], raw: Raw) -> str | None:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first field that is wrong, and how, without its value."""
+    """Return the first invalid field and its problem, without its value."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -54,7 +54,7 @@ class DepartmentRead(ApiModel):
 
     @classmethod
     def of(cls, department: Department) -> "DepartmentRead":
-        """The shape of a document."""
+        """Convert a document."""
         return cls.model_validate({**dict(department), "id": str(department.id), "state": department.state})
 
 
@@ -80,7 +80,7 @@ class AgentRead(ApiModel):
     tool_names: list[str]
     """The tools that the agent may call, by name."""
     max_agent_steps: int
-    """The most model calls that one execution may make before it must answer."""
+    """The maximum number of model calls that one execution may make before it must answer."""
     specialization: str | None
     """The agent's specialty in a few words."""
     skills: list[str]
@@ -107,7 +107,7 @@ class AgentRead(ApiModel):
 
     @classmethod
     def of(cls, agent: Agent, slugs: Mapping[Relation, str]) -> "AgentRead":
-        """The shape of a document; `slugs` gives the slug of each department."""
+        """Convert a document; `slugs` has the slug of each department."""
         changed = {
             "id": str(agent.id),
             "state": agent.state,
@@ -160,7 +160,7 @@ class CustomToolRead(ApiModel):
 
     @classmethod
     def of(cls, tool: CustomTool, slugs: Mapping[Relation, str], *, with_code: bool) -> "CustomToolRead":
-        """The shape of a document."""
+        """Convert a document."""
         changed = {
             "id": str(tool.id),
             "state": tool.state,

@@ -1,4 +1,4 @@
-"""What a tool must stand before it is stored (code, schema and examples), and its input before each call."""
+"""Checks of a tool before it is stored (code, schema and examples), and of its input before each call."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox
 from app.services.tools.schemas import InputValidator, InvalidSchema, compile_schema
 
 MAX_NAMED_ERRORS = 8
-# More is checked in a thread: a pattern can take 80 µs a character.
+# Larger inputs are checked in a thread, because a pattern can take 80 µs per character.
 SMALL_INPUT_CHARACTERS = 2000
 SMALL_INPUT_NODES = 200
 EXAMPLE_CONTEXT = {"executionId": "example", "agentId": "example", "department": "example", "project": None}
@@ -20,15 +20,15 @@ EXAMPLE_CONTEXT = {"executionId": "example", "agentId": "example", "department":
 
 @dataclass(frozen=True)
 class ToolChecker:
-    """Checks tools in the sandbox in which they will run."""
+    """Checks tools in the sandbox that runs them."""
 
     sandbox: ToolSandbox
 
     async def check(self, code: str, schema: JsonObject, examples: list[Any]) -> None:
-        """Everything, in order.
+        """Check the code, the schema and the examples of a tool, in this order.
 
         Raises:
-            InvalidInput: the field, or the example, that is wrong, and how.
+            InvalidInput: a field or an example is invalid.
         """
         try:
             await self.sandbox.check(code)
@@ -53,10 +53,10 @@ class ToolChecker:
 
 
 async def check_input(tool: ToolDefinition, tool_input: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Refuse an input that does not match the tool's schema, in words that a model can act on.
+    """Check that an input matches the tool's schema.
 
     Raises:
-        ToolFailed: so, or the schema is none.
+        ToolFailed: the input does not match, with a message that a model can act on, or the schema is invalid.
     """
     try:
         validator = await tool.get_validator()
@@ -69,10 +69,10 @@ async def check_input(tool: ToolDefinition, tool_input: Any) -> None:  # noqa: A
 
 
 async def errors_of(validator: InputValidator, value: Any) -> list[FieldError]:  # noqa: ANN401 - any JSON value
-    """What is wrong with an input; a large one is checked in a thread."""
+    """Return the problems of an input; a large one is checked in a thread."""
     return validator.errors(value) if is_small(value) else await in_check_thread(validator.errors, value)
 
 
 def is_small(value: object) -> bool:
-    """Whether an input is checked in no time."""
+    """Return whether an input is small enough to check on the event loop."""
     return count_values(value, SMALL_INPUT_NODES) < SMALL_INPUT_NODES and len(str(value)) < SMALL_INPUT_CHARACTERS

@@ -1,4 +1,4 @@
-"""Rules of changing a custom tool that need no sandbox: which version may follow which."""
+"""Rules for changes of a custom tool that do not need the sandbox, mainly the order of versions."""
 
 import re
 from typing import cast
@@ -10,7 +10,7 @@ from app.models.custom_tool import ToolSource
 from app.services.catalog.writer import CatalogWriteConflict
 
 MAX_VERSION_CHARACTERS = 256
-"""What is longer was stored past the API, and is no version; Python would refuse to convert its digits."""
+"""A longer text was not stored through the API and is not a version; Python would refuse to convert its digits."""
 VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
 VERSIONED = {"executeFunction": "the code", "inputSchema": "the schema"}
 
@@ -18,52 +18,53 @@ Precedence = tuple[int, int, int, bool, list[tuple[bool, int, str]]]
 
 
 class ToolIsBuiltin(CatalogWriteConflict):
-    """A built-in tool is changed in its code alone."""
+    """A built-in tool can only be changed in the service's code."""
 
     code = "custom-tool-builtin"
 
     def __init__(self, tool_name: str) -> None:
-        super().__init__(f"The tool {tool_name!r} is built in: it is changed in the service's own code, not here.")
+        super().__init__(f"The tool {tool_name!r} is built in: change it in the code of the service.")
 
 
 def refuse_builtin(raw: Raw) -> None:
-    """Keep a built-in tool as the service's own code has it.
+    """Refuse to change a built-in tool.
 
     Raises:
-        ToolIsBuiltin: it is one.
+        ToolIsBuiltin: the tool is built in.
     """
     if raw.get("source") == ToolSource.BUILTIN:
         raise ToolIsBuiltin(str(raw.get("toolName")))
 
 
 def require_risen_version(stored: JsonObject, changed: JsonObject) -> None:
-    """Hold a tool to one code and one schema a version; `changed` is the tool as it would be.
+    """Require that each version of a tool has one code and one schema; `changed` is the tool after the change.
 
     Raises:
-        InvalidInput: code or schema change, and the version does not rise; or it falls, and could rise a second time.
+        InvalidInput: the code or the schema changes and the version does not increase, or the version decreases and
+            could increase to a used one later.
     """
     parts = [words for name, words in VERSIONED.items() if not same_json(stored.get(name), changed.get(name))]
     before, after = str(stored.get("version") or ""), str(changed.get("version") or "")
     if parts and precedence(after) <= precedence(before):
-        message = f"must rise above {before or 'what is stored'}, because {' and '.join(parts)} changed"
+        message = f"must be greater than {before or 'the stored version'} because {' and '.join(parts)} changed"
         raise InvalidInput.of_field("version", message)
     if precedence(after) < precedence(before):
-        raise InvalidInput.of_field("version", f"must not fall below {before}, which calls are recorded with")
+        raise InvalidInput.of_field("version", f"must not be lower than {before}, which recorded calls refer to")
 
 
-def same_json(one: object, other: object) -> bool:
-    """Whether two values are the same JSON: `true` is not 1, and 1.0 is."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        left, right = cast("JsonObject", one), cast("JsonObject", other)
+def same_json(first: object, second: object) -> bool:
+    """Return whether two values are the same JSON; `true` differs from 1, but 1.0 does not."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        left, right = cast("JsonObject", first), cast("JsonObject", second)
         return left.keys() == right.keys() and all(same_json(left[name], right[name]) for name in left)
-    if isinstance(one, list) and isinstance(other, list):
-        pairs = list(zip(cast("list[object]", one), cast("list[object]", other), strict=False))
-        return len(one) == len(other) and all(same_json(left, right) for left, right in pairs)
-    return isinstance(one, bool) is isinstance(other, bool) and one == other
+    if isinstance(first, list) and isinstance(second, list):
+        pairs = list(zip(cast("list[object]", first), cast("list[object]", second), strict=False))
+        return len(first) == len(second) and all(same_json(left, right) for left, right in pairs)
+    return isinstance(first, bool) is isinstance(second, bool) and first == second
 
 
 def precedence(version: str) -> Precedence:
-    """What semantic versions are ordered by, builds left out; what somebody stored that is none comes before all."""
+    """Return the sort key of a semantic version without its build; an invalid stored version sorts first."""
     found = VERSION.fullmatch(version) if len(version) <= MAX_VERSION_CHARACTERS else None
     if found is None:
         return (-1, 0, 0, False, [])
@@ -72,5 +73,5 @@ def precedence(version: str) -> Precedence:
 
 
 def identifier(part: str) -> tuple[bool, int, str]:
-    """A part of a pre-release: numbers by their value, before words."""
+    """Return the sort key of a pre-release identifier: numbers by value, before words."""
     return (False, int(part), "") if part.isdecimal() else (True, 0, part)

@@ -1,10 +1,11 @@
-"""Trying a tool out: one call as an agent would make it, outside any run; it is counted nowhere."""
+"""Test calls of tools: one call as an agent would make it, outside of runs and statistics."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.kit.schemas import ApiModel
 from app.models.custom_tool import CustomTool
@@ -36,7 +37,7 @@ class ToolError(ApiModel):
 
 
 class ToolFigures(ApiModel):
-    """What a call cost, and what it logged."""
+    """The cost and the log of a call."""
 
     duration_ms: float
     """The duration of the call in milliseconds."""
@@ -62,19 +63,19 @@ class ToolTestFailure(ToolFigures):
 
 @dataclass(frozen=True)
 class ToolTester:
-    """Runs tools as they are stored at this moment, active or not."""
+    """Runs stored tools, active or not."""
 
     database: Database
     toolbox: Toolbox
 
     async def run(self, tool_name: str, wanted: ToolTestInput) -> ToolTestOutcome | ToolTestFailure:
-        """What a call gives, a failure included.
+        """Call a tool and return its output or its failure.
 
         Raises:
             CustomToolNotFound: no tool has this name.
-            StoredDocumentInvalid: its document is not one of a tool.
+            StoredDocumentInvalid: the stored document is invalid.
         """
-        raw = await self.database[CustomTool.get_collection_name()].find_one({"toolName": tool_name})
+        raw = await collection_of(self.database, CustomTool).find_one({"toolName": tool_name})
         if raw is None:
             raise CustomToolNotFound(tool_name)
         tool = ToolDefinition.of(valid(CustomTool, raw, tool_name))

@@ -10,7 +10,7 @@ from app.cli.document_notes import Known, problems_of
 from app.database.connection import Database
 from app.models.base import new_row_id
 from app.models.custom_tool import CustomTool, ToolSource
-from app.services.catalog.definitions import ToolDefinition, with_own_names
+from app.services.catalog.definitions import ToolDefinition, with_unique_names
 from app.services.catalog.loader import DefinitionLoader
 from app.services.tools.mcp.servers import McpServers
 from app.services.tools.mcp.settings import McpServerSettings
@@ -58,7 +58,7 @@ def test_of_two_tools_with_one_function_name_the_first_is_offered() -> None:
     odd = ToolDefinition("a.b", "", {}, "", "", True, True, frozenset())
     same = ToolDefinition(odd.function_name, "", {}, "", "", True, True, frozenset())
 
-    assert with_own_names([odd, same]) == (odd,)
+    assert with_unique_names([odd, same]) == (odd,)
 
 
 @pytest.mark.parametrize("name", ["mcp__odd__twice", "mcp:odd/twice"])

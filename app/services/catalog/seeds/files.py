@@ -1,4 +1,4 @@
-"""Reading seed files: each kind of entry in its own kind of file, in Payload's form but for its relations."""
+"""Seed files: one kind of file per kind of entry, in Payload's form except for relations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from app.models.quality_weights import DEFAULT_SLUG
 PACKAGE = Path(str(files("app")))
 INSTALLED_SEEDS = PACKAGE / "seeds"
 SEEDS = INSTALLED_SEEDS if INSTALLED_SEEDS.is_dir() else PACKAGE.parent / "seeds"
-"""The seeds of the service: inside the installed package, or beside `app/` in a checkout."""
-YAML_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # in C, ten times as fast
+"""The folder of the service's seeds: in the installed package, or beside `app/` in a checkout."""
+YAML_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # written in C, ten times as fast
 ROW_FIELDS = {"toolNames": "toolName", "skills": "skill", "exampleInputs": "example"}
-"""The arrays of the catalogue, and the field that each of their rows has beside its id."""
+"""The arrays of the catalog, and the field that each of their rows has beside its id."""
 
 
 class SeedUnreadable(StartupError):
@@ -28,7 +28,7 @@ class SeedUnreadable(StartupError):
 
 @dataclass(frozen=True)
 class Seeds:
-    """What a folder holds, each entry with the fields that its file names; departments by their slugs."""
+    """The entries of a folder, with the fields that their files contain and departments as slugs."""
 
     departments: list[JsonObject]
     agents: list[JsonObject]
@@ -36,16 +36,16 @@ class Seeds:
 
 
 def read_seeds(folder: Path) -> Seeds:
-    """The seeds in a folder.
+    """Read the seeds of a folder.
 
     Raises:
-        SeedUnreadable: a file cannot be used.
+        SeedUnreadable: a file is invalid.
     """
     return Seeds(list(read_departments(folder)), list(read_agents(folder)), list(read_tools(folder)))
 
 
 def read_departments(folder: Path) -> Iterator[JsonObject]:
-    """The rows of `departments.yaml`."""
+    """Read the departments of `departments.yaml`."""
     path = folder / "departments.yaml"
     for row in list_in(mapping_of(parse_yaml(read_text(path), path), path), "departments", path):
         department = required(row, "slug", path)
@@ -55,7 +55,7 @@ def read_departments(folder: Path) -> Iterator[JsonObject]:
 
 
 def read_agents(folder: Path) -> Iterator[JsonObject]:
-    """The agents of `agents/<department>/<agentId>.md`: front matter, then the instructions as prose."""
+    """Read the agents of `agents/<department>/<agentId>.md`: front matter, then the instructions as prose."""
     for path in sorted(folder.glob("agents/*/*.md")):
         parts = read_text(path).split("---\n", 2)
         if len(parts) != 3:
@@ -66,7 +66,7 @@ def read_agents(folder: Path) -> Iterator[JsonObject]:
 
 
 def read_tools(folder: Path) -> Iterator[JsonObject]:
-    """The tools of `custom-tools/<toolName>/`: `tool.yaml` and `execute.js`."""
+    """Read the tools of `custom-tools/<toolName>/`: `tool.yaml` and `execute.js`."""
     for path in sorted(folder.glob("custom-tools/*/tool.yaml")):
         row = dict(required(mapping_of(parse_yaml(read_text(path), path), path), "toolName", path))
         row["executeFunction"] = read_text(path.with_name("execute.js")).strip()
@@ -76,7 +76,7 @@ def read_tools(folder: Path) -> Iterator[JsonObject]:
 
 
 def read_text(path: Path) -> str:
-    """A seed file's text."""
+    """Read the text of a seed file."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -84,7 +84,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str, path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
-    """A seed file's YAML."""
+    """Parse the YAML of a seed file."""
     try:
         return yaml.load(text, YAML_LOADER)  # noqa: S506 - a safe one
     except yaml.YAMLError:
@@ -92,14 +92,14 @@ def parse_yaml(text: str, path: Path) -> Any:  # noqa: ANN401 - whatever the fil
 
 
 def mapping_of(value: Any, path: Path) -> JsonObject:  # noqa: ANN401 - whatever the file holds
-    """The value, if it is a mapping."""
+    """Return a value that must be a mapping."""
     if not isinstance(value, dict):
-        raise SeedUnreadable(f"The seed file {path} must hold a mapping.")
+        raise SeedUnreadable(f"The seed file {path} must contain a mapping.")
     return value
 
 
 def list_in(row: JsonObject, key: str, path: Path) -> list[Any]:
-    """An optional list of a mapping."""
+    """Return an optional list of a mapping."""
     value = row.get(key) or []
     if not isinstance(value, list):
         raise SeedUnreadable(f"The seed file {path}: {key} must be a list.")
@@ -107,7 +107,7 @@ def list_in(row: JsonObject, key: str, path: Path) -> list[Any]:
 
 
 def required(row: Any, key: str, path: Path) -> JsonObject:  # noqa: ANN401 - whatever the file holds
-    """A row, if it is a mapping that has its natural key."""
+    """Return a row that must be a mapping with its natural key."""
     mapping = mapping_of(row, path)
     if not isinstance(mapping.get(key), str):
         raise SeedUnreadable(f"The seed file {path} has an entry without {key}.")
@@ -115,7 +115,7 @@ def required(row: Any, key: str, path: Path) -> JsonObject:  # noqa: ANN401 - wh
 
 
 def with_rows(row: JsonObject, key: str, path: Path) -> JsonObject:
-    """An entry whose list, if it names one, stands there as the rows of a Payload array."""
+    """Return an entry with its list, if any, as rows of a Payload array."""
     if key not in row:
         return row
     return row | {key: [{ROW_FIELDS[key]: value, "id": new_row_id()} for value in list_in(row, key, path)]}

@@ -1,4 +1,4 @@
-"""The seeds: the catalogue that a new installation begins with. What is stored already is never touched."""
+"""The insertion of seeds, the catalog of a new installation. Stored documents are never changed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ import structlog
 from pydantic import ValidationError
 from pymongo.errors import BulkWriteError
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.kit.json_values import JsonObject
 from app.models.agent import Agent
@@ -22,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class SeedCount:
-    """How many documents of each kind there are of something."""
+    """A number of documents of each kind."""
 
     departments: int
     agents: int
@@ -30,13 +31,12 @@ class SeedCount:
 
 
 async def insert_missing_seeds(database: Database, folder: Path = SEEDS) -> SeedCount:
-    """Insert what the folder has and the database has not, by natural key.
+    """Insert the seeds whose natural keys are missing in the database.
 
-    A document that somebody edited, renamed or switched off is left as it is, and so is a second head that the
-    database refuses.
+    Documents that were edited or deactivated stay unchanged. A second head of a department is not inserted.
 
     Raises:
-        SeedUnreadable: a file of the folder cannot be used; nothing is inserted then.
+        SeedUnreadable: a file of the folder is invalid; nothing was inserted.
     """
     seeds = await read_usable_seeds(database, folder)
     inserted = await insert_missing(database, Department, "slug", seeds.departments)
@@ -51,10 +51,10 @@ async def insert_missing_seeds(database: Database, folder: Path = SEEDS) -> Seed
 
 
 async def read_usable_seeds(database: Database, folder: Path) -> Seeds:
-    """The seeds in a folder, of which each makes a document once the departments are stored.
+    """Read the seeds of a folder, and check that each makes a valid document.
 
     Raises:
-        SeedUnreadable: one does not.
+        SeedUnreadable: a seed is invalid.
     """
     seeds = read_seeds(folder)
     provisional = {seed["slug"]: Relation() for seed in seeds.departments} | await department_ids(database)
@@ -68,14 +68,14 @@ async def read_usable_seeds(database: Database, folder: Path) -> Seeds:
 
 
 async def department_ids(database: Database) -> dict[str, Relation]:
-    """The ids of the departments that are stored, by slug."""
-    found = database[Department.get_collection_name()].find({}, {"slug": 1})
+    """Read the ids of the stored departments, by slug."""
+    found = collection_of(database, Department).find({}, {"slug": 1})
     return {raw["slug"]: raw["_id"] async for raw in found if isinstance(raw.get("slug"), str)}
 
 
 async def insert_missing(database: Database, document: type[PayloadDocument], key: str, seeds: list[JsonObject]) -> int:
-    """Insert the seeds whose key is not stored yet, and count them."""
-    collection = database[document.get_collection_name()]
+    """Insert the seeds whose key is not stored yet, and return their number."""
+    collection = collection_of(database, document)
     present = set(await collection.distinct(key, {key: {"$in": [seed[key] for seed in seeds]}}))
     missing = [validated(document, seed, seed[key]).as_stored() for seed in seeds if seed[key] not in present]
     if not missing:
@@ -91,7 +91,7 @@ async def insert_missing(database: Database, document: type[PayloadDocument], ke
 
 
 def validated(document: type[PayloadDocument], seed: JsonObject, key: str) -> PayloadDocument:
-    """The document of a seed."""
+    """Return the document of a seed."""
     try:
         return document.model_validate(seed)
     except ValidationError as error:
@@ -99,20 +99,20 @@ def validated(document: type[PayloadDocument], seed: JsonObject, key: str) -> Pa
 
 
 def with_department(seed: JsonObject, ids: dict[str, Relation]) -> JsonObject:
-    """An agent's seed with its department as a relation; a head requires no review."""
+    """Return an agent's seed with its department as a relation; a head requires no review."""
     related = seed | {"department": relation_of(seed.get("department"), ids, seed["agentId"])}
     return related | {"requiresReview": False} if seed.get("isDepartmentHead") is True else related
 
 
 def with_departments(seed: JsonObject, ids: dict[str, Relation]) -> JsonObject:
-    """A tool's seed with its departments, if it names any, as relations."""
+    """Return a tool's seed with its departments, if any, as relations."""
     if "departments" not in seed:
         return seed
     return seed | {"departments": [relation_of(slug, ids, seed["toolName"]) for slug in seed["departments"]]}
 
 
 def relation_of(slug: Any, ids: dict[str, Relation], seed: str) -> Relation:  # noqa: ANN401 - whatever the file holds
-    """The id of a department."""
+    """Return the id of a department."""
     if not isinstance(slug, str) or slug not in ids:
         raise SeedUnreadable(f"The seed {seed!r} names the department {slug!r}, which does not exist.")
     return ids[slug]

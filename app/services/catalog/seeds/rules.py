@@ -1,6 +1,6 @@
-"""Seeds under the rules of the API: every problem of every file, each with the file and the line it is in.
+"""Checks of seeds by the rules of the API, which report every problem with its file and line.
 
-A seed may name some fields only, like a change through the API; what it names is held to the same rules.
+Like an update through the API, a seed may contain some of the fields only; the same rules apply to them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ FRONT_MATTER = "---\n"
 
 @dataclass(frozen=True)
 class LocatedSeed:
-    """A seed as its file has it, and the line of each of its fields; `line` is that of the seed itself."""
+    """A seed with the line of each of its fields; `line` is the first line of the seed."""
 
     key: str
     row: JsonObject
@@ -36,23 +36,23 @@ class LocatedSeed:
     lines: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def problem(self, field_path: str, message: str) -> str:
-        """A problem with a field, with where it is."""
+        """Describe a problem with a field and its place."""
         line = self.lines.get(field_path.partition(".")[0], self.line)
         return f"{self.path}:{line}: {field_path}: {message}" if field_path else f"{self.path}:{line}: {message}"
 
 
 @dataclass(frozen=True)
 class SeedRules:
-    """What seeds are held to beside the form of their fields."""
+    """The rules for seeds beyond the form of their fields."""
 
     known_models: frozenset[str]
     tools: ToolChecker
 
     async def problems(self, database: Database, folder: Path) -> list[str]:
-        """Every problem of the seeds in a folder, in the order of the files.
+        """Return every problem of the seeds in a folder, in the order of the files.
 
         Raises:
-            SeedUnreadable: a file is not one of seeds at all.
+            SeedUnreadable: a file does not contain seeds.
         """
         departments, agents, tools = (list(read(folder)) for read in (departments_in, agents_in, tools_in))
         stored_slugs = set(await database[Department.get_collection_name()].distinct("slug"))
@@ -81,11 +81,11 @@ class SeedRules:
                     yield seed.problem(name, f"{model!r} is not one of the allowed models")
 
     async def _tool_problems(self, database: Database, tool: LocatedSeed) -> list[str]:
-        """What the sandbox finds wrong with a tool; one that is stored with the same content was checked before."""
+        """Return the problems that the sandbox finds in a tool; an unchanged stored tool is not checked again."""
         code, schema = tool.row.get("executeFunction"), tool.row.get("inputSchema", {})
         examples = listed(tool.row, "exampleInputs")
         if not isinstance(code, str) or not isinstance(schema, dict):
-            return []  # named already
+            return []  # already reported
         stored = await database[CustomTool.get_collection_name()].find_one({"toolName": tool.key}) or {}
         rows = stored.get("exampleInputs")
         before = [row.get("example") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
@@ -100,14 +100,14 @@ class SeedRules:
 
 
 def code_problem(tool: LocatedSeed, path: str, message: str) -> str:
-    """A problem with a tool: its code has a file of its own."""
+    """Describe a problem of a tool, whose code is in a separate file."""
     if path == "executeFunction":
         return f"{tool.path.with_name('execute.js')}:1: {path}: {message}"
     return tool.problem(path, message)
 
 
 def form_problems(seeds: list[LocatedSeed], key: str, model: type[BaseModel]) -> Iterator[str]:
-    """What the API would refuse in the fields of seeds of one kind, and keys that two of them have."""
+    """Return the invalid fields of seeds of one kind, and their duplicate keys."""
     first: dict[str, LocatedSeed] = {}
     for seed in seeds:
         try:
@@ -122,7 +122,7 @@ def form_problems(seeds: list[LocatedSeed], key: str, model: type[BaseModel]) ->
 
 
 def head_problems(agents: list[LocatedSeed]) -> Iterator[str]:
-    """Second heads of one department."""
+    """Return the second heads of departments."""
     heads: dict[object, LocatedSeed] = {}
     for agent in agents:
         if agent.row.get("isDepartmentHead") is True and isinstance(department := agent.row.get("department"), str):
@@ -134,7 +134,7 @@ def head_problems(agents: list[LocatedSeed]) -> Iterator[str]:
 def relation_problems(
     agent: LocatedSeed, slugs: set[str], offers: Mapping[str, frozenset[str] | None]
 ) -> Iterator[str]:
-    """A department that does not exist, and tools that the agent could not use."""
+    """Return an unknown department, and tools that the agent could not use."""
     department = agent.row.get("department")
     if not isinstance(department, str) or department not in slugs:
         yield agent.problem("department", f"there is no department {department!r}")
@@ -149,7 +149,7 @@ def relation_problems(
 
 
 async def offers_of(database: Database, seeds: list[LocatedSeed]) -> dict[str, frozenset[str] | None]:
-    """The tools that there will be, by name, each with the departments that it is offered to; `None` for all."""
+    """Return the future tools by name, each with the departments that may use it; `None` means all."""
     raws = database[Department.get_collection_name()].find({}, {"slug": 1})
     slugs = {raw["_id"]: str(raw.get("slug")) async for raw in raws}
     offers: dict[str, frozenset[str] | None] = {}
@@ -166,7 +166,7 @@ async def offers_of(database: Database, seeds: list[LocatedSeed]) -> dict[str, f
 
 
 def departments_in(folder: Path) -> Iterator[LocatedSeed]:
-    """The seeds of `departments.yaml`."""
+    """Read the seeds of `departments.yaml`."""
     path = folder / "departments.yaml"
     for name, rows in fields_of(compose(read_text(path), path, 0)):
         if name.value == "departments" and isinstance(rows, yaml.SequenceNode):
@@ -174,7 +174,7 @@ def departments_in(folder: Path) -> Iterator[LocatedSeed]:
 
 
 def agents_in(folder: Path) -> Iterator[LocatedSeed]:
-    """The seeds of `agents/<department>/<agentId>.md`."""
+    """Read the seeds of `agents/<department>/<agentId>.md`."""
     for path in sorted(folder.glob("agents/*/*.md")):
         parts = read_text(path).split(FRONT_MATTER, 2)
         if len(parts) != 3:
@@ -186,22 +186,22 @@ def agents_in(folder: Path) -> Iterator[LocatedSeed]:
 
 
 def tools_in(folder: Path) -> Iterator[LocatedSeed]:
-    """The seeds of `custom-tools/<toolName>/`."""
+    """Read the seeds of `custom-tools/<toolName>/`."""
     for path in sorted(folder.glob("custom-tools/*/tool.yaml")):
         seed = located(compose(read_text(path), path, 0), "toolName", path, 1)
         yield with_field(seed, "executeFunction", read_text(path.with_name("execute.js")).strip(), seed.line)
 
 
 def with_field(seed: LocatedSeed, name: str, value: str, line: int) -> LocatedSeed:
-    """A seed with one more field."""
+    """Return a seed with one more field."""
     return LocatedSeed(seed.key, {**seed.row, name: value}, seed.path, seed.line, {**seed.lines, name: line})
 
 
 def located(node: yaml.Node, key: str, path: Path, first_line: int) -> LocatedSeed:
-    """The seed in a mapping of YAML that begins in a line of its file.
+    """Return the seed in a YAML mapping.
 
     Raises:
-        SeedUnreadable: it is not a mapping, or lacks its key.
+        SeedUnreadable: the value is not a mapping, or lacks its key.
     """
     loader = YAML_LOADER("")
     try:
@@ -216,10 +216,10 @@ def located(node: yaml.Node, key: str, path: Path, first_line: int) -> LocatedSe
 
 
 def compose(text: str, path: Path, lines_before: int) -> yaml.Node:
-    """The nodes of a text of YAML.
+    """Parse the nodes of a YAML text.
 
     Raises:
-        SeedUnreadable: it is not valid; the line is named.
+        SeedUnreadable: the text is not valid YAML; the message names the line.
     """
     try:
         node = yaml.compose(text, YAML_LOADER)
@@ -228,16 +228,16 @@ def compose(text: str, path: Path, lines_before: int) -> yaml.Node:
         where = f" in line {mark.line + 1 + lines_before}" if mark else ""
         raise SeedUnreadable(f"The seed file {path} is not valid YAML{where}.") from None
     if not isinstance(node, yaml.MappingNode):
-        raise SeedUnreadable(f"The seed file {path} must hold a mapping.")
+        raise SeedUnreadable(f"The seed file {path} must contain a mapping.")
     return node
 
 
 def fields_of(node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
-    """The keys and values of a mapping."""
+    """Return the keys and values of a mapping."""
     return node.value if isinstance(node, yaml.MappingNode) else []
 
 
 def listed(row: Mapping[str, Any], name: str) -> list[Any]:
-    """A list of a row, empty where it is something else."""
+    """Return a list of a row; any other value counts as an empty list."""
     value = row.get(name)
     return value if isinstance(value, list) else []

@@ -118,7 +118,7 @@ async def test_a_tool_s_code_changes_with_a_higher_version_only_and_the_rest_goe
     raised = await upsert_seeds(database, folder)
 
     assert counts(refused) == (NONE, SeedCount(0, 0, 1), SeedCount(6, 28, 15))
-    assert refused.refused == ["cueSheet: version: must rise above 1.0.0, because the code changed"]
+    assert refused.refused == ["cueSheet: version: must be greater than 1.0.0 because the code changed"]
     assert same == before
     assert (counts(raised), raised.refused) == ((NONE, SeedCount(0, 0, 1), SeedCount(6, 28, 16)), [])
     assert "/* new */" in (await stored(database, "custom-tools", toolName="cueSheet"))["executeFunction"]
