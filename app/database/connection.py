@@ -1,4 +1,4 @@
-"""Connecting to MongoDB: a replica set only, majority writes, documents bound, indexes built."""
+"""The connection to MongoDB: replica sets only, majority writes, bound documents, built indexes."""
 
 from typing import Any
 
@@ -36,9 +36,9 @@ DOCUMENTS: tuple[type[Document], ...] = (
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000
 HEARTBEAT_MS = 1000
-"""A database that hangs is found out by a heartbeat, after all three together: within the five seconds of a 503.
+"""A hanging database is noticed after these three times together, within the five seconds before a 503.
 
-The last two a URI may set itself, for a database that is far away.
+The URI can set the last two, for a distant database.
 """
 MAJORITY_TIMEOUT_MS = 10_000
 
@@ -49,16 +49,16 @@ log = structlog.get_logger(__name__)
 
 
 async def connect(uri: str) -> Database:
-    """Open the database named in the URI's path, on a replica set.
+    """Open the database in the path of the URI, on a replica set.
 
-    Every write and transaction waits for the majority, every read sees what the majority has: what a fail-over could
-    take back is neither acknowledged nor shown.
+    Every write waits for the majority, and every read returns majority-committed data, so a failover never reverts
+    data that was acknowledged or shown.
 
     Raises:
-        StartupError: the URI is malformed, nobody answers, or the server is not a replica set.
+        StartupError: the URI is malformed, the server does not answer, or it is not a replica set.
     """
     patch_waits()
-    patience: dict[str, Any] = {"connectTimeoutMS": CONNECT_MS, "heartbeatFrequencyMS": HEARTBEAT_MS}
+    timeouts: dict[str, Any] = {"connectTimeoutMS": CONNECT_MS, "heartbeatFrequencyMS": HEARTBEAT_MS}
     try:
         parsed = parse_uri(uri)
         name = parsed["database"] or DEFAULT_DATABASE
@@ -66,9 +66,9 @@ async def connect(uri: str) -> Database:
             uri,
             tz_aware=True,
             serverSelectionTimeoutMS=SERVER_SELECTION_MS,
-            **{option: value for option, value in patience.items() if option not in parsed["options"]},
+            **{option: value for option, value in timeouts.items() if option not in parsed["options"]},
             appname="dynamic-agents",
-            w="majority",  # of the client, because transactions take theirs from it
+            w="majority",  # set on the client, from which transactions inherit it
             wTimeoutMS=MAJORITY_TIMEOUT_MS,
             readConcernLevel="majority",
         )
@@ -81,42 +81,41 @@ async def connect(uri: str) -> Database:
         refuse_standalone(hello)
     except PyMongoError as error:
         await client.close()
-        reason = "refuses this login" if isinstance(error, OperationFailure) else "does not answer"
+        reason = "refuses the login" if isinstance(error, OperationFailure) else "does not answer"
         raise StartupError(f"MONGODB_URI: the MongoDB server {reason} ({type(error).__name__}).") from None
     except StartupError:
         await client.close()
         raise
     return client.get_database(
         name,
-        # A date beyond the years that Python knows spoils its own document alone, not the whole batch.
+        # A date beyond the years of Python makes one document invalid, not its entire batch.
         codec_options=CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO),
     )
 
 
 def refuse_standalone(hello: Raw) -> None:
-    """Only a replica set (or a sharded cluster of them) keeps an acknowledged write through a crash.
+    """Require a replica set or a sharded cluster, because acknowledged writes must survive a crash.
 
     Raises:
-        StartupError: the server is a standalone one.
+        StartupError: the server is standalone.
     """
     if "setName" in hello or hello.get("msg") == "isdbgrid":
         return
     raise StartupError(
-        "MONGODB_URI names a standalone MongoDB server. A replica set is needed, because only majority writes survive "
-        "a crash and only a replica set has change streams: start mongod with --replSet and run rs.initiate() once "
-        "(one node is enough)."
+        "MONGODB_URI names a standalone MongoDB server. The service needs a replica set for majority writes, "
+        "transactions and change streams: start mongod with --replSet and run rs.initiate() once (one node is enough)."
     )
 
 
 async def bind_documents(database: Database) -> None:
-    """Bind the document classes to the database and build the indexes that are missing."""
+    """Bind the document classes to the database and build missing indexes."""
     await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
     for document in DOCUMENTS:
         await build_indexes(database, document)
 
 
 async def build_indexes(database: Database, document: type[Document]) -> None:
-    """Build a collection's indexes in one command, or, where one cannot be, the others and say which."""
+    """Build the indexes of a collection. An index that cannot be built is logged and does not stop the others."""
     collection = database[document.get_collection_name()]
     indexes = expected_indexes(document)
     try:
@@ -132,5 +131,5 @@ async def build_indexes(database: Database, document: type[Document]) -> None:
 
 
 def expected_indexes(document: type[Document]) -> list[IndexModel]:
-    """The indexes that a collection should have, beside `_id_`."""
+    """Return the indexes that a collection should have, except `_id_`."""
     return list(getattr(document, "Settings").indexes)  # noqa: B009 - Beanie's inner class has no type of its own

@@ -1,18 +1,18 @@
-"""Expressions of MongoDB's that take a damaged field for one that is unset: it keeps nothing else from its turn."""
+"""MongoDB expressions that treat a damaged field as unset, so that it does not block other documents."""
 
 from app.database.connection import Raw
 
 
 def number_in(field: str, otherwise: int = 0) -> Raw:
-    """A field's number."""
+    """Return an expression for a number field."""
     return {"$cond": [{"$isNumber": field}, field, otherwise]}
 
 
 def array_in(field: str) -> Raw:
-    """A field's array, else an empty one."""
+    """Return an expression for an array field, by default an empty array."""
     return {"$cond": [{"$isArray": field}, field, []]}
 
 
 def relation_in(field: str) -> Raw:
-    """A field's relation, else `None`."""
+    """Return an expression for a relation, by default `null`."""
     return {"$cond": [{"$in": [{"$type": field}, ["objectId", "string"]]}, field, None]}

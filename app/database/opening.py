@@ -1,4 +1,4 @@
-"""Opening the service's database: the one in `MONGODB_URI`, else the embedded one."""
+"""Opening of the database: the one in `MONGODB_URI`, else the embedded one."""
 
 import contextlib
 import fcntl
@@ -15,13 +15,12 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def open_database(settings: Settings, *, share: bool = False) -> AsyncGenerator[Database]:
-    """The database with its documents bound and its indexes built, for as long as the context lasts.
+    """Open the database, with bound documents and built indexes, while the context lasts.
 
-    With `share`, the embedded database of a service that runs on the same `DATA_DIR` is used where there is one:
-    for commands beside a running service.
+    With `share`, a command uses the embedded database of a service that runs on the same `DATA_DIR`, if any.
 
     Raises:
-        StartupError: it cannot be opened; the message says why and what to do.
+        StartupError: the database cannot be opened; the message says why and what to do.
     """
     async with contextlib.AsyncExitStack() as stack:
         if settings.mongodb_uri is not None:
@@ -38,7 +37,7 @@ async def open_database(settings: Settings, *, share: bool = False) -> AsyncGene
 
 
 def running_mongod_uri(data_dir: Path) -> str | None:
-    """The embedded database of the service that holds `DATA_DIR` now, if one does."""
+    """Return the URI of the embedded database of the service that currently uses `DATA_DIR`, or `None`."""
     try:
         with (data_dir / "service.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

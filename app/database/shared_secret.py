@@ -12,7 +12,7 @@ SECRET_BYTES = 32
 
 
 async def shared_secret(database: AsyncDatabase[dict[str, Any]], purpose: str) -> bytes:
-    """The secret for a purpose, the same in every process; created by the first one that asks.
+    """Return the secret for a purpose, which is the same in every process; the first call creates it.
 
     Returns:
         32 random bytes.

@@ -1,6 +1,6 @@
-"""The statistics that runs keep on agents, departments and tools, beside the sums that they are calculated from.
+"""Updates of the statistics of agents, departments and tools, and of the sums that they are computed from.
 
-The sums are top-level fields of our own, which a Payload save leaves as they are.
+The sums are top-level fields of the service, which Payload does not change when it saves a document.
 """
 
 from datetime import datetime
@@ -20,7 +20,7 @@ STATISTICS_FIELDS = frozenset(
         "countedMilliseconds",
     }
 )
-"""Fields that change with every run: a change of these alone is no edit of the definition."""
+"""Fields that change with every run; changing only these does not edit the definition."""
 
 
 def counting_update(
@@ -30,10 +30,10 @@ def counting_update(
     successes: int | None = None,
     last_completed_at: datetime | None = None,
 ) -> list[JsonObject]:
-    """An update pipeline that counts ended executions; MongoDB applies it to a document as a whole.
+    """Return an update pipeline that counts ended executions.
 
-    Means and rates are over those that `finished`, cancelled ones left out. Where `successes` is given, the document
-    keeps a success rate and the time of its last run's end too (agents do, departments do not).
+    Means and rates cover the executions that `finished`, without cancelled ones. With `successes`, the document also
+    has a success rate and the time when its last run ended (agents do, departments do not).
     """
     sums = {
         "totalExecutions": plus("totalExecutions", executions),
@@ -53,5 +53,5 @@ def counting_update(
 
 
 def plus(field: str, amount: float) -> JsonObject:
-    """A field plus an amount, as an expression; one that is unset, or no number, counts from 0."""
+    """Return an expression that adds an amount to a field; an unset or invalid field counts as 0."""
     return {"$add": [number_in(f"${field}"), amount]}

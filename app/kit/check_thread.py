@@ -1,7 +1,7 @@
 """One thread for checks that take too long for the event loop.
 
-There is only one, because threads compete for the interpreter: with one, the event loop waits for it for at most a
-switch interval (5 ms), however many requests have something to check.
+Threads compete for the interpreter. With a single one, the event loop waits for at most a switch interval (5 ms),
+however many requests need a check.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 CHECKS = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checks")
 CHECKS_PER_CALLER = 2
-"""How many checks of one caller are queued: its others wait behind these, not before those of other callers."""
+"""The number of checks that one caller can have in the queue; its other checks wait outside."""
 
 _callers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -24,14 +24,14 @@ _callers: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 async def in_check_thread(
     check: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """The result of a check, made in the thread; checks take their turns."""
+    """Run a check in the thread, after the checks before it."""
     return await asyncio.get_running_loop().run_in_executor(CHECKS, partial(check, *args, **kwargs))
 
 
 async def in_check_thread_for(
     caller: str, check: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """The result of a check for a caller, who cannot fill the queue."""
+    """Run a check in the thread for a caller, who cannot fill the queue."""
     room = _callers.get(caller)
     if room is None:
         room = _callers[caller] = asyncio.Semaphore(CHECKS_PER_CALLER)

@@ -1,4 +1,4 @@
-"""Tasks that belong together: the first failure stops the others and comes out as itself."""
+"""Groups of tasks: the first failure cancels the others and is raised without a group."""
 
 import asyncio
 from collections.abc import Collection, Coroutine, Generator, Iterable
@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """What several pieces of work give, done at once; the first failure stops the others."""
+    """Run several coroutines concurrently and return their results; the first failure cancels the others."""
     with plain_errors():
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
@@ -18,7 +18,7 @@ async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
 
 @contextmanager
 def plain_errors() -> Generator[None]:
-    """Around a `TaskGroup`: raise the first error of the group instead of the group."""
+    """Raise the first error of a `TaskGroup` instead of the group."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -26,7 +26,7 @@ def plain_errors() -> Generator[None]:
 
 
 def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error that is no group."""
+    """Return the first error that is not a group."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -34,7 +34,7 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def wait_until_ended(tasks: Collection[asyncio.Task[Any]], seconds: float, hurry: asyncio.Event) -> None:
-    """Wait until all tasks have ended, the time has passed, or `hurry` is set, whichever comes first."""
+    """Wait until all tasks have ended, the time is up, or `hurry` is set, whichever comes first."""
     if not tasks:
         return
     waits: list[asyncio.Task[Any]] = [asyncio.create_task(asyncio.wait(tasks)), asyncio.create_task(hurry.wait())]

@@ -1,20 +1,20 @@
-"""The limits of JSON that MongoDB, JavaScript and every client can hold."""
+"""The limits of JSON that MongoDB, JavaScript and every client support."""
 
 from typing import Any, cast
 
 JsonObject = dict[str, Any]
-"""A JSON object: strings to JSON values."""
+"""A JSON object."""
 
 MAX_INTEGER = 2**53
-"""The largest integer that a double holds with all its neighbors."""
+"""2^53: doubles represent every integer up to here exactly."""
 MAX_NESTING = 32
-"""How deep a value that a client sends may be nested."""
+"""The maximum depth of a value that a client sends."""
 MAX_STORED_NESTING = 64
-"""How deep a value that models and tools produce is stored."""
+"""The maximum depth to which a value of a model or tool is stored."""
 
 
 def count_values(value: object, limit: int) -> int:
-    """How many values a JSON value consists of, counted no further than the limit."""
+    """Count the values in a JSON value, up to a limit."""
     count, left = 0, [value]
     while left and count < limit:
         children = children_of(left.pop())
@@ -26,7 +26,7 @@ def count_values(value: object, limit: int) -> int:
 
 
 def children_of(node: object) -> list[object]:
-    """The values directly inside a JSON value."""
+    """Return the values directly inside a JSON value."""
     if isinstance(node, dict):
         return list(cast("dict[str, object]", node).values())
     return cast("list[object]", node) if isinstance(node, list) else []

@@ -1,4 +1,4 @@
-"""JSON values that MongoDB, JavaScript and every client can hold: made so from what models and tools produce."""
+"""Conversion of values from models and tools to JSON that MongoDB, JavaScript and every client support."""
 
 import math
 import reprlib
@@ -8,16 +8,16 @@ from app.kit.json_limits import MAX_INTEGER, MAX_STORED_NESTING, JsonObject
 
 
 def clean_text(text: str) -> str:
-    """The text without lone surrogates, which neither UTF-8 nor BSON can carry."""
+    """Replace lone surrogates, which neither UTF-8 nor BSON can encode."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
-    """The value as BSON and JSON can both hold it.
+    """Convert a value to one that both BSON and JSON can represent.
 
-    Integers beyond 2^53 become floats, NaN and the infinities `null`, lone surrogates `?`; keys lose NUL; what is
-    nested deeper than 64 becomes a short text about it. An object that MongoDB's drivers would read back as a
-    reference has its `$id` renamed `_$id`.
+    Integers beyond 2^53 become floats, NaN and infinities `null`, lone surrogates `?`. Keys lose NUL. A value nested
+    deeper than 64 levels becomes a short text. In an object that MongoDB's drivers would read as a reference, `$id` is
+    renamed to `_$id`.
     """
     match value:
         case None | bool():
@@ -25,7 +25,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
         case str():
             return clean_text(value)
         case int():
-            return int(value) if abs(value) <= MAX_INTEGER else clean_float(value)  # BSON's Int64 is an int too
+            return int(value) if abs(value) <= MAX_INTEGER else clean_float(value)  # BSON's Int64 is also an int
         case float():
             return value if math.isfinite(value) else None
         case _ if depth >= MAX_STORED_NESTING:
@@ -40,19 +40,19 @@ def clean_json(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - any JSON va
 
 
 def clean_key(key: object) -> str:
-    """The key without NUL, which ends a key in BSON."""
+    """Remove NUL from a key, because it ends a key in BSON."""
     return clean_text(str(key)).replace("\0", "")
 
 
 def without_reference(value: JsonObject) -> JsonObject:
-    """The object, so changed that no driver takes it for a DBRef: with `$ref`, `$id` and nothing odd as `$db`."""
+    """Rename the `$id` of an object with a `$ref`, so that no driver reads it as a DBRef."""
     if isinstance(value.get("$ref"), str):
         return {"_$id" if key == "$id" else key: item for key, item in value.items()}
     return value
 
 
 def clean_float(value: int) -> float | None:
-    """The nearest double, or `None` beyond its range."""
+    """Return the nearest double, or `None` beyond the range of doubles."""
     try:
         return float(value)
     except OverflowError:

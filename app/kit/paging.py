@@ -1,4 +1,4 @@
-"""Lists in pages: ordered by a field and `_id`, continued after the last row seen, stable while rows are inserted."""
+"""Pages of lists, ordered by a field and `_id`. A page continues after the last row seen, so insertions are safe."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ MAX_INT64 = 2**63 - 1
 
 @dataclass(frozen=True)
 class PageRequest:
-    """Which page of a list: `sort` is a field, with a minus before it for the descending order."""
+    """A request for a page; `sort` is a field, with a leading minus for descending order."""
 
     limit: int
     sort: str
@@ -43,16 +43,16 @@ class PageRequest:
 
     @property
     def order(self) -> list[tuple[str, int]]:
-        """The order in MongoDB's form; `_id` decides between equals, where there can be any."""
+        """The order in MongoDB's form; `_id` breaks ties unless the field is unique."""
         if self.field in UNIQUE_FIELDS:
             return [(self.field, self.direction)]
         return [(self.field, self.direction), ("_id", self.direction)]
 
     def selector(self) -> JsonObject:
-        """The condition that leaves out what earlier pages showed.
+        """Return the condition that skips earlier pages.
 
         Raises:
-            InvalidInput: the cursor is not one that this list gave.
+            InvalidInput: the cursor does not belong to this list.
         """
         if self.cursor is None:
             return {}
@@ -61,14 +61,14 @@ class PageRequest:
         same = {self.field: value, "_id": {beyond: last_id}}
         further: list[JsonObject] = [{self.field: {beyond: value}}]
         if value is None:
-            # Unset sorts before everything: going up all set values follow, going down none do.
+            # Unset values sort first: all others follow in ascending order, none in descending order.
             further = [{self.field: {"$ne": None}}] if self.direction > 0 else []
         elif self.direction < 0:
             further.append({self.field: None})
         return {"$or": [same, *further]}
 
     def cursor_after(self, row: JsonObject) -> str:
-        """The cursor that continues after a row."""
+        """Return the cursor that continues after a row."""
         content = {"s": self.sort, "v": row.get(self.field), "i": row["_id"]}
         return base64.urlsafe_b64encode(dumps(content, json_options=CANONICAL_JSON_OPTIONS).encode()).decode()
 
@@ -94,11 +94,11 @@ FORGERIES = (
     TypeError,
     ValueError,
 )
-"""What decoding raises over a cursor that somebody made up: each form of extended JSON has faults of its own."""
+"""The errors of decoding a forged cursor; each form of extended JSON raises different ones."""
 
 
 def is_sortable(value: object) -> bool:
-    """Whether a list can be ordered by a value, and MongoDB be asked for it."""
+    """Return whether MongoDB can order a list by a value."""
     if isinstance(value, str):
         return clean_text(value) == value
     if isinstance(value, int):
@@ -107,13 +107,13 @@ def is_sortable(value: object) -> bool:
 
 
 def forged_cursor() -> InvalidInput:
-    """The answer to a cursor that no list gave."""
-    return InvalidInput.of_field("cursor", "is not a nextCursor that this list gave with this sort")
+    """Return the error for a forged cursor."""
+    return InvalidInput.of_field("cursor", "is invalid: use the nextCursor of a previous page with the same sort")
 
 
 @dataclass(frozen=True)
 class RawPage:
-    """The raw documents of a page, how many match in all, and where the next page begins."""
+    """The raw documents of a page, the number of all matches, and the cursor of the next page."""
 
     raws: list[JsonObject]
     total: int
@@ -126,10 +126,10 @@ async def read_page(
     page: PageRequest,
     fields: JsonObject | None = None,
 ) -> RawPage:
-    """A page of the documents that match a selector.
+    """Read a page of the documents that match a selector.
 
     Raises:
-        InvalidInput: the cursor is not one that this list gave.
+        InvalidInput: the cursor does not belong to this list.
     """
     conditions = [part for part in (selector, page.selector()) if part]
     found = collection.find({"$and": conditions} if conditions else {}, fields, max_time_ms=LIST_MILLISECONDS)
@@ -140,7 +140,7 @@ async def read_page(
 
 
 async def count(collection: AsyncCollection[JsonObject], selector: JsonObject, page: PageRequest) -> int:
-    """How many documents match; a search by text goes along the list's own index rather than through everything."""
+    """Count the matching documents; a text search uses the index of the list's order."""
     if not selector:
         return await collection.estimated_document_count()
     if "$or" not in selector:
@@ -150,10 +150,10 @@ async def count(collection: AsyncCollection[JsonObject], selector: JsonObject, p
 
 
 def slice_page(names: Sequence[str], limit: int, cursor: str | None) -> tuple[slice, str | None]:
-    """Where a page of a list that is held in memory stands in it, and the cursor of the next one.
+    """Return the slice of a page in a list in memory, and the cursor of the next page.
 
     Raises:
-        InvalidInput: the cursor is not one that this list gave.
+        InvalidInput: the cursor does not belong to this list.
     """
     start = 0
     if cursor is not None:

@@ -1,8 +1,8 @@
-"""JSON that means one thing: the limits of every JSON text and text that a client sends, checked in linear time.
+"""Strict JSON: unambiguous, within the limits of every client, and checked in linear time.
 
-JSON as Python reads it takes `NaN`, the last of two equal keys, lone surrogates and integers of any length. Each of
-these fails in MongoDB, in JavaScript or at another client, so a text that holds one is refused with the path of every
-such value. Paths are built for problems only: a check costs time in proportion to the text, whatever its shape.
+Python's parser accepts `NaN`, duplicate keys, lone surrogates and integers of any length. Each of these fails in
+MongoDB, JavaScript or another client, so a text that contains one is refused with the path of every such value. Paths
+are built for problems only, so the time of a check is proportional to the text.
 """
 
 import json
@@ -18,13 +18,13 @@ from app.kit.json_limits import MAX_INTEGER, MAX_NESTING, JsonObject
 CONTAINERS = (dict, list)
 TOO_DEEP = f"is nested deeper than {MAX_NESTING} levels"
 MAX_STEP_CHARACTERS = 100
-"""How much of a key is quoted in the path of a problem."""
+"""The number of characters of a key that the path of a problem quotes."""
 MAX_INTEGER_DIGITS = 40
 BEYOND_ALL_INTEGERS = 2**64
-"""Stands for an integer of more than 40 digits, which is not converted."""
+"""Stands in for an integer of more than 40 digits, which is not converted."""
 
 Path = tuple["Path", str | int] | None
-"""Where a value is: the path of what it is in, and its key or place in that."""
+"""The path of a value: the path of its container, and its key or index in there."""
 
 
 class MalformedJson(AppError):
@@ -35,11 +35,11 @@ class MalformedJson(AppError):
 
 
 def parse_json_bytes(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of a JSON text in UTF-8.
+    """Parse JSON in UTF-8.
 
     Raises:
-        MalformedJson: it is not JSON, or not UTF-8.
-        InvalidInput: it is JSON that does not mean one storable value; at most 50 problems are named.
+        MalformedJson: the text is not JSON, or not UTF-8.
+        InvalidInput: the value is ambiguous or cannot be stored; at most 50 problems are listed.
     """
     try:
         text = body.decode("utf-8")
@@ -49,11 +49,11 @@ def parse_json_bytes(body: bytes) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of a JSON text.
+    """Parse JSON.
 
     Raises:
-        MalformedJson: it is not JSON.
-        InvalidInput: it is JSON that does not mean one storable value; at most 50 problems are named.
+        MalformedJson: the text is not JSON.
+        InvalidInput: the value is ambiguous or cannot be stored; at most 50 problems are listed.
     """
     pairs = UniqueKeys()
     try:
@@ -68,7 +68,7 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def loads(text: str, pairs: "UniqueKeys") -> Any:  # noqa: ANN401 - any JSON value
-    """The value of a JSON text, read a second time where Python refuses to convert an integer for its length."""
+    """Parse JSON; parse it again if Python refuses to convert a long integer."""
     try:
         return json.loads(text, object_pairs_hook=pairs)
     except json.JSONDecodeError:
@@ -78,30 +78,32 @@ def loads(text: str, pairs: "UniqueKeys") -> Any:  # noqa: ANN401 - any JSON val
 
 
 def bounded_integer(digits: str) -> int:
-    """An integer; one of very many digits as a number that is too large as well."""
+    """Convert an integer; one with too many digits becomes another number beyond the limit."""
     return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else BEYOND_ALL_INTEGERS
 
 
 class UniqueKeys:
-    """Makes objects of pairs, and remembers those that had a key twice."""
+    """Builds objects from pairs, and records those with duplicate keys."""
 
     def __init__(self) -> None:
-        self._repeated: dict[int, tuple[JsonObject, list[str]]] = {}  # holds each object, so that its id stays its own
+        self._repeated: dict[
+            int, tuple[JsonObject, list[str]]
+        ] = {}  # keeps each object alive, so that its id stays unique
 
     def __call__(self, pairs: list[tuple[str, Any]]) -> JsonObject:
-        """The object of some pairs."""
+        """Build the object of some pairs."""
         found = dict(pairs)
         if len(found) < len(pairs) and len(self._repeated) < MAX_PROBLEMS:
             self._repeated[id(found)] = found, repeated(name for name, _ in pairs)
         return found
 
     def repeated_in(self, found: JsonObject) -> list[str]:
-        """The keys that an object was given more than once."""
+        """Return the duplicate keys of an object."""
         return self._repeated[id(found)][1] if id(found) in self._repeated else []
 
 
 def repeated(names: Iterable[str]) -> list[str]:
-    """The names that come more than once, each once, at most 50 of them."""
+    """Return the names that occur more than once, at most 50."""
     seen: set[str] = set()
     twice: dict[str, None] = {}
     for name in names:
@@ -118,7 +120,7 @@ def find_problems(
     pairs: UniqueKeys | None = None,
     root_path: Path = None,
 ) -> Iterator[FieldError]:
-    """Everything in a value that cannot be stored or means two things, containers before what they hold."""
+    """Return every problem in a value, containers before their contents."""
     if problem := problem_with(root):
         yield FieldError(shown_path(root_path), problem)
     left: deque[tuple[Any, Path, int]] = deque([(root, root_path, 1)] if isinstance(root, CONTAINERS) else [])
@@ -137,7 +139,7 @@ def find_problems(
 
 
 def problems_with_keys(node: JsonObject, path: Path, pairs: UniqueKeys | None) -> Iterator[FieldError]:
-    """The keys of an object that cannot be stored, or that it was given twice."""
+    """Return the problems of an object's keys."""
     for name in pairs.repeated_in(node) if pairs else []:
         yield FieldError(shown_path((path, name)), "is given twice")
     for key in node:
@@ -146,30 +148,30 @@ def problems_with_keys(node: JsonObject, path: Path, pairs: UniqueKeys | None) -
 
 
 def problem_with(value: object) -> str | None:
-    """Why a value that is no container cannot be stored, or `None`."""
+    """Return why a value other than a container cannot be stored, or `None`."""
     if isinstance(value, str):
         return text_problem(value)
     if isinstance(value, float):
-        return None if value - value == 0 else "is NaN, an infinity, or a number beyond all doubles"
+        return None if value - value == 0 else "is NaN, an infinity, or a number beyond the range of doubles"
     if isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
         return "is an integer beyond 2^53"
     return None
 
 
 def text_problem(text: str) -> str | None:
-    """Why a text cannot be stored, or `None`."""
+    """Return why a text cannot be stored, or `None`."""
     if "\0" in text:
-        return "holds a NUL character"
+        return "contains a NUL character"
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            return "holds half of a surrogate pair"
+            return "contains half of a surrogate pair"
     return None
 
 
 def shown_path(path: Path) -> str:
-    """The dotted path of a value, each step cut to 100 characters; `body` for the value itself."""
+    """Return the dotted path of a value, each step cut to 100 characters; the root is `body`."""
     steps: list[str] = []
     while path is not None:
         path, step = path
@@ -178,5 +180,5 @@ def shown_path(path: Path) -> str:
 
 
 def shown(text: str) -> str:
-    """A client's text, short and harmless enough to be quoted."""
+    """Shorten and clean a client's text so that it can be quoted."""
     return text[:MAX_STEP_CHARACTERS].encode("utf-8", "replace").decode().replace("\0", "?")

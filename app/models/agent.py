@@ -59,7 +59,7 @@ class Agent(CatalogDocument):
     payload_version: WholeNumber = Field(default=0, alias="__v")
 
     class Settings:
-        """Collection and indexes: Payload's, and one head per department by the database's own rule."""
+        """Collection and indexes: Payload's, and a unique index that allows one head per department."""
 
         name = "agents"
         keep_nulls = False
@@ -82,5 +82,5 @@ class Agent(CatalogDocument):
 
     @property
     def granted_tool_names(self) -> list[str]:
-        """The names in `toolNames`, each once, in their order."""
+        """The unique names in `toolNames`, in order."""
         return list(dict.fromkeys(row.tool_name for row in self.tool_names))

@@ -12,7 +12,7 @@ from app.models.base import stored_name
 
 
 class Role(DescribedEnum):
-    """What a caller may do; each role includes those before it."""
+    """The permissions of a caller; each role includes those before it."""
 
     VIEWER = "viewer"
     """May read executions, events and analytics."""
@@ -23,10 +23,10 @@ class Role(DescribedEnum):
 
 
 class ApiKey(Document):
-    """Who holds a key and what it opens.
+    """An API key: its name, its role and its projects.
 
-    `all_projects` says whether the key is for every project; `projects` then is empty. Keys of releases that did not
-    store it are for every project where their list is empty.
+    A key with `all_projects` is valid for every project, and its `projects` are empty. Keys of older releases lack the
+    field and are valid for every project if their list is empty.
     """
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
@@ -41,7 +41,7 @@ class ApiKey(Document):
 
     @property
     def allowed_projects(self) -> list[str] | None:
-        """The projects that the key opens, `None` for all of them."""
+        """The projects that the key is valid for, `None` for all projects."""
         opens_all = not self.projects if self.all_projects is None else self.all_projects
         return None if opens_all else self.projects
 

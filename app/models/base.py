@@ -1,4 +1,4 @@
-"""What all documents shared with Payload have in common: its field names, its timestamps, its idea of "unset"."""
+"""The base of documents shared with Payload: its field names, its timestamps, its unset values."""
 
 import math
 from datetime import datetime
@@ -15,22 +15,22 @@ from app.kit.times import utc_now
 
 
 def new_row_id() -> str:
-    """The 24-hex string that Payload gives each row of an array."""
+    """Return a new id for a row of an array: 24 hexadecimal characters, as in Payload."""
     return str(ObjectId())
 
 
 def unset_to_empty(value: object) -> object:
-    """Payload leaves unset arrays out, or stores `null`: both read as `[]`."""
+    """Read an unset array as `[]`; Payload omits it or stores `null`."""
     return [] if value is None else value
 
 
 RowId = Annotated[str, Field(default_factory=new_row_id)]
 Relation = PydanticObjectId
-"""A relationship: stored as an ObjectId; a 24-hex string that somebody else stored reads as one too."""
+"""A relation, stored as an ObjectId; a string of 24 hexadecimal characters is also accepted."""
 
 
 def stored_name(field: str) -> str:
-    """The key of a document's field in MongoDB and in JSON: camelCase, and `_id`."""
+    """Return the key of a field in MongoDB and JSON: camelCase, or `_id`."""
     return "_id" if field == "id" else to_camel(field)
 
 
@@ -41,10 +41,10 @@ class EmbeddedRow(BaseModel):
 
 
 class PayloadDocument(Document):
-    """A document that a Payload CMS reads, edits and re-saves too.
+    """A document that a Payload CMS also reads, edits and saves.
 
-    Reading treats a key that is missing or `null` as unset, so that its default applies, and ignores fields it
-    does not know; writing is by targeted updates only, so nothing unknown is ever lost.
+    When reading, a missing or `null` key takes its default, and unknown fields are ignored. Writes are targeted updates
+    only, so unknown fields are never lost.
     """
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
@@ -55,25 +55,25 @@ class PayloadDocument(Document):
     @model_validator(mode="before")
     @classmethod
     def drop_nulls(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic's own signature for raw input
-        """A key that Payload cleared with `null` is unset."""
+        """Treat keys that Payload cleared with `null` as unset."""
         if isinstance(values, dict):
             return {key: value for key, value in values.items() if value is not None}
         return values
 
     def as_stored(self) -> dict[str, Any]:
-        """The document as it goes into MongoDB: unset keys left out, in Payload's order."""
+        """Return the document in stored form: without unset keys, in Payload's order."""
         return get_dict(self, to_db=True, keep_nulls=False)
 
 
 def payload_index(*keys: str | tuple[str, int], unique: bool = False) -> IndexModel:
-    """An index with exactly the name and options with which Payload's adapter builds it."""
+    """Return an index with the name and options that Payload's adapter uses."""
     pairs = [(key, ASCENDING) if isinstance(key, str) else key for key in keys]
     name = "_".join(f"{field}_{direction}" for field, direction in pairs)
     return IndexModel(pairs, name=name, background=True, **({"unique": True} if unique else {}))
 
 
 def own_index(*keys: str) -> IndexModel:
-    """An index of ours beside Payload's; a minus before a key is the descending order. `_id` decides between equals."""
+    """Return an index of the service; a minus before a key means descending order."""
     pairs = [(key.removeprefix("-"), DESCENDING if key.startswith("-") else ASCENDING) for key in keys]
     return IndexModel(pairs, name="_".join(f"{field}_{direction}" for field, direction in pairs))
 
@@ -85,9 +85,9 @@ Rows = BeforeValidator(unset_to_empty)
 
 
 def rounded(value: object) -> object:
-    """A double as the nearest whole number; what has none is left for pydantic to refuse."""
+    """Round a finite double; pydantic refuses other values."""
     return round(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
 WholeNumber = Annotated[int, BeforeValidator(rounded)]
-"""A number of whole units that a JavaScript program may have stored as a double."""
+"""A whole number that a JavaScript program may have stored as a double."""

@@ -1,4 +1,4 @@
-"""Documents of the catalog, as a Payload CMS may mark them: in its trash, or drafts that were never published."""
+"""Catalog documents, which a Payload CMS can move to its trash or keep as unpublished drafts."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class CatalogDocument(PayloadDocument):
     deleted_at: Any = None
     payload_status: Any = Field(default=None, alias="_status")
 
-    if TYPE_CHECKING:  # each document has the field itself, at Payload's place among the others
+    if TYPE_CHECKING:  # each document declares the field itself, at its position in Payload
         is_active: bool = True
 
     @property

@@ -31,7 +31,7 @@ class ToolSource(DescribedEnum):
 
 
 def known_source(value: object) -> object:
-    """What another program keeps under this name makes a tool no built-in one."""
+    """Any other stored value counts as a custom tool."""
     return ToolSource.BUILTIN if value == ToolSource.BUILTIN else ToolSource.CUSTOM
 
 
@@ -45,8 +45,8 @@ class ExampleRow(EmbeddedRow):
 class CustomTool(CatalogDocument):
     """A JavaScript function, `(input, context) => result`, with the JSON Schema of its input.
 
-    Fields after Payload's own are the service's. `idempotent`: running it twice with one input does no more than
-    running it once. `source`: a built-in one stands here for the function in Python that has its name.
+    Fields after Payload's own belong to the service. `idempotent` means that a repeated call with the same input has no
+    further effect. A tool with the `source` `builtin` represents the Python function of the same name.
     """
 
     tool_name: Annotated[str, Field(min_length=1)]
@@ -66,7 +66,7 @@ class CustomTool(CatalogDocument):
     source: Annotated[ToolSource, BeforeValidator(known_source)] = ToolSource.CUSTOM
 
     class Settings:
-        """Collection and indexes, as Payload has them."""
+        """Collection and indexes, as in Payload."""
 
         name = "custom-tools"
         keep_nulls = False

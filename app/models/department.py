@@ -9,7 +9,7 @@ from app.models.catalog_document import CatalogDocument
 
 
 class Department(CatalogDocument):
-    """An organisational unit with one head and its specialists; `priority` 1 runs first."""
+    """An organizational unit with one head and its specialists; `priority` 1 runs first."""
 
     slug: Annotated[str, Field(min_length=1)]
     name: str = ""
@@ -25,7 +25,7 @@ class Department(CatalogDocument):
     payload_version: WholeNumber = Field(default=0, alias="__v")
 
     class Settings:
-        """Collection and indexes, as Payload has them."""
+        """Collection and indexes, as in Payload."""
 
         name = "departments"
         keep_nulls = False

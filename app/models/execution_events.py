@@ -1,7 +1,7 @@
-"""What of an execution's events does not fit into its document: pages of further rows, and oversized payloads whole.
+"""Events that do not fit into the document of their execution: pages of further rows, and full oversized payloads.
 
-Both are the service's own: Payload knows nothing of these collections. A page is written in one transaction with the
-guarded update of its execution, so a page needs no fence of its own.
+These collections belong to the service; Payload does not use them. A page is written in the same transaction as the
+fenced update of its execution, so it does not need a fence.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from app.models.base import Rows, own_index, stored_name
 
 
 class ExecutionEventPage(Document):
-    """Rows of one execution, in the shape that `events` has there, from `firstSeq` to `lastSeq` of its tree."""
+    """Rows of one execution in the form of its `events`, from `firstSeq` to `lastSeq` of its tree."""
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
 
@@ -34,14 +34,15 @@ class ExecutionEventPage(Document):
 
 
 class EventPayload(Document):
-    """A part of an event's whole JSON text, which its row holds cut.
+    """A part of the full JSON text of an event that is truncated in its row.
 
-    `sha256` is that of the whole text: a row names it, so what a process wrote that had lost the tree is never read.
+    `sha256` is the hash of the full text. The row contains it too, so the writes of a process that lost the tree are
+    never read.
     """
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
 
-    id: str = ""  # pyright: ignore[reportIncompatibleVariableOverride] - made of the fields: a repeat cannot double
+    id: str = ""  # pyright: ignore[reportIncompatibleVariableOverride] - derived from the fields, so a retry does not insert it twice
     root_execution_id: str
     seq: int
     sha256: str

@@ -1,4 +1,4 @@
-"""What a department's scores are weighed with: the service's own `quality-weights` collection."""
+"""The weights of a department's scores: the service's own `quality-weights` collection."""
 
 from datetime import datetime
 from typing import Annotated
@@ -11,13 +11,13 @@ from app.kit.times import utc_now
 from app.models.base import stored_name
 
 DEFAULT_SLUG = "default"
-"""The entry for all departments that have no weights of their own."""
+"""The entry for all departments without their own weights."""
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class QualityWeights(Document):
-    """The weights of one department by dimension, or the default's; only their proportions matter."""
+    """The weights of one department by dimension, or the default weights; only their proportions matter."""
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
 

@@ -1,4 +1,4 @@
-"""A ticket for one execution's event stream: an own collection, `stream-tickets`, whose documents MongoDB removes."""
+"""A ticket for one execution's event stream: the `stream-tickets` collection, from which MongoDB removes old ones."""
 
 from datetime import datetime
 
@@ -10,9 +10,9 @@ from app.models.base import stored_name
 
 
 class StreamTicket(Document):
-    """Whose ticket it is and what for. Neither the ticket nor the credential can be read from it.
+    """A ticket's execution and credential. Neither the ticket nor the credential can be read from it.
 
-    `ticket_hash` is one hash of the ticket; the credential is encrypted with another one.
+    `ticket_hash` is one hash of the ticket; another hash encrypts the credential.
     """
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")

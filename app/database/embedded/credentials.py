@@ -1,6 +1,6 @@
-"""The credentials of the embedded MongoDB, so that other users of the machine cannot use it through its port.
+"""The credentials of the embedded MongoDB, which keep other users of the machine out.
 
-Two files in `DATA_DIR`, readable by their owner alone: `mongod.key`, which mongod and the service share to set up the
+Two files in `DATA_DIR`, readable by their owner only: `mongod.key`, which mongod and the service share to set up the
 replica set, and `mongod.password`, with which the service (or its operator) logs in as `dynamic-agents`.
 """
 
@@ -54,7 +54,7 @@ class MongodCredentials:
                 path.chmod(_PRIVATE_FILE)
 
     def uri(self, port: int) -> str:
-        """The connection string of the mongod on a loopback port, password included.
+        """Return the connection string of the mongod on a loopback port, including the password.
 
         Raises:
             OSError: the password file cannot be read.
@@ -63,7 +63,7 @@ class MongodCredentials:
         return f"mongodb://{USER}:{password}@127.0.0.1:{port}/?directConnection=true&authSource=admin"
 
     def system_login(self) -> dict[str, Any]:
-        """Client options that log in as the replica set itself, which needs no user in the database."""
+        """Return client options that log in as the replica set itself, which does not need a user in the database."""
         return {
             "username": _SYSTEM_USER,
             "password": self.key_file.read_text().strip(),
@@ -72,7 +72,7 @@ class MongodCredentials:
         }
 
     async def create_user(self, client: AsyncMongoClient[dict[str, Any]]) -> None:
-        """Make `dynamic-agents` exist with the password of the file, over a system login to the primary.
+        """Create or update the user `dynamic-agents` with the password of the file, over a system login to the primary.
 
         Raises:
             PyMongoError: mongod refuses or does not answer.
@@ -88,7 +88,7 @@ class MongodCredentials:
 
 
 def close_directory(path: Path) -> None:
-    """Leave a directory to its owner alone; one that others share by intent (`/tmp`, a home) stays as it is."""
+    """Close a directory to other users, unless it is meant to be shared (`/tmp`, a home)."""
     found = path.stat()
     shared = found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX or path == Path.home()
     if not shared and found.st_mode & 0o077:
@@ -96,7 +96,7 @@ def close_directory(path: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, also while it is written."""
+    """Write a file that only its owner can read, even during the write."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _PRIVATE_FILE)
     with os.fdopen(descriptor, "w") as file:
         os.fchmod(descriptor, _PRIVATE_FILE)

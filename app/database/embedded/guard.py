@@ -1,14 +1,13 @@
-"""The guard between the service and its mongod: mongod never outlives the service, whatever kills the service.
+"""The guard between the service and its mongod: mongod never outlives the service, however the service ends.
 
-Run by path, with the standard library alone, so that it starts in a few milliseconds:
-`python -I -S mongod_guard.py SERVICE_PID GRACE_SECONDS MONGOD [ARGUMENT …]`. It reports one line on its standard
-output, `pid N` or `failed REASON`, then waits. What mongod prints goes to the guard's standard error.
+It is run by path with only the standard library, so that it starts in a few milliseconds:
+`python -I -S guard.py SERVICE_PID GRACE_SECONDS MONGOD [ARGUMENT …]`. It reports one line on its standard
+output, `pid N` or `failed REASON`, then waits. The output of mongod goes to the guard's standard error.
 
-mongod is asked to stop (SIGTERM, after the grace SIGKILL) when the guard's standard input ends, which the system sees
-to at any death of the service, when the service is no longer the guard's parent (a forked child of the service may
-hold the pipe open), or when the guard itself is told to stop. The line `kill` on standard input kills mongod at once.
-Should the guard be killed, Linux kills mongod with it. The guard ends with mongod's exit status, 128 + N after
-signal N.
+The guard stops mongod (SIGTERM, after the grace period SIGKILL) when its standard input ends, which happens whenever
+the service dies, when the service is no longer its parent (a forked child of the service may hold the pipe open), or
+when it receives a signal to stop. The line `kill` on standard input kills mongod at once. If the guard is killed, Linux
+kills mongod as well. The guard exits with the status of mongod, 128 + N after signal N.
 """
 
 import contextlib
@@ -31,11 +30,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> int:
-    """Run mongod until it ends or has to, and return its exit status."""
+    """Run mongod until it ends or must stop, and return its exit status."""
     service_pid, grace_seconds, command = int(arguments[0]), float(arguments[1]), arguments[2:]
     signals_fd = _watch_signals()
     try:
-        # One thread only, so code between fork and exec is safe. The command is the service's own.
+        # There is one thread only, so code between fork and exec is safe. The command comes from the service.
         mongod = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.DEVNULL, stdout=_STDERR, stderr=_STDERR, preexec_fn=_death_pact()
         )
@@ -53,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _watch_signals() -> int:
-    """Turn the signals that matter into bytes on a pipe that `select` can wait for."""
+    """Forward signals to a pipe that `select` can wait for."""
 
     def ignore(_number: int, _frame: FrameType | None) -> None:
         """Only a signal with a Python handler reaches the wake-up pipe."""
@@ -67,7 +66,7 @@ def _watch_signals() -> int:
 
 
 def _death_pact() -> Callable[[], None] | None:
-    """On Linux: what the child does before it becomes mongod, so that it dies with the guard."""
+    """Return a function that makes the child die with the guard, on Linux only."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
@@ -75,19 +74,19 @@ def _death_pact() -> Callable[[], None] | None:
 
     def tie_to_guard() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != guard_pid:  # the guard died before the pact held
+        if os.getppid() != guard_pid:  # the guard died before the call
             os.kill(os.getpid(), signal.SIGKILL)
 
     return tie_to_guard
 
 
 def _report(line: str) -> None:
-    with contextlib.suppress(OSError):  # the service is gone: its end of input follows
+    with contextlib.suppress(OSError):  # the service has died: the end of input follows
         os.write(_STDOUT, line.encode() + b"\n")
 
 
 def _wait_for_order(mongod: subprocess.Popen[bytes], signals_fd: int, service_pid: int) -> bytes:
-    """Wait until mongod has ended or has to; return `KILL_ORDER` or nothing."""
+    """Wait until mongod has ended or must stop; return `KILL_ORDER` or nothing."""
     while mongod.poll() is None and os.getppid() == service_pid:
         readable, _, _ = select.select([_STDIN, signals_fd], [], [], _PARENT_CHECK_SECONDS)
         if signals_fd in readable and not set(os.read(signals_fd, 64)).isdisjoint(_STOP_SIGNALS):

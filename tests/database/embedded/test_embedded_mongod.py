@@ -336,7 +336,7 @@ async def test_a_binary_that_cannot_be_executed_is_reported_under_its_variable(t
     ("text", "expected"),
     [
         (ending(3, "first", "no such option"), "with status 3: no such option. See "),
-        (ending(0), "with status 0: it said nothing"),
+        (ending(0), "with status 0: no reason logged"),
         (
             ending(
                 9, '{"s": "I", "msg": "a"}', '{"s": "E", "msg": "b", "attr": {"error": "c"}}', '{"s": "I", "msg": "d"}'
