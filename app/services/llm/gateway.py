@@ -58,9 +58,9 @@ CALL_ERRORS = (
     ValueError,
 )
 """The errors that failed calls and invalid answers raise."""
-HELD_BACK = "content_filter"
+CONTENT_FILTERED = "content_filter"
 """The finish reason of an answer that the provider's content rules stopped."""
-BROKEN_OFF = ("error", "ERROR", "network_error")
+ABORTED = ("error", "ERROR", "network_error")
 """The finish reasons with which gateways and servers report that the model failed during its answer."""
 MAX_NAMES = 5000
 """The number of models that a process creates entries for; each name that matches a wildcard is one."""
@@ -211,7 +211,7 @@ class ModelGateway:
             ModelCallFailed: no usable answer, after the Router's retries and fallbacks.
         """
         self.check(request.model)
-        with self._deployments.noting_lessons() as lessons:
+        with self._deployments.collecting_lessons() as lessons:
             return await self._complete(request, lessons)
 
     async def _complete(self, request: ModelRequest, lessons: list[str]) -> Completion:
@@ -282,12 +282,12 @@ class ModelGateway:
             provider_data={ORIGIN: self._readers[entry.id].origin, **answer.carried} if carries_data(answer) else None,
         )
         try:
-            if native_finish_of(response) in BROKEN_OFF:
+            if native_finish_of(response) in ABORTED:
                 raise ModelCallFailed(f"The model {request.model!r} fails: its provider aborted the answer.")
             return usable(request, completion)
         except ModelCallFailed as error:
             if isinstance(error, ModelAnswerEmpty) and error.is_cut and request.max_tokens is not None:
-                error.is_adapted = self._deployments.ran_out_of_room(entry)
+                error.is_adapted = self._deployments.record_exhausted_limit(entry)
             error.spent = completion.spent(request.execution_id)
             raise
 
@@ -339,7 +339,7 @@ def usable(request: ModelRequest, completion: Completion) -> Completion:
         return completion
     if request.response_format is not None and completion.reasoning and not completion.is_cut:
         return replace(completion, text=completion.reasoning)  # some servers return constrained answers as reasoning
-    if completion.finish_reason == HELD_BACK:
+    if completion.finish_reason == CONTENT_FILTERED:
         raise ModelContentRefused(f"The model {request.model!r} declines to answer: its provider refuses the content.")
     raise ModelAnswerEmpty(request.model, is_cut=completion.is_cut)
 

@@ -22,12 +22,12 @@ class Attempt:
 
     model: Capabilities
     sent: JsonObject
-    heeded: frozenset[str]
+    applied: frozenset[str]
 
 
 ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
 """The last attempt of this task."""
-TAUGHT: ContextVar[list[str] | None] = ContextVar("taught", default=None)
+LEARNED: ContextVar[list[str] | None] = ContextVar("learned", default=None)
 """The lessons learned during the current call."""
 
 
@@ -46,14 +46,14 @@ class Deployments:
         return self._models.get(entry.id) or Capabilities(entry)
 
     @contextmanager
-    def noting_lessons(self) -> Generator[list[str]]:
+    def collecting_lessons(self) -> Generator[list[str]]:
         """Collect the lessons of a call's refusals."""
         noted: list[str] = []
-        before = TAUGHT.set(noted)
+        before = LEARNED.set(noted)
         try:
             yield noted
         finally:
-            TAUGHT.reset(before)
+            LEARNED.reset(before)
 
     def fit(self, arguments: JsonObject, deployment_id: str) -> JsonObject:
         """A call's arguments in the form that the chosen deployment accepts."""
@@ -68,7 +68,7 @@ class Deployments:
         """Record that the last attempt has its answer, or that its stream has begun."""
         attempt = ATTEMPT.get()
         if attempt is not None:
-            attempt.model.lessons.confirm(attempt.heeded)
+            attempt.model.lessons.confirm(attempt.applied)
 
     def refused(self, error: Exception) -> None:
         """Record that the last attempt failed, with the lesson from its refusal, if any."""
@@ -76,18 +76,18 @@ class Deployments:
         if attempt is None:
             return
         lessons = attempt.model.lessons
-        lesson = lesson_of(error, attempt.sent, attempt.heeded)
+        lesson = lesson_of(error, attempt.sent, attempt.applied)
         if lesson is None:
-            lessons.withdraw(attempt.heeded)
+            lessons.withdraw(attempt.applied)
             return
         lessons.add(lesson)
         entry = attempt.model.entry
         log.warning("model-lesson-learned", model=entry.name, deployment=entry.params["model"], lesson=lesson.text)
-        taught = TAUGHT.get()
-        if taught is not None:
-            taught.append(lesson.text)
+        learned = LEARNED.get()
+        if learned is not None:
+            learned.append(lesson.text)
 
-    def ran_out_of_room(self, entry: ModelEntry) -> bool:
+    def record_exhausted_limit(self, entry: ModelEntry) -> bool:
         """Record that reasoning used up an answer's token limit. Returns whether this is new."""
         known = self.of(entry).lessons.known
         is_news = NEEDS_ROOM not in known

@@ -82,17 +82,17 @@ class Lessons:
             self.guessed.discard(lesson.text)
             self.known.add(lesson.text)
 
-    def confirm(self, heeded: frozenset[str]) -> None:
+    def confirm(self, applied: frozenset[str]) -> None:
         """Confirm the guesses among these lessons, because a request that applied them was answered."""
-        self.known |= self.guessed & heeded
-        self.guessed -= heeded
+        self.known |= self.guessed & applied
+        self.guessed -= applied
 
-    def withdraw(self, heeded: frozenset[str]) -> None:
+    def withdraw(self, applied: frozenset[str]) -> None:
         """Withdraw the guesses among these lessons, because a request that applied them failed too."""
-        self.guessed -= heeded
+        self.guessed -= applied
 
 
-def lesson_of(error: Exception, sent: JsonObject, heeded: frozenset[str]) -> Lesson | None:
+def lesson_of(error: Exception, sent: JsonObject, applied: frozenset[str]) -> Lesson | None:
     """The new lesson from a refused request, if there is one; the next attempt then uses another form."""
     said = provider_error(causes_of(error))
     if said is None or (said.status or getattr(error, "status_code", None)) not in REFUSED:
@@ -100,10 +100,10 @@ def lesson_of(error: Exception, sent: JsonObject, heeded: frozenset[str]) -> Les
     if refusal_in(said) not in {None, RefusalReason.SCHEMA}:
         return None
     text = said.text
-    named = next((one for one in lessons_in(text, sent) if one not in heeded), None)
+    named = next((one for one in lessons_in(text, sent) if one not in applied), None)
     if named is not None:
         return Lesson(named)
-    if has_format(sent) and WORDS_FOR_A_SCHEMA not in heeded and not names_anything(text, sent):
+    if has_format(sent) and WORDS_FOR_A_SCHEMA not in applied and not names_anything(text, sent):
         return Lesson(WORDS_FOR_A_SCHEMA, is_guess=True)
     return None
 
