@@ -55,7 +55,7 @@ def limited(text: str, words: int) -> str:
     """As many full sentences as fit into `words` words, or the first clauses of the first sentence."""
     taken: list[str] = []
     for sentence in SENTENCE_END.split(" ".join(text.split())):
-        if sum(len(one.split()) for one in [*taken, sentence]) > words:
+        if sum(len(item.split()) for item in [*taken, sentence]) > words:
             break
         taken.append(sentence)
     if taken:
@@ -102,7 +102,7 @@ def measured_in(text: str, words: int) -> str:
 def finding_in(text: str) -> str:
     """The conclusion that a work draws from its figures, or an empty text."""
     found = re.search(r"`\w+`: .+", text)
-    sentences = [one for one in SENTENCE_END.split(found[0])[1:] if not one.startswith("`")] if found else []
+    sentences = [item for item in SENTENCE_END.split(found[0])[1:] if not item.startswith("`")] if found else []
     return sentences[0] if sentences else ""
 
 

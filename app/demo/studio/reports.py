@@ -143,7 +143,7 @@ def digest(entry: ReportedWork, most_words: int, known: str) -> str:
     left = most_words - len(measured.split())
     lines: list[str] = []
     for place, (heading, text) in enumerate(body):
-        fresh = " ".join(one for one in sentences_of(text) if known not in one and AS_ONE_QUESTION not in one)
+        fresh = " ".join(item for item in sentences_of(text) if known not in item and AS_ONE_QUESTION not in item)
         gist = limited(fresh, most_words // 3) if place == 0 and fresh else gist_of(text, most_words // 3)
         if gist and known not in gist and len(gist.split()) + len(heading.split()) <= left:
             lines.append(
@@ -181,7 +181,7 @@ def open_list(entries: list[ReportedWork], ask: str) -> str:
     lines += [f"- {found['line'].strip()}" for found in FAILED_LINE.finditer(ask) if not STANDING.match(found[0])][:4]
     if not lines:
         lines.append(f"- {NO_FAILURE}")
-    points = [(entry, [one for one in open_points(entry.text) if one != NO_FAILURE]) for entry in entries]
+    points = [(entry, [item for item in open_points(entry.text) if item != NO_FAILURE]) for entry in entries]
     left = [(entry, point) for entry, found in points for point in found[:1]]
     lines += [f"- {entry.title}: {limited(point, 20)}" for entry, point in left[:2]]
     return "\n".join(lines)

@@ -222,7 +222,7 @@ def patterns_of(keywords: JsonObject) -> list[str]:
     """The regular expressions of an object, if it is a schema."""
     pattern, by_pattern = keywords.get("pattern"), keywords.get("patternProperties")
     found: list[Any] = [pattern, *(by_pattern if isinstance(by_pattern, dict) else ())]
-    return [one for one in found if isinstance(one, str)]
+    return [item for item in found if isinstance(item, str)]
 
 
 def anchors_in(schema: JsonObject) -> dict[str, JsonObject]:

@@ -164,9 +164,13 @@ def provider_error(causes: Iterable[BaseException]) -> ProviderError | None:
     """The error of the provider among those that one call raised; LiteLLM's own often changes its status."""
     known = list(causes)
     sources = (
-        [one for one in known if isinstance(one, BaseLLMException) or type(one).__name__ == "MaskedHTTPStatusError"],
-        [one for one in known if isinstance(one, openai.APIError) and type(one).__module__.startswith("openai")],
-        [one for one in known if isinstance(one, openai.APIError)],
+        [
+            item
+            for item in known
+            if isinstance(item, BaseLLMException) or type(item).__name__ == "MaskedHTTPStatusError"
+        ],
+        [item for item in known if isinstance(item, openai.APIError) and type(item).__module__.startswith("openai")],
+        [item for item in known if isinstance(item, openai.APIError)],
     )
     for source in sources:
         for error in source:

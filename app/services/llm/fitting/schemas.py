@@ -92,10 +92,10 @@ def everywhere(schema: Any, change: Change, depth: int = 0) -> Any:  # noqa: ANN
             inner[name] = everywhere(inner[name], change, depth + 1)
     for name in SCHEMA_LISTS:
         if isinstance(inner.get(name), list):
-            inner[name] = [everywhere(one, change, depth + 1) for one in inner[name]]
+            inner[name] = [everywhere(item, change, depth + 1) for item in inner[name]]
     for name in SCHEMA_MAPS:
         if isinstance(inner.get(name), dict):
-            inner[name] = {key: everywhere(one, change, depth + 1) for key, one in inner[name].items()}
+            inner[name] = {key: everywhere(item, change, depth + 1) for key, item in inner[name].items()}
     return change(inner)
 
 
@@ -106,7 +106,7 @@ def inlined(schema: JsonObject) -> JsonObject:
 
 def _inlined(value: Any, root: JsonObject, path: tuple[str, ...]) -> Any:  # noqa: ANN401 - any part of a schema
     if isinstance(value, list):
-        return [_inlined(one, root, path) for one in value]
+        return [_inlined(item, root, path) for item in value]
     if not isinstance(value, dict):
         return value
     reference = value.get("$ref")
@@ -114,10 +114,10 @@ def _inlined(value: Any, root: JsonObject, path: tuple[str, ...]) -> Any:  # noq
         if reference in path or len(path) > MAX_DEPTH:
             return {}
         found = resolved(root, reference)
-        beside = {name: one for name, one in value.items() if name != "$ref"}
+        beside = {name: item for name, item in value.items() if name != "$ref"}
         target = _inlined(found, root, (*path, reference)) if isinstance(found, dict) else {}
         return {**target, **_inlined(beside, root, path)}
-    return {name: one if name in {"enum", "const"} else _inlined(one, root, path) for name, one in value.items()}
+    return {name: item if name in {"enum", "const"} else _inlined(item, root, path) for name, item in value.items()}
 
 
 def resolved(root: JsonObject, reference: str) -> object:
@@ -163,7 +163,7 @@ def merged_root(schema: JsonObject, depth: int = 0) -> JsonObject:
     properties: JsonObject = dict(merged.get("properties") or {})
     required: set[str] = set(merged.get("required") or ())
     for name in ROOT_COMBINATIONS if depth < MAX_DEPTH else ():
-        branches = [merged_root(one, depth + 1) for one in schema.get(name) or () if isinstance(one, dict)]
+        branches = [merged_root(item, depth + 1) for item in schema.get(name) or () if isinstance(item, dict)]
         for branch in branches:
             for key, value in (branch.get("properties") or {}).items():
                 properties[key] = either(properties[key], value) if key in properties else value
@@ -196,7 +196,7 @@ def gemini_keywords(schema: JsonObject) -> JsonObject:
     for name in ("oneOf", "allOf"):
         if isinstance(changed.get(name), list):
             changed["anyOf"] = [*(changed.get("anyOf") or ()), *changed[name]]
-    branches = [one for one in changed.get("anyOf") or () if isinstance(one, dict)]
+    branches = [item for item in changed.get("anyOf") or () if isinstance(item, dict)]
     if branches:
         return {**{name: changed[name] for name in ("description", "nullable") if name in changed}, "anyOf": branches}
     if changed.get("format") not in GEMINI_FORMATS:

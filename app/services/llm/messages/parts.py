@@ -28,7 +28,7 @@ def text_of(part: JsonObject) -> str:
     """The text of a part; the content of a `thinking` part can itself be a list of parts."""
     inner = part.get("thinking")
     if isinstance(inner, list):
-        return "".join(text_of(one) for one in inner if isinstance(one, dict))
+        return "".join(text_of(item) for item in inner if isinstance(item, dict))
     return str(inner or part.get("text") or "")
 
 

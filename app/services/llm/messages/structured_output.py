@@ -115,7 +115,7 @@ def parse_object(text: str, schema: AnswerSchema) -> tuple[JsonObject | None, li
         return None, ["answer: it is not valid JSON" if "{" in text else "answer: it is not a JSON object"]
     checked = [(value, problems_of(value, schema)) for value, _ in found]
     sizes = [size for _, size in found]
-    matching = [one for one in checked if not one[1]]
+    matching = [item for item in checked if not item[1]]
     return matching[-1] if matching else checked[sizes.index(max(sizes))]
 
 

@@ -100,7 +100,7 @@ def lesson_of(error: Exception, sent: JsonObject, applied: frozenset[str]) -> Le
     if refusal_in(said) not in {None, RefusalReason.SCHEMA}:
         return None
     text = said.text
-    named = next((one for one in lessons_in(text, sent) if one not in applied), None)
+    named = next((item for item in lessons_in(text, sent) if item not in applied), None)
     if named is not None:
         return Lesson(named)
     if has_format(sent) and WORDS_FOR_A_SCHEMA not in applied and not names_anything(text, sent):

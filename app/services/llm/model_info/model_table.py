@@ -244,7 +244,7 @@ def check_litellm_settings(block: JsonObject) -> None:
             raise StartupError(f"{where} is not supported here. Remove it; supported are {known}.")
         wrong = not isinstance(value, types) or (isinstance(value, bool) and bool not in types)
         if wrong or (name == "request_timeout" and value <= 0):
-            expected = dict.fromkeys(TYPE_NAMES[one] for one in types)
+            expected = dict.fromkeys(TYPE_NAMES[item] for item in types)
             raise StartupError(f"{where} must be {' or '.join(expected)}.")
 
 
@@ -322,7 +322,7 @@ def fill_base(params: JsonObject, settings: Settings) -> None:
 def is_placeholder(params: JsonObject, variable: str) -> bool:
     """Whether an entry sets a variable's value itself, as `api_base` does for `AZURE_API_BASE`."""
     name = variable.lower()
-    return any(params.get(one) for one in (name, name.partition("_")[2]))
+    return any(params.get(item) for item in (name, name.partition("_")[2]))
 
 
 def variable_value(name: str, settings: Settings) -> str | None:

@@ -29,7 +29,7 @@ class BoundedStream(httpx2.AsyncByteStream):
             size_bytes += len(part)
             if self._has_events:
                 seen = tail + part
-                end = max(found + len(one) if (found := seen.rfind(one)) >= 0 else 0 for one in EVENT_ENDS)
+                end = max(found + len(item) if (found := seen.rfind(item)) >= 0 else 0 for item in EVENT_ENDS)
                 if end:
                     size_bytes = len(seen) - end
                 tail = seen[-LONGEST_END + 1 :]

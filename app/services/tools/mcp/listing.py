@@ -107,7 +107,7 @@ def with_short_prose(node: Any, depth: int) -> Any:  # noqa: ANN401 - any JSON v
             else with_short_prose(value, depth - 1)
             for key, value in cast("dict[str, Any]", node).items()
         }
-    return [with_short_prose(one, depth - 1) for one in cast("list[Any]", node)] if isinstance(node, list) else node
+    return [with_short_prose(item, depth - 1) for item in cast("list[Any]", node)] if isinstance(node, list) else node
 
 
 def shortened(text: str, limit: int) -> str:

@@ -68,7 +68,7 @@ def text_of(block: ContentBlock) -> str:
         kind = resource.mime_type or "application/octet-stream"
         return f"[resource {resource.uri}: {kind}, {size_of(resource.blob)} bytes, not shown]"
     details = [block.title or block.name, block.mime_type, block.description]
-    return f"[resource link {block.uri}: {', '.join(one for one in details if one)}]"
+    return f"[resource link {block.uri}: {', '.join(item for item in details if item)}]"
 
 
 def size_of(base64_text: str) -> int:

@@ -144,7 +144,7 @@ def read_entries(path: Path) -> dict[str, Any]:
         raise StartupError(f"MCP_SERVERS is wrong: {path} is not YAML or JSON with an object mcpServers.") from None
     if not isinstance(content, dict) or not isinstance(entries_of(content), dict):
         raise StartupError(f"MCP_SERVERS is wrong: {path} must hold an object mcpServers.")
-    for key in (str(one) for one in cast("dict[object, object]", content) if one != "mcpServers"):
+    for key in (str(item) for item in cast("dict[object, object]", content) if item != "mcpServers"):
         log.warning("mcp-setting-unknown", setting=key, advice="Servers are named under mcpServers.")
     return {str(name): entry for name, entry in entries_of(content).items()}
 
@@ -179,7 +179,7 @@ def warn_of_unread_keys(name: str, entry: Mapping[str, Any]) -> None:
         sections.append(("oauth.", cast("dict[str, Any]", oauth), OAuthSettings))
     for prefix, section, model in sections:
         known = [field.alias or key for key, field in model.model_fields.items()]
-        for key in (str(one) for one in section if one not in known and one not in model.model_fields):
+        for key in (str(item) for item in section if item not in known and item not in model.model_fields):
             advice = f"Did you mean {prefix}{likely}?" if (likely := likely_key(key, known)) else "It is ignored."
             log.warning("mcp-setting-unknown", server=name, setting=f"{prefix}{key}", advice=advice)
 
@@ -188,7 +188,7 @@ def likely_key(key: str, known: Iterable[str]) -> str | None:
     """The most similar known key."""
     if key in OTHER_NAMES:
         return OTHER_NAMES[key]
-    by_letters = {one.lower(): one for one in known}
+    by_letters = {item.lower(): item for item in known}
     close = difflib.get_close_matches(key.lower().replace("_", "").replace("-", ""), by_letters, n=1, cutoff=0.6)
     return by_letters[close[0]] if close else None
 
@@ -202,8 +202,8 @@ def filled(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, str):
         return VARIABLE.sub(variable, value)
     if isinstance(value, dict):
-        return {key: filled(one) for key, one in cast("dict[str, Any]", value).items()}
-    return [filled(one) for one in cast("list[Any]", value)] if isinstance(value, list) else value
+        return {key: filled(item) for key, item in cast("dict[str, Any]", value).items()}
+    return [filled(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def variable(found: re.Match[str]) -> str:

@@ -36,8 +36,8 @@ class Signature:
         """The signature of a function; `None` if it uses other types or returns more than one value."""
         kind = function.type(store)
         try:
-            parameters = tuple(NUMBERS[str(one)] for one in kind.params)
-            results = tuple(NUMBERS[str(one)] for one in kind.results)
+            parameters = tuple(NUMBERS[str(item)] for item in kind.params)
+            results = tuple(NUMBERS[str(item)] for item in kind.results)
         except KeyError:
             return None
         return cls(parameters, results) if len(results) <= 1 else None
