@@ -31,7 +31,7 @@ BATCH_ROWS = 100
 FOREIGN_TYPE = re.compile(r"[a-z0-9_-]{1,64}")
 """The event types of other programs that are shown: those that fit on one line of any protocol."""
 NOT_CHECKED = dict.fromkeys(("events", "runState", "params", "output"), 0)
-"""What of another program's execution is large, and shown whatever it is."""
+"""Large fields of another program's execution, which are shown unchecked."""
 HEAD_FIELDS = {"executionId": 1, "rootExecutionId": 1, "status": 1, "lastSeq": 1, "pagesFrom": 1, "project": 1}
 
 
@@ -50,7 +50,7 @@ class SeqOutOfRange(InvalidInput):
     code = "seq-out-of-range"
 
     def __init__(self, after: int, last_seq: int) -> None:
-        super().__init__(f"There is no event {after} to go on from: the last one is {last_seq}.")
+        super().__init__(f"There is no event {after} to continue from: the last one is {last_seq}.")
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class StreamHead:
         return self.execution_id == self.root_id
 
     def ensure_reached(self, after: int) -> None:
-        """Refuse to go on from a number that the stream has not reached.
+        """Check that the stream has reached a number.
 
         Raises:
-            SeqOutOfRange: it has not; who went on from there would miss what comes in between.
+            SeqOutOfRange: it has not; a reader that continued there would miss the events in between.
         """
         if after > self.last_seq:
             raise SeqOutOfRange(after, self.last_seq)
@@ -97,7 +97,7 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
     collection = database[AgentExecution.get_collection_name()]
     found = await collection.find_one({"executionId": execution_id}, HEAD_FIELDS)
     status = (found or {}).get("status") or ExecutionStatus.PENDING
-    if found is None or status not in list(ExecutionStatus):  # a foreign document that nobody here can read
+    if found is None or status not in list(ExecutionStatus):  # a foreign document that this service cannot read
         raise ExecutionNotFound(execution_id)
     root_id = found.get("rootExecutionId")
     last_seq = await last_seq_of(database, found)
@@ -122,10 +122,10 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
 
 
 async def ensure_readable(database: Database, execution_id: str) -> None:
-    """Refuse an execution of another program that nobody here can read.
+    """Refuse an execution of another program that this service cannot read.
 
     Raises:
-        ExecutionNotFound: a field that it shares with ours holds something of another kind.
+        ExecutionNotFound: a shared field has a value of another type.
     """
     found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, NOT_CHECKED)
     try:

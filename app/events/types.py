@@ -1,9 +1,8 @@
-"""The events of a run, by their wire names, and the frame in which each is seen.
+"""The events of a run by their wire names, and the frame in which each is sent.
 
-Run code creates an event with what it alone knows; the log adds `seq`, the ids and the time (`stamp`). The same
-JSON then goes into the execution's document, to every subscriber and into the state of whoever takes the run over,
-so an event carries all that is needed to go on from it. What a retry takes over from the run that it tries again says
-`copied`.
+Run code creates an event with its own fields; the log adds `seq`, the ids and the time (`stamp`). The same JSON then
+goes into the execution's document, to every subscriber, and into the state of a process that takes the run over, so an
+event carries everything needed to continue from it. Events that a retry copies from the old run say `copied`.
 """
 
 from typing import Any, ClassVar, Literal
@@ -16,7 +15,7 @@ from app.kit.json_values import JsonObject
 
 
 class Event(BaseModel):
-    """What happened in one execution. `type` is the wire name."""
+    """An event of one execution. `type` is the wire name."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
 
@@ -66,7 +65,7 @@ class AgentStart(Event):
     """The agent begins; `prompt` is what it was asked, `model` the name that its calls use.
 
     `missingTools` are the names in the agent's `toolNames` that it cannot use: they do not exist, are switched off, are
-    not offered to its department, or their input schema is refused. Absent where there are none.
+    not offered to its department, or their input schema is refused. Absent if there are no such names.
     """
 
     type: ClassVar[str] = "agent-start"
@@ -100,12 +99,12 @@ class ToolCall(AgentTurn):
     arguments_cut: bool | None = None
     """Whether the arguments stopped at the model's output limit."""
     call_data: JsonObject | None = None
-    """What the provider attached to the call and wants back with it, as `providerData` with a turn."""
+    """Data that the provider attached to the call and wants back with it, like `providerData` of a turn."""
     nullable: ClassVar[frozenset[str]] = frozenset({"input"})
 
 
 class ToolResult(Event):
-    """What a tool gave back, or `{"error": {"code", "message"}}`; what it logged, and how much memory it took."""
+    """The result of a tool, or `{"error": {"code", "message"}}`, with its console output and memory use."""
 
     type: ClassVar[str] = "tool-result"
     tool_call_id: str
@@ -155,7 +154,7 @@ class AgentError(Event):
 
 
 class AgentCancelled(Event):
-    """Somebody cancelled the run before the execution had ended."""
+    """The run was cancelled before the execution had ended."""
 
     type: ClassVar[str] = "agent-cancelled"
     token_usage: JsonObject | None = None
@@ -165,7 +164,7 @@ class AgentCancelled(Event):
 
 
 class AgentRetry(ModelTurn):
-    """Another process goes on with the run, or something is tried again; `attempt` counts from 1.
+    """Another process continues the run, or something is retried; `attempt` counts from 1.
 
     Where a model call is made again although the model had answered, `usage` and `costUsd` are those of that answer.
     """
@@ -195,7 +194,7 @@ class QualityCheck(ModelTurn):
 
 
 class ReviewStatusChanged(ModelTurn):
-    """What the reviewer decided about an execution's output; `reviewedBy` is the reviewing agent's id.
+    """The reviewer's decision about an execution's output; `reviewedBy` is the reviewing agent's id.
 
     A review by a person has `reviewer` instead: `{"kind": "person", "name"}`. It comes after the end, and where it asks
     for a revision `reopens` the execution.

@@ -45,7 +45,7 @@ async def read_full_event(database: Database, head: StreamHead, seq: int) -> byt
 
 
 async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
-    """Where each document of a tree stands, for a log that goes on with it; further rows begin a new page."""
+    """Returns where each document of a tree ends, for a log that continues it; further rows begin a new page."""
     events = array_in("$events")
     pipeline: list[JsonObject] = [
         {"$match": {"rootExecutionId": root_id}},
@@ -72,7 +72,7 @@ async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
 
 
 async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[str, JsonObject]]:
-    """Every stored event of a tree that nobody writes to now, whole and in order, with its execution's id."""
+    """Yields every stored event of a tree without a writer, in full and in order, with its execution's id."""
     head = replace(await read_head(database, root_id), is_foreign=False)
     executions = database[AgentExecution.get_collection_name()]
     shape = {"of": "$executionId", "event": "$rows.event"}
@@ -98,12 +98,12 @@ async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[
 
 
 def is_cut(event: JsonObject) -> bool:
-    """Whether a stored event of ours is the cut form of a larger one."""
+    """Whether a stored event of ours is the truncated form of a larger one."""
     return event.get("truncated") is True and "sha256" in event
 
 
 async def full_texts(database: Database, cut: Sequence[JsonObject]) -> dict[int, bytes]:
-    """The whole JSON of cut events of one tree, by their numbers; what is not there whole is left out."""
+    """Returns the full JSON of truncated events of one tree by number; incomplete ones are left out."""
     if not cut:
         return {}
     wanted = {event["seq"]: event for event in cut}

@@ -22,7 +22,7 @@ MAX_GROUP_ROWS = 500
 MAX_GROUP_BYTES = 2 * 1024 * 1024
 PART_BYTES = 4 * 1024 * 1024
 ROW_BYTES = 64
-"""What a row takes beside its event: its own id and its key in the array."""
+"""The size of a row beyond its event: its id and its key in the array."""
 Update = tuple[JsonObject, JsonObject]
 
 
@@ -76,7 +76,7 @@ class Row:
     event: JsonObject
     frame: Frame
     size_bytes: int
-    """What it takes in MongoDB, where `[1,1]` is five times as large as in JSON."""
+    """The size in MongoDB, where `[1,1]` is five times as large as in JSON."""
     changes: Mapping[str, Any]
     ending: Ending | None
     completes: bool
@@ -92,7 +92,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class GroupWrite:
-    """What stores a group: payloads first, then guarded updates of documents, one by one or with pages as one."""
+    """The write of a group: payloads first, then guarded updates of documents, with pages in one transaction."""
 
     documents: list[Update]
     pages: list[UpdateOne] = field(default_factory=list[UpdateOne])
@@ -100,7 +100,7 @@ class GroupWrite:
 
 
 def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """The rows in order, in groups that one write can carry; the rows of one `append` stay together."""
+    """Yields the rows in order, in groups that fit one write; the rows of one `append` stay together."""
     group: list[Row] = []
     size = 0
     for row in rows:
@@ -114,7 +114,7 @@ def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
 
 
 def write_of(group: list[Row], fence: int) -> GroupWrite:
-    """What stores a group.
+    """Returns the write of a group.
 
     Without pages it is an update of each run of neighbouring rows of one document, in the order of their numbers: a
     crash between two of them leaves a prefix of the tree's events, never a hole. With pages it is one update of each
@@ -138,9 +138,9 @@ def write_of(group: list[Row], fence: int) -> GroupWrite:
 
 
 def document_update(rows: list[Row], fence: int) -> Update:
-    """The compare-and-set of one document: it matches only its owner's, and only before these rows have landed.
+    """Returns the compare-and-set of one document, which matches only for its owner and before these rows are stored.
 
-    A `lastSeq` that is damaged does not keep a tree from being ended.
+    A damaged `lastSeq` does not keep a tree from being ended.
     """
     changes: dict[str, Any] = {"updatedAt": utc_now()}
     for row in rows:
@@ -154,7 +154,7 @@ def document_update(rows: list[Row], fence: int) -> Update:
 
 
 def page_update(rows: list[Row]) -> UpdateOne:
-    """Rows onto their page, which the first of them creates."""
+    """Returns the update that adds rows to their page; the first of them creates it."""
     first = rows[0]
     created = {
         "executionId": first.event["executionId"],
@@ -174,12 +174,12 @@ def page_update(rows: list[Row]) -> UpdateOne:
 
 
 def stored_row(row: Row) -> JsonObject:
-    """A row as a CMS keeps it."""
+    """Returns a row in the form that a CMS stores."""
     return {"event": row.event, "id": new_row_id()}
 
 
 def payload_parts(row: Row, whole: bytes) -> Iterator[UpdateOne]:
-    """The whole text of a cut event, in parts that a document can hold; storing them twice changes nothing."""
+    """Yields the full text of a truncated event in parts that fit a document; storing them twice changes nothing."""
     root_id, digest = row.event["rootExecutionId"], row.event["sha256"]
     for part, start in enumerate(range(0, len(whole), PART_BYTES)):
         fields = {

@@ -44,7 +44,7 @@ from app.models.execution_events import EventPayload, ExecutionEventPage
 
 GROUPING_SECONDS = 0.008
 UNWATCHED_GROUPING_SECONDS = 0.03
-"""Nobody waits to see the events, so more of them share a write; so much of a run's last steps a crash may cost."""
+"""Without a follower more events share a write; a crash can lose this much of a run's last steps."""
 MAX_QUEUED_ITEMS = 10_000
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
@@ -55,7 +55,7 @@ log = structlog.get_logger(__name__)
 
 
 class TreeLost(Exception):
-    """This process no longer owns the run tree: another took it over, or the database was away for too long."""
+    """This process no longer owns the run tree: another took it over, or the database was unavailable for too long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +80,7 @@ class TreeLog:
     last_seq: int
     on_lost: Callable[[], None]
     holds: Callable[[], bool] = lambda: True
-    """Whether the lease surely lasts still."""
+    """Whether this process surely still holds the lease."""
     _documents: dict[str, Stored] = field(default_factory=dict)
     _queue: list[Row | ChildInsert] = field(default_factory=list)
     _child_inserts: set[ChildInsert] = field(default_factory=set)
@@ -92,7 +92,7 @@ class TreeLog:
     _writer: asyncio.Task[None] | None = None
 
     def open(self, documents: Mapping[str, Stored]) -> None:
-        """Start the writer; `documents` are those that the tree has now, by their executions' ids."""
+        """Start the writer; `documents` are the tree's current documents by execution id."""
         self._documents = dict(documents)
         self._stored_seq = self.last_seq
         self._writer = asyncio.create_task(self._write_queue(), name=f"log {self.root_id}")
@@ -100,7 +100,7 @@ class TreeLog:
     def append(self, execution_id: str, *events: Event, changes: Mapping[str, Any] | None = None) -> list[JsonObject]:
         """Number the events and queue them as one row group; `changes` are set together with the last of them.
 
-        Returns at once with the events whole; where a payload is oversized, what is stored and seen of them is cut.
+        Returns the full events at once; oversized ones are stored and shown truncated.
 
         Raises:
             TreeLost: this process no longer owns the tree.
@@ -126,7 +126,7 @@ class TreeLog:
         return stamped
 
     def _row(self, event: JsonObject, changes: Mapping[str, Any], ending: Ending | None, *, completes: bool) -> Row:
-        """An event in its place: in its document, or on a page once that is full; cut when it is oversized."""
+        """Returns the row of an event, in its document or on a page once that is full, truncated if it is oversized."""
         document = self._documents[event["executionId"]]
         frame, whole = Frame(event), None
         if (cut := truncate_event(event, frame.data)) is not None:
@@ -147,7 +147,7 @@ class TreeLog:
         )
 
     def ensure_owned(self) -> None:
-        """Refuse to begin what only the owner may do: a model call, a tool.
+        """Refuse to start something that only the owner may do, such as a model call or a tool.
 
         Raises:
             TreeLost: this process no longer owns the tree, or may not own it any more.
@@ -156,15 +156,15 @@ class TreeLog:
             raise self._lost or TreeLost("The lease may have run out.")
 
     async def room(self) -> None:
-        """Wait until the queue has room: run code calls this once a step, so that a slow database slows the run."""
+        """Wait until the queue has room. Run code calls this once a step, so a slow database slows the run."""
         while len(self._queue) > MAX_QUEUED_ITEMS:
             await self.committed()
 
     async def committed(self) -> None:
-        """Wait until all that was appended so far is stored with majority and published.
+        """Wait until every appended event is stored with majority and published.
 
         Raises:
-            TreeLost: it was not, and this process no longer owns the tree.
+            TreeLost: this process lost the tree before they were stored.
         """
         target = self.last_seq
         self._urgent.set()
@@ -193,13 +193,13 @@ class TreeLog:
             self._child_inserts.discard(child_insert)
 
     def show_delta(self, execution_id: str, agent_id: str, text: str) -> None:
-        """Pass live text to the subscribers that asked for it; nothing is stored."""
+        """Publish live text to the subscribers that want it; nothing is stored."""
         self.bus.publish_delta(
             AgentDelta(execution_id=execution_id, root_execution_id=self.root_id, agent_id=agent_id, text=text)
         )
 
     async def close(self) -> None:
-        """Stop the writer once what was appended is stored, or at once when the tree or the database is lost."""
+        """Stop the writer once every appended event is stored, or at once if the tree or the database is lost."""
         if self._writer is None:
             return
         with contextlib.suppress(TreeLost, TimeoutError):
@@ -211,7 +211,7 @@ class TreeLog:
         await self._lose("The log was closed.", notify=False)
 
     async def _write_queue(self) -> None:
-        """Store what is queued, in order, for as long as the tree is owned."""
+        """Store the queue in order while the tree is owned."""
         try:
             while True:
                 await self._wake.wait()
@@ -226,12 +226,12 @@ class TreeLog:
                         await self._store_rows([item for item in group if isinstance(item, Row)])
         except TreeLost as lost:
             await self._lose(str(lost), notify=True)
-        except Exception as error:  # whatever it is, nobody may wait for this writer for ever
-            log.error("log-write-refused", root=self.root_id, error=type(error).__name__, exc_info=True)
+        except Exception as error:  # any error must release the callers that wait for this writer
+            log.error("log-write-failed", root=self.root_id, error=type(error).__name__, exc_info=True)
             await self._lose(f"MongoDB refused a write of this run ({type(error).__name__}).", notify=True)
 
     async def _linger(self) -> None:
-        """Give more events a few milliseconds to join the group, unless somebody waits for it."""
+        """Give more events a few milliseconds to join the group, unless a caller waits for it."""
         if not self._urgent.is_set():
             seconds = GROUPING_SECONDS if self.bus.may_be_followed(self.root_id) else UNWATCHED_GROUPING_SECONDS
             with contextlib.suppress(TimeoutError):
@@ -268,7 +268,7 @@ class TreeLog:
                 raise TreeLost("Another process has taken this run over.")
 
     async def _write(self, write: GroupWrite) -> int:
-        """How many documents matched. Most groups are one update, for which a bulk would be dearer."""
+        """Write a group and return how many documents matched; a single update is cheaper than a bulk write."""
         if write.payloads:
             await self.database[EventPayload.get_collection_name()].bulk_write(write.payloads, ordered=False)
         if write.pages:
@@ -279,7 +279,7 @@ class TreeLog:
         return (await self._collection.bulk_write(bulk, ordered=True)).matched_count
 
     async def _write_pages(self, session: AsyncClientSession, write: GroupWrite) -> int:
-        """The documents under their guards, and the pages only if all of them matched."""
+        """Write the guarded documents, and the pages only if all of them matched."""
         bulk = [UpdateOne(*update) for update in write.documents]
         matched = (await self._collection.bulk_write(bulk, ordered=True, session=session)).matched_count
         if matched == len(bulk):
@@ -290,7 +290,7 @@ class TreeLog:
         return matched
 
     async def _has_landed(self, group: list[Row]) -> bool:
-        """Whether an earlier attempt, whose reply was lost, stored the group."""
+        """Whether an earlier attempt stored the group and its reply was lost."""
         last = {row.document: row.seq for row in group}
         landed = [{"_id": document, "fence": self.fence, "lastSeq": {"$gte": seq}} for document, seq in last.items()]
         return await self._collection.count_documents({"$or": landed}) == len(landed)
@@ -322,13 +322,13 @@ class TreeLog:
             await self._collection.insert_many(documents, session=session)
 
     async def _attempts(self) -> AsyncGenerator[int]:
-        """Attempts at a write while the database may come back; then the tree counts as lost."""
+        """Yields attempts at a write while the database may recover; after that the tree counts as lost."""
         deadline = asyncio.get_running_loop().time() + RETRY_FOR_SECONDS
         attempt = 0
         while asyncio.get_running_loop().time() < deadline:
             attempt += 1
             if attempt > 1:
-                log.warning("log-write-again", root=self.root_id, attempt=attempt)
+                log.warning("log-write-retried", root=self.root_id, attempt=attempt)
                 await asyncio.sleep(RETRY_PAUSE_SECONDS)
             yield attempt
         raise TreeLost("The database did not answer for too long.")
@@ -353,7 +353,7 @@ class TreeLog:
 
 @contextlib.contextmanager
 def passing_faults() -> Generator[None]:
-    """Swallow what a second attempt may mend: a lost connection, a fail-over, a majority that was slow."""
+    """Suppress errors that a retry may fix: a lost connection, a failover, a slow majority."""
     try:
         yield
     except PyMongoError as error:

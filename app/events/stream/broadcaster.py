@@ -26,20 +26,20 @@ from app.events.types import AgentDelta, Frame
 RECENT_BYTES = 512 * 1024
 PAUSE_SECONDS = 0.3
 MISSING_LOOKS = 10
-"""What is missing so often was removed; of two documents one may just have been read a moment too early."""
+"""After so many looks a missing event counts as removed; one may only have been read before it was stored."""
 
 log = structlog.get_logger(__name__)
 
 
 class EventsMissing(AppError):
-    """Somebody removed stored events of a run; the stream says so rather than to skip them."""
+    """Stored events of a run were removed; the stream reports that instead of skipping them."""
 
     code = "events-missing"
 
     def __init__(self, execution_id: str, last_seq: int, after: int) -> None:
         super().__init__(
-            f"Execution {execution_id} has got as far as event {last_seq}, but what follows event {after} is no longer "
-            "in the database."
+            f"Execution {execution_id} has reached event {last_seq}, but the event after {after} is no longer in the "
+            "database."
         )
 
 
@@ -49,7 +49,7 @@ class StreamBroken(AppError):
     code = "stream-broken"
 
     def __init__(self) -> None:
-        super().__init__("The stream broke for a reason that is in the service's log; subscribe again.")
+        super().__init__("The stream ended because of a bug in the service; its log has the details. Subscribe again.")
 
 
 @dataclass(eq=False, slots=True)
@@ -96,7 +96,7 @@ class Subscription:
         return True
 
     def fail(self, error: AppError) -> None:
-        """Say why the stream cannot go on."""
+        """Report why the stream cannot continue."""
         self._finish(Batch([Failure(self.head.execution_id, error)]))
 
     def _finish(self, last: Batch) -> None:
@@ -114,7 +114,7 @@ async def replay(subscription: Subscription, reads: SharedReads) -> None:
 
 
 async def give_page(subscription: Subscription, reads: SharedReads, *, known: int) -> bool:
-    """Give a page of what is stored; whether there was no more of it. A database that is away is waited for."""
+    """Send a page of stored events; returns whether it was the last. Waits for a database that is unavailable."""
     try:
         page = await reads.page(subscription.head, subscription.after, known)
     except PyMongoError as error:
@@ -133,14 +133,14 @@ async def give_page(subscription: Subscription, reads: SharedReads, *, known: in
 
 @dataclass
 class GapRetry:
-    """How often a stream has looked in vain for its next event, which should be in the database."""
+    """How often a stream has looked without success for its next event, which should be in the database."""
 
     execution_id: str
     _after: int = -1
     _looks: int = 0
 
     def lose(self, after: int, last_seq: int) -> None:
-        """Note that what follows `after` is not there, although the tree has got as far as `last_seq`.
+        """Note that the event after `after` is missing although the tree has reached `last_seq`.
 
         Raises:
             EventsMissing: it was not there too often.
@@ -159,7 +159,7 @@ class TreeBroadcaster:
     reads: SharedReads
     tree: StreamHead
     on_broken: Callable[["TreeBroadcaster"], None]
-    """Told once, when the broadcaster cannot go on and its subscriptions have been told so."""
+    """Called once, after the broadcaster has failed and its subscriptions have received the error."""
     position: int = 0
     """Everything up to this number has been given to the live subscriptions."""
     _live: dict[Subscription, None] = field(default_factory=dict[Subscription, None])
@@ -180,7 +180,7 @@ class TreeBroadcaster:
         self._pump_task = asyncio.create_task(self._run(), name=f"broadcaster {self.tree.root_id}")
 
     async def stop(self) -> None:
-        """Follow no more; nobody is left who would be told."""
+        """Stop following; no subscription is left."""
         self._deltas.stop()
         if self._pump_task:
             self._pump_task.cancel()
@@ -189,7 +189,7 @@ class TreeBroadcaster:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody is left."""
+        """Whether no subscription is left."""
         return not self._live and not self._joining
 
     def add(self, subscription: Subscription) -> None:
@@ -215,7 +215,7 @@ class TreeBroadcaster:
         subscription.task = asyncio.create_task(self._catch_up(subscription), name="catch up")
 
     async def _catch_up(self, subscription: Subscription) -> None:
-        """Let a subscription join; whatever goes wrong, its reader is told."""
+        """Let a subscription join; any error is sent to its reader."""
         try:
             await self._give_until_joined(subscription)
         except AppError as error:
@@ -258,7 +258,7 @@ class TreeBroadcaster:
         return True
 
     async def _run(self) -> None:
-        """Follow; whatever goes wrong, nobody may wait for this broadcaster for ever."""
+        """Follow the tree; any error ends the subscriptions instead of leaving them waiting."""
         try:
             await self._follow()
         except AppError as error:
@@ -274,7 +274,7 @@ class TreeBroadcaster:
             subscription.fail(error)
 
     async def _follow(self) -> None:
-        """Hear the bus, and give what it says, for as long as somebody is here."""
+        """Read the bus and pass its messages on while there are subscriptions."""
         with self.bus.follow(self.tree.root_id, foreign=self.tree.is_foreign) as buffer:
             self._buffer = buffer
             if any(one.deltas for one in self._joining):
@@ -348,7 +348,7 @@ class TreeBroadcaster:
             subscription.show(batch, delta)
 
     async def _begin(self) -> int:
-        """How far the tree is stored now, and what has ended in it; a database that is away is waited for."""
+        """Returns how far the tree is stored, and its ended executions. Waits for a database that is unavailable."""
         while True:
             try:
                 state = await read_state(self.reads.database, self.tree)
@@ -359,11 +359,11 @@ class TreeBroadcaster:
                 return state.last_seq
 
     async def _read_on(self) -> None:
-        """Give what the bus did not bring, from the database.
+        """Send the events that the bus did not deliver, from the database.
 
         Raises:
-            EventsMissing: somebody removed what comes next.
-            ExecutionNotFound: somebody removed the whole run.
+            EventsMissing: the next event was removed.
+            ExecutionNotFound: the run was removed.
         """
         gap_retry = GapRetry(self.tree.execution_id)
         while True:

@@ -1,8 +1,8 @@
-"""The bus: what was committed reaches everybody who follows a run tree.
+"""The bus: committed events reach every follower of a run tree.
 
-The bus is a wakeups with the frames as a shortcut. A buffer that cannot keep up loses frames here, never events:
-it is told so (`missed`) and reads the database from where it stood. Trees that other processes run are followed by
-looking at their heads now and then (`app/events/stream/head_poller.py`), with Redis or without it.
+The bus is a wake-up with the frames as a shortcut. A buffer that cannot keep up loses frames, never events: it is
+marked (`missed`), and its reader continues from the database. For trees of other processes it polls their heads
+(`app/events/stream/head_poller.py`), with or without Redis.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The tree has got as far as `last_seq`, or something ended; what is new stands in the database."""
+    """The tree has reached `last_seq`, or an execution has ended; the database has the new events."""
 
     root_id: str
     last_seq: int
@@ -86,7 +86,7 @@ class BusBuffer:
 
 
 class EventBus(Protocol):
-    """What the log publishes to and the hub follows."""
+    """The interface that the log publishes to and the hub follows."""
 
     def publish(self, committed: Committed) -> None:
         """Tell the tree's buffers; called only after the commit."""
@@ -101,7 +101,7 @@ class EventBus(Protocol):
         ...
 
     def may_be_followed(self, root_id: str) -> bool:
-        """Whether somebody may be waiting to see the tree's events."""
+        """Whether the tree may have followers."""
         ...
 
     def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[BusBuffer]:
@@ -114,7 +114,7 @@ class EventBus(Protocol):
 
 
 class Heads(Protocol):
-    """What the poller needs of a bus."""
+    """The part of a bus that the poller needs."""
 
     @property
     def poll_seconds(self) -> float:

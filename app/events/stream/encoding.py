@@ -16,7 +16,7 @@ TEXT_FRAME = 0x81
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A stream that cannot go on."""
+    """The end of a stream that cannot continue."""
 
     execution_id: str
     error: AppError
@@ -26,7 +26,7 @@ Item = Frame | AgentDelta | Ending | Failure
 
 
 class Batch:
-    """Items of a stream, in order, that are sent together; each encoding is made when somebody first asks for it."""
+    """Items of a stream that are sent together, in order; each encoding is made on first use."""
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = items

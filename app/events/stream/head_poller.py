@@ -17,7 +17,7 @@ REST_RATIO = 10
 """How much longer the pause is than the look before it: thousands of followed trees are looked at less often."""
 
 GONE = MAX_INTEGER
-"""The head of a tree that is no longer there: whoever follows it looks, and is told."""
+"""The head of a tree that no longer exists: its followers look for it and receive the error."""
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from app.events.types import AgentDelta, Frame
 
 @dataclass
 class EventHub:
-    """All broadcasters of this process, one for each tree that somebody follows."""
+    """The broadcasters of this process, one for each tree with followers."""
 
     database: Database
     bus: EventBus

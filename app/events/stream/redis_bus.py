@@ -1,7 +1,7 @@
 """The bus between processes: Redis carries "this tree is now at that number", with the frames as a shortcut.
 
-Redis is a wakeups and nothing rests on it. Publishing never waits and never fails: what cannot be sent is dropped,
-and a receiver that misses it notices by the numbers, or when it looks at the heads, and reads MongoDB. Each process
+Redis carries wake-ups and nothing depends on it. Publishing never waits and never fails: a message that cannot be sent
+is dropped. A receiver notices that by the numbers, or when it polls the heads, and reads MongoDB. Each process
 sends itself a heartbeat through Redis; while that does not come back, heads are looked at as often as without Redis.
 
 Redis is not trusted either: every message carries a signature whose key is in MongoDB, and one without it is dropped.
@@ -91,7 +91,7 @@ class RedisBus(InProcessBus):
         self._enqueue(PREFIX + committed.root_id, encode(committed, self._origin))
 
     def publish_delta(self, delta: AgentDelta) -> None:
-        """Pass live text on, to other processes only where somebody asked for it."""
+        """Pass live text on, to other processes only if one of their subscribers wants it."""
         super().publish_delta(delta)
         if self._is_wished(delta.root_execution_id):
             text = delta.model_dump_json(by_alias=True).encode()
@@ -102,7 +102,7 @@ class RedisBus(InProcessBus):
         return super().wants_deltas(root_id) or self._is_wished(root_id)
 
     def may_be_followed(self, root_id: str) -> bool:
-        """Whether anybody may follow the tree: nobody here knows who does in another process."""
+        """Whether the tree may have followers: those in other processes are unknown here."""
         return True
 
     def ask_for_deltas(self, buffer: BusBuffer) -> None:
@@ -143,7 +143,7 @@ class RedisBus(InProcessBus):
                         pipeline.publish(channel, message)
                     await pipeline.execute()
             except REDIS_ERRORS as error:
-                log.debug("redis-not-told", error=type(error).__name__, count=len(messages))
+                log.debug("redis-publish-failed", error=type(error).__name__, count=len(messages))
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _beat(self) -> None:
@@ -246,7 +246,7 @@ def encode(committed: Committed, origin: str) -> bytes:
 
 
 def decode(root_id: str, told: dict[str, Any], rest: bytes) -> Committed | Moved | AgentDelta:
-    """What another process told about a tree."""
+    """Returns the message of another process about a tree."""
     if "lastSeq" not in told:
         return AgentDelta.model_validate_json(rest)
     if "frames" not in told:

@@ -33,7 +33,7 @@ class SharedReads:
     _kept_bytes: int = field(default=0, init=False)
 
     async def page(self, head: StreamHead, after: int, known: int) -> StoredPage:
-        """What follows number `after`, in a read that began no earlier than the tree was known to be at `known`."""
+        """Returns the events after number `after`, from a read that began after the tree was known to be at `known`."""
         key = (head.execution_id, after, known)
         reading = self._pages.get(key)
         if reading is None:

@@ -1,4 +1,4 @@
-"""Where a subscription's items go: a socket, or a bounded queue that somebody reads at a pace of their own."""
+"""Sinks of subscriptions: a socket, or a bounded queue whose reader sets the pace."""
 
 import asyncio
 from collections import deque
@@ -55,7 +55,7 @@ class QueueSink:
         await self._drained.wait()
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """Every batch that is sent, in order, for ever; one counts as read when the next is asked for."""
+        """Yields every batch in order, without an end; one counts as read when the next is requested."""
         while True:
             await self._filled.wait()
             while self._batches:

@@ -18,10 +18,10 @@ class TreeState:
 
 
 async def read_state(database: Database, tree: StreamHead) -> TreeState:
-    """The present state of a tree, or of an execution of another program.
+    """Returns the current state of a tree, or of an execution of another program.
 
     Raises:
-        ExecutionNotFound: somebody removed it.
+        ExecutionNotFound: it was removed.
     """
     if tree.is_foreign:
         head = await read_head(database, tree.execution_id)

@@ -1,6 +1,6 @@
-"""What an agent is told: who it is, what it is asked, and what a reviewer wants changed.
+"""The prompts of an agent: its identity, its task, and a reviewer's change requests.
 
-Stable text comes first and what varies last, so that a provider's prompt cache hits.
+Stable text comes first and varying text last, so that a provider's prompt cache hits.
 """
 
 import json
@@ -43,7 +43,7 @@ def task_prompt(prompt: str, params: Any) -> str:  # noqa: ANN401 - any JSON val
 def assignment_prompt(
     request: str, instructions: str, outputs: dict[str, str], truncated: frozenset[str] = frozenset[str]()
 ) -> str:
-    """What a head asks of a specialist: the assignment, the client's request, and the outputs it builds on.
+    """Returns a specialist's prompt: the assignment, the client's request, and the outputs it builds on.
 
     `truncated` names the agents whose model did not finish its output.
     """
@@ -56,11 +56,11 @@ def assignment_prompt(
 
 
 def revision_prompt(notes: str, *, by_person: bool = False) -> str:
-    """What sends a specialist back to work."""
+    """Returns the prompt that sends a specialist back to work."""
     who = "A person who read your work" if by_person else "Your head of department"
     return f"{who} asks for a revision:\n{notes}\n\nAnswer with the whole revised work."
 
 
 def last_step_prompt() -> str:
-    """What an agent is told at its last step, when it can call no more tools."""
+    """Returns the prompt of an agent's last step, when it can no longer call tools."""
     return "This is your last step: no more tools. Answer now with what you have, and say what is missing."

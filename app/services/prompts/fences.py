@@ -10,7 +10,7 @@ FENCE_RULE = (
 )
 
 CUT_NOTE = "It was cut off at the model's output limit: its end is missing."
-"""What every reader of a text is told that its model did not finish."""
+"""The note to every reader of a text that its model did not finish."""
 
 
 def fenced(label: str, text: str) -> str:

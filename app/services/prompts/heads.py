@@ -1,4 +1,4 @@
-"""What a head is asked: to plan, to review, to report."""
+"""The prompts of a head: plan, review, report."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ MAX_WORK_CHARACTERS = 20_000
 
 @dataclass(frozen=True)
 class SpecialistWork:
-    """One specialist's part as the report is told of it; `quality_score` is 0 to 100."""
+    """One specialist's work as input of the report; `quality_score` is 0 to 100."""
 
     agent_id: str
     name: str

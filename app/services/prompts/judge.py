@@ -1,4 +1,4 @@
-"""What the judge is asked: six dimensions between 0 and 1."""
+"""The prompts of the judge, which rates six dimensions between 0 and 1."""
 
 from app.kit.json_values import JsonObject
 from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, fenced, shortened
@@ -13,7 +13,7 @@ DIMENSIONS: dict[str, str] = {
 }
 OUTPUT = "OUTPUT"
 JUDGE_VERSION = "2"
-"""Counted up with every change of what the judge is told: scores of different versions cannot be compared."""
+"""Incremented with every change of the judge's prompts: scores of different versions are not comparable."""
 MAX_OUTPUT_CHARACTERS = 40_000
 
 JUDGE_RULES = (

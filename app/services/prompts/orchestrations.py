@@ -1,4 +1,4 @@
-"""What an orchestration tells its departments, and what the head of Production is asked in the end."""
+"""The prompts of an orchestration: for its departments, and for the head of Production at the end."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ MAX_FINAL_REPORT_CHARACTERS = 20_000
 
 @dataclass(frozen=True)
 class DepartmentWork:
-    """One department's part as others are told of it; `quality_score` is 0 to 100."""
+    """One department's work as input of others; `quality_score` is 0 to 100."""
 
     slug: str
     name: str
@@ -25,7 +25,7 @@ class DepartmentWork:
 
 
 def orchestrated_prompt(request: str, before: list[DepartmentWork]) -> str:
-    """What a department of an orchestration is asked: the client's request, and what others have reported before it."""
+    """Returns a department's prompt in an orchestration: the client's request and the earlier reports."""
     if not before:
         return request
     limit = min(MAX_REPORT_CHARACTERS, MAX_REPORTS_CHARACTERS // len(before))

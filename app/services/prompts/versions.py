@@ -1,8 +1,7 @@
 """The version of the prompts."""
 
 PROMPTS_VERSION = "1"
-"""Counted up with every change of a template in this room: runs of different versions were told different things.
+"""Incremented with every change of a template in this package: runs of different versions got different prompts.
 
-Each `agent-start` carries it. The judge's part has a version of its own besides (`JUDGE_VERSION`), by which scores
-compare.
+Each `agent-start` carries it. The judge has its own version in addition (`JUDGE_VERSION`), by which scores compare.
 """

@@ -58,9 +58,9 @@ class PendingJudgement:
 
 @dataclass
 class BatchJudge:
-    """The judge of one department run; `context_tokens` is what its model takes, `None` where nobody knows.
+    """The judge of one department run; `context_tokens` is its model's context, `None` if unknown.
 
-    The first who comes waits a moment for others, but only while others work, and then judges for all who are there.
+    The first caller waits a moment for others, but only while others work, and then judges for all that wait.
     """
 
     models: ModelCaller
@@ -71,7 +71,7 @@ class BatchJudge:
 
     @contextmanager
     def at_work(self) -> Generator[None]:
-        """Around a specialist's work: somebody whose output may be judged soon."""
+        """Around a specialist's work, whose output may be judged soon."""
         self._working += 1
         self._nobody_works.clear()
         try:
@@ -206,7 +206,7 @@ def with_spending(check: QualityCheck, usage: TokenUsage, cost: float | None) ->
 
 
 def valid_verdicts(value: JsonObject | None, agent_ids: list[str]) -> dict[str, JsonObject]:
-    """The verdicts of a batch that a single call could have given, by agent; two on one agent are none."""
+    """Returns the usable verdicts of a batch by agent; two verdicts on one agent are unusable."""
     rows = value.get("verdicts") if value else None
     found: dict[str, list[JsonObject]] = {agent_id: [] for agent_id in agent_ids}
     for row in rows if isinstance(rows, list) else []:
@@ -238,7 +238,7 @@ def shares_of(completion: Completion, sizes: list[int]) -> list[tuple[TokenUsage
 
 def shared(total: int, sizes: list[int]) -> list[int]:
     """A whole number in whole shares proportional to sizes; what rounding leaves goes to the largest remainders."""
-    weights = [size + 1 for size in sizes]  # nobody is free
+    weights = [size + 1 for size in sizes]  # an empty text still costs its share
     whole = sum(weights)
     parts = [total * weight // whole for weight in weights]
     by_remainder = sorted(range(len(sizes)), key=lambda place: -(total * weights[place] % whole))

@@ -44,7 +44,7 @@ ADVICE: Mapping[str, str] = {
     "creativity": "replace the expected choice by one that only this project could have",
     "technical": "correct the craft: form, figures, terms",
 }
-"""What to do about a weak dimension."""
+"""Advice for each weak dimension."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def pass_gate(
     dimensions: Mapping[str, float],
     unscored: str | None = None,
 ) -> QualityGate:
-    """Hold a score against a gate. Without a score it does not pass; `unscored` says why there is none."""
+    """Hold a score against a gate. Without a score it does not pass; `unscored` gives the reason."""
     if score is None:
         return QualityGate(name, threshold, passed=False, score=None, issues=(unscored or "There is no score.",))
     weak = sorted((value, dimension) for dimension, value in dimensions.items() if value < threshold)

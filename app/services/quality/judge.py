@@ -1,4 +1,4 @@
-"""The judge: a model that rates an output. It never invents a score: without an answer there is none."""
+"""The judge: a model that rates an output. It never invents a score: without an answer the score stays unset."""
 
 from dataclasses import dataclass
 

@@ -27,7 +27,7 @@ def needs_review(agent: AgentDefinition, quality_score: float | None) -> bool:
 def judgement_of(
     agent: AgentDefinition, quality_score: float | None, check: JsonObject | None, *, truncated: bool = False
 ) -> str:
-    """What the judge said, for the reviewer, and whether the draft is complete."""
+    """Returns the judge's verdict for the reviewer, and whether the draft is complete."""
     note = f"About the draft: {CUT_NOTE} " if truncated else ""
     if quality_score is None or check is None:
         return f"{note}The judge gave no score."

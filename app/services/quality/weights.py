@@ -134,7 +134,7 @@ class WeightStore:
         await self._in_transaction(remove)
 
     async def _lock(self, slug: str, if_match: str | None, session: AsyncClientSession) -> None:
-        """See that the weights may be written, and that nobody else writes or renames their department meanwhile."""
+        """Check that the weights may be written, and lock them and their department's slug for the transaction."""
         if slug != DEFAULT_SLUG:
             touching = {"$inc": {REFERRED: 1}}
             if await self._departments.find_one_and_update({"slug": slug}, touching, session=session) is None:
@@ -143,7 +143,7 @@ class WeightStore:
 
     async def _in_transaction(self, write: Callable[[AsyncClientSession], Awaitable[Written]]) -> Written:
         while True:
-            with suppress(DuplicateKeyError):  # somebody else stored the first weights of this slug
+            with suppress(DuplicateKeyError):  # a concurrent request stored the first weights of this slug
                 written = await in_transaction(self.database, write)
                 self.loader.forget_all()
                 return written
@@ -171,7 +171,7 @@ def entry_of(weights: Weights) -> Entry[WeightsRead]:
 
 
 def as_raw(weights: Weights) -> Raw:
-    """What the entity tag of weights is made of."""
+    """Returns the content of the weights' entity tag."""
     return shape_of(weights).model_dump()
 
 
