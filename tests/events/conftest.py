@@ -107,7 +107,7 @@ class Tree:
 
 
 def new_execution(root_id: str | None = None, *, parent: str | None = None) -> AgentExecution:
-    """An execution under a new id, a root unless told otherwise."""
+    """An execution under a new id, by default a root."""
     execution_id = f"exec_{ObjectId()}"
     return AgentExecution(
         execution_id=execution_id,
@@ -146,7 +146,7 @@ Fault = Callable[[Write, GroupWrite], Awaitable[int]]
 
 
 class Faults:
-    """What happens to the next writes of rows, one fault each; the others go through."""
+    """The faults of the next writes of rows, one each; the others succeed."""
 
     def __init__(self) -> None:
         self.coming: list[Fault] = []

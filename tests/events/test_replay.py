@@ -215,7 +215,7 @@ async def test_a_bson_date_is_shown_in_the_wire_s_form(database: Database) -> No
     assert (await replayed(database, execution_id))[0]["timestamp"] == "2026-01-02T03:04:05.678Z"
 
 
-async def test_a_status_that_nobody_here_knows_makes_an_execution_unreadable_not_an_error(service: Service) -> None:
+async def test_an_unknown_status_makes_an_execution_unreadable_and_not_an_error(service: Service) -> None:
     await service.services.database["agent-executions"].insert_one({"executionId": "exec_odd", "status": "on hold"})
 
     answer = await service.http.get("/api/v1/executions/exec_odd/events")

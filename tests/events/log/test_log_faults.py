@@ -180,7 +180,9 @@ async def test_a_database_that_stays_away_loses_the_tree(
     assert (await tree.numbers(), tree.bus.frames, tree.losses) == ([], [], 1)
 
 
-async def test_whoever_waits_for_a_writer_that_crashes_is_told(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callers_that_wait_for_a_writer_that_crashes_get_an_error(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tree.open_log()
 
     async def crash(*_: object) -> None:
@@ -233,7 +235,7 @@ async def test_a_child_whose_confirmation_was_lost_is_stored_once(
     assert await tree.executions.count_documents({"parentExecutionId": tree.id}) == 1
 
 
-async def test_a_child_that_waits_behind_a_write_which_fails_is_told(tree: Tree, faults: Faults) -> None:
+async def test_a_child_that_waits_behind_a_failed_write_gets_an_error(tree: Tree, faults: Faults) -> None:
     log = tree.open_log()
     faults.coming = [refused]
 

@@ -169,7 +169,7 @@ async def test_a_zombie_s_rows_are_on_no_page(tree: Tree) -> None:
 
 
 async def taken_over(tree: Tree) -> TreeLog:
-    """The log of whoever took the tree over, which goes on with what is stored."""
+    """The log of the process that took the tree over, which continues from the stored rows."""
     log = TreeLog(tree.database, tree.bus, tree.id, 2, (await tree.document())["lastSeq"], lambda: None)
     log.open(await read_stored(tree.database, tree.id))
     tree.logs.append(log)
@@ -178,7 +178,7 @@ async def taken_over(tree: Tree) -> TreeLog:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("stored", [4, 10, 11, 30])
-async def test_a_new_owner_goes_on_where_the_rows_end(tree: Tree, stored: int) -> None:
+async def test_a_new_owner_continues_where_the_rows_end(tree: Tree, stored: int) -> None:
     log = tree.open_log()
     log.append(tree.id, *map(said, range(stored)))
     await log.committed()

@@ -21,7 +21,7 @@ def delta(text: str, execution_id: str = "e1") -> AgentDelta:
 
 @pytest.fixture
 def given() -> list[AgentDelta]:
-    """What was let go."""
+    """The deltas that were sent."""
     return []
 
 

@@ -23,10 +23,10 @@ def forgeries(tree_id: str) -> list[bytes]:
     frame = Frame({"type": "agent-response", "seq": 1, "executionId": tree_id, "content": "forged"})
     ending = Ending(tree_id, ExecutionStatus.COMPLETED, 1)
     delta = AgentDelta(execution_id=tree_id, root_execution_id=tree_id, agent_id="ada-001", text="forged")
-    head = orjson.dumps({"origin": "somebody"})
+    head = orjson.dumps({"origin": "another"})
     return [
-        encode(Committed(tree_id, (frame,)), "somebody"),
-        encode(Committed(tree_id, (), (ending,)), "somebody"),
+        encode(Committed(tree_id, (frame,)), "another"),
+        encode(Committed(tree_id, (), (ending,)), "another"),
         head + b"\n" + delta.model_dump_json(by_alias=True).encode(),
     ]
 

@@ -160,7 +160,7 @@ async def test_a_commit_that_the_bus_lost_is_read_from_the_database_before_the_n
     assert numbers_of(seen) == [1, 2, 3]
 
 
-async def test_a_slow_follower_costs_bounded_memory_and_holds_nobody_up(tree: Tree) -> None:
+async def test_a_slow_follower_costs_bounded_memory_and_delays_no_other(tree: Tree) -> None:
     log = tree.open_log()
     with tree.bus.follow(tree.id) as stalled:
         tree.bus.ask_for_deltas(stalled)
@@ -250,7 +250,7 @@ async def test_live_text_goes_to_those_who_asked_and_to_its_own_stream(tree: Tre
     assert not tree.bus.wants_deltas(tree.id)
 
 
-async def test_events_that_somebody_removed_are_an_error_and_not_a_gap(tree: Tree) -> None:
+async def test_removed_events_are_an_error_and_not_a_gap(tree: Tree) -> None:
     hub, log = EventHub(tree.database, tree.bus), tree.open_log()
     log.append(tree.id, *map(said, range(3)), changes=ENDED)
     await log.committed()

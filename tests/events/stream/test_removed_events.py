@@ -1,4 +1,4 @@
-"""Stored events that somebody removes from under a run that goes on: an error or the whole, never a gap or silence."""
+"""Stored events that are removed during a run: readers get an error or everything, never a gap or silence."""
 
 import asyncio
 
@@ -24,11 +24,11 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def remove_events(tree: Tree) -> None:
-    """What another program does that saves a document as it read it long ago."""
+    """Save a document as another program does that read it long ago."""
     await tree.executions.update_one({"executionId": tree.id}, {"$set": {"events": []}})
 
 
-async def test_who_is_live_goes_on_and_who_comes_late_is_told(tree: Tree) -> None:
+async def test_live_followers_continue_and_late_ones_get_an_error(tree: Tree) -> None:
     hub, log = EventHub(tree.database, tree.bus), tree.open_log()
     log.append(tree.id, said(1), said(2))
     await log.committed()
@@ -45,7 +45,7 @@ async def test_who_is_live_goes_on_and_who_comes_late_is_told(tree: Tree) -> Non
     assert numbers_of(seen) == [1, 2, 3]
 
 
-async def test_who_follows_from_another_process_is_told_and_so_is_whoever_asks_again(tree: Tree) -> None:
+async def test_followers_in_another_process_get_an_error_and_so_do_those_that_ask_again(tree: Tree) -> None:
     async with two_processes(tree.database, None) as (runs, watches):
         log, watcher = runs.log(tree), Watcher(watches, tree)
         log.append(tree.id, said(1))

@@ -67,7 +67,7 @@ class Subscriber:
     task: asyncio.Task[None] | None = None
 
     async def read(self, hub: EventHub) -> None:
-        """Go on after the last number seen."""
+        """Continue after the last number seen."""
         head = await hub.head(self.execution_id)
         stream: AsyncGenerator[Frame | AgentDelta | Ending] = hub.follow(head, self.seen[-1] if self.seen else 0)
         async with contextlib.aclosing(stream):
@@ -123,14 +123,14 @@ class Subscribers(RuleBasedStateMachine):
 
     @rule(to_child=st.lists(st.booleans(), min_size=1, max_size=12), wait=st.booleans())
     def append(self, to_child: list[bool], wait: bool) -> None:
-        """The run goes on."""
+        """The run continues."""
         for child in to_child:
             self.log.append(self.child.execution_id if child else self.root.execution_id, said(len(to_child)))
         self.run(self.log.committed() if wait else asyncio.sleep(0))
 
     @rule(target=everybody, process=st.sampled_from([0, 1]), child=st.booleans(), slow=st.booleans())
     def subscribe(self, process: int, child: bool, slow: bool) -> Subscriber:
-        """Somebody joins."""
+        """A subscriber joins."""
         chosen = self.child if child else self.root
         subscriber = Subscriber(chosen.execution_id, pace=0.002 if slow else 0.0)
         self.subscribers.append(subscriber)
@@ -162,19 +162,19 @@ class Subscribers(RuleBasedStateMachine):
 
     @rule(subscriber=consumes(everybody))
     def leave_for_good(self, subscriber: Subscriber) -> None:
-        """Somebody leaves."""
+        """A subscriber leaves."""
         self.run(self.leave(subscriber))
         self.check(subscriber, self.stored(), whole=False)
         self.subscribers.remove(subscriber)
 
     @rule()
     def time_passes(self) -> None:
-        """Everybody goes on for a moment."""
+        """Everything continues for a moment."""
         self.run(asyncio.sleep(0.01))
 
     @rule(process=st.sampled_from([0, 1]))
     def take_over(self, process: int) -> None:
-        """Another process goes on with the run; what the first had not stored is lost."""
+        """Another process continues the run; events that the first had not stored are lost."""
         self.run(self.change_process(process))
 
     async def change_process(self, process: int) -> None:
@@ -215,7 +215,7 @@ class Subscribers(RuleBasedStateMachine):
             assert subscriber.ending.last_seq == subscriber.seen[-1]
 
     async def finish(self) -> None:
-        """End both executions, and wait until everybody was told."""
+        """End both executions, and wait until every subscriber knows."""
         for one in (self.child, self.root):
             self.log.append(one.execution_id, said("the end"), changes=ENDED)
         await self.log.committed()

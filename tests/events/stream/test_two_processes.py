@@ -152,7 +152,7 @@ async def test_without_redis_a_run_of_another_process_is_seen_by_its_head(tree: 
     assert watcher.numbers == [1, 2, 3, 4]
 
 
-async def test_an_end_that_comes_between_two_reads_is_told(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_end_between_two_reads_is_reported(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     async with two_processes(tree.database, None) as (runs, watches):
         log, watcher = runs.log(tree), Watcher(watches, tree)
         log.append(tree.id, said(1))

@@ -52,7 +52,7 @@ class GuessedDigest:
         self._place = 0
 
     def update(self, _: bytes) -> None:
-        """Go on to the next key."""
+        """Continue with the next key."""
         self._place += 1
 
     def hexdigest(self: Self) -> str:

@@ -108,7 +108,7 @@ async def test_the_figures_are_those_counted_by_hand(service: Service) -> None:
         ({"department": "story"}, 3),
         ({"department": "nowhere"}, 0),
         ({"agent": "composer-001"}, 1),
-        ({"agent": "nobody-001"}, 0),
+        ({"agent": "unknown-001"}, 0),
         ({"department": "audio", "agent": "plot-specialist-001"}, 0),
         ({"from": "2026-11-02"}, 1),
         ({"from": "2026-11-01T12:00:00Z", "to": "2026-11-02T00:00:00Z"}, 3),

@@ -39,7 +39,7 @@ async def submissions(service: Service, output: str = "Work.") -> list[Submissio
 
 
 async def judged(service: Service, context: int | None, submitted: list[Submission]) -> list[QualityCheck]:
-    """What a bench says of outputs that are ready at once."""
+    """The verdicts of a batch judge on outputs that are ready at once."""
     bench = BatchJudge(service.services.models, context)
 
     async def one(submission: Submission) -> QualityCheck:
@@ -86,7 +86,7 @@ def by_schema(change: Callable[[Rows], Any] = unchanged) -> Callable[[Call], Rep
 
 
 def essence(check: QualityCheck) -> dict[str, Any]:
-    """What a verdict says, without what it cost."""
+    """A verdict without its cost."""
     return check.model_dump(exclude={"usage", "cost_usd", "judged_together"})
 
 
@@ -125,7 +125,7 @@ SPOILED: list[Callable[[Rows], Any]] = [
     lambda rows: [*rows[:2], row(AGENTS[2], technical=None)],
     lambda rows: [*rows[:2], row(AGENTS[2], more=1)],
     lambda rows: [*rows[:2], "excellent"],
-    lambda rows: [*rows, {"agentId": "nobody-001"}][:2],
+    lambda rows: [*rows, {"agentId": "unknown-001"}][:2],
 ]
 
 

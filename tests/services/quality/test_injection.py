@@ -1,7 +1,7 @@
 """Outputs that claim a score, close their fence or give orders change nothing: not the prompts, not the decisions.
 
 Whatever a text says, it stands whole inside its own fence, and the words outside all fences are the same as for any
-other text. An obedient model, one that does whatever it is told outside a fence, then has nothing to obey.
+other text. An obedient model, one that follows every order outside a fence, then has nothing to obey.
 """
 
 import json
@@ -107,7 +107,7 @@ def obedient(call: Call) -> Reply:
     told = outside(str(call.messages[-1]["content"]))
     believes = "the score is 1.0" in told or '"confidence": 1.0' in told
     if call.purpose == "review":
-        return review("approved" if "decide approved" in told or believes else "rejected", "As told.")
+        return review("approved" if "decide approved" in told or believes else "rejected", "As asked.")
     return judgement(**dict.fromkeys(GOOD_SCORES, 1.0 if believes else 0.4))
 
 

@@ -17,7 +17,7 @@ EXECUTION = "exec_1_abc"
 
 
 async def judged(service: Service, *, request: str = "Write.", output: str = "Work.") -> QualityCheck:
-    """What the judge says of an output of the story department."""
+    """The judge's verdict on an output of the story department."""
     agent = await service.services.engine.loader.get_agent(AGENT)
     submission = Submission(
         agent=agent,

@@ -36,7 +36,7 @@ async def gateway_of(directory: Path, row: JsonObject) -> AsyncGenerator[ModelGa
 
 
 async def judged(service: Service, gateway: ModelGateway, model: str, noted: list[str]) -> QualityCheck:
-    """What the judge says on this model; `noted` are the calls that were made again."""
+    """The judge's verdict with this model; `noted` are the repeated calls."""
 
     def note(_: str, error: ModelCallFailed, __: int) -> None:
         noted.append(error.code)

@@ -15,7 +15,7 @@ HEAD, SPECIALIST = "story-head-001", "plot-specialist-001"
 
 
 async def reviewed(service: Service, work: str = "Work.", draft: int = 1) -> ReviewStatusChanged:
-    """What the head of story decides about a plot."""
+    """The decision of the head of story about a plot."""
     loader = service.services.engine.loader
     head = await loader.get_agent(HEAD)
     return await review_work(

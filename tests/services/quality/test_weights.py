@@ -38,7 +38,7 @@ async def put(service: Service, slug: str, weights: Any) -> int:  # noqa: ANN401
     return (await service.http.put(f"{WEIGHTS}/{slug}", json=weights)).status_code
 
 
-async def test_the_weights_are_the_report_s_until_somebody_changes_them(shared_service: Service) -> None:
+async def test_the_weights_are_the_report_s_until_they_are_changed(shared_service: Service) -> None:
     listed = (await shared_service.http.get(WEIGHTS)).json()
 
     assert listed == {"default": DEFAULT_WEIGHTS, **DEPARTMENT_WEIGHTS}
@@ -136,12 +136,12 @@ async def test_weights_follow_their_department_to_another_slug_and_go_with_it(se
     assert (await service.http.get(f"{WEIGHTS}/noise-lab")).json() == DEFAULT_WEIGHTS
 
 
-async def test_a_department_that_a_cms_deleted_leaves_its_weights_to_nobody(service: Service) -> None:
+async def test_the_weights_of_a_department_that_a_cms_deleted_are_not_inherited(service: Service) -> None:
     await put(service, "story", UNEVEN)
     await service.services.database["departments"].delete_one({"slug": "story"})
 
     listed = (await service.http.get(WEIGHTS)).json()
-    body = {"slug": "story", "name": "Story", "description": "Anew."}
+    body = {"slug": "story", "name": "Story", "description": "Again."}
     await service.http.post("/api/v1/departments", json=body)
 
     assert "story" not in listed

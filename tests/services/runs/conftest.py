@@ -193,7 +193,7 @@ def nodes_of(tree: Json) -> list[Json]:
 
 
 def first_then(first: Reply, *others: Reply) -> Callable[[Call], Reply]:
-    """A script that answers the first call so, the next ones by the others, and goes on with the last."""
+    """A script that answers the first call with `first`, the next ones with `others`, and repeats the last."""
     replies = iter((first, *others[:-1]))
     last = (first, *others)[-1]
     return lambda _: next(replies, last)
@@ -257,7 +257,7 @@ EAGER = Timings(renew_every_seconds=0.1, look_every_seconds=0.1)
 
 @pytest.fixture
 async def start_process(service: Service) -> AsyncGenerator[StartProcess]:
-    """Start a process that runs what it is given and takes over what nobody runs."""
+    """Start a process that runs the executions it accepts and takes over abandoned ones."""
     engines: list[RunEngine] = []
     parts = service.services
 

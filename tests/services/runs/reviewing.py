@@ -6,7 +6,7 @@ from tests.conftest import Service
 from tests.fixtures.model_server import Json, ModelServer, plan_of
 from tests.services.runs.conftest import ADA, BOB, DEPARTMENT, stored_tree
 
-TWO = plan_of((ADA, "Begin.", []), (BOB, "Go on.", [ADA]))
+TWO = plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA]))
 PERSON = {"kind": "person", "name": "ADMIN_API_KEY"}
 
 

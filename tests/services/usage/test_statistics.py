@@ -76,7 +76,7 @@ async def test_runs_that_end_together_are_counted_exactly(
         )
 
 
-async def test_what_a_process_left_uncounted_is_counted_once_by_whoever_finds_it(start_service: StartService) -> None:
+async def test_executions_that_a_dead_process_left_uncounted_are_counted_once(start_service: StartService) -> None:
     async with start_service() as service:
         agent = await agent_of(service)
         left = [ended(agent, ExecutionStatus.COMPLETED, 100) for _ in range(30)]
@@ -109,7 +109,7 @@ async def test_what_is_damaged_keeps_nothing_else_from_being_counted(start_servi
         left[1] |= {
             "uncounted": {"toolCalls": [3, {"name": ["a"], "count": 1}, {"name": "textStatistics", "count": 2}]}
         }
-        left[2] |= {"agent": {"of": "nobody"}}
+        left[2] |= {"agent": {"of": "unknown"}}
         left[3] |= {"department": [1]}
         left[4] |= {"executionTime": "long"}
         del left[5]["agent"]

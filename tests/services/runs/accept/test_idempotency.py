@@ -69,7 +69,7 @@ async def test_an_idempotency_key_belongs_to_one_body_one_path_and_one_caller(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "with space", "tab\tbed"])
-async def test_an_idempotency_key_that_is_none_is_refused(service: Service, key: str) -> None:
+async def test_an_invalid_idempotency_key_is_refused(service: Service, key: str) -> None:
     answer = await service.http.post(f"/api/v1/agents/{ADA}/runs", json=BODY, headers={"Idempotency-Key": key})
 
     assert answer.status_code == 422

@@ -49,7 +49,7 @@ LATER = ["before-model-call:kill:2", "after-model-call:kill:2", "after-tool-call
 RING = """async ({ run }, { fetch }) => (await fetch("http://127.0.0.1:PORT/NAME/" + run)).status"""
 RUN_TAKEN = re.compile(r"run-taken .*executionId=(exec_\w+)")
 NOT_FOUND = 404
-"""What the web server answers, which has no pages."""
+"""The answer of the web server, which has no pages."""
 BODIES: dict[str, Json] = {"agent": {"judge": False}, "department": {}, "orchestration": {"departments": [DEPARTMENT]}}
 FETCHING = {"TOOL_EGRESS_ALLOWLIST": "127.0.0.1"}
 EFFECTS = {"notify": False, "ringAgain": True}
@@ -58,7 +58,7 @@ EFFECTS = {"notify": False, "ringAgain": True}
 
 @dataclass(frozen=True)
 class Death:
-    """What there was of a run when its worker had died."""
+    """The stored part of a run when its worker had died."""
 
     execution_id: str
     place: str
@@ -123,7 +123,7 @@ def run_taken(folder: Path) -> str:
 
 
 async def death_of(service: Service, model_server: ModelServer, place: str, execution_id: str) -> Death:
-    """What there is of a run whose worker has died; its lease runs out at once."""
+    """The stored part of a run whose worker has died; its lease expires at once."""
     tree = await tree_of(service, execution_id)
     events = await all_events(service, execution_id)
     calls = sum(call.execution_id in tree for call in model_server.calls)
@@ -154,7 +154,7 @@ def answered(events: list[Json]) -> Fraction:
 
 
 async def check_that_nothing_was_done_twice(service: Service, model_server: ModelServer, death: Death) -> list[Json]:
-    """The events of a run in the end, which go on from those at the death."""
+    """The events of an ended run, which continue those at the death."""
     document = await finished(service, death.execution_id)
     events = await all_events(service, death.execution_id)
     tree = await tree_of(service, death.execution_id)

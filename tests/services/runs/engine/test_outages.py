@@ -1,4 +1,4 @@
-"""A replica set that loses its primary, and a database that is away for a while, in the middle of a run."""
+"""A replica set that loses its primary, and a database that is unavailable for a while, in the middle of a run."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ async def start(service: Service) -> str:
 
 
 async def until_completed(service: Service, execution_id: str) -> None:
-    """Wait until the run has completed; the database may still be away when this begins."""
+    """Wait until the run has completed; the database may still be unavailable when this begins."""
 
     async def is_completed() -> bool:
         answer = await service.http.get(f"/api/v1/executions/{execution_id}")
@@ -52,7 +52,7 @@ async def until_completed(service: Service, execution_id: str) -> None:
 
 
 async def followed(service: Service, execution_id: str, subscribed: asyncio.Event) -> list[dict[str, Any]]:
-    """What a subscriber is sent, to the end."""
+    """The events that a subscriber receives, to the end."""
     async with open_socket(service) as socket:
         socket.patience_seconds = BACK_SECONDS
         await socket.ask(type="subscribe", executionId=execution_id)
@@ -82,7 +82,7 @@ async def run_through(service: Service, model_server: ModelServer, outage: Any) 
     assert seen == stored
 
 
-async def test_runs_survive_a_lost_primary_and_a_database_that_is_away(
+async def test_runs_survive_a_lost_primary_and_an_unavailable_database(
     tmp_path: Path, model_server: ModelServer
 ) -> None:
     models_config = write_models_config(tmp_path / "models.yaml", model_server.url, timeout=BACK_SECONDS)
@@ -111,7 +111,7 @@ async def test_runs_survive_a_lost_primary_and_a_database_that_is_away(
 
 
 async def answers_meanwhile(service: Service) -> None:
-    """While nobody answers for the database, every request is told so in time."""
+    """While the database is unavailable, every request is answered in time."""
     gone = time.monotonic()
     while time.monotonic() < gone + AWAY_SECONDS:
         asked = time.monotonic()

@@ -1,6 +1,6 @@
 # pyright: reportPrivateUsage=false
 # To die, a process must be cut off inside.
-"""Who owns a run: one process at a time, whoever died, stopped, or woke up too late."""
+"""The ownership of a run: one process at a time, even if others died, stopped, or woke up too late."""
 
 import asyncio
 import json
@@ -160,7 +160,7 @@ async def test_a_process_that_cannot_renew_stops_its_runs_before_another_can_tak
     assert (await finished(service, execution_id))["output"]["text"] == "The heir's."
 
 
-async def test_a_process_that_renews_too_late_stops_its_runs_all_the_same(
+async def test_a_process_that_renews_too_late_stops_its_runs_too(
     service: Service,
     model_server: ModelServer,
     start_process: StartProcess,
@@ -315,7 +315,7 @@ async def test_a_damaged_document_does_not_keep_a_process_from_its_work(
         (BOB, {"agentId": "renamed-001"}, "agent-not-found"),
     ],
 )
-async def test_a_run_that_is_taken_over_goes_on_by_the_catalogue_as_it_is_now_active_or_not(
+async def test_a_recovered_run_uses_the_current_catalogue_active_or_not(
     service: Service,
     model_server: ModelServer,
     start_process: StartProcess,
@@ -347,7 +347,7 @@ async def test_a_run_that_is_taken_over_goes_on_by_the_catalogue_as_it_is_now_ac
     assert set(left) <= set(TERMINAL)
 
 
-async def test_a_run_whose_agent_is_gone_fails_and_leaves_nobody_running(
+async def test_a_run_whose_agent_is_gone_fails_and_leaves_nothing_running(
     service: Service, start_process: StartProcess, catalogue: Catalogue
 ) -> None:
     first = await start_process(RunLimits(max_concurrent=0))

@@ -201,7 +201,7 @@ async def test_a_run_is_run_although_its_agent_was_switched_off_after_it_was_acc
     assert refused.status_code == 409
 
 
-async def test_what_is_accepted_while_leases_are_not_kept_waits_for_who_keeps_them(
+async def test_a_run_accepted_while_leases_are_not_renewed_waits_for_another_process(
     service: Service, model_server: ModelServer, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubtful = await start_process()
@@ -276,7 +276,7 @@ async def test_what_one_process_accepts_another_runs_and_redis_may_come_and_go(
     assert len(model_server.calls) == 4
 
 
-async def test_a_redis_that_never_answers_delays_nobody(
+async def test_a_redis_that_never_answers_delays_no_run(
     service: Service, model_server: ModelServer, start_sharing: StartSharing, valkey: ValkeyProcess
 ) -> None:
     (server, ours), (_, theirs) = await start_sharing(RunLimits(max_concurrent=0)), await start_sharing()

@@ -1,4 +1,4 @@
-"""Redis gone for a minute, or answering nobody, between a process that accepts runs and one that runs them."""
+"""Redis unavailable for a minute, or not answering, between a process that accepts runs and one that runs them."""
 
 import asyncio
 import statistics
@@ -116,7 +116,7 @@ async def freeze(valkey: ValkeyProcess) -> None:
 
 
 async def thaw(valkey: ValkeyProcess) -> None:
-    """Redis goes on with what it had."""
+    """Redis continues with the data that it had."""
     valkey.thaw()
 
 
@@ -129,7 +129,7 @@ Disturbance = Callable[[ValkeyProcess], Any]
 
 
 @pytest.mark.parametrize(("leave", "come_back"), [(stop, start), (freeze, thaw)], ids=["stopped", "black hole"])
-async def test_runs_start_are_followed_and_end_while_redis_is_away_for_a_minute(
+async def test_runs_start_are_followed_and_end_while_redis_is_unavailable_for_a_minute(
     leave: Disturbance,
     come_back: Disturbance,
     database_uri: str,
@@ -167,7 +167,7 @@ async def test_runs_start_are_followed_and_end_while_redis_is_away_for_a_minute(
 
 
 def figures(name: str, runs: list[Run]) -> str:
-    """What was measured, as one line."""
+    """The measurements as one line."""
     latencies = [seconds for run in runs for seconds in run.latencies]
     starts = [run.start_seconds for run in runs]
     frames = f"append to frame median {statistics.median(latencies):.3f} s, worst {max(latencies):.3f} s"

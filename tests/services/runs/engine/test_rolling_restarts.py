@@ -1,4 +1,4 @@
-"""Two processes that are restarted in turns under load: no run fails, nobody misses an event, nothing is done twice."""
+"""Two processes that are restarted in turns under load: no run fails, no event is missed, nothing is done twice."""
 
 import asyncio
 import itertools
@@ -30,7 +30,7 @@ AGENT = "plot-specialist-001"
 RESTARTS = 10
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 30
-"""What container platforms wait by default before they kill; about eleven seconds are needed here at most."""
+"""How long container platforms wait by default before they kill; about eleven seconds are needed here at most."""
 START_EVERY_SECONDS = 0.25
 LONG_CALL_SECONDS = 8.0
 """A model call that no grace waits for."""
@@ -94,7 +94,7 @@ class Load:
                 self.ended[execution_id] = message["status"]
 
     async def _start(self, http: httpx.AsyncClient, number: int) -> str:
-        """Post until somebody accepts, at the other process when one does not."""
+        """Post until a process accepts, to the other one when one does not."""
         body = {"prompt": f"Write {number}.", "project": PROJECT, "judge": False}
         headers = {"Idempotency-Key": f"run-{number}"}
         for place in itertools.cycle(self.places):
@@ -113,7 +113,7 @@ class Load:
 
 @dataclass
 class Studio:
-    """Models whose every answer can be told from all others, and what they were asked."""
+    """Models whose answers are all different, and the requests that they received."""
 
     asked: defaultdict[tuple[str, int], list[str]] = field(
         default_factory=lambda: defaultdict[tuple[str, int], list[str]](list)

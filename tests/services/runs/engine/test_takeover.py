@@ -40,7 +40,7 @@ from tests.services.runs.conftest import (
 pytestmark = pytest.mark.usefixtures("lone_processes")
 
 
-async def test_a_run_whose_process_died_in_a_model_call_goes_on_from_its_last_saved_step(
+async def test_a_run_whose_process_died_in_a_model_call_continues_from_its_last_saved_step(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
     async def work(call: Call) -> Reply:

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""Trees whose stored form is damaged: tried as often as those that kill their processes, then ended; others go on."""
+"""Trees whose stored form is damaged: tried as often as those that kill their processes, then ended; others run."""
 
 import pytest
 
@@ -30,17 +30,17 @@ DAMAGES: dict[str, Json] = {
     "an event without a type": {"events.0.event": {"seq": 1}},
     "an event of another shape": {"events.3.event": {"seq": 4, "type": "tool-result", "output": 1}},
     "an event whose type is a list": {"events.0.event": {"seq": 1, "type": ["agent-start"]}},
-    "an event that is none": {"events.1.event": None},
+    "an invalid event": {"events.1.event": None},
     "no list of events": {"events": "gone"},
     "fewer events than were stored": {"events": []},
-    "a status that is none": {"status": "odd"},
+    "an invalid status": {"status": "odd"},
     "options of another shape": {"options": [1]},
-    "a last number that is none": {"lastSeq": "four"},
+    "an invalid last number": {"lastSeq": "four"},
     "no last number": {"lastSeq": None},
 }
 FOR_THE_QUEUE: list[Json] = [
     {"priority": "high"},
-    {"project": {"of": "nobody"}},
+    {"project": {"of": "unknown"}},
     {"department": [1]},
     {"lease.until": "soon"},
     {"deadline": "never"},
@@ -155,7 +155,7 @@ async def test_a_lease_whose_end_is_no_date_has_run_out(
     assert (document["status"], document["takeovers"]) == ("completed", 1)
 
 
-async def test_damaged_runs_keep_nobody_from_the_others(
+async def test_damaged_runs_do_not_block_the_others(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
     full = await start_process(RunLimits(max_concurrent=0))

@@ -1,5 +1,5 @@
 # pyright: reportPrivateUsage=false
-"""A process stopped for longer than its lease: another goes on with its runs, and it changes nothing when it wakes."""
+"""A process stopped for longer than its lease: another continues its runs, and it changes nothing when it wakes."""
 
 import asyncio
 import signal

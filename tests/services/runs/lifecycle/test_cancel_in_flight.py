@@ -1,4 +1,4 @@
-"""What a cancelled run has under way is ended, seen from the other end: requests to models, tools' fetches, tools."""
+"""The open work of a cancelled run is ended, seen from the other end: requests to models, tools' fetches, tools."""
 
 import asyncio
 import json

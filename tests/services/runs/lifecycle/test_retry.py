@@ -41,7 +41,7 @@ async def retry(service: Service, execution_id: str, query: str = "", **headers:
     return await service.http.post(f"/api/v1/executions/{execution_id}/retry{query}", headers=headers)
 
 
-async def test_a_retry_goes_on_from_the_last_saved_step_and_pays_for_the_new_calls_alone(
+async def test_a_retry_continues_from_the_last_saved_step_and_pays_only_for_the_new_calls(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("work", first_then(completion("Hm.", ("echo", {"n": 1})), fault(500), "Done."))
@@ -71,7 +71,7 @@ async def test_a_retry_goes_on_from_the_last_saved_step_and_pays_for_the_new_cal
     assert (await service.http.get(f"/api/v1/executions/{failed['executionId']}")).json()["status"] == "failed"
 
 
-async def test_a_retry_from_the_start_does_everything_anew(service: Service, model_server: ModelServer) -> None:
+async def test_a_retry_from_the_start_does_everything_again(service: Service, model_server: ModelServer) -> None:
     model_server.on("work", first_then(completion("Hm.", ("echo", {"n": 1})), fault(500), "Done."))
     failed = await service.run_agent(ADA, judge=False)
 
@@ -85,7 +85,7 @@ async def test_a_retry_from_the_start_does_everything_anew(service: Service, mod
     assert model_server.calls[0].messages == model_server.calls[2].messages
 
 
-async def test_a_retried_department_uses_what_was_finished_and_goes_on_with_what_was_not(
+async def test_a_retried_department_uses_finished_work_and_continues_unfinished_work(
     service: Service, model_server: ModelServer
 ) -> None:
     def work(call: Call) -> Reply:

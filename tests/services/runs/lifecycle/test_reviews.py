@@ -63,7 +63,7 @@ async def test_a_person_may_decide_again_and_on_any_execution_of_a_tree(
     ]
     documents = await stored_tree(service, done["executionId"])
     assert documents[ADA]["reviewStatus"] == documents[HEAD]["reviewStatus"] == "approved"
-    assert documents[ADA]["reviewedBy"] == documents[HEAD]["agent"]  # the agent who reviewed; a person is none
+    assert documents[ADA]["reviewedBy"] == documents[HEAD]["agent"]  # the agent who reviewed; a person is not an agent
     assert "reviewedBy" not in documents[HEAD]
     assert model_server.calls == []
 
@@ -83,7 +83,7 @@ async def test_after_a_review_of_a_child_its_root_shows_the_number_of_the_last_e
     assert bob["lastSeq"] == max(event["seq"] for event in events if event["executionId"] == ids[BOB])
 
 
-async def test_ten_people_at_once_are_all_heard_or_told_to_try_again(service: Service) -> None:
+async def test_ten_concurrent_reviews_are_all_stored_or_refused_with_a_conflict(service: Service) -> None:
     done = await service.run_agent(ADA)
 
     answers = await asyncio.gather(*(send_review(service, done["executionId"], "approved", str(n)) for n in range(10)))
@@ -114,7 +114,7 @@ async def test_a_review_that_makes_no_sense_is_refused(service: Service, body: d
     assert (answer.status_code, [error["path"] for error in answer.json()["errors"]]) == (422, [path])
 
 
-async def test_a_run_that_goes_on_cannot_be_reviewed(service: Service, model_server: ModelServer, gate: Gate) -> None:
+async def test_a_running_run_cannot_be_reviewed(service: Service, model_server: ModelServer, gate: Gate) -> None:
     model_server.on("work", lambda _: gate.passed("Late."))
     accepted = await service.http.post(f"/api/v1/agents/{ADA}/runs", json={"prompt": "Go.", "project": PROJECT})
     execution_id = accepted.json()["executionId"]

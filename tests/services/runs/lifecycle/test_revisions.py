@@ -1,6 +1,6 @@
 # pyright: reportPrivateUsage=false
-# What is counted in the background is waited for inside.
-"""Work that a person sends back, at any time after the end: it goes on, and every report above it is made anew."""
+# Tests wait for internals that work in the background.
+"""Work that a person sends back after the end: it is revised, and every report above it is rewritten."""
 
 from collections import Counter
 from datetime import timedelta
@@ -41,7 +41,7 @@ async def send_back(service: Service, execution_id: str, notes: str = "Warmer.")
     return answer.json()
 
 
-async def test_a_specialist_that_is_sent_back_goes_on_and_the_report_is_written_anew(
+async def test_a_specialist_that_is_sent_back_revises_and_the_report_is_rewritten(
     service: Service, model_server: ModelServer
 ) -> None:
     done, ids = await two_specialists(service, model_server)
@@ -135,7 +135,7 @@ async def test_a_head_that_is_sent_back_writes_its_report_with_the_notes(
     assert (root["output"]["report"]["summary"], root["retryCount"]) == ("Shorter.", 1)
 
 
-async def test_in_an_orchestration_every_report_above_is_made_anew(service: Service, model_server: ModelServer) -> None:
+async def test_in_an_orchestration_every_report_above_is_rewritten(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", plan_by_head)
     done = await service.run_orchestration("story", DEPARTMENT)
     ids = {agent: raw["executionId"] for agent, raw in (await stored_tree(service, done["executionId"])).items()}
@@ -189,7 +189,7 @@ async def test_a_revision_that_fails_fails_the_specialist_and_the_report_says_so
     }
 
 
-async def test_a_report_that_cannot_be_written_anew_is_tried_again_from_there(
+async def test_a_report_that_cannot_be_rewritten_is_retried_from_there(
     service: Service, model_server: ModelServer
 ) -> None:
     done, ids = await two_specialists(service, model_server)

@@ -15,7 +15,7 @@ from tests.services.runs.conftest import insert_department
 RETRIED = "-retried"
 """Ends the name of a twin whose failed calls are made again."""
 LEARNED = ("response_format",)
-"""What a refusal may teach: that a model does not know a format."""
+"""Refusals that the service may learn from: a model does not know a format."""
 
 
 @pytest.fixture(scope="session")
@@ -49,5 +49,5 @@ async def service(twins_service: Service, provider_server: ProviderServer) -> Se
 
 
 def refused(twins: ProviderServer) -> list[str]:
-    """What the twins refused, without what the service may learn from."""
+    """The refusals of the twins, without those that the service may learn from."""
     return [text for text in twins.violations if not any(word in text for word in LEARNED)]

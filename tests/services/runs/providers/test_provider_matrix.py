@@ -51,7 +51,7 @@ PARALLEL = (ECHO, ToolUse("echo", {"n": 2}), ToolUse("textStatistics", {"text": 
 
 @dataclass(frozen=True)
 class Stand:
-    """What a scenario has: the service, the twins, and the model to run on."""
+    """The parts of a scenario: the service, the twins, and the model to run on."""
 
     service: Service
     twins: ProviderServer
@@ -134,7 +134,7 @@ async def cancel_and_continue(stand: Stand) -> None:
     await stand.service.http.post(f"/api/v1/executions/{execution_id}/cancel")
     await finished(stand.service, execution_id)
 
-    done = await stand.run(previousExecutionId=execution_id, prompt="Go on.")
+    done = await stand.run(previousExecutionId=execution_id, prompt="Continue.")
 
     assert (done["status"], done["output"]["text"]) == ("completed", "Done."), done["error"]
 
@@ -244,7 +244,7 @@ def marks_of(quick: bool) -> Any:  # noqa: ANN401 - pytest's own
 
 @pytest.fixture
 def stand(service: Service, provider_server: ProviderServer, catalogue: Catalogue, gate: Gate, model: str) -> Stand:
-    """What a scenario has."""
+    """The parts of a scenario."""
     return Stand(service, provider_server, catalogue, gate, model)
 
 

@@ -95,7 +95,7 @@ def search(examples: int) -> settings:
 async def survive(
     service: Service, twins: ProviderServer, name: str, stream: bool, replies: list[Reply], next_name: str
 ) -> None:
-    """Run on random replies, then go on with another provider."""
+    """Run on random replies, then continue with another provider."""
     twins.reset()
     model = RandomModel([*replies])
     twins.on("work", model)

@@ -1,4 +1,4 @@
-"""What is shown of an execution's prompts is what the model server really received."""
+"""The shown prompts of an execution are those that the model server received."""
 
 import hashlib
 
@@ -36,7 +36,9 @@ def received(server: ModelServer, execution_id: str) -> dict[str, list[Call]]:
     return found
 
 
-async def test_what_is_shown_is_what_the_models_were_told(service: Service, model_server: ModelServer) -> None:
+async def test_the_shown_prompts_are_those_that_the_models_received(
+    service: Service, model_server: ModelServer
+) -> None:
     model_server.on("plan", plan_of((ADA, "Write it.", [])))
     model_server.on("work", first_then(completion("I count.", ("echo", {"a": 1})), "First draft.", "Second draft."))
     model_server.on("review", first_then(review("revision-needed", "More."), review("approved", "Good.")))
@@ -99,7 +101,7 @@ async def test_the_start_of_a_run_names_the_version_of_its_prompts(service: Serv
 
 
 def test_the_templates_are_those_of_their_versions() -> None:
-    """Whoever changes a template counts its version up, and records here what the new version says."""
+    """A change of a template increments its version and records its new digest here."""
     work = SpecialistWork("ada-001", "Ada", "completed", "approved", 90.0, "Work.")
     department = DepartmentWork("story", "Story", 90.0, "Gist.", "Report.")
     prompts = "\n".join(

@@ -1,4 +1,4 @@
-"""Going on from the conversation of a finished execution."""
+"""Continuing the conversation of a finished execution."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from tests.services.runs.conftest import (
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 
 
-async def test_a_run_goes_on_from_the_conversation_of_another(service: Service, model_server: ModelServer) -> None:
+async def test_a_run_continues_the_conversation_of_another(service: Service, model_server: ModelServer) -> None:
     model_server.on("work", first_then(completion("Hm.", ("echo", {"n": 1})), "First.", "Second."))
     first = await service.run_agent(ADA, prompt="One?", judge=False)
 

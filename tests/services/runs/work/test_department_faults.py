@@ -21,7 +21,7 @@ from tests.services.runs.conftest import (
 )
 
 JUST_ADA = plan_of((ADA, "Write it.", []))
-IN_A_ROW = plan_of((ADA, "Begin.", []), (BOB, "Go on.", [ADA]), (CYD, "End.", [ADA, BOB]))
+IN_A_ROW = plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA]), (CYD, "End.", [ADA, BOB]))
 
 
 def by_agent(replies: dict[str, Reply], otherwise: Reply = "The work is done.") -> Callable[[Call], Reply]:
@@ -55,7 +55,7 @@ async def test_a_plan_that_cannot_be_used_sends_all_specialists_to_work_at_once(
     assert thinking["message"].startswith("The plan could not be used (")
 
 
-async def test_a_plan_is_mended_at_the_second_answer(service: Service, model_server: ModelServer) -> None:
+async def test_a_plan_is_corrected_by_the_second_answer(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", first_then("Ada, I think.", JUST_ADA))
 
     done = await service.run_department(DEPARTMENT)
@@ -65,7 +65,7 @@ async def test_a_plan_is_mended_at_the_second_answer(service: Service, model_ser
     assert done["tokenUsage"]["total"] == 4 * 15
 
 
-async def test_a_failed_specialist_is_named_in_the_report_and_the_department_goes_on(
+async def test_a_failed_specialist_is_named_in_the_report_and_the_department_continues(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("plan", IN_A_ROW)
@@ -101,7 +101,7 @@ async def test_a_run_whose_specialists_all_failed_has_failed(service: Service, m
 
 
 @pytest.mark.parametrize("purpose", ["plan", "report"])
-async def test_a_head_that_fails_fails_the_run_and_leaves_nobody_running(
+async def test_a_head_that_fails_fails_the_run_and_leaves_nothing_running(
     service: Service, model_server: ModelServer, purpose: str
 ) -> None:
     model_server.on(purpose, fault(500))

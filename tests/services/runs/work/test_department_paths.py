@@ -38,7 +38,7 @@ def by_agent(ada: Reply, head: Reply) -> Any:  # noqa: ANN401 - a script
 
 @dataclass(frozen=True)
 class Path:
-    """What the models answer, and what has to come of it."""
+    """The models' answers, and the expected result."""
 
     scripts: dict[str, Any]
     events: list[str]
@@ -211,7 +211,7 @@ async def test_a_path_has_exactly_its_events_and_leaves_its_documents(
 
 
 async def test_a_broken_plan_gives_all_specialists_the_work(service: Service, model_server: ModelServer) -> None:
-    model_server.on("plan", plan_of((ADA, "A", ["nobody-001"])))
+    model_server.on("plan", plan_of((ADA, "A", ["unknown-001"])))
 
     done = await service.run_department(DEPARTMENT)
 

@@ -26,7 +26,7 @@ from tests.services.runs.conftest import (
 )
 
 JUST_ADA = plan_of((ADA, "Write it.", []))
-IN_A_ROW = plan_of((ADA, "Begin.", []), (BOB, "Go on.", [ADA]), (CYD, "End.", [ADA, BOB]))
+IN_A_ROW = plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA]), (CYD, "End.", [ADA, BOB]))
 JUDGE = {"name", "threshold", "passed", "score", "issues"}
 
 
@@ -41,7 +41,7 @@ def events_of(events: list[Json], execution_id: str) -> list[Json]:
 
 
 def notes_in(call: Call) -> str:
-    """The last thing that the call's model is told."""
+    """The last message of the call."""
     return str(call.messages[-1]["content"])
 
 
@@ -210,7 +210,7 @@ async def test_outputs_that_are_ready_together_are_judged_in_one_call_whose_toke
     assert max(check.get("judgedTogether", 0) for check in checks) >= 2
 
 
-async def test_a_specialist_is_told_its_assignment_and_the_request_and_not_the_parameters_as_orders(
+async def test_a_specialist_receives_its_assignment_and_the_request_and_not_the_parameters_as_orders(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("plan", plan_of((ADA, "Write the ending.", [])))

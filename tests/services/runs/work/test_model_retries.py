@@ -63,7 +63,7 @@ async def test_a_fault_that_passes_costs_the_run_nothing(patient: Service, model
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-async def test_what_another_try_would_not_mend_is_not_tried_again(
+async def test_a_failure_that_a_retry_cannot_fix_is_not_retried(
     patient: Service, model_server: ModelServer, status: int
 ) -> None:
     model_server.on("work", fault(status))

@@ -27,7 +27,7 @@ from tests.services.runs.conftest import (
 )
 
 
-async def test_a_department_that_fails_is_reported_and_the_rest_goes_on(
+async def test_a_department_that_fails_is_reported_and_the_rest_continues(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("plan", one_does_all)
@@ -93,7 +93,9 @@ async def test_departments_that_cannot_run_are_refused_at_once(
     assert [error["path"] for error in answer.json().get("errors", [])] == ([path] if path else [])
 
 
-async def test_without_a_production_department_nobody_leads(service: Service, catalogue: Catalogue) -> None:
+async def test_without_a_production_department_an_orchestration_is_refused(
+    service: Service, catalogue: Catalogue
+) -> None:
     await catalogue.edit_department("production", slug="elsewhere")
 
     answer = await service.http.post("/api/v1/orchestrations", json={"prompt": "Go.", "project": PROJECT})

@@ -49,7 +49,7 @@ async def test_tools_of_every_kind_are_listed_granted_called_and_recorded_alike(
     granted = await http.patch(f"/api/v1/agents/{AGENT}", json={"toolNames": GRANTED})
     unknown = [
         await http.patch(f"/api/v1/agents/{AGENT}", json={"toolNames": [name]})
-        for name in ("mcp:fixture/none", "mcp:nobody/add", "mcp:fixture")
+        for name in ("mcp:fixture/none", "mcp:unknown/add", "mcp:fixture")
     ]
     tried = await http.post("/api/v1/custom-tools/reverseText/test", json={"input": {"text": "abc"}})
     turn = completion(

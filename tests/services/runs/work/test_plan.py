@@ -56,7 +56,7 @@ def test_a_plan_is_used_as_the_head_made_it() -> None:
     ("value", "reason"),
     [
         (None, "schema"),
-        (plan(), "nobody"),
+        (plan(), "no one"),
         (plan(("ada", []), ("ada", [])), "twice"),
         (plan(("ada", []), ("dan", [])), "dan"),
         (plan(("ada", ["dan"])), "dan"),
@@ -72,7 +72,7 @@ def test_a_plan_without_use_is_refused_with_the_reason(value: Json | None, reaso
     assert reason in refused
 
 
-def test_depending_on_somebody_who_is_not_asked_does_not_stop_anybody() -> None:
+def test_a_dependency_on_an_unassigned_agent_is_dropped() -> None:
     used = usable_plan(plan(("ada", ["bob", "cyd"]), ("bob", ["cyd", "cyd"])), TEAM)
 
     assert isinstance(used, Plan)
@@ -117,7 +117,7 @@ def test_what_mongodb_cannot_hold_is_cleaned_out_of_a_plan_and_endless_text_cut(
     "value",
     [
         plan(("ada", []), ("head", [])),
-        plan(("ada", ["nobody"])),
+        plan(("ada", ["unknown"])),
         {"assignments": []},
         {"assignments": [{"agentId": "ada", "instructions": "x"}], "rationale": ""},
         plan(("ada", []), more=True),

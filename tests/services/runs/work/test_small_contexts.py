@@ -27,7 +27,7 @@ UNSIZED_MODEL = "openai/gpt-4"
 
 
 def tokens_in(call: Call) -> int:
-    """What the server counts: four bytes of a request's messages and tools are a token."""
+    """The server's token count: four bytes of a request's messages and tools are a token."""
     counted = {name: call.body[name] for name in ("messages", "tools") if name in call.body}
     return len(json.dumps(counted, ensure_ascii=False).encode()) // 4
 
@@ -161,7 +161,7 @@ def request_of(run: Json, opening: list[Json], state: ExecutionState, tools: lis
 
 
 def texts_of(message: Json) -> tuple[str, str, list[str]]:
-    """What a message says."""
+    """The text of a message."""
     calls = [call["id"] for call in message.get("tool_calls") or ()]
     return message["role"], message.get("content") or "", calls
 

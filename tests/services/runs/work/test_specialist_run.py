@@ -19,7 +19,7 @@ JUST_ADA = plan_of((ADA, "Write it.", []))
 
 
 def notes_in(call: Call) -> str:
-    """The last thing that the call's model is told."""
+    """The last message of the call."""
     return str(call.messages[-1]["content"])
 
 
@@ -169,7 +169,7 @@ async def test_a_dimension_that_is_no_number_from_0_to_1_is_left_out_and_the_res
     assert len(model_server.calls_for("judge")) == 2
 
 
-async def test_a_judge_may_mend_its_answer_once(service: Service, model_server: ModelServer) -> None:
+async def test_a_judge_may_correct_its_answer_once(service: Service, model_server: ModelServer) -> None:
     model_server.on("judge", first_then("It is good.", judgement()))
 
     done = await service.run_agent(ADA)

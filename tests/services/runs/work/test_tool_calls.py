@@ -38,7 +38,7 @@ async def run_with(service: Service, model_server: ModelServer, *turns: Json) ->
 
 
 async def error_of(service: Service, model_server: ModelServer, name: str, arguments: object) -> Json:
-    """Call one tool; the error that the model was told, after which the run went on."""
+    """Call one tool; returns the error that the model received, after which the run continued."""
     events, told = await run_with(service, model_server, completion(None, (name, arguments)))
     result = of_type(events, "tool-result")[0]
     assert [result["output"]] == told
@@ -72,7 +72,7 @@ async def test_a_tool_call_and_its_result_are_events_joined_by_their_id(
     assert told == [result["output"]]
 
 
-async def test_the_calls_of_a_turn_run_at_the_same_time_and_are_told_in_their_order(
+async def test_the_calls_of_a_turn_run_at_the_same_time_and_their_results_keep_their_order(
     service: Service, model_server: ModelServer, catalogue: Catalogue
 ) -> None:
     await catalogue.edit_tool("echo", executeFunction=SLOW)
@@ -89,7 +89,9 @@ async def test_the_calls_of_a_turn_run_at_the_same_time_and_are_told_in_their_or
     assert [result["milliseconds"] for result in told] == [600, 1]
 
 
-async def test_a_tool_is_told_who_calls_it_and_nothing_else(service: Service, model_server: ModelServer) -> None:
+async def test_a_tool_receives_its_caller_s_context_and_nothing_else(
+    service: Service, model_server: ModelServer
+) -> None:
     events, told = await run_with(service, model_server, completion(None, ("tellContext", {})))
 
     execution_id = events[0]["executionId"]
@@ -136,7 +138,7 @@ async def test_a_tool_that_is_off_or_not_offered_to_the_department_is_neither_sh
     assert model_server.calls_for("work")[0].tools == ["textStatistics", "fail", "hang", "tellContext"]
 
 
-async def test_a_run_goes_on_with_the_tools_it_started_with_and_the_next_one_has_the_edited_ones(
+async def test_a_run_keeps_the_tools_it_started_with_and_the_next_one_has_the_edited_ones(
     service: Service, model_server: ModelServer, catalogue: Catalogue
 ) -> None:
     async def edit_and_call(call: Call) -> Reply:
@@ -232,7 +234,7 @@ async def test_a_tool_that_throws_gives_its_message_to_the_model(service: Servic
     assert "the well is dry" in error["message"]
 
 
-async def test_a_tool_that_loops_for_ever_times_out_and_the_run_goes_on(
+async def test_a_tool_that_loops_forever_times_out_and_the_run_continues(
     service: Service, model_server: ModelServer
 ) -> None:
     error = await error_of(service, model_server, "hang", {})

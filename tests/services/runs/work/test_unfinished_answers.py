@@ -1,4 +1,4 @@
-"""Answers that stopped at the model's output limit: shown as such, and everyone who builds on them is told."""
+"""Answers that stopped at the model's output limit: shown as such, and every later reader of them learns it."""
 
 from collections.abc import Callable
 
@@ -47,7 +47,7 @@ async def test_an_answer_that_was_cut_is_shown_and_judged_as_such(
     assert sorted(item["truncated"] for item in listed) == [False, True]
 
 
-async def test_colleagues_reviewer_and_report_are_told_that_a_specialist_s_work_was_cut(
+async def test_other_specialists_reviewer_and_report_learn_that_a_specialist_s_work_is_truncated(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("plan", plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA])))
