@@ -116,7 +116,7 @@ def clash_of(premise: Premise, *, revised: bool) -> str:
     spoken = [f"{cue}: {line}" for cue, line in speeches_of(premise)]
     if not revised:
         spoken.insert(BLUNT_PLACE, f"{premise.foil.cue}: {premise.world['blunt']}")
-    return "\n".join([scene.heading, "", "Nobody sits down.", "", *spoken])
+    return "\n".join([scene.heading, "", "No one sits down.", "", *spoken])
 
 
 def screenplay_of(premise: Premise, *, revised: bool) -> str:

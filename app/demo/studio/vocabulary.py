@@ -21,7 +21,7 @@ ROWS: Rows = {
     "takes": [4, 3, 6, 2, 5],
     "birthyear": [1971, 1958, 2003],
     "year": [1987, 2003, 2011],
-    "events.event": ["A mistake is blamed on a child", "The post is taken up", "Somebody leaves without a word"],
+    "events.event": ["A mistake is blamed on a child", "The post is taken up", "A guest leaves without a word"],
     "lines.account": ["2100", "2110", "3300", "5000"],
     "account": ["2100", "2110", "3300", "5000"],
     "lines.description": [

@@ -55,7 +55,7 @@ async def test_a_twin_takes_a_good_request(provider_server: ProviderServer, http
 
 
 def last_user_text(body: Json) -> None:
-    body["messages"].append({"role": "user", "content": "Go on."})
+    body["messages"].append({"role": "user", "content": "Continue."})
 
 
 def no_result(body: Json) -> None:
@@ -213,7 +213,7 @@ ANTHROPIC_REFUSALS: list[tuple[tuple[tuple[str | int, ...], object], str]] = [
     (((*CALL, "input"), '{"n": 1'), "input: Input should be a valid dictionary"),
     (((*CALL, "name"), "files/read"), "name: String should match pattern"),
     (((*RESULT, 0, "tool_use_id"), "toolu_2"), "without `tool_result` blocks immediately after: toolu_1"),
-    (((*RESULT, 0), {"type": "text", "text": "Go on."}), "without `tool_result` blocks immediately after: toolu_1"),
+    (((*RESULT, 0), {"type": "text", "text": "Continue."}), "without `tool_result` blocks immediately after: toolu_1"),
     ((("messages", 2), ...), "does not support assistant message prefill"),
     ((("messages", 0), ...), 'first message must use the "user" role'),
     ((("tools",), ...), "must define tools"),

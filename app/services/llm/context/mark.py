@@ -7,7 +7,7 @@ from app.kit.json_values import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class ContextMark:
-    """What the previous call of a conversation omitted, and the provider's token count of the rest.
+    """The omissions of a conversation's previous call, and the provider's token count of the rest.
 
     `messages` is the number of messages in the conversation at that call, `tokens` the provider's count of those that
     were sent. `context_tokens` is the context that the call was fitted to.

@@ -5,7 +5,7 @@ from app.services.llm.model_info.capabilities import Capabilities, Wire
 
 BETWEEN = "I have the results."
 """The model's turn to insert between a tool's result and a user's turn, for providers that require one."""
-GO_ON = "Go on."
+CONTINUE = "Continue."
 NOTHING_SAID = "(nothing)"
 WITHOUT_PREFILL = frozenset({Wire.ANTHROPIC, Wire.MISTRAL})
 """Providers that refuse a conversation that ends with the model's own turn."""
@@ -17,7 +17,7 @@ def fit_order(arguments: JsonObject, model: Capabilities) -> JsonObject:
     if not model.takes_user_after_tool:
         messages = with_turns_between(messages)
     if messages and messages[-1]["role"] == "assistant" and model.wire in WITHOUT_PREFILL:
-        messages.append({"role": "user", "content": GO_ON})
+        messages.append({"role": "user", "content": CONTINUE})
     return {**arguments, "messages": messages}
 
 

@@ -104,7 +104,7 @@ def test_the_standard_tier_costs_what_no_tier_costs() -> None:
         entry_for("openai/gpt-4", {"input_cost_per_token": 1.0}),
         entry_for("openai/my-deployment", {"base_model": "gpt-4"}),
         entry_for("openrouter/openai/gpt-4"),
-        entry_for("openai/a-model-that-nobody-lists"),
+        entry_for("openai/an-unlisted-model"),
     ],
 )
 def test_prices_of_an_entrys_own_and_of_other_providers_go_the_whole_way(entry: ModelEntry) -> None:

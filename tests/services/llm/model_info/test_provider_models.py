@@ -116,7 +116,7 @@ async def test_any_model_of_a_provider_whose_key_is_set_may_be_allowed_by_its_ow
 def test_a_model_of_another_provider_is_allowed_where_its_key_is_in_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = "mistral/mistral-large-latest,deepseek/deepseek-chat,nobody/x"
+    names = "mistral/mistral-large-latest,deepseek/deepseek-chat,unknown/x"
     monkeypatch.setenv("MISTRAL_API_KEY", KEY)
     monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
 

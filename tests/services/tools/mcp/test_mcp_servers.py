@@ -69,10 +69,10 @@ async def test_a_server_s_tools_are_found_by_the_names_under_which_they_are_gran
     assert add.input_schema["required"] == ["a", "b"]
     assert not hello.idempotent
     assert await stdio.find("mcp:fixture/none") is None
-    assert await stdio.find("mcp:nobody/add") is None
+    assert await stdio.find("mcp:unknown/add") is None
     assert stdio.problem_with("mcp:fixture/add") is None
     assert "offers no tool 'none'" in str(stdio.problem_with("mcp:fixture/none"))
-    assert "names no server 'nobody'" in str(stdio.problem_with("mcp:nobody/add"))
+    assert "names no server 'unknown'" in str(stdio.problem_with("mcp:unknown/add"))
     (state,) = stdio.describe()
     assert (state.name, state.connected, state.problem, "mcp:fixture/add" in state.tools) == (
         "fixture",
