@@ -1,7 +1,13 @@
-"""Refuse phrases that the style page bans, and links to missing files or headings, in Markdown outside code."""
+"""Refuse phrases that the style page bans, and links to missing files or headings.
 
+In Markdown, code is not checked. In Python, comments, strings and test names are, and no docstring may begin with
+"what" or "who". `CHECKED_CODE` lists the folders that are held to it.
+"""
+
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +17,27 @@ FENCED = r"^ *(?P<fence>```|~~~).*?^ *(?P=fence)"
 CODE = re.compile(rf"{FENCED}|(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s:]+)\)")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
+
+OPENING = re.compile(r'"""(?:What|Who|Whoever|Whatever)\b')
+TEXT_TOKENS = (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
+CHECKED_CODE = (
+    "app/demo",
+    "app/routers/catalog",
+    "app/services/access",
+    "app/services/llm/failures",
+    "app/services/llm/litellm_patches",
+    "app/services/llm/messages",
+    "app/services/llm/model_info",
+    "app/services/prompts",
+    "app/services/runs",
+    "app/services/tools",
+    "app/services/usage",
+    "tests/demo",
+    "tests/kit",
+    "tests/models",
+)
+PROSE = ("app/demo/studio", "app/services/prompts", "app/services/catalog/seeds")
+"""Folders whose texts are written for models and readers of the demo."""
 
 
 def without_code(page: str) -> str:
@@ -45,6 +72,30 @@ def problems_of(root: Path, name: Path, banned: re.Pattern[str]) -> Iterator[tup
             yield link.start(), f"{link[1]} leads to no heading"
 
 
+def problems_of_code(source: str, banned: re.Pattern[str]) -> Iterator[tuple[int, str]]:
+    """The problems of a Python module, each with its line."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        line, text = token.start[0], token.string
+        if token.type == tokenize.NAME and text.startswith("test_"):
+            text = text.replace("_", " ")
+        elif token.type not in TEXT_TOKENS:
+            continue
+        elif OPENING.match(text):
+            yield line, f"a docstring begins with '{text[3:].split()[0]}', see {STYLE}"
+        for phrase in banned.finditer(text):
+            yield line + text.count("\n", 0, phrase.start()), f"'{' '.join(phrase[0].split())}' is banned, see {STYLE}"
+
+
+def check_code(root: Path, folders: tuple[str, ...] = CHECKED_CODE) -> list[str]:
+    """The problems of the Python modules in some folders, each with its file and line."""
+    banned, found = banned_phrases((root / STYLE).read_text()), list[str]()
+    for path in sorted({path for folder in folders for path in (root / folder).rglob("*.py")}):
+        name = path.relative_to(root)
+        if not name.as_posix().startswith(PROSE):
+            found += [f"{name}:{line}: {text}" for line, text in problems_of_code(path.read_text(), banned)]
+    return found
+
+
 def check(root: Path) -> list[str]:
     """The problems of a project's pages, each with its file and line."""
     banned, found = banned_phrases((root / STYLE).read_text()), list[str]()
@@ -55,4 +106,4 @@ def check(root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(check(ROOT)) or None)
+    sys.exit("\n".join([*check(ROOT), *check_code(ROOT)]) or None)

@@ -1,4 +1,4 @@
-"""The README shows nothing that does not work: its examples are run as they stand, against a served service."""
+"""The examples of the README and of the how-to guides work: they are run against a served service."""
 
 import asyncio
 import json
@@ -15,10 +15,13 @@ from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import COMMAND, INSTALLED, ROOT, ServeProcess, bare_environment, serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "how-to").glob("*.md")))
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+PAGES = f"{README}\n{GUIDES}"
 SHELL_EXAMPLES = [
-    block for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "8000" in block or "run " in block
+    block for block in re.findall(r"```bash\n(.*?)```", PAGES, re.DOTALL) if "8000" in block or "run " in block
 ]
-PYTHON_EXAMPLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+PYTHON_EXAMPLE = re.findall(r"```python\n(.*?)```", PAGES, re.DOTALL)[0]
 MAKE_TARGETS = sorted(set(re.findall(r"\bmake ([a-z]+)\b", README)))
 
 
@@ -107,3 +110,19 @@ async def test_every_make_target_of_the_readme_exists() -> None:
     printed = await run_program("make", "-C", str(ROOT), "help", cwd=ROOT)
 
     assert set(MAKE_TARGETS) <= {line.split()[0] for line in printed.splitlines() if line}
+
+
+def test_the_readme_is_short_and_shows_a_run() -> None:
+    assert len(README.splitlines()) <= 150
+    assert (ROOT / "docs" / "images" / "run.svg").exists()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the tutorial needs curl")
+async def test_the_tutorial_works_from_beginning_to_end(served: tuple[Path, ServeProcess]) -> None:
+    script = "\n".join(re.findall(r"```bash\n(.*?)```", TUTORIAL, re.DOTALL))
+
+    printed = await run_shell(script, served)
+
+    assert "completed " in printed
+    assert '"fits":true' in printed
+    assert '"reviewStatus":"approved"' in printed

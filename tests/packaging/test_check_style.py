@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.check_style import ROOT, STYLE, check
+from scripts.check_style import ROOT, STYLE, check, check_code
 
 
 @pytest.fixture
@@ -52,3 +52,32 @@ def test_a_link_to_an_existing_place_passes(project: Path, link: str) -> None:
     (project / "README.md").write_text(f"# A title, of `code`\n[a place]({link})\n")
 
     assert check(project) == []
+
+
+def test_the_checked_code_of_this_project_passes() -> None:
+    assert check_code(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ('"""A module."""\n# It is written anew.\n', "room/module.py:2: 'anew' is banned"),
+        ('TEXT = """First line.\nIt goes\non."""\n', "room/module.py:2: 'goes on' is banned"),
+        ("def test_it_goes_on() -> None: ...\n", "room/module.py:1: 'goes on' is banned"),
+        ('"""What a module is."""\n', "room/module.py:1: a docstring begins with 'What'"),
+    ],
+)
+def test_a_banned_phrase_of_a_module_is_named_with_its_line(project: Path, source: str, problem: str) -> None:
+    (project / "room").mkdir()
+    (project / "room" / "module.py").write_text(source)
+
+    (found,) = check_code(project, ("room",))
+
+    assert found.startswith(problem)
+
+
+def test_identifiers_other_than_those_of_tests_are_not_phrases(project: Path) -> None:
+    (project / "room").mkdir()
+    (project / "room" / "module.py").write_text('"""A module."""\n\nanew = 1\nfor_ever = anew\n')
+
+    assert check_code(project, ("room",)) == []
