@@ -29,5 +29,5 @@ def patch_waits() -> None:
     """Make PyMongo wait in the task of its caller on Python 3.11."""
     if sys.version_info < (3, 12):
         for module in (pool, topology):
-            assert hasattr(module, PATCHED_NAME)  # noqa: S101 - a PyMongo that waits otherwise must be looked at anew
+            assert hasattr(module, PATCHED_NAME)  # noqa: S101 - a PyMongo that waits in another way needs a new review
             setattr(module, PATCHED_NAME, wait_in_place)

@@ -21,7 +21,7 @@ from tests.fixtures.waiting import wait_until
 
 @pytest.fixture
 async def standalone_uri(tmp_path: Path) -> AsyncGenerator[str]:
-    """A mongod as somebody starts it who has not read the manual: without --replSet."""
+    """A mongod with its default options: without --replSet."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -59,7 +59,7 @@ async def test_a_standalone_server_is_refused_with_the_reason_and_the_way_out(st
     assert "\n" not in message
 
 
-async def test_nobody_at_the_address_is_told_in_less_than_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unavailable_server_is_reported_in_less_than_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert database_module.SERVER_SELECTION_MS < 5000
     monkeypatch.setattr(database_module, "SERVER_SELECTION_MS", 200)
 
@@ -88,7 +88,7 @@ async def test_nobody_at_the_address_is_told_in_less_than_five_seconds(monkeypat
         "mongodb://user:secret@host/db?tls=true&tlsCAFile=/nowhere/ca.pem",
     ],
 )
-async def test_a_wrong_uri_is_told_in_one_line_without_its_password(uri: str) -> None:
+async def test_an_invalid_uri_is_reported_in_one_line_without_its_password(uri: str) -> None:
     with pytest.raises(StartupError) as caught:
         await connect(uri)
 
@@ -129,7 +129,7 @@ def name_of(document: type[object]) -> str:
     return str(getattr(document, "get_collection_name")())  # noqa: B009 - Beanie's, not of `object`
 
 
-async def test_an_index_that_somebody_built_otherwise_is_named_in_a_warning_and_stops_nothing(
+async def test_an_index_with_other_options_is_reported_and_stops_nothing(
     database_uri: str,
 ) -> None:
     opened = await connect(database_uri)

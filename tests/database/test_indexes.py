@@ -64,7 +64,7 @@ class Recorder(monitoring.CommandListener):
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """What the services of this test send to MongoDB."""
+    """Records the commands that the services of this test send to MongoDB."""
     recorder = Recorder()
     client: Any = database_module.AsyncMongoClient
 

@@ -1,4 +1,4 @@
-"""A client of MongoDB survives callers that are cancelled again and again while they wait for a server."""
+"""A MongoDB client survives callers that are cancelled repeatedly while they wait for a server."""
 
 import asyncio
 from concurrent.futures import Future
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 20
 
 
 def test_cancelling_again_and_again_leaves_the_client_usable() -> None:
-    """In a thread of its own: waits for a lock that nobody releases end neither by a cancel nor with their loop."""
+    """In a thread of its own: waits for a lock that is never released end neither by a cancel nor with their loop."""
     patch_waits()
     outcome = Future[None]()
     Thread(target=run_storm, args=(outcome,), daemon=True).start()
@@ -34,7 +34,7 @@ def run_storm(outcome: Future[None]) -> None:
 
 
 async def cancel_again_and_again() -> None:
-    """Cancel callers that wait for a server, each several times; the last call is one that nobody cancels."""
+    """Cancel callers that wait for a server, each several times; the last call is not cancelled."""
     async with AsyncMongoClient[dict[str, Any]](NOBODY) as client:
         for _ in range(ROUNDS):
             calls = [asyncio.create_task(client.admin.command("ping")) for _ in range(CALLERS)]

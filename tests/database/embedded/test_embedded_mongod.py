@@ -95,7 +95,7 @@ def script(path: Path, text: str) -> str:
 
 @contextmanager
 def ordinary_user() -> Generator[None]:
-    """Root may write everywhere, so as root become nobody for a moment."""
+    """Root may write everywhere, so drop its privileges for a moment."""
     if os.geteuid() != 0:
         yield
         return
@@ -286,7 +286,7 @@ LINUX_ALONE = pytest.mark.skipif(sys.platform != "linux", reason="only Linux end
 @pytest.mark.parametrize(
     ("victim", "status"), [("mongod", 128 + 9), pytest.param("guard", -9, marks=LINUX_ALONE)], ids=["mongod", "guard"]
 )
-async def test_killing_mongod_or_its_guard_ends_both_and_is_told(tmp_path: Path, victim: str, status: int) -> None:
+async def test_killing_mongod_or_its_guard_ends_both_and_is_reported(tmp_path: Path, victim: str, status: int) -> None:
     mongod = EmbeddedMongod(tmp_path)
 
     try:

@@ -71,7 +71,7 @@ async def test_who_does_not_start_is_tried_again_after_pauses_that_grow_until_it
             await kill(mongod.pid)
             await wait_until(lambda: len(reasons()) >= 2, BACK_SECONDS)
             with silent_listener(port):
-                await wait_until(lambda: "Another program has taken the port" in reasons()[-1], BACK_SECONDS)
+                await wait_until(lambda: "Another program has taken port" in reasons()[-1], BACK_SECONDS)
             script(binary, real)
             await client.shelf.notes.insert_one({"_id": "back"})
 
@@ -81,7 +81,7 @@ async def test_who_does_not_start_is_tried_again_after_pauses_that_grow_until_it
     assert "not today" in reasons()[0]
 
 
-async def test_nobody_starts_it_again_once_the_service_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_not_restarted_once_the_service_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "FIRST_PAUSE_SECONDS", 60.0)
     mongod = EmbeddedMongod(tmp_path)
 

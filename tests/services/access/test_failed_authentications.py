@@ -13,7 +13,7 @@ LIMIT = "3/minute"
 
 
 async def status_with(service: Service, key: str, **headers: str) -> int:
-    """What a request with a key is answered."""
+    """Request the caller with a key."""
     return (await service.http.get(PATH, headers={"Authorization": f"Bearer {key}", **headers})).status_code
 
 
@@ -79,7 +79,7 @@ def test_failures_are_counted_under_what_one_client_can_have(address: str, netwo
 
 
 @pytest.mark.parametrize("how", ["in the handshake", "in the first message"])
-async def test_a_limited_address_is_told_so_on_the_socket(start_service: StartService, how: str) -> None:
+async def test_a_limited_address_gets_an_error_on_the_socket(start_service: StartService, how: str) -> None:
     async with start_service(auth_failure_limit="1/minute") as service:
         await status_with(service, "a-bad-key")
         headers = {"X-API-Key": "a-bad-key"} if how == "in the handshake" else {}

@@ -1,4 +1,4 @@
-"""Who may do what: every route with every role, as the routes themselves are listed by OpenAPI."""
+"""Permissions: every route of the OpenAPI description with every role."""
 
 import re
 from collections.abc import AsyncGenerator
@@ -49,7 +49,7 @@ async def caller(shared_service: Service) -> AsyncGenerator[httpx.AsyncClient]:
         yield http
 
 
-async def test_every_route_lets_in_the_roles_of_the_contract_and_nobody_else(
+async def test_every_route_accepts_exactly_the_roles_of_the_contract(
     caller: httpx.AsyncClient, keys: dict[str | None, dict[str, str]]
 ) -> None:
     document: dict[str, Any] = (await caller.get("/openapi.json")).json()
@@ -128,7 +128,7 @@ def test_each_role_includes_those_before_it(role: Role | None, needed: Role, *, 
             require(caller, needed)
 
 
-def test_somebody_anonymous_is_asked_for_a_key_also_as_a_viewer_who_wants_more() -> None:
+def test_an_anonymous_caller_is_asked_for_a_key_even_as_a_viewer() -> None:
     with pytest.raises(NotAuthenticated):
         require(Caller("anonymous", Role.VIEWER), Role.RUNNER)
 
@@ -163,13 +163,13 @@ def test_a_key_is_found_in_either_header(headers: dict[str, str], key: str | Non
     ],
     ids=str,
 )
-def test_credentials_that_nobody_can_have_are_refused(headers: dict[str, str]) -> None:
+def test_impossible_credentials_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(NotAuthenticated):
         key_in(headers)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 513, "truncated"[:4], "ключ", "\ud800", ADMIN_KEY[:-1], ADMIN_KEY + " "])
-async def test_a_key_that_nobody_has_opens_nothing(shared_service: Service, key: str) -> None:
+async def test_an_unknown_key_is_refused(shared_service: Service, key: str) -> None:
     with pytest.raises(NotAuthenticated):
         await shared_service.services.authenticator.identify_key(key)
 

@@ -53,7 +53,7 @@ def token(secret: str = SECRET, **claims: Any) -> str:  # noqa: ANN401 - any cla
 
 
 async def status_with(service: Service, token: str, path: str = "/api/v1/executions") -> int:
-    """What a request with a token is answered."""
+    """Request the caller with a token."""
     return (await service.http.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
 
 

@@ -27,7 +27,7 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize(("kind", "key", "damage", "harmless", "mending"), DAMAGED)
-async def test_a_change_of_what_cannot_be_read_is_refused_whole_unless_it_mends_it(
+async def test_a_change_of_an_invalid_document_is_refused_unless_it_corrects_it(
     service: Service,
     kind: str,
     key: dict[str, str],

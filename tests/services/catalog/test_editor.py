@@ -1,4 +1,4 @@
-"""Writing the catalogue: its rules hold for everybody who writes at the same time."""
+"""Catalog edits through the API: the rules hold under concurrent writes."""
 
 import asyncio
 import json

@@ -121,7 +121,7 @@ async def test_a_whole_team_is_one_query_of_each_kind(
     assert [tool.name for tool in teams[0].specialists[1].tools] == ["wordCount", "outline"]
 
 
-async def test_who_gives_up_waiting_takes_nobody_elses_load_away(
+async def test_a_cancelled_caller_does_not_cancel_the_load_of_others(
     database: Database, loader: DefinitionLoader, finds: Finds
 ) -> None:
     await add_team(database)
@@ -136,7 +136,7 @@ async def test_who_gives_up_waiting_takes_nobody_elses_load_away(
     assert finds.count["agents"] == 1
 
 
-async def test_a_definition_is_remembered_and_forgotten_when_told_so(
+async def test_a_definition_is_cached_until_the_cache_is_cleared(
     database: Database, loader: DefinitionLoader, finds: Finds
 ) -> None:
     await add_team(database)
@@ -179,7 +179,7 @@ async def test_a_failure_is_not_remembered(database: Database, loader: Definitio
     assert (await loader.get_team("story")).department.slug == "story"
 
 
-async def test_what_cannot_run_is_told_by_its_kind(database: Database, loader: DefinitionLoader) -> None:
+async def test_definitions_that_cannot_run_raise_a_specific_error(database: Database, loader: DefinitionLoader) -> None:
     open_one = await add_department(database, "open")
     closed = await add_department(database, "closed", isActive=False)
     await add_agent(database, "off-001", open_one, isActive=False)

@@ -1,4 +1,4 @@
-"""Two processes of the service on one database: what somebody edits by hand, both use."""
+"""Two processes of the service on one database: both use an edit by hand."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What the catalogue asks of a custom tool, and what a run may conclude from its definition."""
+"""Rules for custom tools, and what runs conclude from their definitions."""
 
 import itertools
 from typing import Any

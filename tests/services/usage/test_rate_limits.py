@@ -19,7 +19,7 @@ async def key_with(service: Service, **body: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {made.json()['key']}"}
 
 
-async def test_a_key_that_starts_too_many_runs_is_told_when_to_come_back(start_service: StartService) -> None:
+async def test_a_key_that_starts_too_many_runs_gets_a_retry_after(start_service: StartService) -> None:
     async with start_service(run_rate_limit="2/minute") as service:
         first, second = await key_with(service), await key_with(service)
 
@@ -42,7 +42,7 @@ async def test_a_keys_own_limit_wins_over_the_services(service: Service) -> None
 
 
 @pytest.mark.parametrize("limit", ["often", "0/minute", "2/second;0/minute", "1/99999 year", 5])
-async def test_a_limit_that_is_none_or_that_refuses_everything_is_422(shared_service: Service, limit: object) -> None:
+async def test_an_invalid_limit_or_a_limit_of_zero_is_422(shared_service: Service, limit: object) -> None:
     body = {"name": "k", "role": "viewer", "runRateLimit": limit}
 
     answer = await shared_service.http.post("/api/v1/api-keys", json=body)
@@ -80,7 +80,7 @@ async def test_what_one_limit_refuses_is_not_counted_against_another() -> None:
     await wait_until(is_let_in)
 
 
-async def test_with_redis_all_processes_count_together_and_alone_while_it_is_away(
+async def test_processes_count_together_in_redis_and_alone_without_it(
     start_service: StartService, valkey: ValkeyProcess
 ) -> None:
     settings = {"run_rate_limit": "3/minute", "redis_url": SecretStr(valkey.url)}

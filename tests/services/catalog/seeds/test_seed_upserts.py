@@ -104,9 +104,7 @@ async def test_rows_that_stay_keep_their_ids_and_what_a_seed_does_not_name_stays
     assert (after["toolNames"], after["maxAgentSteps"]) == (before["toolNames"], 33)
 
 
-async def test_a_tool_s_code_changes_with_a_higher_version_only_and_the_rest_goes_on(
-    database: Database, folder: Path
-) -> None:
+async def test_the_code_of_a_tool_changes_only_with_a_higher_version(database: Database, folder: Path) -> None:
     await upsert_seeds(database)
     before = await stored(database, "custom-tools", toolName="cueSheet")
     edit(folder, "custom-tools/cueSheet/execute.js", "(", "/* new */ (")

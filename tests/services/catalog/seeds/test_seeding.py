@@ -39,7 +39,7 @@ async def test_an_empty_database_gets_all_seeds_and_a_second_start_nothing(datab
     assert [await database[name].count_documents({}) for name in COLLECTIONS] == [6, 28, 17]
 
 
-async def test_what_somebody_edited_switched_off_or_extended_stays_as_it_is(database: Database) -> None:
+async def test_edited_deactivated_and_extended_documents_stay_unchanged(database: Database) -> None:
     await insert_missing_seeds(database)
     await database["departments"].update_one({"slug": "audio"}, {"$set": {"name": "Sound", "isActive": False}})
     await database["agents"].update_one({"agentId": "editor-001"}, {"$set": {"toolNames": []}, "$unset": {"skills": 1}})
