@@ -14,6 +14,7 @@ from bson import ObjectId
 from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.transactions import in_transaction
 from app.errors import AppError, InvalidInput, NotFound
@@ -111,7 +112,7 @@ async def list_api_keys(database: Database, page: PageRequest) -> RawPage:
     Raises:
         InvalidInput: the cursor does not belong to this list.
     """
-    return await read_page(database[ApiKey.get_collection_name()], {}, page)
+    return await read_page(collection_of(database, ApiKey), {}, page)
 
 
 async def get_api_key(key_id: str) -> ApiKey:
@@ -139,7 +140,7 @@ async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: 
         ApiKeyNotFound: no key has this id.
         LastAdminKey: no other key could administer the service.
     """
-    collection = database[ApiKey.get_collection_name()]
+    collection = collection_of(database, ApiKey)
     selector = {"_id": ObjectId(key_id)} if ObjectId.is_valid(key_id) else {"_id": None}
 
     async def delete(session: AsyncClientSession) -> None:
@@ -176,7 +177,7 @@ class ApiKeyStore:
         return await self._lookup(hash_key(key))
 
     async def _find(self, hashed: str) -> Caller | None:
-        raw = await self._database[ApiKey.get_collection_name()].find_one({"keyHash": hashed})
+        raw = await collection_of(self._database, ApiKey).find_one({"keyHash": hashed})
         if raw is None:
             return None
         try:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.kit.times import utc_now
 from app.models.stream_ticket import StreamTicket
@@ -44,7 +45,7 @@ class StreamTickets:
     async def find_credential(self, ticket: str, execution_id: str) -> str | None:
         """Return the credential behind a ticket for this execution, `None` if the ticket is unknown or has expired."""
         selector = {"ticketHash": hash_of(ticket), "executionId": execution_id, "expiresAt": {"$gt": utc_now()}}
-        found = await self.database[StreamTicket.get_collection_name()].find_one(selector)
+        found = await collection_of(self.database, StreamTicket).find_one(selector)
         if found is None:
             return None
         try:

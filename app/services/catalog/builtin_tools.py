@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import structlog
 from pymongo.errors import DuplicateKeyError
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
@@ -20,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 async def store_builtin_tools(database: Database, tools: Mapping[str, BuiltinTool]) -> None:
     """Insert missing entries and update the others. A custom tool of the same name stays unchanged."""
-    collection = database[CustomTool.get_collection_name()]
+    collection = collection_of(database, CustomTool)
     for tool in tools.values():
         fields = entry_fields(tool)
         raw = await collection.find_one({"toolName": tool.name})

@@ -14,6 +14,7 @@ from async_lru import alru_cache
 from beanie import Document
 from pydantic import ValidationError
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.errors import AppError, NotFound
 from app.kit.check_thread import in_check_thread
@@ -192,7 +193,7 @@ class DefinitionLoader:
         self._departments.cache_clear()
 
     async def _read_agent(self, agent_id: str, accepted: bool) -> AgentDefinition:
-        raw = await self._database[Agent.get_collection_name()].find_one({"agentId": agent_id})
+        raw = await collection_of(self._database, Agent).find_one({"agentId": agent_id})
         if raw is None:
             raise AgentNotFound(agent_id)
         agent = valid(Agent, raw, agent_id)
@@ -211,7 +212,7 @@ class DefinitionLoader:
             raise DepartmentNotFound(slug)
         if not accepted and (conflict := DEPARTMENT_CONFLICTS.get(department.state)):
             raise conflict(slug)
-        found = self._database[Agent.get_collection_name()].find({"department": department.id}).sort("agentId")
+        found = collection_of(self._database, Agent).find({"department": department.id}).sort("agentId")
         members = [agent async for raw in found if (agent := parsed(Agent, raw))]
         agents = [agent for agent in members if agent.state is CatalogState.ACTIVE or accepted]
         tools = await self._read_tools(agents)
@@ -229,18 +230,18 @@ class DefinitionLoader:
         )
 
     async def _read_departments(self) -> tuple[DepartmentDefinition, ...]:
-        found = self._database[Department.get_collection_name()].find({}).sort([("priority", 1), ("slug", 1)])
+        found = collection_of(self._database, Department).find({}).sort([("priority", 1), ("slug", 1)])
         departments = [department async for raw in found if (department := parsed(Department, raw))]
         return tuple(map(DepartmentDefinition.of, departments))
 
     async def _find_department(self, selector: Raw) -> DepartmentDefinition | None:
-        raw = await self._database[Department.get_collection_name()].find_one(selector)
+        raw = await collection_of(self._database, Department).find_one(selector)
         department = valid(Department, raw, str(raw.get("slug") or raw["_id"])) if raw else None
         return DepartmentDefinition.of(department, await self._read_weights(department)) if department else None
 
     async def _read_weights(self, department: Department) -> dict[str, dict[str, float]]:
         slugs = [department.slug, DEFAULT_SLUG]
-        found = self._database[QualityWeights.get_collection_name()].find({"slug": {"$in": slugs}})
+        found = collection_of(self._database, QualityWeights).find({"slug": {"$in": slugs}})
         documents = [document async for raw in found if (document := parsed(QualityWeights, raw))]
         return {document.slug: document.weights for document in documents}
 
@@ -250,7 +251,7 @@ class DefinitionLoader:
             return {}
         # A stored tool with the name of an MCP server's tool never replaces that tool.
         stored = [name for name in names if not name.startswith(MCP_PREFIX)]
-        found = self._database[CustomTool.get_collection_name()].find({"toolName": {"$in": stored}})
+        found = collection_of(self._database, CustomTool).find({"toolName": {"$in": stored}})
         tools = [tool async for raw in found if (tool := parsed(CustomTool, raw))]
         served = await asyncio.gather(*(self._mcp.find(name) for name in names if name.startswith(MCP_PREFIX)))
         schemas = {tool.tool_name: tool.input_schema for tool in tools}

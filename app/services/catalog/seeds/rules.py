@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.errors import AppError
 from app.kit.json_limits import JsonObject
@@ -55,7 +56,7 @@ class SeedRules:
             SeedUnreadable: a file does not contain seeds.
         """
         departments, agents, tools = (list(read(folder)) for read in (departments_in, agents_in, tools_in))
-        stored_slugs = set(await database[Department.get_collection_name()].distinct("slug"))
+        stored_slugs = set(await collection_of(database, Department).distinct("slug"))
         slugs = stored_slugs | {one.key for one in departments}
         offers = await offers_of(database, tools)
         found = [*form_problems(departments, "slug", DepartmentUpdate), *self._model_problems(departments)]
@@ -86,7 +87,7 @@ class SeedRules:
         examples = listed(tool.row, "exampleInputs")
         if not isinstance(code, str) or not isinstance(schema, dict):
             return []  # already reported
-        stored = await database[CustomTool.get_collection_name()].find_one({"toolName": tool.key}) or {}
+        stored = await collection_of(database, CustomTool).find_one({"toolName": tool.key}) or {}
         rows = stored.get("exampleInputs")
         before = [row.get("example") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         if same_json([stored.get("executeFunction"), stored.get("inputSchema"), before], [code, schema, examples]):
@@ -150,10 +151,10 @@ def relation_problems(
 
 async def offers_of(database: Database, seeds: list[LocatedSeed]) -> dict[str, frozenset[str] | None]:
     """Return the future tools by name, each with the departments that may use it; `None` means all."""
-    raws = database[Department.get_collection_name()].find({}, {"slug": 1})
+    raws = collection_of(database, Department).find({}, {"slug": 1})
     slugs = {raw["_id"]: str(raw.get("slug")) async for raw in raws}
     offers: dict[str, frozenset[str] | None] = {}
-    async for raw in database[CustomTool.get_collection_name()].find({}, ["toolName", "isGlobal", "departments"]):
+    async for raw in collection_of(database, CustomTool).find({}, ["toolName", "isGlobal", "departments"]):
         names = frozenset(slugs.get(one, "") for one in listed(raw, "departments"))
         offers[str(raw.get("toolName"))] = None if raw.get("isGlobal") is True else names
     for seed in seeds:
