@@ -54,7 +54,7 @@ async def run_demo(settings: Settings, console: Console) -> bool:
             body = {"prompt": SAMPLE_PROMPT, "project": SAMPLE_PROJECT}
             completed = await follow_run(client, console, "department", SAMPLE_DEPARTMENT, body)
     console.print(
-        "\nThe answers came from the offline demo model, so nobody is billed: the costs are its list price. "
+        "\nThe answers came from the offline demo model, so no one is billed: the costs are its list price. "
         "Next: 'make serve', and MODELS_CONFIG or a provider key for real models."
     )
     return completed

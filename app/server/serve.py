@@ -1,4 +1,4 @@
-"""`dynamic-agents serve` and `worker`: the service, and a process that only runs, until somebody stops them."""
+"""`dynamic-agents serve` and `worker`: the service, and a process that only runs, until they are stopped."""
 
 from app.server.console import run_console
 from app.server.server import leave_on_signals, running_server, stop_on_signals

@@ -17,7 +17,7 @@ ASSETS = frozenset(
         *("redoc.standalone.js", "redoc.js", "redoc.css"),
     }
 )
-"""What the pages load; nothing else in the directory is served."""
+"""The files that the pages load. No other file in the directory is served."""
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",

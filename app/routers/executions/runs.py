@@ -1,4 +1,4 @@
-"""What starting a run answers: 202 at once, or the finished execution to who prefers to wait."""
+"""Responses to starting a run: 202 at once, or the finished execution if the client prefers to wait."""
 
 import asyncio
 import contextlib

@@ -74,7 +74,7 @@ PROBLEM_DESCRIPTIONS = {
     502: "The model provider failed.",
     503: "The service cannot do its work at the moment. `Retry-After` says when to try again.",
 }
-"""What each error status means, for the OpenAPI description."""
+"""The meaning of each error status, for the OpenAPI description."""
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

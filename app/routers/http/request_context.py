@@ -26,7 +26,7 @@ CROSS_ORIGIN: dict[str, Any] = {
         *("Idempotency-Replayed", "Preference-Applied"),
     ),
 }
-"""What pages of other origins that may use the API at all may send and read; keys come in headers, never in cookies."""
+"""The methods and headers of pages of other, allowed origins. Keys come in headers, never in cookies."""
 ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 CLIENT_LEFT = 499
 """Stands in the log for the status of a request whose client went away in the middle of its body."""

@@ -72,5 +72,5 @@ def one_line(data: bytes) -> bytes:
 
 
 def error_frame(error: AppError) -> bytes:
-    """What ends a stream that cannot go on; the client may connect again with its `Last-Event-ID`."""
+    """The last frame of a stream that cannot continue. The client may reconnect with its `Last-Event-ID`."""
     return b"event: error\ndata: %b\n\n" % error_text(error.code, error.message, None)

@@ -110,7 +110,7 @@ async def read_body(request: Request) -> Any:  # noqa: ANN401 - any JSON value
     if len(body) <= MAX_INLINE_BYTES:
         value = parse_json_bytes(body)
     else:
-        caller = getattr(request.state, "caller", None)  # of a route that anyone may use there is none
+        caller = getattr(request.state, "caller", None)  # missing on routes that anyone may use
         key = stream_key(caller, request) if caller else address_of(request)
         value = await in_check_thread_for(key, parse_json_bytes, body)
     setattr(request, STARLETTE_PARSED_BODY, value)

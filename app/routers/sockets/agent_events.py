@@ -227,7 +227,7 @@ class SocketSession:
                 return await self._subscribe(message)
 
     async def _authenticate_again(self, message: Auth) -> None:
-        """Go on as another caller, without what that one may not see."""
+        """Continue as another caller, without the subscriptions that this caller may not have."""
         caller = await self._authenticator.identify_key(message.token, self._address)
         self._caller = require(caller, Role.VIEWER)
         self._credential = message.token
