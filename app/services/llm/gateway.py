@@ -27,6 +27,7 @@ from app.services.llm.failures.redaction import secrets_in
 from app.services.llm.fitting.deployments import Deployments
 from app.services.llm.litellm_patches.direct_http import patch_http
 from app.services.llm.litellm_patches.performance import UncountedRouter, patch_litellm
+from app.services.llm.litellm_patches.provider_turns import patch_provider_turns
 from app.services.llm.litellm_patches.router import FittingRouter
 from app.services.llm.litellm_patches.setup import (
     BaseLLMException,
@@ -94,6 +95,7 @@ class ModelGateway:
         """Open the Router; without `performance_patches`, LiteLLM works as it does by default."""
         patch_http()
         patch_streams()
+        patch_provider_turns()
         if performance_patches:
             patch_litellm()
         self._limits = limits

@@ -23,6 +23,8 @@ from app.services.llm.failures.errors import (
 from app.services.llm.litellm_patches import direct_http
 from app.services.llm.messages import streams
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
+from tests.fixtures.providers.registry import TWINS
+from tests.fixtures.providers.server import ProviderServer
 from tests.services.llm.conftest import OpenGateway, chunk, entry, request
 
 SECRET = "sk-what-the-provider-says"
@@ -113,6 +115,28 @@ async def test_an_answer_that_is_not_a_completion_is_reported_as_such(
 
     assert caught.value.code == "model-answer-invalid"
     assert SECRET not in caught.value.message
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
+@pytest.mark.parametrize("body", ["<html>Bad gateway</html>", "null", '{"candidates": [{"content": 7}]}'])
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("name", TWINS)
+async def test_an_answer_that_cannot_be_read_is_no_refusal_on_any_wire_and_teaches_nothing(
+    open_gateway: OpenGateway, provider_server: ProviderServer, name: str, live: bool, body: str
+) -> None:
+    provider_server.on("work", PlainTextResponse(body, media_type="application/json"))
+    gateway = open_gateway(TWINS[name].entry(provider_server.url))
+    messages: list[JsonObject] = [{"role": "user", "content": "Answer in JSON."}]
+    asked = request(name, messages=messages, response_format={"type": "json_object"}, on_delta=str if live else None)
+
+    with pytest.raises(ModelAnswerInvalid) as caught:
+        await gateway.complete(asked)
+
+    assert (caught.value.code, caught.value.is_passing, caught.value.is_adapted) == (
+        "model-answer-invalid",
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -24,7 +24,14 @@ from app.services.llm.failures.errors import (
     ModelTimedOut,
 )
 from app.services.llm.failures.redaction import redacted
-from app.services.llm.failures.refusals import ProviderError, RefusalReason, provider_error, refusal_in, token_counts
+from app.services.llm.failures.refusals import (
+    ProviderError,
+    RefusalReason,
+    is_unreadable_answer,
+    provider_error,
+    refusal_in,
+    token_counts,
+)
 from app.services.llm.litellm_patches.setup import BaseLLMException, RouterRateLimitError, litellm
 
 DENIED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
@@ -114,6 +121,8 @@ def kind_of(model: str, error: Exception, causes: list[BaseException], said: Pro
         return ModelTimedOut(f"{subject} did not answer in time.")
     if isinstance(error, RouterRateLimitError):
         return ModelRateLimited(f"{subject} is unavailable: its entries are at their limits, or failed too often.")
+    if is_unreadable_answer(causes):
+        return unreadable(subject)
     return refusal_of(subject, error, said) or breakdown_of(subject, error, causes)
 
 
@@ -155,6 +164,11 @@ def breakdown_of(subject: str, error: Exception, causes: list[BaseException]) ->
         return ModelCallFailed(f"{subject} cannot be reached, or its connection broke.")
     if any(told_by_provider(cause) for cause in causes):
         return ModelCallFailed(f"{subject} fails: its provider sent an error instead of an answer.")
+    return unreadable(subject)
+
+
+def unreadable(subject: str) -> ModelAnswerInvalid:
+    """The failure of a call whose answer cannot be read."""
     return ModelAnswerInvalid(f"{subject} returned an answer that is not a completion.")
 
 

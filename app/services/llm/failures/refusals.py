@@ -13,6 +13,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
+import httpx
 import openai
 
 from app.kit.json_values import JsonObject
@@ -23,6 +24,9 @@ CODE_FIELDS = ("code", "type", "status", "reason", "param", "quotaId")
 MESSAGE_FIELDS = ("message", "msg", "error", "detail", "raw")
 STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500)
 """The statuses that a refusal comes with; local servers answer 500 where others answer 400."""
+
+READ_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
+"""What comes of reading an answer that has another form than it should."""
 
 
 class RefusalReason(StrEnum):
@@ -160,9 +164,24 @@ def first_number(patterns: Iterable[re.Pattern[str]], text: str) -> int | None:
     return int(re.sub(r"\D", "", found[1])) if found else None
 
 
+def is_unreadable_answer(causes: Iterable[BaseException]) -> bool:
+    """Whether an answer came that could not be read: LiteLLM calls that a 422 for Gemini, a 400 for Ollama's stream."""
+    known = list(causes)
+    if any(isinstance(one, httpx.HTTPStatusError) for one in known):
+        return False
+    return any(
+        isinstance(one, BaseLLMException)
+        and HTTPStatus.BAD_REQUEST <= one.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
+        and isinstance(one.__cause__ or one.__context__, READ_ERRORS)
+        for one in known
+    )
+
+
 def provider_error(causes: Iterable[BaseException]) -> ProviderError | None:
     """The error of the provider among those that one call raised; LiteLLM's own often changes its status."""
     known = list(causes)
+    if is_unreadable_answer(known):
+        return None
     sources = (
         [
             item

@@ -21,6 +21,7 @@ os.environ.setdefault("AIOHTTP_KEEPALIVE_TIMEOUT", "4")
 import litellm as untyped_litellm
 import litellm.llms.custom_httpx.aiohttp_transport as typed_aiohttp_transport
 import litellm.llms.custom_httpx.http_handler as typed_http_handlers
+import litellm.llms.vertex_ai.gemini.transformation as typed_gemini_turns
 import litellm.main as typed_main
 import litellm.utils as typed_utils
 from litellm._internal_context import is_internal_call
@@ -28,6 +29,7 @@ from litellm._lazy_imports import get_default_encoding
 from litellm.exceptions import MidStreamFallbackError
 from litellm.litellm_core_utils.litellm_logging import Logging as TypedLogging
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
+from litellm.llms.anthropic.chat.handler import ModelResponseIterator
 from litellm.llms.base_llm.chat.transformation import BaseLLMException
 from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport as AiohttpTransport
 from litellm.llms.custom_httpx.aiohttp_transport import map_aiohttp_exceptions
@@ -43,6 +45,7 @@ __all__ = [
     "BaseLLMException",
     "CallLogging",
     "ChatStreamHandler",
+    "ClaudeStreamHandler",
     "CustomLLM",
     "Deployment",
     "GenericStreamingChunk",
@@ -54,6 +57,7 @@ __all__ = [
     "StreamWrapper",
     "Usage",
     "aiohttp_transport",
+    "gemini_turns",
     "get_default_encoding",
     "hidden_params_of",
     "http_handlers",
@@ -73,8 +77,10 @@ Router: Any = litellm.Router
 Deployment: Any = RouterDeployment
 CallLogging: Any = TypedLogging
 ChatStreamHandler: Any = OpenAIChatCompletionStreamingHandler
+ClaudeStreamHandler: Any = ModelResponseIterator
 StreamWrapper: Any = CustomStreamWrapper
 aiohttp_transport: Any = typed_aiohttp_transport
+gemini_turns: Any = typed_gemini_turns
 http_handlers: Any = typed_http_handlers
 HttpHandler: Any = http_handlers.AsyncHTTPHandler
 raise_masked: Any = http_handlers._raise_masked_async_error  # noqa: SLF001 - LiteLLM's handler raises its errors so

@@ -53,6 +53,11 @@ CLAUDE_PROVIDERS = {"anthropic", "bedrock", "vertex_ai", "vertex_ai_beta", "azur
 GEMINI_PROVIDERS = {"gemini", "vertex_ai", "vertex_ai_beta"}
 REASONING_FIELDS = {"groq": "reasoning", "cerebras": "reasoning", "openrouter": "reasoning"}
 """Providers that accept reasoning back under another name than `reasoning_content`."""
+OPENAI_PROVIDERS = {"openai", "azure"}
+WITHOUT_REASONING_FIELD = re.compile(r"(?:ft:)?(?:chatgpt|gpt-\d|o\d|gemini)")
+"""Models whose own API returns no reasoning in OpenAI's form and refuses turns with such a field.
+
+Any reasoning of theirs was found in the text."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,11 @@ class TurnReader:
         """The name under which reasoning goes back."""
         return REASONING_FIELDS.get(self.entry.provider, "reasoning_content")
 
+    @cached_property
+    def takes_reasoning(self) -> bool:
+        """Whether reasoning may go back as a field of its own."""
+        return self.entry.provider not in OPENAI_PROVIDERS or not WITHOUT_REASONING_FIELD.match(self.model)
+
     def thinks(self, arguments: JsonObject) -> bool | None:
         """Whether a call enables reasoning; `None` if it does not say."""
         asked = {**self.entry.params, **arguments}
@@ -95,12 +105,14 @@ class TurnReader:
         return None if effort is None else effort not in ("none", "disable")
 
     def wants_thinking(self, arguments: JsonObject) -> bool:
-        """Whether a turn with tool calls is refused unless it begins with thinking."""
-        return self.form is Form.CLAUDE and bool(self.thinks(arguments))
+        """Whether a turn with tool calls is refused unless it begins with thinking; adaptive thinking may have none."""
+        thinking = {**self.entry.params, **arguments}.get("thinking")
+        is_adaptive = isinstance(thinking, dict) and thinking.get("type") == "adaptive"
+        return self.form is Form.CLAUDE and bool(self.thinks(arguments)) and not is_adaptive
 
     def wants_reasoning(self, arguments: JsonObject, turns: list[JsonObject]) -> bool:
         """Whether a turn with tool calls is refused unless it has its reasoning."""
-        if self.form is not Form.CHAT:
+        if self.form is not Form.CHAT or not self.takes_reasoning:
             return False
         if self.thinks(arguments) is False:
             return False
@@ -153,7 +165,7 @@ def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader
             continue
         turn = own_turn(message, reader, arguments) if message.get(ORIGIN) == reader.origin else foreign_turn(message)
         names = {}
-        if in_words and turn.get("tool_calls") and message.get(ORIGIN) != reader.origin:
+        if in_words and turn.get("tool_calls") and not turn.get("thinking_blocks"):
             names = {call["id"]: call["function"]["name"] for call in turn["tool_calls"]}
             turn = turn_in_words(turn)
         elif turn.get("tool_calls"):
@@ -169,6 +181,8 @@ def own_turn(message: JsonObject, reader: TurnReader, arguments: JsonObject) -> 
     kept = {name: message[name] for name in FIELDS[reader.form] if message.get(name)}
     if reader.thinks(arguments) is False:
         kept.pop("thinking_blocks", None)
+    if not reader.takes_reasoning:
+        kept.pop("reasoning_content", None)
     if "reasoning_content" in kept:
         kept = {reader.reasoning_field: kept.pop("reasoning_content"), **kept}
     return {**turn, **kept}
@@ -238,8 +252,8 @@ def add_placeholders(turn: JsonObject, message: JsonObject, reader: TurnReader, 
     if needed.reasoning and not turn.get(reader.reasoning_field):
         is_open = not message.get("thinking_blocks")
         turn[reader.reasoning_field] = (message.get("reasoning_content") if is_open else None) or NO_REASONING
-    if needed.signatures and not any("extra_content" in call for call in turn["tool_calls"]):
-        first, *others = turn["tool_calls"]
+    first, *others = turn["tool_calls"]
+    if needed.signatures and "extra_content" not in first:
         turn["tool_calls"] = [{**first, "extra_content": NO_SIGNATURE}, *others]
 
 

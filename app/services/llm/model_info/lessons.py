@@ -48,6 +48,10 @@ FORMAT = re.compile(
 )
 TOOL_BY_NAME = re.compile(r"""(?:function|tool)[\s:]*['"`]?([a-zA-Z0-9_-]{1,64})['"`]?""")
 TOOL_BY_PLACE = re.compile(r"(?:tools|function_declarations)\W{0,2}(\d+)")
+SIGNATURE = re.compile(
+    r"(invalid|corrupted|missing a)\W+(thought[\W_]+)?signature|signature\W+(is )?(invalid|not valid)"
+)
+"""A refusal of something that the model itself said, not of a parameter: "Invalid `signature` in `thinking` block"."""
 USER_AFTER_TOOL = re.compile(r"user'? after (role )?'?tool|last role.*but got|roles must alternate")
 
 
@@ -100,6 +104,8 @@ def lesson_of(error: Exception, sent: JsonObject, applied: frozenset[str]) -> Le
     if refusal_in(said) not in {None, RefusalReason.SCHEMA}:
         return None
     text = said.text
+    if SIGNATURE.search(text):
+        return None
     named = next((item for item in lessons_in(text, sent) if item not in applied), None)
     if named is not None:
         return Lesson(named)

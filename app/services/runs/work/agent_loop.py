@@ -11,6 +11,7 @@ from app.services.prompts.agents import last_step_prompt
 from app.services.prompts.fences import user_message
 from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.tool_calls import run_open_calls
+from app.services.tools.names import function_name
 
 MAX_ANSWER_BYTES = 1024 * 1024
 MAX_ARGUMENT_CHARACTERS = 256 * 1024
@@ -82,7 +83,10 @@ def record_tool_calls(run: ExecutionRun, completion: Completion) -> None:
 
 
 def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, beginning: JsonObject) -> ToolCall:
-    """Returns the event of a requested call; arguments that are not a JSON object are kept as text."""
+    """Returns the event of a requested call; arguments that are not a JSON object are kept as text.
+
+    A call that goes back under another name loses its attached data: a signature is valid for the original call only.
+    """
     try:
         arguments = json.loads(call.arguments or "{}")
     except (ValueError, RecursionError):
@@ -98,7 +102,7 @@ def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, begin
         arguments=None if is_object else call.arguments[:MAX_ARGUMENT_CHARACTERS],
         version=granted.version if granted else None,
         step=step,
-        call_data=call.attached,
+        call_data=call.attached if function_name(call.name) == call.name else None,
         **beginning,
     )
 

@@ -126,6 +126,17 @@ def test_a_model_that_wants_thinking_before_each_call_gets_foreign_calls_in_word
     assert last == messages[-1]
 
 
+@pytest.mark.parametrize(("kind", "in_words"), [("enabled", True), ("adaptive", False)])
+def test_an_own_turn_whose_thinking_is_lost_goes_back_in_words_where_thinking_must_come_first(
+    kind: str, in_words: bool
+) -> None:
+    turn = {"origin": origin_of(CLAUDE), "tool_calls": [call()]}
+
+    _, own, result = sent(history(turn), model(CLAUDE, thinking={"type": kind}))
+
+    assert ("tool_calls" not in own, result["role"]) == (in_words, "user" if in_words else "tool")
+
+
 def test_a_model_that_does_not_think_gets_foreign_calls_as_calls() -> None:
     _, turn, result = sent(history({"tool_calls": [call()]}), model(CLAUDE))
 
@@ -158,6 +169,15 @@ def test_a_model_that_wants_reasoning_with_each_call_gets_some_but_no_signed_thi
     assert not fitted.keys() & {"thinking_blocks", "origin"}
 
 
+@pytest.mark.parametrize("name", ["openai/gpt-4o", "openai/o3-mini", "azure/gpt-5", "openai/gemini-3-pro-preview"])
+def test_thoughts_found_in_a_text_do_not_go_back_as_a_field_that_the_provider_refuses(name: str) -> None:
+    turn = {"origin": origin_of(name), "reasoning_content": "Hm.", "tool_calls": [call()]}
+
+    _, own, _ = sent(history(turn), model(name))
+
+    assert not own.keys() & {"reasoning_content", "reasoning"}
+
+
 def test_a_model_that_has_shown_reasoning_wants_it_with_every_call() -> None:
     own = {"origin": "openai/house", "reasoning_content": "Hm.", "tool_calls": [call()]}
     messages = [*history({"tool_calls": [call()]}), *history(own)]
@@ -175,6 +195,16 @@ def test_gemini_in_openai_s_form_takes_foreign_calls_with_its_stand_in_for_a_sig
 
     assert [one.get("extra_content") for one in turn["tool_calls"]] == [NO_SIGNATURE, None]
     assert all("extra_content" not in one for one in older["tool_calls"])
+
+
+def test_gemini_in_openai_s_form_gets_a_stand_in_where_the_first_call_lost_its_signature() -> None:
+    signed = call(extra_content={"google": {"thought_signature": "s"}})
+    name = "openai/gemini-3-pro-preview"
+    turns = history({"origin": origin_of(name), "tool_calls": [call(), {**signed, "id": "call_2"}]})
+
+    _, turn, *_ = sent(turns, model(name))
+
+    assert [one["extra_content"] for one in turn["tool_calls"]] == [NO_SIGNATURE, signed["extra_content"]]
 
 
 @pytest.mark.parametrize("text", ["", " \n", None])

@@ -1,12 +1,15 @@
 """Turns on the wires of real providers: every twin takes its own turns back, and those of all others."""
 
 import pytest
+from starlette.responses import JSONResponse
 
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import Completion
+from app.services.llm.failures.errors import ModelAnswerInvalid, ModelRequestRefused
 from app.services.llm.gateway import ModelGateway
 from app.services.runs.work.state import ExecutionState
-from tests.fixtures.providers.brain import Answer, ToolUse, uses_tools
+from tests.fixtures.providers.brain import Answer, Damaged, ToolUse, first_then, uses_tools
+from tests.fixtures.providers.faults import Fault
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
 from tests.services.llm.conftest import OpenGateway, request
@@ -107,3 +110,66 @@ async def test_every_model_takes_back_arguments_that_were_no_object(
 
     assert provider_server.violations == []
     assert done.text == "Done."
+
+
+@pytest.mark.parametrize("name", TWINS)
+async def test_every_model_takes_back_calls_that_ask_for_the_same(
+    open_gateway: OpenGateway, provider_server: ProviderServer, name: str
+) -> None:
+    gateway = open_twins(open_gateway, provider_server, name)
+    provider_server.on("work", uses_tools(*[ToolUse("echo", {"text": "a"})] * 3))
+    state = ExecutionState(max_revisions=0)
+
+    take(state, await ask(gateway, name, [QUESTION], stream=False), 1)
+    done = await ask(gateway, name, [QUESTION, *state.turns], stream=False)
+
+    assert provider_server.violations == []
+    assert done.text == "Done."
+    assert len(provider_server.received[-1].ask.results) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", TWINS)
+async def test_every_model_takes_back_a_turn_with_thoughts_in_its_text(
+    open_gateway: OpenGateway, provider_server: ProviderServer, name: str, stream: bool
+) -> None:
+    gateway = open_twins(open_gateway, provider_server, name)
+    provider_server.on("work", uses_tools(ToolUse("echo", {"text": "a"}), text="<think>Hm.</think>Let me."))
+    state = ExecutionState(max_revisions=0)
+
+    take(state, await ask(gateway, name, [QUESTION], stream=stream), 1)
+    done = await ask(gateway, name, [QUESTION, *state.turns], stream=stream)
+
+    assert provider_server.violations == []
+    assert done.text == "Done."
+
+
+@pytest.mark.parametrize("seed", [2, 4, 51])
+async def test_a_stream_whose_thinking_comes_out_of_order_is_no_answer(
+    open_gateway: OpenGateway, provider_server: ProviderServer, seed: int
+) -> None:
+    gateway = open_twins(open_gateway, provider_server, "anthropic-thinking")
+    calls = (ToolUse("echo", '["a"]'), ToolUse("echo", "null"), ToolUse("files/read"))
+    provider_server.on("work", Damaged(Fault.REORDERED, Answer("", calls), seed))
+
+    with pytest.raises(ModelAnswerInvalid):
+        await ask(gateway, "anthropic-thinking", [QUESTION], stream=True)
+
+
+async def test_a_refused_signature_does_not_teach_that_the_model_cannot_think(
+    open_gateway: OpenGateway, provider_server: ProviderServer
+) -> None:
+    gateway = open_twins(open_gateway, provider_server, "anthropic-thinking")
+    error = {
+        "type": "invalid_request_error",
+        "message": "messages.1.content.0: Invalid `signature` in `thinking` block",
+    }
+    refusal = JSONResponse({"type": "error", "error": error}, status_code=400)
+    provider_server.on("work", first_then(refusal, "Done."))
+
+    with pytest.raises(ModelRequestRefused) as refused:
+        await ask(gateway, "anthropic-thinking", [QUESTION], stream=False)
+    await ask(gateway, "anthropic-thinking", [QUESTION], stream=False)
+
+    assert not refused.value.is_adapted
+    assert all("thinking" in one.ask.body for one in provider_server.received)

@@ -71,6 +71,19 @@ async def test_a_turn_goes_back_with_its_reasoning_and_is_in_the_record(
     assert (turn["reasoning_content"], turn["tool_calls"][0]["extra_content"]) == WHOLE
 
 
+async def test_a_call_that_goes_back_under_another_name_goes_without_its_signature(
+    service: Service, model_server: ModelServer
+) -> None:
+    reply = thoughtful()
+    reply["choices"][0]["message"]["tool_calls"][0]["function"]["name"] = "dots.and:colons"
+    model_server.on("work", first_then(reply, "Done."))
+
+    done = await service.run_agent(ADA, judge=False)
+
+    assert done["status"] == "completed"
+    assert thought_of(model_server.calls[1]) == (WHOLE[0], None)
+
+
 @pytest.mark.usefixtures("lone_processes")
 async def test_a_turn_goes_back_unchanged_after_a_takeover(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
