@@ -1,4 +1,4 @@
-"""`dynamic-agents seed` and `keys`: what changes the database from the command line, also beside a running service."""
+"""`dynamic-agents seed` and `keys`: commands that change the database, even while the service runs."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ KEYS_A_PAGE = 200
 
 
 async def seed_database(settings: Settings, folder: Path | None) -> bool:
-    """Insert the seeds that are missing, change what differs from its seed, say how many; whether none was refused.
+    """Insert missing seeds, update documents that differ from their seed, and return whether none was refused.
 
-    Seeds are held to the rules of the API first: where one breaks any, every problem is printed with its file and line,
-    and nothing is stored.
+    Seeds are checked against the rules of the API first. If one breaks a rule, every problem is printed with its file
+    and line, and nothing is stored.
 
     Raises:
         StartupError: the database cannot be opened, or a seed file cannot be used.
@@ -52,12 +52,12 @@ async def seed_database(settings: Settings, folder: Path | None) -> bool:
             f"{count.custom_tools} custom tools."
         )
     for refusal in report.refused:
-        console.print(Text(f"Refused, and left as it is: {plain(refusal)}"), soft_wrap=True)
+        console.print(Text(f"Refused and left unchanged: {plain(refusal)}"), soft_wrap=True)
     return not report.refused
 
 
 async def print_keys(settings: Settings) -> None:
-    """Print every API key without its text: id, name, role, projects, when it was created.
+    """Print the id, role, creation time, projects and name of every API key, never the key itself.
 
     Raises:
         StartupError: the database cannot be opened.
@@ -72,7 +72,7 @@ async def print_keys(settings: Settings) -> None:
             for raw in page.raws:
                 key = parsed(ApiKey, raw)
                 if key is None:
-                    continue  # the log names it
+                    continue  # `parsed` logs it
                 projects = "all" if key.allowed_projects is None else ", ".join(sorted(key.allowed_projects)) or "none"
                 created = f"{key.created_at:%Y-%m-%d %H:%M}"
                 table.add_row(str(key.id), key.role, created, Text(plain(projects)), Text(plain(key.name)))
@@ -84,14 +84,14 @@ async def print_keys(settings: Settings) -> None:
     where = f"embedded in {settings.data_dir}" if settings.embedded else "MONGODB_URI"
     console.print(Text(f"{table.row_count} keys in the database {database.name} ({where}).", style="dim"))
     if load_admin_key(settings).text:
-        console.print(Text("The bootstrap admin key is not among them: it is not stored.", style="dim"))
+        console.print(Text("The bootstrap admin key is not listed because it is not stored.", style="dim"))
 
 
 async def revoke_key(settings: Settings, key_id: str) -> None:
     """Revoke an API key.
 
     Raises:
-        StartupError: there is no such key, it is the last admin key, or the database cannot be opened.
+        StartupError: the key does not exist, it is the last admin key, or the database cannot be opened.
     """
     async with open_database(settings, share=True) as database:
         try:
@@ -102,10 +102,10 @@ async def revoke_key(settings: Settings, key_id: str) -> None:
 
 
 async def problems_with_seeds(settings: Settings, database: Database, folder: Path) -> list[str]:
-    """What the API would refuse in the seeds of a folder.
+    """Return the problems for which the API would refuse the seeds of a folder.
 
     Raises:
-        StartupError: a file is not one of seeds, or the sandbox for their tools cannot start.
+        StartupError: a file is not a seed file, or the sandbox for the seeds' tools cannot start.
     """
     sandbox = ToolSandbox(timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=1)
     await sandbox.start()
@@ -117,10 +117,10 @@ async def problems_with_seeds(settings: Settings, database: Database, folder: Pa
 
 
 async def print_new_key(settings: Settings, name: str, role: str) -> None:
-    """Make a key and print it; nobody can read it again.
+    """Create a key and print it; it cannot be read again.
 
     Raises:
-        StartupError: no key can have the name, or the database cannot be opened.
+        StartupError: the name is invalid, or the database cannot be opened.
     """
     try:
         ApiKeyCreate(name=name, role=Role(role))

@@ -1,4 +1,4 @@
-"""A client of the service: starts runs over HTTP and follows them over the WebSocket, resuming where it was cut."""
+"""A client of the service that starts runs over HTTP and follows them over a WebSocket, across reconnects."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -21,42 +21,42 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True)
 class ServiceClient:
-    """One service, by its address, with a key."""
+    """A client of one service, with its address and API key."""
 
     url: str
     http: httpx.AsyncClient
     headers: dict[str, str]
 
     async def start_run(self, kind: str, target: str, body: JsonObject) -> JsonObject:
-        """Start a run of an `agent` or a `department`, or an `orchestration`; gives the accepted execution."""
+        """Start a run of an `agent`, a `department` or an `orchestration`, and return the accepted execution."""
         runs = f"/{quote(target, safe='')}/runs" if target else ""
         return await self.post(f"/api/v1/{kind}s{runs}", body)
 
     async def post(self, path: str, body: JsonObject) -> JsonObject:
-        """Send a JSON body.
+        """Send a JSON body and return the JSON response.
 
         Raises:
-            RequestRefused: the body cannot be sent as JSON, or the answer is a problem.
+            RequestRefused: the body cannot be sent as JSON, or the response is a problem.
         """
         try:
             content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
-            raise RequestRefused("What is to be sent holds a text or a number that JSON does not have.") from None
+            raise RequestRefused("The request contains text or a number that JSON cannot represent.") from None
         return answer_of(await self.http.post(path, content=content, headers={"Content-Type": "application/json"}))
 
     async def get(self, path: str) -> JsonObject:
         """Read a resource.
 
         Raises:
-            RequestRefused: the answer is a problem.
+            RequestRefused: the response is a problem.
         """
         return answer_of(await self.http.get(path))
 
     async def follow(self, execution_id: str) -> AsyncGenerator[JsonObject]:
-        """Every event of an execution in order, once, then its `execution-end`; connections may break in between.
+        """Yield every event of an execution once and in order, then its `execution-end`; reconnects in between.
 
         Raises:
-            RequestRefused: the service refuses the subscription, or stays away for too long.
+            RequestRefused: the service refuses the subscription, or stays unavailable for too long.
         """
         try:
             async for message in EventClient(self.url, self.headers).follow(execution_id):
@@ -67,20 +67,24 @@ class ServiceClient:
 
 @asynccontextmanager
 async def service_client(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
-    """A client for as long as the context lasts.
+    """Open a client that is closed with the context.
 
     Raises:
-        RequestRefused: no header can hold the key.
+        RequestRefused: the key contains characters that a header cannot carry.
     """
     if key and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise RequestRefused("The key holds characters that no API key has.")
+        raise RequestRefused("Invalid API key: it contains spaces or characters that no key has.")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
         yield ServiceClient(url.rstrip("/"), http, headers)
 
 
 def answer_of(response: httpx.Response) -> JsonObject:
-    """The JSON of an answer."""
+    """Return the JSON of a successful response.
+
+    Raises:
+        RequestRefused: the response is an error.
+    """
     try:
         body: Any = response.json()
     except ValueError:
@@ -88,7 +92,7 @@ def answer_of(response: httpx.Response) -> JsonObject:
     if response.is_success:
         return body
     detail = body.get("detail") if isinstance(body, dict) else None
-    advice = " Give a key with --key or DYNAMIC_AGENTS_KEY." if response.status_code == UNAUTHORIZED else ""
+    advice = " Pass a key with --key or DYNAMIC_AGENTS_KEY." if response.status_code == UNAUTHORIZED else ""
     raise RequestRefused(
-        f"{detail or 'The service does not answer as expected.'}{advice} (HTTP {response.status_code})"
+        f"{detail or 'The service returned an unexpected response.'}{advice} (HTTP {response.status_code})"
     )

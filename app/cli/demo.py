@@ -1,4 +1,4 @@
-"""`dynamic-agents demo`: the whole service on this machine alone, running one department on a sample request."""
+"""`dynamic-agents demo`: the complete service on this machine, running one department on a sample request."""
 
 from rich.console import Console
 from rich.text import Text
@@ -14,7 +14,7 @@ CONFIGURED = (
     *("anthropic_api_base", "openai_api_base", "gemini_api_base"),
     *("simple_model", "standard_model", "complex_model"),
 )
-"""Settings that would make the demo something else than a demo."""
+"""Settings that the demo resets to their defaults."""
 SAMPLE_DEPARTMENT = "story"
 SAMPLE_PROJECT = "66f0a1b2c3d4e5f601234567"
 SAMPLE_PROMPT = (
@@ -24,7 +24,10 @@ SAMPLE_PROMPT = (
 
 
 def demo_settings(settings: Settings) -> Settings:
-    """Everything embedded and the demo model, whatever the environment says; a database apart from `serve`'s."""
+    """Return settings with everything embedded, the demo model and a database of the demo's own.
+
+    Variables of the environment that name databases, providers or models have no effect.
+    """
     nothing_configured = {name: Settings.model_fields[name].default for name in CONFIGURED}
     return settings.model_copy(
         update={
@@ -39,10 +42,10 @@ def demo_settings(settings: Settings) -> Settings:
 
 
 async def run_demo(settings: Settings, console: Console) -> bool:
-    """Start the service, run the Story department over real HTTP and WebSocket, and say whether it completed.
+    """Start the service, run the Story department over HTTP and a WebSocket, and return whether it completed.
 
     Raises:
-        StartupError: the service cannot start here.
+        StartupError: the service cannot start.
     """
     console.print("Starting a MongoDB replica set, seeding six departments, starting the service …")
     settings = demo_settings(settings)
@@ -54,7 +57,7 @@ async def run_demo(settings: Settings, console: Console) -> bool:
             body = {"prompt": SAMPLE_PROMPT, "project": SAMPLE_PROJECT}
             completed = await follow_run(client, console, "department", SAMPLE_DEPARTMENT, body)
     console.print(
-        "\nThe answers came from the offline demo model, so no one is billed: the costs are its list price. "
+        "\nThe answers came from the offline demo model, so nothing is billed: the costs are its list price. "
         "Next: 'make serve', and MODELS_CONFIG or a provider key for real models."
     )
     return completed

@@ -1,4 +1,4 @@
-"""`dynamic-agents doctor`: looks at everything the service needs and says in plain words what is wrong."""
+"""`dynamic-agents doctor`: checks everything that the service needs and reports the problems it finds."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.text import Text
 
-from app.cli.document_notes import UNREAD, Known, Tally, load_known, problems_of, tally_bare_texts
+from app.cli.document_notes import WITHOUT_LARGE_FIELDS, Known, Tally, load_known, problems_of, tally_bare_texts
 from app.cli.probe import print_probes
 from app.cli.progress import plain
 from app.database.connection import DOCUMENTS, Database, expected_indexes
@@ -43,7 +43,7 @@ STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `ok` is `None` for what is worth knowing and not wrong."""
+    """The result of one check; `ok` is `None` for a note, which is no problem."""
 
     subject: str
     ok: bool | None
@@ -51,12 +51,12 @@ class Finding:
 
 
 async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
-    """Print every finding, and with `probe` what the models can do; whether nothing is wrong."""
+    """Print every finding, and with `probe` the models' abilities; return whether there is no problem."""
     console = run_console()
     healthy = True
     async for finding in examine(settings):
         mark = {True: "ok  ", False: "WRONG", None: "note"}[finding.ok]
-        with contextlib.suppress(BrokenPipeError):  # `| head -3`: the rest is looked at for the exit code alone
+        with contextlib.suppress(BrokenPipeError):  # after `| head -3`, the other checks still decide the exit code
             console.print(Text(f"{mark:<6}{finding.subject}: {plain(finding.text)}", style=STYLES[finding.ok]))
         healthy = healthy and finding.ok is not False
     if probe:
@@ -65,7 +65,7 @@ async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
 
 
 async def examine(settings: Settings) -> AsyncGenerator[Finding]:
-    """Everything, one finding after the other."""
+    """Run all checks and yield their findings."""
     for variable in Settings.misspelled():
         yield Finding("settings", False if variable.likely else None, str(variable))
     try:
@@ -75,7 +75,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding]:
     except StartupError as error:
         yield Finding("MongoDB", False, str(error))
     except PyMongoError as error:
-        yield Finding("MongoDB", False, f"It stopped answering ({type(error).__name__}).")
+        yield Finding("MongoDB", False, f"The server stopped responding ({type(error).__name__}).")
     yield examine_start(settings)
     yield await examine_redis(settings)
     async for finding in examine_tools(settings):
@@ -85,7 +85,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding]:
 
 
 async def examine_database(settings: Settings, database: Database) -> AsyncGenerator[Finding]:
-    """The server, the indexes, and documents that nobody can use."""
+    """Check the server, the indexes and the stored documents."""
     build = await database.command("buildInfo")
     hello = await database.command("hello")
     where = "embedded" if settings.embedded else "MONGODB_URI"
@@ -103,12 +103,12 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
     yield Finding(
         "Payload",
         None,
-        "If a Payload CMS shares this database, its URI needs replicaSet=…: else its saves lose events.",
+        "If a Payload CMS shares this database, its URI needs replicaSet=…, or its saves lose events.",
     )
 
 
 def known_models(settings: Settings) -> frozenset[str]:
-    """The models that the catalogue may name; what is wrong with the configured ones is told elsewhere."""
+    """Return the models that the catalog may name; `examine_models` reports problems with the configured ones."""
     try:
         configured = load_model_table(settings).names
     except StartupError:
@@ -117,7 +117,7 @@ def known_models(settings: Settings) -> frozenset[str]:
 
 
 async def examine_indexes(database: Database, document: type[Document]) -> Finding:
-    """Whether a collection has its indexes, by name and by what they do."""
+    """Check that a collection has its indexes, by name and options."""
     name = document.get_collection_name()
     cursor = await database[name].list_indexes()
     present = {index["name"]: index async for index in cursor}
@@ -130,13 +130,13 @@ async def examine_indexes(database: Database, document: type[Document]) -> Findi
         elif any(found.get(option) != wanted.get(option) for option in INDEX_OPTIONS):
             wrong.append(f"{wanted['name']} has other options")
     if wrong:
-        advice = "Remove what stands in the way (a duplicate, an index with the same name) and restart."
+        advice = "Remove the obstacle (a duplicate document, or an index with the same name) and restart."
         return Finding(name, False, f"{'; '.join(wrong)}. {advice}")
     return Finding(name, True, "all indexes are there")
 
 
 async def examine_unique_keys(database: Database, document: type[Document]) -> AsyncGenerator[Finding]:
-    """Keys that several documents share although only one may have each: no unique index can be built over them."""
+    """Find unique keys that several documents share, which keep a unique index from being built."""
     name = document.get_collection_name()
     for index in expected_indexes(document):
         wanted = index.document
@@ -160,11 +160,11 @@ async def examine_unique_keys(database: Database, document: type[Document]) -> A
 async def examine_documents(
     database: Database, document: type[PayloadDocument], known: Known
 ) -> AsyncGenerator[Finding]:
-    """Documents that cannot be used and are skipped everywhere, and those that break a rule, counted by the rule."""
+    """Find documents that cannot be used, and count those that break a rule by rule."""
     name = document.get_collection_name()
     unusable = 0
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
-    async for raw in database[name].find({}, UNREAD):
+    async for raw in database[name].find({}, WITHOUT_LARGE_FIELDS):
         if problem := problem_in(document, raw):
             unusable += 1
             if unusable <= MAX_NAMED:
@@ -177,11 +177,11 @@ async def examine_documents(
     if document is AgentExecution:
         tallies |= await tally_bare_texts(database)
     for broken, tally in tallies.items():
-        yield Finding(name, False, tally.told(broken))
+        yield Finding(name, False, tally.summary(broken))
 
 
 def examine_start(settings: Settings) -> Finding:
-    """Whether the service could start here: its address, and the file of its admin key."""
+    """Check that the service could start here: its address, and the file of its admin key."""
     try:
         with contextlib.closing(listen(settings)):
             pass
@@ -189,27 +189,27 @@ def examine_start(settings: Settings) -> Finding:
     except StartupError as error:
         if "is in use" in str(error):
             return Finding(
-                "start", None, f"{settings.host}:{settings.port} is in use: by this service, if it is running"
+                "start", None, f"{settings.host}:{settings.port} is in use, by this service if it is running"
             )
         return Finding("start", False, str(error))
     return Finding("start", True, f"{settings.host}:{settings.port} is free")
 
 
 async def examine_redis(settings: Settings) -> Finding:
-    """Whether Redis answers, where one is set."""
+    """Check that Redis responds, if it is configured."""
     if settings.redis_url is None:
-        return Finding("Redis", None, "REDIS_URL is not set: a single process needs none.")
+        return Finding("Redis", None, "REDIS_URL is not set. A single process does not need Redis.")
     try:
         async with asyncio.timeout(REDIS_SECONDS):
             async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
                 await redis.execute_command("PING")
     except (RedisError, OSError, TimeoutError, ValueError) as error:
-        return Finding("Redis", False, f"REDIS_URL: it does not answer ({type(error).__name__}).")
-    return Finding("Redis", True, "it answers")
+        return Finding("Redis", False, f"REDIS_URL: the server does not respond ({type(error).__name__}).")
+    return Finding("Redis", True, "the server responds")
 
 
 async def examine_tools(settings: Settings) -> AsyncGenerator[Finding]:
-    """Whether tools can run here, and what this system cannot keep them from."""
+    """Check that tools can run here, and note the limits that this system cannot enforce on them."""
     sandbox = ToolSandbox(timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=1)
     try:
         Egress.to(settings.tool_egress_allowlist)
@@ -229,7 +229,7 @@ async def examine_tools(settings: Settings) -> AsyncGenerator[Finding]:
 
 
 async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSettings]) -> AsyncGenerator[Finding]:
-    """Whether each MCP server can be started or reached, and how many tools it offers."""
+    """Check that each MCP server can be started or reached, and count its tools."""
     if not named:
         return
     from app.services.tools.mcp.servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
@@ -250,7 +250,7 @@ async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSett
 
 
 async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
-    """Each configured model, without calling it."""
+    """Check each configured model without calling it."""
     try:
         register_demo_provider()
         gateway = ModelGateway(load_model_table(settings))
@@ -265,5 +265,5 @@ async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
     for name in settings.allowed_models:
         if name not in gateway.table.names:
             reason = gateway.table.reason_for_absence(name)
-            yield Finding(name, None, f"not configured, so that agents that name it fail: {reason}")
+            yield Finding(name, None, f"not configured, so agents that name it fail: {reason}")
     await gateway.close()

@@ -1,6 +1,6 @@
-"""What is wrong with documents that can be read, by the rules that the service and a Payload CMS share.
+"""Problems of readable documents, by the rules that the service and a Payload CMS share.
 
-Each problem is one sentence about several documents, so that those that have it are counted under it.
+Each problem is one sentence, under which the documents that have it are counted.
 """
 
 import math
@@ -31,8 +31,8 @@ KEYS = ("agentId", "slug", "toolName", "executionId")
 RELATIONS = ("agent", "department", "project", "episode", "reviewedBy")
 DATES = ("createdAt", "updatedAt", "startedAt", "completedAt", "lastExecutedAt", "lastUsedAt")
 JSON_FIELDS = ("params", "output", "runState", "tokenUsage", "error")
-UNREAD = {"events": 0, "runState": 0, "output": 0}
-"""Fields that are too large to be read here, as a projection."""
+WITHOUT_LARGE_FIELDS = {"events": 0, "runState": 0, "output": 0}
+"""The projection that leaves out fields too large to be read here."""
 BOUNDS = {
     "qualityScore": (0, 100),
     "qualityThreshold": (0, 100),
@@ -45,35 +45,35 @@ ROW_ID = re.compile(r"[0-9a-f]{24}")
 
 @dataclass(frozen=True)
 class Known:
-    """What documents may refer to."""
+    """The departments, tools and models that documents may refer to."""
 
     departments: frozenset[ObjectId]
     tools: Mapping[str, frozenset[str] | None]
-    """The tools by name, each with the departments that it is offered to; `None` for all."""
+    """The departments to which each tool is offered, by the tool's name; `None` for all."""
     models: frozenset[str]
 
 
 @dataclass
 class Tally:
-    """How many documents have a problem, and the first few."""
+    """The number of documents with a problem, and the names of the first few."""
 
     count: int = 0
     names: list[str] = field(default_factory=list[str])
 
     def add(self, raw: Raw) -> None:
-        """Count one."""
+        """Count a document."""
         self.count += 1
         if self.count <= MAX_NAMED:
             self.names.append(name_of(raw))
 
-    def told(self, problem: str) -> str:
-        """The problem with its count and names."""
+    def summary(self, problem: str) -> str:
+        """Return the problem with the count and the names."""
         more = ", …" if self.count > len(self.names) else ""
         return f"{self.count} document{'' if self.count == 1 else 's'} ({', '.join(self.names)}{more}): {problem}"
 
 
 async def load_known(database: Database, models: frozenset[str]) -> Known:
-    """What is stored that documents may refer to."""
+    """Load the departments and tools that documents may refer to."""
     departments = await database[Department.get_collection_name()].find({}, {"_id": 1}).to_list()
     fields = {"toolName": 1, "isGlobal": 1, "departments": 1}
     tools = await database[CustomTool.get_collection_name()].find({}, fields).to_list()
@@ -87,12 +87,12 @@ async def load_known(database: Database, models: frozenset[str]) -> Known:
 
 
 def name_of(raw: Raw) -> str:
-    """The natural key of a document, or its id."""
+    """Return the natural key of a document, or else its id."""
     return next((str(raw[key]) for key in KEYS if raw.get(key)), str(raw["_id"]))
 
 
 def problems_of(document: type[PayloadDocument], raw: Raw, known: Known) -> Iterator[str]:
-    """What is wrong with a document that can be read, apart from the fields that were left out."""
+    """Yield the problems of a readable document, apart from the fields that were left out."""
     yield from wrong_types(raw)
     yield from wrong_numbers(raw)
     yield from wrong_json(raw)
@@ -101,21 +101,21 @@ def problems_of(document: type[PayloadDocument], raw: Raw, known: Known) -> Iter
 
 
 def wrong_types(raw: Raw) -> Iterator[str]:
-    """Ids and relations that are no ObjectIds, dates that are none."""
+    """Yield ids and relations that are not ObjectIds, and dates that are not dates."""
     if not isinstance(raw["_id"], ObjectId):
-        yield "_id is no ObjectId: a Payload CMS lists the document and cannot open it"
+        yield "_id is not an ObjectId: a Payload CMS lists the document but cannot open it"
     for name in RELATIONS:
         if isinstance(raw.get(name), str):
-            yield f"{name} is stored as text and not as an ObjectId: no search for it finds the document"
+            yield f"{name} is stored as text, not as an ObjectId: searches for it do not find the document"
     if any(isinstance(one, str) for one in listed(raw, "departments")):
-        yield "departments holds text and not ObjectIds: no search for one of them finds the document"
+        yield "departments holds text instead of ObjectIds: searches for a department do not find the document"
     for name in DATES:
         if isinstance(raw.get(name), str | int | float):
-            yield f"{name} is no date: the document is sorted wrongly"
+            yield f"{name} is not a date: the document is sorted wrongly"
 
 
 def wrong_numbers(raw: Raw) -> Iterator[str]:
-    """Numbers out of their bounds."""
+    """Yield numbers that are out of bounds."""
     for name, (low, high) in BOUNDS.items():
         value = raw.get(name)
         if isinstance(value, int | float) and not low <= value <= high:
@@ -123,23 +123,23 @@ def wrong_numbers(raw: Raw) -> Iterator[str]:
 
 
 def wrong_json(raw: Raw) -> Iterator[str]:
-    """JSON that JavaScript cannot hold, and rows that Payload cannot tell apart."""
+    """Yield JSON that JavaScript cannot represent, and rows that Payload cannot tell apart."""
     for name in (*JSON_FIELDS, "inputSchema", "exampleInputs"):
-        if name not in UNREAD and not is_plain_json(raw.get(name)):
-            yield f"{name} holds what JSON does not have, or an integer beyond 2^53"
+        if name not in WITHOUT_LARGE_FIELDS and not is_plain_json(raw.get(name)):
+            yield f"{name} holds a value that JSON cannot represent, or an integer beyond 2^53"
     for name, key in ROW_FIELDS.items():
         rows = listed(raw, name)
         if not all(isinstance(row.get("id"), str) and ROW_ID.fullmatch(row["id"]) for row in rows):
-            yield f"{name} has a row without an id of 24 hexadecimal digits of its own"
+            yield f"{name} has a row without an id of 24 hexadecimal digits"
         if not all(row.get(key) not in (None, "", 0, False) for row in rows):
             yield f"{name} has a row without {key}: a Payload CMS cannot save the document"
 
 
 def problems_of_agent(raw: Raw, known: Known) -> Iterator[str]:
-    """What keeps an agent from running."""
+    """Yield problems that keep an agent from running, and tools that it is not granted."""
     department = raw.get("department")
     if department is None:
-        yield "there is no department: runs are refused (409)"
+        yield "department is unset: runs are refused (409)"
     elif ObjectId(department) not in known.departments:
         yield "the department no longer exists: runs are refused (409)"
     yield from wrong_model(raw, "model", known)
@@ -153,26 +153,26 @@ def problems_of_agent(raw: Raw, known: Known) -> Iterator[str]:
 
 
 def problems_of_department(raw: Raw, known: Known) -> Iterator[str]:
-    """What a department may not be."""
+    """Yield the problems of a department."""
     if raw.get("slug") == DEFAULT_SLUG:
-        yield f"the slug is {DEFAULT_SLUG!r}: its quality weights are those of all departments without their own"
+        yield f"slug is {DEFAULT_SLUG!r}, which names the quality weights of departments that have none"
     yield from wrong_model(raw, "defaultModel", known)
 
 
 def problems_of_tool(raw: Raw, known: Known) -> Iterator[str]:
-    """What a tool lacks."""
+    """Yield the problems of a custom tool."""
     if str(raw.get("toolName")).startswith((MCP_PREFIX, MCP_FUNCTION_PREFIX)):
         yield f"toolName begins with {MCP_PREFIX!r} or {MCP_FUNCTION_PREFIX!r}, as MCP tools do: it is not granted"
     if raw.get("inputSchema") is None:
         yield "inputSchema is unset: a Payload CMS cannot save the document"
     elif problem := problem_with_schema(raw["inputSchema"]):
-        yield f"inputSchema is refused, and no run is offered the tool: {problem}"
+        yield f"inputSchema is invalid, so no run is offered the tool: {problem}"
     if any(ObjectId(one) not in known.departments for one in listed(raw, "departments")):
-        yield "departments has one that no longer exists"
+        yield "departments names a department that no longer exists"
 
 
 def problem_with_schema(schema: JsonObject) -> str | None:
-    """Why an input schema cannot be compiled, or `None`."""
+    """Return why an input schema cannot be compiled, or `None` if it can."""
     try:
         compile_schema(clean_json(schema))
     except InvalidSchema as error:
@@ -181,7 +181,7 @@ def problem_with_schema(schema: JsonObject) -> str | None:
 
 
 def wrong_model(raw: Raw, name: str, known: Known) -> Iterator[str]:
-    """A model outside the catalogue's list."""
+    """Yield a model that is not in the list of models."""
     model = raw.get(name)
     if model is not None and model not in known.models:
         yield f"{name} is {model!r}, which is not in the list (ALLOWED_MODELS, MODELS_CONFIG): runs on it are refused"
@@ -195,7 +195,7 @@ OWN_RULES: dict[type[PayloadDocument], Callable[[Raw, Known], Iterator[str]]] = 
 
 
 async def tally_bare_texts(database: Database) -> dict[str, Tally]:
-    """Executions with a bare text where JSON belongs, by the problem."""
+    """Count the executions that hold bare text where JSON belongs, by problem."""
     collection = database[AgentExecution.get_collection_name()]
     found: dict[str, Tally] = {}
     for name in JSON_FIELDS:
@@ -204,18 +204,18 @@ async def tally_bare_texts(database: Database) -> dict[str, Tally]:
         async for raw in collection.find(is_text, {"executionId": 1}):
             tally.add(raw)
         if tally.count:
-            found[f"{name} is a bare text: a Payload CMS cannot save the document"] = tally
+            found[f"{name} is bare text: a Payload CMS cannot save the document"] = tally
     return found
 
 
 def listed(raw: Raw, name: str) -> list[Any]:
-    """An array of a document, empty where it is unset."""
+    """Return an array of a document, empty if it is unset."""
     value = raw.get(name)
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def is_plain_json(value: Any) -> bool:  # noqa: ANN401 - any BSON value
-    """Whether a value is one that JSON holds and JavaScript reads exactly."""
+    """Return whether JSON can represent a value and JavaScript reads it exactly."""
     match value:
         case dict():
             return all(is_plain_json(item) for item in value.values())

@@ -1,6 +1,4 @@
-"""A client of the event socket that reconnects and resumes by itself: each event once, in order, however often it is
-cut off.
-"""
+"""A client of the event socket that reconnects and resumes, and yields each event once and in order."""
 
 import asyncio
 import json
@@ -17,25 +15,25 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 GIVE_UP_SECONDS = 60.0
 REFUSALS = (4401, 4403)
-PASSING_ERRORS = ("database-unavailable",)
+TEMPORARY_ERRORS = ("database-unavailable",)
 
 
 class FollowingRefused(Exception):
-    """The service will not show the execution, or stays away for too long; the message says which."""
+    """The service refuses to show the execution, or stays unavailable for too long; the message says which."""
 
 
 @dataclass(frozen=True)
 class EventClient:
-    """One service, by its address, with the headers that carry a key."""
+    """A client of one service, with its address and the headers that carry a key."""
 
     url: str
     headers: dict[str, str] = field(default_factory=dict[str, str])
 
     async def follow(self, execution_id: str, after: int = 0, *, deltas: bool = False) -> AsyncGenerator[JsonObject]:
-        """Every event after number `after`, then `execution-end`; connections may break in between.
+        """Yield every event after number `after`, then `execution-end`; reconnects in between.
 
         Raises:
-            FollowingRefused: the service refuses, or stays away for a minute.
+            FollowingRefused: the service refuses, or is unavailable for a minute.
         """
         loop = asyncio.get_running_loop()
         heard_at, pause = loop.time(), FIRST_PAUSE_SECONDS
@@ -49,12 +47,12 @@ class EventClient:
                         return
             except (OSError, TimeoutError, ConnectionClosed, InvalidHandshake) as error:
                 refuse_if_final(error)
-            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - so that many do not come at once
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - spreads out clients that reconnect
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        raise FollowingRefused(f"{self.url} stays away; the run goes on without us.")
+        raise FollowingRefused(f"{self.url} is unavailable. The run continues; follow it again later.")
 
     async def _listen(self, execution_id: str, after: int, *, deltas: bool) -> AsyncGenerator[JsonObject]:
-        """One connection's worth of messages; an error that may pass ends it."""
+        """Yield the messages of one connection; a temporary error ends it."""
         address = f"{self.url.replace('http', 'ws', 1)}/api/agent-events"
         async with connect(address, additional_headers=self.headers, max_size=None) as socket:
             wanted = {"type": "subscribe", "executionId": execution_id, "afterSeq": after, "deltas": deltas}
@@ -62,7 +60,7 @@ class EventClient:
             async for text in socket:
                 message: JsonObject = json.loads(text)
                 if message["type"] == "error":
-                    if message["code"] in PASSING_ERRORS:
+                    if message["code"] in TEMPORARY_ERRORS:
                         return
                     raise FollowingRefused(message["message"])
                 if message["type"] != "subscribed":
@@ -70,12 +68,12 @@ class EventClient:
 
 
 def refuse_if_final(error: Exception) -> None:
-    """Let a connection's end pass, unless another attempt would end the same way.
+    """Ignore the end of a connection, unless another attempt would end the same way.
 
     Raises:
-        FollowingRefused: the service does not take these credentials.
+        FollowingRefused: the service refuses the credentials.
     """
     if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
         raise FollowingRefused(f"The service refuses the socket (HTTP {error.response.status_code}).") from None
     if isinstance(error, ConnectionClosed) and error.rcvd and error.rcvd.code in REFUSALS:
-        raise FollowingRefused(error.rcvd.reason or "The service does not take this key.") from None
+        raise FollowingRefused(error.rcvd.reason or "The service refuses this key.") from None

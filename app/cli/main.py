@@ -38,7 +38,7 @@ app.add_typer(tool_app, name="tool")
 
 
 def print_version(wanted: bool) -> None:
-    """Print the installed version and leave, where it is asked for."""
+    """Print the installed version and exit, if requested."""
     if wanted:
         typer.echo(metadata.version("dynamic-agents"))
         raise typer.Exit
@@ -46,19 +46,19 @@ def print_version(wanted: bool) -> None:
 
 Url = Annotated[str, typer.Option("--url", envvar="DYNAMIC_AGENTS_URL", help="The server's address.")]
 Key = Annotated[
-    str | None, typer.Option("--key", envvar="DYNAMIC_AGENTS_KEY", help="An API key with the role that is needed.")
+    str | None, typer.Option("--key", envvar="DYNAMIC_AGENTS_KEY", help="An API key with the required role.")
 ]
 Project = Annotated[str, typer.Option("--project", help="The CMS project's id (24 hexadecimal characters).")]
-Prompt = Annotated[str, typer.Option("--prompt", help="What is asked.")]
+Prompt = Annotated[str, typer.Option("--prompt", help="The request.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 OBJECTS_A_COLLECTION = 10_000
-"""How many more objects than before the garbage collector lets be made until it looks for circles among them."""
+"""The number of new objects after which the garbage collector looks for cycles among them."""
 
 
 @app.callback()
 def common_options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=print_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
     ] = False,
 ) -> None:
     """Run AI agents that live in a MongoDB database."""
@@ -69,7 +69,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Overrides HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Overrides PORT.")] = None,
 ) -> None:
-    """Serve the API; embedded where nothing else is configured."""
+    """Serve the API, with an embedded database unless one is configured."""
     settings = load_settings(host=host, port=port)
     from app.server.serve import serve_until_stopped  # noqa: PLC0415 - heavy, see the module's docstring
 
@@ -104,7 +104,7 @@ def seed(
         Path | None, typer.Argument(help="A folder in the form of seeds/; by default seeds/ itself.")
     ] = None,
 ) -> None:
-    """Insert the seeds that are missing, and give what is stored the fields that its seed names."""
+    """Insert missing seeds, and update the stored documents that differ from their seed."""
     settings = load_settings(log_level="warning")
     from app.cli.catalog import seed_database  # noqa: PLC0415 - heavy, see the module's docstring
 
@@ -128,22 +128,23 @@ def run_all(
     project: Project,
     prompt: Prompt,
     department: Annotated[
-        list[str] | None, typer.Option("--department", help="One to run; repeat it. All active ones without it.")
+        list[str] | None,
+        typer.Option("--department", help="A department to run; repeatable. All active departments by default."),
     ] = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Run several departments in the order of their priority, make one result of it, and follow it."""
+    """Run several departments in order of priority, combine their reports, and follow the run."""
     chosen = {"departments": department} if department else {}
     start_and_follow("orchestration", "", project, prompt, url, key, **chosen)
 
 
 @keys_app.command("create")
 def create_key(
-    name: Annotated[str, typer.Option("--name", help="What the key is for.")],
-    role: Annotated[Literal["viewer", "runner", "admin"], typer.Option("--role", help="What it may do.")],
+    name: Annotated[str, typer.Option("--name", help="The purpose of the key.")],
+    role: Annotated[Literal["viewer", "runner", "admin"], typer.Option("--role", help="The permissions of the key.")],
 ) -> None:
-    """Make an API key and print it, this once."""
+    """Create an API key and print it; it cannot be shown again."""
     settings = load_settings(log_level="warning")
     from app.cli.catalog import print_new_key  # noqa: PLC0415 - heavy, see the module's docstring
 
@@ -152,7 +153,7 @@ def create_key(
 
 @keys_app.command("list")
 def list_keys() -> None:
-    """List the API keys, without their texts."""
+    """List the API keys, without their secrets."""
     settings = load_settings(log_level="warning")
     from app.cli.catalog import print_keys  # noqa: PLC0415 - heavy, see the module's docstring
 
@@ -161,7 +162,7 @@ def list_keys() -> None:
 
 @keys_app.command("revoke")
 def revoke_api_key(key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]) -> None:
-    """Revoke an API key: no process accepts it five seconds later."""
+    """Revoke an API key; every process refuses it within five seconds."""
     settings = load_settings(log_level="warning")
     from app.cli.catalog import revoke_key  # noqa: PLC0415 - heavy, see the module's docstring
 
@@ -175,7 +176,7 @@ def try_tool_on_server(
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Call a tool on a server once, and print what it logs, gives and takes; the key must be an admin's."""
+    """Call a tool on a server once, and print its log, output, duration and memory. Requires an admin key."""
     from app.cli.tool_test import try_tool  # noqa: PLC0415 - heavy, see the module's docstring
 
     finish(run(try_tool(url, key, name, tool_input)))
@@ -183,9 +184,11 @@ def try_tool_on_server(
 
 @app.command()
 def doctor(
-    probe: Annotated[bool, typer.Option(help="Make small real calls to each model, and show what works.")] = False,
+    probe: Annotated[
+        bool, typer.Option(help="Make small real calls to each model, and show which abilities work.")
+    ] = False,
 ) -> None:
-    """Check the database, Redis and each configured model, and say in plain words what is wrong."""
+    """Check the database, Redis, the tools and each configured model, and report the problems."""
     settings = load_settings(log_level="error")
     from app.cli.doctor import print_findings  # noqa: PLC0415 - heavy, see the module's docstring
 
@@ -211,14 +214,14 @@ def follow(execution_id: str, url: Url = DEFAULT_URL, key: Key = None) -> None:
 
 @app.command()
 def cancel(execution_id: str, url: Url = DEFAULT_URL, key: Key = None) -> None:
-    """Cancel an execution on a server, and everything that belongs to its run."""
+    """Cancel an execution on a server, with all executions of its run."""
     from app.cli.run_following import cancel_on_server  # noqa: PLC0415 - heavy, see the module's docstring
 
     run(cancel_on_server(url, key, execution_id))
 
 
 def load_settings(**overrides: Any) -> "Settings":  # noqa: ANN401 - any setting
-    """The settings, and the log as they want it."""
+    """Load the settings and configure logging with them."""
     from structlog import get_logger  # noqa: PLC0415 - heavy, see the module's docstring
 
     from app.logs import configure_logging  # noqa: PLC0415 - heavy, see the module's docstring
@@ -232,11 +235,11 @@ def load_settings(**overrides: Any) -> "Settings":  # noqa: ANN401 - any setting
 
 
 def run(work: Coroutine[Any, Any, ResultType]) -> ResultType:
-    """Run a coroutine to its end on the fastest event loop there is.
+    """Run a coroutine to its end on the fastest event loop available.
 
-    What the imports have made stays for good: the garbage collector need not look at it again, which takes it 0.2 s.
-    A run makes so many objects, nearly all of which end with it, that the collector would look for circles among them a
-    dozen times.
+    Imported objects live until the process ends, so they are frozen: the garbage collector would need 0.2 s to visit
+    them. A run creates many objects and frees nearly all of them when it ends; with the default threshold, the
+    collector would visit them a dozen times.
     """
     gc.freeze()
     gc.set_threshold(OBJECTS_A_COLLECTION)
@@ -252,15 +255,15 @@ def run(work: Coroutine[Any, Any, ResultType]) -> ResultType:
 
 
 def finish(succeeded: bool) -> None:
-    """Leave with 0, or with 1."""
+    """Exit with 0 on success, otherwise with 1."""
     raise typer.Exit(0 if succeeded else 1)
 
 
 def main() -> None:
-    """Run the command; an expected failure is one line on stderr and exit code 1.
+    """Run the command; an expected failure prints one line to stderr and exits with 1.
 
-    The garbage collector rests until the work begins: imports leave little garbage, and would have it look at all that
-    they have made again and again, for a second.
+    The garbage collector is off until the work begins: imports create little garbage, and collecting during them takes
+    a second.
     """
     gc.disable()
     try:
@@ -268,7 +271,7 @@ def main() -> None:
     except asyncio.CancelledError:
         sys.exit(128 + signal.SIGTERM)
     except StartupError as error:
-        print(f"dynamic-agents: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        print(f"dynamic-agents: {error}", file=sys.stderr)  # noqa: T201 - the command's output
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(128 + signal.SIGPIPE)
@@ -277,7 +280,7 @@ def main() -> None:
 
 
 def leave_closed_pipe() -> None:
-    """Drop what cannot be printed any more because the reader has left, as in `dynamic-agents doctor | head -3`."""
+    """Discard the remaining output if the reader has left, as in `dynamic-agents doctor | head -3`."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

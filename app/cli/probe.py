@@ -1,4 +1,4 @@
-"""`dynamic-agents doctor --probe`: one small real call per model and ability, and a table of what works."""
+"""`dynamic-agents doctor --probe`: one small real call per model and ability, and a table of the results."""
 
 import asyncio
 import json
@@ -46,20 +46,20 @@ Probe = Callable[[ModelCaller, str], Awaitable[str | None]]
 
 @dataclass
 class Results:
-    """What one model did: for each ability `None` if it works, else why not."""
+    """The results of one model: for each ability, `None` if it works, otherwise the problem."""
 
     model: str
     problems: dict[str, str | None] = field(default_factory=dict[str, str | None])
 
 
 @dataclass(frozen=True)
-class Patient:
-    """A caller that asks again in another form where a provider refused a part of the request."""
+class AdaptingCaller:
+    """A caller that repeats a call in another form if the provider refused a part of the request."""
 
     gateway: ModelGateway
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Answer one request."""
+        """Call the model."""
         for _ in range(MAX_TRIES):
             try:
                 return await self.gateway.complete(request)
@@ -70,7 +70,7 @@ class Patient:
 
 
 async def print_probes(settings: Settings, console: Console) -> bool:
-    """Print the table, and the causes of what failed; whether everything works."""
+    """Print the table and the problems; return whether every ability works."""
     try:
         register_demo_provider()
         gateway = ModelGateway(load_model_table(settings), PROBE_LIMITS)
@@ -79,9 +79,9 @@ async def print_probes(settings: Settings, console: Console) -> bool:
         return False
     names = [model.name for model in gateway.describe() if model.usable and gateway.record_name(model.name) != "demo"]
     if not names:
-        console.print("No model to probe: none is usable but the offline demo model.")
+        console.print("No model to probe: only the offline demo model is usable.")
     room = asyncio.Semaphore(MODELS_AT_A_TIME)
-    results = await asyncio.gather(*(probe(Patient(gateway), name, room) for name in names))
+    results = await asyncio.gather(*(probe(AdaptingCaller(gateway), name, room) for name in names))
     await gateway.close()
     if results:
         console.print(table_of(results))
@@ -93,7 +93,7 @@ async def print_probes(settings: Settings, console: Console) -> bool:
 
 
 def table_of(results: list[Results]) -> Table:
-    """A row for each model, a column for each ability."""
+    """Build a table with a row for each model and a column for each ability."""
     table = Table("model", *PROBES)
     for result in results:
         marks = [Text("ok", "green") if result.problems[name] is None else Text("no", "bold red") for name in PROBES]
@@ -102,7 +102,7 @@ def table_of(results: list[Results]) -> Table:
 
 
 async def probe(models: ModelCaller, name: str, room: asyncio.Semaphore) -> Results:
-    """All abilities of one model, one after the other."""
+    """Probe the abilities of one model in turn."""
     results = Results(name)
     async with room:
         for ability, ask in PROBES.items():
@@ -115,18 +115,18 @@ async def probe(models: ModelCaller, name: str, room: asyncio.Semaphore) -> Resu
 
 
 def request_of(model: str, prompt: str) -> ModelRequest:
-    """A small call."""
+    """Build a small request."""
     return ModelRequest(model, [{"role": "user", "content": prompt}], RunPurpose.WORK, "doctor")
 
 
 async def probe_text(models: ModelCaller, model: str) -> str | None:
-    """Whether it answers."""
+    """Return why the model does not answer with text, or `None` if it does."""
     answer = await models.complete(request_of(model, "Answer with the word: ready"))
     return None if answer.text.strip() else "It answered without text."
 
 
 async def probe_tool_call(models: ModelCaller, model: str) -> str | None:
-    """Whether it calls a tool with arguments that can be used."""
+    """Return why the model does not call a tool with usable arguments, or `None` if it does."""
     request = request_of(model, "Call the tool echo with the text: ready")
     request.tools.append(TOOL)
     answer = await models.complete(request)
@@ -137,7 +137,7 @@ async def probe_tool_call(models: ModelCaller, model: str) -> str | None:
         is_usable = isinstance(json.loads(call.arguments), dict)
     except (ValueError, RecursionError):
         is_usable = False
-    return None if is_usable else "It called the tool with arguments that are no JSON object."
+    return None if is_usable else "It called the tool with arguments that are not a JSON object."
 
 
 async def probe_structured(models: ModelCaller, model: str) -> str | None:

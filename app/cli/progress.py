@@ -1,4 +1,4 @@
-"""A run on the terminal: a line an event as it arrives, then the report, the gates, tokens and cost."""
+"""A run on the terminal: a line for each event as it arrives, then the report, gates, tokens and cost."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from rich.text import Text
 from app.kit.json_values import JsonObject
 
 WIDE = 120
-"""From here on a terminal has room for an event on one line."""
+"""The width in columns from which a terminal shows an event on one line."""
 INDENT = "    "
 MAX_WRAPPED_LINES = 6
 AGENT_WIDTH = 25
@@ -36,18 +36,18 @@ COLOURS = {
 
 
 def event_line(event: JsonObject) -> Text:
-    """Time, agent, type, and what happened, on one line; texts of models cannot steer the terminal."""
+    """Format an event as one line; control characters in models' text are removed."""
     kind = event["type"]
     line = Text()
     line.append(f"{str(event.get('timestamp'))[11:23]}  ", style="dim")
     line.append(f"{plain(event.get('agentId') or ''):<{AGENT_WIDTH}.{AGENT_WIDTH}}  ")
     line.append(f"{kind:<{TYPE_WIDTH}}  ", style=COLOURS.get(kind, ""))
-    line.append(plain(what_happened(event)))
+    line.append(plain(gist_of(event)))
     return line
 
 
 def print_event(console: Console, event: JsonObject) -> None:
-    """Print an event: on one line cut at the width of the terminal, or wrapped below its heading on a narrow one."""
+    """Print an event on one cropped line, or wrapped below its heading on a narrow terminal."""
     if console.width >= WIDE:
         console.print(event_line(event), no_wrap=True, overflow="ellipsis", crop=True)
         return
@@ -56,21 +56,21 @@ def print_event(console: Console, event: JsonObject) -> None:
     heading.append(f"{plain(event.get('agentId') or '')} ")
     heading.append(event["type"], style=COLOURS.get(event["type"], ""))
     console.print(heading, no_wrap=True, overflow="ellipsis", crop=True)
-    lines = Text(plain(what_happened(event))).wrap(console, max(console.width - len(INDENT), 1))
+    lines = Text(plain(gist_of(event))).wrap(console, max(console.width - len(INDENT), 1))
     for line in lines[:MAX_WRAPPED_LINES]:
         console.print(Text(INDENT) + line, no_wrap=True, crop=True)
     if len(lines) > MAX_WRAPPED_LINES:
         console.print(Text(f"{INDENT}… {len(lines) - MAX_WRAPPED_LINES} more lines", style="dim"))
 
 
-def what_happened(event: JsonObject) -> str:
-    """The gist of an event."""
+def gist_of(event: JsonObject) -> str:
+    """Summarize an event."""
     gist = GISTS.get(event["type"])
     return gist(event) if gist else compact({name: value for name, value in event.items() if name not in HEAD_FIELDS})
 
 
 def plan_gist(plan: JsonObject | None) -> str:
-    """Who is assigned, and after whom."""
+    """Summarize a plan: the assigned agents and the agents on which each depends."""
     if not plan:
         return ""
     parts = [
@@ -81,7 +81,7 @@ def plan_gist(plan: JsonObject | None) -> str:
 
 
 def gate_gist(gate: JsonObject) -> str:
-    """A gate's verdict."""
+    """Summarize the verdict of a gate."""
     score = "no score" if gate["score"] is None else f"{gate['score']:.2f}"
     verdict = "passed" if gate["passed"] else "not passed"
     issues = f": {'; '.join(gate['issues'])}" if gate["issues"] else ""
@@ -89,7 +89,7 @@ def gate_gist(gate: JsonObject) -> str:
 
 
 def ending_gist(event: JsonObject) -> str:
-    """How an execution ended, and what it cost."""
+    """Summarize the end of an execution, with tokens and cost."""
     return f"{event['stopReason']}, {event['tokenUsage']['total']} tokens, {cost_text(event.get('costUsd'))}"
 
 
@@ -110,7 +110,7 @@ GISTS: dict[str, Callable[[JsonObject], str]] = {
 
 
 def print_outcome(console: Console, execution: JsonObject, tree: JsonObject) -> None:
-    """The report or the answer, the gates, and what each execution of the tree cost."""
+    """Print the report or answer, the gates, and the cost of each execution of the tree."""
     output = execution.get("output") or {}
     report = output.get("report")
     if execution["status"] == "failed":
@@ -128,7 +128,7 @@ def print_outcome(console: Console, execution: JsonObject, tree: JsonObject) -> 
 
 
 def gates_table(gates: list[JsonObject]) -> Table:
-    """The gates of a report."""
+    """Build a table of the gates of a report."""
     table = Table(title="Quality gates", title_justify="left", box=None, pad_edge=False)
     for heading in ("gate", "of", "score", "threshold", "", "issues"):
         table.add_column(heading)
@@ -136,15 +136,15 @@ def gates_table(gates: list[JsonObject]) -> Table:
         score = "none" if gate["score"] is None else f"{gate['score']:.2f}"
         verdict = Text("passed", style="green") if gate["passed"] else Text("not passed", style="red")
         issues = plain("; ".join(gate["issues"]))
-        whose = plain(gate.get("agentId") or gate.get("department") or "")
-        table.add_row(gate["name"], whose, score, f"{gate['threshold']:.2f}", verdict, Text(issues))
+        subject = plain(gate.get("agentId") or gate.get("department") or "")
+        table.add_row(gate["name"], subject, score, f"{gate['threshold']:.2f}", verdict, Text(issues))
     if not any(gate["name"] == "orchestrator" for gate in gates):
         table.add_row("orchestrator", "", "", "0.75", Text("for runs over several departments", style="dim"), "")
     return table
 
 
 def cost_table(tree: JsonObject) -> Table:
-    """Status, score, tokens and cost of every execution of a tree, and their sum."""
+    """Build a table with the status, score, tokens and cost of every execution of a tree, and the totals."""
     table = Table(title="Tokens and cost", title_justify="left", box=None, pad_edge=False)
     table.add_column("agent")
     for heading in ("status", "review", "score", "input", "output", "cost"):
@@ -159,25 +159,25 @@ def cost_table(tree: JsonObject) -> Table:
     costs = [node["costUsd"] for node in nodes]
     total_cost = None if any(cost is None for cost in costs) else sum(costs)
     table.add_section()
-    table.add_row("all together", "", "", "", str(totals[0]), str(totals[1]), cost_text(total_cost), style="bold")
+    table.add_row("total", "", "", "", str(totals[0]), str(totals[1]), cost_text(total_cost), style="bold")
     return table
 
 
 def nodes_of(tree: JsonObject) -> list[JsonObject]:
-    """A tree's executions, parents before children."""
+    """Return the executions of a tree, parents before children."""
     return [tree, *(node for child in tree["children"] for node in nodes_of(child))]
 
 
 def cost_text(cost: float | None) -> str:
-    """A cost in US dollars."""
+    """Format a cost in US dollars."""
     return "price unknown" if cost is None else f"${cost:.4f}"
 
 
 def compact(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """A value as one line of JSON."""
+    """Format a value as one line of JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def plain(text: str) -> str:
-    """The text without control characters, on one line."""
+    """Return the text on one line, without control characters."""
     return text.translate(CONTROL_CHARACTERS)

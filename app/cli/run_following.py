@@ -1,4 +1,4 @@
-"""Starting a run on a service and following it on the terminal."""
+"""Commands that start a run on a service and follow it on the terminal."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -17,10 +17,10 @@ from app.server.console import run_console
 
 
 async def follow_run(client: ServiceClient, console: Console, kind: str, target: str, body: JsonObject) -> bool:
-    """Start a run, print its events as they arrive and its outcome; whether it completed.
+    """Start a run, print its events as they arrive and its outcome, and return whether it completed.
 
     Raises:
-        RequestRefused: the service refuses the run, or stays away.
+        RequestRefused: the service refuses the run, or is unavailable.
     """
     accepted = await client.start_run(kind, target, body)
     execution_id = accepted["executionId"]
@@ -29,10 +29,10 @@ async def follow_run(client: ServiceClient, console: Console, kind: str, target:
 
 
 async def watch(client: ServiceClient, console: Console, execution_id: str) -> bool:
-    """Print an execution's events as they arrive, then its outcome; whether it completed.
+    """Print an execution's events as they arrive, then its outcome, and return whether it completed.
 
     Raises:
-        RequestRefused: the service refuses, or stays away.
+        RequestRefused: the service refuses, or is unavailable.
     """
     try:
         async for message in client.follow(execution_id):
@@ -52,31 +52,33 @@ async def watch(client: ServiceClient, console: Console, execution_id: str) -> b
 
 
 async def run_on_server(url: str, key: str | None, kind: str, target: str, body: JsonObject) -> bool:
-    """Start a run on the server at `url` and follow it; whether it completed.
+    """Start a run on the server at `url`, follow it, and return whether it completed.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is its own.
+        StartupError: there is no service at `url`, or it refuses; the message is the service's.
     """
     async with server_at(url, key) as client:
         return await follow_run(client, run_console(), kind, target, body)
 
 
 async def follow_on_server(url: str, key: str | None, execution_id: str) -> bool:
-    """Follow an execution on the server at `url` from its first event to its end; whether it completed.
+    """Follow an execution on the server at `url` from its first event to its end; return whether it completed.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is its own.
+        StartupError: there is no service at `url`, or it refuses; the message is the service's.
     """
     async with server_at(url, key) as client:
-        await client.get(f"/api/v1/executions/{quote(execution_id, safe='')}")  # says at once what would never work
+        await client.get(
+            f"/api/v1/executions/{quote(execution_id, safe='')}"
+        )  # fails at once if the execution is unknown
         return await watch(client, run_console(), execution_id)
 
 
 async def cancel_on_server(url: str, key: str | None, execution_id: str) -> None:
-    """Cancel an execution and everything that belongs to its run.
+    """Cancel an execution, with all executions of its run.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is its own.
+        StartupError: there is no service at `url`, or it refuses; the message is the service's.
     """
     async with server_at(url, key) as client:
         await client.post(f"/api/v1/executions/{quote(execution_id, safe='')}/cancel", {})
@@ -85,7 +87,7 @@ async def cancel_on_server(url: str, key: str | None, execution_id: str) -> None
 
 @asynccontextmanager
 async def server_at(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
-    """A client of the server at `url`, whose refusals end a command with their own words.
+    """Open a client of the server at `url`; an error response ends the command with the service's message.
 
     Raises:
         StartupError: there is no service at `url`, or it refuses.
@@ -97,6 +99,6 @@ async def server_at(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
         raise StartupError(str(error)) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StartupError(
-            f"No service answers at {url} ({type(error).__name__}). Start one with 'make serve', or give its address "
-            "with --url or DYNAMIC_AGENTS_URL."
+            f"No service answers at {url} ({type(error).__name__}). Start one with 'make serve', or pass its "
+            "address with --url or DYNAMIC_AGENTS_URL."
         ) from None

@@ -1,4 +1,4 @@
-"""Trying a tool out on a server: what it logged, what it gave, how long it took."""
+"""`dynamic-agents tool test`: calls a tool on a server and prints its log, output, duration and memory."""
 
 import json
 from urllib.parse import quote
@@ -15,10 +15,10 @@ from app.server.console import run_console
 
 
 async def try_tool(url: str, key: str | None, name: str, tool_input: str) -> bool:
-    """Call a tool on the server at `url` and print what came of it; whether it gave a result.
+    """Call a tool on the server at `url`, print the outcome, and return whether the tool succeeded.
 
     Raises:
-        StartupError: the input is not JSON, there is no service, or it refuses; the message is its own.
+        StartupError: the input is not JSON, there is no service, or it refuses; the message is the service's.
     """
     try:
         body: JsonObject = {"input": json.loads(tool_input)}
@@ -36,7 +36,7 @@ async def try_tool(url: str, key: str | None, name: str, tool_input: str) -> boo
 
 
 def print_trial(console: Console, tried: JsonObject) -> None:
-    """Print the console's lines, the result or the error, and the figures."""
+    """Print the console lines, the output or the error, the duration and the memory."""
     for line in tried["console"]:
         console.print(Text(f"console: {plain(line)}", style="dim"))
     if error := tried.get("error"):

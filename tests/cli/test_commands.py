@@ -63,7 +63,7 @@ async def test_the_demo_shows_a_whole_department_run_and_leaves_nothing_behind(t
     assert re.search(r"^specialist +plot-specialist-001 +0\.\d\d +0\.50 +passed", printed, re.MULTILINE)
     assert re.search(r"^department +0\.\d\d +0\.60 +passed", printed, re.MULTILINE)
     assert re.search(r"^orchestrator +0\.75", printed, re.MULTILINE)
-    assert re.search(r"^all together +\d+ +\d+ +\$0\.\d{4}", printed, re.MULTILINE)
+    assert re.search(r"^total +\d+ +\d+ +\$0\.\d{4}", printed, re.MULTILINE)
     assert processes_in(tmp_path) == []
 
 

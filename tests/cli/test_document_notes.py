@@ -43,7 +43,7 @@ async def test_an_agent_whose_department_is_gone_or_whose_model_is_not_in_the_li
 
     gone = "2 documents (plot-specialist-001, theme-specialist-001): the department no longer exists: runs are refused"
     assert any(one.startswith(f"agents: {gone}") for one in told)
-    assert "agents: 1 document (editor-001): there is no department: runs are refused (409)" in told
+    assert "agents: 1 document (editor-001): department is unset: runs are refused (409)" in told
     assert any(one.startswith("agents: 1 document (editor-001): model is 'other/model', which is not") for one in told)
     assert len(told) == 3
     assert not any("other/model" in one for one in with_entry)
@@ -52,23 +52,27 @@ async def test_an_agent_whose_department_is_gone_or_whose_model_is_not_in_the_li
 SPOILED: list[tuple[str, dict[str, Any], str]] = [
     ("departments", {"priority": 11}, "priority is not from 1 to 10"),
     ("departments", {"defaultModel": "gpt-5"}, "defaultModel is 'gpt-5', which is not in the list"),
-    ("departments", {"slug": "default"}, "the slug is 'default'"),
-    ("departments", {"createdAt": "2026-01-01T00:00:00Z"}, "createdAt is no date"),
+    ("departments", {"slug": "default"}, "slug is 'default'"),
+    ("departments", {"createdAt": "2026-01-01T00:00:00Z"}, "createdAt is not a date"),
     ("agents", {"qualityThreshold": 100.5}, "qualityThreshold is not from 0 to 100"),
     ("agents", {"maxAgentSteps": 4}, "maxAgentSteps is not from 5 to 100"),
     ("agents", {"toolNames": [{"toolName": "wordCount", "id": "1"}]}, "toolNames has a row without an id"),
     ("agents", {"toolNames": [{"toolName": "noSuch", "id": "a" * 24}]}, "toolNames has 'noSuch', which does not exist"),
     ("agents", {"skills": [{"skill": "", "id": "a" * 24}]}, "skills has a row without skill"),
-    ("custom-tools", {"departments": [GONE]}, "departments has one that no longer exists"),
-    ("custom-tools", {"departments": [str(GONE)]}, "departments holds text and not ObjectIds"),
+    ("custom-tools", {"departments": [GONE]}, "departments names a department that no longer exists"),
+    ("custom-tools", {"departments": [str(GONE)]}, "departments holds text instead of ObjectIds"),
     ("custom-tools", {"inputSchema": None}, "inputSchema is unset"),
-    ("custom-tools", {"inputSchema": {"const": Decimal128("1")}}, "inputSchema holds what JSON does not have"),
-    ("custom-tools", {"exampleInputs": [{"example": 2**60, "id": "a" * 24}]}, "exampleInputs holds what JSON does not"),
+    (
+        "custom-tools",
+        {"inputSchema": {"const": Decimal128("1")}},
+        "inputSchema holds a value that JSON cannot represent",
+    ),
+    ("custom-tools", {"exampleInputs": [{"example": 2**60, "id": "a" * 24}]}, "exampleInputs holds a value that JSON"),
     ("agent-executions", {"project": str(GONE)}, "project is stored as text"),
     ("agent-executions", {"qualityScore": 101}, "qualityScore is not from 0 to 100"),
-    ("agent-executions", {"startedAt": "2026-01-01T00:00:00Z"}, "startedAt is no date"),
-    ("agent-executions", {"output": "done"}, "output is a bare text"),
-    ("agent-executions", {"params": {"by": GONE}}, "params holds what JSON does not have"),
+    ("agent-executions", {"startedAt": "2026-01-01T00:00:00Z"}, "startedAt is not a date"),
+    ("agent-executions", {"output": "done"}, "output is bare text"),
+    ("agent-executions", {"params": {"by": GONE}}, "params holds a value that JSON cannot represent"),
 ]
 
 
@@ -98,8 +102,8 @@ async def test_relations_as_text_and_strange_ids_are_told_of_documents_that_can_
     await database["agents"].insert_one({"agentId": "odd", "department": str(department)})
 
     assert await wrong(database) == [
-        "agents: 1 document (odd): department is stored as text and not as an ObjectId: "
-        "no search for it finds the document"
+        "agents: 1 document (odd): department is stored as text, not as an ObjectId: "
+        "searches for it do not find the document"
     ]
 
 

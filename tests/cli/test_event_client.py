@@ -48,5 +48,5 @@ async def test_a_refusal_is_final(
 async def test_a_service_that_stays_away_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_client, "GIVE_UP_SECONDS", 0.3)
 
-    with pytest.raises(FollowingRefused, match="stays away"):
+    with pytest.raises(FollowingRefused, match="is unavailable"):
         await anext(EventClient("http://127.0.0.1:1").follow("exec_1"))
