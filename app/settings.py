@@ -357,10 +357,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = str(first["loc"][0]).upper() if first["loc"] else "settings"
-            message = f"{variable} is wrong: {first['msg'].removeprefix('Value error, ')}."
+            message = f"{variable} is invalid: {first['msg'].removeprefix('Value error, ')}."
             raise StartupError(message) from None
         except UnicodeDecodeError:
-            raise StartupError("The file .env is not UTF-8 text.") from None
+            raise StartupError("Cannot read .env: save the file as UTF-8.") from None
 
     @classmethod
     def misspelled(cls) -> list[UnknownVariable]:

@@ -146,7 +146,7 @@ def test_a_wrong_value_is_told_in_one_line_that_names_its_variable_and_not_the_v
         Settings.load()
 
     message = str(caught.value)
-    assert message.startswith(f"{variable} is wrong: ")
+    assert message.startswith(f"{variable} is invalid: ")
     assert "\n" not in message
     assert len(value) < 6 or value not in message
 
@@ -163,7 +163,7 @@ def test_the_env_file_is_read_and_the_environment_wins(work_directory: Path, mon
 def test_a_wrong_value_in_the_env_file_is_named_too(work_directory: Path) -> None:
     (work_directory / ".env").write_text("PORT=nine\n")
 
-    with pytest.raises(StartupError, match="PORT is wrong"):
+    with pytest.raises(StartupError, match="PORT is invalid"):
         Settings.load()
 
 

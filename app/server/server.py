@@ -1,4 +1,4 @@
-"""Serving the application from the command line: one process, its socket, its signals, its end."""
+"""The server process: its socket, its signals and its orderly stop."""
 
 import asyncio
 import contextlib
@@ -32,45 +32,45 @@ SERVER_OPTIONS: dict[str, Any] = {
     "timeout_keep_alive": 75,
     "proxy_headers": False,
 }
-"""Half-open event sockets are found by pings; compression would cost each socket its own copy of every event.
+"""Pings find half-open event sockets. Compression is off: it would give each socket its own copy of every event.
 
 Idle connections stay open longer than clients and load balancers keep theirs (most of them for up to 60 s), so that no
-request is sent into one that closes.
+request is sent on a connection that is closing.
 
-uvicorn's own handling of forwarding headers trusts every client on this machine; `TrustedProxies` goes by the settings.
+uvicorn's handling of forwarding headers would trust every client on this machine; `TrustedProxies` uses the settings.
 """
 GRACE_SECONDS = 5
 BACKLOG = 512
-"""How many connections the kernel holds for us; we accept them all at once, and nothing else is done meanwhile."""
+"""The number of connections that the kernel queues. All are accepted at once, which blocks the event loop meanwhile."""
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """How uvicorn serves the application: behind an edge of its own."""
+    """Return uvicorn's options, with the connections of the edge."""
     limits = EdgeLimits(connections=connections_within(settings.max_connections, raise_open_files()))
     return {"http": http_protocol(Edge(limits)), **SERVER_OPTIONS}
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which leaves signals to us: it would raise them again before the database has closed."""
+    """uvicorn's server without its signal handlers, which would raise signals again before the database has closed."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.answers = asyncio.Event()
+        self.ready = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer, and say so."""
+        """Start to serve, and set `ready`."""
         await super().startup(sockets)
-        self.answers.set()
+        self.ready.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Capture none."""
+        """Leave the signal handlers alone."""
         yield
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that answers at `url`; `wait` returns when it has been told to stop and has stopped."""
+    """A server that answers at `url`; `wait` returns once it has stopped."""
 
     url: str
     admin_key: AdminKey
@@ -80,9 +80,9 @@ class RunningServer:
     drain_seconds: float
 
     def stop(self, number: int, say: Callable[[str], None]) -> None:
-        """Stop in order on a signal: not ready first, then no new connections; a second one does not wait.
+        """Stop in order on a signal: report not ready, then accept no connections; on a second signal, stop at once.
 
-        `say` is given what the process waits for.
+        `say` receives a line about what the process waits for.
         """
         if self.engine.is_stopping:
             say("Stopping at once.")
@@ -90,11 +90,11 @@ class RunningServer:
             self.server.should_exit = self.server.force_exit = True
             return
         self.engine.drain()
-        say(self._waits_for())
+        say(self._stop_notice())
         asyncio.get_running_loop().call_later(self.drain_seconds, self.server.handle_exit, number, None)
 
-    def _waits_for(self) -> str:
-        """What has to happen before the process ends."""
+    def _stop_notice(self) -> str:
+        """Describe what the process waits for before it ends."""
         waits: list[str] = []
         if self.drain_seconds:
             waits.append(f"answering for another {self.drain_seconds:g} s (DRAIN_SECONDS)")
@@ -104,16 +104,16 @@ class RunningServer:
         return f"Stopping: {', then '.join(waits) or 'closing connections'}. Press Ctrl-C again to stop at once."
 
     async def wait(self) -> None:
-        """Wait for its end."""
+        """Wait until the server has stopped."""
         await self.task
 
 
 @asynccontextmanager
 async def running_server(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[RunningServer]:
-    """The service, ready to answer, for as long as the context lasts; a worker answers how it is and nothing else.
+    """Run the service for as long as the context lasts; a worker answers health checks and nothing else.
 
     Raises:
-        StartupError: it cannot start; the message says what to mend.
+        StartupError: the service cannot start; the message says what to fix.
     """
     with contextlib.closing(listen(settings)) as listener:
         host, port = listener.getsockname()[:2]
@@ -131,9 +131,9 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
             task = asyncio.create_task(server.serve(sockets=[listener]), name="server")
             try:
                 await asyncio.wait(
-                    {task, asyncio.ensure_future(server.answers.wait())}, return_when=asyncio.FIRST_COMPLETED
+                    {task, asyncio.ensure_future(server.ready.wait())}, return_when=asyncio.FIRST_COMPLETED
                 )
-                gc.freeze()  # what the start has made stays too: no collection has to look at it
+                gc.freeze()  # objects of the start live until the end: keep collections from visiting them
                 shown = f"[{host}]" if ":" in host else host
                 yield RunningServer(
                     f"http://{shown}:{port}",
@@ -149,10 +149,10 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The socket that the service answers on.
+    """Open the socket on which the service listens.
 
     Raises:
-        StartupError: the address cannot be had.
+        StartupError: the address is unavailable.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -162,21 +162,21 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def listening_problem(host: str, port: int, error: Exception) -> str:
-    """Which setting keeps the service from listening, and what to do about it."""
+    """Name the setting that keeps the service from listening, and the fix."""
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
         return f"PORT {port} on {host} is in use by another program. Stop that program, or set PORT to a free one."
     if code in (errno.EACCES, errno.EPERM):
-        return f"PORT {port} on {host} may not be used by this user. Set PORT to 1024 or higher."
+        return f"PORT {port} on {host} requires privileges that this user does not have. Set PORT to 1024 or higher."
     reason = getattr(error, "strerror", None) or str(error)
     return (
-        f"HOST is wrong: cannot listen on {host!r} ({reason}). Set HOST to an address of this machine, such as "
+        f"HOST is invalid: cannot listen on {host!r} ({reason}). Set HOST to an address of this machine, such as "
         "127.0.0.1, or 0.0.0.0 for all of them."
     )
 
 
 def leave_on_signals() -> None:
-    """Let SIGTERM and Ctrl-C end a start that is still under way, as process 1 of a container too."""
+    """Let SIGTERM and Ctrl-C cancel a start in progress, also as process 1 of a container."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,7 +185,7 @@ def leave_on_signals() -> None:
 
 
 def stop_on_signals(running: RunningServer, say: Callable[[str], None]) -> None:
-    """Let SIGTERM and Ctrl-C stop the server in order; a second one does not wait."""
+    """Let SIGTERM and Ctrl-C stop the server in order; a second signal stops it at once."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.stop, number, say)

@@ -103,9 +103,9 @@ async def test_an_admin_key_is_made_by_no_start_that_fails_and_in_place_of_an_em
         pass
 
     assert (failed[0], made) == (1, False)
-    assert f"Admin key, shown this once: {key}" in "".join(first.printed)
+    assert f"Admin key, shown only once: {key}" in "".join(first.printed)
     assert (answer.status_code, path.stat().st_mode & 0o777) == (200, 0o600)
-    assert "The admin key is kept in .data/admin-key" in "".join(second.printed)
+    assert "The admin key is stored in .data/admin-key" in "".join(second.printed)
 
 
 async def test_a_killed_service_leaves_no_mongod_and_its_run_is_carried_on(
@@ -274,14 +274,14 @@ async def test_what_a_command_cannot_do_with_its_arguments_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"PORT": "ninety"}, "PORT is wrong"),
-        ({"TOOL_MEMORY_MB": "1"}, "TOOL_MEMORY_MB is wrong"),
-        ({"REDIS_URL": "redis://user:pw@host:notaport"}, "REDIS_URL is wrong"),
+        ({"PORT": "ninety"}, "PORT is invalid"),
+        ({"TOOL_MEMORY_MB": "1"}, "TOOL_MEMORY_MB is invalid"),
+        ({"REDIS_URL": "redis://user:pw@host:notaport"}, "REDIS_URL is invalid"),
         ({"MODELS_CONFIG": "/no/such/file.yaml"}, "MODELS_CONFIG: /no/such/file.yaml cannot be read"),
         ({"MONGODB_URI": "postgres://x"}, "MONGODB_URI is not a MongoDB connection string"),
         ({"MONGOD_BINARY": "/no/such/mongod"}, "MONGOD_BINARY"),
-        ({"HOST": "203.0.113.1"}, "HOST is wrong: cannot listen on '203.0.113.1'"),
-        ({"HOST": "999.1.1.1"}, "HOST is wrong: cannot listen on '999.1.1.1'"),
+        ({"HOST": "203.0.113.1"}, "HOST is invalid: cannot listen on '203.0.113.1'"),
+        ({"HOST": "999.1.1.1"}, "HOST is invalid: cannot listen on '999.1.1.1'"),
     ],
 )
 async def test_what_stops_the_start_is_told_in_one_line(tmp_path: Path, variables: dict[str, str], said: str) -> None:

@@ -1,4 +1,4 @@
-"""The parts behind the edge: budgets, turns, room for connections, open files."""
+"""The parts of the edge: budgets, turns, the number of connections, open files."""
 
 import asyncio
 import resource
@@ -6,7 +6,7 @@ import resource
 import pytest
 
 from app.server.edge import limits
-from app.server.edge.limits import Connections, FrameBudget, Starts, Turns, Unread, connections_within
+from app.server.edge.limits import Connections, FrameBudget, InputBuffer, Starts, Turns, connections_within
 
 
 class Idler:
@@ -20,12 +20,12 @@ class Idler:
 
 
 class Work:
-    """A connection with so many pieces of input."""
+    """A connection with a number of pieces of input."""
 
     def __init__(self, name: str, pieces: int, log: list[str]) -> None:
         self.name, self.pieces, self.log = name, pieces, log
 
-    def take(self) -> bool:
+    def parse_piece(self) -> bool:
         self.pieces -= 1
         self.log.append(self.name)
         return self.pieces > 0
@@ -33,7 +33,7 @@ class Work:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that budgets go by."""
+    """The time that budgets use."""
     now = [100.0]
     monkeypatch.setattr(limits.time, "monotonic", lambda: now[0])
     return now
@@ -65,7 +65,7 @@ async def test_connections_take_turns() -> None:
     assert log == ["a", "b", "c", "a", "c", "a"]
 
 
-async def test_the_event_loop_goes_round_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_event_loop_runs_other_work_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "TURN_SECONDS", 0)
     log: list[str] = []
     Turns().add(Work("piece", 3, log))
@@ -76,7 +76,7 @@ async def test_the_event_loop_goes_round_between_turns(monkeypatch: pytest.Monke
     assert log == ["piece", "others"] * 3
 
 
-async def test_one_request_that_was_sent_ahead_begins_a_round() -> None:
+async def test_one_pipelined_request_starts_per_round() -> None:
     log: list[str] = []
     starts = Starts()
     for name in ("a", "b"):
@@ -88,14 +88,14 @@ async def test_one_request_that_was_sent_ahead_begins_a_round() -> None:
     assert log == ["a", "others", "b", "others"]
 
 
-def test_unread_input_is_taken_piece_by_piece() -> None:
-    unread = Unread()
-    unread.add(b"head\r\n\r\nbody")
-    unread.add(b" and more")
+def test_buffered_input_is_taken_in_pieces() -> None:
+    buffer = InputBuffer()
+    buffer.add(b"head\r\n\r\nbody")
+    buffer.add(b" and more")
 
-    assert unread.take_through((b"\n\r\n", b"\n\n"), 100) == b"head\r\n\r\n"
-    assert unread.take_through((b"\n\r\n", b"\n\n"), 6) == b"body a"
-    assert (unread.take(100), len(unread)) == (b"nd more", 0)
+    assert buffer.take_through((b"\n\r\n", b"\n\n"), 100) == b"head\r\n\r\n"
+    assert buffer.take_through((b"\n\r\n", b"\n\n"), 6) == b"body a"
+    assert (buffer.take(100), len(buffer)) == (b"nd more", 0)
 
 
 def test_the_connection_that_has_been_idle_for_longest_makes_room() -> None:
@@ -113,7 +113,7 @@ def test_the_connection_that_has_been_idle_for_longest_makes_room() -> None:
     assert [one.given_up for one in (busy, idle, new)] == [False, True, False]
 
 
-def test_fewer_connections_are_kept_where_few_files_may_be_open() -> None:
+def test_the_limit_on_open_files_bounds_the_connections() -> None:
     assert connections_within(4096, 20_000) == 4096
     assert connections_within(4096, 1024) == 768
     assert connections_within(4096, resource.RLIM_INFINITY) == 4096

@@ -1,9 +1,9 @@
-"""uvicorn's HTTP connection, with bounds on what each may cost.
+"""uvicorn's HTTP connection, with bounds on the cost of each.
 
-uvicorn parses all that has come in at once. Here a connection parses a piece, and the rest in turns with the others; it
-is not read from until then. Heads, bodies, pipelines and unread output are bounded in size and time.
+uvicorn parses all received input at once. Here a connection parses one piece, then the rest in turns with the others;
+it reads nothing more until then. Heads, bodies, pipelines and unread output are bounded in size and time.
 
-What is overridden is what uvicorn and its parser call; its versions are bounded in `pyproject.toml`.
+The overridden methods are those that uvicorn and its parser call; `pyproject.toml` bounds uvicorn's versions.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.server.edge.limits import Edge, OutputWatch, Unread
+from app.server.edge.limits import Edge, InputBuffer, OutputWatch
 from app.server.edge.refusals import MALFORMED, Refusal, Refused, refuse_bad_handshake, refuse_bad_host
 from app.server.edge.websocket import SocketConnection
 
 READ_BUFFER_BYTES = 64 * 1024
 SEND_BUFFER_BYTES = 128 * 1024
-"""What the kernel buffers for a peer that does not read; it would grow to megabytes by itself."""
+"""The kernel's send buffer for a peer that does not read; by default it grows to megabytes."""
 HEAD_PIECE_BYTES = 4 * 1024
 BODY_PIECE_BYTES = 64 * 1024
-"""How much is parsed at a time."""
+"""The largest piece of input that is parsed at a time."""
 HEAD_ENDS = (b"\n\r\n", b"\n\n")
 LINGER_SECONDS = 2.0
-"""How long a refused peer has to read why: a connection that closes on unread input takes its last answer along."""
+"""How long a refused peer has to read the reason: closing a connection with unread input discards its last response."""
 LINGER_BYTES = 1024 * 1024
 
 log = structlog.get_logger(__name__)
 
 
 def http_protocol(edge: Edge) -> Callable[..., "HttpConnection"]:
-    """What uvicorn makes a connection with."""
+    """Return the factory with which uvicorn creates a connection."""
 
     def connect(
         config: Config,
@@ -52,26 +52,26 @@ def http_protocol(edge: Edge) -> Callable[..., "HttpConnection"]:
 
 
 class Part(Enum):
-    """What of a request comes next."""
+    """The part of a request that comes next."""
 
     HEAD = auto()
     BODY = auto()
 
 
-class Intake(FlowControl):
-    """uvicorn's wishes to read or not; what has been read and not parsed has a say too."""
+class InputFlow(FlowControl):
+    """uvicorn's flow control, which leaves pausing the transport to the connection and its buffered input."""
 
     def __init__(self, transport: asyncio.Transport, on_change: Callable[[], None]) -> None:
         super().__init__(transport)
         self._on_change = on_change
 
     def pause_reading(self) -> None:
-        """Read no more for now."""
+        """Stop reading for now."""
         self.read_paused = True
         self._on_change()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Continue to read."""
         if self.read_paused:
             self.read_paused = False
             self._on_change()
@@ -84,7 +84,7 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state)
         self._edge = edge
         self._limits = edge.limits
-        self._unread = Unread()
+        self._input = InputBuffer()
         self._takes_turns = False
         self._parser = cast("httptools.HttpRequestParser", self.parser)
         self._is_open = False
@@ -96,15 +96,15 @@ class HttpConnection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._output: OutputWatch
         self._refusal: Refusal | None = None
-        self._may_discard: int | None = None
-        """Once the last answer is written: how many bytes more are read, and thrown away."""
+        self._discardable_bytes: int | None = None
+        """How many more bytes are read and discarded once the last response is written."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # type: ignore[override]
-        """Bound what the kernel keeps for this peer, and wait for its first request."""
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods alone
+        """Bound the kernel's buffers for this peer, and wait for its first request."""
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transport only has its methods
         super().connection_made(self.transport)
         self._is_open = True
-        self.flow = Intake(self.transport, self._on_intake)
+        self.flow = InputFlow(self.transport, self._on_input_flow)
         self._output = OutputWatch(self.transport, self._limits, self._give_up_output)
         raw = cast("socket.socket | None", transport.get_extra_info("socket"))
         if raw is not None:
@@ -116,15 +116,15 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything."""
-        self._forget()
+        self._release()
         self._edge.connections.close(self)
         if self.flow.write_paused:
             self._edge.memory.return_soon()
         super().connection_lost(exc)
 
-    def _forget(self) -> None:
+    def _release(self) -> None:
         self._is_open = False
-        self._unread.clear()
+        self._input.clear()
         self._output.stop()
         self._unset_keepalive_if_required()
         self._deadline = None
@@ -138,19 +138,19 @@ class HttpConnection(HttpToolsProtocol):
     # Input
 
     def data_received(self, data: bytes) -> None:
-        """Parse a piece of it now, the rest in turns."""
-        if self._may_discard is not None:
-            self._may_discard -= len(data)
-            if self._may_discard < 0:
+        """Parse a piece of the input now, and the rest in turns."""
+        if self._discardable_bytes is not None:
+            self._discardable_bytes -= len(data)
+            if self._discardable_bytes < 0:
                 self.transport.abort()
             return
-        self._unread.add(data)
-        if not self._takes_turns and self.take():
+        self._input.add(data)
+        if not self._takes_turns and self.parse_piece():
             self._edge.turns.add(self)
 
     @property
     def _is_held(self) -> bool:
-        """Whether nothing more may be parsed for now."""
+        """Whether parsing has to wait."""
         return (
             not self._is_open
             or self._refusal is not None
@@ -158,35 +158,35 @@ class HttpConnection(HttpToolsProtocol):
             or len(self.pipeline) >= self._limits.pipelined
         )
 
-    def take(self) -> bool:
-        """Parse one piece; whether there is more that can be parsed now."""
-        if not self._is_held and self._unread:
-            self._take_piece()
-        self._takes_turns = bool(self._unread) and not self._is_held
+    def parse_piece(self) -> bool:
+        """Parse one piece; return whether more can be parsed now."""
+        if not self._is_held and self._input:
+            self._feed_parser()
+        self._takes_turns = bool(self._input) and not self._is_held
         if self._is_open:
-            self._show_intake()
+            self._update_reading()
         return self._takes_turns
 
-    def _on_intake(self) -> None:
-        if self._unread and not self._takes_turns and not self._is_held:
+    def _on_input_flow(self) -> None:
+        if self._input and not self._takes_turns and not self._is_held:
             self._takes_turns = True
             self._edge.turns.add(self)
-        self._show_intake()
+        self._update_reading()
 
-    def _show_intake(self) -> None:
+    def _update_reading(self) -> None:
         if self.transport.is_closing():
             return
-        if self._may_discard is None and (self._unread or self.flow.read_paused or self._refusal):
+        if self._discardable_bytes is None and (self._input or self.flow.read_paused or self._refusal):
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
 
-    def _take_piece(self) -> None:
+    def _feed_parser(self) -> None:
         self._unset_keepalive_if_required()
         if self._body_left is not None:
-            piece = self._unread.take(min(self._body_left, BODY_PIECE_BYTES))
+            piece = self._input.take(min(self._body_left, BODY_PIECE_BYTES))
         else:
-            piece = self._unread.take_through(HEAD_ENDS, HEAD_PIECE_BYTES)
+            piece = self._input.take_through(HEAD_ENDS, HEAD_PIECE_BYTES)
         self._part_bytes += len(piece)
         refusal = self._excess()
         if refusal is not None:
@@ -195,33 +195,33 @@ class HttpConnection(HttpToolsProtocol):
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._go_on_after_upgrade(piece[upgrade.args[0] :])
+            self._handle_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause.refusal if isinstance(cause, Refused) else MALFORMED)
         else:
-            self._keep_time()
+            self._update_deadline()
 
     def _excess(self) -> Refusal | None:
         if self._part is Part.HEAD:
             return Refusal.HEAD_TOO_LARGE if self._part_bytes > self._limits.head_bytes else None
         if self._part_bytes > self._limits.head_bytes + 8 * self._body_bytes + BODY_PIECE_BYTES:
-            return MALFORMED  # chunks of next to nothing, endless chunk extensions or trailers
+            return MALFORMED  # tiny chunks, endless chunk extensions or trailers
         if self.cycle.response_complete and self._part_bytes > self._limits.discarded_bytes:
             return MALFORMED
         return None
 
-    # What the parser finds
+    # Callbacks of the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; trailers are ignored."""
+        """Add a header; trailers are ignored."""
         if self._part is Part.BODY:
             return
-        if len(self.headers) <= self._limits.headers:  # one more than may be shows that there are too many
+        if len(self.headers) <= self._limits.headers:  # one above the limit shows that there are too many
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Look at the head as a whole before anything is made of it."""
+        """Check the complete head before the request starts."""
         version = self._parser.get_http_version()
         refuse_bad_host(self.headers, version)
         if self._parser.should_upgrade() and self._should_upgrade():
@@ -238,7 +238,7 @@ class HttpConnection(HttpToolsProtocol):
         self._body_left = None if length is None or chunked else int(length)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Add a part of the body."""
         self._body_bytes += len(body)
         if self._body_left is not None:
             self._body_left -= len(body)
@@ -252,39 +252,39 @@ class HttpConnection(HttpToolsProtocol):
         if self._is_answering and not self.flow.write_paused:
             self._edge.connections.busy(self)
 
-    def _go_on_after_upgrade(self, rest: bytes) -> None:
-        later = self._unread.take(len(self._unread))
+    def _handle_upgrade(self, rest: bytes) -> None:
+        later = self._input.take(len(self._input))
         if self._should_upgrade():
             self._become_websocket(rest + later)
         else:
-            self._unread.add(rest + later)  # a protocol that is not spoken here: the request is answered in this one
+            self._input.add(rest + later)  # an unsupported protocol: the request is answered over HTTP
 
     def _become_websocket(self, rest: bytes) -> None:
         self.connections.discard(self)
         self._edge.connections.busy(self)
-        self._forget()
+        self._release()
         head = [self._parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
             head += [name, b": ", value, b"\r\n"]
         protocol = SocketConnection(self._edge, self.config, self.server_state, self.app_state)
-        self._edge.connections.idle(protocol)  # until it has said who it is
+        self._edge.connections.idle(protocol)  # until it has authenticated
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         protocol.begin(b"".join([*head, b"\r\n"]), rest)
 
-    # Answers
+    # Responses
 
     @property
     def _is_answering(self) -> bool:
-        """Whether an answer to an earlier request is under way."""
+        """Whether the response to an earlier request is in progress."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or say what was wrong with it."""
+        """Start the next request, or send the refusal of it."""
         if self._refusal is not None and not self.pipeline and not self.transport.is_closing():
             self.server_state.total_requests += 1
-            self._say_refusal(self._refusal)
+            self._send_refusal(self._refusal)
             return
         if self.pipeline and not self.transport.is_closing():
             self.server_state.total_requests += 1
@@ -297,7 +297,7 @@ class HttpConnection(HttpToolsProtocol):
             self._edge.connections.idle(self)
 
     def _start_next(self) -> None:
-        """Begin to answer a request that was sent ahead."""
+        """Start a pipelined request."""
         if not self._is_open or self.transport.is_closing():
             return
         if self.pipeline:
@@ -305,12 +305,12 @@ class HttpConnection(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
             self.flow.resume_reading()
         elif self._refusal is not None:
-            self._say_refusal(self._refusal)
+            self._send_refusal(self._refusal)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Refuse the request that is coming in, after the answers to those before it, and close."""
+        """Refuse the incoming request after the responses to earlier ones, and close."""
         self._refusal = refusal
-        self._unread.clear()
+        self._input.clear()
         self._deadline = None
         if self._part is Part.BODY:
             broken = self.cycle
@@ -325,24 +325,24 @@ class HttpConnection(HttpToolsProtocol):
                 return
         elif self._is_answering:
             return
-        self._say_refusal(refusal)
+        self._send_refusal(refusal)
 
-    def _say_refusal(self, refusal: Refusal) -> None:
+    def _send_refusal(self, refusal: Refusal) -> None:
         self.transport.write(refusal.answer(self.url if self._part is Part.BODY else b"/"))
-        self._may_discard = LINGER_BYTES
+        self._discardable_bytes = LINGER_BYTES
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._show_intake()
+        self._update_reading()
         self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:
-        """Watch whether the peer reads; it makes room for others meanwhile, if need be."""
+        """Watch whether the peer reads; meanwhile the connection may be closed to make room for others."""
         super().pause_writing()
         self._output.start()
         self._edge.connections.idle(self)
 
     def resume_writing(self) -> None:
-        """The peer has read."""
+        """Stop the watch: the peer has read."""
         super().resume_writing()
         if not self.transport.is_closing():
             self._output.stop()
@@ -354,12 +354,12 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.abort()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, whether its peer has read the last answer or not."""
+        """Close an idle connection, even if its peer has not read the last response."""
         self.transport.abort()
 
-    # Time
+    # Deadlines
 
-    def _keep_time(self) -> None:
+    def _update_deadline(self) -> None:
         if self._part is Part.HEAD and self._part_bytes == 0:
             self._deadline = None
         elif self._deadline is None:
@@ -372,16 +372,16 @@ class HttpConnection(HttpToolsProtocol):
             if self._timer.when() <= self._deadline:
                 return
             self._timer.cancel()
-        self._timer = self.loop.call_at(self._deadline, self._look_at_time)
+        self._timer = self.loop.call_at(self._deadline, self._check_deadline)
 
-    def _look_at_time(self) -> None:
+    def _check_deadline(self) -> None:
         self._timer = None
         if self._deadline is None or self._refusal is not None or self.transport.is_closing():
             return
-        if self._unread or self._is_held:  # it is we who take our time
+        if self._input or self._is_held:  # the delay is ours, not the peer's
             self._set_deadline(self._limits.head_seconds)
         elif self.loop.time() < self._deadline:
-            self._timer = self.loop.call_at(self._deadline, self._look_at_time)
+            self._timer = self.loop.call_at(self._deadline, self._check_deadline)
         elif self._part_bytes == 0 and self._part is Part.HEAD:
             self.transport.abort()
         else:

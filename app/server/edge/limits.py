@@ -1,4 +1,4 @@
-"""What one connection may cost, and how connections share the event loop: the bounds of the edge."""
+"""The bounds of the edge: the cost of one connection, and the share of each in the event loop."""
 
 import asyncio
 import ctypes
@@ -12,10 +12,10 @@ from typing import Protocol
 import structlog
 
 TURN_SECONDS = 0.002
-"""How long all connections together may parse before the event loop looks at everything else again."""
+"""How long all connections together may parse before the event loop runs other work."""
 TRIM_SECONDS = 1.0
 FALLBACK_OPEN_FILES = 10_240
-"""What macOS allows where the hard limit says that there is none."""
+"""The number that macOS allows even if its hard limit is infinite."""
 RESERVED_FILES = 256
 """Descriptors that are not connections: the database, Redis, models, tools, logs."""
 
@@ -33,36 +33,36 @@ class EdgeLimits:
     body_seconds: float = 60.0
     pipelined: int = 16
     discarded_bytes: int = 8 * 1024 * 1024
-    """How much of a body is read on after the answer has been sent, so that the client can read it."""
+    """How much of a body is still read after the response has been sent, so that the client can read the response."""
     unread_seconds: float = 30.0
     unread_progress_bytes: int = 64 * 1024
-    """What a peer with unread output has to read in `unread_seconds` to be kept."""
+    """How much a peer with unread output must read in `unread_seconds` to stay connected."""
     frames_per_second: int = 100
     frames_at_once: int = 400
     stranger_frames_per_second: int = 10
     stranger_frames_at_once: int = 32
-    """The same for a socket that has not said yet who it is."""
+    """The same for a socket that has not authenticated yet."""
     fragments: int = 64
 
 
-class Taker(Protocol):
+class InputParser(Protocol):
     """A connection with input that has not been parsed yet."""
 
-    def take(self) -> bool:
-        """Parse one piece of it; whether there is more that can be parsed now."""
+    def parse_piece(self) -> bool:
+        """Parse one piece; return whether more can be parsed now."""
         ...
 
 
 class Turns:
-    """Lets connections with much input parse it piece by piece, in turns, a few milliseconds a round."""
+    """Lets connections with much input parse it in pieces, in turns, for a few milliseconds per round."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Taker] = deque()
+        self._waiting: deque[InputParser] = deque()
         self._running = False
 
-    def add(self, taker: Taker) -> None:
+    def add(self, parser: InputParser) -> None:
         """Queue a connection that is not queued yet."""
-        self._waiting.append(taker)
+        self._waiting.append(parser)
         if not self._running:
             self._running = True
             asyncio.get_running_loop().call_soon(self._run)
@@ -70,9 +70,9 @@ class Turns:
     def _run(self) -> None:
         until = time.perf_counter() + TURN_SECONDS
         while self._waiting:
-            taker = self._waiting.popleft()
-            if taker.take():
-                self._waiting.append(taker)
+            parser = self._waiting.popleft()
+            if parser.parse_piece():
+                self._waiting.append(parser)
             if time.perf_counter() >= until:
                 break
         if self._waiting:
@@ -82,7 +82,7 @@ class Turns:
 
 
 class Starts:
-    """Starts requests that were sent ahead, one a round of the event loop: those of connections that wait go first."""
+    """Starts pipelined requests, one per round of the event loop, so that waiting connections come first."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
@@ -100,8 +100,8 @@ class Starts:
             asyncio.get_running_loop().call_soon(self._start_one)
 
 
-class Unread:
-    """Input of one connection that has not been parsed yet."""
+class InputBuffer:
+    """The input of one connection that has not been parsed yet."""
 
     __slots__ = ("_at", "_data")
 
@@ -109,23 +109,23 @@ class Unread:
         self._data, self._at = b"", 0
 
     def __len__(self) -> int:
-        """How many bytes there are."""
+        """Return the number of bytes."""
         return len(self._data) - self._at
 
     def add(self, data: bytes) -> None:
-        """Append what has come in."""
+        """Append received bytes."""
         self._data, self._at = self._data[self._at :] + data, 0
 
     def clear(self) -> None:
-        """Forget all of it."""
+        """Discard all bytes."""
         self._data, self._at = b"", 0
 
     def take(self, size: int) -> bytes:
-        """The next bytes, so many at most."""
+        """Remove and return the next bytes, at most `size`."""
         return self._take_to(self._at + size)
 
     def take_through(self, ends: tuple[bytes, ...], size: int) -> bytes:
-        """The next bytes through the first of these ends, so many at most."""
+        """Remove and return the next bytes up to and including the first of `ends`, at most `size`."""
         until = self._at + size
         for end in ends:
             found = self._data.find(end, self._at, until)
@@ -142,7 +142,7 @@ class Unread:
 
 
 class OutputWatch:
-    """Calls back when a peer reads nothing, or next to nothing, of what waits for it."""
+    """Calls back when a peer reads hardly any of the output that waits for it."""
 
     def __init__(self, transport: asyncio.Transport, limits: EdgeLimits, on_stalled: Callable[[], None]) -> None:
         self._transport, self._limits, self._on_stalled = transport, limits, on_stalled
@@ -150,13 +150,13 @@ class OutputWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to watch; who is watched already stays so."""
+        """Start the watch, unless it is running."""
         if self._timer is None:
             self._size_bytes = self._transport.get_write_buffer_size()
             self._timer = asyncio.get_running_loop().call_later(self._limits.unread_seconds, self._look)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop the watch."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -181,7 +181,7 @@ class FrameBudget:
         self._at = time.monotonic()
 
     def spend(self) -> bool:
-        """Count one frame; whether it was within the budget."""
+        """Count one frame; return whether it was within the budget."""
         if self._left < 1:
             now = time.monotonic()
             self._left = min(float(self._at_once), self._left + (now - self._at) * self._per_second)
@@ -195,7 +195,7 @@ class FrameBudget:
 
 
 class Idle(Protocol):
-    """A connection that may be given up for another."""
+    """A connection that may be closed in favor of another."""
 
     def give_up(self) -> None:
         """Close it at once."""
@@ -203,10 +203,10 @@ class Idle(Protocol):
 
 
 class Connections:
-    """Counts connections; when there are as many as may be, the one that has been idle for longest makes room.
+    """Counts connections; at the limit, a new connection replaces the one that has been idle for longest.
 
-    Idle is a connection that waits for its peer: for a request, for the peer to read an answer, or for a socket's
-    credentials. Otherwise peers without credentials could hold all of them.
+    A connection is idle while it waits for its peer: for a request, for the peer to read a response, or for a socket's
+    credentials. Otherwise peers without credentials could occupy all connections.
     """
 
     def __init__(self, limit: int) -> None:
@@ -215,7 +215,7 @@ class Connections:
         self._idle: dict[object, Idle] = {}
 
     def open(self, connection: Idle) -> bool:
-        """Count a new connection, which is idle until it has sent a request; whether there is room for it."""
+        """Count a new connection, which is idle until it sends a request; return whether there is room for it."""
         self._count += 1
         self._idle[connection] = connection
         if self._count <= self._limit:
@@ -232,24 +232,24 @@ class Connections:
         self._idle.pop(connection, None)
 
     def idle(self, connection: Idle) -> None:
-        """Note that a connection has been answered."""
+        """Note that a connection waits for its peer."""
         self._idle[connection] = connection
 
     def close(self, connection: object) -> None:
-        """Count a connection no more."""
+        """Stop counting a connection."""
         self._count -= 1
         self._idle.pop(connection, None)
 
 
 class FreedMemory:
-    """Returns to the system what the allocator keeps after many slow peers are gone (glibc alone can)."""
+    """Returns memory that the allocator keeps after many slow peers have left (only with glibc)."""
 
     def __init__(self) -> None:
         self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
         self._is_due = False
 
     def return_soon(self) -> None:
-        """Return it once, in a moment, in a thread."""
+        """Return the memory soon, once, in a thread."""
         if self._trim is not None and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(TRIM_SECONDS, self._return)
@@ -261,7 +261,7 @@ class FreedMemory:
 
 
 class Edge:
-    """What all connections of a server share."""
+    """The state that all connections of a server share."""
 
     def __init__(self, limits: EdgeLimits) -> None:
         self.limits = limits
@@ -272,7 +272,7 @@ class Edge:
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit on open files to the hard one; the limit that holds then."""
+    """Raise the soft limit on open files to the hard one, and return the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (hard, FALLBACK_OPEN_FILES):
         if wanted == soft or soft == resource.RLIM_INFINITY:
@@ -287,7 +287,7 @@ def raise_open_files() -> int:
 
 
 def connections_within(wanted: int, open_files: int) -> int:
-    """As many connections as are wanted, and as the limit on open files has room for."""
+    """Return the wanted number of connections, or fewer if the limit on open files requires it."""
     if open_files == resource.RLIM_INFINITY:
         return wanted
     possible = max(open_files - RESERVED_FILES, open_files // 2, 1)

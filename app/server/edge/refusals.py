@@ -1,4 +1,4 @@
-"""What is answered to requests that never reach the application, and the looks at a head that find them."""
+"""Refusals of requests that never reach the application, and the checks of a head."""
 
 import secrets
 from enum import Enum
@@ -9,26 +9,30 @@ import orjson
 
 Headers = list[tuple[bytes, bytes]]
 MAX_HANDSHAKE_LINE = 8 * 1024 - 2
-"""What the WebSocket library takes as a header's line."""
+"""The longest header line, in bytes, that the WebSocket library accepts."""
 
 
 class Refusal(Enum):
     """Why a request is refused: its status, its code and a sentence."""
 
     MALFORMED = (HTTPStatus.BAD_REQUEST, "malformed-request", "This is not a valid HTTP/1.1 request.")
-    BAD_HOST = (HTTPStatus.BAD_REQUEST, "malformed-request", "A request has exactly one Host header.")
+    BAD_HOST = (HTTPStatus.BAD_REQUEST, "malformed-request", "A request must have exactly one Host header.")
     BAD_HANDSHAKE = (
         HTTPStatus.BAD_REQUEST,
         "malformed-request",
-        "A WebSocket handshake is a GET of HTTP/1.1 without a body, with at most 128 headers of 8 KiB each.",
+        "A WebSocket handshake must be an HTTP/1.1 GET without a body, with at most 128 headers of 8 KiB each.",
     )
-    HEAD_TOO_LARGE = (431, "request-header-fields-too-large", "Request line and headers have 64 KiB together at most.")
-    TOO_MANY_HEADERS = (431, "request-header-fields-too-large", "A request has at most 128 headers.")
-    TOO_SLOW = (HTTPStatus.REQUEST_TIMEOUT, "request-timeout", "The request did not come in time.")
-    FULL = (HTTPStatus.SERVICE_UNAVAILABLE, "too-many-connections", "There are as many connections as may be.")
+    HEAD_TOO_LARGE = (431, "request-header-fields-too-large", "The request line and headers must not exceed 64 KiB.")
+    TOO_MANY_HEADERS = (431, "request-header-fields-too-large", "A request must not have more than 128 headers.")
+    TOO_SLOW = (HTTPStatus.REQUEST_TIMEOUT, "request-timeout", "The request did not arrive in time.")
+    FULL = (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too-many-connections",
+        "The server has reached its limit of connections. Try again later.",
+    )
 
     def answer(self, url: bytes) -> bytes:
-        """The answer in bytes, after which the connection closes."""
+        """Return the bytes of the response, after which the connection closes."""
         status, code, detail = self.value
         phrase = HTTPStatus(status).phrase
         problem = {
@@ -53,7 +57,7 @@ MALFORMED = Refusal.MALFORMED
 
 
 class Refused(Exception):
-    """Raised inside the parser's callbacks."""
+    """A refusal raised in the parser's callbacks."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.name)
@@ -61,10 +65,10 @@ class Refused(Exception):
 
 
 def refuse_bad_host(headers: Headers, version: str) -> None:
-    """Look for exactly one `Host`; HTTP/1.0 may do without.
+    """Require exactly one `Host` header, which is optional in HTTP/1.0.
 
     Raises:
-        Refused: there is none, or there are several.
+        Refused: the header is missing or repeated.
     """
     hosts = sum(name == b"host" for name, _ in headers)
     if hosts != 1 and (hosts or version != "1.0"):
@@ -72,10 +76,10 @@ def refuse_bad_host(headers: Headers, version: str) -> None:
 
 
 def refuse_bad_handshake(method: bytes, version: str, url: bytes, headers: Headers, at_most: int) -> None:
-    """Look for what the WebSocket library has no answer to.
+    """Refuse handshakes that the WebSocket library does not answer.
 
     Raises:
-        Refused: it is no GET of HTTP/1.1, has a body, or a header beyond the library's bounds.
+        Refused: the request is not an HTTP/1.1 GET, has a body, or has a header beyond the library's bounds.
     """
     has_body = any(
         name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers

@@ -1,10 +1,10 @@
-"""uvicorn's WebSocket connection, with bounds on what each may cost, which also takes messages encoded once for many.
+"""uvicorn's WebSocket connection, with bounds on the cost of each, which also writes messages encoded once for many.
 
-Frames are parsed a piece at a time, in turns with other connections; how many come a second, and how many make up a
-message, is bounded, and nothing is read while a message waits for the application or the peer does not read.
+Frames are parsed a piece at a time, in turns with other connections. The number of frames per second and per message
+is bounded, and nothing is read while a message waits for the application or the peer does not read.
 
-What is overridden is what uvicorn calls; its versions are bounded in `pyproject.toml`. Compression is off, so a
-server's text message has no state: whole messages may be written to the transport between those that uvicorn writes.
+The overridden methods are those that uvicorn calls; `pyproject.toml` bounds its versions. Compression is off, so a
+server's text message has no state: complete messages may be written to the transport between those of uvicorn.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
 from app.routers.sockets.sinks import FRAMES_EXTENSION
-from app.server.edge.limits import Edge, FrameBudget, OutputWatch, Unread
+from app.server.edge.limits import Edge, FrameBudget, InputBuffer, OutputWatch
 from app.server.edge.refusals import MALFORMED
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
 PIECE_BYTES = 256
-"""How much is parsed at a time: the shortest frame has six bytes and costs as much as one of a hundred."""
+"""The largest piece that is parsed at a time: a frame of six bytes, the shortest, costs as much as one of a hundred."""
 LINGER_SECONDS = 2.0
-"""How long a refused peer has to read why: a connection that closes on unread input takes its last words along."""
+"""How long a refused peer has to read the reason: closing a connection with unread input discards its last message."""
 CLOSE_INVALID_TEXT = 1007
 CLOSE_POLICY = 1008
 
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class SocketConnection(WebSocketsSansIOProtocol):
-    """A WebSocket connection within bounds, which offers itself as a `FrameWriter`."""
+    """A WebSocket connection within bounds, which the application uses as a `FrameWriter`."""
 
     on_writable: Callable[[], None] | None = None
     on_unanswered: Callable[[], None] | None = None
@@ -45,7 +45,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state)
         self._edge = edge
         self._limits = limits = edge.limits
-        self._unread = Unread()
+        self._input = InputBuffer()
         self._takes_turns = False
         self._is_refused = False
         self._fragments = 0
@@ -58,7 +58,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self._output = OutputWatch(self.transport, self._limits, self._give_up_output)
 
     def begin(self, head: bytes, rest: bytes) -> None:
-        """Shake hands; `rest` came in behind the handshake."""
+        """Do the handshake; `rest` is the input behind it."""
         super().data_received(head)
         if self.conn.handshake_exc is not None and not self.handshake_complete:
             self.transport.write(MALFORMED.answer(b"/"))
@@ -70,7 +70,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     def admit(self) -> None:
-        """Allow the socket more than a stranger: it has said who it is."""
+        """Give the socket the larger frame budget of an authenticated client."""
         self._budget = FrameBudget(self._limits.frames_per_second, self._limits.frames_at_once)
         self._edge.connections.busy(self)
 
@@ -88,16 +88,16 @@ class SocketConnection(WebSocketsSansIOProtocol):
     # Input
 
     def data_received(self, data: bytes) -> None:
-        """Parse a piece of it now, the rest in turns."""
+        """Parse a piece of the input now, and the rest in turns."""
         if self._is_refused or self.disconnected:
             return
-        self._unread.add(data)
-        if not self._takes_turns and self.take():
+        self._input.add(data)
+        if not self._takes_turns and self.parse_piece():
             self._edge.turns.add(self)
 
     @property
     def _is_held(self) -> bool:
-        """Whether nothing more may be parsed: a message waits for the application, or the peer does not read."""
+        """Whether parsing has to wait: a message waits for the application, or the peer does not read."""
         return (
             self._is_refused
             or self.disconnected
@@ -106,29 +106,29 @@ class SocketConnection(WebSocketsSansIOProtocol):
             or not self.writable.is_set()
         )
 
-    def take(self) -> bool:
-        """Parse one piece; whether there is more that can be parsed now."""
-        if not self._is_held and self._unread:
-            self.conn.receive_data(self._unread.take(PIECE_BYTES))
+    def parse_piece(self) -> bool:
+        """Parse one piece; return whether more can be parsed now."""
+        if not self._is_held and self._input:
+            self.conn.receive_data(self._input.take(PIECE_BYTES))
             if self.conn.parser_exc is not None:
                 self.handle_parser_exception()
             else:
                 self._handle_frames()
-        self._takes_turns = bool(self._unread) and not self._is_held
-        self._show_intake()
+        self._takes_turns = bool(self._input) and not self._is_held
+        self._update_reading()
         return self._takes_turns
 
-    def _go_on(self) -> None:
-        """Parse what was held back, if it no longer is."""
-        if self._unread and not self._takes_turns and not self._is_held:
+    def _resume_parsing(self) -> None:
+        """Parse buffered input, unless parsing has to wait."""
+        if self._input and not self._takes_turns and not self._is_held:
             self._takes_turns = True
             self._edge.turns.add(self)
-        self._show_intake()
+        self._update_reading()
 
-    def _show_intake(self) -> None:
+    def _update_reading(self) -> None:
         if self.disconnected or self.transport.is_closing():
             return
-        if self._unread or self.read_paused or self._is_refused:
+        if self._input or self.read_paused or self._is_refused:
             self.transport.pause_reading()
         else:
             self.transport.resume_reading()
@@ -143,17 +143,17 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
     def _is_within_bounds(self, frame: Frame) -> bool:
         if not self._budget.spend():
-            self._refuse(CLOSE_POLICY, "Too many frames a second.")
+            self._refuse(CLOSE_POLICY, "Too many frames per second.")
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY):
             self._fragments = 1
         elif frame.opcode is Opcode.CONT:
             self._fragments += 1
             if self._fragments > self._limits.fragments:
-                self._refuse(CLOSE_POLICY, f"A message may have {self._limits.fragments} fragments at most.")
+                self._refuse(CLOSE_POLICY, f"A message may have at most {self._limits.fragments} fragments.")
         return not self._is_refused
 
     def send_receive_event_to_app(self) -> None:
-        """Pass a message on, if it is one."""
+        """Pass a message to the application, if its text is valid UTF-8."""
         if self.curr_msg_data_type == "text":
             try:
                 b"".join(self.frames).decode()
@@ -164,7 +164,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
-        """Close a socket that breaks the protocol; its last words are already on their way."""
+        """Close a socket that violates the protocol; the close frame is already written."""
         if self.conn.close_sent is None:
             self.transport.abort()
             return
@@ -181,39 +181,39 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self._end_soon()
 
     def _end_soon(self) -> None:
-        """Read nothing more, and close once the peer has had time to read why."""
+        """Stop reading, and close once the peer has had time to read the reason."""
         self._is_refused = True
-        self._unread.clear()
+        self._input.clear()
         if self.close_timer is not None:
             self.close_timer.cancel()
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     async def receive(self) -> "ASGIReceiveEvent":
-        """The next message; those behind it are parsed when it has been taken."""
+        """Return the next message, then parse those behind it."""
         message = await super().receive()
-        self._go_on()
+        self._resume_parsing()
         return message
 
     # Output
 
     async def send(self, message: "ASGISendEvent") -> None:
-        """Send a message; an accepted socket is read from."""
+        """Send a message, then parse input that waited for the handshake."""
         await super().send(message)
-        if self._unread:
-            self._go_on()
+        if self._input:
+            self._resume_parsing()
 
     @property
     def is_writable(self) -> bool:
-        """Whether the transport has buffered little."""
+        """Whether the transport's buffer has room."""
         return self.writable.is_set()
 
     def write_messages(self, data: bytes) -> None:
-        """Write whole, encoded messages; nothing when the socket is closing."""
+        """Write complete, encoded messages, or nothing if the socket is closing."""
         if not (self.close_sent or self.disconnected or self.transport.is_closing()):
             self.transport.write(data)
 
     def close_at_once(self, code: int, reason: str, patience_seconds: float) -> None:
-        """Send a close frame behind what is buffered; cut the connection when the peer does not read it in time."""
+        """Send a close frame behind the buffered output; cut the connection if the peer does not read it in time."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.conn.send_close(code, reason)
@@ -223,7 +223,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(patience_seconds, self.transport.abort)
 
     def keepalive_timeout(self) -> None:
-        """Give up a peer that answers no ping; of one that does not read either, the ping may never have got there."""
+        """Close a socket whose peer answers no ping; if the peer does not read, the ping may not have reached it."""
         if self.writable.is_set() or self.on_unanswered is None:
             super().keepalive_timeout()
         else:
@@ -235,24 +235,24 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self._output.start()
 
     def resume_writing(self) -> None:
-        """Tell who waits that the peer has read."""
+        """Notify the writer that the peer has read."""
         super().resume_writing()
         self._output.stop()
         if self.on_writable:
             self.on_writable()
-        self._go_on()
+        self._resume_parsing()
 
     def _give_up_output(self) -> None:
-        """Close a socket whose peer reads nothing; the application says from where to resume."""
+        """Close a socket whose peer reads nothing; the application sends the position from which to resume."""
         (self.on_unanswered or self.transport.abort)()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who waits that there is nothing to wait for."""
+        """Release the connection, and notify the writer that it is closed."""
         self._edge.connections.close(self)
         if not self.writable.is_set():
             self._edge.memory.return_soon()
         self._output.stop()
-        self._unread.clear()
+        self._input.clear()
         super().connection_lost(exc)
         if self.on_writable:
             self.on_writable()

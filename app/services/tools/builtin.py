@@ -93,7 +93,7 @@ def builtin_tool(
         try:
             compile_schema(input_schema)
         except InvalidSchema as error:
-            raise StartupError(f"The input schema of the built-in tool {chosen!r} is wrong: {error}.") from None
+            raise StartupError(f"The input schema of the built-in tool {chosen!r} is invalid: {error}.") from None
         return BuiltinTool(chosen, display_name or chosen, description, input_schema, function, version, idempotent)
 
     return make
@@ -110,10 +110,10 @@ def load_builtin_tools(modules: Iterable[str]) -> dict[str, BuiltinTool]:
         try:
             found = vars(importlib.import_module(module)).values()
         except ImportError as error:
-            raise StartupError(f"TOOL_MODULES is wrong: {module} cannot be imported ({error}).") from None
+            raise StartupError(f"TOOL_MODULES is invalid: {module} cannot be imported ({error}).") from None
         for tool in found:
             if not isinstance(tool, BuiltinTool):
                 continue
             if tools.setdefault(tool.name, tool) is not tool:
-                raise StartupError(f"TOOL_MODULES is wrong: there are two tools named {tool.name!r}.")
+                raise StartupError(f"TOOL_MODULES is invalid: there are two tools named {tool.name!r}.")
     return tools

@@ -28,7 +28,7 @@ def check_named_models(settings: Settings, models: ModelGateway) -> None:
     for field in TIERS:
         name = getattr(settings, field)
         if field in settings.model_fields_set and (problem := problem_of(models, name)):
-            raise StartupError(f"{field.upper()} is wrong: {problem}")
+            raise StartupError(f"{field.upper()} is invalid: {problem}")
     if "allowed_models" in settings.model_fields_set:
         for name in settings.allowed_models:
             if problem := problem_of(models, name):

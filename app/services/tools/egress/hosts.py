@@ -188,6 +188,6 @@ def parse_entry(entry: str) -> tuple[str, int | None]:
         return canonical_host(parts.hostname), parts.port
     except (ValueError, EgressRefused):
         message = (
-            f"TOOL_EGRESS_ALLOWLIST is wrong: {entry!r} is neither a host name nor an address, with or without :port."
+            f"TOOL_EGRESS_ALLOWLIST is invalid: {entry!r} is neither a host name nor an address, with or without :port."
         )
         raise StartupError(message) from None

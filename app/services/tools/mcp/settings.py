@@ -127,7 +127,7 @@ def load_mcp_servers(path: Path | None) -> dict[str, McpServerSettings]:
     found: dict[str, McpServerSettings] = {}
     for name, entry in servers.items():
         if not SERVER_NAME.fullmatch(name):
-            message = f"MCP_SERVERS is wrong: the name {name!r} must be of letters, digits, '-' and single '_'."
+            message = f"MCP_SERVERS is invalid: the name {name!r} must be of letters, digits, '-' and single '_'."
             raise StartupError(message)
         found[name] = server_settings(path, name, entry)
         warn_of_unread_keys(name, entry)
@@ -139,11 +139,11 @@ def read_entries(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"MCP_SERVERS is wrong: {path} cannot be read ({type(error).__name__}).") from None
+        raise StartupError(f"MCP_SERVERS is invalid: {path} cannot be read ({type(error).__name__}).") from None
     except yaml.YAMLError:
-        raise StartupError(f"MCP_SERVERS is wrong: {path} is not YAML or JSON with an object mcpServers.") from None
+        raise StartupError(f"MCP_SERVERS is invalid: {path} is not YAML or JSON with an object mcpServers.") from None
     if not isinstance(content, dict) or not isinstance(entries_of(content), dict):
-        raise StartupError(f"MCP_SERVERS is wrong: {path} must hold an object mcpServers.")
+        raise StartupError(f"MCP_SERVERS is invalid: {path} must hold an object mcpServers.")
     for key in (str(item) for item in cast("dict[object, object]", content) if item != "mcpServers"):
         log.warning("mcp-setting-unknown", setting=key, advice="Servers are named under mcpServers.")
     return {str(name): entry for name, entry in entries_of(content).items()}
@@ -156,7 +156,7 @@ def entries_of(content: Any) -> Any:  # noqa: ANN401 - any YAML value
 
 def server_settings(path: Path, name: str, entry: object) -> McpServerSettings:
     """The settings in one entry; the rest of a disabled entry is not checked."""
-    where = f"MCP_SERVERS is wrong: {path}: the server {name!r}"
+    where = f"MCP_SERVERS is invalid: {path}: the server {name!r}"
     if not isinstance(entry, dict):
         raise StartupError(f"{where} must have either a command or a url.")
     given = cast("dict[str, Any]", entry)
@@ -214,6 +214,6 @@ def variable(found: re.Match[str]) -> str:
         return value or default
     if value is None:
         raise StartupError(
-            f"MCP_SERVERS is wrong: the variable {name} is not set. Set it, or write ${{{name}:-default}}."
+            f"MCP_SERVERS is invalid: the variable {name} is not set. Set it, or write ${{{name}:-default}}."
         )
     return value

@@ -141,7 +141,7 @@ def test_a_model_of_a_complexity_that_does_not_exist_stops_the_start_by_name(fie
     settings = settings_with(openai_api_key=SecretStr("sk-test"), **{field: "openai-typo/gpt-9"})
     gateway = ModelGateway(load_model_table(settings))
 
-    with pytest.raises(StartupError, match=f"{field.upper()} is wrong: .*gpt-9"):
+    with pytest.raises(StartupError, match=f"{field.upper()} is invalid: .*gpt-9"):
         check_named_models(settings, gateway)
 
 

@@ -121,7 +121,7 @@ async def test_a_custom_tool_is_never_overwritten_by_a_built_in_one(
 
 
 def test_a_module_that_cannot_be_imported_stops_the_start() -> None:
-    with pytest.raises(StartupError, match=r"TOOL_MODULES is wrong: no\.such\.module"):
+    with pytest.raises(StartupError, match=r"TOOL_MODULES is invalid: no\.such\.module"):
         load_builtin_tools(["no.such.module"])
 
 

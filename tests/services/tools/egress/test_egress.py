@@ -280,7 +280,7 @@ async def test_proxies_of_the_environment_are_not_used(
     "entry", ["http://a.example", "a.example/path", "user@a.example", "0x7f.1", "127.1", "*.a.example", "a b"]
 )
 def test_an_entry_that_is_no_host_stops_the_start(entry: str) -> None:
-    with pytest.raises(StartupError, match="TOOL_EGRESS_ALLOWLIST is wrong"):
+    with pytest.raises(StartupError, match="TOOL_EGRESS_ALLOWLIST is invalid"):
         AllowList.of([entry])
 
 

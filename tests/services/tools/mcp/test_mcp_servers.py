@@ -196,7 +196,7 @@ def test_a_wrong_file_of_servers_stops_the_start(tmp_path: Path, content: str, w
     path = tmp_path / "servers.yaml"
     path.write_text(content)
 
-    with pytest.raises(StartupError, match=r"^MCP_SERVERS is wrong") as caught:
+    with pytest.raises(StartupError, match=r"^MCP_SERVERS is invalid") as caught:
         load_mcp_servers(path)
 
     assert words in str(caught.value)
@@ -213,7 +213,7 @@ def test_the_usual_form_is_read_with_variables_of_the_environment(
 
     assert servers["web"].headers == {"A": "Bearer secret"}
     assert load_mcp_servers(None) == {}
-    with pytest.raises(StartupError, match="MCP_SERVERS is wrong"):
+    with pytest.raises(StartupError, match="MCP_SERVERS is invalid"):
         load_mcp_servers(tmp_path / "missing")
 
 
