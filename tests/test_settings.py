@@ -170,7 +170,7 @@ def test_a_wrong_value_in_the_env_file_is_named_too(work_directory: Path) -> Non
 def test_an_env_file_that_is_no_text_is_named(work_directory: Path) -> None:
     (work_directory / ".env").write_bytes(b"PORT=9000\n\xff\xfe\n")
 
-    with pytest.raises(StartupError, match=r"\.env is not UTF-8 text"):
+    with pytest.raises(StartupError, match=r"Cannot read \.env: save the file as UTF-8"):
         Settings.load()
 
 

@@ -49,7 +49,7 @@ class ExecutionStatus(DescribedEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can change it any more."""
+        """Whether the status can no longer change."""
         return self in TERMINAL_STATUSES
 
 
@@ -57,7 +57,7 @@ TERMINAL_STATUSES = (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, Executio
 
 
 class ReviewStatus(DescribedEnum):
-    """What the reviewer decided, if anything yet."""
+    """The reviewer's decision, if there is one."""
 
     PENDING = "pending"
     """No one has reviewed it."""
@@ -70,7 +70,7 @@ class ReviewStatus(DescribedEnum):
 
 
 class ExecutionKind(DescribedEnum):
-    """What was started: one agent, a department, or several departments."""
+    """The kind of work: one agent, a department, or several departments."""
 
     AGENT = "agent"
     """One agent, alone or as a specialist of a department."""
@@ -98,7 +98,7 @@ class StopReason(DescribedEnum):
 
 
 class RunOptions(BaseModel):
-    """What the client asked of a run beside its prompt; children inherit it, but for an orchestration's departments."""
+    """The client's options for a run; children inherit all but the `departments` of an orchestration."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
@@ -110,7 +110,7 @@ class RunOptions(BaseModel):
 
 
 class Lease(BaseModel):
-    """Who runs a tree, and until when by the database's clock unless renewed."""
+    """The process that runs a tree, and the time at which its lease expires, by the database's clock."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
@@ -119,7 +119,7 @@ class Lease(BaseModel):
 
 
 class Idempotency(BaseModel):
-    """The request that made an execution: hashes of its key in the caller's scope, and of what it asked."""
+    """The request that created an execution: hashes of its key in the caller's scope, and of its content."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
@@ -128,7 +128,7 @@ class Idempotency(BaseModel):
 
 
 class RevisionRequest(BaseModel):
-    """A person's request to revise an execution of an ended tree; `name` is the person's."""
+    """A person's request to revise an execution of a finished tree; `name` is the person's."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
@@ -141,12 +141,11 @@ class RevisionRequest(BaseModel):
 class AgentExecution(PayloadDocument):
     """The audit record of one execution.
 
-    Payload's fields come first and hold only what Payload can re-save. The run engine's own stand after `__v`:
-    `lastSeq` is the number of the execution's last event, `pagesFrom` that of the first one that its document had no
-    room for and that stands on a page, `fence` the token that guards every write of the run, `lease` (on roots) who
-    runs it, `deadline` (on roots, by the database's clock) when it must have ended, `priority` (on roots) where it
-    stands in the queue, `uncounted` and `outbox` the marks of its end. `qualityScore` is 0 to 100,
-    `executionTime` milliseconds.
+    Payload's fields come first and hold only values that Payload can save again. The run engine's fields follow `__v`:
+    `lastSeq` is the number of the execution's last event, `pagesFrom` the number of the first event that is stored on
+    a page because the document had no room, and `fence` the token that guards every write of the run. Roots also have
+    `lease`, `deadline` (by the database's clock) and `priority` (in the queue). `uncounted` and `outbox` mark the end
+    of an execution for its consumers. `qualityScore` is 0 to 100, `executionTime` is in milliseconds.
     """
 
     execution_id: Annotated[str, Field(min_length=1)]
@@ -193,7 +192,7 @@ class AgentExecution(PayloadDocument):
     cancel_requested: bool | None = None
     retry_of: str | None = None
     from_checkpoint: Annotated[bool | None, Field(alias="goesOn")] = None
-    """Of a retry: whether it begins with what is stored of the run that it tries again."""
+    """Of a retry: whether it starts from the checkpoint of the run that it repeats."""
     previous_execution_id: str | None = None
     idempotency: Idempotency | None = None
     reopening: RevisionRequest | None = None
@@ -204,12 +203,12 @@ class AgentExecution(PayloadDocument):
     quality_threshold: float | None = None
     """The agent's threshold (0 to 100) when the execution ended."""
     provider_message: str | None = None
-    """What the model provider said to the call that failed the execution, without secrets; only admins see it."""
+    """The provider's message about the call that failed the execution, without secrets; only admins see it."""
     person_review: Any = None
-    """The last review by a person, with the score that the judge had given."""
+    """The last review by a person, with the judge's score at that time."""
 
     class Settings:
-        """Collection and indexes: Payload's, the report's descending twins, and the engine's."""
+        """Collection and indexes: Payload's, their descending counterparts, and the engine's."""
 
         name = "agent-executions"
         keep_nulls = False
@@ -259,7 +258,7 @@ class AgentExecution(PayloadDocument):
 
     @classmethod
     def new_root(cls, *, agent: Relation, department: Relation, kind: ExecutionKind, **fields: Any) -> Self:  # noqa: ANN401 - any field
-        """Returns the root of a new tree, not stored yet; `fields` are the request's."""
+        """Build the root of a new tree, without storing it; `fields` are the request's."""
         execution_id = new_execution_id()
         return cls(
             execution_id=execution_id,
@@ -282,7 +281,7 @@ class AgentExecution(PayloadDocument):
         prompt: str,
         **fields: Any,  # noqa: ANN401 - any field
     ) -> Self:
-        """Returns an execution below `parent_id`, not stored yet, with the project and conversation of its root."""
+        """Build an execution below `parent_id`, with its root's project and conversation, without storing it."""
         return cls(
             execution_id=new_execution_id(),
             root_execution_id=root.execution_id,
@@ -298,7 +297,7 @@ class AgentExecution(PayloadDocument):
         )
 
     def note_changes(self, changes: Mapping[str, Any], last_seq: int) -> None:
-        """Take over what is being stored of it by the names of MongoDB, together with the event of this number."""
+        """Apply changes that are being stored, by their MongoDB names, together with the event of this number."""
         for key, value in changes.items():
             if "." in key:  # a part of a field: an outbox mark, which no run reads
                 continue
@@ -308,12 +307,12 @@ class AgentExecution(PayloadDocument):
 
     @property
     def root_id(self) -> str:
-        """The root of its tree: itself for a root, and for an execution that another program created."""
+        """The id of the tree's root; an execution that another program created is its own root."""
         return self.root_execution_id or self.execution_id
 
     @property
     def is_ours(self) -> bool:
-        """Whether this service created it; another program's execution is shown and never run."""
+        """Whether this service created it; executions of other programs are shown and never run."""
         return self.root_execution_id is not None
 
 
@@ -324,4 +323,4 @@ CHOICES: dict[str, type[StrEnum]] = {
     "reviewStatus": ReviewStatus,
     "stopReason": StopReason,
 }
-"""The keys that hold one of a few names."""
+"""The keys that hold a value of an enum."""

@@ -20,7 +20,7 @@ from app.models.catalog_document import CatalogDocument
 
 
 class ToolSource(DescribedEnum):
-    """What kind of tool it is; those of MCP servers are never stored."""
+    """The kind of a tool; tools of MCP servers are never stored."""
 
     CUSTOM = "custom"
     """A JavaScript function that runs in the sandbox."""

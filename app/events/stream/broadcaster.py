@@ -26,7 +26,7 @@ from app.events.types import AgentDelta, Frame
 RECENT_BYTES = 512 * 1024
 PAUSE_SECONDS = 0.3
 MISSING_LOOKS = 10
-"""After so many looks a missing event counts as removed; one may only have been read before it was stored."""
+"""The number of reads after which a missing event counts as removed; the first may have preceded its storage."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +54,14 @@ class StreamBroken(AppError):
 
 @dataclass(eq=False, slots=True)
 class Subscription:
-    """One reader of one stream: `after` is the number up to which it has been given everything."""
+    """One reader of one stream; every event up to number `after` has been delivered to it."""
 
     head: StreamHead
     after: int
     sink: Sink
     deltas: bool = False
     pacer: "DeltaPacer[Subscription] | None" = None
-    """The pace of live text that it shares with other subscriptions of its reader."""
+    """The pacer of live text, shared with other subscriptions of the same reader."""
     ending: Ending | None = None
     on_end: Callable[[], None] | None = None
     is_live: bool = False
@@ -69,7 +69,7 @@ class Subscription:
     task: asyncio.Task[None] | None = None
 
     def give(self, batch: Batch) -> None:
-        """Pass on what the batch has for this stream, and only what follows `after`."""
+        """Deliver the batch's frames of this stream that follow `after`."""
         if batch.first_seq <= self.after:
             batch = batch.after(self.after)
         own = batch if self.head.covers_tree else batch.by_execution.get(self.head.execution_id)
@@ -80,7 +80,7 @@ class Subscription:
         self.after = max(self.after, batch.last_seq)
 
     def show(self, batch: Batch, delta: AgentDelta) -> None:
-        """Pass on live text, alone in its batch, if it is wanted and its reader is not behind with what counts."""
+        """Deliver live text, alone in its batch, if the reader wants it and is not behind with events."""
         wanted = self.deltas and (self.head.covers_tree or self.head.execution_id == delta.execution_id)
         if wanted and not self.sink.is_full:
             if self.pacer:
@@ -89,7 +89,7 @@ class Subscription:
                 self.sink.send(batch)
 
     def end_if_over(self) -> bool:
-        """Say that the execution has ended once all its events were given; whether that was said."""
+        """Deliver the end of the execution once all its events were delivered; return whether it was."""
         if self.ending is None or self.after < self.ending.last_seq:
             return False
         self._finish(Batch([self.ending]))
@@ -107,14 +107,14 @@ class Subscription:
 
 
 async def replay(subscription: Subscription, reads: SharedReads) -> None:
-    """Give a stream that has ended from the database."""
+    """Deliver a finished stream from the database."""
     while not subscription.end_if_over():
         await subscription.sink.drained()
         await give_page(subscription, reads, known=0)
 
 
 async def give_page(subscription: Subscription, reads: SharedReads, *, known: int) -> bool:
-    """Send a page of stored events; returns whether it was the last. Waits for a database that is unavailable."""
+    """Send a page of stored events, and return whether it was the last. Waits while the database is unavailable."""
     try:
         page = await reads.page(subscription.head, subscription.after, known)
     except PyMongoError as error:
@@ -133,7 +133,7 @@ async def give_page(subscription: Subscription, reads: SharedReads, *, known: in
 
 @dataclass
 class GapRetry:
-    """How often a stream has looked without success for its next event, which should be in the database."""
+    """Counts the unsuccessful reads of a stream's next event, which should be in the database."""
 
     execution_id: str
     _after: int = -1
@@ -161,7 +161,7 @@ class TreeBroadcaster:
     on_broken: Callable[["TreeBroadcaster"], None]
     """Called once, after the broadcaster has failed and its subscriptions have received the error."""
     position: int = 0
-    """Everything up to this number has been given to the live subscriptions."""
+    """The number up to which every event has been delivered to the live subscriptions."""
     _live: dict[Subscription, None] = field(default_factory=dict[Subscription, None])
     _joining: set[Subscription] = field(default_factory=set[Subscription])
     _recent: deque[Frame] = field(default_factory=deque[Frame])
@@ -176,11 +176,11 @@ class TreeBroadcaster:
         self._deltas = DeltaPacer[None](self._show)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start to follow the tree."""
         self._pump_task = asyncio.create_task(self._run(), name=f"broadcaster {self.tree.root_id}")
 
     async def stop(self) -> None:
-        """Stop following; no subscription is left."""
+        """Stop following, once no subscription is left."""
         self._deltas.stop()
         if self._pump_task:
             self._pump_task.cancel()
@@ -193,13 +193,13 @@ class TreeBroadcaster:
         return not self._live and not self._joining
 
     def add(self, subscription: Subscription) -> None:
-        """Take in a subscription, which catches up first."""
+        """Add a subscription, which catches up first."""
         if subscription.deltas and self._buffer:
             self.bus.ask_for_deltas(self._buffer)
         self._catch_up_again(subscription)
 
     def remove(self, subscription: Subscription) -> None:
-        """Give it nothing more."""
+        """Remove a subscription; it receives nothing more."""
         subscription.is_over, subscription.is_live = True, False
         self._live.pop(subscription, None)
         self._joining.discard(subscription)
@@ -228,7 +228,7 @@ class TreeBroadcaster:
             subscription.task = None
 
     async def _give_until_joined(self, subscription: Subscription) -> None:
-        """Give what is stored until nothing is missing between that and what the broadcaster gives, then join it."""
+        """Deliver stored events until there is no gap to the live ones, then join the broadcaster."""
         await self._ready.wait()
         subscription.ending = self._endings.get(subscription.head.execution_id)
         gap_retry = GapRetry(subscription.head.execution_id)
@@ -245,7 +245,7 @@ class TreeBroadcaster:
                     await asyncio.sleep(PAUSE_SECONDS)
 
     def _join(self, subscription: Subscription) -> bool:
-        """Join the broadcaster if nothing is missing; what is, and is still remembered, is given now."""
+        """Join the broadcaster if there is no gap, or only one that the remembered frames fill."""
         missing = self.position - subscription.after
         if missing > 0:
             if not self._recent or self._recent[0].seq > subscription.after + 1:
@@ -258,7 +258,7 @@ class TreeBroadcaster:
         return True
 
     async def _run(self) -> None:
-        """Follow the tree; any error ends the subscriptions instead of leaving them waiting."""
+        """Follow the tree; an error ends the subscriptions rather than leaving them to wait."""
         try:
             await self._follow()
         except AppError as error:
@@ -274,7 +274,7 @@ class TreeBroadcaster:
             subscription.fail(error)
 
     async def _follow(self) -> None:
-        """Read the bus and pass its messages on while there are subscriptions."""
+        """Read the bus and deliver its messages while there are subscriptions."""
         with self.bus.follow(self.tree.root_id, foreign=self.tree.is_foreign) as buffer:
             self._buffer = buffer
             if any(one.deltas for one in self._joining):
@@ -290,7 +290,7 @@ class TreeBroadcaster:
                     await self._read_on()
 
     def _hear(self, messages: list[Message]) -> bool:
-        """Give what follows without a gap; whether something is missing in between or stands in the database."""
+        """Deliver frames that follow without a gap; return whether others must be read from the database."""
         frames: list[Frame] = []
         endings: list[Ending] = []
         expected, behind = self.position + 1, False
@@ -312,7 +312,7 @@ class TreeBroadcaster:
         return behind
 
     def _give(self, frames: list[Frame]) -> None:
-        """Hand frames to all live subscriptions; who has enough to read leaves the broadcaster."""
+        """Deliver frames to all live subscriptions; one with a full sink leaves the broadcaster."""
         if not frames:
             return
         self._deltas.flush(None, {frame.execution_id for frame in frames})
@@ -333,7 +333,7 @@ class TreeBroadcaster:
             self._recent_bytes -= len(self._recent.popleft().data)
 
     def _end(self, endings: list[Ending]) -> None:
-        """Tell the subscriptions of executions that have ended, those that catch up too."""
+        """Report ended executions to the subscriptions, including those that catch up."""
         for ending in endings:
             self._endings[ending.execution_id] = ending
             for subscription in [*self._live, *self._joining]:
@@ -348,7 +348,7 @@ class TreeBroadcaster:
             subscription.show(batch, delta)
 
     async def _begin(self) -> int:
-        """Returns how far the tree is stored, and its ended executions. Waits for a database that is unavailable."""
+        """Return how far the tree is stored, and its ended executions. Waits while the database is unavailable."""
         while True:
             try:
                 state = await read_state(self.reads.database, self.tree)
@@ -382,7 +382,7 @@ class TreeBroadcaster:
                 continue
             self._end([ending for ending in state.endings if ending.last_seq <= self.position])
             if self.position > max(state.last_seq, began_at):
-                continue  # the page was read later than the state, which so may lack the ending
+                continue  # the page was read after the state, which may lack the ending
             if self.position >= state.last_seq:
                 return
             gap_retry.lose(self.position, state.last_seq)

@@ -50,7 +50,7 @@ Message = Committed | Moved | AgentDelta
 
 
 class BusBuffer:
-    """One reader's bounded buffer of what was committed to a tree since it began to follow."""
+    """One reader's bounded buffer of a tree's commits since it began to follow."""
 
     def __init__(self, root_id: str, *, foreign: bool = False) -> None:
         self.root_id = root_id
@@ -61,7 +61,7 @@ class BusBuffer:
         self._ready = asyncio.Event()
 
     def offer(self, message: Message) -> None:
-        """Buffer a message; when the buffer is full a delta is dropped and a commit noted as missed."""
+        """Buffer a message; if the buffer is full, a delta is dropped and a commit is noted as missed."""
         if len(self._buffer) >= MAX_BUFFERED_COMMITS:
             if isinstance(message, AgentDelta):
                 return
@@ -71,7 +71,7 @@ class BusBuffer:
         self._ready.set()
 
     async def take(self) -> list[Message]:
-        """All that is buffered, waiting for at least one message."""
+        """Remove and return all buffered messages, waiting for at least one."""
         await self._ready.wait()
         self._ready.clear()
         messages = list(self._buffer)
@@ -79,7 +79,7 @@ class BusBuffer:
         return messages
 
     def clear(self) -> None:
-        """Forget what is buffered: the caller is about to read it from the database."""
+        """Discard the buffered messages, which the caller is about to read from the database."""
         self._buffer.clear()
         self._ready.clear()
         self.missed = False
@@ -89,15 +89,15 @@ class EventBus(Protocol):
     """The interface that the log publishes to and the hub follows."""
 
     def publish(self, committed: Committed) -> None:
-        """Tell the tree's buffers; called only after the commit."""
+        """Pass a message to the tree's buffers; called only after the commit."""
         ...
 
     def publish_delta(self, delta: AgentDelta) -> None:
-        """Pass live text on to the buffers that asked for it."""
+        """Pass live text to the buffers that want it."""
         ...
 
     def wants_deltas(self, root_id: str) -> bool:
-        """Whether anybody who follows the tree asked for live text."""
+        """Whether a follower of the tree wants live text."""
         ...
 
     def may_be_followed(self, root_id: str) -> bool:
@@ -105,11 +105,11 @@ class EventBus(Protocol):
         ...
 
     def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[BusBuffer]:
-        """A buffer of the tree's commits from now on."""
+        """Open a buffer that receives the tree's commits from now on."""
         ...
 
     def ask_for_deltas(self, buffer: BusBuffer) -> None:
-        """From now on pass live text to the buffer too."""
+        """Pass live text to the buffer too, from now on."""
         ...
 
 
@@ -118,20 +118,20 @@ class Heads(Protocol):
 
     @property
     def poll_seconds(self) -> float:
-        """How long a tree of another process may have moved unheard."""
+        """The longest time for which commits of other processes may go unnoticed."""
         ...
 
     def unheard(self) -> list[BusBuffer]:
-        """Followers of trees that this process does not run now."""
+        """Return followers of trees that this process does not run now."""
         ...
 
     def deliver(self, message: Message, root_id: str) -> None:
-        """Pass a message to the buffers of a tree here."""
+        """Pass a message to the buffers of a tree in this process."""
         ...
 
 
 class InProcessBus:
-    """The bus of a process that hears of others only through the database."""
+    """The bus of a process that learns of other processes only through the database."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, set[BusBuffer]] = {}
@@ -139,39 +139,39 @@ class InProcessBus:
 
     @property
     def poll_seconds(self) -> float:
-        """How long a tree of another process may have moved unheard."""
+        """The longest time for which commits of other processes may go unnoticed."""
         return POLL_SECONDS
 
     def publish(self, committed: Committed) -> None:
-        """Tell the tree's buffers; called only after the commit."""
+        """Pass a message to the tree's buffers; called only after the commit."""
         if committed.root_id in self._buffers:
             self._published_at[committed.root_id] = asyncio.get_running_loop().time()
             self.deliver(committed, committed.root_id)
 
     def publish_delta(self, delta: AgentDelta) -> None:
-        """Pass live text on to the buffers that asked for it."""
+        """Pass live text to the buffers that want it."""
         self.deliver(delta, delta.root_execution_id)
 
     def deliver(self, message: Message, root_id: str) -> None:
-        """Pass a message to the buffers of a tree here."""
+        """Pass a message to the buffers of a tree in this process."""
         for buffer in self._buffers.get(root_id, ()):
             if buffer.deltas or not isinstance(message, AgentDelta):
                 buffer.offer(message)
 
     def wants_deltas(self, root_id: str) -> bool:
-        """Whether anybody who follows the tree asked for live text."""
+        """Whether a follower of the tree wants live text."""
         return any(buffer.deltas for buffer in self._buffers.get(root_id, ()))
 
     def may_be_followed(self, root_id: str) -> bool:
-        """Whether anybody here follows the tree; other processes look at its head now and then."""
+        """Whether this process has followers of the tree; other processes poll its head."""
         return root_id in self._buffers
 
     def ask_for_deltas(self, buffer: BusBuffer) -> None:
-        """From now on pass live text to the buffer too."""
+        """Pass live text to the buffer too, from now on."""
         buffer.deltas = True
 
     def unheard(self) -> list[BusBuffer]:
-        """Followers of trees that this process does not run now, one a tree."""
+        """Return one follower of each tree that this process does not run now."""
         recently = asyncio.get_running_loop().time() - LOCAL_SECONDS
         return [
             next(iter(buffers))
@@ -181,7 +181,7 @@ class InProcessBus:
 
     @contextmanager
     def follow(self, root_id: str, *, foreign: bool = False) -> Generator[BusBuffer]:
-        """A buffer of the tree's commits from now on."""
+        """Open a buffer that receives the tree's commits from now on."""
         buffer = BusBuffer(root_id, foreign=foreign)
         buffers = self._buffers.setdefault(root_id, set())
         buffers.add(buffer)

@@ -1,4 +1,4 @@
-"""Live text at a pace that a reader can follow: what comes faster is joined."""
+"""Live text at a pace that a reader can follow: faster deltas are joined."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable
@@ -13,7 +13,7 @@ Stream = TypeVar("Stream", bound=Hashable)
 
 
 class DeltaPacer(Generic[Stream]):
-    """Joins the text of each execution and lets one delta go every 50 milliseconds: 20 a second at most.
+    """Joins the text of each execution and sends one delta every 50 milliseconds, at most 20 per second.
 
     Where several streams share the pace, they take turns, and the text of each is joined by itself.
     """
@@ -24,7 +24,7 @@ class DeltaPacer(Generic[Stream]):
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, stream: Stream, delta: AgentDelta) -> None:
-        """Let a delta go at once when none went lately, else with what comes until it is its turn."""
+        """Send a delta at once if none was sent lately; otherwise join it with those that follow until its turn."""
         key = (stream, delta.execution_id)
         earlier = self._pending.get(key)
         if earlier:
@@ -36,17 +36,17 @@ class DeltaPacer(Generic[Stream]):
             self._let_one_go()
 
     def flush(self, stream: Stream, execution_ids: Iterable[str]) -> None:
-        """Let go what is pending of executions whose next event is about to be given."""
+        """Send the pending text of executions whose next event is about to be delivered."""
         for execution_id in execution_ids:
             if delta := self._pending.pop((stream, execution_id), None):
                 self._give(stream, delta)
 
     def forget(self, stream: Stream) -> None:
-        """Let go nothing more of a stream."""
+        """Discard the pending text of a stream."""
         self._pending = {key: delta for key, delta in self._pending.items() if key[0] != stream}
 
     def stop(self) -> None:
-        """Let nothing more go."""
+        """Stop sending."""
         self._pending.clear()
         if self._timer:
             self._timer.cancel()

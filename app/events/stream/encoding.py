@@ -1,4 +1,4 @@
-"""How what a stream carries goes over the wire: encoded once, the same bytes for everybody who follows."""
+"""The wire form of a stream's items, encoded once: every follower receives the same bytes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,23 +33,23 @@ class Batch:
 
     @classmethod
     def of_text(cls, text: bytes) -> "Batch":
-        """A message that is no item of a stream."""
+        """Build a batch of one message that is not an item of a stream."""
         batch = cls(())
         batch.texts = [text]
         return batch
 
     @cached_property
     def first_seq(self) -> int:
-        """The number of its first frame, 0 where it has none."""
+        """The number of its first frame, or 0 if it has none."""
         return next((item.seq for item in self.items if isinstance(item, Frame)), 0)
 
     @cached_property
     def last_seq(self) -> int:
-        """The number of its last frame, 0 where it has none."""
+        """The number of its last frame, or 0 if it has none."""
         return next((item.seq for item in reversed(self.items) if isinstance(item, Frame)), 0)
 
     def after(self, seq: int) -> "Batch":
-        """The frames that follow a number."""
+        """Return the frames that follow a number."""
         return Batch([item for item in self.items if isinstance(item, Frame) and item.seq > seq])
 
     @cached_property
@@ -64,7 +64,7 @@ class Batch:
 
     @cached_property
     def size_bytes(self) -> int:
-        """The length of all texts together."""
+        """The total length of the texts."""
         return sum(map(len, self.texts))
 
     @cached_property
@@ -78,7 +78,7 @@ class Batch:
 
 
 def batches_of(frames: Iterable[Frame], max_bytes: int) -> list[Batch]:
-    """Frames in batches of about so many bytes."""
+    """Split frames into batches of about a number of bytes."""
     batches: list[Batch] = []
     items: list[Frame] = []
     size = 0
@@ -92,7 +92,7 @@ def batches_of(frames: Iterable[Frame], max_bytes: int) -> list[Batch]:
 
 
 def websocket_message(text: bytes) -> bytes:
-    """A text as one unmasked WebSocket message (RFC 6455, 5.2)."""
+    """Encode a text as one unmasked WebSocket message (RFC 6455, section 5.2)."""
     size = len(text)
     if size < 126:
         return bytes((TEXT_FRAME, size)) + text
@@ -102,7 +102,7 @@ def websocket_message(text: bytes) -> bytes:
 
 
 def text_of(item: Item) -> bytes:
-    """The JSON that is sent of an item."""
+    """Return the JSON that is sent for an item."""
     match item:
         case Frame():
             return item.data
@@ -122,6 +122,6 @@ def text_of(item: Item) -> bytes:
 
 
 def error_text(code: str, message: str, execution_id: str | None) -> bytes:
-    """An error as a message."""
+    """Build the message that reports an error."""
     about = {"executionId": execution_id} if execution_id else {}
     return orjson.dumps({"type": "error", "code": code, "message": message, **about})

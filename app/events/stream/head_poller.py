@@ -1,4 +1,4 @@
-"""Looking at the heads of followed trees: so that events of other processes arrive without a message from them."""
+"""The poller of followed trees' heads, which finds events of other processes without a message from them."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution
 
 LOOK_EVERY_SECONDS = 0.2
 REST_RATIO = 10
-"""How much longer the pause is than the look before it: thousands of followed trees are looked at less often."""
+"""The ratio of the pause to the duration of the query before it: thousands of followed trees are polled less often."""
 
 GONE = MAX_INTEGER
 """The head of a tree that no longer exists: its followers look for it and receive the error."""
@@ -24,14 +24,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass
 class HeadPoller:
-    """Tells buffers when a tree that runs elsewhere has moved on: one query for all of them."""
+    """Notifies buffers of progress in trees that run elsewhere, with one query for all of them."""
 
     database: Database
     bus: Heads
     _known: dict[str, int] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
-        """Look as often as the bus asks for, for as long as the process lives."""
+        """Poll at the interval that the bus asks for, for as long as the process lives."""
         loop = asyncio.get_running_loop()
         next_at = 0.0
         while True:
@@ -48,7 +48,7 @@ class HeadPoller:
             next_at = max(started + self.bus.poll_seconds, loop.time() + (loop.time() - started) * REST_RATIO)
 
     async def poll(self) -> None:
-        """Look once."""
+        """Poll once."""
         unheard = self.bus.unheard()
         ours = [one.root_id for one in unheard if not one.foreign]
         foreign = [one.root_id for one in unheard if one.foreign]
@@ -70,7 +70,7 @@ class HeadPoller:
         return {one["_id"]: one["lastSeq"] or 0 async for one in found}
 
     async def _foreign_heads(self, root_ids: list[str]) -> dict[str, int]:
-        """Another program's rows are counted; the sign tells whether the execution has ended."""
+        """Return the number of another program's events, negative once the execution has ended."""
         if not root_ids:
             return {}
         fields = {"executionId": 1, "status": 1, "rows": {"$size": {"$ifNull": ["$events", []]}}}

@@ -1,4 +1,4 @@
-"""Following runs: each subscriber gets each event once, in order, whatever is committed meanwhile."""
+"""The hub of a process: each subscriber receives each event once and in order."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -29,7 +29,7 @@ class EventHub:
         self._reads = SharedReads(self.database)
 
     async def head(self, execution_id: str) -> StreamHead:
-        """Where the stream stands now.
+        """Return the current state of a stream.
 
         Raises:
             ExecutionNotFound: no execution has this id.
@@ -37,7 +37,7 @@ class EventHub:
         return await read_head(self.database, execution_id)
 
     def subscribe(self, subscription: Subscription) -> None:
-        """Give the subscription's sink every event after its number, then its `Ending`, or a `Failure`.
+        """Deliver every event after the subscription's number to its sink, then its `Ending`, or a `Failure`.
 
         What was stored before the subscription's head was read is replayed; what is committed later comes through
         the broadcaster of its tree, or from the database when the bus misses it.
@@ -55,7 +55,7 @@ class EventHub:
         broadcaster.add(subscription)
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Give it nothing more, from this moment on."""
+        """Stop delivering to a subscription at once."""
         broadcaster = self._broadcasters.get(subscription.head.root_id)
         if broadcaster:
             broadcaster.remove(subscription)
@@ -68,14 +68,14 @@ class EventHub:
             subscription.task.cancel()
 
     def _drop(self, broadcaster: TreeBroadcaster) -> None:
-        """Let the next subscription of the broadcaster's tree begin another broadcaster."""
+        """Let the next subscription of the tree start a new broadcaster."""
         if self._broadcasters.get(broadcaster.tree.root_id) is broadcaster:
             del self._broadcasters[broadcaster.tree.root_id]
 
     async def follow(
         self, head: StreamHead, after: int, *, deltas: bool = False
     ) -> AsyncGenerator[Frame | AgentDelta | Ending]:
-        """Every event of the stream after number `after`, at the reader's pace; its `Ending` comes last.
+        """Yield every event of the stream after number `after`, at the reader's pace, then its `Ending`.
 
         Raises:
             EventsMissing: stored events of the run have been removed.

@@ -1,4 +1,4 @@
-"""Opening the bus of this process, and loops that run for as long as something is open."""
+"""Openers of this process's bus, and of loops that run for as long as a context."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -15,7 +15,7 @@ from app.events.stream.signatures import MessageSigner
 
 @asynccontextmanager
 async def open_bus(redis_url: str | None, database: Database) -> AsyncGenerator[InProcessBus]:
-    """The bus between processes where there is a Redis, else that of this one; other processes' trees are polled."""
+    """Open the bus between processes if Redis is configured, otherwise one of this process, and poll other trees."""
     async with AsyncExitStack() as stack:
         bus = InProcessBus()
         if redis_url is not None:
@@ -28,7 +28,7 @@ async def open_bus(redis_url: str | None, database: Database) -> AsyncGenerator[
 
 @asynccontextmanager
 async def running_in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncGenerator[None]:
-    """A loop that runs for as long as the context lasts."""
+    """Run a loop for as long as the context lasts."""
     task = asyncio.create_task(work, name=name)
     try:
         yield

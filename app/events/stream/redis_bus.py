@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 class RedisBus(InProcessBus):
-    """An in-process bus that also hears of what other processes commit, and tells them of what this one does."""
+    """An in-process bus that also exchanges commits with other processes."""
 
     def __init__(self, url: str, signer: MessageSigner) -> None:
         super().__init__()
@@ -61,21 +61,21 @@ class RedisBus(InProcessBus):
 
     @property
     def is_healthy(self) -> bool:
-        """Whether what this process sends through Redis comes back."""
+        """Whether this process receives its own messages through Redis."""
         return asyncio.get_running_loop().time() - self._heard_at < HEALTHY_SECONDS
 
     @property
     def poll_seconds(self) -> float:
-        """How long a tree of another process may have moved unheard."""
+        """The longest time for which commits of other processes may go unnoticed."""
         return HEALTHY_POLL_SECONDS if self.is_healthy else POLL_SECONDS
 
     async def start(self) -> None:
-        """Begin to send and to listen; Redis need not be there."""
+        """Start to send and listen; Redis may be unavailable."""
         jobs = {"send": self._send(), "listen": self._listen(), "beat": self._beat(), "subscribe": self._subscribe()}
         self._tasks = [asyncio.create_task(job, name=f"redis {name}") for name, job in jobs.items()]
 
     async def stop(self) -> None:
-        """Send and listen no more. redis-py may swallow a cancellation, so the loops look at a flag as well."""
+        """Stop sending and listening. redis-py may swallow a cancellation, so the loops check a flag as well."""
         self._stopped = True
         self._changed.set()
         for task in self._tasks:
@@ -86,33 +86,33 @@ class RedisBus(InProcessBus):
                 await self._redis.aclose()
 
     def publish(self, committed: Committed) -> None:
-        """Tell the tree's buffers here, then those in other processes."""
+        """Pass a message to the tree's buffers in this process, then to other processes."""
         super().publish(committed)
         self._enqueue(PREFIX + committed.root_id, encode(committed, self._origin))
 
     def publish_delta(self, delta: AgentDelta) -> None:
-        """Pass live text on, to other processes only if one of their subscribers wants it."""
+        """Pass live text on; other processes receive it only if one of their subscribers wants it."""
         super().publish_delta(delta)
         if self._is_wished(delta.root_execution_id):
             text = delta.model_dump_json(by_alias=True).encode()
             self._enqueue(PREFIX + delta.root_execution_id, orjson.dumps({"origin": self._origin}) + b"\n" + text)
 
     def wants_deltas(self, root_id: str) -> bool:
-        """Whether anybody who follows the tree asked for live text, here or in another process."""
+        """Whether a follower of the tree wants live text, in this or another process."""
         return super().wants_deltas(root_id) or self._is_wished(root_id)
 
     def may_be_followed(self, root_id: str) -> bool:
-        """Whether the tree may have followers: those in other processes are unknown here."""
+        """Whether the tree may have followers; those of other processes are unknown."""
         return True
 
     def ask_for_deltas(self, buffer: BusBuffer) -> None:
-        """From now on pass live text to the buffer too, also that of other processes."""
+        """Pass live text to the buffer too, from now on, including that of other processes."""
         super().ask_for_deltas(buffer)
         self._wish(buffer.root_id)
 
     @contextmanager
     def follow(self, root_id: str, *, foreign: bool = False) -> Generator[BusBuffer]:
-        """A buffer of the tree's commits from now on."""
+        """Open a buffer that receives the tree's commits from now on."""
         with super().follow(root_id, foreign=foreign) as buffer:
             self._changed.set()
             try:
@@ -127,12 +127,12 @@ class RedisBus(InProcessBus):
         self._enqueue(WISHES, orjson.dumps({"origin": self._origin, "root": root_id}))
 
     def _enqueue(self, channel: str, message: bytes) -> None:
-        """Queue a message; when Redis has been away for long it is dropped, and others read the database."""
+        """Queue a message; after a long outage of Redis it is dropped, and other processes read the database."""
         with contextlib.suppress(asyncio.QueueFull):
             self._queue.put_nowait((channel, self._signer.sign(channel, message)))
 
     async def _send(self) -> None:
-        """Send what is queued, many at a time."""
+        """Send queued messages in batches."""
         while not self._stopped:
             messages = [await self._queue.get()]
             while not self._queue.empty() and len(messages) < MAX_SENT_TOGETHER:
@@ -147,7 +147,7 @@ class RedisBus(InProcessBus):
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _beat(self) -> None:
-        """Send this process a sign of life through Redis, and repeat what is wished of others."""
+        """Send this process a heartbeat through Redis, and repeat its requests to other processes."""
         loop = asyncio.get_running_loop()
         wished_at, was_healthy, reported = 0.0, True, 0
         while not self._stopped:
@@ -167,7 +167,7 @@ class RedisBus(InProcessBus):
                 log.info("redis-back") if was_healthy else log.warning("redis-away", effect="events by the database")
 
     async def _listen(self) -> None:
-        """Hear what others commit; a connection on which nothing comes is given up for a new one."""
+        """Receive the commits of other processes; replace a connection that stays silent."""
         while not self._stopped:
             try:
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
@@ -193,7 +193,7 @@ class RedisBus(InProcessBus):
         return {PREFIX + root_id for root_id in self._buffers}
 
     async def _subscribe(self) -> None:
-        """Keep the subscriptions in Redis as those here are."""
+        """Keep the subscriptions in Redis equal to those of this process."""
         while not self._stopped:
             await self._changed.wait()
             self._changed.clear()
@@ -214,7 +214,7 @@ class RedisBus(InProcessBus):
                 self._subscribed = self._subscribed - new  # the listener's next connection asks for all again
 
     def _hear(self, message: dict[str, Any]) -> None:
-        """Take in one message from Redis."""
+        """Handle one message from Redis."""
         channel = message["channel"].decode()
         content = self._signer.open(channel, message["data"])
         if content is None:
@@ -236,7 +236,7 @@ class RedisBus(InProcessBus):
 
 
 def encode(committed: Committed, origin: str) -> bytes:
-    """A line about the group, then its frames, a line each; only the line where they are large."""
+    """Encode a group as a header line and one line per frame; large frames are left out."""
     head: dict[str, Any] = {"origin": origin, "lastSeq": committed.frames[-1].seq if committed.frames else 0}
     if sum(len(frame.data) for frame in committed.frames) > MAX_MESSAGE_BYTES:
         return orjson.dumps(head)
@@ -246,7 +246,7 @@ def encode(committed: Committed, origin: str) -> bytes:
 
 
 def decode(root_id: str, told: dict[str, Any], rest: bytes) -> Committed | Moved | AgentDelta:
-    """Returns the message of another process about a tree."""
+    """Decode another process's message about a tree."""
     if "lastSeq" not in told:
         return AgentDelta.model_validate_json(rest)
     if "frames" not in told:

@@ -1,4 +1,4 @@
-"""Pages of stored events, read once however many ask: a thousand sockets that come back at once share them."""
+"""Pages of stored events that concurrent readers share, such as a thousand sockets that reconnect at once."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ Key = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class StoredPage:
-    """Events that follow a number, in batches; `is_last` when there were no more at that moment."""
+    """Events that follow a number, in batches; `is_last` if there were no more at the time of the read."""
 
     frames: list[Frame]
     batches: list[Batch]
@@ -26,14 +26,14 @@ class StoredPage:
 
 @dataclass
 class SharedReads:
-    """Reads of streams; who asks for a page that is being read waits for it, and full pages are kept for moments."""
+    """Shared reads of streams: readers of the same page wait for one read, and full pages are kept briefly."""
 
     database: Database
     _pages: dict[Key, asyncio.Task[StoredPage]] = field(default_factory=dict, init=False)
     _kept_bytes: int = field(default=0, init=False)
 
     async def page(self, head: StreamHead, after: int, known: int) -> StoredPage:
-        """Returns the events after number `after`, from a read that began after the tree was known to be at `known`."""
+        """Return the events after number `after`, from a read that began once the tree had reached `known`."""
         key = (head.execution_id, after, known)
         reading = self._pages.get(key)
         if reading is None:
@@ -65,6 +65,6 @@ class SharedReads:
 
 
 def note_failure(reading: asyncio.Task[StoredPage]) -> None:
-    """Take note of a failure that everybody who waited for it has left."""
+    """Retrieve the error of a read whose readers have all left, so that asyncio does not log it."""
     if not reading.cancelled():
         reading.exception()

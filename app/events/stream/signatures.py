@@ -1,4 +1,4 @@
-"""Signatures of the messages between processes: who can write to Redis cannot make a service believe it."""
+"""Signatures of messages between processes: write access to Redis is not enough to forge one."""
 
 import hashlib
 import hmac
@@ -9,16 +9,16 @@ SIGNATURE_BYTES = 32
 
 @dataclass(frozen=True)
 class MessageSigner:
-    """Signs and checks messages with a key that only the processes of one database have."""
+    """Signs and verifies messages with a key that only the processes of one database share."""
 
     key: bytes
 
     def sign(self, channel: str, body: bytes) -> bytes:
-        """The message for a channel: its signature, then its body."""
+        """Return the message for a channel: its signature, then its body."""
         return self._signature(channel, body) + body
 
     def open(self, channel: str, message: bytes) -> bytes | None:
-        """The body of a message that came on a channel; `None` where no process of this database signed it."""
+        """Return the body of a channel's message, or `None` if no process of this database signed it."""
         signature, body = message[:SIGNATURE_BYTES], message[SIGNATURE_BYTES:]
         return body if hmac.compare_digest(signature, self._signature(channel, body)) else None
 

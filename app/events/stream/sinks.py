@@ -11,15 +11,15 @@ MAX_QUEUED_BYTES = 512 * 1024
 
 
 class Sink(Protocol):
-    """Takes batches without waiting; whoever sends looks first whether it is full."""
+    """A receiver of batches that does not wait; senders check `is_full` first."""
 
     @property
     def is_full(self) -> bool:
-        """Whether its reader has so much to read already that the rest should wait in the database."""
+        """Whether its reader is so far behind that further events should wait in the database."""
         ...
 
     def send(self, batch: Batch) -> None:
-        """Pass a batch on, or keep it until it can go."""
+        """Write a batch, or keep it until it can be written."""
         ...
 
     async def drained(self) -> None:
@@ -39,7 +39,7 @@ class QueueSink:
 
     @property
     def is_full(self) -> bool:
-        """Whether the reader has enough to read."""
+        """Whether the buffer is full."""
         return not self._drained.is_set()
 
     def send(self, batch: Batch) -> None:
@@ -55,7 +55,7 @@ class QueueSink:
         await self._drained.wait()
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """Yields every batch in order, without an end; one counts as read when the next is requested."""
+        """Yield every batch in order, without an end; a batch counts as read when the next is requested."""
         while True:
             await self._filled.wait()
             while self._batches:

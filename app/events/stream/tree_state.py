@@ -11,14 +11,14 @@ from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, Execut
 
 @dataclass(frozen=True)
 class TreeState:
-    """The last number stored of a tree, and the endings in it."""
+    """The number of the last stored event of a tree, and its ended executions."""
 
     last_seq: int
     endings: list[Ending]
 
 
 async def read_state(database: Database, tree: StreamHead) -> TreeState:
-    """Returns the current state of a tree, or of an execution of another program.
+    """Return the current state of a tree, or of an execution of another program.
 
     Raises:
         ExecutionNotFound: it was removed.

@@ -1,4 +1,4 @@
-"""How good the work is: scores, gates, revisions and reviews of judged executions, by department, agent and day."""
+"""Quality figures of judged executions: scores, gates, revisions and reviews, by department, agent and day."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ class QualityGroup(ApiModel):
 
 
 class GateRate(ApiModel):
-    """How often a gate was passed; what got no score did not pass."""
+    """The pass rate of a gate; an execution without a score did not pass."""
 
     name: GateName
     """The gate."""
@@ -54,7 +54,7 @@ class GateRate(ApiModel):
 
 
 class ReviewCounts(ApiModel):
-    """How many executions stand at each review status."""
+    """The number of executions at each review status."""
 
     pending: int
     """The number of executions without a review."""
@@ -129,11 +129,11 @@ FIELDS: JsonObject = {
     "personReview.status": 1,
     "personReview.passed": 1,
 }
-"""All of them in one index, so that no execution's document is read."""
+"""One index holds all of these fields, so the query reads no documents."""
 
 
 def counted(condition: object) -> JsonObject:
-    """How many documents of a group meet a condition."""
+    """Return the expression that counts the documents of a group that meet a condition."""
     return {"$sum": {"$cond": [condition, 1, 0]}}
 
 
@@ -169,12 +169,12 @@ FACETS: JsonObject = {
 
 @dataclass(frozen=True)
 class QualityQueries:
-    """Counts what the database says of quality, as far as a caller may see it."""
+    """Computes quality figures from the executions that a caller may see."""
 
     database: Database
 
     async def read(self, wanted: QualityFilter, caller: Caller) -> QualityAnalytics:
-        """The quality of the executions that match a filter."""
+        """Return the quality of the executions that match a filter."""
         pipeline = [{"$match": await self._selector(wanted, caller)}, {"$project": FIELDS}, {"$facet": FACETS}]
         executions = self.database[AgentExecution.get_collection_name()]
         found: Raw = (await (await executions.aggregate(pipeline)).to_list())[0]
@@ -217,7 +217,7 @@ class QualityQueries:
         return selector
 
     async def _id_of(self, document: type[Agent | Department], selector: Raw) -> ObjectId:
-        """The id behind a natural key; an unknown one gets an id that nothing has."""
+        """Return the id of a natural key; an unknown key gets an id that no document has."""
         raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
         return raw["_id"] if raw else ObjectId()
 
@@ -228,17 +228,17 @@ class QualityQueries:
 
 
 def share(part: int, whole: int) -> float | None:
-    """A part of a whole, 0 to 1."""
+    """Return a share from 0 to 1, or `None` if there is nothing to divide by."""
     return round(part / whole, 4) if whole else None
 
 
 def average(tally: Raw | None) -> float | None:
-    """The mean score of a group."""
+    """Return the mean score of a group, or `None` without scores."""
     return round(tally["scores"] / tally["scored"], 2) if tally and tally["scored"] else None
 
 
 def gate_rate(row: Raw) -> GateRate:
-    """How often a gate was passed."""
+    """Build the pass rate of a gate."""
     return GateRate(
         name=GateName(row["_id"]),
         executions=row["executions"],
@@ -249,7 +249,7 @@ def gate_rate(row: Raw) -> GateRate:
 
 
 def groups(rows: list[Raw], names: dict[Any, str]) -> list[QualityGroup]:
-    """Groups under their natural keys, in order; what was deleted since is shown by its id."""
+    """Return groups under their natural keys, in order; deleted documents appear by id."""
     shaped = [
         QualityGroup(
             key=names.get(row["_id"], str(row["_id"])),

@@ -1,7 +1,7 @@
-"""Judging several outputs in one call: those of a department that are ready at about the same time.
+"""The judge of several outputs in one call: those of a department that are ready at about the same time.
 
-A batched verdict is made, checked and scored exactly like a single one. Whoever the batch gives no valid verdict is
-judged alone. The tokens and the cost of a batch are shared out so that they add up exactly.
+A batched verdict is checked and scored exactly like a single one. An output without a valid verdict in the batch is
+judged alone. The tokens and cost of a batch are divided among its outputs so that they add up exactly.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from app.services.quality.judge import (
 
 MAX_BATCH = 8
 CHARACTERS_A_TOKEN = 3
-"""Fewer than a token usually has: a batch that is refused for its length would cost a call."""
+"""Fewer than a token usually has, because a batch that is refused for its length would waste a call."""
 CONTEXT_SHARE = 0.5
 PATIENCE = 0.05
 """How long a finished specialist waits for others, as a share of the time that it worked."""
@@ -60,29 +60,29 @@ class PendingJudgement:
 class BatchJudge:
     """The judge of one department run; `context_tokens` is its model's context, `None` if unknown.
 
-    The first caller waits a moment for others, but only while others work, and then judges for all that wait.
+    The first caller waits briefly for others, but only while others work, and then judges for all callers that wait.
     """
 
     models: ModelCaller
     context_tokens: int | None
     _working: int = field(default=0, init=False)
     _waiting: list[PendingJudgement] = field(default_factory=list[PendingJudgement], init=False)
-    _nobody_works: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _all_idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @contextmanager
     def at_work(self) -> Generator[None]:
-        """Around a specialist's work, whose output may be judged soon."""
+        """Enter this context for a specialist's work, whose output may be judged soon."""
         self._working += 1
-        self._nobody_works.clear()
+        self._all_idle.clear()
         try:
             yield
         finally:
             self._working -= 1
             if not self._working:
-                self._nobody_works.set()
+                self._all_idle.set()
 
     async def judge(self, submission: Submission, worked_seconds: float) -> QualityCheck:
-        """The verdict on an output, alone or together with others that are ready."""
+        """Judge an output, alone or together with others that are ready."""
         if self.context_tokens is None:
             return await judge_output(self.models, submission)
         item = PendingJudgement(submission, asyncio.get_running_loop().create_future())
@@ -97,13 +97,13 @@ class BatchJudge:
         patience = min(max(worked_seconds * PATIENCE, LEAST_PATIENCE_SECONDS), MOST_PATIENCE_SECONDS)
         try:
             async with asyncio.timeout(patience):
-                await self._nobody_works.wait()
-                await asyncio.sleep(0)  # whoever ended in the same turn of the loop joins the batch too
+                await self._all_idle.wait()
+                await asyncio.sleep(0)  # specialists that finish in the same turn of the loop join the batch too
         except TimeoutError:
             return
 
     async def _judge_all(self, items: list[PendingJudgement]) -> None:
-        """Verdicts for all who wait; if this is stopped, so are they."""
+        """Judge for all waiting callers; if this is cancelled, so are they."""
         try:
             await all_of(self._judge_some(some) for some in self._batches(items))
         finally:
@@ -112,7 +112,7 @@ class BatchJudge:
                     item.done.cancel()
 
     def _batches(self, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
-        """The submissions in as few calls as the model's context allows."""
+        """Group the submissions into as few calls as the model's context allows."""
         room = int((self.context_tokens or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
         batches: list[list[PendingJudgement]] = []
         taken = 0
@@ -126,14 +126,14 @@ class BatchJudge:
         return batches
 
     async def _judge_some(self, items: list[PendingJudgement]) -> None:
-        """Verdicts for those of one batch; an error is raised by each of them."""
+        """Judge one batch; each of its callers raises an error of the call."""
         submissions = [item.submission for item in items]
         try:
             if len(items) == 1:
                 checks = [await judge_output(self.models, submissions[0])]
             else:
                 checks = await judge_together(self.models, submissions)
-        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+        except Exception as error:  # noqa: BLE001 - the waiting callers raise it
             for item in items:
                 if not item.done.done():
                     item.done.set_exception(error)
@@ -144,12 +144,12 @@ class BatchJudge:
 
 
 def size_of(submission: Submission) -> int:
-    """About how many characters a submission takes in a prompt."""
+    """Estimate the characters of a submission in a prompt."""
     return min(len(submission.request), MAX_OUTPUT_CHARACTERS) + min(len(submission.output), MAX_OUTPUT_CHARACTERS)
 
 
 async def judge_together(models: ModelCaller, submissions: Sequence[Submission]) -> list[QualityCheck]:
-    """Verdicts on several outputs of one department, in their order, by one call as far as that goes."""
+    """Judge several outputs of one department in one call where possible, and return the verdicts in order."""
     agent_ids = [one.agent.agent_id for one in submissions]
     parts = [(one.agent.agent_id, one.request, one.output) for one in submissions]
     truncated = frozenset(one.agent.agent_id for one in submissions if one.truncated)
@@ -189,7 +189,7 @@ async def one_of_batch(
     share: tuple[TokenUsage, float | None],
     together: int,
 ) -> QualityCheck:
-    """The check of one output in a batch; one that got no valid verdict there is judged alone, and pays for both."""
+    """Return the check of one output in a batch; without a valid verdict it is judged alone and bears both costs."""
     usage, cost = share
     if value is not None:
         answer = StructuredAnswer(value, True, [], usage, cost, completion.model, completion.text)
@@ -199,14 +199,14 @@ async def one_of_batch(
 
 
 def with_spending(check: QualityCheck, usage: TokenUsage, cost: float | None) -> QualityCheck:
-    """The check, paying for another call besides its own."""
+    """Return the check with the usage and cost of another call added to its own."""
     own = TokenUsage.from_json(check.usage) if check.usage else TokenUsage()
     total_cost = add_costs(cost, check.cost_usd if check.usage else 0.0)
     return check.model_copy(update={"usage": (usage + own).as_json(), "cost_usd": total_cost})
 
 
 def valid_verdicts(value: JsonObject | None, agent_ids: list[str]) -> dict[str, JsonObject]:
-    """Returns the usable verdicts of a batch by agent; two verdicts on one agent are unusable."""
+    """Return the usable verdicts of a batch by agent; two verdicts on one agent are unusable."""
     rows = value.get("verdicts") if value else None
     found: dict[str, list[JsonObject]] = {agent_id: [] for agent_id in agent_ids}
     for row in rows if isinstance(rows, list) else []:
@@ -217,15 +217,15 @@ def valid_verdicts(value: JsonObject | None, agent_ids: list[str]) -> dict[str, 
 
 
 def is_valid(verdict_given: JsonObject) -> bool:
-    """Whether a verdict matches the schema of a single one."""
+    """Return whether a verdict matches the schema of a single verdict."""
     try:
         return not JUDGE_ANSWER.problems(verdict_given)
-    except ValueError:  # a number that JSON does not have
+    except ValueError:  # a number that JSON cannot represent
         return False
 
 
 def shares_of(completion: Completion, sizes: list[int]) -> list[tuple[TokenUsage, float | None]]:
-    """A batch's tokens and cost, shared by the sizes of what was judged; the shares add up exactly."""
+    """Divide a batch's tokens and cost by the sizes of its outputs; the shares add up exactly."""
     usage = completion.usage
     columns = [shared(tokens, sizes) for tokens in (usage.input, usage.output, usage.cache_read, usage.cache_write)]
     usages = [TokenUsage(*row) for row in zip(*columns, strict=True)]
@@ -237,7 +237,7 @@ def shares_of(completion: Completion, sizes: list[int]) -> list[tuple[TokenUsage
 
 
 def shared(total: int, sizes: list[int]) -> list[int]:
-    """A whole number in whole shares proportional to sizes; what rounding leaves goes to the largest remainders."""
+    """Divide a whole number into whole shares proportional to sizes; the largest remainders get the rest."""
     weights = [size + 1 for size in sizes]  # an empty text still costs its share
     whole = sum(weights)
     parts = [total * weight // whole for weight in weights]

@@ -1,4 +1,4 @@
-"""The three quality gates: what passes, and what a person can do about what does not."""
+"""The three quality gates, with advice for outputs that do not pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from app.settings import Settings
 
 
 class GateName(DescribedEnum):
-    """Whose output a gate stands behind."""
+    """The output that a gate checks."""
 
     SPECIALIST = "specialist"
     """The output of a specialist, or of a single agent's run."""
@@ -75,7 +75,7 @@ def pass_gate(
     dimensions: Mapping[str, float],
     unscored: str | None = None,
 ) -> QualityGate:
-    """Hold a score against a gate. Without a score it does not pass; `unscored` gives the reason."""
+    """Check a score against a gate. Without a score it does not pass; `unscored` gives the reason."""
     if score is None:
         return QualityGate(name, threshold, passed=False, score=None, issues=(unscored or "There is no score.",))
     weak = sorted((value, dimension) for dimension, value in dimensions.items() if value < threshold)

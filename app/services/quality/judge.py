@@ -1,4 +1,4 @@
-"""The judge: a model that rates an output. It never invents a score: without an answer the score stays unset."""
+"""The judge: a model that rates an output. Without a usable answer the score stays unset."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Submission:
-    """An output to be judged: whose it is, what was asked, and the gate (with its `threshold`) that it has to pass."""
+    """An output to be judged, with its agent, the request, and the gate and `threshold` that it must pass."""
 
     agent: AgentDefinition
     model: str
@@ -39,7 +39,7 @@ class Submission:
 
 
 async def judge_output(models: ModelCaller, submission: Submission) -> QualityCheck:
-    """Rate an output on six dimensions and hold the department's weighted score against a gate."""
+    """Rate an output on six dimensions and check the department's weighted score against a gate."""
     slug = submission.agent.department.slug
     prompt = judge_prompt(slug, submission.request, submission.output, truncated=submission.truncated)
     call = ModelRequest(
@@ -60,7 +60,7 @@ async def judge_output(models: ModelCaller, submission: Submission) -> QualityCh
 
 
 def verdict(submission: Submission, answer: StructuredAnswer) -> QualityCheck:
-    """The event of a judge's answer, with whatever of it can be used."""
+    """Build the event of a judge's answer from its usable parts."""
     value = answer.value or {}
     department = submission.agent.department
     dimensions = usable_dimensions(value)
@@ -82,7 +82,7 @@ def verdict(submission: Submission, answer: StructuredAnswer) -> QualityCheck:
 
 
 def unscored(submission: Submission, reason: str) -> QualityCheck:
-    """The event that says why there is no score."""
+    """Build the event that says why there is no score."""
     return QualityCheck(
         agent_id=submission.agent.agent_id,
         score=None,

@@ -20,14 +20,14 @@ log = structlog.get_logger(__name__)
 
 
 def needs_review(agent: AgentDefinition, quality_score: float | None) -> bool:
-    """Whether the head is asked: always when the agent says so, else when the score (0 to 100) is too low."""
+    """Return whether the head reviews: if the agent requires it, or if the score (0 to 100) is too low."""
     return agent.requires_review or (quality_score is not None and quality_score < agent.quality_threshold)
 
 
 def judgement_of(
     agent: AgentDefinition, quality_score: float | None, check: JsonObject | None, *, truncated: bool = False
 ) -> str:
-    """Returns the judge's verdict for the reviewer, and whether the draft is complete."""
+    """Return the judge's verdict for the reviewer, and whether the draft is complete."""
     note = f"About the draft: {CUT_NOTE} " if truncated else ""
     if quality_score is None or check is None:
         return f"{note}The judge gave no score."
@@ -51,8 +51,7 @@ async def review_work(
 ) -> ReviewStatusChanged:
     """Ask the head for a decision on draft number `draft`.
 
-    A head that gives no usable answer, also after a repair, decides nothing: the status stays `pending`, and the
-    notes say why.
+    If the head gives no usable answer, even after a repair, the status stays `pending` and the notes say why.
     """
     call = ModelRequest(
         model=head_model,

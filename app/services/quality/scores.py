@@ -70,9 +70,9 @@ DEPARTMENT_WEIGHTS: Mapping[str, Weights] = {
 
 
 def weights_of(department_slug: str, stored: Mapping[str, Weights] | None = None) -> Weights:
-    """The weights that a department's work is scored with: stored ones before the report's, its own before the default.
+    """Return the weights for a department: stored ones before the report's, its own before the default.
 
-    `stored` are by department, the stored default under `default`.
+    `stored` holds weights by department, with the stored default under `default`.
     """
     given = stored or {}
     own = given.get(department_slug) or DEPARTMENT_WEIGHTS.get(department_slug)
@@ -80,7 +80,7 @@ def weights_of(department_slug: str, stored: Mapping[str, Weights] | None = None
 
 
 def usable_dimensions(answer: Mapping[str, Any]) -> dict[str, float]:
-    """The dimensions of a judge's answer that are numbers from 0 to 1; all others are left out, never clamped."""
+    """Return the dimensions of a judge's answer that are numbers from 0 to 1; others are left out, not clamped."""
     return {
         name: float(value)
         for name in DEFAULT_WEIGHTS
@@ -92,9 +92,9 @@ def usable_dimensions(answer: Mapping[str, Any]) -> dict[str, float]:
 
 
 def calculate_score(dimensions: Mapping[str, float], weights: Weights) -> float | None:
-    """The weighted mean of the dimensions present, 0 to 1, `None` without any that has a weight.
+    """Return the weighted mean of the dimensions, 0 to 1, or `None` if no dimension has a weight.
 
-    A sum that rounding errors lift off an exact value is set back on it, so that a gate passes at its threshold.
+    Rounding errors are removed from a sum close to an exact value, so that a gate passes at its threshold.
     """
     present = [(value, weights[name]) for name, value in dimensions.items() if weights.get(name)]
     total = math.fsum(weight for _, weight in present)

@@ -1,4 +1,4 @@
-"""The weights of quality dimensions as people see and change them; the next run scores with what is stored."""
+"""The stored weights of quality dimensions; an edit applies from the next run."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -35,7 +35,7 @@ EXAMPLE: dict[str, JsonValue] = {
 
 
 class WeightsRead(ApiModel):
-    """The six weights that a department's work is scored with; only their proportions matter."""
+    """The six weights of a department's score; only their proportions matter."""
 
     confidence: float
     """The weight of well-supported claims."""
@@ -52,7 +52,7 @@ class WeightsRead(ApiModel):
 
 
 class WeightsUpdate(BaseModel):
-    """All six weights; a dimension with 0 does not count, and one at least must count."""
+    """All six weights; a dimension with 0 does not count, and at least one must count."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra={"examples": [EXAMPLE]}
@@ -73,7 +73,7 @@ class WeightsUpdate(BaseModel):
 
     @model_validator(mode="after")
     def one_counts(self) -> "WeightsUpdate":
-        """Without any weight there would be no score."""
+        """Require a weight above 0, without which there would be no score."""
         if not any(self.model_dump().values()):
             raise ValueError("at least one weight must be above 0")
         return self
@@ -81,20 +81,20 @@ class WeightsUpdate(BaseModel):
 
 @dataclass(frozen=True)
 class WeightStore:
-    """The stored weights, over the research report's own and its default."""
+    """The stored weights, which take precedence over the research report's."""
 
     database: Database
     loader: DefinitionLoader
 
     async def list_weights(self) -> dict[str, WeightsRead]:
-        """The default's, and those of every department that has weights of its own."""
+        """Return the default weights, and those of every department that has its own."""
         stored = await self._read({})
         known = await department_ids(self.database)
         slugs = sorted({*DEPARTMENT_WEIGHTS, *stored} & {*known} - {DEFAULT_SLUG})
         return {slug: shape_of(weights_of(slug, stored)) for slug in (DEFAULT_SLUG, *slugs)}
 
     async def get_weights(self, slug: str) -> Entry[WeightsRead]:
-        """The weights that a department's next run is scored with, its own or the default.
+        """Return the weights for a department's next run, its own or the default.
 
         Raises:
             DepartmentNotFound: no department has this slug.
@@ -104,7 +104,7 @@ class WeightStore:
         return entry_of(await self._weights_of(slug))
 
     async def set_weights(self, slug: str, weights: WeightsUpdate, if_match: str | None) -> Entry[WeightsRead]:
-        """Give a department weights of its own.
+        """Store a department's own weights.
 
         Raises:
             DepartmentNotFound: no department has this slug.
@@ -120,7 +120,7 @@ class WeightStore:
         return await self._in_transaction(store)
 
     async def reset_weights(self, slug: str, if_match: str | None) -> None:
-        """Go back to the report's weights, or the default where the report has none for the department.
+        """Restore the report's weights, or the default if the report has none for the department.
 
         Raises:
             DepartmentNotFound: no department has this slug.
@@ -166,15 +166,15 @@ class WeightStore:
 
 
 def entry_of(weights: Weights) -> Entry[WeightsRead]:
-    """Weights with an entity tag that tells them from all others."""
+    """Weights with their entity tag."""
     return Entry(shape_of(weights), etag_of(as_raw(weights)))
 
 
 def as_raw(weights: Weights) -> Raw:
-    """Returns the content of the weights' entity tag."""
+    """Return the content of the weights' entity tag."""
     return shape_of(weights).model_dump()
 
 
 def shape_of(weights: Weights) -> WeightsRead:
-    """Weights in the API's shape; a dimension that is not named does not count."""
+    """Return weights in the API's shape; a missing dimension does not count."""
     return WeightsRead.model_validate({name: weights.get(name, 0) for name in WeightsRead.model_fields})

@@ -1,4 +1,4 @@
-"""Reading executions: lists, single ones, their tree; those of other programs as they are."""
+"""Queries of executions: lists, single ones and trees; those of other programs are shown unchanged."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ from app.services.catalog.loader import parsed
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0}
 MAX_TREE_DEPTH = 32
-"""A run's tree has three levels; what is stored deeper is not shown."""
+"""The levels of a run's tree; deeper executions are not shown."""
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
 MAX_INLINE_VALUES = 5_000
-"""How many values the answer about an execution may have to be made on the event loop, in some 5 ms."""
+"""The number of values up to which a response is built on the event loop, in about 5 ms."""
 
 
 class ExecutionLinks(ApiModel):
@@ -119,7 +119,7 @@ class ExecutionSummary(ApiModel):
 
 
 class ExecutionRead(ExecutionSummary):
-    """A whole execution, without its events, which have a call of their own."""
+    """A full execution, without its events, which have an endpoint of their own."""
 
     params: Any
     """The parameters of the run, as data for its agents."""
@@ -165,7 +165,7 @@ class TreeNode(ApiModel):
 
 @dataclass(frozen=True)
 class ExecutionFilter:
-    """Which executions to list."""
+    """The filter of a list of executions."""
 
     project: str | None = None
     agent: str | None = None
@@ -192,12 +192,12 @@ NO_NAMES = Names({}, {})
 
 @dataclass(frozen=True)
 class ExecutionQueries:
-    """The executions in the database, as far as a caller may see them."""
+    """Reads the executions that a caller may see."""
 
     database: Database
 
     async def get_execution(self, execution_id: str, caller: Caller, known: Names = NO_NAMES) -> ExecutionRead:
-        """Returns one execution; natural keys that are `known` are not looked up again.
+        """Return one execution; natural keys that are `known` are not looked up again.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
@@ -207,7 +207,7 @@ class ExecutionQueries:
         return await read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
-        """Returns an execution's document without its events and history.
+        """Return an execution's document without its events and history.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
@@ -215,7 +215,7 @@ class ExecutionQueries:
         return await self._get(execution_id, caller, SUMMARY_FIELDS)
 
     async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
-        """Executions that match a filter, the newest first unless sorted otherwise."""
+        """Return the executions that match a filter, by default the newest first."""
         selector = await self._selector(wanted, caller)
         found = await read_page(self._executions, selector, page, LIST_FIELDS)
         executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
@@ -225,7 +225,7 @@ class ExecutionQueries:
         return Page(items, found.total, found.next_cursor)
 
     async def get_tree(self, execution_id: str, caller: Caller) -> TreeNode:
-        """Returns the tree below an execution, with the outcome of each node.
+        """Return the tree below an execution, with the outcome of each node.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
@@ -244,7 +244,7 @@ class ExecutionQueries:
         return execution
 
     async def _last_seq(self, execution: AgentExecution) -> int:
-        """The number of the last event in an execution's stream: for a root, in its whole tree."""
+        """Return the number of the last event in an execution's stream: for a root, in its complete tree."""
         if not execution.is_ours:
             return await count_rows(self.database, execution.execution_id)
         own = {"executionId": execution.execution_id, "lastSeq": execution.last_seq}
@@ -280,7 +280,7 @@ class ExecutionQueries:
         return selector
 
     async def _id_of(self, document: type[Agent | Department], selector: Raw) -> ObjectId:
-        """The id behind a natural key; an unknown one gets an id that nothing has."""
+        """Return the id of a natural key; an unknown key gets an id that no document has."""
         raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
         return raw["_id"] if raw else ObjectId()
 
@@ -307,7 +307,7 @@ class ExecutionQueries:
 
 
 def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> JsonObject:
-    """The fields of every answer, from a document."""
+    """Return the fields of every response, from a document."""
     return {
         **dict(execution),
         "root_execution_id": execution.root_id,
@@ -323,7 +323,7 @@ def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = 
 
 
 def error_of(execution: AgentExecution, *, is_admin: bool) -> Any:  # noqa: ANN401 - other programs store any JSON value
-    """The error that an execution ended with; to admins also in the model provider's own words, where it has some."""
+    """Return the error of an execution; admins also see the model provider's message, if there is one."""
     error = clean_json(execution.error)
     if not is_admin or not execution.provider_message or not isinstance(error, dict):
         return error
@@ -331,7 +331,7 @@ def error_of(execution: AgentExecution, *, is_admin: bool) -> Any:  # noqa: ANN4
 
 
 async def read_of(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> ExecutionRead:
-    """A full execution, from its document; a large one is made in a thread."""
+    """Build a full execution from its document, in a thread if it is large."""
     large_fields = [execution.params, execution.output, execution.run_state]
     if count_values(large_fields, MAX_INLINE_VALUES) < MAX_INLINE_VALUES:
         return full_shape(execution, names, is_admin=is_admin)
@@ -339,7 +339,7 @@ async def read_of(execution: AgentExecution, names: Names, *, is_admin: bool = F
 
 
 def full_shape(execution: AgentExecution, names: Names, *, is_admin: bool) -> ExecutionRead:
-    """The shape of a full execution."""
+    """Build a full execution from its document."""
     changed = {
         "params": clean_json(execution.params),
         "output": clean_json(execution.output),
@@ -350,7 +350,7 @@ def full_shape(execution: AgentExecution, names: Names, *, is_admin: bool) -> Ex
 
 
 def by_parent(members: list[AgentExecution]) -> dict[str, list[AgentExecution]]:
-    """Executions by the one that started them."""
+    """Group executions by the one that started them."""
     found: defaultdict[str, list[AgentExecution]] = defaultdict(list)
     for one in members:
         if one.parent_execution_id is not None:
@@ -361,7 +361,7 @@ def by_parent(members: list[AgentExecution]) -> dict[str, list[AgentExecution]]:
 def tree_node(
     top: AgentExecution, children: dict[str, list[AgentExecution]], names: Names, shown: set[str], depth: int = 1
 ) -> TreeNode:
-    """An execution and those that it started; each is shown once, where someone has stored a circle too."""
+    """Build the tree of an execution; each execution appears once, even if the stored relations form a cycle."""
     nodes: list[TreeNode] = []
     for one in children.get(top.execution_id, ()) if depth < MAX_TREE_DEPTH else ():
         if one.execution_id not in shown:

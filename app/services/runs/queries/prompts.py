@@ -32,7 +32,7 @@ OWN_PURPOSE = {
 
 
 class ShownCall(ApiModel):
-    """The last call of one purpose, and how many of that purpose there were."""
+    """The last call of one purpose, and the number of calls with that purpose."""
 
     purpose: RunPurpose
     """The purpose of the calls."""
@@ -66,7 +66,7 @@ class ShownPrompts(ApiModel):
 
 @dataclass
 class Account:
-    """The calls of an execution as they are found, event by event; `opening` is what came before its own turns."""
+    """Collects the calls of an execution, event by event; `opening` holds the messages before its own turns."""
 
     execution: ExecutionRead
     agent: AgentDefinition | None
@@ -78,10 +78,12 @@ class Account:
     found: dict[RunPurpose, ShownCall] = field(default_factory=dict[RunPurpose, ShownCall])
 
     def take(self, event: JsonObject) -> None:
-        """Note the call that an event tells of, with the state that it met."""
+        """Note the call that an event reports, with the state at that time."""
         if event["type"] == "agent-start":
             self.version = event.get("promptsVersion")
-        if "usage" in event and event["type"] != AgentRetry.type:  # which calls a retry made again is not in it
+        if (
+            "usage" in event and event["type"] != AgentRetry.type
+        ):  # a retry's event does not say which calls it repeated
             purpose, source, messages = self._asked(event)
             if messages:
                 before = self.found.get(purpose)
@@ -150,7 +152,7 @@ class PromptQueries:
     loader: DefinitionLoader
 
     async def read(self, execution_id: str, caller: Caller) -> ShownPrompts:
-        """Returns the last call of each purpose that was made for an execution.
+        """Return the last call of each purpose that was made for an execution.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
@@ -189,7 +191,7 @@ class PromptQueries:
         )
 
     async def _find_agent(self, agent_id: str | None) -> AgentDefinition | None:
-        """The agent as it stands now; one that cannot run any more is not shown."""
+        """Return the current definition of the agent, or `None` if it can no longer run."""
         if agent_id is None:
             return None
         try:
@@ -207,7 +209,7 @@ class PromptQueries:
 
 
 def opening_of(run_state: object, turns: int) -> list[JsonObject]:
-    """Returns the messages before an ended execution's own turns; a head's report does not see its plan's conversation.
+    """Return the messages before an ended execution's own turns; a head's report does not see its plan's conversation.
 
     Returns nothing if another process than the one that ran it ended it: its models' instructions are not stored then.
     """
