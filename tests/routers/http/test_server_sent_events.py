@@ -212,9 +212,7 @@ async def test_a_stream_whose_stored_events_were_removed_says_so_and_ends(shared
     assert json.loads(frame["data"])["code"] == "events-missing"
 
 
-async def test_a_client_that_leaves_leaves_no_follower_behind(
-    shared_service: Service, gate: Gate, project: str
-) -> None:
+async def test_a_client_that_leaves_leaves_no_buffer_behind(shared_service: Service, gate: Gate, project: str) -> None:
     execution_id = await start_run(shared_service, project)
     await gate.reached.wait()
     path = f"/api/v1/executions/{execution_id}/events/stream?after=1"
@@ -223,7 +221,7 @@ async def test_a_client_that_leaves_leaves_no_follower_behind(
         assert not shared_service.services.bus.wants_deltas(execution_id)
 
     async with asyncio.timeout(5):
-        while execution_id in shared_service.services.bus._followers:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportPrivateUsage] # noqa: ASYNC110 - the server notices in its own time
+        while execution_id in shared_service.services.bus._buffers:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportPrivateUsage] # noqa: ASYNC110 - the server notices in its own time
             await asyncio.sleep(0.01)
     gate.opened.set()
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import random
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import Service
+from tests.fixtures.busy_writes import when_not_busy
 from tests.fixtures.waiting import wait_until
 
 DEPARTMENT = {"slug": "costume", "name": "Costume", "description": "Dresses everybody."}
@@ -41,13 +40,6 @@ async def http(service: Service) -> httpx.AsyncClient:
 async def create(http: httpx.AsyncClient, path: str, body: dict[str, Any], **changes: Any) -> httpx.Response:  # noqa: ANN401 - any field
     """Create an entry."""
     return await http.post(f"/api/v1/{path}", json={**body, **changes})
-
-
-async def when_not_busy(ask: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    """Ask, and again while the database is busy with other writes of the same document, as `Retry-After` says."""
-    while (answer := await ask()).status_code == 503:  # noqa: ASYNC110 - another program decides
-        await asyncio.sleep(float(answer.headers["retry-after"]) * random.random())  # noqa: S311 - not all at once
-    return answer
 
 
 async def test_a_department_is_created_with_its_defaults_read_changed_and_deleted(http: httpx.AsyncClient) -> None:
