@@ -51,7 +51,7 @@ def leave(_number: int, _frame: FrameType | None) -> None:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
+    """Describe the machine and the versions on which the figures were measured."""
     return (
         f"Python {platform.python_version()}, LiteLLM {version('litellm')}, PyMongo {version('pymongo')}, "
         f"{platform.system()} {platform.machine()}. Client, servers and database share the machine.\n"

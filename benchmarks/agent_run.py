@@ -38,7 +38,7 @@ SERVICE, ROUTER, PLAIN = "agent run", "2 Router.acompletion", "2 litellm.acomple
 
 @dataclass
 class Comparison:
-    """What was measured: for each target and concurrency a sample a round, and its memory before and after."""
+    """The measurements: for each target and concurrency one sample per round, and the memory before and after."""
 
     samples: dict[tuple[str, int], list[Sample]] = field(default_factory=dict)
     idle_mb: dict[str, float] = field(default_factory=dict)

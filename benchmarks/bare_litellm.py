@@ -1,7 +1,7 @@
-"""What the service is compared with: an endpoint around two bare LiteLLM calls, nothing stored, no tool run.
+"""The baseline of the comparison: an endpoint around two bare LiteLLM calls, without storage or tools.
 
-The two requests are those that the service sent in a run of its own, read from `REQUESTS_FILE`; the Router is made
-from the same `MODELS_CONFIG`. Run as `python -m benchmarks.bare_litellm` with `PORT` set.
+The two requests are those that the service sent in a run, read from `REQUESTS_FILE`; the Router is built from the same
+`MODELS_CONFIG`. Run it as `python -m benchmarks.bare_litellm` with `PORT` set.
 """
 
 import json

@@ -81,7 +81,7 @@ def catalogue_tables() -> Iterator[Table]:
 
 
 def percentile_99(values: list[float]) -> float:
-    """What 99 of 100 stay below."""
+    """Return the 99th percentile."""
     return statistics.quantiles(values, n=100)[-1]
 
 

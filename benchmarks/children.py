@@ -111,7 +111,7 @@ def running(name: str, command: list[str], environment: Mapping[str, str], direc
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """On Linux: what a child does first, so that it is told to stop even when the benchmark is killed."""
+    """Return a hook for a child on Linux, which then receives SIGTERM even if the benchmark is killed."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -123,14 +123,14 @@ def die_with_parent() -> Callable[[], None] | None:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
-    """Whether somebody takes connections on a port."""
+    """Return whether a loopback port accepts connections."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError:
@@ -139,7 +139,7 @@ def listens(port: int) -> bool:
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether a GET of the path is answered 200."""
+    """Return whether a GET of the path returns 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -151,7 +151,7 @@ def answers(port: int, path: str) -> bool:
 
 
 def usage_of(pid: int) -> Usage:
-    """What a process and those below it have used."""
+    """Return the resource usage of a process and its descendants."""
     if not Path("/proc/self/stat").exists():
         return Usage()
     stats = read_process_table()

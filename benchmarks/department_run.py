@@ -43,7 +43,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Figures:
-    """What the runs on one model took: milliseconds each, and of each the specialists' judge's calls and tokens."""
+    """The figures of the runs on one model: milliseconds, tokens, and the calls and tokens of the specialists' judge."""
 
     milliseconds: list[float] = field(default_factory=list[float])
     tokens: list[int] = field(default_factory=list[int])

@@ -34,7 +34,7 @@ LARGE_RUN_EVENTS = 40_000
 
 
 class Lever:
-    """Trees that nobody runs but this benchmark."""
+    """Trees that only this benchmark runs."""
 
     def __init__(self, services: Services) -> None:
         self.services = services

@@ -124,7 +124,7 @@ class EventBench:
         return took[int(MANY * 0.99)], peak
 
     async def idle_kilobytes(self) -> float:
-        """What a socket that follows a quiet run costs the service."""
+        """Measure the service's memory per socket that follows a quiet run, in kilobytes."""
         ids = await self.trees(1)
         await close_all(await self.open(ids, MANY))  # what the first thousand leave behind is not the second's
         before = usage_of(self.child.process.pid).resident_mb
@@ -206,7 +206,7 @@ async def sockets_table(bench: EventBench, idle: float) -> Table:
 
 
 async def growth_table(bench: EventBench) -> Table:
-    """What an event costs as a run grows."""
+    """Measure the cost of an event as a run grows."""
     growth, _ = await bench.pull("growth")
     large, lag = await bench.pull("large_run")
     table = table_of("As a run grows", "figure")

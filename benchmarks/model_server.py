@@ -12,7 +12,7 @@ import orjson
 import uvloop
 
 TOOL_NAME = "wordCount"
-TOOL_INPUT = {"text": "The lighthouse has been dark for eleven years. Tonight, somebody has lit it."}
+TOOL_INPUT = {"text": "The lighthouse has been dark for eleven years. Tonight, someone has lit it."}
 ANSWER = "The text has thirteen words, and the light is on again."
 HEADER_END = b"\r\n\r\n"
 LENGTH_HEADER = b"content-length:"
@@ -56,8 +56,8 @@ class ModelProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        """Keep the transport."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
 
     def data_received(self, data: bytes) -> None:
         """Answer every request that is complete."""

@@ -228,7 +228,7 @@ async def time_first_event(http: aiohttp.ClientSession, service: Child, target: 
 
 
 def memory_table(memory: Memory) -> Table:
-    """What runs leave behind."""
+    """Build the table of the memory after runs."""
     table = table_of(
         f"Memory of the service, {RUNS_AT_ONCE} runs at once", "MiB resident", "goal", "runs/s until there"
     )
@@ -241,7 +241,7 @@ def memory_table(memory: Memory) -> Table:
 
 
 def conversation_table(alone: list[Sample], continued: list[Sample]) -> Table:
-    """What a history costs."""
+    """Build the table of the cost of a history."""
     table = table_of("One agent run, one at a time", "ms median", "p95", "ratio", "goal")
     table.add_row(
         "without a history", f"{middle(alone, 'median_ms'):.1f}", f"{middle(alone, 'p95_ms'):.1f}", "1.00", ""
@@ -249,7 +249,7 @@ def conversation_table(alone: list[Sample], continued: list[Sample]) -> Table:
     ratio = statistics.median(one.median_ms / other.median_ms for one, other in zip(continued, alone, strict=True))
     median = middle(continued, "median_ms")
     table.add_row(
-        f"going on from {MESSAGES} messages",
+        f"continued from {MESSAGES} messages",
         goal(f"{median:.1f}", met=median < CONTINUED_GOAL_MS),
         f"{middle(continued, 'p95_ms'):.1f}",
         f"{ratio:.2f}",

@@ -23,7 +23,7 @@ VERDICT: JsonObject = {
 
 
 def answer_of(purpose: str, schema: JsonObject) -> str:
-    """What a model says to a call of this purpose."""
+    """Return a model's answer to a call with this purpose."""
     properties = schema.get("properties", {})
     match purpose:
         case "plan":

@@ -81,7 +81,7 @@ async def calls_table() -> Table:
 
 
 async def workers_table() -> Table:
-    """What workers cost, and what hostile tools in them cost the service."""
+    """Measure the cost of workers, and the cost of hostile tools for the service."""
     table = table_of("Workers", "figure", "goal")
     started = time.perf_counter()
     async with sandbox(timeout_seconds=KILL_SECONDS, workers=1) as box:

@@ -48,7 +48,7 @@ SEAMS = {
 
 
 class Outcome(NamedTuple):
-    """What one release of one package did."""
+    """The outcome of the checks with one release of one package."""
 
     package: str
     scope: str

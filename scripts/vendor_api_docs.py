@@ -85,7 +85,7 @@ def unpack(package: Package, archive: Path) -> None:
 
 
 def main() -> None:
-    """Fetch all packages anew."""
+    """Fetch all packages again."""
     TARGET.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         for package in PACKAGES:

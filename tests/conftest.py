@@ -1,4 +1,4 @@
-"""What the tests share: a real mongod, a scripted model server over HTTP, a service of its own for each test."""
+"""Shared fixtures: a real mongod, a scripted model server over HTTP, and a service for each test."""
 
 import gc
 import itertools

@@ -33,7 +33,7 @@ except ValueError:
 
 
 def lines_of(log_format: str, level: str = "info") -> list[str]:
-    """What a program logs to stderr; it logs nothing to stdout."""
+    """Return the lines that a program logs to stderr; it logs nothing to stdout."""
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, log_format, level],
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""Variables that were meant as settings and are none."""
+"""Variables that look like misspelled settings."""
 
 from pathlib import Path
 

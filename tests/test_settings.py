@@ -137,7 +137,7 @@ def test_a_variable_is_read_as_it_is_meant(
         ),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line_that_names_its_variable_and_not_the_value(
+def test_an_invalid_value_is_reported_in_one_line_that_names_its_variable_and_not_the_value(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)

@@ -150,7 +150,7 @@ def print_verdict(
 
 
 def counted(counts: Counter[str]) -> str:
-    """What there was, and how often."""
+    """Format counts as a list of names with numbers."""
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "none"
 
 

@@ -14,10 +14,10 @@ SCORES = dict.fromkeys(("confidence", "completeness", "relevance", "consistency"
 
 
 @dataclass
-class Asked:
-    """One request: which process sent it and for whom, a hash of what it says, and when it came in.
+class ReceivedCall:
+    """One model call: its sender and execution, a hash of its content, and its time of arrival.
 
-    `mark` is in its answer; there is none where that was a fault.
+    `mark` is part of the answer, and `None` if the answer was a fault.
     """
 
     sender: str
@@ -29,21 +29,21 @@ class Asked:
 
 @dataclass
 class ModelLog:
-    """What the server was asked, in the order in which it came in; each process shows its own name as its key."""
+    """The received calls in order of arrival; each process sends its own name as its key."""
 
-    calls: list[Asked] = field(default_factory=list[Asked])
+    calls: list[ReceivedCall] = field(default_factory=list[ReceivedCall])
     faults: int = 0
     _marks: Any = field(default_factory=lambda: itertools.count(1))
 
     async def answer(self, request: web.Request) -> web.Response:
-        """One completion, after a moment; now and then a fault."""
+        """Return a completion after a short delay, or occasionally a fault."""
         at = asyncio.get_running_loop().time()
         body = await request.json()
         content = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         sender = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        asked = Asked(sender, request.headers.get("X-Execution-Id", ""), content, at)
-        self.calls.append(asked)
-        await asyncio.sleep(random.uniform(0.02, 0.4))  # noqa: S311 - a model's moods
+        call = ReceivedCall(sender, request.headers.get("X-Execution-Id", ""), content, at)
+        self.calls.append(call)
+        await asyncio.sleep(random.uniform(0.02, 0.4))  # noqa: S311 - a model's latency
         chance = random.random()  # noqa: S311 - the same
         if chance < 0.02:
             self.faults += 1
@@ -51,12 +51,12 @@ class ModelLog:
         if chance < 0.04:
             self.faults += 1
             return web.json_response({"error": {"message": "soak"}}, status=500)
-        asked.mark = f"mark-{next(self._marks)}"
-        return web.json_response(completion(message_for(request.headers.get("X-Run-Purpose", ""), body, asked.mark)))
+        call.mark = f"mark-{next(self._marks)}"
+        return web.json_response(completion(message_for(request.headers.get("X-Run-Purpose", ""), body, call.mark)))
 
 
 def message_for(purpose: str, body: dict[str, Any], mark: str) -> dict[str, Any]:
-    """What the model says: first a call of every tool, then a text; data where data is wanted."""
+    """Build the model's message: first a call of every tool, then a text, or data if the call asks for it."""
     if purpose == "plan":
         schema = body["response_format"]["json_schema"]["schema"]
         agents = schema["properties"]["assignments"]["items"]["properties"]["agentId"]["enum"]

@@ -1,6 +1,6 @@
-"""The processes of the soak: each can be killed at any moment and started again on its port and its data.
+"""The processes of the soak: each can be killed at any time and started again on its port and its data.
 
-A worker can also be frozen for longer than its leases, and goes on where it was when it wakes.
+A worker can also be frozen for longer than its leases, and continues where it was when it wakes.
 """
 
 import asyncio
@@ -85,13 +85,13 @@ class Part:
         await self._end(signal.SIGTERM)
 
     def freeze(self) -> bool:
-        """Stop it where it is; whether it ran."""
+        """Suspend it; return whether it was running."""
         self.is_frozen = self.process is not None and self.process.returncode is None
         self._signal(signal.SIGSTOP)
         return self.is_frozen
 
     def wake(self) -> None:
-        """Let it go on, if it was frozen."""
+        """Resume it, if it was frozen."""
         if self.is_frozen:
             self.is_frozen = False
             self._signal(signal.SIGCONT)

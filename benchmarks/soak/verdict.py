@@ -1,4 +1,4 @@
-"""What the soak proves: each promise, by the database, the model server's log and the subscribers' records."""
+"""The verdict of the soak: each promise, checked in the database, the model server's log and the clients' records."""
 
 import re
 import statistics
@@ -11,7 +11,7 @@ from app.database.connection import Database
 from app.events.log.full_events import tree_events
 from app.events.types import Frame
 from benchmarks.soak.clients import Followed
-from benchmarks.soak.models import Asked
+from benchmarks.soak.models import ReceivedCall
 from benchmarks.soak.parts import Freeze
 from benchmarks.soak.tools import EFFECTIVE, REPEATABLE, Effect
 
@@ -20,24 +20,24 @@ TERMINAL = ("completed", "failed", "cancelled")
 MAX_SHOWN = 5
 MARK = re.compile(r"mark-\d+")
 WAKING_SECONDS = 0.25
-"""How long a process that was frozen may take to send what it had begun to send, on a busy machine."""
+"""How long a process may take after a freeze to finish a send that it had begun, on a busy machine."""
 DONE, UNKNOWN, NO_RESULT = "done", "outcome-unknown", "no result"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was seen from outside: by the clients, by the model server, and by who froze the workers."""
+    """The observations from outside: the clients' records, the model server's calls, effects of tools, and freezes."""
 
     runs: list[Followed]
     keys: list[str]
-    calls: list[Asked]
+    calls: list[ReceivedCall]
     effects: Counter[Effect]
     freezes: list[Freeze]
 
 
 @dataclass
 class Verdict:
-    """Each promise with what breaks it, and figures beside them."""
+    """Each promise with its violations, and the figures of the soak."""
 
     broken: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     statuses: Counter[str] = field(default_factory=Counter[str])
@@ -48,7 +48,7 @@ class Verdict:
     lost_calls: int = 0
     late_calls: int = 0
     outcomes: Counter[tuple[str, str, int]] = field(default_factory=Counter[tuple[str, str, int]])
-    """Calls by their tool, by what their results say, and by how often they had their effects."""
+    """The number of calls by tool, outcome and number of effects."""
     frames: int = 0
     median_seconds: float = 0.0
 
@@ -58,7 +58,7 @@ class Verdict:
         return not any(self.broken.values())
 
     def outcomes_of(self, tool: str) -> Counter[str]:
-        """What the results of a tool's calls say, with the number of effects unless it is done, once."""
+        """Count the outcomes of a tool's calls, with the number of effects unless it is `done` with one effect."""
         counts = Counter[str]()
         for (name, outcome, effects), count in self.outcomes.items():
             if name == tool:
@@ -147,7 +147,7 @@ def check_calls(verdict: Verdict, events: list[dict[str, Any]], evidence: Eviden
     had to see that it is too late.
     """
     saved = {mark for event in events if "usage" in event for mark in MARK.findall(str(event))}
-    by_content: defaultdict[tuple[str, str], list[Asked]] = defaultdict(list)
+    by_content: defaultdict[tuple[str, str], list[ReceivedCall]] = defaultdict(list)
     for call in evidence.calls:
         by_content[call.execution_id, call.content].append(call)
     verdict.model_calls = sum(call.mark is not None for call in evidence.calls)
@@ -162,7 +162,7 @@ def check_calls(verdict: Verdict, events: list[dict[str, Any]], evidence: Eviden
             verdict.broken[CALLS].append(f"{same[0].execution_id}: {len(same)} calls by {senders}, saved {places}")
 
 
-def freeze_before(call: Asked, freezes: list[Freeze]) -> Freeze | None:
+def freeze_before(call: ReceivedCall, freezes: list[Freeze]) -> Freeze | None:
     """The freeze from which the call's sender had just woken when the call came in."""
     return next(
         (one for one in freezes if one.name == call.sender and one.woke <= call.at < one.woke + WAKING_SECONDS), None
@@ -170,11 +170,11 @@ def freeze_before(call: Asked, freezes: list[Freeze]) -> Freeze | None:
 
 
 def check_effects(verdict: Verdict, trees: Mapping[str, list[dict[str, Any]]], effects: Counter[Effect]) -> None:
-    """What each call of a tool with an effect did, beside what its result says.
+    """Compare the effects of each call of a tool with its stored result.
 
-    A tool that may not be run again has its effect once at most, and after its call is stored. Its outcome may be
-    unknown where the run was taken over, that of a repeatable tool never; a result that is no error tells of an
-    effect. Any other error would have no cause: nothing here harms the model server.
+    A tool that may not be repeated has its effect at most once, and only after its call is stored. Its outcome may be
+    unknown if the run was taken over; that of a repeatable tool never is. A successful result implies an effect. Any
+    other error is a violation, because the soak does not disturb tools.
     """
     stored: set[Effect] = set()
     for root_id, events in trees.items():
@@ -197,7 +197,7 @@ def check_effects(verdict: Verdict, trees: Mapping[str, list[dict[str, Any]]], e
 
 
 def outcome_of(event: dict[str, Any]) -> str:
-    """What a tool's result says: done, or the code of its error."""
+    """Return `done`, or the code of the error in a tool's result."""
     return event["output"].get("error", {}).get("code", DONE)
 
 

@@ -39,8 +39,8 @@ async def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert all(command in printed for command in ("serve", "demo", "seed", "run", "keys", "doctor"))
 
 
-async def test_the_demo_shows_a_whole_department_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    # Whatever is configured, the demo uses neither it nor a network.
+async def test_the_demo_shows_a_complete_department_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    # The demo ignores the configuration and uses no network.
     configured = {"MODELS_CONFIG": "/nowhere.yaml", "MONGODB_URI": "mongodb://nowhere", "ANTHROPIC_API_KEY": "k" * 20}
 
     code, printed = await run_installed("demo", cwd=tmp_path, **configured)
@@ -113,7 +113,7 @@ async def test_a_killed_service_leaves_no_mongod_and_its_run_is_carried_on(
 ) -> None:
     config = write_models_config(tmp_path_factory.mktemp("models") / "models.yaml", model_server.url)
     variables = {"MODELS_CONFIG": str(config), "ADMIN_API_KEY": "a-bootstrap-admin-key"}
-    body = {"prompt": "Go on.", "project": PROJECT}
+    body = {"prompt": "Continue.", "project": PROJECT}
     headers = {"X-API-Key": variables["ADMIN_API_KEY"]}
 
     async with serving(tmp_path, **variables) as first, httpx.AsyncClient(base_url=first.url, headers=headers) as http:
@@ -260,7 +260,7 @@ async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str,
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
 )
-async def test_what_a_command_cannot_do_with_its_arguments_is_told_in_one_line(
+async def test_an_invalid_argument_is_reported_in_one_line(
     tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
     code, printed = await run_command(*arguments, cwd=tmp_path)
@@ -284,7 +284,7 @@ async def test_what_a_command_cannot_do_with_its_arguments_is_told_in_one_line(
         ({"HOST": "999.1.1.1"}, "HOST is invalid: cannot listen on '999.1.1.1'"),
     ],
 )
-async def test_what_stops_the_start_is_told_in_one_line(tmp_path: Path, variables: dict[str, str], said: str) -> None:
+async def test_a_failed_start_is_reported_in_one_line(tmp_path: Path, variables: dict[str, str], said: str) -> None:
     code, printed = await run_command("serve", cwd=tmp_path, **variables)
 
     assert code == 1

@@ -1,4 +1,4 @@
-"""What the doctor says of MCP servers: it starts or reaches each of them."""
+"""The doctor's findings about MCP servers, each of which it starts or reaches."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the doctor says of documents that another program stored."""
+"""The doctor's findings about documents that another program stored."""
 
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from app.settings import Settings
 GONE = ObjectId("66f0a1b2c3d4e5f601234567")
 
 
-async def wrong(database: Database, **variables: Any) -> list[str]:  # noqa: ANN401 - any setting
-    """What the doctor finds wrong with a database."""
+async def problems_in(database: Database, **variables: Any) -> list[str]:  # noqa: ANN401 - any setting
+    """The problems that the doctor finds in a database."""
     settings = Settings(_env_file=None, **variables)  # pyright: ignore[reportCallIssue] - pydantic-settings' own
     found = [finding async for finding in examine_database(settings, database)]
     return [f"{finding.subject}: {finding.text}" for finding in found if finding.ok is False]
@@ -25,7 +25,7 @@ async def wrong(database: Database, **variables: Any) -> list[str]:  # noqa: ANN
 async def test_nothing_is_wrong_with_the_seeds(database: Database) -> None:
     await insert_missing_seeds(database)
 
-    assert await wrong(database) == []
+    assert await problems_in(database) == []
 
 
 async def test_an_agent_whose_department_is_gone_or_whose_model_is_not_in_the_list_is_named(
@@ -38,18 +38,20 @@ async def test_an_agent_whose_department_is_gone_or_whose_model_is_not_in_the_li
     config = tmp_path / "models.yaml"
     config.write_text('{"model_list": [{"model_name": "other/model", "litellm_params": {"model": "openai/x"}}]}')
 
-    told = await wrong(database)
-    with_entry = await wrong(database, models_config=config)
+    reported = await problems_in(database)
+    with_entry = await problems_in(database, models_config=config)
 
     gone = "2 documents (plot-specialist-001, theme-specialist-001): the department no longer exists: runs are refused"
-    assert any(one.startswith(f"agents: {gone}") for one in told)
-    assert "agents: 1 document (editor-001): department is unset: runs are refused (409)" in told
-    assert any(one.startswith("agents: 1 document (editor-001): model is 'other/model', which is not") for one in told)
-    assert len(told) == 3
+    assert any(one.startswith(f"agents: {gone}") for one in reported)
+    assert "agents: 1 document (editor-001): department is unset: runs are refused (409)" in reported
+    assert any(
+        one.startswith("agents: 1 document (editor-001): model is 'other/model', which is not") for one in reported
+    )
+    assert len(reported) == 3
     assert not any("other/model" in one for one in with_entry)
 
 
-SPOILED: list[tuple[str, dict[str, Any], str]] = [
+BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("departments", {"priority": 11}, "priority is not from 1 to 10"),
     ("departments", {"defaultModel": "gpt-5"}, "defaultModel is 'gpt-5', which is not in the list"),
     ("departments", {"slug": "default"}, "slug is 'default'"),
@@ -76,9 +78,9 @@ SPOILED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("collection", "fields", "told"), SPOILED, ids=lambda value: str(value)[:40])
-async def test_what_breaks_a_rule_is_told_with_its_name(
-    database: Database, collection: str, fields: dict[str, Any], told: str
+@pytest.mark.parametrize(("collection", "fields", "problem"), BROKEN, ids=lambda value: str(value)[:40])
+async def test_a_document_that_breaks_a_rule_is_reported_by_name(
+    database: Database, collection: str, fields: dict[str, Any], problem: str
 ) -> None:
     department = ObjectId()
     await database["departments"].insert_one({"_id": department, "slug": "costume"})
@@ -90,18 +92,18 @@ async def test_what_breaks_a_rule_is_told_with_its_name(
     }
     await database[collection].insert_one({**whole[collection], "createdAt": utc_now(), **fields})
 
-    found = await wrong(database)
+    found = await problems_in(database)
 
     name = {"departments": fields.get("slug", "odd"), "custom-tools": "wordCount"}.get(collection, "odd")
-    assert any(one.startswith(f"{collection}: 1 document ({name}): {told}") for one in found), found
+    assert any(one.startswith(f"{collection}: 1 document ({name}): {problem}") for one in found), found
 
 
-async def test_relations_as_text_and_strange_ids_are_told_of_documents_that_can_be_read(database: Database) -> None:
+async def test_relations_stored_as_text_are_reported(database: Database) -> None:
     department = ObjectId()
     await database["departments"].insert_one({"_id": department, "slug": "costume"})
     await database["agents"].insert_one({"agentId": "odd", "department": str(department)})
 
-    assert await wrong(database) == [
+    assert await problems_in(database) == [
         "agents: 1 document (odd): department is stored as text, not as an ObjectId: "
         "searches for it do not find the document"
     ]
@@ -112,11 +114,11 @@ async def test_many_are_counted_and_the_first_few_named(database: Database) -> N
     damaged = [{"executionId": f"bad-{number}", "status": "unheard-of"} for number in range(22)]
     await database["agent-executions"].insert_many(executions + damaged)
 
-    told = await wrong(database)
+    reported = await problems_in(database)
 
     assert (
         "agent-executions: 7 documents (exec-0, exec-1, exec-2, exec-3, exec-4, …): qualityScore is not from 0 to 100: "
         "a Payload CMS cannot save the document"
-    ) in told
-    assert "agent-executions: 2 more documents cannot be used." in told
-    assert len(told) == 22
+    ) in reported
+    assert "agent-executions: 2 more documents cannot be used." in reported
+    assert len(reported) == 22

@@ -35,7 +35,7 @@ async def test_a_client_that_is_cut_off_again_and_again_gets_every_event_once(
 
 @pytest.mark.parametrize(
     ("headers", "execution_id", "said"),
-    [({"X-API-Key": "nobody-has-this-key"}, "exec_1", "credentials"), (HEADERS, "exec_unknown", "no execution")],
+    [({"X-API-Key": "there-is-no-such-key"}, "exec_1", "credentials"), (HEADERS, "exec_unknown", "no execution")],
     ids=["a bad key", "an unknown execution"],
 )
 async def test_a_refusal_is_final(

@@ -1,4 +1,4 @@
-"""What a run looks like on terminals of different widths."""
+"""The look of a run on terminals of different widths."""
 
 import io
 

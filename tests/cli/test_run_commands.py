@@ -19,13 +19,13 @@ async def test_run_follows_a_run_on_a_server(tmp_path: Path) -> None:
         common = ("--project", PROJECT, "--prompt", "Two lines.", "--url", server.url, "--key", "a-bootstrap-admin-key")
         agent = await run_command("run", "agent", "dialogue-specialist-001", *common, cwd=tmp_path)
         department = await run_command("run", "department", "audio", *common, cwd=tmp_path)
-        nobody = await run_command("run", "agent", "nobody-001", *common, cwd=tmp_path)
+        unknown = await run_command("run", "agent", "unknown-001", *common, cwd=tmp_path)
 
     assert agent[0] == 0, agent[1]
     assert "agent-response" in agent[1]
     assert department[0] == 0, department[1]
     assert "department-complete" in department[1]
-    assert nobody == (1, "dynamic-agents: There is no agent 'nobody-001'. (HTTP 404)\n")
+    assert unknown == (1, "dynamic-agents: There is no agent 'unknown-001'. (HTTP 404)\n")
 
 
 async def test_a_run_is_followed_and_cancelled_by_its_id(tmp_path: Path) -> None:

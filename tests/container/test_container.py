@@ -1,4 +1,4 @@
-"""The image's and the composition's files hold what operators rely on; building them is told in docs/container.md."""
+"""The files of the image and the composition hold what operators rely on; docs/container.md says how to build them."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def compose() -> dict[str, Any]:
 
 
 def the_only(stage: list[Instruction], word: str) -> str:
-    """What follows the stage's one instruction of this word."""
+    """The arguments of the stage's only instruction with this word."""
     (rest,) = [instruction.rest for instruction in stage if instruction.word == word]
     return rest
 

@@ -23,7 +23,7 @@ async def test_all_of_it_is_stored_or_nothing(database: Database) -> None:
 
 async def test_one_that_always_meets_another_is_given_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "TRANSACTION_SECONDS", 0.3)
-    await database["things"].insert_one({"_id": "contested", "by": "nobody"})
+    await database["things"].insert_one({"_id": "contested", "by": "none"})
 
     async def change(session: AsyncClientSession, by: str) -> None:
         await database["things"].update_one({"_id": "contested"}, {"$set": {"by": by}}, session=session)

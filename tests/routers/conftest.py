@@ -1,4 +1,4 @@
-"""What the tests of the outer rooms share: callers with and without a key, problems, sockets."""
+"""Shared fixtures of the router tests: callers with and without a key, problems, sockets."""
 
 import asyncio
 import itertools

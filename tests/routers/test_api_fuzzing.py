@@ -113,10 +113,10 @@ OTHER_EXECUTIONS: dict[str, dict[str, Any]] = {
         "completedAt": None,
         "lease": {"owner": "another process", "until": datetime(2100, 1, 1, tzinfo=UTC)},
     },
-    "failed": {"status": "failed", "error": {"code": "model-unavailable", "message": "It was away."}},
+    "failed": {"status": "failed", "error": {"code": "model-unavailable", "message": "It was unavailable."}},
     "doomed": {},
 }
-"""What others than the finished one have in their documents."""
+"""The fields of the executions other than the finished one."""
 
 Answers = Counter[tuple[str, int]]
 
@@ -145,8 +145,8 @@ async def test_no_request_makes_the_service_break_its_own_description(
 async def create_spares(service: Service) -> None:
     """Departments and tools that nothing refers to, for the fuzzer to delete."""
     for name in SPARES:
-        department = {"slug": name, "name": name, "description": "Nobody works here."}
-        tool = {"toolName": name, "displayName": name, "description": "Nobody uses it."}
+        department = {"slug": name, "name": name, "description": "It has no agents."}
+        tool = {"toolName": name, "displayName": name, "description": "It is unused."}
         code = {"inputSchema": {"type": "object"}, "executeFunction": "(input) => input"}
         for path, body in (("departments", department), ("custom-tools", tool | code)):
             answer = await service.http.post(f"/api/v1/{path}", json=body)
@@ -154,7 +154,7 @@ async def create_spares(service: Service) -> None:
 
 
 async def create_executions(service: Service) -> dict[str, list[str]]:
-    """Executions that were run, and others that somebody else seems to run, has failed with, or nobody needs."""
+    """Create a finished execution, one that another process seems to run, a failed one, and unused ones."""
     run = await service.run_agent("plot-specialist-001")
     executions = service.services.database["agent-executions"]
     stored = await executions.find_one({"executionId": run["executionId"]})

@@ -12,7 +12,7 @@ from tests.routers.conftest import NewKey, assert_problem, wrong_fields
 KEYS = "/api/v1/api-keys"
 
 
-async def test_a_new_key_is_told_once_and_stored_as_a_hash_alone(shared_service: Service) -> None:
+async def test_a_new_key_is_shown_once_and_stored_only_as_a_hash(shared_service: Service) -> None:
     answer = await shared_service.http.post(KEYS, json={"name": "nightly runs", "role": "runner"})
 
     created = answer.json()

@@ -1,4 +1,4 @@
-"""Who the caller is, as the service sees it."""
+"""The caller, as the service sees it."""
 
 import httpx
 
@@ -8,7 +8,7 @@ from tests.routers.conftest import NewKey, assert_problem
 ME = "/api/v1/me"
 
 
-async def test_each_caller_is_told_its_name_role_and_projects(
+async def test_each_caller_sees_its_name_role_and_projects(
     anonymous: httpx.AsyncClient, new_key: NewKey, project: str
 ) -> None:
     bootstrap, runner, limited = {"X-API-Key": ADMIN_KEY}, await new_key("runner"), await new_key("viewer", project)

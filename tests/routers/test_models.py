@@ -42,7 +42,7 @@ async def test_models_are_listed_in_pages(shared_service: Service) -> None:
             assert wrong_fields(answer) == ["cursor"]
 
 
-async def test_prices_are_told_where_they_are_known(
+async def test_prices_are_shown_if_they_are_known(
     start_service: StartService, tmp_path: Path, model_server: ModelServer
 ) -> None:
     config = tmp_path / "priced.yaml"

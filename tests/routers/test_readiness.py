@@ -24,7 +24,7 @@ HEADERS = {"X-API-Key": ADMIN_KEY}
 AGENT = "plot-specialist-001"
 RED_SECONDS = 15
 PROBE_SECONDS = 5
-"""Who answers a probe later than this counts as red."""
+"""A process that answers a probe later than this counts as red."""
 BACK_SECONDS = 40
 
 
@@ -43,7 +43,7 @@ class Processes:
         return [process.url.removesuffix("/readyz") for process in self.served]
 
     async def wrong(self, url: str) -> set[str]:
-        """What a process says is wrong with it: names of checks; `silent` when it does not answer."""
+        """Return the names of a process's failed checks, or `silent` if it does not respond."""
         try:
             answer = await self.http.get(f"{url}/readyz")
         except httpx.TransportError:
@@ -129,7 +129,7 @@ async def test_a_process_without_its_database_or_its_queue_is_red_in_time_and_gr
         print(f"\nwithout a database they stop in {time.monotonic() - began:.1f} s")  # noqa: T201 - for -s
 
 
-async def test_a_process_whose_event_loop_is_held_up_answers_no_probe_and_goes_on_afterwards(
+async def test_a_process_whose_event_loop_is_blocked_answers_no_probe_and_continues_afterwards(
     tmp_path: Path, model_server: ModelServer, valkey: ValkeyProcess
 ) -> None:
     model_server.on("work", lambda call: "Done." if call.tool_results else completion(None, ("blockTheLoop", {})))

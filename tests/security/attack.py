@@ -1,7 +1,7 @@
-"""Every attack on a service of its own, one by one and then all together: `make attack`.
+"""Every attack on a service, one by one and then all together: `make attack`.
 
-`ATTACK_SECONDS` (300) is how long the mixed attack takes; each of the others takes `EACH_SECONDS` (3). `ATTACKS` names
-some of them, separated by commas. Department runs go on meanwhile. All of it stays on the loopback and stops by itself.
+The mixed attack takes `ATTACK_SECONDS` (300), each of the others `EACH_SECONDS` (3). `ATTACKS` selects attacks by name,
+separated by commas. Department runs continue meanwhile. Everything stays on the loopback and stops by itself.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class Service:
 
 @dataclass
 class Row:
-    """What one attack did."""
+    """The result of one attack."""
 
     name: str
     latencies: Latencies = field(default_factory=Latencies)
@@ -144,16 +144,16 @@ async def run_department(http: httpx.AsyncClient) -> None:
 
 @asynccontextmanager
 async def department_runs(port: int) -> AsyncGenerator[None]:
-    """Runs that follow one another: what is under way when an attack comes."""
+    """Execute runs one after another, so that an attack meets a busy service."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Prefer": "wait=30"}
 
-    async def go_on(http: httpx.AsyncClient) -> None:
+    async def keep_running(http: httpx.AsyncClient) -> None:
         while True:
             await run_department(http)
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60) as http:
         await run_department(http)  # the first one of a process takes longer
-        running = asyncio.create_task(go_on(http))
+        running = asyncio.create_task(keep_running(http))
         try:
             yield
         finally:

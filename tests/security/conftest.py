@@ -18,7 +18,7 @@ MAX_P99_MS = 100.0
 NOTICED_MS = 1000.0
 """Beside other tests a victim's figures are noise below this; `make attack` holds the goal on a machine of its own."""
 FIXED_MEBIBYTES = 40.0
-"""What a process may grow by under any load: caches, and arenas that are not given back at once."""
+"""The growth that a process may show under any load: caches, and arenas that are not returned at once."""
 RETURN_SECONDS = 5.0
 EXECUTION = "exec_of_another_program"
 
@@ -38,12 +38,12 @@ async def attacked(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def port_of(process: ServeProcess) -> int:
-    """The port that a service answers on."""
+    """Return the port of a service."""
     return int(process.url.rpartition(":")[2])
 
 
 def log_of(process: ServeProcess) -> str:
-    """What a service has logged so far."""
+    """Return the log of a service so far."""
     return Path(f"/proc/{process.process.pid}/cwd/serve.log").read_text()
 
 

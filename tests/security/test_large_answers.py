@@ -22,7 +22,7 @@ class Item(ApiModel):
 
 
 async def with_turns_of_others(work: Coroutine[Any, Any, Result]) -> tuple[Result, int]:
-    """What a coroutine returns, and how often the event loop went round meanwhile."""
+    """Return the result of a coroutine, and the number of turns of the event loop meanwhile."""
     turns = 0
     task = asyncio.create_task(work)
     while not task.done():

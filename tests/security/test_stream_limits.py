@@ -13,7 +13,7 @@ async def open_stream(stack: AsyncExitStack, service: Service, execution_id: str
     if answer.status_code == 200:
         parts = answer.aiter_bytes()
         await anext(parts)
-        stack.callback(lambda: parts)  # an iterator that nobody holds would close the stream
+        stack.callback(lambda: parts)  # an iterator without a reference would close the stream
     return answer.status_code
 
 

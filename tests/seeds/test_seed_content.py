@@ -1,4 +1,4 @@
-"""What a stranger finds after the first start: the seed catalogue, read as files."""
+"""The content of the seed catalog, read as files."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a served process logs of its callers: who did what, from where; never a credential, at no level."""
+"""The access log of a served process: callers, actions and addresses, but no credential at any level."""
 
 import json
 import time

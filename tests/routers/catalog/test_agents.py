@@ -91,8 +91,8 @@ async def test_a_search_with_a_nul_in_it_finds_nothing_or_is_refused(anonymous: 
 
 
 async def test_an_unknown_agent_cannot_be_read_or_run(shared_service: Service) -> None:
-    read = await shared_service.http.get(f"{AGENTS}/nobody-001")
-    run = await shared_service.http.post(f"{AGENTS}/nobody-001/runs", json=BODY)
+    read = await shared_service.http.get(f"{AGENTS}/unknown-001")
+    run = await shared_service.http.post(f"{AGENTS}/unknown-001/runs", json=BODY)
 
     assert_problem(read, 404, "agent-not-found")
     assert_problem(run, 404, "agent-not-found")
@@ -135,14 +135,14 @@ async def test_the_model_is_the_one_asked_for_else_by_complexity_else_the_agents
     assert (start["model"], response["model"]) == (model, model)
 
 
-async def test_a_viewer_and_somebody_without_a_key_cannot_run(
+async def test_a_viewer_and_a_caller_without_a_key_cannot_run(
     shared_service: Service, anonymous: httpx.AsyncClient, new_key: NewKey
 ) -> None:
     viewer = await shared_service.http.post(RUNS, json=BODY, headers=await new_key("viewer"))
-    nobody = await anonymous.post(RUNS, json=BODY)
+    anonymous_answer = await anonymous.post(RUNS, json=BODY)
 
     assert_problem(viewer, 403, "not-allowed")
-    assert_problem(nobody, 401, "not-authenticated")
+    assert_problem(anonymous_answer, 401, "not-authenticated")
 
 
 async def test_a_key_made_for_a_project_runs_in_it_alone_in_whatever_case_its_id_is_written(

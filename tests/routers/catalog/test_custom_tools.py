@@ -61,11 +61,11 @@ async def test_an_unknown_tool_is_not_found(anonymous: httpx.AsyncClient) -> Non
     assert_problem(await anonymous.get(f"{TOOLS}/noSuchTool"), 404, "custom-tool-not-found")
 
 
-async def test_a_sort_that_is_none_is_422(anonymous: httpx.AsyncClient) -> None:
+async def test_an_invalid_sort_is_422(anonymous: httpx.AsyncClient) -> None:
     assert wrong_fields(await anonymous.get(TOOLS, params={"sort": "executeFunction"})) == ["sort"]
 
 
-async def test_tool_code_that_does_not_parse_is_a_result_the_model_sees_and_the_run_goes_on(
+async def test_tool_code_that_does_not_parse_is_a_result_the_model_sees_and_the_run_continues(
     service: Service, model_server: ModelServer
 ) -> None:
     database = service.services.database

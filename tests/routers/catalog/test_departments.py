@@ -149,7 +149,7 @@ async def test_a_head_whose_model_fails_fails_the_run_with_its_code(
     assert "sk-secret" not in str(run)
 
 
-async def test_what_cannot_be_run_as_it_stands_is_a_conflict_that_says_what_to_mend(service: Service) -> None:
+async def test_a_department_or_agent_that_cannot_run_is_a_conflict_that_says_what_to_fix(service: Service) -> None:
     database = service.services.database
     await database["departments"].update_one({"slug": "story"}, {"$set": {"isActive": False}})
     await database["agents"].update_one({"agentId": "audio-head-001"}, {"$set": {"isActive": False}})
@@ -196,7 +196,7 @@ def changed(**fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
         (changed(conversationId=""), "conversationId"),
         (changed(conversationId="x" * 201), "conversationId"),
         (changed(params="text"), "params"),
-        (changed(model="nobody/nothing"), "model"),
+        (changed(model="unknown/nothing"), "model"),
         (changed(model={"api_base": "http://evil.example"}), "model"),
         (changed(complexity="hard"), "complexity"),
         (changed(maxRevisions=6), "maxRevisions"),

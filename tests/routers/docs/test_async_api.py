@@ -26,7 +26,7 @@ def references_in(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
 
 
 def resolved(document: Json, reference: str) -> Any:  # noqa: ANN401 - any JSON value
-    """What a reference points to."""
+    """Return the target of a reference."""
     value: Any = document
     for part in reference.removeprefix("#/").split("/"):
         value = value[part]
@@ -34,12 +34,12 @@ def resolved(document: Json, reference: str) -> Any:  # noqa: ANN401 - any JSON 
 
 
 def wrong_in(document: Json, message: Json) -> list[str]:
-    """What is wrong with a message by the schema of its type."""
+    """Return the violations of a message's schema."""
     schema = document["components"]["messages"][message["type"]]["payload"] | {"components": document["components"]}
     return [error.message for error in jsonschema_rs.validator_for(schema).iter_errors(message)]
 
 
-async def test_the_description_is_whole(shared_service: Service) -> None:
+async def test_the_description_is_complete(shared_service: Service) -> None:
     document = (await shared_service.http.get("/asyncapi.json")).json()
 
     assert document["asyncapi"] == "3.0.0"

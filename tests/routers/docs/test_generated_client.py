@@ -86,7 +86,7 @@ async def test_a_generated_client_runs_an_agent_and_reads_its_events(shared_serv
 @pytest.mark.usefixtures("_importable")
 async def test_a_generated_client_understands_a_problem(shared_service: Service) -> None:
     async with part("client").AuthenticatedClient(base_url=shared_service.url, token=ADMIN_KEY) as client:
-        answer = await operation("agents", "get_agent")("nobody-001", client=client)
+        answer = await operation("agents", "get_agent")("unknown-001", client=client)
 
     assert isinstance(answer.parsed, part("models").Problem)
     assert (answer.parsed.status, answer.parsed.code) == (404, "agent-not-found")

@@ -91,7 +91,7 @@ async def test_filters_narrow_the_list(shared_service: Service, project: str, mo
     one, two, three = (run["executionId"] for run in (first, second, third))
 
     assert await found(shared_service, project, agent="plot-specialist-001") == [one]
-    assert await found(shared_service, project, agent="nobody-001") == []
+    assert await found(shared_service, project, agent="unknown-001") == []
     assert set(await found(shared_service, project, department="story")) == {one, three}
     assert await found(shared_service, project, department="nowhere") == []
     assert await found(shared_service, project, status="failed") == [three]
@@ -252,7 +252,7 @@ async def test_events_from_where_nothing_can_be_are_422(
     assert wrong_fields(answer) == [field]
 
 
-async def test_after_the_last_event_there_are_none(shared_service: Service) -> None:
+async def test_there_are_no_events_after_the_last(shared_service: Service) -> None:
     run = await shared_service.run_agent("plot-specialist-001", judge=False)
 
     page = (await shared_service.http.get(run["links"]["events"], params={"after": 2**53})).json()
@@ -290,7 +290,9 @@ async def test_an_event_that_is_not_there_is_not_found(shared_service: Service, 
 
 
 @pytest.mark.parametrize("events", ["text", 7, {"event": {"type": "x"}}, True], ids=repr)
-async def test_events_of_another_program_that_are_no_list_are_none(shared_service: Service, events: object) -> None:
+async def test_events_of_another_program_that_are_not_a_list_are_shown_as_empty(
+    shared_service: Service, events: object
+) -> None:
     (execution_id,) = await insert_foreign_executions(shared_service, 1, events=events, status="completed")
     path = f"/api/v1/executions/{execution_id}"
 

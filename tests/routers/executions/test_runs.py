@@ -51,7 +51,7 @@ async def test_who_waits_gets_to_the_letter_what_is_stored(
     assert answer.json() == stored.json()
 
 
-async def test_a_request_sent_again_while_its_run_goes_on_waits_for_the_same_answer(
+async def test_a_request_repeated_while_its_run_continues_waits_for_the_same_answer(
     shared_service: Service, gate: Gate
 ) -> None:
     headers = {"Idempotency-Key": "sent-twice", "Prefer": "wait=20"}
@@ -68,7 +68,9 @@ async def test_a_request_sent_again_while_its_run_goes_on_waits_for_the_same_ans
     assert answers[0].json() == answers[1].json()
 
 
-async def test_who_waits_too_short_a_time_gets_202_and_the_run_goes_on(shared_service: Service, gate: Gate) -> None:
+async def test_a_caller_that_waits_too_briefly_gets_202_and_the_run_continues(
+    shared_service: Service, gate: Gate
+) -> None:
     answer = await shared_service.http.post(RUNS, json=BODY, headers={"Prefer": "wait=1"})
 
     execution_id = answer.json()["executionId"]
@@ -103,9 +105,7 @@ async def test_who_waits_too_short_a_time_gets_202_and_the_run_goes_on(shared_se
         ("wait = 10", 10),
     ],
 )
-def test_a_preference_that_cannot_be_read_is_none_and_the_longest_wait_is_a_minute(
-    prefer: str | None, seconds: int
-) -> None:
+def test_an_invalid_preference_is_ignored_and_the_longest_wait_is_a_minute(prefer: str | None, seconds: int) -> None:
     assert wait_seconds(prefer) == seconds
 
 
@@ -143,7 +143,7 @@ async def test_a_model_that_fails_ends_the_run_as_failed_with_one_clear_error(
 
     assert (run["status"], run["error"]["code"], run["stopReason"]) in (
         ("failed", code, "error"),
-        # a stream that breaks is told as such: what stood in it is not known
+        # a broken stream is reported as such, because its content is unknown
         ("failed", "model-unavailable" if deltas else code, "error"),
     )
     assert run["error"]["message"]

@@ -49,7 +49,7 @@ async def new_ticket(service: Service, execution_id: str, headers: dict[str, str
 
 
 async def stream_with(client: httpx.AsyncClient, execution_id: str, ticket: str, **headers: str) -> httpx.Response:
-    """What a finished execution's stream answers to a ticket."""
+    """Request a finished execution's stream with a ticket."""
     return await client.get(stream_path(execution_id), params={"ticket": ticket}, headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""A database that hangs: every request is told so in time, and what was accepted stays accepted."""
+"""A database that hangs: every request gets a timely error, and accepted runs stay accepted."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ RUNS = "/api/v1/agents/plot-specialist-001/runs"
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 PROMISED_SECONDS = 5.0
 BUSY_SECONDS = 2.0
-"""What a busy machine may add."""
+"""The delay that a busy machine may add."""
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_every_request_is_answered_in_time_when_the_database_hangs(
     assert later < PROMISED_SECONDS
 
 
-async def test_who_waits_for_a_run_is_told_that_it_was_accepted_when_the_database_goes_away(
+async def test_a_caller_that_waits_learns_that_its_run_was_accepted_when_the_database_fails(
     tmp_path: Path, model_server: ModelServer, released: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "RETRY_FOR_SECONDS", 1.0)

@@ -26,7 +26,7 @@ async def named(start_service: StartService) -> AsyncGenerator[Service]:
 
 
 async def status_for(service: Service, host: str, path: str = PATH) -> int:
-    """What a request for a host is answered."""
+    """Return the status of the response to a request for a host."""
     return (await service.http.get(path, headers={"Host": host})).status_code
 
 

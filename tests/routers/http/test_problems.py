@@ -61,7 +61,7 @@ async def test_wrong_fields_are_each_named_by_their_path(
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_the_length_of_a_text_is_told_in_characters_and_that_of_a_list_in_items(
+async def test_the_length_of_a_text_is_reported_in_characters_and_that_of_a_list_in_items(
     shared_service: Service, path: str, body: dict[str, Any], message: str
 ) -> None:
     answer = await shared_service.http.post(path, json=body)
@@ -74,7 +74,7 @@ async def test_the_length_of_a_text_is_told_in_characters_and_that_of_a_list_in_
     "headers",
     [
         {},
-        {"Authorization": "Bearer nobody-has-this-key"},
+        {"Authorization": "Bearer there-is-no-such-key"},
         {"Authorization": "Bearer"},
         {"Authorization": "Basic YWRtaW46YWRtaW4="},
         {"Authorization": "nonsense"},
@@ -111,7 +111,7 @@ async def test_two_keys_are_refused_also_the_same_one_twice(anonymous: httpx.Asy
     assert other_case.status_code == 200
 
 
-async def test_a_key_in_the_query_string_is_none(anonymous: httpx.AsyncClient, new_key: NewKey) -> None:
+async def test_a_key_in_the_query_string_is_ignored(anonymous: httpx.AsyncClient, new_key: NewKey) -> None:
     key = (await new_key())["Authorization"].removeprefix("Bearer ")
 
     answer = await anonymous.get("/api/v1/executions", params={"key": key, "token": key, "api_key": key})
@@ -121,7 +121,7 @@ async def test_a_key_in_the_query_string_is_none(anonymous: httpx.AsyncClient, n
 
 async def test_wrong_credentials_are_refused_even_where_none_are_needed(anonymous: httpx.AsyncClient) -> None:
     without = await anonymous.get("/api/v1/departments")
-    wrong = await anonymous.get("/api/v1/departments", headers={"X-API-Key": "nobody-has-this-key"})
+    wrong = await anonymous.get("/api/v1/departments", headers={"X-API-Key": "there-is-no-such-key"})
 
     assert without.status_code == 200
     assert_problem(wrong, 401, "not-authenticated")
@@ -145,7 +145,7 @@ async def test_an_unknown_path_is_not_found(shared_service: Service, path: str) 
 
 @pytest.mark.parametrize(
     "name",
-    ["nobody", "x" * 10_000, "plot-specialist-001%0A", "%00", "%FF", "..%2F..%2Fetc", "%D1%80lot", "$ne", "[$ne]"],
+    ["unknown", "x" * 10_000, "plot-specialist-001%0A", "%00", "%FF", "..%2F..%2Fetc", "%D1%80lot", "$ne", "[$ne]"],
 )
 @pytest.mark.parametrize("kind", ["departments", "agents", "custom-tools", "executions"])
 async def test_a_name_that_nothing_has_is_not_found_however_strange_it_is(
@@ -158,7 +158,7 @@ async def test_a_name_that_nothing_has_is_not_found_however_strange_it_is(
     assert len(body["detail"]) < 600
 
 
-async def test_a_method_that_a_path_has_not_is_told_with_those_that_it_has(shared_service: Service) -> None:
+async def test_an_unsupported_method_is_405_with_the_supported_ones(shared_service: Service) -> None:
     answer = await shared_service.http.put("/api/v1/departments/story")
 
     assert_problem(answer, 405, "method-not-allowed")
@@ -204,7 +204,7 @@ async def test_json_by_any_of_its_names_is_read(shared_service: Service, kind: s
     assert wrong_fields(answer) == ["prompt", "project"]
 
 
-async def test_a_bug_is_told_in_one_sentence_and_logged_under_the_requests_id(
+async def test_a_bug_is_reported_in_one_sentence_and_logged_under_the_requests_id(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def crash(*_: object) -> None:
@@ -225,7 +225,7 @@ async def test_a_bug_is_told_in_one_sentence_and_logged_under_the_requests_id(
     assert next(line for line in lines if line["event"] == "request")["status"] == 500
 
 
-async def test_a_database_that_is_away_is_told_with_when_to_come_back(
+async def test_an_unavailable_database_is_reported_with_a_retry_after(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:

@@ -83,9 +83,9 @@ async def test_a_running_run_streams_what_happens_as_it_happens(
         {"params": {"after": "1"}, "headers": {"Last-Event-ID": "2"}},
         {"params": {"after": "2"}, "headers": {"Last-Event-ID": ""}},
     ],
-    ids=["header", "query", "header wins", "an empty header is none"],
+    ids=["header", "query", "header wins", "an empty header is ignored"],
 )
-async def test_a_stream_goes_on_after_the_last_event_seen(shared_service: Service, resume: dict[str, Any]) -> None:
+async def test_a_stream_resumes_after_the_last_event_seen(shared_service: Service, resume: dict[str, Any]) -> None:
     run = await shared_service.run_agent("plot-specialist-001")
 
     answer = await stream(shared_service, run["executionId"], **resume)
@@ -107,7 +107,7 @@ async def test_when_nothing_more_can_come_the_answer_is_204(shared_service: Serv
 
 
 @pytest.mark.parametrize("asked", [{"params": {"after": "1"}}, {"headers": {"Last-Event-ID": "1"}}])
-async def test_going_on_from_where_a_run_has_not_got_is_422_and_not_a_gap(
+async def test_resuming_beyond_the_last_event_is_422_and_not_a_gap(
     shared_service: Service, asked: dict[str, dict[str, str]]
 ) -> None:
     (execution_id,) = await insert_foreign_executions(shared_service, 1)
@@ -136,7 +136,7 @@ async def test_a_garbage_after_is_422(shared_service: Service, garbage: str) -> 
     assert wrong_fields(answer) == ["after"]
 
 
-async def test_an_empty_last_event_id_is_none(shared_service: Service) -> None:
+async def test_an_empty_last_event_id_is_ignored(shared_service: Service) -> None:
     run = await shared_service.run_agent("plot-specialist-001")
 
     answer = await stream(shared_service, run["executionId"], headers={"Last-Event-ID": ""})

@@ -184,7 +184,7 @@ async def test_one_socket_follows_many_runs_at_once(shared_service: Service, gat
         ('{"type": "subscribe", "executionId": "a\\u0000b"}', "malformed-message"),
         (json.dumps({"type": "subscribe", "executionId": "x" * 201}), "malformed-message"),
         ('{"type": "subscribe", "executionId": "e", "deltas": "yes"}', "malformed-message"),
-        ('{"type": "auth", "token": "nobody-has-this-key"}', "not-authenticated"),
+        ('{"type": "auth", "token": "there-is-no-such-key"}', "not-authenticated"),
         ("[" * 30_000, "malformed-message"),
         (b'{"type": "ping"}', "malformed-message"),
         ("x" * 65_000, "malformed-message"),

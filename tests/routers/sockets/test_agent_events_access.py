@@ -1,4 +1,4 @@
-"""Who may come in at the event socket, with which key and from which page, and what each caller may follow there."""
+"""Access to the event socket: by key, by origin, and to the executions that each caller may follow."""
 
 import json
 
@@ -44,7 +44,7 @@ async def test_who_says_nothing_is_closed_when_the_time_for_auth_is_over(
 @pytest.mark.parametrize(
     "first",
     [
-        '{"type": "auth", "token": "nobody-has-this-key"}',
+        '{"type": "auth", "token": "there-is-no-such-key"}',
         '{"type": "auth", "token": ""}',
         '{"type": "auth"}',
         '{"type": "auth", "token": "\\ud800"}',
@@ -67,7 +67,7 @@ async def test_anything_but_a_valid_auth_message_closes_a_socket_that_has_no_key
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Authorization": "Bearer nobody-has-this-key"},
+        {"Authorization": "Bearer there-is-no-such-key"},
         {"Authorization": f"Basic {ADMIN_KEY}"},
         {"Authorization": f"Bearer {ADMIN_KEY}", "X-API-Key": "another-one"},
     ],
@@ -99,7 +99,7 @@ async def test_a_failure_of_the_service_closes_the_socket_with_1011(
     assert (code, first) == (1011, 1011)
 
 
-async def test_a_key_in_the_query_string_is_none(shared_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_key_in_the_query_string_is_ignored(shared_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_events, "AUTH_SECONDS", 0.1)
 
     async with connect(f"{shared_service.websocket_url}?token={ADMIN_KEY}&key={ADMIN_KEY}") as connection:

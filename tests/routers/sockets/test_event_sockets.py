@@ -105,7 +105,7 @@ async def test_who_is_behind_and_so_answers_no_ping_is_too_slow_and_not_gone(
     assert ending == f"4409 Too slow; resume with afterSeq {seen[-1]}"
 
 
-async def test_a_stalled_client_waits_in_the_database_and_holds_nobody_up(shared_service: Service) -> None:
+async def test_a_stalled_client_reads_from_the_database_and_delays_no_other(shared_service: Service) -> None:
     execution_id = await large_execution(shared_service)
     async with connect(
         shared_service.websocket_url, additional_headers=KEY_HEADERS, max_queue=1, max_size=None

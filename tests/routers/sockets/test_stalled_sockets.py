@@ -1,4 +1,4 @@
-"""What sockets cost whose clients read nothing: bounded memory, and that for half a minute only."""
+"""Sockets whose clients read nothing cost bounded memory, for half a minute at most."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ EXECUTION = "exec_of_another_program"
 
 
 def resident_bytes(process: ServeProcess) -> int:
-    """What a process holds in memory."""
+    """Return the resident memory of a process."""
     pages = Path(f"/proc/{process.process.pid}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 

@@ -71,7 +71,7 @@ async def pile_and_read(target: Target) -> Outcome:
 
 @attack("an endless header")
 async def endless_header(target: Target) -> Outcome:
-    """Send one header for ever."""
+    """Send one header without end."""
 
     async def once(streams: Streams, outcome: Outcome) -> None:
         streams[1].write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ")

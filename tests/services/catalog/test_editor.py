@@ -101,7 +101,7 @@ async def test_a_change_leaves_what_others_stored_in_the_document(http: httpx.As
         ("departments", DEPARTMENT | {"color": "red"}, "color"),
         ("departments", DEPARTMENT | {"priority": 11}, "priority"),
         ("departments", DEPARTMENT | {"maxAgentSteps": 4}, "maxAgentSteps"),
-        ("departments", DEPARTMENT | {"defaultModel": "somebody/else"}, "defaultModel"),
+        ("departments", DEPARTMENT | {"defaultModel": "someone/else"}, "defaultModel"),
         ("departments", DEPARTMENT | {"role": "admin"}, "role"),
         ("departments", {"slug": "x"}, "name"),
         ("departments", DEPARTMENT | {"name": " \t "}, "name"),

@@ -189,7 +189,7 @@ async def test_definitions_that_cannot_run_raise_a_specific_error(database: Data
     await add_agent(database, "head-off-001", open_one, isDepartmentHead=True, isActive=False)
 
     for agent_id, error in {
-        "nobody-001": AgentNotFound,
+        "unknown-001": AgentNotFound,
         "off-001": AgentInactive,
         "closed-001": DepartmentInactive,
         "stray-001": AgentWithoutDepartment,

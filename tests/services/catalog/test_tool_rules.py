@@ -196,7 +196,7 @@ async def test_trying_a_tool_shows_all_that_came_of_it(service: Service) -> None
 async def test_trying_is_for_admins_and_for_tools_that_exist(shared_service: Service) -> None:
     unknown = await shared_service.http.post(f"{TOOLS}/noSuchTool/test", json={"input": {}})
     stranger = await shared_service.http.post(
-        f"{TOOLS}/textStatistics/test", json={"input": {}}, headers={"Authorization": "Bearer nobody"}
+        f"{TOOLS}/textStatistics/test", json={"input": {}}, headers={"Authorization": "Bearer unknown"}
     )
 
     assert (unknown.status_code, unknown.json()["code"]) == (404, "custom-tool-not-found")

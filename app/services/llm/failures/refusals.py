@@ -26,7 +26,7 @@ STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500)
 """The statuses that a refusal comes with; local servers answer 500 where others answer 400."""
 
 READ_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
-"""What comes of reading an answer that has another form than it should."""
+"""The errors of reading a response that has an unexpected form."""
 
 
 class RefusalReason(StrEnum):

@@ -43,7 +43,7 @@ async def test_nothing_is_wrong_with_the_seeds(database: Database, rules: SeedRu
 
 EDITS = [
     (AGENT, "qualityThreshold: 80", "qualityThreshold: 180", "qualityThreshold: Input should be less than or equal"),
-    (AGENT, "model: anthropic/claude-sonnet-4.5", "model: nobody/nothing", "model: 'nobody/nothing' is not one of"),
+    (AGENT, "model: anthropic/claude-sonnet-4.5", "model: unknown/nothing", "model: 'unknown/nothing' is not one of"),
     (AGENT, "toolNames:", "toolNames: [noSuchTool]\nskills:  #", "toolNames.0: there is no tool 'noSuchTool'"),
     (AGENT, "specialization: ", "favouriteColour: ", "favouriteColour: Extra inputs are not permitted"),
     (LATER, "agentId: theme-specialist-001", "agentId: story-head-001", "agentId: 'story-head-001' is taken by"),

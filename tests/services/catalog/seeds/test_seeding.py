@@ -1,4 +1,4 @@
-"""The seeds: inserted where they are missing, never over what somebody edited, refused whole when one is wrong."""
+"""Seeds are inserted if missing, never replace edited documents, and are all refused if one is invalid."""
 
 import asyncio
 import shutil
