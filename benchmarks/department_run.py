@@ -43,7 +43,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Figures:
-    """The figures of the runs on one model: milliseconds, tokens, and the calls and tokens of the specialists' judge."""
+    """The figures of the runs on one model: milliseconds, tokens, and the judge's calls and tokens for specialists."""
 
     milliseconds: list[float] = field(default_factory=list[float])
     tokens: list[int] = field(default_factory=list[int])
