@@ -37,7 +37,11 @@ def test_code_and_longer_words_are_not_phrases(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("link", "reason"),
-    [("docs/missing.md", "no file"), ("#missing", "no heading"), ("docs/contributing/style.md#missing", "no heading")],
+    [
+        ("docs/missing.md", "a missing file"),
+        ("#missing", "a missing heading"),
+        ("docs/contributing/style.md#missing", "a missing heading"),
+    ],
 )
 def test_a_link_that_leads_nowhere_is_named_with_its_line(project: Path, link: str, reason: str) -> None:
     (project / "README.md").write_text(f"# Title\n[a page]({link})\n")
