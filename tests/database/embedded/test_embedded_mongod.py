@@ -354,7 +354,10 @@ async def test_a_binary_that_cannot_be_executed_is_reported_under_its_variable(t
             ending(127, "mongod: error while loading shared libraries: libcrypto.so.1.1"),
             "does not run on this system (mongod: error while loading shared libraries: libcrypto.so.1.1)",
         ),
-        ("#!/bin/sh\nkill -ILL $$\n", "does not run on this system (it requires instructions that this processor lacks)"),
+        (
+            "#!/bin/sh\nkill -ILL $$\n",
+            "does not run on this system (it requires instructions that this processor lacks)",
+        ),
     ],
     ids=["says why", "silent", "error entry", "disk full", "not a program", "missing library", "old processor"],
 )

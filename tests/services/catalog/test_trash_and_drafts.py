@@ -128,5 +128,6 @@ async def test_the_states_are_described_in_openapi(service: Service) -> None:
     schemas = (await service.http.get("/openapi.json")).json()["components"]["schemas"]
 
     assert schemas["CatalogState"]["enum"] == ["active", "inactive", "draft", "trashed"]
+    assert "trash of the CMS" in schemas["CatalogState"]["description"]
     for name in ("DepartmentRead", "AgentRead", "CustomToolRead"):
-        assert "trash of the CMS" in str(schemas[name]["properties"]["state"])
+        assert "CatalogState" in str(schemas[name]["properties"]["state"])
