@@ -74,7 +74,7 @@ class OutboxConsumer(Protocol):
 
 
 def mark_of(name: str, content: JsonObject) -> JsonObject:
-    """Returns a mark of its own for the consumer `name`: an earlier mark that is still pending is kept."""
+    """Return a mark for the consumer `name`, with an id of its own, so that earlier pending marks are kept."""
     return {f"{field_of(name)}.{ObjectId()}": content}
 
 
@@ -215,7 +215,7 @@ class ConsumerLoop:
 
 
 class Outbox:
-    """The consumers of this process, each with a loop of its own: one that fails does not hold up the others."""
+    """The consumers of this process, each with its own loop, so that a failing consumer does not delay the others."""
 
     def __init__(
         self, database: Database, consumers: Sequence[OutboxConsumer], timings: OutboxTimings = DEFAULT_TIMINGS

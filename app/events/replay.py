@@ -1,8 +1,8 @@
-"""Reading stored events: what the majority of the database holds, in order, page by page.
+"""Reads of stored events that the majority of the database holds, in order and page by page.
 
-A reader never skips: within a tree it stops at the first missing number, for two documents of the tree are read at
-slightly different moments. What a page costs does not depend on how many events there are: it names its numbers, and
-only the documents and pages that hold some of them are looked into.
+A reader never skips an event: within a tree it stops at the first missing number, because two documents of the tree
+are read at slightly different times. The cost of a page does not depend on the number of events: the query names the
+page's numbers and reads only the documents that hold some of them.
 """
 
 import re
@@ -45,7 +45,7 @@ class ExecutionNotFound(NotFound):
 
 
 class SeqOutOfRange(InvalidInput):
-    """The client asks to resume beyond what exists: it knows another run, or another database."""
+    """The client asks to resume beyond the last event: it refers to another run or another database."""
 
     code = "seq-out-of-range"
 
@@ -55,7 +55,7 @@ class SeqOutOfRange(InvalidInput):
 
 @dataclass(frozen=True)
 class StreamHead:
-    """Where a stream of events stands: for a root its whole tree, for a child its own events.
+    """The scope of an event stream: the complete tree for a root, its own events for a child.
 
     `last_seq` is the last number stored when it was read.
     """
@@ -70,12 +70,12 @@ class StreamHead:
 
     @property
     def is_tree(self) -> bool:
-        """Whether the stream has all events of a tree, and so no gaps."""
+        """Whether the stream has all events of a tree, and therefore no gaps."""
         return self.execution_id == self.root_id and not self.is_foreign
 
     @property
     def covers_tree(self) -> bool:
-        """Whether numbers follow one another in the stream: a tree's, or the places of another program's rows."""
+        """Whether the stream's numbers are consecutive: a tree's, or the positions of another program's rows."""
         return self.execution_id == self.root_id
 
     def ensure_reached(self, after: int) -> None:
@@ -89,7 +89,7 @@ class StreamHead:
 
 
 async def read_head(database: Database, execution_id: str) -> StreamHead:
-    """The present state of an execution's stream.
+    """Return the current state of an execution's stream.
 
     Raises:
         ExecutionNotFound: no execution has this id.
@@ -135,7 +135,7 @@ async def ensure_readable(database: Database, execution_id: str) -> None:
 
 
 async def count_rows(database: Database, execution_id: str) -> int:
-    """How many event rows another program stored in an execution of its own; what is no array holds none."""
+    """Return the number of event rows of another program's execution; a value that is not an array counts as empty."""
     size = {"$size": array_in("$events")}
     found = await database[AgentExecution.get_collection_name()].find_one(
         {"executionId": execution_id}, {"_id": 0, "rows": size}
@@ -144,12 +144,12 @@ async def count_rows(database: Database, execution_id: str) -> int:
 
 
 async def read_events(database: Database, head: StreamHead, after: int, limit: int = PAGE_ROWS) -> list[JsonObject]:
-    """The stored events of a stream that follow number `after`, at most `limit`, in order and without a gap."""
+    """Return the stored events of a stream that follow number `after`, at most `limit`, in order and without a gap."""
     return [event async for event in stored_events(database, head, after, limit)]
 
 
 async def read_frames(database: Database, head: StreamHead, after: int, limit: int = PAGE_ROWS) -> list[Frame]:
-    """The same as frames, byte for byte those that were sent live; about a megabyte of them at most."""
+    """Return the same events as frames, byte for byte as they were sent live, at most about a megabyte."""
     frames: list[Frame] = []
     size = 0
     async for event in stored_events(database, head, after, limit):
@@ -161,7 +161,7 @@ async def read_frames(database: Database, head: StreamHead, after: int, limit: i
 
 
 async def stored_events(database: Database, head: StreamHead, after: int, limit: int) -> AsyncGenerator[JsonObject]:
-    """The events of a stream after a number, one by one, up to the first gap."""
+    """Yield the events of a stream after a number, up to the first gap."""
     if head.is_foreign:
         for event in await read_foreign_events(database, head, after, limit):
             yield event
@@ -179,7 +179,7 @@ async def stored_events(database: Database, head: StreamHead, after: int, limit:
 def tree_range(
     head: StreamHead, after: int, until: int, shape: object = "$rows.event", seq: str = "seq"
 ) -> list[JsonObject]:
-    """The events of a tree with the numbers after `after` up to `until`, in order, each in a shape."""
+    """Return the pipeline for a tree's events after number `after` up to `until`, in order, projected to a shape."""
     rows = rows_between(after, until, shape)
     documents: JsonObject = {"rootExecutionId": head.root_id, "lastSeq": {"$gt": after}}
     if not head.has_pages:
@@ -190,7 +190,7 @@ def tree_range(
 
 
 def own_range(head: StreamHead, after: int, limit: int) -> list[JsonObject]:
-    """The first `limit` events of one execution after a number: what was stored first stands in its document."""
+    """Return the first `limit` events of one execution after a number; the earliest are in its document."""
     rows = rows_between(after, None)
     pipeline: list[JsonObject] = [{"$match": {"executionId": head.execution_id, "lastSeq": {"$gt": after}}}, *rows]
     if head.has_pages:
@@ -200,7 +200,7 @@ def own_range(head: StreamHead, after: int, limit: int) -> list[JsonObject]:
 
 
 def rows_between(after: int, until: int | None, shape: object = "$rows.event") -> list[JsonObject]:
-    """The stages that take the events after one number up to another out of documents; rows of others have none."""
+    """Return the stages that extract a range of numbered events from documents; other programs' rows have no number."""
     seq = "$$this.event.seq"
     bounds: list[JsonObject] = [{"$gt": [seq, after]}, {"$lte": [seq, MAX_INTEGER if until is None else until]}]
     wanted = {"$filter": {"input": array_in("$events"), "cond": {"$and": [{"$isNumber": seq}, *bounds]}}}
@@ -208,12 +208,12 @@ def rows_between(after: int, until: int | None, shape: object = "$rows.event") -
 
 
 def with_pages(pipeline: list[JsonObject]) -> JsonObject:
-    """The stage that adds what a pipeline finds on pages."""
+    """Return the stage that adds the events that a pipeline finds on pages."""
     return {"$unionWith": {"coll": ExecutionEventPage.get_collection_name(), "pipeline": pipeline}}
 
 
 def checked_event(event: JsonObject, head: StreamHead) -> JsonObject:
-    """An event as it was stored, with a type and an execution that fit into the frames of every protocol."""
+    """Return a stored event, with a type and an execution id that fit into the frames of every protocol."""
     kind, execution_id = event.get("type"), event.get("executionId")
     if isinstance(kind, str) and FOREIGN_TYPE.fullmatch(kind) and isinstance(execution_id, str):
         return event
@@ -222,12 +222,12 @@ def checked_event(event: JsonObject, head: StreamHead) -> JsonObject:
 
 
 def shown_type(kind: object) -> str:
-    """An event's type as it is shown: one that would not fit on a line of any protocol is `unknown`."""
+    """Return an event's type, or `unknown` if it would not fit on one line of every protocol."""
     return kind if isinstance(kind, str) and FOREIGN_TYPE.fullmatch(kind) else "unknown"
 
 
 async def read_foreign_events(database: Database, head: StreamHead, after: int, limit: int) -> list[JsonObject]:
-    """Rows that another program stored, numbered by their place; their dates may be BSON dates or strings."""
+    """Return rows that another program stored, numbered by position; their dates may be BSON dates or strings."""
     found = await database[AgentExecution.get_collection_name()].find_one(
         {"executionId": head.execution_id}, {"_id": 0, "events": {"$slice": [after, limit]}}
     )
@@ -237,8 +237,8 @@ async def read_foreign_events(database: Database, head: StreamHead, after: int, 
     return [foreign_event(row, place, head.execution_id) for place, row in enumerate(rows, start=after + 1)]
 
 
-def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noqa: ANN401 - a row as anybody stored it
-    """One such row in the form of our events."""
+def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noqa: ANN401 - any stored value
+    """Return another program's row in the form of an event."""
     stored: Any = row.get("event") if isinstance(row, dict) else row
     event: JsonObject = clean_json(stored) if isinstance(stored, dict) else {"value": clean_json(stored)}
     timestamp = stored.get("timestamp") if isinstance(stored, dict) else None
@@ -249,5 +249,5 @@ def foreign_event(row: Any, place: int, execution_id: str) -> JsonObject:  # noq
 
 
 def frames_of(events: list[JsonObject]) -> list[Frame]:
-    """The frames of stored events: byte for byte those that were sent live."""
+    """Return the frames of stored events, byte for byte as they were sent live."""
     return [Frame(event) for event in events]

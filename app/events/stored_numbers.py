@@ -1,7 +1,7 @@
-"""The numbers of events as documents state them, whatever someone else has stored in their place.
+"""The numbers of events in stored documents, which another program may have replaced with any value.
 
-A run of more than a billion events is not one: a document that claims so is damaged, and what its rows and pages hold
-counts instead. Nothing is ever read or allocated in proportion to a number that a document merely claims.
+No run has more than a billion events. A document that states a higher number is damaged, and its rows and pages count
+instead. Reads and allocations never grow with a number that a document merely states.
 """
 
 import math
@@ -18,7 +18,7 @@ NUMBERS_OF_ROWS = {"$filter": {"input": array_in("$events.event.seq"), "cond": {
 
 
 def claimed_seq(value: Any) -> int | None:  # noqa: ANN401 - any stored value
-    """The number of an event that a field states: 0 where it is unset, `None` where it cannot be one."""
+    """Return the event number in a field: 0 if it is unset, `None` if it is not a valid number."""
     if value is None:
         return 0
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
@@ -27,18 +27,18 @@ def claimed_seq(value: Any) -> int | None:  # noqa: ANN401 - any stored value
 
 
 def plausible(values: Iterable[Any]) -> list[int]:
-    """The numbers of events among some values."""
+    """Return the valid event numbers among some values."""
     return [number for value in values if (number := claimed_seq(value)) is not None]
 
 
 async def last_seq_of(database: Database, raw: Raw) -> int:
-    """The number of an execution's last event: what its document states, or else what is stored."""
+    """Return the number of an execution's last event, from its document, or else from its stored events."""
     claimed = claimed_seq(raw.get("lastSeq"))
     return claimed if claimed is not None else await highest_stored_seq(database, raw["executionId"])
 
 
 async def highest_stored_seq(database: Database, execution_id: str) -> int:
-    """The highest number among an execution's stored events."""
+    """Return the highest number among an execution's stored events."""
     highest = 0
     for document in (AgentExecution, ExecutionEventPage):
         pipeline = [{"$match": {"executionId": execution_id}}, {"$project": {"numbers": NUMBERS_OF_ROWS}}]

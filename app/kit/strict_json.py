@@ -21,7 +21,7 @@ MAX_STEP_CHARACTERS = 100
 """The number of characters of a key that the path of a problem quotes."""
 MAX_INTEGER_DIGITS = 40
 BEYOND_ALL_INTEGERS = 2**64
-"""Stands in for an integer of more than 40 digits, which is not converted."""
+"""Replaces an integer of more than 40 digits, which is not converted."""
 
 Path = tuple["Path", str | int] | None
 """The path of a value: the path of its container, and its key or index in there."""

@@ -1,4 +1,4 @@
-"""Reading events whole: a single one, and all of a tree for whoever takes it over."""
+"""Reads of full events: a single one, and all events of a tree for the process that takes it over."""
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
@@ -19,7 +19,7 @@ from app.models.execution_events import EventPayload
 
 
 class EventNotFound(NotFound):
-    """The execution's stream has no event of this number, or what was kept of it has been removed."""
+    """The execution's stream has no event with this number, or its stored payload has been removed."""
 
     code = "event-not-found"
 
@@ -28,10 +28,10 @@ class EventNotFound(NotFound):
 
 
 async def read_full_event(database: Database, head: StreamHead, seq: int) -> bytes:
-    """The JSON of one event, also where the stream shows it cut.
+    """Return the full JSON of one event, even if the stream shows it truncated.
 
     Raises:
-        EventNotFound: the stream has no event of this number.
+        EventNotFound: the stream has no event with this number.
     """
     found = await read_events(database, head, seq - 1, 1)
     if not found or found[0]["seq"] != seq:
@@ -45,7 +45,7 @@ async def read_full_event(database: Database, head: StreamHead, seq: int) -> byt
 
 
 async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
-    """Returns where each document of a tree ends, for a log that continues it; further rows begin a new page."""
+    """Return the end of each document of a tree, for a log that continues it; further rows begin a new page."""
     events = array_in("$events")
     pipeline: list[JsonObject] = [
         {"$match": {"rootExecutionId": root_id}},
@@ -72,7 +72,7 @@ async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
 
 
 async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[str, JsonObject]]:
-    """Yields every stored event of a tree without a writer, in full and in order, with its execution's id."""
+    """Yield every stored event of a tree without a writer, in full and in order, with its execution's id."""
     head = replace(await read_head(database, root_id), is_foreign=False)
     executions = database[AgentExecution.get_collection_name()]
     shape = {"of": "$executionId", "event": "$rows.event"}
@@ -98,12 +98,12 @@ async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[
 
 
 def is_cut(event: JsonObject) -> bool:
-    """Whether a stored event of ours is the truncated form of a larger one."""
+    """Return whether an event stored by this service is the truncated form of a larger one."""
     return event.get("truncated") is True and "sha256" in event
 
 
 async def full_texts(database: Database, cut: Sequence[JsonObject]) -> dict[int, bytes]:
-    """Returns the full JSON of truncated events of one tree by number; incomplete ones are left out."""
+    """Return the full JSON of truncated events of one tree by number; incomplete ones are left out."""
     if not cut:
         return {}
     wanted = {event["seq"]: event for event in cut}

@@ -1,4 +1,4 @@
-"""The rows of a log on their way into MongoDB: which document or page each goes to, and the writes that store them."""
+"""The rows of a log before they are stored: the document or page of each, and the writes that store them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,20 +28,20 @@ Update = tuple[JsonObject, JsonObject]
 
 @dataclass(slots=True)
 class Page:
-    """The page that an execution's rows go to now."""
+    """The page that takes an execution's next rows."""
 
     id: ObjectId = field(default_factory=ObjectId)
     rows: int = 0
     size_bytes: int = 0
 
     def has_room(self, size_bytes: int) -> bool:
-        """Whether another row still fits; an empty page takes any."""
+        """Return whether another row fits; an empty page takes any row."""
         return self.rows == 0 or (self.rows < MAX_PAGE_ROWS and self.size_bytes + size_bytes <= MAX_PAGE_BYTES)
 
 
 @dataclass(slots=True)
 class Stored:
-    """One document of the tree: its rows, and from number `pages_from` on the page that takes the others."""
+    """One document of the tree: its rows, and the page that takes further rows, from number `pages_from` on."""
 
     id: ObjectId
     rows: int = 0
@@ -50,7 +50,7 @@ class Stored:
     page: Page | None = None
 
     def place(self, seq: int, size_bytes: int) -> ObjectId | None:
-        """Make room for one more row: `None` in the document itself, else the page to put it on."""
+        """Reserve room for one more row; return the page for it, or `None` if the document takes it."""
         if self.page is None:
             if self.rows < MAX_DOCUMENT_ROWS and self.size_bytes + size_bytes <= MAX_DOCUMENT_EVENT_BYTES:
                 self.rows += 1
@@ -66,9 +66,9 @@ class Stored:
 
 @dataclass(slots=True)
 class Row:
-    """One numbered event on its way to its document or page, with the changes that belong to it.
+    """One numbered event to be stored in its document or on a page, with the changes that belong to it.
 
-    `event` and `frame` are cut where a payload is oversized; `whole` is then the event's whole JSON.
+    If a payload is oversized, `event` and `frame` are truncated, and `full_text` is the event's full JSON.
     """
 
     document: ObjectId
@@ -81,7 +81,7 @@ class Row:
     ending: Ending | None
     completes: bool
     """Whether it is the last row of its `append`, whose rows are stored together or not at all."""
-    whole: bytes | None = None
+    full_text: bytes | None = None
     begins_pages: bool = False
 
     @property
@@ -100,7 +100,7 @@ class GroupWrite:
 
 
 def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
-    """Yields the rows in order, in groups that fit one write; the rows of one `append` stay together."""
+    """Yield the rows in order, in groups that fit one write; the rows of one `append` stay together."""
     group: list[Row] = []
     size = 0
     for row in rows:
@@ -114,13 +114,13 @@ def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
 
 
 def write_of(group: list[Row], fence: int) -> GroupWrite:
-    """Returns the write of a group.
+    """Return the write of a group.
 
-    Without pages it is an update of each run of neighbouring rows of one document, in the order of their numbers: a
-    crash between two of them leaves a prefix of the tree's events, never a hole. With pages it is one update of each
+    Without pages it has one update for each run of consecutive rows of one document, in the order of their numbers: a
+    crash between two of them leaves a prefix of the tree's events, never a gap. With pages it has one update for each
     document, to be made in one transaction with the pages.
     """
-    payloads = [part for row in group if row.whole is not None for part in payload_parts(row, row.whole)]
+    payloads = [part for row in group if row.full_text is not None for part in payload_parts(row, row.full_text)]
     if all(row.page is None for row in group):
         neighbours = [list(rows) for _, rows in groupby(group, key=lambda row: row.document)]
         return GroupWrite([document_update(rows, fence) for rows in neighbours], payloads=payloads)
@@ -138,9 +138,9 @@ def write_of(group: list[Row], fence: int) -> GroupWrite:
 
 
 def document_update(rows: list[Row], fence: int) -> Update:
-    """Returns the compare-and-set of one document, which matches only for its owner and before these rows are stored.
+    """Return the compare-and-set of one document, which matches only for its owner and before these rows are stored.
 
-    A damaged `lastSeq` does not keep a tree from being ended.
+    A tree with a damaged `lastSeq` can still be ended.
     """
     changes: dict[str, Any] = {"updatedAt": utc_now()}
     for row in rows:
@@ -154,7 +154,7 @@ def document_update(rows: list[Row], fence: int) -> Update:
 
 
 def page_update(rows: list[Row]) -> UpdateOne:
-    """Returns the update that adds rows to their page; the first of them creates it."""
+    """Return the update that adds rows to their page; the first of them creates the page."""
     first = rows[0]
     created = {
         "executionId": first.event["executionId"],
@@ -174,20 +174,20 @@ def page_update(rows: list[Row]) -> UpdateOne:
 
 
 def stored_row(row: Row) -> JsonObject:
-    """Returns a row in the form that a CMS stores."""
+    """Return a row in the form that a CMS stores."""
     return {"event": row.event, "id": new_row_id()}
 
 
-def payload_parts(row: Row, whole: bytes) -> Iterator[UpdateOne]:
-    """Yields the full text of a truncated event in parts that fit a document; storing them twice changes nothing."""
+def payload_parts(row: Row, full_text: bytes) -> Iterator[UpdateOne]:
+    """Yield the full text of a truncated event in parts that fit a document; storing them twice changes nothing."""
     root_id, digest = row.event["rootExecutionId"], row.event["sha256"]
-    for part, start in enumerate(range(0, len(whole), PART_BYTES)):
+    for part, start in enumerate(range(0, len(full_text), PART_BYTES)):
         fields = {
             "rootExecutionId": root_id,
             "seq": row.seq,
             "sha256": digest,
             "part": part,
-            "text": whole[start : start + PART_BYTES],
+            "text": full_text[start : start + PART_BYTES],
             "createdAt": utc_now(),
         }
         key = f"{root_id}/{row.seq}/{digest}/{part}"

@@ -1,8 +1,9 @@
 """The durable log of one run tree: the only way to change an execution that is running.
 
 `append` numbers events and queues them; one writer stores the queue in order, in groups, by compare-and-set on
-`fence` and `lastSeq`, with majority write concern; what is stored is then published. So nothing is seen that a later
-replay lacks, numbers have no gaps, a repeated write cannot double, and a process that lost the tree writes nothing.
+`fence` and `lastSeq`, with majority write concern, and then publishes them. Therefore subscribers see only events that
+a later replay has, numbers have no gaps, a repeated write is stored once, and a process that lost the tree writes
+nothing.
 
 A document takes 2,000 rows or 1 MiB of them; the rest goes to pages, each bounded too, so that an event costs the same
 however many came before it. A group with rows on pages is one transaction with the guarded update of its documents.
@@ -44,7 +45,7 @@ from app.models.execution_events import EventPayload, ExecutionEventPage
 
 GROUPING_SECONDS = 0.008
 UNWATCHED_GROUPING_SECONDS = 0.03
-"""Without a follower more events share a write; a crash can lose this much of a run's last steps."""
+"""Without a follower more events share a write; a crash can lose this much time of a run's last steps."""
 MAX_QUEUED_ITEMS = 10_000
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2
@@ -60,7 +61,7 @@ class TreeLost(Exception):
 
 @dataclass(slots=True, eq=False)
 class ChildInsert:
-    """A child execution on its way into the tree."""
+    """A child execution that is being inserted into the tree."""
 
     execution: AgentExecution
     done: asyncio.Future[None]
@@ -70,7 +71,7 @@ class ChildInsert:
 class TreeLog:
     """The log of a tree that this process owns, from `fence` on.
 
-    `last_seq` is the last number given. `on_lost` is called once when the tree is lost, so that its owner stops.
+    `last_seq` is the last assigned number. `on_lost` is called once when the tree is lost, so that its owner stops.
     """
 
     database: Database
@@ -80,7 +81,7 @@ class TreeLog:
     last_seq: int
     on_lost: Callable[[], None]
     holds: Callable[[], bool] = lambda: True
-    """Whether this process surely still holds the lease."""
+    """Returns whether this process certainly holds the lease."""
     _documents: dict[str, Stored] = field(default_factory=dict)
     _queue: list[Row | ChildInsert] = field(default_factory=list)
     _child_inserts: set[ChildInsert] = field(default_factory=set)
@@ -126,11 +127,11 @@ class TreeLog:
         return stamped
 
     def _row(self, event: JsonObject, changes: Mapping[str, Any], ending: Ending | None, *, completes: bool) -> Row:
-        """Returns the row of an event, in its document or on a page once that is full, truncated if it is oversized."""
+        """Return the row of an event, in its document or on a page once that is full, truncated if it is oversized."""
         document = self._documents[event["executionId"]]
-        frame, whole = Frame(event), None
+        frame, full_text = Frame(event), None
         if (cut := truncate_event(event, frame.data)) is not None:
-            event, frame, whole = cut, Frame(cut), frame.data
+            event, frame, full_text = cut, Frame(cut), frame.data
         size_bytes = len(bson.encode(event)) + ROW_BYTES
         page = document.place(frame.seq, size_bytes)
         return Row(
@@ -142,21 +143,21 @@ class TreeLog:
             changes=changes,
             ending=ending,
             completes=completes,
-            whole=whole,
+            full_text=full_text,
             begins_pages=document.pages_from == frame.seq,
         )
 
     def ensure_owned(self) -> None:
-        """Refuse to start something that only the owner may do, such as a model call or a tool.
+        """Refuse work that only the owner may start, such as a model call or a tool.
 
         Raises:
             TreeLost: this process no longer owns the tree, or may not own it any more.
         """
         if self._lost or not self.holds():
-            raise self._lost or TreeLost("The lease may have run out.")
+            raise self._lost or TreeLost("The lease may have expired.")
 
     async def room(self) -> None:
-        """Wait until the queue has room. Run code calls this once a step, so a slow database slows the run."""
+        """Wait until the queue has room. Run code calls this once per step, so a slow database slows the run."""
         while len(self._queue) > MAX_QUEUED_ITEMS:
             await self.committed()
 
@@ -174,7 +175,7 @@ class TreeLog:
             raise self._lost
 
     async def add_child(self, execution: AgentExecution) -> None:
-        """Store a new execution of the tree after all that was appended before, guarded by the root's fence.
+        """Store a new execution of the tree after all events appended before, guarded by the root's fence.
 
         Raises:
             TreeLost: this process no longer owns the tree.
@@ -231,7 +232,7 @@ class TreeLog:
             await self._lose(f"MongoDB refused a write of this run ({type(error).__name__}).", notify=True)
 
     async def _linger(self) -> None:
-        """Give more events a few milliseconds to join the group, unless a caller waits for it."""
+        """Wait a few milliseconds for more events to join the group, unless a caller waits for it."""
         if not self._urgent.is_set():
             seconds = GROUPING_SECONDS if self.bus.may_be_followed(self.root_id) else UNWATCHED_GROUPING_SECONDS
             with contextlib.suppress(TimeoutError):
@@ -256,9 +257,9 @@ class TreeLog:
                 self._stored.notify_all()
 
     async def _until_stored(self, group: list[Row]) -> None:
-        """One compare-and-set write of the group, repeated until it is known to be stored.
+        """Write the group by compare-and-set, and repeat the write until it is known to be stored.
 
-        Repeating is safe: an update whose rows have landed no longer matches, because `lastSeq` has moved on.
+        Repeating is safe: once the rows are stored, `lastSeq` has advanced and the update no longer matches.
         """
         write = write_of(group, self.fence)
         async for _ in self._attempts():
@@ -290,13 +291,13 @@ class TreeLog:
         return matched
 
     async def _has_landed(self, group: list[Row]) -> bool:
-        """Whether an earlier attempt stored the group and its reply was lost."""
+        """Return whether an earlier attempt stored the group and its reply was lost."""
         last = {row.document: row.seq for row in group}
         landed = [{"_id": document, "fence": self.fence, "lastSeq": {"$gte": seq}} for document, seq in last.items()]
         return await self._collection.count_documents({"$or": landed}) == len(landed)
 
     async def _insert_children(self, child_inserts: list[ChildInsert]) -> None:
-        """Insert children in one transaction that also touches the root under its fence."""
+        """Insert children in one transaction that also updates the root under its fence."""
         executions = [child_insert.execution for child_insert in child_inserts]
         for execution in executions:
             execution.id = execution.id or ObjectId()  # pyright: ignore[reportAttributeAccessIssue] - PydanticObjectId is one
@@ -322,7 +323,7 @@ class TreeLog:
             await self._collection.insert_many(documents, session=session)
 
     async def _attempts(self) -> AsyncGenerator[int]:
-        """Yields attempts at a write while the database may recover; after that the tree counts as lost."""
+        """Yield attempts at a write while the database may recover; after that the tree counts as lost."""
         deadline = asyncio.get_running_loop().time() + RETRY_FOR_SECONDS
         attempt = 0
         while asyncio.get_running_loop().time() < deadline:
@@ -334,7 +335,7 @@ class TreeLog:
         raise TreeLost("The database did not answer for too long.")
 
     async def _lose(self, reason: str, *, notify: bool) -> None:
-        """Nothing more can be written: wake everybody who waits, and tell the owner."""
+        """Mark the tree as lost: fail all waiting callers and notify the owner."""
         if self._lost is None:
             self._lost = TreeLost(reason)
         for child_insert in self._child_inserts:
@@ -363,5 +364,5 @@ def passing_faults() -> Generator[None]:
 
 
 def is_terminal(status: object) -> bool:
-    """Whether a `status` among the changes ends the execution."""
+    """Return whether a status ends the execution."""
     return isinstance(status, str) and ExecutionStatus(status).is_terminal

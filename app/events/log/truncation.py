@@ -1,4 +1,4 @@
-"""Cutting oversized payloads: what a row and a frame show of them, and the whole that is kept beside the row."""
+"""The truncation of oversized payloads: rows and frames show a preview, and the full text is stored separately."""
 
 import hashlib
 from typing import Any
@@ -13,26 +13,26 @@ MAX_PREVIEW_BYTES = 32 * 1024
 
 
 def truncate_event(event: JsonObject, text: bytes) -> JsonObject | None:
-    """The event with each field over 64 KiB cut to its beginning; `None` when none is that large.
+    """Return the event with each field over 64 KiB truncated, or `None` if no field is that large.
 
-    `text` is the event's JSON; the cut event says `truncated` and gives its size and SHA-256, by which the whole is
-    found again and can be checked.
+    `text` is the event's JSON. The truncated event has `truncated`, and the size and SHA-256 by which the full text is
+    found and verified.
     """
     if len(text) <= MAX_PAYLOAD_BYTES:
         return None
-    cut = {name: beginning_of(value) for name, value in event.items() if size_of(value) > MAX_PAYLOAD_BYTES}
+    cut = {name: preview_of(value) for name, value in event.items() if size_of(value) > MAX_PAYLOAD_BYTES}
     if not cut:
         return None
     return event | cut | {"truncated": True, "size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
 
 
 def size_of(value: Any) -> int:  # noqa: ANN401 - any JSON value
-    """A text's bytes, or those of any other value's JSON."""
+    """Return the bytes of a text, or of the JSON of any other value."""
     return len(value.encode()) if isinstance(value, str) else len(orjson.dumps(value))
 
 
-def beginning_of(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
-    """A value of the same shape with its long texts cut, or the beginning of its JSON where that is not enough."""
+def preview_of(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
+    """Return a value of the same shape with long texts cut, or else the beginning of its JSON."""
     shortened = shorten(value)
     if size_of(shortened) <= MAX_PREVIEW_BYTES:
         return shortened
@@ -40,7 +40,7 @@ def beginning_of(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JS
 
 
 def shorten(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
-    """The value with every text cut to its first 4,096 characters."""
+    """Return the value with every text cut to its first 4,096 characters."""
     match value:
         case str():
             return value[:PREVIEW_CHARACTERS]

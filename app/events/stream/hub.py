@@ -79,7 +79,7 @@ class EventHub:
 
         Raises:
             EventsMissing: stored events of the run have been removed.
-            ExecutionNotFound: the whole run has.
+            ExecutionNotFound: the run has been removed.
         """
         sink = QueueSink()
         subscription = Subscription(head, after, sink, deltas=deltas)

@@ -29,7 +29,7 @@ CROSS_ORIGIN: dict[str, Any] = {
 """The methods and headers of pages of other, allowed origins. Keys come in headers, never in cookies."""
 ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 CLIENT_LEFT = 499
-"""Stands in the log for the status of a request whose client went away in the middle of its body."""
+"""The logged status of a request whose client left in the middle of its body."""
 QUIET_PATHS = ("/healthz", "/readyz")
 
 log = structlog.get_logger(__name__)

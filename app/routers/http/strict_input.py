@@ -47,7 +47,7 @@ class UnsupportedMediaType(AppError):
 
 
 class StrictRoute(APIRoute):
-    """A route that reads its body and its query strictly, from whoever may use it at all."""
+    """A route that reads its body and its query strictly, after it has authorized the caller."""
 
     def get_route_handler(self) -> Handler:
         """The handler, behind the checks."""

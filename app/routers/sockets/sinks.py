@@ -38,7 +38,7 @@ class FrameWriter(Protocol):
         ...
 
     def write_messages(self, data: bytes) -> None:
-        """Send whole, encoded messages; nothing when the socket is closing."""
+        """Send complete, encoded messages, or nothing if the socket is closing."""
         ...
 
     def close_at_once(self, code: int, reason: str, patience_seconds: float) -> None:

@@ -17,7 +17,7 @@ from app.models.base import stored_name
 from app.services.runs.engine.timings import DEFAULT_TIMINGS, Timings
 
 NOBODY = ""
-"""The owner of a tree that waits in the queue or was handed over: taking it does not count as a take-over."""
+"""The owner of a tree that waits in the queue or was handed over: taking it does not count as a takeover."""
 CLOCK_DOUBT = timedelta(seconds=1)
 """How far another process may lag in its estimate of the database's clock: a queued lease has expired for it too."""
 UNFINISHED = [ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value]

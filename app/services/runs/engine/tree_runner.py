@@ -133,7 +133,7 @@ class TreeRunner:
         return None
 
     async def _run_to_end(self, tree: RunTree, origin: Origin) -> None:
-        """Run the root within its time limit; any error ends the whole tree as failed."""
+        """Run the root within its time limit; any error ends the tree as failed."""
         if tree.root.cancel_requested:
             tree.cancel()
             return
