@@ -106,6 +106,8 @@ generation.max-examples = {runs}
 phases.coverage.enabled = false
 """
 
+UNEDITED_AGENT = "line-producer-001"
+"""The fuzzer edits and deletes neither the agent nor its department, so that its runs can be retried."""
 OF_EACH_KIND = 8
 OTHER_EXECUTIONS: dict[str, dict[str, Any]] = {
     "running": {
@@ -155,7 +157,7 @@ async def create_spares(service: Service) -> None:
 
 async def create_executions(service: Service) -> dict[str, list[str]]:
     """Create a finished execution, one that another process seems to run, a failed one, and unused ones."""
-    run = await service.run_agent("plot-specialist-001")
+    run = await service.run_agent(UNEDITED_AGENT)
     executions = service.services.database["agent-executions"]
     stored = await executions.find_one({"executionId": run["executionId"]})
     assert stored is not None

@@ -36,7 +36,7 @@ async def test_live_followers_continue_and_late_ones_get_an_error(tree: Tree) ->
     seen = [await anext(stream), await anext(stream)]
     await remove_events(tree)
 
-    with pytest.raises(EventsMissing, match="event 2, but what follows event 0"):
+    with pytest.raises(EventsMissing, match="event 2, but the event after 0"):
         await collect(hub, tree.id)
     log.append(tree.id, said(3), changes=ENDED)
     async with asyncio.timeout(10):

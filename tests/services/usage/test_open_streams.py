@@ -10,7 +10,7 @@ def test_streams_are_bounded_for_each_key_and_in_all() -> None:
     with streams.one("a"), streams.one("a"):
         with pytest.raises(TooManyStreams, match="A key may have at most 2"), streams.one("a"):
             pass
-        with streams.one("b"), pytest.raises(TooManyStreams, match="keeps 3"):
+        with streams.one("b"), pytest.raises(TooManyStreams, match="at most 3"):
             streams.ensure_room("c")
 
     streams.ensure_room("a")
