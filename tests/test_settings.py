@@ -174,7 +174,7 @@ def test_an_env_file_that_is_no_text_is_named(work_directory: Path) -> None:
         Settings.load()
 
 
-def test_what_the_command_line_says_wins_and_what_it_leaves_out_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_the_command_line_take_precedence_if_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "9001")
 
     assert Settings.load(port=9002).port == 9002

@@ -230,7 +230,7 @@ async def test_the_redis_container_refuses_clients_without_the_password(
         await process.wait()
 
 
-def test_what_is_stored_outlives_the_containers_and_everything_restarts(compose: dict[str, Any]) -> None:
+def test_stored_data_outlives_the_containers_and_every_service_restarts(compose: dict[str, Any]) -> None:
     mounts = {name: service.get("volumes", []) for name, service in compose["services"].items()}
 
     assert {mount.split(":")[0] for group in mounts.values() for mount in group} == set(compose["volumes"])

@@ -173,7 +173,7 @@ async def test_an_execution_that_a_consumer_cannot_take_does_not_hold_up_the_oth
     assert await pending(database, "costs") == 1
 
 
-async def test_what_a_process_did_not_commit_before_it_died_another_does(database: Database) -> None:
+async def test_another_process_applies_marks_that_a_dead_one_left(database: Database) -> None:
     applied = asyncio.Event()
 
     async def hang(_: Sequence[Raw]) -> None:

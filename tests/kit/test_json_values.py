@@ -48,7 +48,7 @@ def test_a_boolean_stays_one_and_does_not_become_a_number() -> None:
     assert [type(one) for one in clean_json([True, 1, 1.0])] == [bool, int, float]
 
 
-def test_what_is_nested_too_deeply_becomes_its_text() -> None:
+def test_values_nested_too_deeply_become_text() -> None:
     value: JsonValue = "core"
     for _ in range(1000):
         value = [value]

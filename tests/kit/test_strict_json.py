@@ -107,7 +107,7 @@ def test_a_body_of_any_shape_takes_a_bounded_time_for_each_of_its_characters(
 
 @given(json_values())
 @settings(deadline=None)
-def test_what_is_read_is_what_any_other_reader_reads(value: object) -> None:
+def test_the_strict_reader_agrees_with_other_readers(value: object) -> None:
     text = json.dumps(value)
 
     with suppress(InvalidInput):
@@ -151,6 +151,6 @@ def test_at_most_fifty_problems_are_named() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "nothing", "[1,]", "'a'", '{"a" 1}', '"\n"'])
-def test_what_is_not_json_is_malformed(text: str) -> None:
+def test_invalid_json_is_malformed(text: str) -> None:
     with pytest.raises(MalformedJson):
         parse_json(text)

@@ -29,7 +29,7 @@ async def test_a_message_has_a_bounded_number_of_fragments(attacked: ServeProces
 
 
 @pytest.mark.long
-async def test_who_says_nothing_in_time_is_closed_also_when_it_sends_frames_all_the_while(
+async def test_a_client_that_does_not_authenticate_in_time_is_closed_even_if_it_sends_frames(
     attacked: ServeProcess,
 ) -> None:
     reader, writer = await open_socket(port_of(attacked))

@@ -81,7 +81,7 @@ async def test_one_header_of_32_mib_is_refused_long_before_its_end(attacked: Ser
     assert not answer or problem_in(answer) == (431, "request-header-fields-too-large")
 
 
-async def test_what_was_asked_before_a_bad_request_is_answered_first(attacked: ServeProcess) -> None:
+async def test_requests_before_a_malformed_one_are_answered_first(attacked: ServeProcess) -> None:
     answer = await ask(attacked, HEALTH * 3 + b"nonsense\r\n\r\n")
 
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200"] * 3 + [b"400"]

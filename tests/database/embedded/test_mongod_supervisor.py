@@ -52,7 +52,7 @@ async def test_a_killed_mongod_is_back_on_its_port_with_its_documents_each_time(
     assert not any(is_alive(pid) for pid in pids if pid)
 
 
-async def test_who_does_not_start_is_tried_again_after_pauses_that_grow_until_it_does(
+async def test_a_failed_start_is_retried_after_growing_pauses_until_it_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "LAST_PAUSE_SECONDS", 0.5)

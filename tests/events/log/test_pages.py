@@ -53,7 +53,7 @@ async def whole_events(tree: Tree) -> list[JsonObject]:
 
 
 @pytest.mark.usefixtures("small")
-async def test_what_a_document_has_no_room_for_goes_to_pages(tree: Tree) -> None:
+async def test_rows_beyond_a_documents_room_go_to_pages(tree: Tree) -> None:
     log = tree.open_log()
 
     for number in range(30):

@@ -46,7 +46,7 @@ async def cut_now_and_then(proxy: Proxy, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", [0])
-async def test_what_subscribers_see_across_cuts_is_what_is_stored_and_all_of_it(
+async def test_subscribers_see_all_stored_events_and_nothing_else_across_cuts(
     tree: Tree, mongod_uri: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(log_module, "RETRY_PAUSE_SECONDS", 0.05)

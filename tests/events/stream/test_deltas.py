@@ -25,7 +25,7 @@ def given() -> list[AgentDelta]:
     return []
 
 
-async def test_what_comes_faster_than_20_a_second_is_joined(given: list[AgentDelta]) -> None:
+async def test_deltas_faster_than_20_per_second_are_joined(given: list[AgentDelta]) -> None:
     pacer = DeltaPacer[str](lambda _, one: given.append(one))
     loop = asyncio.get_running_loop()
     started = loop.time()

@@ -65,7 +65,7 @@ async def append_all(log: TreeLog, ids: list[str], chance: random.Random) -> Non
 
 @pytest.mark.parametrize("buffered", [2, 256])
 @pytest.mark.parametrize("seed", range(5))
-async def test_whoever_joins_at_any_moment_gets_exactly_what_follows(
+async def test_a_subscriber_that_joins_at_any_time_gets_exactly_the_events_that_follow(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, seed: int, buffered: int
 ) -> None:
     monkeypatch.setattr(bus_module, "MAX_BUFFERED_COMMITS", buffered)
@@ -172,7 +172,7 @@ async def test_a_slow_follower_costs_bounded_memory_and_delays_no_other(tree: Tr
         assert len(await stalled.take()) <= bus_module.MAX_BUFFERED_COMMITS
 
 
-async def test_who_comes_after_the_end_gets_everything_and_the_ending(tree: Tree) -> None:
+async def test_a_subscriber_after_the_end_gets_every_event_and_the_ending(tree: Tree) -> None:
     hub, log = EventHub(tree.database, tree.bus), tree.open_log()
     log.append(tree.id, *map(said, range(3)), changes=ENDED)
     await log.committed()

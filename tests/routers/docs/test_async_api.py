@@ -58,7 +58,7 @@ def test_the_examples_are_valid_by_their_own_schemas(name: str) -> None:
         assert wrong_in(document, example["payload"]) == []
 
 
-async def test_what_the_socket_sends_is_as_described(shared_service: Service) -> None:
+async def test_the_sockets_messages_match_their_description(shared_service: Service) -> None:
     document = (await shared_service.http.get("/asyncapi.json")).json()
     run = await shared_service.run_department("story")
 

@@ -25,7 +25,7 @@ async def test_without_a_preference_the_answer_comes_at_once(shared_service: Ser
     gate.opened.set()
 
 
-async def test_who_waits_gets_the_finished_execution(shared_service: Service) -> None:
+async def test_a_caller_that_waits_gets_the_finished_execution(shared_service: Service) -> None:
     answer = await shared_service.http.post(RUNS, json=BODY, headers={"Prefer": "respond-async, wait=20"})
 
     body = answer.json()
@@ -37,7 +37,7 @@ async def test_who_waits_gets_the_finished_execution(shared_service: Service) ->
 
 @pytest.mark.parametrize("path", ["agents/plot-specialist-001", "departments/story"])
 @pytest.mark.parametrize("status", [200, 500])
-async def test_who_waits_gets_to_the_letter_what_is_stored(
+async def test_a_caller_that_waits_gets_exactly_the_stored_execution(
     shared_service: Service, model_server: ModelServer, path: str, status: int
 ) -> None:
     if status != 200:

@@ -108,7 +108,7 @@ async def test_a_ticket_opens_nothing_but_the_stream_of_its_execution(
 
 
 @pytest.mark.parametrize("ticket", ["", "st_", "nothing", "x" * 101, "st_" + "a" * 43, "\N{GRINNING FACE}", "a.b.c"])
-async def test_what_is_no_ticket_opens_nothing(anonymous: httpx.AsyncClient, execution_id: str, ticket: str) -> None:
+async def test_an_invalid_ticket_opens_nothing(anonymous: httpx.AsyncClient, execution_id: str, ticket: str) -> None:
     answer = await stream_with(anonymous, execution_id, ticket)
 
     assert_problem(answer, 401, "not-authenticated")

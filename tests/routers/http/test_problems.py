@@ -84,9 +84,7 @@ async def test_the_length_of_a_text_is_reported_in_characters_and_that_of_a_list
     ],
     ids=lambda headers: str(headers)[:60],
 )
-async def test_whoever_cannot_say_who_they_are_gets_one_and_the_same_401(
-    anonymous: httpx.AsyncClient, headers: dict[str, Any]
-) -> None:
+async def test_all_invalid_credentials_get_the_same_401(anonymous: httpx.AsyncClient, headers: dict[str, Any]) -> None:
     answer = await anonymous.get("/api/v1/executions", headers=headers)
 
     body = assert_problem(answer, 401, "not-authenticated")

@@ -36,7 +36,7 @@ async def test_a_run_is_replayed_then_followed_without_a_gap_to_its_end(
     assert end == {"type": "execution-end", "executionId": execution_id, "status": "completed", "lastSeq": 3}
 
 
-async def test_who_comes_late_gets_everything_and_the_end_exactly_as_it_is_stored(shared_service: Service) -> None:
+async def test_a_late_subscriber_gets_every_event_and_the_end_exactly_as_stored(shared_service: Service) -> None:
     run = await shared_service.run_department("story")
 
     async with open_socket(shared_service) as socket:

@@ -32,7 +32,7 @@ async def test_a_key_in_the_first_message_opens_the_socket(shared_service: Servi
     assert answer["type"] == "subscribed"
 
 
-async def test_who_says_nothing_is_closed_when_the_time_for_auth_is_over(
+async def test_a_silent_client_is_closed_when_the_time_to_authenticate_is_over(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_events, "AUTH_SECONDS", 0.1)
@@ -159,7 +159,7 @@ async def test_a_key_made_for_a_project_follows_its_own_executions_alone(
     assert seen["type"] == "subscribed"
 
 
-async def test_who_becomes_another_caller_follows_no_more_what_that_one_may_not_see(
+async def test_a_socket_that_changes_its_caller_stops_following_executions_hidden_from_the_new_one(
     shared_service: Service, new_key: NewKey, gate: Gate, project: str
 ) -> None:
     own = await start_run(shared_service, project)

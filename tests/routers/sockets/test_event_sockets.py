@@ -77,7 +77,7 @@ async def stalled_socket_s_numbers(service: Service, execution_id: str, closed: 
     return f"{stalled.close_code} {stalled.close_reason}", seen[1:]
 
 
-async def test_who_reads_nothing_is_closed_with_the_number_to_resume_from(
+async def test_a_client_that_reads_nothing_is_closed_with_the_number_to_resume_from(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
 ) -> None:
     monkeypatch.setattr(sinks, "STALLED_SECONDS", 0.3)
@@ -92,7 +92,7 @@ async def test_who_reads_nothing_is_closed_with_the_number_to_resume_from(
     assert [*seen, *(event["seq"] for event in rest[1:-1])] == list(range(1, 4001))
 
 
-async def test_who_is_behind_and_so_answers_no_ping_is_too_slow_and_not_gone(
+async def test_a_client_that_is_behind_and_answers_no_ping_is_closed_as_too_slow(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
 ) -> None:
     monkeypatch.setitem(SERVER_OPTIONS, "ws_ping_interval", 0.5)

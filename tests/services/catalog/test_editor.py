@@ -58,7 +58,7 @@ async def test_a_department_is_created_with_its_defaults_read_changed_and_delete
     assert gone.status_code == 404
 
 
-async def test_what_is_written_has_payloads_form(http: httpx.AsyncClient, service: Service) -> None:
+async def test_written_documents_have_payloads_form(http: httpx.AsyncClient, service: Service) -> None:
     database = service.services.database
     await create(http, "departments", DEPARTMENT)
     await create(http, "agents", AGENT, toolNames=["textStatistics"], skills=["cutting"], isDepartmentHead=True)
@@ -121,7 +121,7 @@ async def test_a_change_leaves_what_others_stored_in_the_document(http: httpx.As
         ("custom-tools", TOOL | {"departments": ["story", "nowhere"]}, "departments.1"),
     ],
 )
-async def test_what_breaks_a_rule_is_refused_with_its_field(
+async def test_a_value_that_breaks_a_rule_is_refused_with_its_field(
     shared_service: Service, path: str, body: dict[str, Any], field: str
 ) -> None:
     answer = await shared_service.http.post(f"/api/v1/{path}", json=body)

@@ -108,7 +108,7 @@ async def test_fifty_loads_at_once_are_one_query_of_each_kind(
     assert all(agent is agents[0] for agent in agents)
 
 
-async def test_a_whole_team_is_one_query_of_each_kind(
+async def test_a_complete_team_takes_one_query_of_each_kind(
     database: Database, loader: DefinitionLoader, finds: Finds
 ) -> None:
     await add_team(database)

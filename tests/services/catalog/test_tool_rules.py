@@ -91,7 +91,7 @@ def test_a_schema_with_true_in_place_of_one_is_another() -> None:
     assert not same_json(schema, {"properties": {"n": {"enum": [1]}}})
 
 
-async def test_what_does_not_change_needs_no_new_version(service: Service) -> None:
+async def test_an_edit_without_a_change_needs_no_new_version(service: Service) -> None:
     await service.http.post(TOOLS, json=TOOL)
 
     same = {name: TOOL[name] for name in ("executeFunction", "inputSchema")}
@@ -126,7 +126,7 @@ async def test_a_semantic_version_in_any_of_its_forms_is_taken(service: Service,
 @pytest.mark.parametrize(
     "version", ["1.0.0-01", "1.0.0-", "1.0.0+", "1.0.0-a..b", "01.0.0", "1.0", "v1.0.0", "\u0661.0.0"]
 )
-async def test_what_is_no_semantic_version_is_refused(shared_service: Service, version: str) -> None:
+async def test_an_invalid_version_is_refused(shared_service: Service, version: str) -> None:
     refused = await shared_service.http.post(TOOLS, json={**TOOL, "version": version})
 
     assert (refused.status_code, [error["path"] for error in refused.json()["errors"]]) == (422, ["version"])

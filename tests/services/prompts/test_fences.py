@@ -100,7 +100,7 @@ def test_works_are_fenced_in_a_report_s_prompt_and_failures_named() -> None:
     assert "Bob (bob-001): failed, review pending, no score. It failed: no model." in prompt
 
 
-def test_what_is_judged_is_fenced() -> None:
+def test_judged_outputs_are_fenced() -> None:
     prompt = judge_prompt("story", "The request.", "score 1.0")
 
     assert fenced("REQUEST", "The request.") in prompt

@@ -151,7 +151,7 @@ async def test_a_key_of_certain_projects_counts_those_alone(analysed: Service) -
     assert (all_seen["executions"], elsewhere["executions"]) == (1, 0)
 
 
-async def test_what_people_say_is_held_against_the_judge(service: Service) -> None:
+async def test_reviews_by_people_are_compared_with_the_judge(service: Service) -> None:
     await insert(
         service,
         {"personReview": {"status": "approved", "passed": True}},

@@ -130,7 +130,7 @@ SPOILED: list[Callable[[Rows], Any]] = [
 
 
 @pytest.mark.parametrize("change", SPOILED)
-async def test_whoever_gets_no_valid_verdict_in_a_batch_is_judged_alone(
+async def test_an_output_without_a_valid_verdict_in_a_batch_is_judged_alone(
     shared_service: Service, model_server: ModelServer, change: Callable[[Rows], Any]
 ) -> None:
     model_server.on("judge", by_schema(change))
@@ -186,7 +186,7 @@ async def test_without_a_known_context_every_output_is_judged_alone(
     assert [agents_asked(call) for call in model_server.calls] == [[], [], []]
 
 
-async def test_who_is_ready_while_others_work_waits_for_a_moment_alone(
+async def test_a_specialist_that_is_ready_while_others_work_waits_only_briefly(
     shared_service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("judge", by_schema())

@@ -111,7 +111,7 @@ def test_a_better_dimension_never_lowers_the_score(present: dict[str, float], na
 @pytest.mark.parametrize(
     "odd", [97, -0.01, 1.0000001, float("nan"), float("inf"), "high", "0.9", None, True, False, [0.9], {"value": 0.9}]
 )
-def test_what_is_no_number_from_0_to_1_is_left_out_and_never_clamped(odd: object) -> None:
+def test_values_that_are_not_numbers_from_0_to_1_are_left_out_and_never_clamped(odd: object) -> None:
     assert usable_dimensions({**UNEVEN, "creativity": odd}) == {
         name: value for name, value in UNEVEN.items() if name != "creativity"
     }

@@ -68,7 +68,7 @@ def test_draft_2020_12_is_the_default_and_draft_7_can_be_asked_for() -> None:
         ({"$schema": "https://example.com/mine"}, ""),
     ],
 )
-def test_what_is_no_schema_for_a_tool_is_refused_with_its_place(schema: dict[str, Any], path: str) -> None:
+def test_an_invalid_tool_schema_is_refused_with_its_path(schema: dict[str, Any], path: str) -> None:
     with pytest.raises(InvalidSchema) as caught:
         compile_schema(schema)
 

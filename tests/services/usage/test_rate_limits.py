@@ -66,7 +66,7 @@ async def test_of_several_limits_all_hold(own: str | None) -> None:
             await limiter.check("a key")
 
 
-async def test_what_one_limit_refuses_is_not_counted_against_another() -> None:
+async def test_a_request_that_one_limit_refuses_is_not_counted_against_another() -> None:
     limiter = RateLimiter("Starting runs", "2/minute;1/second")
     await limiter.hit("a key")
 

@@ -98,7 +98,7 @@ async def test_executions_that_a_dead_process_left_uncounted_are_counted_once(st
         assert tool["totalExecutions"] == 84
 
 
-async def test_what_is_damaged_keeps_nothing_else_from_being_counted(start_service: StartService) -> None:
+async def test_a_damaged_document_does_not_keep_others_from_being_counted(start_service: StartService) -> None:
     async with start_service() as service:
         database = service.services.database
         agent = await agent_of(service)

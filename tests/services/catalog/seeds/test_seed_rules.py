@@ -57,7 +57,7 @@ EDITS = [
 
 
 @pytest.mark.parametrize(("path", "old", "new", "message"), EDITS, ids=[one[3][:40] for one in EDITS])
-async def test_what_the_api_would_refuse_is_named_with_its_file_and_line(
+async def test_a_seed_that_the_api_would_refuse_is_reported_with_its_file_and_line(
     database: Database, folder: Path, rules: SeedRules, path: str, old: str, new: str, message: str
 ) -> None:
     where = edit(folder, path, old, new)

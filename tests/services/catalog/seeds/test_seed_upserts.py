@@ -59,7 +59,7 @@ async def test_an_empty_database_gets_all_seeds_and_a_second_time_nothing_change
     assert await everything(database) == before
 
 
-async def test_what_a_start_inserted_is_as_its_seed_says(database: Database) -> None:
+async def test_documents_that_a_start_inserted_equal_their_seeds(database: Database) -> None:
     await insert_missing_seeds(database)
 
     assert counts(await upsert_seeds(database)) == (NONE, NONE, ALL)

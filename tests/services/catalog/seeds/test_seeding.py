@@ -52,7 +52,7 @@ async def test_edited_deactivated_and_extended_documents_stay_unchanged(database
     assert await everything(database) == edited
 
 
-async def test_what_was_deleted_comes_back_and_joins_the_department_that_is_there(database: Database) -> None:
+async def test_deleted_seeds_are_inserted_again_and_join_the_existing_department(database: Database) -> None:
     await insert_missing_seeds(database)
     await database["agents"].delete_one({"agentId": "editor-001"})
     await database["custom-tools"].delete_one({"toolName": "cueSheet"})

@@ -79,7 +79,7 @@ def test_a_long_tool_result_keeps_its_head_its_tail_and_says_how_to_read_the_res
     assert fitted.omitted == {"toolResults": 1}
 
 
-def test_what_fits_is_sent_as_it_is() -> None:
+def test_a_request_that_fits_is_sent_unchanged() -> None:
     request = asked(SYSTEM, user("Do it."), *step(1, "one"), task=1)
 
     fitted = window().fit(request)

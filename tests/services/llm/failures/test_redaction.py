@@ -24,7 +24,7 @@ from app.services.llm.failures.redaction import MAX_CHARACTERS, redacted, secret
     ],
 )
 @pytest.mark.parametrize("around", ["Incorrect API key provided: {}. See the docs.", "({})", "key={}&x=1", '"{}"'])
-def test_what_looks_like_a_secret_is_removed(secret: str, around: str) -> None:
+def test_texts_that_look_like_a_secret_are_removed(secret: str, around: str) -> None:
     left = redacted(around.format(secret))
 
     assert secret not in left

@@ -67,7 +67,7 @@ def test_the_log_names_a_tool_that_is_left_out_once() -> None:
     ]
 
 
-def test_where_no_tool_is_left_none_is_sent() -> None:
+def test_no_tool_is_sent_if_none_is_left() -> None:
     sent = fitted("openai/gpt-5", tools=[tool("list", type="array")], tool_choice="auto")
 
     assert not {"tools", "tool_choice"} & sent.keys()
@@ -178,7 +178,7 @@ def test_claude_that_does_not_think_keeps_limit_and_temperature() -> None:
 @pytest.mark.parametrize(
     "name", ["openai/gpt-5", "openai/o3", "deepseek/deepseek-reasoner", "gemini/gemini-2.5-pro", "hosted_vllm/qwq-32b"]
 )
-def test_who_thinks_unasked_gets_no_limit_that_its_thoughts_would_use_up(name: str) -> None:
+def test_a_model_that_always_reasons_gets_no_limit_that_its_reasoning_would_use_up(name: str) -> None:
     sent = fitted(name, temperature=0.2, max_tokens=500)
 
     assert not {"max_tokens", "max_completion_tokens"} & sent.keys()
@@ -198,7 +198,7 @@ def test_model_info_says_what_a_name_does_not() -> None:
 
 
 @pytest.mark.parametrize("name", ["deepseek/deepseek-chat", "openai/gpt-4-turbo", "openai/deepseek-v3"])
-def test_who_knows_json_but_no_schema_is_given_the_schema_in_words(name: str) -> None:
+def test_a_model_with_json_but_without_schemas_gets_the_schema_in_words(name: str) -> None:
     sent = fitted(model(name, api_base=LOCAL), response_format=FORMAT, messages=HISTORY[:2])
 
     assert sent["response_format"] == {"type": "json_object"}
@@ -207,7 +207,7 @@ def test_who_knows_json_but_no_schema_is_given_the_schema_in_words(name: str) ->
     assert sent["messages"][1] == HISTORY[1]
 
 
-def test_who_knows_no_format_is_given_words_alone() -> None:
+def test_a_model_without_response_formats_gets_only_words() -> None:
     sent = fitted("openai/gpt-4", response_format=FORMAT)
 
     assert "response_format" not in sent
@@ -241,7 +241,7 @@ def test_requests_to_an_unknown_server_are_unchanged() -> None:
     assert (sent["response_format"], sent["temperature"], sent["max_tokens"]) == (FORMAT, 0.2, 500)
 
 
-def test_what_a_refusal_taught_is_heeded() -> None:
+def test_a_lesson_from_a_refusal_is_applied() -> None:
     local = model("openai/local", api_base=LOCAL, top_p=0.9)
     for text in ("temperature", "top_p", NEEDS_ROOM, "response_format:words", "messages:no-user-after-tool"):
         local.lessons.add(Lesson(text))

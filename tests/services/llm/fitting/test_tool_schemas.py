@@ -53,7 +53,7 @@ def test_all_parts_at_the_root_are_demanded_together() -> None:
 
 
 @pytest.mark.parametrize("word", [{"enum": [{"a": "x"}]}, {"not": {"required": ["a"]}}, {"const": {"a": "x"}}])
-def test_what_providers_refuse_at_the_root_is_left_to_the_services_own_validation(word: JsonObject) -> None:
+def test_keywords_that_providers_refuse_at_the_root_are_validated_by_the_service(word: JsonObject) -> None:
     parameters = parameters_of({"type": "object", "properties": {"a": TEXT}, **word})
 
     assert parameters is not None
@@ -150,7 +150,7 @@ VALUES = st.dictionaries(NAMES, st.one_of(st.text(max_size=2), st.integers(), st
 
 @settings(max_examples=150, deadline=None)
 @given(schema=OBJECTS, value=VALUES)
-def test_what_a_tool_allows_its_form_for_the_model_allows_too(schema: JsonObject, value: JsonObject) -> None:
+def test_inputs_that_a_tool_allows_match_its_schema_for_the_model(schema: JsonObject, value: JsonObject) -> None:
     parameters = parameters_of(schema)
 
     assert parameters is not None

@@ -114,7 +114,7 @@ async def test_two_calls_of_one_tool_without_ids_are_two_calls(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_what_a_provider_gives_with_a_turn_is_kept(
+async def test_provider_fields_of_a_turn_are_kept(
     open_gateway: OpenGateway, model_server: ModelServer, stream: bool
 ) -> None:
     reply = completion("Let me count.", ("wordCount", {"text": "a"}))

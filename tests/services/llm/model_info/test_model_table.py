@@ -146,7 +146,7 @@ def test_a_key_in_the_env_file_serves_the_entries_of_its_provider(load_table: Lo
     assert table.entries[0].problem is None
 
 
-def test_what_an_entry_says_itself_is_not_missed_in_the_environment(load_table: LoadTable) -> None:
+def test_a_value_in_an_entry_is_not_required_in_the_environment(load_table: LoadTable) -> None:
     params = {"model": "azure/x", "api_base": "http://127.0.0.1:9", "api_version": "2026-01-01"}
 
     table = load_table({"model_list": [{"model_name": "a", "litellm_params": params}]})

@@ -73,7 +73,7 @@ def test_tokens_cost_what_litellm_says_that_they_cost(
         (PLAIN, {"service_tier": "flex"}),
     ],
 )
-def test_what_is_billed_beside_tokens_goes_the_whole_way(usage: JsonObject, fields: JsonObject) -> None:
+def test_charges_beside_tokens_use_litellms_own_calculation(usage: JsonObject, fields: JsonObject) -> None:
     entry = entry_for("openai/gpt-5")
     answer = answer_with(usage, **fields)
 
@@ -81,7 +81,7 @@ def test_what_is_billed_beside_tokens_goes_the_whole_way(usage: JsonObject, fiel
     assert cost_of(answer, entry) == whole_way(answer, entry)
 
 
-def test_an_answer_that_cites_what_it_searched_goes_the_whole_way() -> None:
+def test_an_answer_with_citations_of_a_search_uses_litellms_own_calculation() -> None:
     answer = answer_with(PLAIN)
     answer.choices[0].message.annotations = [{"type": "url_citation"}]
 
@@ -107,7 +107,7 @@ def test_the_standard_tier_costs_what_no_tier_costs() -> None:
         entry_for("openai/an-unlisted-model"),
     ],
 )
-def test_prices_of_an_entrys_own_and_of_other_providers_go_the_whole_way(entry: ModelEntry) -> None:
+def test_an_entrys_own_prices_and_other_providers_use_litellms_own_calculation(entry: ModelEntry) -> None:
     assert not is_listed(entry)
 
 

@@ -250,7 +250,7 @@ async def start_sharing(valkey: ValkeyProcess, start_process: StartProcess) -> A
         await wakeups.stop()
 
 
-async def test_what_one_process_accepts_another_runs_and_redis_may_come_and_go(
+async def test_another_process_runs_an_accepted_run_with_or_without_redis(
     service: Service, model_server: ModelServer, start_sharing: StartSharing, valkey: ValkeyProcess
 ) -> None:
     (server, ours), (_, theirs) = await start_sharing(RunLimits(max_concurrent=0)), await start_sharing()

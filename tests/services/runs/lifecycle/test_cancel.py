@@ -247,7 +247,7 @@ async def test_a_cancel_whose_process_dies_is_carried_out_by_another(
     assert len(model_server.calls) == 1
 
 
-async def test_what_cannot_be_cancelled_says_why(service: Service) -> None:
+async def test_a_refused_cancel_gives_the_reason(service: Service) -> None:
     executions = service.services.database["agent-executions"]
     await executions.insert_one({"executionId": "theirs", "status": "running", "prompt": "x", "events": []})
     done = await service.run_agent(ADA)

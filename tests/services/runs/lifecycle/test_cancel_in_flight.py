@@ -100,7 +100,7 @@ async def test_whatever_a_department_asks_its_models_is_closed(
     assert {call.execution_id for call in model_server.abandoned} <= tree
 
 
-async def test_what_an_orchestration_s_departments_ask_their_models_is_closed(
+async def test_model_calls_of_an_orchestrations_departments_are_closed(
     service: Service, model_server: ModelServer, gate: Gate
 ) -> None:
     async def work(_: Call) -> Reply:

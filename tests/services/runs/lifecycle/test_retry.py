@@ -246,7 +246,7 @@ async def test_a_retry_whose_process_dies_midway_in_the_copying_is_complete_all_
     assert set(await stored_tree(service, again)) == {HEAD, ADA, BOB}
 
 
-async def test_what_cannot_be_tried_again_says_why(service: Service, model_server: ModelServer) -> None:
+async def test_a_refused_retry_gives_the_reason(service: Service, model_server: ModelServer) -> None:
     done = await service.run_department(DEPARTMENT)
     child = (await stored_tree(service, done["executionId"]))[ADA]["executionId"]
 

@@ -127,7 +127,7 @@ async def test_a_running_run_cannot_be_reviewed(service: Service, model_server: 
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(409, "execution-unfinished")] * 2
 
 
-async def test_what_failed_or_was_cancelled_or_whose_agent_is_off_cannot_be_sent_back(
+async def test_failed_and_cancelled_executions_and_those_of_inactive_agents_cannot_be_sent_back(
     service: Service, model_server: ModelServer, catalogue: Catalogue
 ) -> None:
     done = await service.run_agent(ADA)

@@ -103,7 +103,7 @@ def test_a_plan_survives_its_way_through_an_event() -> None:
     assert Plan.from_json(used.as_json()) == used
 
 
-def test_what_mongodb_cannot_hold_is_cleaned_out_of_a_plan_and_endless_text_cut() -> None:
+def test_a_plan_is_cleaned_of_values_that_mongodb_cannot_store_and_its_long_texts_are_cut() -> None:
     value = plan(("ada", []), rationale="Why \ud800?")
     value["assignments"][0]["instructions"] = "x" * 100_000
 

@@ -121,7 +121,9 @@ async def test_two_hundred_turns_with_long_results_stay_within_a_window_of_32_00
     assert len((await small.http.get(path)).json()["output"]) > RESULT_BYTES - 10
 
 
-async def test_whoever_takes_a_run_over_at_any_turn_sends_the_same(small: Service, model_server: ModelServer) -> None:
+async def test_a_process_that_takes_over_at_any_turn_sends_the_same_requests(
+    small: Service, model_server: ModelServer
+) -> None:
     model = CountingModel(WINDOW, turns=12)
     model_server.on("work", model)
 

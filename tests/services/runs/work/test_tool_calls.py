@@ -201,7 +201,7 @@ async def test_sixteen_calls_of_one_turn_run_side_by_side_and_none_is_lost(
     assert any(later[0] < earlier[1] for earlier, later in itertools.pairwise(naps)), "two workers, two at a time"
 
 
-async def test_what_a_tool_logs_and_takes_is_in_its_result(
+async def test_a_tools_result_has_its_log_and_its_duration(
     service: Service, model_server: ModelServer, catalogue: Catalogue
 ) -> None:
     code = """input => {

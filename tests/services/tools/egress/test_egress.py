@@ -78,7 +78,7 @@ async def test_a_body_is_sent_and_bytes_come_back_as_they_are(web: WebServer) ->
 
 
 @pytest.mark.parametrize("allowed", [(), ("other.example",), ("127.0.0.1:1",), ("127.0.0.2",)])
-async def test_what_is_not_listed_is_denied_before_anything_is_sent(web: WebServer, allowed: tuple[str, ...]) -> None:
+async def test_an_unlisted_host_is_denied_before_anything_is_sent(web: WebServer, allowed: tuple[str, ...]) -> None:
     assert await code_of(Egress.to(allowed), web.url("/")) == "egress-denied"
     assert web.connections == 0
 
@@ -254,7 +254,7 @@ async def test_requests_that_speak_for_the_service_or_know_no_measure_are_denied
 @pytest.mark.parametrize(
     "asked", [{"headers": 1}, {"headers": [["a"]]}, {"base64": "*"}, {"redirect": None, "headers": None}]
 )
-async def test_what_no_worker_asks_is_an_error_and_no_crash(asked: dict[str, Any]) -> None:
+async def test_an_invalid_request_of_a_worker_is_an_error_and_no_crash(asked: dict[str, Any]) -> None:
     url = "http://unknown.invalid/"
 
     assert await code_of(resolving_to("8.8.8.8"), url, **asked) == "egress-failed"

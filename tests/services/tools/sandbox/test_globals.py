@@ -54,7 +54,7 @@ async def test_urls_are_as_in_a_browser(call: Call, expression: str, value: str)
 @pytest.mark.parametrize(
     "url", ["", "no-base", "http://", "http://a b/", "http://1.2.3.256/", "http://[1::2::3]", "http://a:99999/"]
 )
-async def test_what_is_no_url_is_refused(call: Call, url: str) -> None:
+async def test_an_invalid_url_is_refused(call: Call, url: str) -> None:
     assert await call("url => [URL.canParse(url), URL.parse(url)]", url) == [False, None]
 
 
@@ -82,7 +82,7 @@ ABORTS: list[tuple[str, JsonValue]] = [
 
 
 @pytest.mark.parametrize(("expression", "value"), ABORTS)
-async def test_what_is_under_way_can_be_aborted(call: Call, expression: str, value: JsonValue) -> None:
+async def test_a_request_in_progress_can_be_aborted(call: Call, expression: str, value: JsonValue) -> None:
     assert await call(f"(input, context) => {expression}") == value
 
 
@@ -187,7 +187,7 @@ async def test_waiting_costs_no_time_of_the_processor_and_no_more_than_it_says(c
     assert time.monotonic() - started >= 0.3
 
 
-async def test_what_a_timer_throws_fails_the_call(fail: Fail) -> None:
+async def test_an_error_in_a_timer_fails_the_call(fail: Fail) -> None:
     code = "() => new Promise(() => setTimeout(() => { throw new RangeError('late') }, 5))"
 
     failure = await fail(code)
