@@ -1,7 +1,7 @@
 """Refuse phrases that the style page bans, and links to missing files or headings.
 
-In Markdown, everything but code is checked. In Python, comments, strings and test names are checked, and no docstring
-may begin with "what" or "who". `CHECKED_CODE` lists the folders of Python modules, `EXEMPT` the exceptions.
+In Markdown, everything but code is checked. In Python, comments, strings and test names are checked, and neither
+docstrings nor test names may begin with "what" or "who". `CHECKED_CODE` lists the folders, `EXEMPT` the exceptions.
 """
 
 import io
@@ -18,7 +18,7 @@ CODE = re.compile(rf"{FENCED}|(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)",
 LINK = re.compile(r"\]\(([^)\s:]+)\)")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 
-OPENING = re.compile(r'"""(?:What|Who|Whoever|Whatever)\b')
+OPENING = re.compile(r'(?:"""|test )(?P<word>What|Who|Whoever|Whatever)\b', re.IGNORECASE)
 TEXT_TOKENS = (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 CHECKED_CODE = ("app", "benchmarks", "scripts", "tests")
 EXEMPT = (
@@ -67,8 +67,9 @@ def problems_of_code(source: str, banned: re.Pattern[str]) -> Iterator[tuple[int
             text = text.replace("_", " ")
         elif token.type not in TEXT_TOKENS:
             continue
-        elif OPENING.match(text):
-            yield line, f"a docstring begins with '{text[3:].split()[0]}', see {STYLE}"
+        if opening := OPENING.match(text):
+            subject = "docstring" if token.type == tokenize.STRING else "test name"
+            yield line, f"a {subject} begins with '{opening['word']}', see {STYLE}"
         for phrase in banned.finditer(text):
             yield line + text.count("\n", 0, phrase.start()), f"'{' '.join(phrase[0].split())}' is banned, see {STYLE}"
 

@@ -134,7 +134,7 @@ UNSET: dict[str, Callable[[Raw, str], None]] = {
 
 
 @pytest.mark.parametrize("kind", UNSET)
-async def test_whatever_is_not_required_may_be_unset_in_each_of_the_three_ways(
+async def test_optional_fields_may_be_unset_in_each_of_the_three_ways(
     raw_database: Database, start_service: StartService, models_config: object, kind: str
 ) -> None:
     required = {"_id", "slug", "agentId", "toolName", "executionId", "department", "isDepartmentHead", "project"}

@@ -223,7 +223,7 @@ EXTENDED = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(content=st.fixed_dictionaries({"s": st.just("agentId"), "v": EXTENDED, "i": EXTENDED | st.just(SOME_ID)}))
-def test_whatever_a_cursor_holds_it_is_refused_or_a_selector_that_mongodb_can_be_sent(content: dict[str, Any]) -> None:
+def test_any_cursor_is_refused_or_becomes_a_selector_that_mongodb_accepts(content: dict[str, Any]) -> None:
     cursor = base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
 
     try:

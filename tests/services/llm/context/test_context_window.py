@@ -113,7 +113,7 @@ steps = st.lists(st.lists(texts, min_size=1, max_size=3), max_size=6)
 
 @given(history=st.lists(steps, max_size=4), own=steps, revision=st.booleans(), context=st.integers(2_500, 40_000))
 @settings(max_examples=60, deadline=None)
-def test_whatever_is_left_out_the_rest_is_a_valid_conversation_within_the_window(
+def test_a_shortened_conversation_is_valid_and_fits_the_window(
     history: list[list[list[str]]], own: list[list[str]], revision: bool, context: int
 ) -> None:
     number = 0

@@ -281,7 +281,7 @@ READERS = [
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(DELTAS, max_size=8), st.sampled_from(["openai/gpt-4o", "claude-sonnet-4-5", "elsewhere/model"]))
-def test_whatever_is_streamed_becomes_a_turn_that_every_model_takes_back(deltas: list[JsonObject], origin: str) -> None:
+def test_any_stream_becomes_a_turn_that_every_model_accepts(deltas: list[JsonObject], origin: str) -> None:
     builder = MessageBuilder()
     for delta in deltas:
         builder.add(delta)

@@ -82,7 +82,7 @@ async def test_a_stream_of_a_model_is_closed_before_its_first_part_and_in_the_mi
 
 
 @pytest.mark.parametrize(("purpose", "count"), [("plan", 1), ("work", 2), ("judge", 1), ("review", 2), ("report", 1)])
-async def test_whatever_a_department_asks_its_models_is_closed(
+async def test_all_model_calls_of_a_department_are_closed(
     service: Service, model_server: ModelServer, gate: Gate, purpose: str, count: int
 ) -> None:
     async def wait(_: Call) -> Reply:
