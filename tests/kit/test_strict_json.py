@@ -16,7 +16,6 @@ from app.kit.strict_json import MalformedJson, parse_json, parse_json_bytes
 from tests.fixtures.json_strategies import json_values
 
 MEBIBYTE = 1024 * 1024
-SMALL = MEBIBYTE // 4
 DOUBLINGS = 2
 SECONDS_A_CHARACTER = 2e-5
 """Ten times what it takes, for coverage and busy machines; a quadratic reader takes a hundred times as long."""
@@ -73,13 +72,14 @@ def seconds_for(text: str) -> float:
     return min(times)
 
 
+@pytest.mark.parametrize("smallest", [MEBIBYTE // 16, pytest.param(MEBIBYTE // 4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_twice_the_text_takes_about_twice_the_time_up_to_a_mebibyte(shape: Callable[[int], str]) -> None:
+def test_twice_the_text_takes_about_twice_the_time(shape: Callable[[int], str], smallest: int) -> None:
     with without_collections():
-        times = [seconds_for(shape(SMALL << step)) for step in range(DOUBLINGS + 1)]
+        times = [seconds_for(shape(smallest << step)) for step in range(DOUBLINGS + 1)]
 
     doubled, single = ([max(time, 1e-3) for time in part] for part in (times[1:], times[:-1]))
-    assert statistics.geometric_mean(doubled) / statistics.geometric_mean(single) < 3, times
+    assert statistics.geometric_mean(doubled) / statistics.geometric_mean(single) < 3.5, times
     assert times[-1] < MEBIBYTE * SECONDS_A_CHARACTER, times
 
 
@@ -90,7 +90,7 @@ def test_twice_the_text_takes_about_twice_the_time_up_to_a_mebibyte(shape: Calla
     repeats=st.integers(1, 3),
     leaf=st.sampled_from(["0", "NaN", '"x"', '"\\ud800"', "1" * 60, "{}", '{"a":1,"a":2}', "1.5"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_body_of_any_shape_takes_a_bounded_time_for_each_of_its_characters(
     width: int, depth: int, key: int, repeats: int, leaf: str
 ) -> None:
