@@ -1,41 +1,33 @@
 """Shared fixtures: a real mongod, a scripted model server over HTTP, and a service for each test."""
 
 import gc
-import itertools
 import json
-import shutil
-import tempfile
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-import yaml
 from beanie import init_beanie
-from pydantic import SecretStr
 
 from app import main
 from app.database.connection import DOCUMENTS, Database, bind_documents, connect
 from app.database.embedded.mongod import EmbeddedMongod
-from app.dependencies import Services
-from app.main import create_app
-from app.server.server import server_options
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import Settings
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
 from tests.fixtures.providers.server import ProviderServer, provider_server_app
+from tests.fixtures.services import (
+    DATABASE_NUMBERS,
+    TOOL_TIMEOUT_SECONDS,
+    Service,
+    StartService,
+    quick_directory,
+    running_service,
+    write_models_config,
+)
 from tests.fixtures.valkey import ValkeyProcess, running_valkey
-
-ADMIN_KEY = "admin-key-of-the-tests"
-TOOL_TIMEOUT_SECONDS = 2
-PROJECT = "66f0a1b2c3d4e5f601234567"
-MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
-MEMORY_DISK_BYTES = 4 * 1024**3
-DATABASE_NUMBERS = itertools.count(1)
 
 
 def pytest_collection_finish() -> None:
@@ -51,16 +43,6 @@ async def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator
         uri = await mongod.start()
         yield uri
         await mongod.stop()
-
-
-@contextmanager
-def quick_directory(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path]:
-    """A directory in memory, where files and their indexes are made three times as fast; else an ordinary one."""
-    if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > MEMORY_DISK_BYTES:
-        with tempfile.TemporaryDirectory(prefix="mongod-", dir=MEMORY_DISK) as name:
-            yield Path(name)
-    else:
-        yield tmp_path_factory.mktemp("mongod")
 
 
 @pytest.fixture
@@ -130,60 +112,6 @@ def models_config(tmp_path: Path, model_server: ModelServer) -> Path:
     return write_models_config(tmp_path / "models.yaml", model_server.url)
 
 
-def write_models_config(path: Path, url: str, **router_settings: Any) -> Path:  # noqa: ANN401 - LiteLLM's own settings
-    """A MODELS_CONFIG for an OpenAI-compatible server."""
-    entries = [
-        {
-            "model_name": name,
-            "litellm_params": {"model": "openai/scripted", "api_base": f"{url}/v1", "api_key": "key-of-the-tests"},
-        }
-        for name in CATALOGUE_MODELS
-    ]
-    content = {"model_list": entries, "router_settings": {"num_retries": 0, "timeout": 5, **router_settings}}
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-@dataclass(frozen=True)
-class Service:
-    """A running service: its address, its parts, and an HTTP client with the admin key."""
-
-    url: str
-    http: httpx.AsyncClient
-    services: Services = field(repr=False)
-    database_uri: str
-
-    @property
-    def websocket_url(self) -> str:
-        """The address of the event socket."""
-        return self.url.replace("http", "ws", 1) + "/api/agent-events"
-
-    async def run_agent(self, agent_id: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - any field of the body
-        """Run an agent to its end."""
-        return await self._run(f"/api/v1/agents/{agent_id}/runs", body)
-
-    async def run_department(self, slug: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - any field of the body
-        """Run a department to its end."""
-        return await self._run(f"/api/v1/departments/{slug}/runs", body)
-
-    async def run_orchestration(self, *departments: str, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
-        """Run several departments to their end, all active ones when none is named."""
-        named = {"departments": list(departments)} if departments else {}
-        return await self._run("/api/v1/orchestrations", named | body)
-
-    async def _run(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        body = {"prompt": "Write something.", "project": PROJECT} | body
-        answer = await self.http.post(path, json=body, headers={"Prefer": "wait=30"})
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def events(self, execution_id: str) -> list[dict[str, Any]]:
-        """All stored events of an execution."""
-        answer = await self.http.get(f"/api/v1/executions/{execution_id}/events", params={"limit": 200})
-        assert answer.status_code == 200, answer.text
-        return answer.json()["items"]
-
-
 @pytest.fixture(scope="session")
 async def warm_sandbox() -> AsyncGenerator[ToolSandbox]:
     """A real sandbox for all services of the session: its processes take a second to start."""
@@ -208,31 +136,6 @@ def share_the_sandbox(monkeypatch: pytest.MonkeyPatch, warm_sandbox: ToolSandbox
             yield sandbox
 
     monkeypatch.setattr(main, "open_sandbox", open_sandbox)
-
-
-StartService = Callable[..., AbstractAsyncContextManager[Service]]
-
-
-@asynccontextmanager
-async def running_service(uri: str, data_dir: Path, **settings: Any) -> AsyncGenerator[Service]:  # noqa: ANN401 - any setting
-    """A service on a database, with the settings that a test is about."""
-    given = {
-        "mongodb_uri": SecretStr(uri),
-        "data_dir": data_dir,
-        "admin_api_key": SecretStr(ADMIN_KEY),
-        "seed_on_start": True,
-        "tool_timeout_seconds": TOOL_TIMEOUT_SECONDS,
-        **settings,
-    }
-    chosen = Settings(_env_file=None, **given)  # pyright: ignore[reportCallIssue] - pydantic-settings' own
-    app = create_app(chosen)
-    running, task, url = await serve_app(app, **server_options(chosen))
-    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    try:
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=40) as http:
-            yield Service(url, http, app.state.services, uri)
-    finally:
-        await stop_server(running, task)
 
 
 @pytest.fixture

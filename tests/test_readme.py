@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_models_config
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import COMMAND, INSTALLED, ROOT, ServeProcess, bare_environment, serving
+from tests.fixtures.services import write_models_config
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDES = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / "how-to").glob("*.md")))

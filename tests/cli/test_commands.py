@@ -16,7 +16,6 @@ import pytest
 
 from app.database.connection import Database
 from app.services.catalog.seeds.files import SEEDS
-from tests.conftest import PROJECT, write_models_config
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import (
     COMMAND,
@@ -27,6 +26,7 @@ from tests.fixtures.processes import (
     run_installed,
     serving,
 )
+from tests.fixtures.services import PROJECT, write_models_config
 from tests.fixtures.waiting import wait_until
 
 CODE = "custom-tools/cueSheet/execute.js"

@@ -7,9 +7,9 @@ import pytest
 
 from app.cli import event_client
 from app.cli.event_client import EventClient, FollowingRefused
-from tests.conftest import ADMIN_KEY, Service
+from tests.fixtures.http_api import insert_foreign_executions
 from tests.fixtures.proxy import running_proxy
-from tests.routers.conftest import insert_foreign_executions
+from tests.fixtures.services import ADMIN_KEY, Service
 
 HEADERS = {"X-API-Key": ADMIN_KEY}
 

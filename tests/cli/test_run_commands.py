@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import PROJECT, write_models_config
 from tests.fixtures.model_server import Call, ModelServer
 from tests.fixtures.processes import COMMAND, bare_environment, run_command, serving
+from tests.fixtures.services import PROJECT, write_models_config
 from tests.fixtures.waiting import wait_until
 
 

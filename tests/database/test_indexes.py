@@ -10,7 +10,7 @@ from pymongo import monitoring
 
 from app.database import connection as database_module
 from app.database.connection import Raw
-from tests.conftest import PROJECT, Service, StartService
+from tests.fixtures.services import PROJECT, Service, StartService
 
 LISTS = (
     *(

@@ -14,7 +14,7 @@ from app.database.connection import Database, Raw
 from app.events.outbox import ExecutionEnd, Outbox, OutboxTimings, field_of, mark_of
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
-from tests.conftest import Service
+from tests.fixtures.services import Service
 
 LEDGER = "ledger-of-the-tests"
 QUICK = OutboxTimings(batch_seconds=0.01, look_every_seconds=0.02, longest_pause_seconds=0.05)

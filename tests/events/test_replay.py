@@ -22,10 +22,10 @@ from app.events.replay import (
 )
 from app.events.types import ToolResult
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-from tests.conftest import Service
-from tests.events.conftest import ENDED, Tree, said
+from tests.fixtures.event_trees import ENDED, Tree, said
 from tests.fixtures.json_strategies import json_values
 from tests.fixtures.model_server import Json
+from tests.fixtures.services import Service
 
 FOREIGN = "exec_1759320000000_interop01"
 

@@ -10,10 +10,10 @@ from bson import Decimal128, Int64, ObjectId, json_util
 
 from app.database.connection import Database, Raw, bind_documents, connect
 from app.services.catalog.seeds.insertion import insert_missing_seeds
-from tests.conftest import PROJECT, Service, StartService
+from tests.fixtures.http_api import open_socket
 from tests.fixtures.model_server import ModelServer, completion
 from tests.fixtures.payload_rules import COLLECTIONS, KEY_ORDER, violations
-from tests.routers.conftest import open_socket
+from tests.fixtures.services import PROJECT, Service, StartService
 
 
 @pytest.fixture(scope="session")

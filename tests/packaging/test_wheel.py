@@ -12,8 +12,8 @@ from zipfile import ZipFile
 import httpx
 import pytest
 
-from tests.conftest import PROJECT
 from tests.fixtures.processes import ROOT, Process, Start, bare_environment, finish, serving
+from tests.fixtures.services import PROJECT
 
 INSTALL_SECONDS = 600
 ADMIN_KEY = "a-bootstrap-admin-key"

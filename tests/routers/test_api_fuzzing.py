@@ -16,8 +16,8 @@ from typing import Any
 
 from bson import ObjectId
 
-from tests.conftest import ADMIN_KEY, Service, StartService
 from tests.fixtures.processes import bare_environment
+from tests.fixtures.services import ADMIN_KEY, Service, StartService
 
 FUZZER = Path(sys.executable).with_name("schemathesis")
 FUZZ_REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "300"))

@@ -6,8 +6,8 @@ import pytest
 from bson import ObjectId
 
 from app.services.access.api_keys import hash_key
-from tests.conftest import Service
-from tests.routers.conftest import NewKey, assert_problem, wrong_fields
+from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
+from tests.fixtures.services import Service
 
 KEYS = "/api/v1/api-keys"
 

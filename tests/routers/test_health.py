@@ -10,8 +10,8 @@ import yaml
 
 from app.database import connection as database
 from app.database.embedded.mongod import EmbeddedMongod
-from tests.conftest import PROJECT, Service, StartService, running_service
-from tests.routers.conftest import assert_problem, open_socket
+from tests.fixtures.http_api import assert_problem, open_socket
+from tests.fixtures.services import PROJECT, Service, StartService, running_service
 
 BODY = {"prompt": "Write.", "project": PROJECT}
 

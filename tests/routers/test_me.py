@@ -2,8 +2,8 @@
 
 import httpx
 
-from tests.conftest import ADMIN_KEY, Service, StartService
-from tests.routers.conftest import NewKey, assert_problem
+from tests.fixtures.http_api import NewKey, assert_problem
+from tests.fixtures.services import ADMIN_KEY, Service, StartService
 
 ME = "/api/v1/me"
 

@@ -6,10 +6,10 @@ import httpx
 import yaml
 
 from app.settings import CATALOGUE_MODELS
-from tests.conftest import Service, StartService
+from tests.fixtures.gateways import entry
+from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
 from tests.fixtures.model_server import ModelServer
-from tests.routers.conftest import NewKey, assert_problem, wrong_fields
-from tests.services.llm.conftest import entry
+from tests.fixtures.services import Service, StartService
 
 
 async def test_every_configured_name_is_listed_once_for_viewers(

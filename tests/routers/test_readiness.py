@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from app.database.embedded.mongod import EmbeddedMongod
-from tests.conftest import ADMIN_KEY, PROJECT, write_models_config
 from tests.fixtures.model_server import ModelServer, completion
 from tests.fixtures.processes import ROOT, ServeProcess, serving
+from tests.fixtures.services import ADMIN_KEY, PROJECT, write_models_config
 from tests.fixtures.valkey import ValkeyProcess
 from tests.fixtures.waiting import wait_until
 

@@ -1,26 +1,27 @@
 """A service that is attacked, and the measure of what that does to others."""
 
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
 
-from tests.conftest import ADMIN_KEY
+from tests.fixtures.attack_bounds import (
+    EXECUTION,
+    FIXED_MEBIBYTES,
+    MAX_P99_MS,
+    NOTICED_MS,
+    RETURN_SECONDS,
+    AttackService,
+    port_of,
+)
 from tests.fixtures.attacking import Outcome, Target, launch
 from tests.fixtures.processes import ServeProcess, serving
+from tests.fixtures.services import ADMIN_KEY
 from tests.fixtures.victim import BASELINE_SECONDS, MEBIBYTE, Share, Victim, resident_bytes, watching_memory
 from tests.fixtures.waiting import wait_until
-
-MAX_P99_MS = 100.0
-NOTICED_MS = 1000.0
-"""Beside other tests a victim's figures are noise below this; `make attack` holds the goal on a machine of its own."""
-FIXED_MEBIBYTES = 40.0
-"""The growth that a process may show under any load: caches, and arenas that are not returned at once."""
-RETURN_SECONDS = 5.0
-EXECUTION = "exec_of_another_program"
 
 
 @pytest.fixture(scope="session")
@@ -35,19 +36,6 @@ async def attacked(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) ->
     settings = {"MONGODB_URI": uri, "ADMIN_API_KEY": ADMIN_KEY, "SEED_ON_START": "false", "LOG_FORMAT": "json"}
     async with serving(directory, **settings) as process:
         yield process
-
-
-def port_of(process: ServeProcess) -> int:
-    """Return the port of a service."""
-    return int(process.url.rpartition(":")[2])
-
-
-def log_of(process: ServeProcess) -> str:
-    """Return the log of a service so far."""
-    return Path(f"/proc/{process.process.pid}/cwd/serve.log").read_text()
-
-
-AttackService = Callable[..., Awaitable[Outcome]]
 
 
 @pytest.fixture

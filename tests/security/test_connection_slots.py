@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import httpx
 import pytest
 
+from tests.fixtures.attack_bounds import port_of
 from tests.fixtures.processes import ServeProcess, serving
 from tests.security.attacks.frames import open_socket
-from tests.security.conftest import port_of
 
 CONNECTIONS = 16
 LARGE_FILE = b"GET /docs/assets/redoc.standalone.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"

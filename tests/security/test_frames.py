@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from tests.conftest import ADMIN_KEY
+from tests.fixtures.attack_bounds import AttackService, port_of
 from tests.fixtures.processes import ServeProcess
+from tests.fixtures.services import ADMIN_KEY
 from tests.security.attacks.frames import CONTINUATION, FLOODS, PING, UNFINISHED_TEXT, ending_of, open_socket
-from tests.security.conftest import AttackService, port_of
 
 KEY = b"X-API-Key: " + ADMIN_KEY.encode()
 

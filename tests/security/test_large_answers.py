@@ -9,8 +9,8 @@ from app.kit.schemas import ApiModel, Page
 from app.models.agent_execution import AgentExecution
 from app.routers.http.pages import answer_large_page
 from app.services.runs.queries.executions import NO_NAMES, read_of
-from tests.conftest import Service
-from tests.routers.conftest import insert_foreign_executions
+from tests.fixtures.http_api import insert_foreign_executions
+from tests.fixtures.services import Service
 
 Result = TypeVar("Result")
 

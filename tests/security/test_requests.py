@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ADMIN_KEY
+from tests.fixtures.attack_bounds import AttackService, log_of, port_of
 from tests.fixtures.processes import ServeProcess
+from tests.fixtures.services import ADMIN_KEY
 from tests.fixtures.waiting import wait_until
 from tests.security.attacks.requests import HEALTH
-from tests.security.conftest import AttackService, log_of, port_of
 
 HANDSHAKE = (
     b"GET /api/agent-events HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -11,7 +11,7 @@ from app.events.log.full_events import tree_events
 from app.events.replay import read_head
 from app.kit.times import utc_now
 from app.services.catalog.tool_rules import precedence
-from tests.conftest import PROJECT, Service
+from tests.fixtures.services import PROJECT, Service
 
 EVENTS: list[dict[str, Any]] = [
     {"type": "agent-start", "seq": 1, "executionId": "odd", "rootExecutionId": "odd"},

@@ -2,8 +2,8 @@
 
 from contextlib import AsyncExitStack
 
-from tests.conftest import PROJECT, Service, StartService
-from tests.routers.conftest import insert_foreign_executions, open_socket
+from tests.fixtures.http_api import insert_foreign_executions, open_socket
+from tests.fixtures.services import PROJECT, Service, StartService
 
 
 async def open_stream(stack: AsyncExitStack, service: Service, execution_id: str) -> int:

@@ -11,9 +11,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.conftest import PROJECT, write_models_config
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import serving
+from tests.fixtures.services import PROJECT, write_models_config
 
 BOOTSTRAP_KEY = "a-bootstrap-admin-key-of-the-log"
 BAD_KEY = "da_a-key-that-is-not-valid-here-at-all"

@@ -12,7 +12,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from app.events.log import tree_log as log_module
 from app.events.log.log_rows import GroupWrite
 from app.events.log.tree_log import TreeLog, TreeLost
-from tests.events.conftest import ENDED, Fault, Faults, Tree, Write, said, until
+from tests.fixtures.event_trees import ENDED, Fault, Faults, Tree, Write, said, until
 
 
 async def reply_lost(write: Write, requests: GroupWrite) -> int:

@@ -22,7 +22,7 @@ from app.events.replay import read_events, read_frames, read_head
 from app.events.types import AgentComplete, AgentError, ToolResult
 from app.kit.json_values import JsonObject
 from app.models.execution_events import EventPayload, ExecutionEventPage
-from tests.events.conftest import ENDED, Faults, Tree, Write, said
+from tests.fixtures.event_trees import ENDED, Faults, Tree, Write, said
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from app.events.log.log_rows import GroupWrite
 from app.events.log.tree_log import TreeLost
 from app.events.replay import read_events, read_head
 from app.models.agent_execution import ExecutionStatus
-from tests.events.conftest import ENDED, Faults, Tree, Write, said, until
+from tests.fixtures.event_trees import ENDED, Faults, Tree, Write, said, until
 
 
 async def test_events_are_numbered_and_stored_in_rows_as_a_cms_keeps_them(tree: Tree) -> None:

@@ -14,8 +14,8 @@ from app.events.replay import read_frames, read_head
 from app.events.stream.bus import Ending
 from app.events.stream.head_poller import HeadPoller
 from app.events.stream.hub import EventHub
-from tests.events.conftest import ENDED, RecordingBus, Tree, said
 from tests.events.stream.test_hub import collect, texts_of
+from tests.fixtures.event_trees import ENDED, RecordingBus, Tree, said
 from tests.fixtures.proxy import Proxy, running_proxy
 
 EVENTS = 120

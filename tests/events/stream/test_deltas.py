@@ -11,7 +11,7 @@ from app.events.stream.encoding import Batch
 from app.events.stream.hub import EventHub
 from app.events.stream.sinks import QueueSink
 from app.events.types import AgentDelta
-from tests.events.conftest import Tree, said, until
+from tests.fixtures.event_trees import Tree, said, until
 
 
 def delta(text: str, execution_id: str = "e1") -> AgentDelta:

@@ -13,8 +13,8 @@ from app.events.stream.redis_bus import MAX_WISHES, PREFIX, WISHES, RedisBus, en
 from app.events.stream.signatures import MessageSigner
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
-from tests.events.conftest import ENDED, Tree, said
 from tests.events.stream.test_two_processes import Watcher, is_healthy, two_processes
+from tests.fixtures.event_trees import ENDED, Tree, said
 from tests.fixtures.waiting import wait_until
 
 

@@ -15,7 +15,7 @@ from app.events.stream.bus import Committed, Ending
 from app.events.stream.hub import EventHub
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
-from tests.events.conftest import ENDED, RecordingBus, Tree, said
+from tests.fixtures.event_trees import ENDED, RecordingBus, Tree, said
 
 EVENTS = 90
 

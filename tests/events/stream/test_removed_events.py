@@ -9,9 +9,9 @@ from app.events.replay import ExecutionNotFound
 from app.events.stream import broadcaster
 from app.events.stream.broadcaster import EventsMissing
 from app.events.stream.hub import EventHub
-from tests.events.conftest import ENDED, Tree, said
 from tests.events.stream.test_hub import collect, numbers_of
 from tests.events.stream.test_two_processes import Watcher, two_processes
+from tests.fixtures.event_trees import ENDED, Tree, said
 
 pytestmark = pytest.mark.usefixtures("impatience")
 

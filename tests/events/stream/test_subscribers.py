@@ -26,7 +26,7 @@ from app.events.stream.head_poller import HeadPoller
 from app.events.stream.hub import EventHub
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import AgentExecution
-from tests.events.conftest import ENDED, new_execution, said
+from tests.fixtures.event_trees import ENDED, new_execution, said
 
 Result = TypeVar("Result")
 

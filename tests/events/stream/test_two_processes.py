@@ -23,7 +23,7 @@ from app.events.stream.signatures import MessageSigner
 from app.events.stream.tree_state import TreeState
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
-from tests.events.conftest import ENDED, Tree, said
+from tests.fixtures.event_trees import ENDED, Tree, said
 from tests.fixtures.valkey import ValkeyProcess
 from tests.fixtures.waiting import wait_until
 

@@ -4,9 +4,9 @@ import httpx
 import pytest
 from bson import ObjectId
 
-from tests.conftest import PROJECT, Service
+from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
 from tests.fixtures.model_server import ModelServer
-from tests.routers.conftest import NewKey, assert_problem, wrong_fields
+from tests.fixtures.services import PROJECT, Service
 
 AGENTS = "/api/v1/agents"
 RUNS = f"{AGENTS}/plot-specialist-001/runs"

@@ -5,9 +5,9 @@ import pytest
 from bson import ObjectId
 from pymongo import ReturnDocument
 
-from tests.conftest import PROJECT, Service
+from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
 from tests.fixtures.model_server import ModelServer, completion
-from tests.routers.conftest import NewKey, assert_problem, wrong_fields
+from tests.fixtures.services import PROJECT, Service
 
 TOOLS = "/api/v1/custom-tools"
 TOOL = f"{TOOLS}/textStatistics"

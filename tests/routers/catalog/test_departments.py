@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import PROJECT, Service
+from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
 from tests.fixtures.model_server import ModelServer, fault
-from tests.routers.conftest import NewKey, assert_problem, wrong_fields
+from tests.fixtures.services import PROJECT, Service
 
 DEPARTMENTS = "/api/v1/departments"
 FIELDS = {

@@ -4,8 +4,8 @@ import json
 import sys
 from pathlib import Path
 
-from tests.conftest import StartService
 from tests.fixtures.mcp_clients import ODD_PROGRAM
+from tests.fixtures.services import StartService
 from tests.fixtures.waiting import wait_until
 
 

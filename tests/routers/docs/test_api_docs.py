@@ -8,8 +8,8 @@ from playwright.async_api import Page, Request, async_playwright
 
 from app.routers.docs.api_docs import ASSETS, FILES
 from scripts.vendor_api_docs import PACKAGES
-from tests.conftest import Service
-from tests.routers.conftest import assert_problem
+from tests.fixtures.http_api import assert_problem
+from tests.fixtures.services import Service
 from tests.routers.sockets.test_event_sockets import CHROMIUM
 
 RENDERED = {"/docs": "#operations-executions-listExecutions", "/redoc": "[data-section-id='tag/executions']"}

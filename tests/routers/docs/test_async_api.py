@@ -7,8 +7,8 @@ import jsonschema_rs
 import pytest
 
 from app.routers.docs.async_api import async_api
-from tests.conftest import Service
-from tests.routers.conftest import open_socket
+from tests.fixtures.http_api import open_socket
+from tests.fixtures.services import Service
 
 Json = dict[str, Any]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from app.routers.docs.error_reference import error_codes, in_html
-from tests.conftest import Service
-from tests.routers.conftest import assert_problem
+from tests.fixtures.http_api import assert_problem
+from tests.fixtures.services import Service
 
 
 async def test_the_type_of_a_problem_is_the_path_of_a_page_about_its_code(shared_service: Service) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ADMIN_KEY, PROJECT, Service
 from tests.fixtures.processes import bare_environment
+from tests.fixtures.services import ADMIN_KEY, PROJECT, Service
 
 GENERATOR = Path(sys.executable).with_name("openapi-python-client")
 PACKAGE = "client_of_the_tests"

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import Service
+from tests.fixtures.services import Service
 
 METHODS = ("get", "post", "put", "patch", "delete")
 API_PROBLEMS = {"401", "422", "503"}

@@ -8,14 +8,9 @@ import pytest
 from bson import ObjectId
 
 from app.kit.times import iso_milliseconds
-from tests.conftest import PROJECT, Service
+from tests.fixtures.http_api import NewKey, assert_problem, insert_foreign_executions, wrong_fields
 from tests.fixtures.model_server import ModelServer, completion, fault
-from tests.routers.conftest import (
-    NewKey,
-    assert_problem,
-    insert_foreign_executions,
-    wrong_fields,
-)
+from tests.fixtures.services import PROJECT, Service
 
 EXECUTIONS = "/api/v1/executions"
 

@@ -2,9 +2,9 @@
 
 import json
 
-from tests.conftest import Service
+from tests.fixtures.http_api import NewKey, open_socket
 from tests.fixtures.model_server import ModelServer, fault
-from tests.routers.conftest import NewKey, open_socket
+from tests.fixtures.services import Service
 
 WORDS = "Invalid schema for function 'wordCount'"
 AGENT = "plot-specialist-001"

@@ -9,9 +9,9 @@ import yaml
 from starlette.responses import HTMLResponse, Response
 
 from app.routers.executions.runs import MAX_WAIT_SECONDS, wait_seconds
-from tests.conftest import PROJECT, Service, StartService, write_models_config
+from tests.fixtures.http_api import Gate, open_socket
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
-from tests.routers.conftest import Gate, open_socket
+from tests.fixtures.services import PROJECT, Service, StartService, write_models_config
 
 RUNS = "/api/v1/agents/plot-specialist-001/runs"
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}

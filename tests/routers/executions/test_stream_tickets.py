@@ -12,9 +12,9 @@ import pytest
 from playwright.async_api import async_playwright
 from pydantic import SecretStr
 
-from tests.conftest import PROJECT, Service, StartService
+from tests.fixtures.http_api import Gate, NewKey, assert_problem, insert_foreign_executions, start_run
+from tests.fixtures.services import PROJECT, Service, StartService
 from tests.fixtures.waiting import wait_until
-from tests.routers.conftest import Gate, NewKey, assert_problem, insert_foreign_executions, start_run
 from tests.routers.sockets.test_event_sockets import CHROMIUM
 
 SECRET = "a secret of more than thirty-two bytes"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT, Service, StartService
-from tests.routers.conftest import Gate, start_run
+from tests.fixtures.http_api import Gate, start_run
+from tests.fixtures.services import PROJECT, Service, StartService
 
 ORIGIN = "https://studio.example"
 ALLOW_ORIGIN = "access-control-allow-origin"

@@ -14,10 +14,10 @@ import pytest
 
 from app.database.embedded.mongod import EmbeddedMongod
 from app.events.log import tree_log as log
-from tests.conftest import PROJECT, Service, running_service, write_models_config
+from tests.fixtures.http_api import assert_problem
 from tests.fixtures.model_server import Call, ModelServer, Reply
+from tests.fixtures.services import PROJECT, Service, running_service, write_models_config
 from tests.fixtures.waiting import wait_until
-from tests.routers.conftest import assert_problem
 
 RUNS = "/api/v1/agents/plot-specialist-001/runs"
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}

@@ -11,8 +11,8 @@ from websockets.exceptions import InvalidStatus
 
 from app.routers.http.hosts import HostCheck
 from app.settings import Settings
-from tests.conftest import ADMIN_KEY, Service, StartService
-from tests.routers.conftest import assert_problem, open_socket
+from tests.fixtures.http_api import assert_problem, open_socket
+from tests.fixtures.services import ADMIN_KEY, Service, StartService
 
 PATH = "/api/v1/departments"
 EVIL = "rebound.evil.example"

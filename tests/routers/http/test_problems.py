@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 
 from app.routers.http.request_context import MAX_BODY_BYTES
 from app.services.catalog.queries import CatalogQueries
-from tests.conftest import PROJECT, Service
-from tests.routers.conftest import NewKey, assert_problem, wrong_fields
+from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
+from tests.fixtures.services import PROJECT, Service
 
 RUNS = "/api/v1/agents/plot-specialist-001/runs"
 JSON = {"Content-Type": "application/json"}

@@ -8,16 +8,9 @@ import httpx
 import pytest
 
 from app.routers.http import server_sent_events
-from tests.conftest import Service
+from tests.fixtures.http_api import Gate, NewKey, assert_problem, insert_foreign_executions, start_run, wrong_fields
 from tests.fixtures.model_server import ModelServer, completion
-from tests.routers.conftest import (
-    Gate,
-    NewKey,
-    assert_problem,
-    insert_foreign_executions,
-    start_run,
-    wrong_fields,
-)
+from tests.fixtures.services import Service
 
 Frame = dict[str, str]
 

@@ -10,7 +10,7 @@ from starlette.types import Message
 
 from app.kit import strict_json
 from app.routers.http import strict_input
-from tests.conftest import PROJECT, Service
+from tests.fixtures.services import PROJECT, Service
 
 PATH = "/api/v1/agents/plot-specialist-001/runs"
 GOOD = f'{{"prompt": "x", "project": "{PROJECT}"}}'

@@ -8,9 +8,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from app.events.types import AgentDelta
-from tests.conftest import ADMIN_KEY, Service, StartService
+from tests.fixtures.http_api import Gate, insert_foreign_executions, open_socket, start_run
 from tests.fixtures.model_server import ModelServer
-from tests.routers.conftest import Gate, insert_foreign_executions, open_socket, start_run
+from tests.fixtures.services import ADMIN_KEY, Service, StartService
 
 ERROR_MEMBERS = {"type", "code", "message"}
 

@@ -8,8 +8,8 @@ from websockets.exceptions import InvalidStatus
 
 from app.routers.sockets import agent_events
 from app.services.access.api_keys import ApiKeyStore
-from tests.conftest import ADMIN_KEY, Service, StartService
-from tests.routers.conftest import Gate, NewKey, insert_foreign_executions, open_socket, start_run
+from tests.fixtures.http_api import Gate, NewKey, insert_foreign_executions, open_socket, start_run
+from tests.fixtures.services import ADMIN_KEY, Service, StartService
 
 NOBODY: dict[str, str] = {}
 

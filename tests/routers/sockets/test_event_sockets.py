@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosed
 
 from app.routers.sockets import sinks
 from app.server.server import SERVER_OPTIONS
-from tests.conftest import ADMIN_KEY, Service, StartService
+from tests.fixtures.http_api import Gate, insert_foreign_executions, open_socket, start_run
+from tests.fixtures.services import ADMIN_KEY, Service, StartService
 from tests.fixtures.valkey import ValkeyProcess
-from tests.routers.conftest import Gate, insert_foreign_executions, open_socket, start_run
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""

@@ -13,8 +13,8 @@ from pymongo import AsyncMongoClient
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.conftest import ADMIN_KEY
 from tests.fixtures.processes import ServeProcess, serving
+from tests.fixtures.services import ADMIN_KEY
 
 pytestmark = pytest.mark.long
 HEADERS = {"X-API-Key": ADMIN_KEY}

@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from app.services.access import api_keys
-from tests.conftest import PROJECT, Service, StartService
+from tests.fixtures.services import PROJECT, Service, StartService
 from tests.fixtures.waiting import wait_until
 
 

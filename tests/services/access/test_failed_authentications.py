@@ -5,8 +5,8 @@ import pytest
 
 from app.services.access.failed_authentications import FailedAuthentications, network_of
 from app.services.usage.rate_limits import TooManyRequests
-from tests.conftest import ADMIN_KEY, PROJECT, Service, StartService
-from tests.routers.conftest import open_socket
+from tests.fixtures.http_api import open_socket
+from tests.fixtures.services import ADMIN_KEY, PROJECT, Service, StartService
 
 PATH = "/api/v1/executions"
 LIMIT = "3/minute"

@@ -11,7 +11,7 @@ from app.models.api_key import Role
 from app.services.access.api_keys import ApiKeyStore, Caller, hash_key
 from app.services.access.authenticator import Authenticator, NotAllowed, NotAuthenticated, key_in, require
 from app.services.access.tokens import TokenVerifier
-from tests.conftest import ADMIN_KEY, PROJECT, Service
+from tests.fixtures.services import ADMIN_KEY, PROJECT, Service
 
 ORDER = (None, "viewer", "runner", "admin")
 PUBLIC = None

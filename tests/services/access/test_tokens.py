@@ -21,8 +21,8 @@ from starlette.routing import Route
 from app.services.access.opening import make_token_verifier
 from app.services.access.tokens import TokenVerifier, caller_of
 from app.settings import Settings
-from tests.conftest import PROJECT, Service, StartService
 from tests.fixtures.model_server import serve_app, stop_server
+from tests.fixtures.services import PROJECT, Service, StartService
 
 SECRET = "a secret of more than thirty-two bytes"
 OWN_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.kit.times import utc_now
-from tests.conftest import Service
+from tests.fixtures.services import Service
 
 DAMAGED = [
     ("agents", {"agentId": "odd"}, {"toolNames": "x"}, {"name": "New"}, {"toolNames": ["textStatistics"]}),

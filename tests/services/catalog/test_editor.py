@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Service
 from tests.fixtures.busy_writes import when_not_busy
+from tests.fixtures.services import Service
 from tests.fixtures.waiting import wait_until
 
 DEPARTMENT = {"slug": "costume", "name": "Costume", "description": "Dresses everybody."}

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Service
+from tests.fixtures.services import Service
 from tests.fixtures.waiting import wait_until
 
 AGENT = "plot-specialist-001"

@@ -8,8 +8,8 @@ import pytest
 from app.database.connection import Database, bind_documents, connect
 from app.services.catalog import live_reload
 from app.services.catalog.live_reload import LiveReload
-from tests.conftest import Service, StartService
 from tests.fixtures.replica_set import running_replica_set
+from tests.fixtures.services import Service, StartService
 from tests.fixtures.waiting import wait_until
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 
 from app.database.connection import Database
-from tests.conftest import ADMIN_KEY, PROJECT
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.processes import ServeProcess, serving
+from tests.fixtures.services import ADMIN_KEY, PROJECT
 from tests.fixtures.waiting import wait_until
 
 AGENT = "dialogue-specialist-001"

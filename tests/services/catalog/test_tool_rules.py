@@ -8,7 +8,7 @@ import pytest
 from app.models.custom_tool import CustomTool
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.tool_rules import precedence, same_json
-from tests.conftest import Service
+from tests.fixtures.services import Service
 
 TOOLS = "/api/v1/custom-tools"
 TOOL = {

@@ -7,7 +7,7 @@ import pytest
 
 from app.database.connection import Database
 from app.services.catalog.loader import DefinitionLoader, DepartmentWithoutHead
-from tests.conftest import PROJECT, Service
+from tests.fixtures.services import PROJECT, Service
 from tests.fixtures.waiting import wait_until
 
 TRASHED = {"deletedAt": datetime(2026, 11, 20, tzinfo=UTC)}

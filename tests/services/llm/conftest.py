@@ -1,8 +1,6 @@
 """Model gateways on the scripted model server."""
 
-import json
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +9,11 @@ import yaml
 
 from app.demo.provider import register_demo_provider
 from app.kit.json_values import JsonObject
-from app.services.llm.calls import CallLimits, ModelRequest, RunPurpose
+from app.services.llm.calls import CallLimits
 from app.services.llm.gateway import DEFAULT_LIMITS, ModelGateway
 from app.services.llm.model_info.model_table import ModelTable, load_model_table
 from app.settings import Settings
-from tests.fixtures.model_server import ModelServer
-
-LoadTable = Callable[..., ModelTable]
-OpenGateway = Callable[..., ModelGateway]
-MODEL = "house/model"
-
-
-def entry(server: ModelServer, name: str = MODEL, **params: Any) -> JsonObject:  # noqa: ANN401 - LiteLLM's own parameters
-    """An entry of `model_list` that the scripted server answers."""
-    given = {"model": "openai/scripted", "api_base": f"{server.url}/v1", "api_key": "key-of-the-tests", **params}
-    return {"model_name": name, "litellm_params": given}
-
-
-def request(model: str = MODEL, **fields: Any) -> ModelRequest:  # noqa: ANN401 - any field of a request
-    """A call that asks for a line of work."""
-    asked = ModelRequest(model, [{"role": "user", "content": "Say something."}], RunPurpose.WORK, "exec_1")
-    return replace(asked, **fields)
-
-
-def chunk(text: str, **fields: Any) -> str:  # noqa: ANN401 - a model may stream anything
-    """A chunk of a streamed answer, as it goes over the wire."""
-    choice = {"index": 0, "delta": {"role": "assistant", "content": text, **fields}, "finish_reason": None}
-    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
-    return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+from tests.fixtures.gateways import LoadTable, OpenGateway
 
 
 @pytest.fixture(autouse=True)

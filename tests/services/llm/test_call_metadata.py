@@ -6,8 +6,8 @@ from app.demo import provider
 from app.demo.model import DemoAnswer, answer
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import AgentProfile, CallMetadata
+from tests.fixtures.gateways import MODEL, OpenGateway, entry, request
 from tests.fixtures.model_server import ModelServer
-from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
 
 METADATA = CallMetadata(AgentProfile("falconer-001", "Falconer", "Wildlife Department"), is_last_step=True)
 

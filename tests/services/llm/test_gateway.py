@@ -12,8 +12,8 @@ from app.kit.json_values import JsonObject
 from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose, TokenUsage
 from app.services.llm.litellm_patches import performance
 from app.services.llm.litellm_patches.setup import litellm
+from tests.fixtures.gateways import OpenGateway, entry, request
 from tests.fixtures.model_server import ModelServer, Reply, completion
-from tests.services.llm.conftest import OpenGateway, entry, request
 
 
 def with_usage(**usage: Any) -> JsonObject:  # noqa: ANN401 - a provider may count anything

@@ -22,10 +22,10 @@ from app.services.llm.failures.errors import (
 )
 from app.services.llm.litellm_patches import direct_http
 from app.services.llm.messages import streams
+from tests.fixtures.gateways import OpenGateway, chunk, entry, request
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
-from tests.services.llm.conftest import OpenGateway, chunk, entry, request
 
 SECRET = "sk-what-the-provider-says"
 

@@ -19,8 +19,8 @@ from app.services.llm.failures.errors import (
 )
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.litellm_patches.setup import litellm
+from tests.fixtures.gateways import LoadTable, OpenGateway, chunk, entry, request
 from tests.fixtures.model_server import Call, ModelServer, Reply, fault
-from tests.services.llm.conftest import LoadTable, OpenGateway, chunk, entry, request
 
 
 async def test_a_failing_model_falls_back_and_the_answer_names_who_gave_it(

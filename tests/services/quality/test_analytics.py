@@ -9,9 +9,9 @@ from bson import ObjectId
 
 from app.database.connection import Raw
 from app.services.quality.analytics import FACETS, FIELDS
-from tests.conftest import PROJECT, Service
 from tests.database.test_indexes import stages_of
 from tests.fixtures.model_server import Call, ModelServer, Reply, judgement, plan_of, review
+from tests.fixtures.services import PROJECT, Service
 
 ANALYTICS = "/api/v1/analytics/quality"
 OTHER_PROJECT = "66f0a1b2c3d4e5f601234500"

@@ -17,8 +17,8 @@ from app.services.prompts.fences import fenced
 from app.services.quality.batch_judge import BatchJudge, shares_of
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
-from tests.conftest import Service
 from tests.fixtures.model_server import GOOD_SCORES, Call, ModelServer, Reply, fault, judgement
+from tests.fixtures.services import Service
 from tests.fixtures.waiting import wait_until
 
 AGENTS: tuple[str, ...] = ("plot-specialist-001", "theme-specialist-001", "dialogue-specialist-001")

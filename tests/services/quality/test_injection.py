@@ -17,7 +17,6 @@ from app.services.prompts.fences import fenced
 from app.services.prompts.heads import SpecialistWork, report_prompt, review_prompt
 from app.services.prompts.judge import batch_prompt, judge_prompt
 from app.services.prompts.orchestrations import DepartmentWork, orchestrated_prompt, orchestration_prompt
-from tests.conftest import Service
 from tests.demo.test_demo_model import an_agent
 from tests.fixtures.model_server import (
     GOOD_SCORES,
@@ -29,6 +28,7 @@ from tests.fixtures.model_server import (
     plan_of,
     review,
 )
+from tests.fixtures.services import Service
 from tests.services.quality.test_batch_judge import AGENTS
 
 OPENING = re.compile(r"<<<(?P<label>[^<>\n]+) (?P<key>[0-9a-f]{8})>>>")

@@ -9,8 +9,8 @@ from app.services.prompts.fences import fenced
 from app.services.prompts.judge import JUDGE_VERSION
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
-from tests.conftest import Service
 from tests.fixtures.model_server import GOOD_SCORES, ModelServer, Reply, fault, judgement
+from tests.fixtures.services import Service
 
 AGENT = "plot-specialist-001"
 EXECUTION = "exec_1_abc"

@@ -17,10 +17,10 @@ from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from app.services.runs.work.model_calls import model_chain
 from app.settings import Settings
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, judgement
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
+from tests.fixtures.services import Service
 
 AGENT = "plot-specialist-001"
 

@@ -8,8 +8,8 @@ import pytest
 from app.events.types import ReviewStatusChanged
 from app.services.prompts.fences import fenced
 from app.services.quality.review import needs_review, review_work
-from tests.conftest import Service
 from tests.fixtures.model_server import ModelServer, Reply, fault, review
+from tests.fixtures.services import Service
 
 HEAD, SPECIALIST = "story-head-001", "plot-specialist-001"
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from app.services.quality.scores import DEFAULT_WEIGHTS, DEPARTMENT_WEIGHTS
-from tests.conftest import Service, StartService
 from tests.fixtures.busy_writes import when_not_busy
 from tests.fixtures.model_server import ModelServer, judgement
+from tests.fixtures.services import Service, StartService
 from tests.fixtures.waiting import wait_until
 
 WEIGHTS = "/api/v1/quality/weights"

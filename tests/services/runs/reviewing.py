@@ -2,9 +2,9 @@
 
 import httpx
 
-from tests.conftest import Service
 from tests.fixtures.model_server import Json, ModelServer, plan_of
-from tests.services.runs.conftest import ADA, BOB, DEPARTMENT, stored_tree
+from tests.fixtures.runs import ADA, BOB, DEPARTMENT, stored_tree
+from tests.fixtures.services import Service
 
 TWO = plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA]))
 PERSON = {"kind": "person", "name": "ADMIN_API_KEY"}

@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.services.usage.rate_limits import RateLimiter, TooManyRequests
-from tests.conftest import PROJECT, Service, StartService
+from tests.fixtures.services import PROJECT, Service, StartService
 from tests.fixtures.valkey import ValkeyProcess
 from tests.fixtures.waiting import wait_until
 

@@ -9,8 +9,8 @@ from bson import ObjectId
 from app.events.outbox import Outbox
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.services.usage.statistics import Statistics
-from tests.conftest import Service, StartService
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
+from tests.fixtures.services import Service, StartService
 from tests.fixtures.waiting import wait_until
 
 AGENT = "plot-specialist-001"

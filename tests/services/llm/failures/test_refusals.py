@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from app.kit.json_values import JsonObject
 from app.services.llm.failures.errors import ModelCallFailed, ModelContentRefused, ModelContextExceeded
 from app.services.llm.failures.refusals import without_prefix
+from tests.fixtures.gateways import MODEL, OpenGateway, entry, request
 from tests.fixtures.model_server import ModelServer, completion, serve_app, stop_server
-from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
 
 Refuse = Callable[[int, JsonObject], Awaitable[str]]
 KEY = "the-key-of-this-entry-0815"

@@ -5,8 +5,8 @@ import pytest
 from app.kit.json_values import JsonObject
 from app.services.llm.fitting import deployments
 from app.services.llm.model_info.capabilities import Capabilities
+from tests.fixtures.gateways import OpenGateway, entry, request
 from tests.fixtures.model_server import ModelServer, completion, fault
-from tests.services.llm.conftest import OpenGateway, entry, request
 
 BARE_TOOL: JsonObject = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
 

@@ -16,9 +16,9 @@ from app.kit.json_values import JsonObject
 from app.services.llm.failures.errors import ModelCallFailed, ModelTimedOut
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.litellm_patches import direct_http
+from tests.fixtures.gateways import MODEL, OpenGateway, entry, request
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.fixtures.waiting import wait_until
-from tests.services.llm.conftest import MODEL, OpenGateway, entry, request
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from app.services.llm.litellm_patches.performance import only_deployments
 from app.services.llm.litellm_patches.setup import litellm
+from tests.fixtures.gateways import OpenGateway, entry, request
 from tests.fixtures.model_server import ModelServer
-from tests.services.llm.conftest import OpenGateway, entry, request
 
 
 async def test_a_name_with_one_deployment_is_not_chosen_for(

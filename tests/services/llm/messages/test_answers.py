@@ -15,8 +15,8 @@ from app.services.llm.messages.answers import MessageBuilder, answer_of
 from app.services.llm.messages.turns import fit_turns
 from app.services.llm.model_info.capabilities import Capabilities
 from app.services.llm.model_info.model_table import ModelEntry
+from tests.fixtures.gateways import OpenGateway, chunk, entry, request
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
-from tests.services.llm.conftest import OpenGateway, chunk, entry, request
 
 SIGNATURE: JsonObject = {"google": {"thought_signature": "c2lnbmVk"}}
 DONE = (

@@ -9,8 +9,8 @@ import pytest
 from app.kit.json_values import JsonObject
 from app.services.llm.failures.errors import ModelRateLimited
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured, parse_object
+from tests.fixtures.gateways import OpenGateway, entry, request
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
-from tests.services.llm.conftest import OpenGateway, entry, request
 
 SCHEMA: JsonObject = {
     "type": "object",

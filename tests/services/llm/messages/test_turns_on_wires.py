@@ -8,11 +8,11 @@ from app.services.llm.calls import Completion
 from app.services.llm.failures.errors import ModelAnswerInvalid, ModelRequestRefused
 from app.services.llm.gateway import ModelGateway
 from app.services.runs.work.state import ExecutionState
+from tests.fixtures.gateways import OpenGateway, request
 from tests.fixtures.providers.brain import Answer, Damaged, ToolUse, first_then, uses_tools
 from tests.fixtures.providers.faults import Fault
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
-from tests.services.llm.conftest import OpenGateway, request
 
 PARAMETERS: JsonObject = {"type": "object", "properties": {"text": {"type": "string"}}}
 TOOL: JsonObject = {"type": "function", "function": {"name": "echo", "description": "Echo.", "parameters": PARAMETERS}}

@@ -12,8 +12,8 @@ from app.services.llm.calls import Completion, ModelCaller, ModelRequest
 from app.services.llm.context.window import ContextRules, ContextWindow
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.runs.work.model_calls import model_chain
+from tests.fixtures.gateways import OpenGateway, entry, request
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
-from tests.services.llm.conftest import OpenGateway, entry, request
 
 FORMAT: JsonObject = {
     "type": "json_schema",

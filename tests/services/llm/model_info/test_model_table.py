@@ -11,7 +11,7 @@ from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import load_model_table
 from app.settings import CATALOGUE_MODELS, Settings
-from tests.services.llm.conftest import LoadTable
+from tests.fixtures.gateways import LoadTable
 
 KEYED = {"model": "openai/some-model", "api_key": "sk-never-shown"}
 

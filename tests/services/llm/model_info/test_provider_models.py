@@ -16,10 +16,10 @@ from app.services.llm.model_info import model_table
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.provider_models import current_model, provider_model, retirement_of
 from app.settings import CATALOGUE_MODELS, Settings
+from tests.fixtures.gateways import request
 from tests.fixtures.processes import ROOT
 from tests.fixtures.providers.registry import KEY
 from tests.fixtures.providers.server import ProviderServer
-from tests.services.llm.conftest import request
 
 SONNET, OPUS, HAIKU, GPT_4, _ = CATALOGUE_MODELS
 EXAMPLES = sorted((ROOT / "examples" / "models").glob("*.yaml"))

@@ -13,8 +13,8 @@ from app.services.llm.model_info.model_table import LITELLM_SETTINGS, ModelTable
 from app.services.llm.model_info.opening import check_named_models
 from app.services.llm.model_info.wildcards import matches
 from app.settings import CATALOGUE_MODELS, Settings
+from tests.fixtures.gateways import request
 from tests.fixtures.model_server import ModelServer
-from tests.services.llm.conftest import request
 
 LoadTable = Callable[[object], ModelTable]
 

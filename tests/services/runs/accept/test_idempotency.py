@@ -5,13 +5,9 @@ import asyncio
 import httpx
 import pytest
 
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Json, ModelServer
-from tests.services.runs.conftest import (
-    ADA,
-    BOB,
-    finished,
-)
+from tests.fixtures.runs import ADA, BOB, finished
+from tests.fixtures.services import PROJECT, Service
 
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 

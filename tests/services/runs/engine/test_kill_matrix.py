@@ -21,11 +21,9 @@ from app.database.connection import Raw
 from app.failpoints import PLACES
 from app.models.custom_tool import CustomTool
 from app.services.runs.engine.dispatcher import RunLimits
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, plan_of
 from tests.fixtures.processes import serving
-from tests.fixtures.web_server import WebServer, web_server
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     CYD,
@@ -42,6 +40,8 @@ from tests.services.runs.conftest import (
     stored,
     subfolder,
 )
+from tests.fixtures.services import Service
+from tests.fixtures.web_server import WebServer, web_server
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 OF_WORKERS = [place for place in PLACES if place not in ("before-insert", "after-insert", "before-outbox-commit")]

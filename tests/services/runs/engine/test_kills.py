@@ -15,10 +15,9 @@ from app.kit import times
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.work import execution_run
-from tests.conftest import ADMIN_KEY, PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, completion
 from tests.fixtures.processes import ServeProcess, serving
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     StartProcess,
     accept,
@@ -32,6 +31,7 @@ from tests.services.runs.conftest import (
     subfolder,
     until,
 )
+from tests.fixtures.services import ADMIN_KEY, PROJECT, Service
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 

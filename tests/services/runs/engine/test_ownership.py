@@ -14,9 +14,8 @@ from pymongo.errors import NetworkTimeout
 from app.events.stream.bus import Moved
 from app.models.agent_execution import AgentExecution
 from app.services.runs.engine.dispatcher import RunLimits
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     EAGER,
@@ -38,6 +37,7 @@ from tests.services.runs.conftest import (
     stored_tree,
     until,
 )
+from tests.fixtures.services import Service
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 

@@ -17,10 +17,8 @@ from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.queue import RunQueue
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.engine.wakeups import RedisWakeups, WakeupTimings
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply
-from tests.fixtures.valkey import ValkeyProcess
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     DEFAULT_LIMITS,
     DEPARTMENT,
@@ -36,6 +34,8 @@ from tests.services.runs.conftest import (
     types_of,
     until,
 )
+from tests.fixtures.services import PROJECT, Service
+from tests.fixtures.valkey import ValkeyProcess
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 StartSharing = Callable[..., Awaitable[tuple[RunEngine, RedisWakeups]]]

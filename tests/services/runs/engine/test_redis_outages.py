@@ -15,12 +15,12 @@ import httpx
 import pytest
 
 from app.cli.event_client import EventClient
-from tests.conftest import ADMIN_KEY, PROJECT, write_models_config
 from tests.fixtures.model_server import Call, Json, ModelServer, completion
 from tests.fixtures.processes import ServeProcess, serving
+from tests.fixtures.runs import gapless
+from tests.fixtures.services import ADMIN_KEY, PROJECT, write_models_config
 from tests.fixtures.valkey import ValkeyProcess
 from tests.fixtures.waiting import wait_until
-from tests.services.runs.conftest import gapless
 
 pytestmark = pytest.mark.long
 HEADERS = {"X-API-Key": ADMIN_KEY}

@@ -17,12 +17,12 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from app.cli.event_client import EventClient
-from tests.conftest import ADMIN_KEY, PROJECT, write_models_config
 from tests.fixtures.model_server import Call, Json, ModelServer, completion
 from tests.fixtures.processes import ServeProcess, serving
+from tests.fixtures.runs import gapless
+from tests.fixtures.services import ADMIN_KEY, PROJECT, write_models_config
 from tests.fixtures.valkey import ValkeyProcess, free_port, running_valkey
 from tests.fixtures.waiting import wait_until
-from tests.services.runs.conftest import gapless
 
 pytestmark = pytest.mark.long
 HEADERS = {"X-API-Key": ADMIN_KEY}

@@ -12,9 +12,8 @@ from app.database.connection import Raw
 from app.events.log import log_rows as rows_module
 from app.models.agent_execution import AgentExecution
 from app.services.runs.engine.dispatcher import RunLimits
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of, review
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     HEAD,
@@ -36,6 +35,7 @@ from tests.services.runs.conftest import (
     types_of,
     until,
 )
+from tests.fixtures.services import Service
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 

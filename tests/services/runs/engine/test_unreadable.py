@@ -7,9 +7,8 @@ from app.database.connection import Raw
 from app.models.agent_execution import AgentExecution
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.tree_runner import MAX_TAKEOVERS
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     HEAD,
@@ -24,6 +23,7 @@ from tests.services.runs.conftest import (
     stored_tree,
     until,
 )
+from tests.fixtures.services import Service
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 DAMAGES: dict[str, Json] = {

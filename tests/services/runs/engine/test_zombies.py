@@ -11,10 +11,9 @@ import pytest
 from app.database.connection import Raw
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.timings import DEFAULT_TIMINGS
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion
 from tests.fixtures.processes import ServeProcess, serving
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     TERMINAL,
     Catalogue,
     StartProcess,
@@ -29,6 +28,7 @@ from tests.services.runs.conftest import (
     types_of,
     until,
 )
+from tests.fixtures.services import Service
 
 pytestmark = [pytest.mark.usefixtures("lone_processes"), pytest.mark.long]
 HANGS = "(input) => { if (input.never) { fetch(input.never) } for (;;) {} }"

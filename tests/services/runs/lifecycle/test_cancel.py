@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from app.services.runs.engine.dispatcher import RunLimits
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, plan_of
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     DEPARTMENT,
@@ -31,6 +30,7 @@ from tests.services.runs.conftest import (
     stored_tree,
     until,
 )
+from tests.fixtures.services import PROJECT, Service
 
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from starlette.responses import StreamingResponse
 
-from tests.conftest import PROJECT, Service, StartService
 from tests.fixtures import builtin_tools
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, plan_of
+from tests.fixtures.runs import ADA, BOB, DEPARTMENT, Gate, stored_tree
+from tests.fixtures.services import PROJECT, Service, StartService
 from tests.fixtures.waiting import wait_until
 from tests.fixtures.web_server import WebServer, web_server
-from tests.services.runs.conftest import ADA, BOB, DEPARTMENT, Gate, stored_tree
 
 AGENT = "plot-specialist-001"
 MCP_PROGRAM = Path(__file__).parents[3] / "fixtures" / "mcp_server.py"

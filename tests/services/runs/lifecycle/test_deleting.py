@@ -2,15 +2,9 @@
 
 import asyncio
 
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply
-from tests.services.runs.conftest import (
-    ADA,
-    DEPARTMENT,
-    finished,
-    stored,
-    stored_tree,
-)
+from tests.fixtures.runs import ADA, DEPARTMENT, finished, stored, stored_tree
+from tests.fixtures.services import PROJECT, Service
 
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 

@@ -7,10 +7,8 @@ import httpx
 import pytest
 
 from app.services.runs.work import checkpoint_copier
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault, plan_of
-from tests.fixtures.waiting import wait_until
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     CYD,
@@ -33,6 +31,8 @@ from tests.services.runs.conftest import (
     tree_of,
     types_of,
 )
+from tests.fixtures.services import Service
+from tests.fixtures.waiting import wait_until
 
 ONE_CALL = {"input": 10, "output": 5, "total": 15, "cacheRead": 0, "cacheWrite": 0}
 

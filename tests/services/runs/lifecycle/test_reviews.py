@@ -7,9 +7,8 @@ import httpx
 import pytest
 
 from app.models.agent_execution import AgentExecution
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import ModelServer, fault
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     HEAD,
@@ -24,6 +23,7 @@ from tests.services.runs.conftest import (
     types_of,
     until,
 )
+from tests.fixtures.services import PROJECT, Service
 from tests.services.runs.reviewing import PERSON, send_review, two_specialists
 
 

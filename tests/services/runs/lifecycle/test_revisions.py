@@ -9,9 +9,8 @@ import pytest
 
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, RevisionRequest
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, fault, judgement, one_does_all, review
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     DEPARTMENT,
@@ -31,6 +30,7 @@ from tests.services.runs.conftest import (
     types_of,
     until,
 )
+from tests.fixtures.services import Service
 from tests.services.runs.reviewing import PERSON, TWO, send_review, two_specialists
 
 

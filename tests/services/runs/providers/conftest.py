@@ -7,15 +7,11 @@ import yaml
 from beanie import init_beanie
 
 from app.database.connection import DOCUMENTS
-from tests.conftest import Service, running_service
+from tests.fixtures.provider_runs import RETRIED
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
-from tests.services.runs.conftest import insert_department
-
-RETRIED = "-retried"
-"""Ends the name of a twin whose failed calls are made again."""
-LEARNED = ("response_format",)
-"""Refusals that the service may learn from: a model does not know a format."""
+from tests.fixtures.runs import insert_department
+from tests.fixtures.services import Service, running_service
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +42,3 @@ async def service(twins_service: Service, provider_server: ProviderServer) -> Se
     provider_server.reset()
     await init_beanie(database=twins_service.services.database, document_models=list(DOCUMENTS), skip_indexes=True)
     return twins_service
-
-
-def refused(twins: ProviderServer) -> list[str]:
-    """The refusals of the twins, without those that the service may learn from."""
-    return [text for text in twins.violations if not any(word in text for word in LEARNED)]

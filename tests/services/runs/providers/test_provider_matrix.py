@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Json, review
+from tests.fixtures.provider_runs import refused
 from tests.fixtures.providers.brain import (
     Answer,
     Ask,
@@ -26,8 +26,7 @@ from tests.fixtures.providers.brain import (
 from tests.fixtures.providers.faults import Fault
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
-from tests.fixtures.waiting import wait_until
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     DEPARTMENT,
@@ -43,7 +42,8 @@ from tests.services.runs.conftest import (
     stored_once,
     tree_of,
 )
-from tests.services.runs.providers.conftest import refused
+from tests.fixtures.services import PROJECT, Service
+from tests.fixtures.waiting import wait_until
 
 ECHO = ToolUse("echo", {"n": 1})
 PARALLEL = (ECHO, ToolUse("echo", {"n": 2}), ToolUse("textStatistics", {"text": "One two three."}))

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
-from tests.conftest import Service
 from tests.fixtures.model_server import Json
+from tests.fixtures.provider_runs import RETRIED, refused
 from tests.fixtures.providers.brain import Answer, Ask, Damaged, Reply, ToolUse, uses_tools
 from tests.fixtures.providers.faults import Fault
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
-from tests.services.runs.conftest import ADA, all_events, gapless, pause_less
-from tests.services.runs.providers.conftest import RETRIED, refused
+from tests.fixtures.runs import ADA, all_events, gapless, pause_less
+from tests.fixtures.services import Service
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 CALL_TOKENS = 15

@@ -10,9 +10,9 @@ from app.services.prompts.heads import SpecialistWork, report_prompt
 from app.services.prompts.judge import BATCH_SYSTEM_PROMPT, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
 from app.services.prompts.orchestrations import DepartmentWork, orchestrated_prompt, orchestration_prompt
 from app.services.prompts.versions import PROMPTS_VERSION
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, one_does_all, plan_of, review
-from tests.services.runs.conftest import ADA, DEPARTMENT, HEAD, first_then, of_type, stored_tree
+from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, first_then, of_type, stored_tree
+from tests.fixtures.services import Service
 
 
 async def shown(service: Service, execution_id: str) -> Json:

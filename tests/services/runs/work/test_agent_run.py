@@ -8,7 +8,6 @@ from pydantic import JsonValue
 from app.services.prompts.fences import fenced
 from app.services.prompts.judge import JUDGE_VERSION
 from app.services.prompts.versions import PROMPTS_VERSION
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import (
     GOOD_SCORES,
     Call,
@@ -19,15 +18,8 @@ from tests.fixtures.model_server import (
     fault,
     judgement,
 )
-from tests.services.runs.conftest import (
-    ADA,
-    PRICED_MODEL,
-    Catalogue,
-    calls_tool,
-    first_then,
-    stored,
-    types_of,
-)
+from tests.fixtures.runs import ADA, PRICED_MODEL, Catalogue, calls_tool, first_then, stored, types_of
+from tests.fixtures.services import PROJECT, Service
 
 NO_TOKENS = {"input": 0, "output": 0, "total": 0, "cacheRead": 0, "cacheWrite": 0}
 ONE_CALL = {"input": 10, "output": 5, "total": 15, "cacheRead": 0, "cacheWrite": 0}

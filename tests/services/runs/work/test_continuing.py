@@ -5,13 +5,9 @@ import asyncio
 import httpx
 
 from app.services.runs.work.conversations import NO_RESULT, continued, with_results
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
-from tests.services.runs.conftest import (
-    ADA,
-    finished,
-    first_then,
-)
+from tests.fixtures.runs import ADA, finished, first_then
+from tests.fixtures.services import PROJECT, Service
 
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from app.services.prompts.fences import fenced
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, fault, judgement, plan_of
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     CYD,
@@ -19,6 +18,7 @@ from tests.services.runs.conftest import (
     of_type,
     stored_tree,
 )
+from tests.fixtures.services import Service
 
 JUST_ADA = plan_of((ADA, "Write it.", []))
 IN_A_ROW = plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA]), (CYD, "End.", [ADA, BOB]))

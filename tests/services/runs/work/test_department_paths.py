@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from app.database.connection import Raw
-from tests.conftest import Service
 from tests.fixtures.model_server import GOOD_SCORES, Call, Json, ModelServer, Reply, fault, judgement, plan_of, review
-from tests.services.runs.conftest import ADA, DEPARTMENT, HEAD, Catalogue, all_events, first_then, gapless, stored_tree
+from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, Catalogue, all_events, first_then, gapless, stored_tree
+from tests.fixtures.services import Service
 
 BEGIN = ["head: agent-start", "head: department-start", "head: agent-thinking", "ada: agent-start"]
 DRAFT = ["ada: agent-response", "ada: quality-check 0.9"]

@@ -7,9 +7,8 @@ from itertools import chain
 from bson import ObjectId
 
 from app.services.prompts.fences import fenced
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     CYD,
@@ -24,6 +23,7 @@ from tests.services.runs.conftest import (
     stored_tree,
     types_of,
 )
+from tests.fixtures.services import PROJECT, Service
 
 JUST_ADA = plan_of((ADA, "Write it.", []))
 IN_A_ROW = plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA]), (CYD, "End.", [ADA, BOB]))

@@ -8,9 +8,9 @@ from pydantic import JsonValue
 
 from app.models.agent_execution import AgentExecution
 from app.services.runs.work.execution_run import MAX_DOCUMENT_BYTES, MAX_RUN_STATE_BYTES, with_history
-from tests.conftest import Service
 from tests.fixtures.model_server import ModelServer, completion
-from tests.services.runs.conftest import ADA, Catalogue, first_then, stored
+from tests.fixtures.runs import ADA, Catalogue, first_then, stored
+from tests.fixtures.services import Service
 
 ONES = [1] * 90_000
 """About 1 MB in BSON."""

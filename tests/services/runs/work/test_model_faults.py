@@ -6,18 +6,9 @@ import bson
 import pytest
 from starlette.responses import PlainTextResponse
 
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
-from tests.services.runs.conftest import (
-    ADA,
-    IMPATIENT_MODEL,
-    Catalogue,
-    all_events,
-    first_then,
-    of_type,
-    stored,
-    types_of,
-)
+from tests.fixtures.runs import ADA, IMPATIENT_MODEL, Catalogue, all_events, first_then, of_type, stored, types_of
+from tests.fixtures.services import Service
 
 ONE_CALL = {"input": 10, "output": 5, "total": 15, "cacheRead": 0, "cacheWrite": 0}
 SECRET = "key-of-the-tests"

@@ -10,9 +10,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 
 from app.services.llm.failures.errors import ModelAccessDenied, ModelRateLimited
 from app.services.runs.work.model_calls import DEFAULT_PAUSES
-from tests.conftest import PROJECT, Service, running_service, write_models_config
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, verdicts
-from tests.services.runs.conftest import of_type, pause_less, types_of
+from tests.fixtures.runs import of_type, pause_less, types_of
+from tests.fixtures.services import PROJECT, Service, running_service, write_models_config
 
 AGENT = "plot-specialist-001"
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}

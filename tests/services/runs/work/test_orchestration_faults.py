@@ -4,9 +4,8 @@ from collections import Counter
 
 import pytest
 
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, fault, one_does_all, plan_of
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     BOB,
     DEPARTMENT,
@@ -25,6 +24,7 @@ from tests.services.runs.conftest import (
     tree_of,
     until,
 )
+from tests.fixtures.services import PROJECT, Service
 
 
 async def test_a_department_that_fails_is_reported_and_the_rest_continues(

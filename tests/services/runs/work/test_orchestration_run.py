@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from app.services.prompts.fences import fenced
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, judgement, one_does_all
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     DEPARTMENT,
     Catalogue,
     all_events,
@@ -21,6 +20,7 @@ from tests.services.runs.conftest import (
     tree_of,
     types_of,
 )
+from tests.fixtures.services import PROJECT, Service
 
 SIX = ("story", "character", "visual", "video", "audio", "production")
 LEADER = "production-head-001"

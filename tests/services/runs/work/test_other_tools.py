@@ -9,10 +9,10 @@ import pytest
 
 from app.errors import StartupError
 from app.services.tools.builtin import builtin_tool, load_builtin_tools
-from tests.conftest import Service, StartService
 from tests.fixtures.model_server import ModelServer, completion
+from tests.fixtures.runs import all_events, first_then, of_type
+from tests.fixtures.services import Service, StartService
 from tests.fixtures.waiting import wait_until
-from tests.services.runs.conftest import all_events, first_then, of_type
 
 AGENT = "plot-specialist-001"
 GRANTED = ["reverseText", "countSlowly", "textStatistics", "mcp:fixture/add", "mcp:fixture/say.hello"]

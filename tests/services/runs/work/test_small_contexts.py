@@ -15,9 +15,9 @@ from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.context.window import ContextRules, ContextWindow
 from app.services.runs.work.state import ExecutionState
 from app.settings import CATALOGUE_MODELS
-from tests.conftest import Service, StartService
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault
-from tests.services.runs.conftest import all_events, of_type
+from tests.fixtures.runs import all_events, of_type
+from tests.fixtures.services import Service, StartService
 
 WINDOW = 32_000
 RESULT_BYTES = 64 * 1024

@@ -3,17 +3,9 @@
 import pytest
 
 from app.database.connection import Raw
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, fault, judgement, plan_of, review
-from tests.services.runs.conftest import (
-    ADA,
-    BOB,
-    DEPARTMENT,
-    Catalogue,
-    first_then,
-    of_type,
-    stored_tree,
-)
+from tests.fixtures.runs import ADA, BOB, DEPARTMENT, Catalogue, first_then, of_type, stored_tree
+from tests.fixtures.services import Service
 
 JUST_ADA = plan_of((ADA, "Write it.", []))
 

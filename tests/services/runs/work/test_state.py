@@ -7,9 +7,9 @@ import pytest
 from app.models.agent_execution import ReviewStatus
 from app.services.prompts.agents import revision_prompt
 from app.services.runs.work.state import ExecutionState
-from tests.conftest import Service
 from tests.fixtures.model_server import Json, ModelServer, completion, plan_of, review
-from tests.services.runs.conftest import ADA, DEPARTMENT, all_events, first_then, stored_tree
+from tests.fixtures.runs import ADA, DEPARTMENT, all_events, first_then, stored_tree
+from tests.fixtures.services import Service
 
 USAGE = {"input": 10, "output": 5, "total": 15, "cacheRead": 2, "cacheWrite": 1}
 

@@ -6,19 +6,9 @@ import json
 import pytest
 
 from app.services.runs.work.tool_calls import MAX_CALLS_A_TURN
-from tests.conftest import PROJECT, Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
-from tests.services.runs.conftest import (
-    ADA,
-    DEPARTMENT,
-    HEAD,
-    Catalogue,
-    all_events,
-    calls_tool,
-    first_then,
-    of_type,
-    types_of,
-)
+from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, Catalogue, all_events, calls_tool, first_then, of_type, types_of
+from tests.fixtures.services import PROJECT, Service
 
 SLOW = "(input) => { const end = Date.now() + input.milliseconds; while (Date.now() < end) {} return input }"
 

@@ -9,9 +9,8 @@ import pytest
 
 from app.services.llm.messages.turns import INVALID
 from app.services.runs.work import execution_run
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault
-from tests.services.runs.conftest import (
+from tests.fixtures.runs import (
     ADA,
     PRICED_MODEL,
     Gate,
@@ -25,6 +24,7 @@ from tests.services.runs.conftest import (
     of_type,
     stored_once,
 )
+from tests.fixtures.services import Service
 
 SIGNATURE: Json = {"google": {"thought_signature": "c2lnbmVk"}}
 BAD_ARGUMENTS = ['{"text": "a b', '["a"]', "Count the words.", '{"a": 1}{"b": 2}']

@@ -5,19 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from app.services.prompts.fences import CUT_NOTE
-from tests.conftest import Service
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, judgement, plan_of
-from tests.services.runs.conftest import (
-    ADA,
-    BOB,
-    DEPARTMENT,
-    HEAD,
-    SPECIALISTS,
-    all_events,
-    first_then,
-    of_type,
-    stored_tree,
-)
+from tests.fixtures.runs import ADA, BOB, DEPARTMENT, HEAD, SPECIALISTS, all_events, first_then, of_type, stored_tree
+from tests.fixtures.services import Service
 
 CUT_TEXT = completion("It was a dark and", finish_reason="length")
 JUST_ADA = plan_of((ADA, "Write it.", []))

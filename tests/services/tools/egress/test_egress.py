@@ -13,8 +13,8 @@ from app.errors import StartupError
 from app.services.tools.egress.guard import MAX_RECEIVED_BYTES, Egress
 from app.services.tools.egress.hosts import Address, AllowList, is_public
 from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox
+from tests.fixtures.sandboxes import failure_of, running
 from tests.fixtures.web_server import WebServer, plain, redirect, web_server
-from tests.services.tools.conftest import failure_of, running
 
 Answer = dict[str, Any]
 

@@ -20,7 +20,7 @@ from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.services.tools.toolbox import Toolbox
 from tests.fixtures.mcp_clients import ODD, ODD_PROGRAM, PROGRAM, connected, free_port, listening
 from tests.fixtures.mcp_odd_server import CLIENT_ID, CLIENT_SECRET
-from tests.services.tools.conftest import CONTEXT
+from tests.fixtures.sandboxes import CONTEXT
 
 
 @pytest.fixture(scope="module")

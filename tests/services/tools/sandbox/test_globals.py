@@ -6,7 +6,7 @@ import time
 import pytest
 from pydantic import JsonValue
 
-from tests.services.tools.conftest import Call, Fail
+from tests.fixtures.sandboxes import Call, Fail
 
 URLS: list[tuple[str, str]] = [
     ("new URL('HTTP://user:p@EXAMPLE.com:80/a/../b/./c?x=1#h').href", "http://user:p@example.com/b/c?x=1#h"),

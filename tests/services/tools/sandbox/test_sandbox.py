@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox
-from tests.services.tools.conftest import CONTEXT, Call, Fail
+from tests.fixtures.sandboxes import CONTEXT, Call, Fail
 
 SCALARS = (
     st.none()

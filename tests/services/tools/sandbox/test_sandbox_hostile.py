@@ -15,8 +15,8 @@ from pydantic import JsonValue
 
 from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox
+from tests.fixtures.sandboxes import Call, Fail, failure_of, resident_bytes, running, until
 from tests.fixtures.web_server import WebServer, plain, web_server
-from tests.services.tools.conftest import Call, Fail, failure_of, resident_bytes, running, until
 from tests.services.tools.sandbox.hostile import RESULT, SNIPPETS
 from tests.services.tools.sandbox.lag import measured_lag
 

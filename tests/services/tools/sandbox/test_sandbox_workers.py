@@ -15,7 +15,7 @@ from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox import worker_process
 from app.services.tools.sandbox.replies import breakdown
 from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox, is_reply, outcome_of
-from tests.services.tools.conftest import Call, is_running, is_there, resident_bytes, running, until
+from tests.fixtures.sandboxes import Call, is_running, is_there, resident_bytes, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
