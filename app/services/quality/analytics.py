@@ -93,7 +93,7 @@ class QualityAnalytics(ApiModel):
     gates: list[GateRate]
     """The pass rate of each gate."""
     reviews: ReviewCounts
-    """The number of executions at each review status."""
+    """The counted executions by their review status."""
     agreement: Agreement
     """How often people and the judge agree."""
     by_department: list[QualityGroup]
