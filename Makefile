@@ -11,7 +11,7 @@ PARALLEL := --numprocesses auto --dist worksteal
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test test-long test-wheel canary check coverage reference descriptions format bench soak attack fuzz lock clean
+.PHONY: help demo serve test test-long test-wheel canary check reference descriptions format bench soak attack fuzz lock clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,7 +34,7 @@ test-wheel: $(VENV)/.dev  ## Install the wheel into a clean environment and comp
 canary: $(VENV)/.dev  ## Test the packages that the service reaches into at their newest releases (PACKAGES="litellm mcp")
 	@$(BIN)/python -m scripts.canary $(PACKAGES)
 
-check: $(VENV)/.dev  ## What CI runs: format, lint, types, imports, dependencies, docs, tests
+check: $(VENV)/.dev  ## What CI runs: format, lint, types, imports, dependencies, docs, tests with coverage
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/pyright
@@ -42,9 +42,6 @@ check: $(VENV)/.dev  ## What CI runs: format, lint, types, imports, dependencies
 	@$(BIN)/deptry app
 	@$(BIN)/deptry $(SOURCES) --ignore DEP002,DEP004
 	@$(BIN)/python -m scripts.check_style
-	@$(BIN)/pytest $(PARALLEL)
-
-coverage: $(VENV)/.dev  ## Run the test suite and report the lines that it does not reach (takes half as long again)
 	@$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
 reference: $(VENV)/.dev  ## Generate the reference pages of settings and error codes

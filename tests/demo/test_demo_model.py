@@ -2,152 +2,47 @@
 
 import json
 import re
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import jsonschema_rs
 import pytest
 import yaml
-from beanie import PydanticObjectId
 
-from app.demo.model import DemoAnswer, answer
+from app.demo.model import answer
 from app.demo.studio.crafts import craft_of, crafts
 from app.kit.json_values import JsonObject
-from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, ToolDefinition
-from app.services.llm.calls import CallMetadata
 from app.services.prompts.agents import (
-    agent_profile,
-    agent_system_prompt,
     assignment_prompt,
     last_step_prompt,
-    revision_prompt,
 )
-from app.services.prompts.fences import fenced, system_message, user_message
+from app.services.prompts.fences import fenced, user_message
 from app.services.prompts.heads import (
-    REVIEW_SCHEMA,
     SpecialistWork,
     plan_prompt,
     plan_schema,
     report_prompt,
-    review_prompt,
 )
-from app.services.prompts.judge import DIMENSIONS, JUDGE_SCHEMA, JUDGE_SYSTEM_PROMPT, judge_prompt
-
-REQUEST = (
-    "A lighthouse keeper on a dying coast discovers that the light has been guiding something other than ships. "
-    "Develop a 100-page feature: beats, key scenes, dialogue sample and pacing."
+from app.services.prompts.judge import DIMENSIONS
+from tests.fixtures.demo_chats import (
+    CREW,
+    DIALOGUE,
+    HEAD,
+    PACING,
+    PLOT,
+    REQUEST,
+    SEEDED_AGENTS,
+    SHARES,
+    THEME,
+    a_tool,
+    an_agent,
+    chat,
+    judged,
+    reviewed,
+    revision,
+    say,
+    say_data,
+    task,
+    with_results,
+    words_in,
 )
-SOME_ID = PydanticObjectId("66f000000000000000000001")
-SEEDED_AGENTS = sorted((Path(__file__).parents[2] / "seeds" / "agents").glob("*/*.md"))
-SHARES = {
-    "totalWords": 83,
-    "characters": [
-        {"name": "COL", "speeches": 5, "sharePercent": 61.4},
-        {"name": "AGNES", "speeches": 4, "sharePercent": 38.6},
-    ],
-}
-
-
-def a_tool(name: str = "textStatistics") -> ToolDefinition:
-    schema: JsonObject = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-    return ToolDefinition(name, "Measures.", schema, "(input) => ({})", "1.0.0", True, True, frozenset())
-
-
-def an_agent(agent_id: str, name: str, specialisation: str | None = None, **others: Any) -> AgentDefinition:  # noqa: ANN401 - fields of the definition
-    department = others.get("department", "story")
-    return AgentDefinition(
-        id=SOME_ID,
-        agent_id=agent_id,
-        name=name,
-        description="Knows the craft.",
-        department=DepartmentDefinition(
-            SOME_ID, department, f"{department.title()} Department", "", 1, "demo", is_active=True
-        ),
-        is_department_head=agent_id.endswith("head-001"),
-        model="demo",
-        instructions=others.get("instructions", "You know your craft."),
-        max_steps=20,
-        specialization=specialisation,
-        skills=(),
-        requires_review=True,
-        quality_threshold=75,
-        tools=others.get("tools", ()),
-    )
-
-
-HEAD = an_agent("story-head-001", "Head of Story")
-PLOT = an_agent(
-    "plot-specialist-001", "Plot Structure Specialist", "plot-structure", tools=(a_tool("beatSheetTiming"),)
-)
-DIALOGUE = an_agent("dialogue-specialist-001", "Dialogue Specialist", "dialogue", tools=(a_tool("dialogueShare"),))
-THEME = an_agent("theme-specialist-001", "Theme and World Specialist", "theme-and-world")
-PACING = an_agent("pacing-specialist-001", "Pacing Specialist", "pacing")
-CREW = (DIALOGUE, PACING, PLOT, THEME)
-
-
-class Chat(list[JsonObject]):
-    """Messages to an agent, with the metadata that the product sends beside them."""
-
-    metadata: CallMetadata
-
-    def then(self, *messages: JsonObject, **metadata: Any) -> "Chat":  # noqa: ANN401 - fields of the metadata
-        return with_metadata([*self, *messages], replace(self.metadata, **metadata))
-
-
-def with_metadata(messages: list[JsonObject], metadata: CallMetadata) -> Chat:
-    chat = Chat(messages)
-    chat.metadata = metadata
-    return chat
-
-
-def chat(agent: AgentDefinition, *asks: str, **metadata: Any) -> Chat:  # noqa: ANN401 - fields of the metadata
-    messages = [system_message(agent_system_prompt(agent)), *map(user_message, asks)]
-    return with_metadata(messages, CallMetadata(agent_profile(agent), **metadata))
-
-
-def task(agent: AgentDefinition, outputs: dict[str, str] | None = None) -> Chat:
-    return chat(agent, assignment_prompt(REQUEST, "Do what your craft does.", outputs or {}))
-
-
-def revision(chat: Chat, work: str, notes: str) -> Chat:
-    return chat.then({"role": "assistant", "content": work}, user_message(revision_prompt(notes)), revision_notes=notes)
-
-
-def say(purpose: str, messages: list[JsonObject], agent: AgentDefinition | None = None) -> DemoAnswer:
-    tools = [tool.as_model_tool() for tool in agent.tools] if agent else []
-    return answer(purpose=purpose, messages=messages, tools=tools, schema=None, metadata=metadata_of(messages))
-
-
-def metadata_of(messages: list[JsonObject]) -> CallMetadata | None:
-    return messages.metadata if isinstance(messages, Chat) else None
-
-
-def say_data(purpose: str, messages: list[JsonObject], schema: JsonObject) -> JsonObject:
-    metadata = metadata_of(messages)
-    value = json.loads(answer(purpose=purpose, messages=messages, tools=[], schema=schema, metadata=metadata).text)
-    assert jsonschema_rs.Draft202012Validator(schema).is_valid(value)
-    return value
-
-
-def with_results(messages: Chat, turn: DemoAnswer, result: JsonObject) -> Chat:
-    calls = [{"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in turn.tool_calls]
-    replies = [{"role": "tool", "tool_call_id": call.id, "content": json.dumps(result)} for call in turn.tool_calls]
-    return messages.then({"role": "assistant", "content": turn.text, "tool_calls": calls}, *replies)
-
-
-def reviewed(agent: AgentDefinition, work: str, draft: int = 1, head: AgentDefinition = HEAD) -> JsonObject:
-    ask = review_prompt(agent, "Do what your craft does.", work, draft, "The judge's score: 80 of 100.")
-    return say_data("review", chat(head, ask, reviewed=agent_profile(agent), draft=draft), REVIEW_SCHEMA)
-
-
-def judged(output: str) -> JsonObject:
-    ask = judge_prompt("story", REQUEST, output)
-    return say_data("judge", [system_message(JUDGE_SYSTEM_PROMPT), user_message(ask)], JUDGE_SCHEMA)
-
-
-def words_in(text: str) -> int:
-    return len(re.findall(r"\w[\w'\u2019.-]*", text))
 
 
 def test_a_plan_gives_each_specialist_work_and_lets_dialogue_and_pacing_wait_for_plot() -> None:

@@ -24,13 +24,13 @@ async def running_mongod(mongod: EmbeddedMongod) -> AsyncGenerator[str]:
         EmbeddedMongodError: the first start fails.
     """
     uri = await mongod.start()
-    keeper = asyncio.create_task(keep_running(mongod), name="mongod supervisor")
+    supervision = asyncio.create_task(keep_running(mongod), name="mongod supervisor")
     try:
         yield uri
     finally:
         try:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            supervision.cancel()
+            await asyncio.gather(supervision, return_exceptions=True)
         finally:
             await mongod.stop()
 
@@ -61,7 +61,7 @@ async def start_again(mongod: EmbeddedMongod) -> bool:
         log.error("embedded-mongod-not-started", reason=str(error))
         return False
     except Exception:
-        log.exception("mongod-keeper-crashed")
+        log.exception("mongod-restart-crashed")
         return False
     log.info("embedded-mongod-started-again", pid=mongod.pid)
     return True

@@ -377,7 +377,7 @@ class TreeBroadcaster:
                         break
                     self._give([frame for frame in page.frames if frame.seq > self.position])
             except PyMongoError as error:
-                log.warning("feed-interrupted", error=type(error).__name__)
+                log.warning("broadcaster-interrupted", error=type(error).__name__)
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             self._end([ending for ending in state.endings if ending.last_seq <= self.position])

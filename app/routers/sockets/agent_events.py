@@ -253,7 +253,7 @@ class SocketSession:
         self._hub.subscribe(subscription)
 
     def _share_pace(self) -> None:
-        """Let all streams of live text share one pace; a single one has that of its feed."""
+        """Let several streams of live text share one pace; a single stream keeps the pace of its broadcaster."""
         streams = [one for one in self._following.values() if one.deltas]
         if self._pacer is None and len(streams) > 1:
             self._pacer = DeltaPacer(show_live_text)

@@ -15,7 +15,7 @@ from structlog.typing import EventDict
 from app.database.embedded import supervisor
 from app.database.embedded.mongod import EmbeddedMongod, find_mongod
 from app.database.embedded.supervisor import running_mongod
-from tests.database.embedded.test_embedded_mongod import is_alive, script, silent_listener
+from tests.fixtures.mongods import is_alive, script, silent_listener
 from tests.fixtures.waiting import wait_until
 
 BACK_SECONDS = 30
