@@ -23,6 +23,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
 from app.failpoints import failpoint
+from app.kit.concurrency import end_tasks
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 
@@ -246,9 +247,7 @@ class Outbox:
 
     async def stop(self) -> None:
         """Stop the loops, and apply what is pending."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         await self.settle()
 
 

@@ -5,7 +5,13 @@ from collections.abc import Collection, Coroutine, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import structlog
+
+CANCEL_AGAIN_SECONDS = 2.0
+
 Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
@@ -44,3 +50,20 @@ async def wait_until_ended(tasks: Collection[asyncio.Task[Any]], seconds: float,
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def end_tasks(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel background tasks and wait until they have ended; a task that is `None` was never started.
+
+    A library can swallow a cancellation that arrives just as its operation completes or times out. The task then
+    continues as if nothing had happened, so a task that has not ended after a while is cancelled again.
+    """
+    started = [task for task in tasks if task is not None]
+    pending = {task for task in started if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+    for task in started:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task-failed", task=task.get_name(), exc_info=error)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from app.database.embedded.mongod import EmbeddedMongod, EmbeddedMongodError
+from app.kit.concurrency import end_tasks
 
 FIRST_PAUSE_SECONDS = 0.2
 LAST_PAUSE_SECONDS = 10.0
@@ -29,8 +30,7 @@ async def running_mongod(mongod: EmbeddedMongod) -> AsyncGenerator[str]:
         yield uri
     finally:
         try:
-            supervision.cancel()
-            await asyncio.gather(supervision, return_exceptions=True)
+            await end_tasks(supervision)
         finally:
             await mongod.stop()
 

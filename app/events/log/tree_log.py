@@ -38,6 +38,7 @@ from app.events.log.truncation import truncate_event
 from app.events.stream.bus import Committed, Ending, EventBus
 from app.events.types import AgentDelta, Event, Frame, stamp
 from app.failpoints import failpoint
+from app.kit.concurrency import end_tasks
 from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import iso_milliseconds, utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus
@@ -206,9 +207,7 @@ class TreeLog:
         with contextlib.suppress(TreeLost, TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
                 await self.committed()
-        self._writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._writer
+        await end_tasks(self._writer)
         await self._lose("The log was closed.", notify=False)
 
     async def _write_queue(self) -> None:

@@ -5,7 +5,6 @@ whose reader falls behind leaves and catches up again, so it delays no other rea
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from app.events.stream.shared_reads import BATCH_BYTES, SharedReads
 from app.events.stream.sinks import Sink
 from app.events.stream.tree_state import read_state
 from app.events.types import AgentDelta, Frame
+from app.kit.concurrency import end_tasks
 
 RECENT_BYTES = 512 * 1024
 PAUSE_SECONDS = 0.3
@@ -182,10 +182,7 @@ class TreeBroadcaster:
     async def stop(self) -> None:
         """Stop following, once no subscription is left."""
         self._deltas.stop()
-        if self._pump_task:
-            self._pump_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._pump_task
+        await end_tasks(self._pump_task)
 
     @property
     def is_idle(self) -> bool:

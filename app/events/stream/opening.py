@@ -11,6 +11,7 @@ from app.events.stream.bus import InProcessBus
 from app.events.stream.head_poller import HeadPoller
 from app.events.stream.redis_bus import RedisBus
 from app.events.stream.signatures import MessageSigner
+from app.kit.concurrency import end_tasks
 
 
 @asynccontextmanager
@@ -33,5 +34,4 @@ async def running_in_background(work: Coroutine[Any, Any, None], name: str) -> A
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks(task)

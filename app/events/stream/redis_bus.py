@@ -21,6 +21,7 @@ from redis.asyncio.client import PubSub
 from app.events.stream.bus import POLL_SECONDS, BusBuffer, Committed, Ending, InProcessBus, Moved
 from app.events.stream.signatures import MessageSigner
 from app.events.types import AgentDelta, Frame
+from app.kit.concurrency import end_tasks
 from app.kit.redis import ANSWER_SECONDS, REDIS_ERRORS, redis_client
 from app.models.agent_execution import ExecutionStatus
 
@@ -78,9 +79,7 @@ class RedisBus(InProcessBus):
         """Stop sending and listening. redis-py may swallow a cancellation, so the loops check a flag as well."""
         self._stopped = True
         self._changed.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)
         with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._redis.aclose()

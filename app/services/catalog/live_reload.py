@@ -12,6 +12,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from app.database.connection import Database
+from app.kit.concurrency import end_tasks
 from app.kit.json_values import JsonObject
 from app.models.agent import Agent
 from app.models.custom_tool import CustomTool
@@ -60,8 +61,7 @@ class LiveReload:
     async def stop(self) -> None:
         """Stop watching."""
         if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks(self._task)
 
     async def _watch_for_ever(self) -> None:
         """Watch, and open a new stream whenever one ends.

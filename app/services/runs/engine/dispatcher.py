@@ -9,6 +9,7 @@ import structlog
 from pymongo.errors import OperationFailure, PyMongoError
 
 from app.failpoints import failpoint
+from app.kit.concurrency import end_tasks
 from app.models.agent_execution import AgentExecution
 from app.services.runs.engine.owned_trees import OwnedTrees
 from app.services.runs.engine.queue import RunQueue, WaitingRun
@@ -61,9 +62,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """Stop the loop."""
         if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end_tasks(self._task)
 
     @property
     def is_alive(self) -> bool:

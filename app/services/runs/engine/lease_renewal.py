@@ -5,13 +5,13 @@ process can take them. It learns within half a second that another process took 
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 from pymongo.errors import PyMongoError
 
+from app.kit.concurrency import end_tasks
 from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.timings import DEFAULT_TIMINGS, Timings
 
@@ -39,11 +39,7 @@ class LeaseRenewer:
 
     async def stop(self) -> None:
         """Stop the loops; leases that are not handed over expire."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end_tasks(*self._tasks)
 
     @property
     def holds(self) -> bool:

@@ -15,6 +15,7 @@ import structlog
 from saq.job import Status
 from saq.queue.redis import RedisQueue
 
+from app.kit.concurrency import end_tasks
 from app.kit.redis import REDIS_ERRORS, redis_client
 
 QUEUE_NAME = "dynamic-agents"
@@ -105,11 +106,8 @@ class RedisWakeups:
 
     async def stop(self) -> None:
         """Stop receiving, after the last announcements are sent."""
-        if self._listener:
-            self._listener.cancel()
-        await asyncio.gather(
-            *([self._listener] if self._listener else []), *self._notifications, return_exceptions=True
-        )
+        await end_tasks(self._listener)
+        await asyncio.gather(*self._notifications, return_exceptions=True)
         with contextlib.suppress(*REDIS_ERRORS):
             async with asyncio.timeout(self.timings.answer_seconds):
                 await self._queue.disconnect()
