@@ -42,7 +42,7 @@ async def jwks_url() -> AsyncGenerator[str]:
     await stop_server(server, task)
 
 
-CLAIMS: dict[str, Any] = {"role": "admin", "sub": "ada", "exp": time.time() + 3600}
+CLAIMS: dict[str, Any] = {"role": "admin", "sub": "ada", "exp": time.time() + 86_400}
 
 
 def token(secret: str = SECRET, **claims: Any) -> str:  # noqa: ANN401 - any claim
@@ -82,7 +82,7 @@ async def test_a_token_by_the_secret_has_the_role_it_claims(start_service: Start
         token(sub=""),
         token(sub=" "),
         token(sub=7),
-        token(nbf=time.time() + 600),
+        token(nbf=time.time() + 86_400),
         token(nbf=-1e999),
         token(role="owner"),
         token(role=None),
