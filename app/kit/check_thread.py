@@ -1,6 +1,6 @@
 """One thread for checks that take too long for the event loop.
 
-Threads compete for the interpreter. With a single one, the event loop waits for at most a switch interval (5 ms),
+Threads compete for the interpreter. With a single one, the event loop waits for at most a switch interval,
 however many requests need a check.
 """
 

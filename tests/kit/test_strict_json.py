@@ -46,6 +46,10 @@ SHAPES: dict[str, Callable[[int], str]] = {
     "many integers of many digits": lambda size: "[" + ",".join(["1" * 4000] * (size // 4001)) + "]",
     "a float of many digits": lambda size: "0." + "1" * size,
     "brackets in a text": lambda size: '"' + '[{\\"' * (size // 4) + '"',
+    "a long text of escaped quotes and brackets that does not end": lambda size: (
+        '["' + ('\\"' + "[" * 18) * (size // 20)
+    ),
+    "many texts of brackets": lambda size: "[" + ",".join([f'"{"[" * 18}"'] * (size // 21)) + "]",
     "a text that does not end": lambda size: '["' + "x" * size,
 }
 
@@ -129,7 +133,7 @@ def test_the_strict_reader_agrees_with_other_readers(value: object) -> None:
         ('{"a": ["\\udfff"]}', [("a.0", "contains half of a surrogate pair")]),
         ('{"a": {"b\\u0000": 1}}', [("a", "has a key that contains a NUL character")]),
         ("[" * 33 + "]" * 33, [(".".join(["0"] * 32), "is nested deeper than 32 levels")]),
-        ("[" * 100_000, [("body", "is nested deeper than 32 levels")]),
+        ("[" * 40_000, [("body", "is nested deeper than 32 levels")]),
         (
             '{"' + "k" * 450_000 + '": NaN}',
             [("k" * 100, "is NaN, an infinity, or a number beyond the range of doubles")],
@@ -141,6 +145,23 @@ def test_every_problem_is_named_by_its_path(text: str, problems: list[tuple[str,
         parse_json(text)
 
     assert list(raised.value.errors) == [FieldError(*problem) for problem in problems]
+
+
+@pytest.mark.parametrize(("unit", "allowed"), [("[]", 25_000), ("0", 50_000), ('{"a":0}', 25_000)])
+def test_a_text_of_too_many_values_is_refused(unit: str, allowed: int) -> None:
+    parse_json("[" + ",".join([unit] * allowed) + "]")
+
+    with pytest.raises(InvalidInput) as raised:
+        parse_json("[" + ",".join([unit] * (allowed + 1)) + "]")
+
+    assert raised.value.errors == (FieldError("body", "has more than 50,000 values"),)
+
+
+@pytest.mark.parametrize("text", [",[{", '\\",[', "\\\\"])
+def test_marks_inside_texts_are_no_values(text: str) -> None:
+    value = "[" + ",".join([f'"{text}"'] * 49_999) + "]"
+
+    assert len(parse_json(value)) == 49_999
 
 
 def test_at_most_fifty_problems_are_named() -> None:
