@@ -18,6 +18,7 @@ from app.errors import StartupError
 from app.main import create_app, create_worker_app, open_services
 from app.server.edge.http import http_protocol
 from app.server.edge.limits import Edge, EdgeLimits, connections_within, raise_open_files
+from app.server.edge.request_turns import RequestTurns
 from app.server.edge.websocket import SocketConnection
 from app.services.access.admin_key import AdminKey
 from app.services.runs.engine.opening import STOP_GRACE_SECONDS
@@ -126,7 +127,7 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
         async with open_services(settings, is_worker=is_worker) as services:
             server = Server(
                 uvicorn.Config(
-                    create_worker_app(services) if is_worker else create_app(settings, services),
+                    RequestTurns(create_worker_app(services) if is_worker else create_app(settings, services)),
                     log_config=None,
                     access_log=False,
                     **server_options(settings),

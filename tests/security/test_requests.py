@@ -106,6 +106,19 @@ async def test_bodies_of_requests_at_once_stay_apart(attacked: ServeProcess) -> 
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"404", b"404", b"200"] * 5 + [b"404"]
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "status"), [(1, 4000, b"422"), (1, 5000, b"400"), (16, 20_000, b"422")], ids=str
+)
+async def test_a_body_may_have_few_tiny_chunks(attacked: ServeProcess, size: int, count: int, status: bytes) -> None:
+    chunk = b"%x\r\n%b\r\n" % (size, b"1" * size)
+    head = b"POST /api/v1/agents/any/runs HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: %b\r\n" % ADMIN_KEY.encode()
+    head += b"Content-Type: application/json\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    answer = await ask(attacked, head + chunk * count + b"0\r\n\r\n")
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [status]
+
+
 @pytest.mark.parametrize("length", [b"Content-Length: 1000", b"Transfer-Encoding: chunked"])
 async def test_a_body_that_its_client_cuts_is_a_plain_log_line(attacked: ServeProcess, length: bytes) -> None:
     path = b"/api/v1/departments/cut-%d/runs" % len(length)

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import orjson
-import uvloop
 
+from app.cli.main import run
 from app.logs import configure_logging
 from app.server.serve import serve_until_stopped
 from app.settings import Settings
@@ -46,4 +46,4 @@ async def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Path(sys.argv[1])))
+    run(main(Path(sys.argv[1])))

@@ -30,6 +30,7 @@ HEAD_PIECE_BYTES = 4 * 1024
 BODY_PIECE_BYTES = 64 * 1024
 """The largest piece of input that is parsed at a time."""
 HEAD_ENDS = (b"\n\r\n", b"\n\n")
+SMALL_CHUNK_BYTES = 16
 LINGER_SECONDS = 2.0
 """How long a refused peer has to read the reason: closing a connection with unread input discards its last response."""
 LINGER_BYTES = 1024 * 1024
@@ -90,7 +91,7 @@ class HttpConnection(HttpToolsProtocol):
         self._is_open = False
         self._part = Part.HEAD
         self._part_bytes = 0
-        self._body_bytes = 0
+        self._body_bytes = self._chunks = 0
         self._body_left: int | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -206,7 +207,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._part is Part.HEAD:
             return Refusal.HEAD_TOO_LARGE if self._part_bytes > self._limits.head_bytes else None
         if self._part_bytes > self._limits.head_bytes + 8 * self._body_bytes + BODY_PIECE_BYTES:
-            return MALFORMED  # tiny chunks, endless chunk extensions or trailers
+            return MALFORMED  # endless chunk extensions or trailers
         if self.cycle.response_complete and self._part_bytes > self._limits.discarded_bytes:
             return MALFORMED
         return None
@@ -231,7 +232,7 @@ class HttpConnection(HttpToolsProtocol):
         elif len(self.headers) > self._limits.headers:
             raise Refused(Refusal.TOO_MANY_HEADERS)
         super().on_headers_complete()
-        self._part, self._part_bytes, self._body_bytes = Part.BODY, 0, 0
+        self._part, self._part_bytes, self._body_bytes, self._chunks = Part.BODY, 0, 0, 0
         self._deadline = None
         length = next((value for name, value in self.headers if name == b"content-length"), None)
         chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
@@ -240,6 +241,9 @@ class HttpConnection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Add a part of the body."""
         self._body_bytes += len(body)
+        self._chunks += 1
+        if self._chunks > self._limits.small_chunks + self._body_bytes // SMALL_CHUNK_BYTES:
+            raise Refused(MALFORMED)
         if self._body_left is not None:
             self._body_left -= len(body)
         super().on_body(body)

@@ -34,6 +34,8 @@ class EdgeLimits:
     pipelined: int = 16
     discarded_bytes: int = 8 * 1024 * 1024
     """How much of a body is still read after the response has been sent, so that the client can read the response."""
+    small_chunks: int = 4096
+    """How many chunks of a body may be tiny: parsing one costs as much as parsing thousands of bytes."""
     unread_seconds: float = 30.0
     unread_progress_bytes: int = 64 * 1024
     """How much a peer with unread output must read in `unread_seconds` to stay connected."""
