@@ -41,6 +41,12 @@ class ExecutionEnd:
     status: ExecutionStatus
     tool_calls: Counter[str]
     is_first: bool
+    calls: tuple[JsonObject, ...] = ()
+    """The ledger rows of all model calls of the execution, in order, also of those before earlier ends."""
+    counted_calls: int = 0
+    """The number of those rows that an earlier end has already reported; the rows after them are new."""
+    tags: tuple[str, ...] = ()
+    """The tags of the run."""
 
 
 class OutboxConsumer(Protocol):
