@@ -28,6 +28,7 @@ from app.services.runs.accept.starter import RunStarter
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.lifecycle.control import ExecutionControl
 from app.services.runs.lifecycle.reviews import ReviewService
+from app.services.runs.queries.calls import CallQueries
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.mcp.tools import McpTools
@@ -87,6 +88,7 @@ CatalogDep = Annotated[CatalogQueries, provided(lambda services: services.catalo
 EditorDep = Annotated[CatalogEditor, provided(lambda services: services.editor)]
 ToolTesterDep = Annotated[ToolTester, provided(lambda services: services.tool_tester)]
 McpDep = Annotated[McpTools, provided(lambda services: services.mcp)]
+CallsDep = Annotated[CallQueries, provided(lambda services: CallQueries(services.database, services.executions))]
 ExecutionQueriesDep = Annotated[ExecutionQueries, provided(lambda services: services.executions)]
 WeightsDep = Annotated[WeightStore, provided(lambda services: services.weights)]
 QualityDep = Annotated[QualityQueries, provided(lambda services: services.quality)]

@@ -21,6 +21,8 @@ class Event(BaseModel):
 
     type: ClassVar[str]
     agent_id: str | None = None
+    calls: list[JsonObject] | None = None
+    """The ledger rows of the model calls that the event reports, failed attempts included."""
     nullable: ClassVar[frozenset[str]] = frozenset()
     """Wire names of fields that are sent as `null` when unset; all others are then left out."""
 
@@ -44,6 +46,8 @@ class ModelTurn(Event):
     usage: JsonObject | None = None
     cost_usd: float | None = None
     omitted: JsonObject | None = None
+    cached: bool | None = None
+    """Whether the answer came from the response cache."""
 
     def body(self) -> JsonObject:
         """The event's own fields in wire form."""
@@ -277,12 +281,15 @@ class Frame:
 
 
 def stamp(event: Event, *, seq: int, execution_id: str, root_id: str, timestamp: str) -> JsonObject:
-    """The event in the form that is stored and sent."""
+    """The event in the form that is stored and sent; each ledger row in it gets the event's number."""
+    body = event.body()
+    for row in body.get("calls", ()):
+        row["seq"] = seq
     return {
         "type": event.type,
         "seq": seq,
         "executionId": execution_id,
         "rootExecutionId": root_id,
         "timestamp": timestamp,
-        **event.body(),
+        **body,
     }

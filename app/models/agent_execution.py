@@ -107,6 +107,12 @@ class RunOptions(BaseModel):
     deltas: bool = False
     judge: bool = True
     departments: list[str] | None = None
+    tags: list[str] = Field(default_factory=list)
+    cache: bool = True
+    """Whether the run may use cached model answers."""
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+    """The budget of the tree, beside `max_tokens`."""
 
 
 class Lease(BaseModel):
@@ -116,6 +122,16 @@ class Lease(BaseModel):
 
     owner: str
     until: datetime
+
+
+class StartedBy(BaseModel):
+    """The caller that started a run: `type` is `api-key`, `token` or `anonymous`; `api_key` is the id of the key."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    type: str
+    name: str
+    api_key: str | None = None
 
 
 class Idempotency(BaseModel):
@@ -195,6 +211,7 @@ class AgentExecution(PayloadDocument):
     """Of a retry: whether it starts from the checkpoint of the run that it repeats."""
     previous_execution_id: str | None = None
     idempotency: Idempotency | None = None
+    started_by: StartedBy | None = None
     reopening: RevisionRequest | None = None
     """On a root: the revision request that the tree's owner has not turned into events yet."""
     truncated: bool | None = None
@@ -223,6 +240,11 @@ class AgentExecution(PayloadDocument):
             own_index("-startedAt", "-_id"),
             own_index("-createdAt", "-_id"),
             own_index("rootExecutionId", "_id"),
+            own_index(
+                "rootExecutionId",
+                *(f"tokenUsage.{name}" for name in ("input", "output", "cacheRead", "cacheWrite")),
+                "costUsd",
+            ),
             own_index("status", "-startedAt"),
             own_index("reviewStatus", "-startedAt"),
             own_index("kind", "-startedAt"),
@@ -291,6 +313,7 @@ class AgentExecution(PayloadDocument):
             project=root.project,
             episode=root.episode,
             conversation_id=root.conversation_id,
+            started_by=root.started_by,
             prompt=prompt,
             kind=kind,
             **fields,

@@ -10,6 +10,7 @@ from starlette.types import Lifespan
 from app.routers import analytics, api_keys, health, me, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
 from app.routers.docs import api_docs, async_api, error_reference, openapi
+from app.routers.executions import calls as execution_calls
 from app.routers.executions import control as execution_control
 from app.routers.executions import events as execution_events
 from app.routers.executions import executions, orchestrations, reviews, stream_tickets
@@ -31,6 +32,7 @@ API_ROUTERS = (
     executions,
     execution_events,
     execution_control,
+    execution_calls,
     execution_prompts,
     reviews,
     stream_tickets,
@@ -56,7 +58,10 @@ TAGS = [
     {"name": "agents", "description": "Agents: instructions, a model and tools."},
     {"name": "custom tools", "description": "JavaScript functions and MCP servers that agents call."},
     {"name": "orchestrations", "description": "Runs over several departments."},
-    {"name": "executions", "description": "The audit record of each run: status, events, tree, prompts, reviews."},
+    {
+        "name": "executions",
+        "description": "The audit record of each run: status, events, tree, model calls, prompts, reviews.",
+    },
     {"name": "quality", "description": "The weights of the dimensions in which work is scored."},
     {"name": "analytics", "description": "Figures over all executions."},
     {"name": "api keys", "description": "The keys of callers, and the caller of the request."},

@@ -13,6 +13,8 @@ from app.services.access.published_keys import RSA_ALGORITHMS, PublishedKeys
 SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
 PUBLISHED_ALGORITHMS = (*RSA_ALGORITHMS, "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_SECONDS = 10
+SUBJECT_PREFIX = "token:"
+"""Begins the ids of callers with tokens."""
 MAX_CANDIDATES = 8
 """The maximum number of keys that are tried for a token: those of its key id, or all if it has none."""
 INVALID = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
@@ -85,4 +87,4 @@ def caller_of(claims: dict[str, Any]) -> Caller | None:
         return None
     name = clean_text(subject)
     allowed = frozenset(one.lower() for one in projects) if isinstance(projects, list) else None
-    return Caller(name, Role(role), allowed, f"token:{name}")
+    return Caller(name, Role(role), allowed, f"{SUBJECT_PREFIX}{name}")

@@ -1,11 +1,14 @@
 """The requests and answers of model calls, independent of the provider."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Protocol
+from uuid import uuid4
 
 from app.kit.described_enums import DescribedEnum
 from app.kit.json_values import JsonObject
+from app.kit.times import iso_milliseconds
 from app.services.llm.context.mark import NO_MARK, ContextMark
 
 COST_DECIMALS = 12
@@ -63,6 +66,9 @@ class TokenUsage:
         return cls(value["input"], value["output"], value["cacheRead"], value["cacheWrite"])
 
 
+NO_USAGE = TokenUsage()
+
+
 @dataclass(frozen=True, slots=True)
 class AgentProfile:
     """An agent as its system prompt introduces it."""
@@ -90,6 +96,23 @@ class CallMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class CallScope:
+    """The execution that a call serves, with everything that its cost is attributed to.
+
+    `agent` and `department` are natural keys, `project` and `api_key` ids.
+    """
+
+    root_execution_id: str
+    agent: str | None = None
+    department: str | None = None
+    project: str | None = None
+    api_key: str | None = None
+
+
+NO_SCOPE = CallScope("")
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One call: a configured model name, chat messages and tools in OpenAI's form, and the execution that it serves."""
 
@@ -109,6 +132,11 @@ class ModelRequest:
     metadata: CallMetadata | None = None
     on_delta: Callable[[str], None] | None = None
     """Receives the text as it arrives; the call is streamed if this is set."""
+    scope: CallScope = NO_SCOPE
+    use_cache: bool = True
+    """Whether a cached answer may be returned."""
+    attempt: int = 1
+    """The number of this attempt at the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +152,127 @@ class RequestedToolCall:
     attached: JsonObject | None = None
 
 
+class UsageStatus(DescribedEnum):
+    """How trustworthy the provider's count of a call's tokens is."""
+
+    REPORTED = "reported"
+    """The provider counted the tokens."""
+    MISSING = "missing"
+    """The provider reported no count."""
+    INCONSISTENT = "inconsistent"
+    """The parts of the count exceed its sums; it is recorded as the provider reported it."""
+    IMPLAUSIBLE = "implausible"
+    """A number is negative or absurdly large; it is recorded in `reportedUsage` and counts as 0."""
+
+
+class CacheStatus(DescribedEnum):
+    """The part that the response cache had in a call."""
+
+    HIT = "hit"
+    """The answer came from the cache, or from an identical call in flight."""
+    MISS = "miss"
+    """The cache had no answer."""
+    BYPASSED = "bypassed"
+    """The cache was not asked."""
+
+
 @dataclass(frozen=True, slots=True)
-class Spending:
-    """The tokens and cost of an answered call of an execution; `cost_usd` is `None` if the price is unknown."""
+class ModelCall:
+    """One attempt sent to a provider, or one answer from the cache: a row of the ledger.
+
+    `model` is the name in records, `deployment` LiteLLM's name of the model that was called. `error_code` is set if the
+    attempt failed. `cost_usd` is `None` if the price or the tokens are unknown; an attempt that failed without usage
+    costs 0. `reported` holds an implausible count as the provider reported it.
+    """
 
     execution_id: str
+    scope: CallScope
+    purpose: RunPurpose
     model: str
+    deployment: str
+    attempt: int
     usage: TokenUsage
     cost_usd: float | None
+    is_priced: bool
+    started_at: datetime
+    duration_ms: int
+    error_code: str | None = None
+    reasoning_tokens: int = 0
+    usage_status: UsageStatus = UsageStatus.REPORTED
+    reported: JsonObject | None = None
+    cache_status: CacheStatus = CacheStatus.BYPASSED
+    saved_tokens: int = 0
+    saved_cost_usd: float | None = 0.0
+    batch_id: str | None = None
+    call_id: str = field(default_factory=lambda: f"call_{uuid4().hex}")
 
-    def as_fields(self) -> JsonObject:
-        """The fields of the event that reports the call."""
-        return {"model": self.model, "usage": self.usage.as_json(), "cost_usd": self.cost_usd}
+    def as_json(self) -> JsonObject:
+        """The ledger row; the log that stores its event adds `seq`."""
+        row: JsonObject = {
+            "callId": self.call_id,
+            "executionId": self.execution_id,
+            "rootExecutionId": self.scope.root_execution_id or self.execution_id,
+            "agent": self.scope.agent,
+            "department": self.scope.department,
+            "project": self.scope.project,
+            "apiKey": self.scope.api_key,
+            "purpose": self.purpose.value,
+            "model": self.model,
+            "deployment": self.deployment,
+            "attempt": self.attempt,
+            "outcome": "ok" if self.error_code is None else "error",
+            "inputTokens": self.usage.input,
+            "outputTokens": self.usage.output,
+            "cacheReadTokens": self.usage.cache_read,
+            "cacheWriteTokens": self.usage.cache_write,
+            "reasoningTokens": self.reasoning_tokens,
+            "costUsd": self.cost_usd,
+            "priceStatus": "priced" if self.is_priced else "unpriced",
+            "cached": self.cache_status is CacheStatus.HIT,
+            "cacheStatus": self.cache_status.value,
+            "savedTokens": self.saved_tokens,
+            "savedCostUsd": self.saved_cost_usd,
+            "usageStatus": self.usage_status.value,
+            "durationMs": self.duration_ms,
+            "startedAt": iso_milliseconds(self.started_at),
+        }
+        if self.error_code is not None:
+            row["errorCode"] = self.error_code
+        if self.batch_id is not None:
+            row["batchId"] = self.batch_id
+        if self.reported is not None:
+            row["reportedUsage"] = self.reported
+        return row
+
+    def failed(self, code: str) -> "ModelCall":
+        """The same call with an answer that is not usable."""
+        return replace(self, error_code=code)
+
+
+def usage_in(row: JsonObject) -> TokenUsage:
+    """The tokens of a ledger row."""
+    return TokenUsage(row["inputTokens"], row["outputTokens"], row["cacheReadTokens"], row["cacheWriteTokens"])
+
+
+def call_fields(calls: tuple[ModelCall, ...]) -> JsonObject:
+    """The fields of the event that reports some calls: their rows, and their usage and cost if a model answered."""
+    if not calls:
+        return {}
+    fields: JsonObject = {"calls": [call.as_json() for call in calls]}
+    if any(call.error_code is None or call.usage != NO_USAGE for call in calls):
+        usage, cost = sum_of(calls)
+        fields |= {"model": calls[-1].model, "usage": usage.as_json(), "cost_usd": cost}
+    return fields
+
+
+def sum_of(calls: tuple[ModelCall, ...]) -> tuple[TokenUsage, float | None]:
+    """The tokens and cost of some calls."""
+    usage = NO_USAGE
+    cost: float | None = 0.0
+    for call in calls:
+        usage += call.usage
+        cost = add_costs(cost, call.cost_usd)
+    return usage, cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +293,22 @@ class Completion:
     provider_data: JsonObject | None = None
     omitted: JsonObject | None = None
     """The parts of the request that were omitted to fit the model's context."""
+    calls: tuple[ModelCall, ...] = ()
+    """The attempts behind this answer that no event has reported yet; the last one gave the answer."""
 
     @property
     def is_cut(self) -> bool:
         """Whether the answer stopped at the model's output limit."""
         return self.finish_reason == CUT
 
-    def spent(self, execution_id: str) -> Spending:
-        """The usage and cost of the call."""
-        return Spending(execution_id, self.model, self.usage, self.cost_usd)
+    @property
+    def is_cached(self) -> bool:
+        """Whether the answer came from the response cache."""
+        return bool(self.calls) and self.calls[-1].cache_status is CacheStatus.HIT
+
+    def refused(self, code: str) -> tuple[ModelCall, ...]:
+        """The calls of an answer that the caller cannot use: the last one failed with `code`."""
+        return (*self.calls[:-1], self.calls[-1].failed(code)) if self.calls else ()
 
 
 @dataclass(frozen=True, slots=True)

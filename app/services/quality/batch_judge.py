@@ -7,7 +7,8 @@ judged alone. The tokens and cost of a batch are divided among its outputs so th
 import asyncio
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
 
 import structlog
 
@@ -17,11 +18,13 @@ from app.kit.json_values import JsonObject
 from app.services.llm.calls import (
     COST_DECIMALS,
     Completion,
+    ModelCall,
     ModelCaller,
     ModelRequest,
     RunPurpose,
     TokenUsage,
     add_costs,
+    sum_of,
 )
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, parse_object
@@ -170,11 +173,12 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
         completion = await models.complete(call)
     except ModelCallFailed as error:
         log.warning("batch-not-judged", count=len(submissions), code=error.code)
-        first, *others = await all_of(judge_output(models, one) for one in submissions)
-        return [with_spending(first, error.spent.usage, error.spent.cost_usd) if error.spent else first, *others]
+        shares = shares_of(error.calls, submissions)
+        checks = await all_of(judge_output(models, one) for one in submissions)
+        return [with_calls(check, share) for check, share in zip(checks, shares, strict=True)]
     value, _ = parse_object(completion.text, schema)
     valid = valid_verdicts(value, agent_ids)
-    shares = shares_of(completion, [size_of(one) for one in submissions])
+    shares = shares_of(completion.calls, submissions)
     return await all_of(
         one_of_batch(models, one, valid.get(one.agent.agent_id), completion, share, len(submissions))
         for one, share in zip(submissions, shares, strict=True)
@@ -186,23 +190,26 @@ async def one_of_batch(
     submission: Submission,
     value: JsonObject | None,
     completion: Completion,
-    share: tuple[TokenUsage, float | None],
+    share: tuple[ModelCall, ...],
     together: int,
 ) -> QualityCheck:
     """Return the check of one output in a batch; without a valid verdict it is judged alone and bears both costs."""
-    usage, cost = share
     if value is not None:
-        answer = StructuredAnswer(value, True, [], usage, cost, completion.model, completion.text)
+        answer = StructuredAnswer(value, True, [], share, completion.model, completion.text)
         return verdict(submission, answer).model_copy(update={"judged_together": together})
-    alone = with_spending(await judge_output(models, submission), usage, cost)
+    alone = with_calls(await judge_output(models, submission), share)
     return alone.model_copy(update={"judged_together": together})
 
 
-def with_spending(check: QualityCheck, usage: TokenUsage, cost: float | None) -> QualityCheck:
-    """Return the check with the usage and cost of another call added to its own."""
-    own = TokenUsage.from_json(check.usage) if check.usage else TokenUsage()
-    total_cost = add_costs(cost, check.cost_usd if check.usage else 0.0)
-    return check.model_copy(update={"usage": (usage + own).as_json(), "cost_usd": total_cost})
+def with_calls(check: QualityCheck, calls: tuple[ModelCall, ...]) -> QualityCheck:
+    """Return the check with earlier calls, their usage and their cost added to its own."""
+    if not calls:
+        return check
+    usage, cost = sum_of(calls)
+    if check.usage:
+        usage, cost = usage + TokenUsage.from_json(check.usage), add_costs(cost, check.cost_usd)
+    rows = [*(call.as_json() for call in calls), *(check.calls or ())]
+    return check.model_copy(update={"usage": usage.as_json(), "cost_usd": cost, "calls": rows})
 
 
 def valid_verdicts(value: JsonObject | None, agent_ids: list[str]) -> dict[str, JsonObject]:
@@ -224,16 +231,44 @@ def is_valid(verdict_given: JsonObject) -> bool:
         return False
 
 
-def shares_of(completion: Completion, sizes: list[int]) -> list[tuple[TokenUsage, float | None]]:
-    """Divide a batch's tokens and cost by the sizes of its outputs; the shares add up exactly."""
-    usage = completion.usage
+def shares_of(calls: tuple[ModelCall, ...], submissions: Sequence[Submission]) -> list[tuple[ModelCall, ...]]:
+    """Divide the calls of a batch among its outputs by their sizes; the shares of each call add up exactly."""
+    sizes = [size_of(one) for one in submissions]
+    divided = [divide(call, submissions, sizes) for call in calls]
+    return [tuple(shares[place] for shares in divided) for place in range(len(submissions))]
+
+
+def divide(call: ModelCall, submissions: Sequence[Submission], sizes: list[int]) -> list[ModelCall]:
+    """Return each output's share of a call, as a ledger row of its execution."""
+    usage = call.usage
     columns = [shared(tokens, sizes) for tokens in (usage.input, usage.output, usage.cache_read, usage.cache_write)]
     usages = [TokenUsage(*row) for row in zip(*columns, strict=True)]
-    if completion.cost_usd is None:
-        return [(one, None) for one in usages]
+    costs, saved_costs = shared_cost(call.cost_usd, sizes), shared_cost(call.saved_cost_usd, sizes)
+    reasoning, saved = shared(call.reasoning_tokens, sizes), shared(call.saved_tokens, sizes)
+    batch_id = f"batch_{uuid4().hex}"
+    return [
+        replace(
+            call,
+            call_id=f"call_{uuid4().hex}",
+            batch_id=batch_id,
+            execution_id=one.execution_id,
+            scope=replace(call.scope, agent=one.agent.agent_id, department=one.agent.department.slug),
+            usage=usages[place],
+            cost_usd=costs[place],
+            reasoning_tokens=reasoning[place],
+            saved_tokens=saved[place],
+            saved_cost_usd=saved_costs[place],
+        )
+        for place, one in enumerate(submissions)
+    ]
+
+
+def shared_cost(cost: float | None, sizes: list[int]) -> list[float | None]:
+    """Divide a cost into shares that add up to it; an unknown one stays unknown."""
+    if cost is None:
+        return [None] * len(sizes)
     scale = 10**COST_DECIMALS
-    costs = shared(round(completion.cost_usd * scale), sizes)
-    return [(one, cost / scale) for one, cost in zip(usages, costs, strict=True)]
+    return [part / scale for part in shared(round(cost * scale), sizes)]
 
 
 def shared(total: int, sizes: list[int]) -> list[int]:

@@ -8,7 +8,7 @@ from app.events.types import QualityCheck
 from app.kit.json_values import clean_text
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
-from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, spent_in
+from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, calls_in
 from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, ask_structured
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.judge import JUDGE_SCHEMA, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
@@ -55,7 +55,7 @@ async def judge_output(models: ModelCaller, submission: Submission) -> QualityCh
     except (ModelCallFailed, ModelNotConfigured) as error:
         log.warning("judge-failed", agentId=submission.agent.agent_id, code=error.code)
         check = unscored(submission, f"The judge could not answer: {error.message}")
-        return check.model_copy(update=spent_in(error))
+        return check.model_copy(update=calls_in(error))
     return verdict(submission, answer)
 
 
@@ -75,9 +75,7 @@ def verdict(submission: Submission, answer: StructuredAnswer) -> QualityCheck:
         gate=gate.as_json(),
         reasoning=clean_text(reasoning)[:MAX_REASONING_CHARACTERS] if isinstance(reasoning, str) else None,
         judge_version=JUDGE_VERSION,
-        model=answer.model,
-        usage=answer.usage.as_json(),
-        cost_usd=answer.cost_usd,
+        **answer.as_fields(),
     )
 
 

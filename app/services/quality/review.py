@@ -7,7 +7,7 @@ from app.kit.json_values import JsonObject, clean_text
 from app.models.agent_execution import ReviewStatus
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose
-from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, spent_in
+from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, calls_in
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
 from app.services.prompts.agents import agent_profile, agent_system_prompt
 from app.services.prompts.fences import CUT_NOTE, system_message, user_message
@@ -80,8 +80,8 @@ async def review_work(
         answer = await ask_structured(models, call, REVIEW_ANSWER)
     except (ModelCallFailed, ModelNotConfigured) as error:
         log.warning("review-failed", agentId=specialist.agent_id, code=error.code)
-        return decided(ReviewStatus.PENDING, f"The head could not review: {error.message}", **spent_in(error))
-    spent: JsonObject = {"model": answer.model, "usage": answer.usage.as_json(), "costUsd": answer.cost_usd}
+        return decided(ReviewStatus.PENDING, f"The head could not review: {error.message}", **calls_in(error))
+    spent = answer.as_fields()
     if not answer.valid or answer.value is None:
         return decided(ReviewStatus.PENDING, "The head's answer was no decision.", **spent)
     return decided(

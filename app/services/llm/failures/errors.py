@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from app.errors import AppError
 from app.kit.json_values import JsonObject
-from app.services.llm.calls import Spending
+from app.services.llm.calls import ModelCall, call_fields
 
 
 class ModelNotConfigured(AppError):
@@ -31,14 +31,13 @@ class ModelCallFailed(AppError):
     """The seconds that the provider asks to wait before a retry."""
     is_adapted = False
     """Whether the next attempt sends a request without the refused part; it is made at once."""
-    spent: Spending | None = None
-    """The usage of a call whose answer is unusable."""
+    calls: tuple[ModelCall, ...] = ()
+    """The attempts that no event has reported yet, the last of which raised this."""
 
 
-def spent_in(error: AppError) -> JsonObject:
-    """The usage of a failed call as fields of the event that reports it; empty if no usage is known."""
-    spent = error.spent if isinstance(error, ModelCallFailed) else None
-    return spent.as_fields() if spent else {}
+def calls_in(error: AppError) -> JsonObject:
+    """The attempts behind an error as fields of the event that reports them; empty if there were none."""
+    return call_fields(error.calls) if isinstance(error, ModelCallFailed) else {}
 
 
 class ModelTimedOut(ModelCallFailed):

@@ -1,13 +1,16 @@
 """The deployments behind the Router: each call is fitted to the chosen one, and refusals are learned from."""
 
+import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 
 from app.kit.json_values import JsonObject
+from app.kit.times import utc_now
 from app.services.llm.fitting.request import fit_request
 from app.services.llm.model_info.capabilities import Capabilities
 from app.services.llm.model_info.lessons import NEEDS_ROOM, lesson_of
@@ -16,19 +19,34 @@ from app.services.llm.model_info.model_table import ModelEntry
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Attempt:
     """A request to one deployment, and the lessons that it applies."""
 
     model: Capabilities
     sent: JsonObject
     applied: frozenset[str]
+    started_at: datetime
+    began: float
+    """When it was sent, in seconds of the monotonic clock."""
+    error: Exception | None = None
+
+    @property
+    def duration_ms(self) -> int:
+        """How long ago it was sent."""
+        return round((time.monotonic() - self.began) * 1000)
 
 
-ATTEMPT: ContextVar[Attempt | None] = ContextVar("attempt", default=None)
-"""The last attempt of this task."""
-LEARNED: ContextVar[list[str] | None] = ContextVar("learned", default=None)
-"""The lessons learned during the current call."""
+@dataclass
+class CallRecord:
+    """What happens during one call: its attempts, and the lessons from their refusals."""
+
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    lessons: list[str] = field(default_factory=list[str])
+
+
+RECORD: ContextVar[CallRecord | None] = ContextVar("record", default=None)
+"""The record of this task's current call."""
 
 
 class Deployments:
@@ -46,14 +64,14 @@ class Deployments:
         return self._models.get(entry.id) or Capabilities(entry)
 
     @contextmanager
-    def collecting_lessons(self) -> Generator[list[str]]:
-        """Collect the lessons of a call's refusals."""
-        noted: list[str] = []
-        before = LEARNED.set(noted)
+    def recording(self) -> Generator[CallRecord]:
+        """Record the attempts and lessons of a call."""
+        record = CallRecord()
+        before = RECORD.set(record)
         try:
-            yield noted
+            yield record
         finally:
-            LEARNED.reset(before)
+            RECORD.reset(before)
 
     def fit(self, arguments: JsonObject, deployment_id: str) -> JsonObject:
         """A call's arguments in the form that the chosen deployment accepts."""
@@ -61,20 +79,26 @@ class Deployments:
         if model is None:
             return arguments
         fitted = fit_request(arguments, model)
-        ATTEMPT.set(Attempt(model, model.entry.params | fitted, model.lessons.all))
+        record = RECORD.get()
+        if record is not None:
+            sent = model.entry.params | fitted
+            record.attempts.append(Attempt(model, sent, model.lessons.all, utc_now(), time.monotonic()))
         return fitted
 
     def answered(self) -> None:
         """Record that the last attempt has its answer, or that its stream has begun."""
-        attempt = ATTEMPT.get()
-        if attempt is not None:
+        record = RECORD.get()
+        if record is not None and record.attempts:
+            attempt = record.attempts[-1]
             attempt.model.lessons.confirm(attempt.applied)
 
     def refused(self, error: Exception) -> None:
         """Record that the last attempt failed, with the lesson from its refusal, if any."""
-        attempt = ATTEMPT.get()
-        if attempt is None:
+        record = RECORD.get()
+        if record is None or not record.attempts:
             return
+        attempt = record.attempts[-1]
+        attempt.error = error
         lessons = attempt.model.lessons
         lesson = lesson_of(error, attempt.sent, attempt.applied)
         if lesson is None:
@@ -83,9 +107,7 @@ class Deployments:
         lessons.add(lesson)
         entry = attempt.model.entry
         log.warning("model-lesson-learned", model=entry.name, deployment=entry.params["model"], lesson=lesson.text)
-        learned = LEARNED.get()
-        if learned is not None:
-            learned.append(lesson.text)
+        record.lessons.append(lesson.text)
 
     def record_exhausted_limit(self, entry: ModelEntry) -> bool:
         """Record that reasoning used up an answer's token limit. Returns whether this is new."""

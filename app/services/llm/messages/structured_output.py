@@ -8,7 +8,7 @@ import jsonschema_rs
 
 from app.kit.json_limits import count_values
 from app.kit.json_values import JsonObject
-from app.services.llm.calls import Completion, ModelCaller, ModelRequest, Spending, TokenUsage, add_costs
+from app.services.llm.calls import Completion, ModelCall, ModelCaller, ModelRequest, call_fields
 from app.services.llm.failures.errors import ModelCallFailed
 
 MAX_PROBLEMS_SHOWN = 8
@@ -57,10 +57,14 @@ class StructuredAnswer:
     value: JsonObject | None
     valid: bool
     problems: list[str]
-    usage: TokenUsage
-    cost_usd: float | None
+    calls: tuple[ModelCall, ...]
+    """The calls behind it, a failed repair included."""
     model: str
     text: str
+
+    def as_fields(self) -> JsonObject:
+        """The fields of the event that reports the calls."""
+        return {"model": self.model} | call_fields(self.calls)
 
 
 async def ask_structured(models: ModelCaller, request: ModelRequest, schema: AnswerSchema) -> StructuredAnswer:
@@ -75,24 +79,20 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
     first = await models.complete(request)
     value, problems = read_answer(first, schema)
     if not problems:
-        return StructuredAnswer(value, True, [], first.usage, first.cost_usd, first.model, first.text)
+        return StructuredAnswer(value, True, [], first.calls, first.model, first.text)
     messages = [*request.messages, {"role": "assistant", "content": first.text}, repair_message(problems)]
     limit = None if first.is_cut else request.max_tokens
     try:
         second = await models.complete(replace(request, messages=messages, max_tokens=limit))
     except ModelCallFailed as error:
-        failed = error.spent or Spending(request.execution_id, first.model, TokenUsage(), 0.0)
-        usage, cost = first.usage + failed.usage, add_costs(first.cost_usd, failed.cost_usd)
-        return StructuredAnswer(
-            value, False, [*problems, f"repair: {error.message}"], usage, cost, first.model, first.text
-        )
+        calls = (*first.calls, *error.calls)
+        return StructuredAnswer(value, False, [*problems, f"repair: {error.message}"], calls, first.model, first.text)
     repaired, problems = read_answer(second, schema)
     return StructuredAnswer(
         value=repaired if repaired is not None else value,
         valid=not problems,
         problems=problems,
-        usage=first.usage + second.usage,
-        cost_usd=add_costs(first.cost_usd, second.cost_usd),
+        calls=(*first.calls, *second.calls),
         model=second.model,
         text=second.text,
     )

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.services.llm.calls import TokenUsage
+from app.kit.json_values import JsonObject
+from app.services.llm.calls import NO_USAGE, TokenUsage, UsageStatus
 from app.services.llm.litellm_patches.setup import hidden_params_of, litellm
 from app.services.llm.model_info.model_table import ModelEntry
 
@@ -24,6 +25,33 @@ def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
         cache_read=plausible(getattr(details, "cached_tokens", 0)),
         cache_write=plausible(getattr(usage, "cache_creation_input_tokens", 0)),
     )
+
+
+def reasoning_tokens_of(response: Any) -> int:  # noqa: ANN401 - LiteLLM's response
+    """The output tokens that a model used to reason, as far as its provider says so."""
+    details = getattr(getattr(response, "usage", None), "completion_tokens_details", None)
+    return plausible(getattr(details, "reasoning_tokens", 0))
+
+
+def usage_status_of(response: Any, counted: TokenUsage) -> UsageStatus:  # noqa: ANN401 - LiteLLM's response
+    """How trustworthy the count of an answer is, of which `counted` was read."""
+    usage = getattr(response, "usage", None)
+    if usage is not None and not is_plausible(usage):
+        return UsageStatus.IMPLAUSIBLE
+    if counted == NO_USAGE:
+        return UsageStatus.MISSING
+    is_consistent = counted.cache_read + counted.cache_write <= counted.input
+    is_consistent = is_consistent and reasoning_tokens_of(response) <= counted.output
+    return UsageStatus.REPORTED if is_consistent else UsageStatus.INCONSISTENT
+
+
+def reported_usage_of(response: Any) -> JsonObject:  # noqa: ANN401 - LiteLLM's response
+    """The numbers of an implausible count as texts, because they may be larger than any number that can be stored."""
+    return {
+        name: str(value)[:40]
+        for name, value in vars(response.usage).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def plausible(count: object) -> int:

@@ -10,12 +10,13 @@ from pydantic.alias_generators import to_camel
 
 from app.errors import MAX_PROBLEMS, FieldError, InvalidInput
 from app.kit.check_thread import in_check_thread
-from app.kit.json_limits import JsonObject, count_values
+from app.kit.json_limits import MAX_INTEGER, JsonObject, count_values
 from app.kit.schemas import ObjectIdStr, Text
 from app.kit.strict_json import CONTAINERS, Path, find_problems, shown_path
 
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_DEPARTMENTS = 100
+MAX_COST_USD = 1_000_000_000
 MAX_INLINE_VALUES = 4096
 """Parameters of more values are checked in a thread."""
 MAX_PARAMS_BYTES = 1024 * 1024
@@ -61,6 +62,15 @@ class RunCreate(BaseModel):
     """The most times that a reviewer may send a specialist's work back."""
     deltas: bool = False
     """Whether to stream the models' text from the start, for subscribers that ask for deltas."""
+    tags: Annotated[list[Annotated[Text, Field(min_length=1, max_length=100)]], Field(max_length=20)] = []
+    """Labels of the run, by which its cost can be summed up."""
+    cache: bool = True
+    """Whether the run may use cached model answers."""
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
+    """The most tokens, of input and output together, that the run may use with all that it starts."""
+    max_cost_usd: Annotated[float, Field(gt=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
+    """The most that the run may cost with all that it starts, in US dollars. Models without a known price are then
+    refused."""
     judge: bool = True
     """Whether to score the output of a single agent's run. The work of departments is always scored."""
 

@@ -8,8 +8,9 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from app.errors import AppError, DatabaseUnavailable, InvalidInput, NotFound
-from app.models.agent_execution import AgentExecution, ExecutionKind, Idempotency, RunOptions
+from app.models.agent_execution import AgentExecution, ExecutionKind, Idempotency, RunOptions, StartedBy
 from app.services.access.api_keys import Caller
+from app.services.access.tokens import SUBJECT_PREFIX
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import CatalogConflict, DefinitionLoader, DepartmentNotFound
 from app.services.llm.failures.errors import ModelNotConfigured
@@ -192,7 +193,12 @@ class RunStarter:
                 deltas=request.deltas,
                 judge=request.judge,
                 departments=departments,
+                tags=list(dict.fromkeys(request.tags)),
+                cache=request.cache,
+                max_tokens=request.max_tokens,
+                max_cost_usd=request.max_cost_usd,
             ),
+            started_by=started_by(caller),
             previous_execution_id=request.previous_execution_id,
             idempotency=record,
         )
@@ -249,6 +255,15 @@ class RunStarter:
             self.models.check(chosen)
         except ModelNotConfigured as error:
             raise InvalidInput.of_field(field, error.message) from None
+
+
+def started_by(caller: Caller) -> StartedBy:
+    """Returns the caller as the run's executions name it."""
+    if caller.id.startswith(SUBJECT_PREFIX):
+        return StartedBy(type="token", name=caller.name)
+    if not caller.id:
+        return StartedBy(type="anonymous", name=caller.name)
+    return StartedBy(type="api-key", name=caller.name, api_key=caller.id)
 
 
 def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:

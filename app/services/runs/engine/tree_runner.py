@@ -30,7 +30,7 @@ from app.services.runs.work.execution_run import ExecutionRun, RunContext
 from app.services.runs.work.model_calls import model_chain
 from app.services.runs.work.orchestration_run import OrchestrationRun
 from app.services.runs.work.revision_request import apply_revision_request
-from app.services.runs.work.run_tree import RunTree, note_model_retry
+from app.services.runs.work.run_tree import RunTree, note_model_retry, scope_of
 
 MAX_TAKEOVERS = 3
 
@@ -98,6 +98,8 @@ class TreeRunner:
             retries=self.context.retries,
             pauses=self.context.retry_pauses,
             note_retry=partial(note_model_retry, runs),
+            scope_of=partial(scope_of, root, runs),
+            use_cache=root.options.cache if root.options else True,
             ensure_owned=tree_log.ensure_owned,
         )
         return RunTree(root, tree_log, replace(self.context, models=models), runs)

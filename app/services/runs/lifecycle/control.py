@@ -10,13 +10,13 @@ from app.database.connection import Database
 from app.database.natural_keys import find_agent_id, find_slug
 from app.database.transactions import in_transaction
 from app.errors import AppError
-from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
+from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound
 from app.services.runs.accept.idempotency import idempotency_of
-from app.services.runs.accept.starter import AcceptedRun, RunStarter
+from app.services.runs.accept.starter import AcceptedRun, RunStarter, started_by
 from app.services.runs.engine.leases import UNFINISHED
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
@@ -130,7 +130,8 @@ class ExecutionControl:
             conversation_id=failed.conversation_id,
             prompt=failed.prompt,
             params=failed.params,
-            options=failed.options,
+            options=retry_options(failed, origin),
+            started_by=started_by(caller),
             previous_execution_id=failed.previous_execution_id,
             retry_of=execution_id,
             from_checkpoint=origin == "checkpoint",
@@ -178,3 +179,9 @@ class ExecutionControl:
         if agent_id is None:
             raise AgentNotFound(str(execution.agent))
         return await self.starter.loader.get_agent(agent_id)
+
+
+def retry_options(failed: AgentExecution, origin: RetryFrom) -> RunOptions | None:
+    """Returns the options of a retry; one from the start does not use cached answers."""
+    options = failed.options or RunOptions()
+    return options.model_copy(update={"cache": False}) if origin == "start" else failed.options

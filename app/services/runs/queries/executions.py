@@ -13,7 +13,7 @@ from app.events.stored_numbers import last_seq_of
 from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import count_values
 from app.kit.json_values import JsonObject, clean_json
-from app.kit.paging import PageRequest, read_page
+from app.kit.paging import LIST_MILLISECONDS, PageRequest, read_page
 from app.kit.schemas import ApiModel, Page, Timestamp
 from app.models.agent import Agent
 from app.models.agent_execution import (
@@ -28,10 +28,12 @@ from app.models.base import Relation
 from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import parsed
+from app.services.llm.calls import COST_DECIMALS, TokenUsage
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0}
 MAX_TREE_DEPTH = 32
 """The levels of a run's tree; deeper executions are not shown."""
+TOKEN_FIELDS = ("input", "output", "cacheRead", "cacheWrite")
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
 MAX_INLINE_VALUES = 5_000
 """The number of values up to which a response is built on the event loop, in about 5 ms."""
@@ -54,6 +56,26 @@ class ExecutionLinks(ApiModel):
         """The links of an execution."""
         base = f"/api/v1/executions/{execution_id}"
         return cls(self=base, events=f"{base}/events", stream=f"{base}/events/stream")
+
+
+class CallerRead(ApiModel):
+    """The caller that started a run."""
+
+    type: str
+    """How it authenticated: `api-key`, `token`, or `anonymous`."""
+    name: str
+    """The name of the key, or the subject of the token."""
+
+
+class TreeTotal(ApiModel):
+    """The sums over a run tree."""
+
+    token_usage: JsonObject
+    """The tokens of all its model calls, `{"input", "output", "total", "cacheRead", "cacheWrite"}`."""
+    cost_usd: float | None
+    """The cost of all its model calls in US dollars; `null` if a price is unknown."""
+    executions: int
+    """The number of its executions."""
 
 
 class ExecutionSummary(ApiModel):
@@ -92,10 +114,16 @@ class ExecutionSummary(ApiModel):
     execution_time: float | None
     """The time from start to end in milliseconds; `null` until the end."""
     token_usage: Any
-    """The tokens of its model calls, `{"inputTokens", "outputTokens", "totalTokens", …}`; `null` before the first
-    call."""
+    """The tokens of its model calls, `{"input", "output", "total", "cacheRead", "cacheWrite"}`; `null` until the
+    end."""
     cost_usd: float | None
     """The cost of its model calls in US dollars; `null` if a price is unknown."""
+    total: TreeTotal | None = None
+    """The sums over the tree below a root, as far as its executions have ended; `null` for other executions."""
+    tags: list[str]
+    """The labels of the run."""
+    started_by: CallerRead | None
+    """The caller that started the run."""
     quality_score: float | None
     """0 to 100: the `score` of its last `quality-check` event, which is 0 to 1, times 100. `null` if unscored."""
     review_status: ReviewStatus
@@ -204,7 +232,9 @@ class ExecutionQueries:
         """
         execution = await self._get(execution_id, caller, {"events": 0})
         execution.last_seq = await self._last_seq(execution)
-        return await read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
+        found = await read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
+        found.total = (await self._totals([execution])).get(execution_id)
+        return found
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
         """Return an execution's document without its events and history.
@@ -221,7 +251,13 @@ class ExecutionQueries:
         executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
         names = await self._names(executions)
         is_admin = caller.has(Role.ADMIN)
-        items = [ExecutionSummary.model_validate(summary_fields(one, names, is_admin=is_admin)) for one in executions]
+        totals = await self._totals(executions)
+        items = [
+            ExecutionSummary.model_validate(
+                summary_fields(one, names, is_admin=is_admin) | {"total": totals.get(one.execution_id)}
+            )
+            for one in executions
+        ]
         return Page(items, found.total, found.next_cursor)
 
     async def get_tree(self, execution_id: str, caller: Caller) -> TreeNode:
@@ -253,6 +289,36 @@ class ExecutionQueries:
         fields = {"executionId": 1, "lastSeq": 1, "_id": 0}
         members = self._executions.find({"rootExecutionId": execution.execution_id}, fields)
         return max([await last_seq_of(self.database, one) async for one in members], default=0)
+
+    async def _totals(self, executions: list[AgentExecution]) -> dict[str, TreeTotal]:
+        """Return the sums over the trees of some roots, from the index alone."""
+        roots = [one.execution_id for one in executions if one.is_ours and one.root_id == one.execution_id]
+        if not roots:
+            return {}
+        sums = {name: {"$sum": f"$tokenUsage.{name}"} for name in TOKEN_FIELDS}
+        unpriced = {"$and": [{"$isNumber": "$tokenUsage.input"}, {"$not": [{"$isNumber": "$costUsd"}]}]}
+        pipeline: list[JsonObject] = [
+            {"$match": {"rootExecutionId": {"$in": roots}}},
+            {
+                "$project": {
+                    "_id": 0,
+                    "rootExecutionId": 1,
+                    "costUsd": 1,
+                    **{f"tokenUsage.{n}": 1 for n in TOKEN_FIELDS},
+                }
+            },
+            {
+                "$group": {
+                    "_id": "$rootExecutionId",
+                    "executions": {"$sum": 1},
+                    "unpriced": {"$sum": {"$cond": [unpriced, 1, 0]}},
+                    "cost": {"$sum": "$costUsd"},
+                    **sums,
+                }
+            },
+        ]
+        async with await self._executions.aggregate(pipeline, maxTimeMS=LIST_MILLISECONDS) as found:
+            return {one["_id"]: tree_total(one) async for one in found}
 
     async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
         equal = {
@@ -306,6 +372,13 @@ class ExecutionQueries:
         return self.database[AgentExecution.get_collection_name()]
 
 
+def tree_total(sums: Raw) -> TreeTotal:
+    """Return the sums over a tree as the API shows them."""
+    usage = TokenUsage(*(int(sums[name]) for name in TOKEN_FIELDS))
+    cost = None if sums["unpriced"] else round(float(sums["cost"]), COST_DECIMALS)
+    return TreeTotal(token_usage=usage.as_json(), cost_usd=cost, executions=sums["executions"])
+
+
 def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> JsonObject:
     """Return the fields of every response, from a document."""
     return {
@@ -316,6 +389,7 @@ def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = 
         "project": str(execution.project) if execution.project else None,
         "episode": str(execution.episode) if execution.episode else None,
         "token_usage": clean_json(execution.token_usage),
+        "tags": execution.options.tags if execution.options else [],
         "truncated": bool(execution.truncated),
         "error": error_of(execution, is_admin=is_admin),
         "links": ExecutionLinks.of(execution.execution_id),

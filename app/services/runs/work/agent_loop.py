@@ -5,7 +5,7 @@ import json
 from app.events.types import AgentResponse, AgentThinking, ToolCall
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import StopReason
-from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose
+from app.services.llm.calls import Completion, RequestedToolCall, RunPurpose, call_fields
 from app.services.llm.failures.errors import ModelAnswerInvalid
 from app.services.prompts.agents import last_step_prompt
 from app.services.prompts.fences import user_message
@@ -48,7 +48,7 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
         text = last_text(run)
     if len(text.encode()) > MAX_ANSWER_BYTES:
         error = ModelAnswerInvalid(f"The model {run.model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
-        error.spent = completion.spent(run.id)
+        error.calls = completion.refused(error.code)
         raise error
     run.append(
         AgentResponse(
@@ -117,8 +117,8 @@ def begins(completion: Completion) -> JsonObject:
     """Returns the fields of a turn's first event: the call's cost, and the data that goes back with the turn."""
     return {
         "model": completion.model,
-        "usage": completion.usage.as_json(),
-        "cost_usd": completion.cost_usd,
+        **call_fields(completion.calls),
+        "cached": completion.is_cached or None,
         "reasoning": completion.reasoning,
         "provider_data": completion.provider_data,
         "omitted": completion.omitted,

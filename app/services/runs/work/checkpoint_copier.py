@@ -26,7 +26,7 @@ UNSUCCESSFUL = ("agent-error", "agent-cancelled")
 ENDS_AS = {"agent-complete": ExecutionStatus.COMPLETED, "agent-error": ExecutionStatus.FAILED}
 ID_FIELDS = ("executionId", "departmentExecutionId")
 ENVELOPE = ("type", "seq", "executionId", "rootExecutionId", "timestamp")
-SPENDING = ("usage", "costUsd", "failedCall")
+SPENDING = ("usage", "costUsd", "failedCall", "calls")
 NOTHING_SPENT: JsonObject = {"tokenUsage": TokenUsage().as_json(), "costUsd": 0.0}
 KEPT_ENDING = (
     "status",

@@ -92,9 +92,7 @@ class DepartmentRun:
                 agent_id=head.agent.agent_id,
                 message=plan.rationale,
                 plan=plan.as_json(),
-                model=answer.model,
-                usage=answer.usage.as_json(),
-                cost_usd=answer.cost_usd,
+                **answer.as_fields(),
             )
         )
         return plan

@@ -17,7 +17,7 @@ from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
 from app.services.catalog.definitions import AgentDefinition
-from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, add_costs
+from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, call_fields
 from app.services.llm.context.window import ContextRules
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.messages.turns import portable
@@ -156,17 +156,23 @@ class ExecutionRun:
     def fail(self, error: AppError) -> None:
         """End with an error, including the cost of a last answer that could not be used."""
         detail = error_detail(error)
-        spent = error.spent if isinstance(error, ModelCallFailed) else None
-        failed = None
+        failed = error.calls if isinstance(error, ModelCallFailed) else ()
         state = self.state
-        if spent is not None and spent.execution_id == self.id:
-            failed = {"model": spent.model, "usage": spent.usage.as_json(), "costUsd": spent.cost_usd}
-            cost = add_costs(state.cost_usd, spent.cost_usd)
-            state = replace(state, usage=state.usage + spent.usage, cost_usd=cost)
+        fields: JsonObject = {}
+        if failed and failed[-1].execution_id == self.id:
+            fields = call_fields(failed)
+            state = replace(state, calls=[*state.calls])
+            state.count(fields)
+        spent = (
+            {"model": fields["model"], "usage": fields["usage"], "costUsd": fields["cost_usd"]}
+            if "usage" in fields
+            else None
+        )
         last = AgentError(
             agent_id=self.agent.agent_id,
             error=detail,
-            failed_call=failed,
+            calls=fields.get("calls"),
+            failed_call=spent,
             token_usage=state.usage.as_json(),
             cost_usd=state.cost_usd,
         )
@@ -232,7 +238,15 @@ def ending_fields(
 
 def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionStatus) -> ExecutionEnd:
     """Returns an execution's end as the outbox's consumers see it."""
-    return ExecutionEnd(execution, status, state.tool_calls, is_first=state.reopened_at is None)
+    return ExecutionEnd(
+        execution,
+        status,
+        state.tool_calls,
+        is_first=state.reopened_at is None,
+        calls=tuple(state.calls),
+        counted_calls=state.counted_calls,
+        tags=tuple(execution.options.tags) if execution.options else (),
+    )
 
 
 def worked_milliseconds(execution: AgentExecution, state: ExecutionState, started: datetime, now: datetime) -> float:

@@ -1,4 +1,4 @@
-"""The chain that a run tree's model calls pass through: fitted, then retried, then owned, then the gateway.
+"""The chain that a run tree's model calls pass through, link by link: scoped, fitted, retried, owned, gateway.
 
 Each link is a `ModelCaller` around the next. LiteLLM's Router chooses the deployment and falls back within one try; the
 number of further tries is `num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from app.failpoints import failpoint
-from app.services.llm.calls import Completion, ModelCaller, ModelRequest
+from app.services.llm.calls import NO_SCOPE, CallScope, Completion, ModelCaller, ModelRequest
 from app.services.llm.context.window import ContextWindow
 from app.services.llm.failures.errors import ModelAnswerEmpty, ModelCallFailed, ModelContextExceeded
 
@@ -44,6 +44,25 @@ class RetryPauses:
 
 
 DEFAULT_PAUSES = RetryPauses()
+
+
+@dataclass(frozen=True)
+class ScopedModels:
+    """Adds to each request the execution that its cost is attributed to, and whether the run uses the cache."""
+
+    following: ModelCaller
+    scope_of: Callable[[str], CallScope]
+    use_cache: bool
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request.
+
+        Raises:
+            ModelCallFailed: the call failed.
+            TreeLost: this process no longer owns the tree.
+        """
+        scope = self.scope_of(request.execution_id)
+        return await self.following.complete(replace(request, scope=scope, use_cache=self.use_cache))
 
 
 @dataclass(frozen=True)
@@ -89,6 +108,7 @@ class RetriedModels:
             try:
                 return await self.following.complete(request)
             except ModelCallFailed as error:
+                request = replace(request, attempt=request.attempt + max(len(error.calls), 1))
                 if error.is_adapted and adapted < MAX_ADAPTED:
                     adapted += 1
                     self.note_retry(request.execution_id, error, attempt + adapted)
@@ -126,7 +146,8 @@ class FittedModels:
             fitted = self.window.shrink(request, fitted, error)
             log.info("model-call-shortened", model=request.model, omitted=fitted.omitted)
             self.note_retry(request.execution_id, error, 1)
-            completion = await self.following.complete(fitted.request)
+            attempt = request.attempt + max(len(error.calls), 1)
+            completion = await self.following.complete(replace(fitted.request, attempt=attempt))
         return replace(completion, omitted=fitted.omitted)
 
 
@@ -136,10 +157,13 @@ def model_chain(
     window: ContextWindow,
     note_retry: NoteRetry,
     ensure_owned: Callable[[], None],
+    scope_of: Callable[[str], CallScope] = lambda _: NO_SCOPE,
+    use_cache: bool = True,
     retries: Callable[[str], int] = lambda _: 0,
     pauses: RetryPauses = DEFAULT_PAUSES,
 ) -> ModelCaller:
     """Returns the chain of one tree; a request passes the links from the last built to the first."""
     owned = OwnedModels(gateway, ensure_owned)
     retried = RetriedModels(owned, retries, pauses, note_retry)
-    return FittedModels(retried, window, note_retry)
+    fitted = FittedModels(retried, window, note_retry)
+    return ScopedModels(fitted, scope_of, use_cache)

@@ -12,7 +12,8 @@ from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.services.catalog.definitions import AgentDefinition
-from app.services.llm.failures.errors import ModelCallFailed
+from app.services.llm.calls import CallScope
+from app.services.llm.failures.errors import ModelCallFailed, calls_in
 from app.services.runs.work.execution_run import (
     ExecutionRun,
     RunContext,
@@ -34,8 +35,19 @@ def note_model_retry(runs: Mapping[str, ExecutionRun], execution_id: str, error:
     """Record in an execution's events that a model call is repeated, and what the previous answer cost."""
     run = runs.get(execution_id)
     if run is not None and not run.state.ended:
-        spent = error.spent.as_fields() if error.spent else {}
-        run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **spent))
+        run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **calls_in(error)))
+
+
+def scope_of(root: AgentExecution, runs: Mapping[str, ExecutionRun], execution_id: str) -> CallScope:
+    """Returns everything that the cost of an execution's calls is attributed to."""
+    run = runs.get(execution_id)
+    return CallScope(
+        root_execution_id=root.execution_id,
+        agent=run.agent.agent_id if run else None,
+        department=run.agent.department.slug if run else None,
+        project=str(root.project) if root.project else None,
+        api_key=root.started_by.api_key if root.started_by else None,
+    )
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import ReviewStatus
-from app.services.llm.calls import TokenUsage, add_costs
+from app.services.llm.calls import TokenUsage, add_costs, usage_in
 from app.services.llm.context.mark import NO_MARK, ContextMark
 from app.services.prompts.agents import revision_prompt
 from app.services.prompts.fences import user_message
@@ -64,20 +64,34 @@ class ExecutionState:
     retry_count: int = 0
     usage: TokenUsage = field(default_factory=TokenUsage)
     cost_usd: float | None = 0.0
+    calls: list[JsonObject] = field(default_factory=list[JsonObject])
+    """The ledger rows of its model calls."""
+    counted_calls: int = 0
+    """How many of them its last end has counted."""
     mark: ContextMark = NO_MARK
     """How the last model call was fitted to the model's context."""
 
     def apply(self, event: JsonObject) -> None:
         """Apply one event."""
-        for paid in (event, event.get("failedCall") or {}):
-            if usage := paid.get("usage"):
-                self.usage += TokenUsage.from_json(usage)
-                self.cost_usd = add_costs(self.cost_usd, paid.get("costUsd"))
+        self.count(event)
         if event["type"] in TURNS and ("usage" in event or "omitted" in event) and "plan" not in event:
             self.mark = ContextMark.after(event, len(self.turns))
         fold = FOLDS.get(event["type"])
         if fold:
             fold(self, event)
+
+    def count(self, event: JsonObject) -> None:
+        """Add the tokens and costs of the calls that an event reports; events of earlier releases have no rows."""
+        if rows := event.get("calls"):
+            self.calls += rows
+            for row in rows:
+                self.usage += usage_in(row)
+                self.cost_usd = add_costs(self.cost_usd, row["costUsd"])
+            return
+        for paid in (event, event.get("failedCall") or {}):
+            if usage := paid.get("usage"):
+                self.usage += TokenUsage.from_json(usage)
+                self.cost_usd = add_costs(self.cost_usd, paid.get("costUsd"))
 
     def fold_start(self, _: JsonObject) -> None:
         """The agent started."""
@@ -122,6 +136,7 @@ class ExecutionState:
     def fold_end(self, event: JsonObject) -> None:
         """The execution ended."""
         self.ended = True
+        self.counted_calls = len(self.calls)
         self.failure = event.get("error")
 
     def fold_call_tool(self, event: JsonObject) -> None:

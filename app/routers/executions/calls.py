@@ -1,0 +1,33 @@
+"""The model calls of an execution."""
+
+from fastapi import APIRouter
+
+from app.dependencies import DEFAULT_PAGE, CallsDep, Cursor, Limit, ViewerRole
+from app.routers.http.pages import PageRead
+from app.routers.http.path_parameters import ExecutionIdPath
+from app.routers.http.problems import problem_responses
+from app.routers.http.strict_input import StrictRoute
+from app.services.runs.queries.calls import ModelCallRead
+
+router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
+
+
+@router.get(
+    "/{execution_id}/calls",
+    operation_id="listModelCalls",
+    response_description="The calls of the page.",
+    responses=problem_responses(403, 404),
+)
+async def list_model_calls(
+    execution_id: ExecutionIdPath,
+    calls: CallsDep,
+    caller: ViewerRole,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+) -> PageRead[ModelCallRead]:
+    """List the model calls of an execution, or of the whole tree for a root, in the order of their events.
+
+    Every attempt has a row, also one that failed or whose answer was unusable. The rows add up to the `tokenUsage` and
+    `costUsd` of the executions, and to the root's `total`.
+    """
+    return PageRead[ModelCallRead].of(await calls.list_calls(execution_id, limit, cursor, caller))

@@ -1,0 +1,170 @@
+"""The ledger rows of an execution or of a run tree, read from the events that report them."""
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.database.connection import Database
+from app.database.expressions import array_in
+from app.events.replay import with_pages
+from app.kit.json_values import JsonObject
+from app.kit.paging import LIST_MILLISECONDS, forged_cursor
+from app.kit.schemas import ApiModel, Page, Timestamp
+from app.models.agent_execution import AgentExecution
+from app.services.access.api_keys import Caller
+from app.services.llm.calls import CacheStatus, RunPurpose, UsageStatus
+from app.services.runs.queries.executions import ExecutionQueries
+
+PLACE = re.compile(r"(\d{1,16})\.(\d{1,9})")
+
+
+class ModelCallRead(ApiModel):
+    """One attempt sent to a model provider, or one answer from the response cache."""
+
+    call_id: str
+    """The id of the row."""
+    seq: int
+    """The number of the event that reports the call."""
+    execution_id: str
+    """The execution that the call served."""
+    root_execution_id: str
+    """The root of its run tree."""
+    agent: str | None
+    """The id of the agent whose execution it served."""
+    department: str | None
+    """The slug of that agent's department."""
+    project: str | None
+    """The id of the run's CMS project."""
+    api_key: str | None
+    """The id of the API key that started the run; `null` if a token or nobody in particular did."""
+    purpose: RunPurpose
+    """The purpose of the call."""
+    model: str
+    """The name of the model in records."""
+    deployment: str
+    """LiteLLM's name of the model that was called."""
+    attempt: int
+    """The number of the attempt, from 1: failed attempts have rows too."""
+    outcome: Literal["ok", "error"]
+    """Whether the attempt gave a usable answer."""
+    error_code: str | None = None
+    """The code of its error; `null` if it succeeded."""
+    input_tokens: int
+    """The tokens of the request, as the provider counted them; 0 if it did not."""
+    output_tokens: int
+    """The tokens of the answer, reasoning included."""
+    cache_read_tokens: int
+    """The part of the input that the provider read from its prompt cache."""
+    cache_write_tokens: int
+    """The part of the input that the provider wrote to its prompt cache."""
+    reasoning_tokens: int
+    """The part of the output that the model used to reason."""
+    cost_usd: float | None
+    """The cost in US dollars; `null` if the price or the tokens are unknown."""
+    price_status: Literal["priced", "unpriced"]
+    """Whether the price is known."""
+    cached: bool
+    """Whether the answer came from the response cache: it then has no tokens and costs nothing."""
+    cache_status: CacheStatus
+    """The part that the response cache had in the call."""
+    saved_tokens: int
+    """The tokens that a cached answer saved."""
+    saved_cost_usd: float | None
+    """The cost that a cached answer saved; `null` if it is unknown."""
+    usage_status: UsageStatus
+    """How trustworthy the provider's count of tokens is."""
+    reported_usage: dict[str, str] | None = None
+    """An implausible count as the provider reported it; otherwise `null`."""
+    batch_id: str | None = None
+    """The batch of outputs that were judged in the same call, of which the row is a share; otherwise `null`."""
+    duration_ms: int
+    """How long the attempt took, in milliseconds."""
+    started_at: Timestamp
+    """When the attempt was sent."""
+
+
+@dataclass(frozen=True)
+class CallQueries:
+    """Reads ledger rows."""
+
+    database: Database
+    executions: ExecutionQueries
+
+    async def list_calls(self, execution_id: str, limit: int, cursor: str | None, caller: Caller) -> Page:
+        """Return the rows of an execution, or of the tree below a root, in the order of their events.
+
+        Raises:
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
+            InvalidInput: the cursor does not belong to this list.
+        """
+        execution = await self.executions.find_visible(execution_id, caller)
+        is_root = execution.root_id == execution_id
+        selector: JsonObject = {"rootExecutionId" if is_root else "executionId": execution_id}
+        after = place_of(cursor) if cursor is not None else (0, -1)
+        rows = await self._read(selector, after, limit + 1)
+        items = [ModelCallRead.model_validate(found["row"]) for found in rows[:limit]]
+        last = rows[limit - 1] if len(rows) > limit else None
+        return Page(items, await self._count(selector), cursor_of(last) if last else None)
+
+    async def _read(self, selector: JsonObject, after: tuple[int, int], limit: int) -> list[JsonObject]:
+        seq, place = after
+        beyond = {"$or": [{"row.seq": {"$gt": seq}}, {"row.seq": seq, "place": {"$gt": place}}]}
+        extract: list[JsonObject] = [
+            *reporting_events(seq),
+            {"$unwind": {"path": "$rows.event.calls", "includeArrayIndex": "place"}},
+            {"$replaceWith": {"row": "$rows.event.calls", "place": "$place"}},
+            {"$match": beyond},
+        ]
+        pipeline = [
+            {"$match": selector | {"lastSeq": {"$gte": seq}}},
+            *extract,
+            with_pages([{"$match": selector | {"lastSeq": {"$gte": seq}}}, *extract]),
+            {"$sort": {"row.seq": 1, "place": 1}},
+            {"$limit": limit},
+        ]
+        async with await self._collection.aggregate(pipeline, maxTimeMS=LIST_MILLISECONDS) as found:
+            return await found.to_list()
+
+    async def _count(self, selector: JsonObject) -> int:
+        counted: list[JsonObject] = [*reporting_events(0), {"$project": {"count": {"$size": "$rows.event.calls"}}}]
+        pipeline = [
+            {"$match": selector},
+            *counted,
+            with_pages([{"$match": selector}, *counted]),
+            {"$group": {"_id": None, "count": {"$sum": "$count"}}},
+        ]
+        async with await self._collection.aggregate(pipeline, maxTimeMS=LIST_MILLISECONDS) as found:
+            return sum([one["count"] async for one in found])
+
+    @property
+    def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+        return self.database[AgentExecution.get_collection_name()]
+
+
+def reporting_events(seq: int) -> list[JsonObject]:
+    """Return the stages that extract the events from number `seq` on that report calls."""
+    reports = {"$isArray": "$$this.event.calls"}
+    wanted = {"$and": [reports, {"$isNumber": "$$this.event.seq"}, {"$gte": ["$$this.event.seq", seq]}]}
+    rows = {"$filter": {"input": array_in("$events"), "cond": wanted}}
+    return [{"$project": {"rows": rows}}, {"$unwind": "$rows"}]
+
+
+def cursor_of(found: JsonObject) -> str:
+    """Return the cursor that continues after a row."""
+    return base64.urlsafe_b64encode(f"{int(found['row']['seq'])}.{int(found['place'])}".encode()).decode()
+
+
+def place_of(cursor: str) -> tuple[int, int]:
+    """Return the number of an event and the position of a row in it.
+
+    Raises:
+        InvalidInput: the cursor does not belong to this list.
+    """
+    try:
+        match = PLACE.fullmatch(base64.urlsafe_b64decode(cursor.encode()).decode())
+    except ValueError:
+        match = None
+    if match is None:
+        raise forged_cursor()
+    return int(match[1]), int(match[2])
