@@ -9,7 +9,7 @@ MAX_INTEGER = 2**53
 """2^53: doubles represent every integer up to here exactly."""
 MAX_NESTING = 32
 """The maximum depth of a value that a client sends."""
-MAX_VALUES = 50_000
+MAX_VALUES = 100_000
 """The maximum number of values in what a client sends; objects and arrays count twice.
 
 A value costs far more memory and time than its text.

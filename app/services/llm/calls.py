@@ -293,7 +293,7 @@ class Completion:
     provider_data: JsonObject | None = None
     omitted: JsonObject | None = None
     """The parts of the request that were omitted to fit the model's context."""
-    calls: tuple[ModelCall, ...] = ()
+    calls: tuple[ModelCall, ...] = field(default=(), compare=False)
     """The attempts behind this answer that no event has reported yet; the last one gave the answer."""
 
     @property

@@ -234,12 +234,22 @@ def is_valid(verdict_given: JsonObject) -> bool:
 def shares_of(calls: tuple[ModelCall, ...], submissions: Sequence[Submission]) -> list[tuple[ModelCall, ...]]:
     """Divide the calls of a batch among its outputs by their sizes; the shares of each call add up exactly."""
     sizes = [size_of(one) for one in submissions]
-    divided = [divide(call, submissions, sizes) for call in calls]
-    return [tuple(shares[place] for shares in divided) for place in range(len(submissions))]
+    divided = [divide(call, sizes) for call in calls]
+    return [
+        tuple(attributed(shares[place], submission) for shares in divided)
+        for place, submission in enumerate(submissions)
+    ]
 
 
-def divide(call: ModelCall, submissions: Sequence[Submission], sizes: list[int]) -> list[ModelCall]:
-    """Return each output's share of a call, as a ledger row of its execution."""
+def attributed(call: ModelCall, submission: Submission) -> ModelCall:
+    """Return a share as a ledger row of a submission's execution."""
+    agent = submission.agent
+    scope = replace(call.scope, agent=agent.agent_id, department=agent.department.slug)
+    return replace(call, execution_id=submission.execution_id, scope=scope)
+
+
+def divide(call: ModelCall, sizes: list[int]) -> list[ModelCall]:
+    """Divide a call into shares proportional to sizes, which add up to it exactly."""
     usage = call.usage
     columns = [shared(tokens, sizes) for tokens in (usage.input, usage.output, usage.cache_read, usage.cache_write)]
     usages = [TokenUsage(*row) for row in zip(*columns, strict=True)]
@@ -251,15 +261,13 @@ def divide(call: ModelCall, submissions: Sequence[Submission], sizes: list[int])
             call,
             call_id=f"call_{uuid4().hex}",
             batch_id=batch_id,
-            execution_id=one.execution_id,
-            scope=replace(call.scope, agent=one.agent.agent_id, department=one.agent.department.slug),
             usage=usages[place],
             cost_usd=costs[place],
             reasoning_tokens=reasoning[place],
             saved_tokens=saved[place],
             saved_cost_usd=saved_costs[place],
         )
-        for place, one in enumerate(submissions)
+        for place in range(len(sizes))
     ]
 
 

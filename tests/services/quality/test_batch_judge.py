@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from app.events.log.tree_log import TreeLost
 from app.events.types import QualityCheck
-from app.services.llm.calls import Completion, ModelCaller, ModelRequest, TokenUsage
+from app.kit.times import utc_now
+from app.services.llm.calls import NO_SCOPE, Completion, ModelCall, ModelCaller, ModelRequest, RunPurpose, TokenUsage
 from app.services.prompts.fences import fenced
-from app.services.quality.batch_judge import BatchJudge, shares_of
+from app.services.quality.batch_judge import BatchJudge, divide
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from tests.fixtures.model_server import GOOD_SCORES, Call, ModelServer, Reply, fault, judgement
@@ -87,7 +88,7 @@ def by_schema(change: Callable[[Rows], Any] = unchanged) -> Callable[[Call], Rep
 
 def essence(check: QualityCheck) -> dict[str, Any]:
     """A verdict without its cost."""
-    return check.model_dump(exclude={"usage", "cost_usd", "judged_together"})
+    return check.model_dump(exclude={"usage", "cost_usd", "calls", "judged_together"})
 
 
 async def test_a_batch_says_exactly_what_single_calls_say(shared_service: Service, model_server: ModelServer) -> None:
@@ -274,13 +275,31 @@ async def test_an_output_that_speaks_for_others_changes_nothing_of_theirs(
 def test_shares_add_up_exactly_whatever_is_shared(
     tokens: int, cached: int, cost: float | None, sizes: list[int]
 ) -> None:
-    completion = Completion("", (), TokenUsage(tokens, tokens // 3, cached, 0), cost, "demo")
+    call = ModelCall(
+        execution_id="exec_1",
+        scope=NO_SCOPE,
+        purpose=RunPurpose.JUDGE,
+        model="demo",
+        deployment="demo/demo",
+        attempt=1,
+        usage=TokenUsage(tokens, tokens // 3, cached, 0),
+        cost_usd=cost,
+        is_priced=cost is not None,
+        started_at=utc_now(),
+        duration_ms=1,
+        reasoning_tokens=tokens // 7,
+        saved_tokens=tokens // 5,
+    )
 
-    shares = shares_of(completion, sizes)
+    shares = divide(call, sizes)
 
-    assert sum((usage for usage, _ in shares), TokenUsage()) == completion.usage
-    assert all(min(usage.input, usage.output, usage.cache_read) >= 0 for usage, _ in shares)
+    assert sum((share.usage for share in shares), TokenUsage()) == call.usage
+    assert all(min(share.usage.input, share.usage.output, share.usage.cache_read) >= 0 for share in shares)
+    assert sum(share.reasoning_tokens for share in shares) == call.reasoning_tokens
+    assert sum(share.saved_tokens for share in shares) == call.saved_tokens
+    assert len({share.batch_id for share in shares}) == 1
+    assert len({share.call_id for share in shares}) == len(sizes)
     if cost is None:
-        assert {paid for _, paid in shares} == {None}
+        assert {share.cost_usd for share in shares} == {None}
     else:
-        assert sum(round((paid or 0) * 10**12) for _, paid in shares) == round(cost * 10**12)
+        assert sum(round((share.cost_usd or 0) * 10**12) for share in shares) == round(cost * 10**12)

@@ -8,7 +8,7 @@ import jsonschema_rs
 
 from app.kit.json_limits import count_values
 from app.kit.json_values import JsonObject
-from app.services.llm.calls import Completion, ModelCall, ModelCaller, ModelRequest, call_fields
+from app.services.llm.calls import Completion, ModelCall, ModelCaller, ModelRequest, TokenUsage, call_fields, sum_of
 from app.services.llm.failures.errors import ModelCallFailed
 
 MAX_PROBLEMS_SHOWN = 8
@@ -61,6 +61,16 @@ class StructuredAnswer:
     """The calls behind it, a failed repair included."""
     model: str
     text: str
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The tokens of the calls."""
+        return sum_of(self.calls)[0]
+
+    @property
+    def cost_usd(self) -> float | None:
+        """The cost of the calls."""
+        return sum_of(self.calls)[1]
 
     def as_fields(self) -> JsonObject:
         """The fields of the event that reports the calls."""
