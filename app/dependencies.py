@@ -32,6 +32,7 @@ from app.services.runs.queries.calls import CallQueries
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.mcp.tools import McpTools
+from app.services.usage.analytics import UsageQueries
 from app.services.usage.open_streams import OpenStreams
 from app.settings import Settings
 
@@ -51,6 +52,7 @@ class Services:
     executions: ExecutionQueries
     weights: WeightStore
     quality: QualityQueries
+    usage: UsageQueries
     models: ModelGateway
     engine: RunEngine
     starter: RunStarter
@@ -92,6 +94,7 @@ CallsDep = Annotated[CallQueries, provided(lambda services: CallQueries(services
 ExecutionQueriesDep = Annotated[ExecutionQueries, provided(lambda services: services.executions)]
 WeightsDep = Annotated[WeightStore, provided(lambda services: services.weights)]
 QualityDep = Annotated[QualityQueries, provided(lambda services: services.quality)]
+UsageDep = Annotated[UsageQueries, provided(lambda services: services.usage)]
 ModelsDep = Annotated[ModelGateway, provided(lambda services: services.models)]
 EngineDep = Annotated[RunEngine, provided(lambda services: services.engine)]
 StarterDep = Annotated[RunStarter, provided(lambda services: services.starter)]

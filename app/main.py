@@ -36,9 +36,11 @@ from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.opening import open_toolbox
 from app.services.tools.sandbox.opening import open_sandbox
+from app.services.usage.analytics import UsageQueries
 from app.services.usage.counters import open_counter
 from app.services.usage.open_streams import OpenStreams
 from app.services.usage.rate_limits import RateLimiter
+from app.services.usage.rollups import UsageRollups
 from app.services.usage.statistics import Statistics
 from app.settings import Settings
 
@@ -95,7 +97,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         await store_builtin_tools(database, toolbox.builtins)
         bus = await enter(open_bus(redis_url, database))
         loader = await enter(open_loader(settings, database, toolbox.mcp))
-        outbox = await enter(open_outbox(database, [Statistics(database)]))
+        outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database)]))
         context = make_run_context(settings, models, toolbox, bus, outbox)
         works = is_worker or settings.serve_runs
         engine = await enter(open_engine(settings, database, bus, loader, context, outbox, works=works))
@@ -119,6 +121,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             mcp=toolbox.mcp,
             weights=WeightStore(database, loader),
             quality=QualityQueries(database),
+            usage=UsageQueries(database),
             models=models,
             engine=engine,
             starter=starter,

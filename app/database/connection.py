@@ -20,6 +20,7 @@ from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.quality_weights import QualityWeights
 from app.models.stream_ticket import StreamTicket
+from app.models.usage_bucket import UsageBucket, UsageDetail
 
 DEFAULT_DATABASE = "dynamic_agents"
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -32,6 +33,8 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ApiKey,
     StreamTicket,
     QualityWeights,
+    UsageBucket,
+    UsageDetail,
 )
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000
