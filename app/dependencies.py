@@ -33,6 +33,7 @@ from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.mcp.tools import McpTools
 from app.services.usage.analytics import UsageQueries
+from app.services.usage.budgets.budgets import Budgets
 from app.services.usage.open_streams import OpenStreams
 from app.settings import Settings
 
@@ -64,6 +65,7 @@ class Services:
     credentials: CredentialWatch
     streams: OpenStreams
     tickets: StreamTickets
+    budgets: Budgets
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -105,6 +107,7 @@ AuthenticatorDep = Annotated[Authenticator, provided(lambda services: services.a
 ApiKeysDep = Annotated[ApiKeyStore, provided(lambda services: services.authenticator.keys)]
 CredentialsDep = Annotated[CredentialWatch, provided(lambda services: services.credentials)]
 StreamsDep = Annotated[OpenStreams, provided(lambda services: services.streams)]
+BudgetsDep = Annotated[Budgets, provided(lambda services: services.budgets)]
 TicketsDep = Annotated[StreamTickets, provided(lambda services: services.tickets)]
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer KEY`.")

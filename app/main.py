@@ -37,6 +37,7 @@ from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.opening import open_toolbox
 from app.services.tools.sandbox.opening import open_sandbox
 from app.services.usage.analytics import UsageQueries
+from app.services.usage.budgets.budgets import open_budgets
 from app.services.usage.counters import open_counter
 from app.services.usage.open_streams import OpenStreams
 from app.services.usage.rate_limits import RateLimiter
@@ -98,6 +99,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         bus = await enter(open_bus(redis_url, database))
         loader = await enter(open_loader(settings, database, toolbox.mcp))
         outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database)]))
+        budgets = await enter(open_budgets(database))
         context = make_run_context(settings, models, toolbox, bus, outbox)
         works = is_worker or settings.serve_runs
         engine = await enter(open_engine(settings, database, bus, loader, context, outbox, works=works))
@@ -133,4 +135,5 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             credentials=credentials,
             streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),
             tickets=StreamTickets(database),
+            budgets=budgets,
         )

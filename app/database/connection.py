@@ -15,6 +15,7 @@ from app.errors import StartupError
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import ApiKey
+from app.models.budget import Budget
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
@@ -35,6 +36,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     QualityWeights,
     UsageBucket,
     UsageDetail,
+    Budget,
 )
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000

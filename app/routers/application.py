@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from app.routers import analytics, api_keys, health, me, models, quality
+from app.routers import analytics, api_keys, budgets, health, me, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
 from app.routers.docs import api_docs, async_api, error_reference, openapi
 from app.routers.executions import calls as execution_calls
@@ -38,6 +38,7 @@ API_ROUTERS = (
     stream_tickets,
     quality,
     analytics,
+    budgets,
     api_keys,
     me,
     models,
@@ -64,6 +65,7 @@ TAGS = [
     },
     {"name": "quality", "description": "The weights of the dimensions in which work is scored."},
     {"name": "analytics", "description": "Figures over all executions."},
+    {"name": "budgets", "description": "Limits of tokens and cost."},
     {"name": "api keys", "description": "The keys of callers, and the caller of the request."},
     {"name": "models", "description": "The configured models."},
     {"name": "operating", "description": "Probes for load balancers and orchestrators."},

@@ -1,0 +1,72 @@
+"""Budgets: limits of tokens and cost over scopes, for admins whose key is valid for all projects."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+
+from app.dependencies import DEFAULT_PAGE, BudgetsDep, Cursor, Limit, ServiceAdmin
+from app.kit.paging import PageRequest
+from app.routers.http.pages import PageRead, sort_query
+from app.routers.http.path_parameters import ScopePath
+from app.routers.http.problems import BODY_PROBLEMS, problem_responses
+from app.routers.http.strict_input import StrictRoute
+from app.services.usage.budgets.schemas import BudgetRead, BudgetWrite
+from app.services.usage.budgets.scopes import parse_scope
+
+router = APIRouter(prefix="/budgets", tags=["budgets"], route_class=StrictRoute)
+
+BudgetSort = Literal["scope", "-scope"]
+
+
+@router.get(
+    "", operation_id="listBudgets", response_description="The budgets of the page.", responses=problem_responses(403)
+)
+async def list_budgets(
+    budgets: BudgetsDep,
+    _: ServiceAdmin,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    sort: Annotated[BudgetSort, sort_query(scope="its scope")] = "scope",
+) -> PageRead[BudgetRead]:
+    """List the budgets with what is used and reserved of them now."""
+    found = await budgets.page(PageRequest(limit, sort, cursor))
+    items = [BudgetRead.of(raw) for raw in found.raws]
+    return PageRead[BudgetRead](items=items, total=found.total, next_cursor=found.next_cursor)
+
+
+@router.get(
+    "/{scope}",
+    operation_id="getBudget",
+    response_description="The budget.",
+    responses=problem_responses(403, 404),
+)
+async def get_budget(scope: ScopePath, budgets: BudgetsDep, _: ServiceAdmin) -> BudgetRead:
+    """Read a budget with what is used and reserved of it now."""
+    return BudgetRead.of(await budgets.store.get(parse_scope(scope)))
+
+
+@router.put(
+    "/{scope}",
+    operation_id="setBudget",
+    response_description="The budget.",
+    responses=problem_responses(403, 404, *BODY_PROBLEMS),
+)
+async def set_budget(scope: ScopePath, body: BudgetWrite, budgets: BudgetsDep, _: ServiceAdmin) -> BudgetRead:
+    """Set the limits of a scope; all fields are replaced. Every process observes them within a second.
+
+    What is used stays, so a limit below it exhausts the budget at once, and a higher one lets stopped runs be retried
+    from their checkpoint. Another `period` starts the count anew.
+    """
+    return BudgetRead.of(await budgets.put(parse_scope(scope), body))
+
+
+@router.delete(
+    "/{scope}",
+    operation_id="deleteBudget",
+    response_description="The budget has been deleted.",
+    status_code=204,
+    responses=problem_responses(403, 404),
+)
+async def delete_budget(scope: ScopePath, budgets: BudgetsDep, _: ServiceAdmin) -> None:
+    """Delete a budget with what it has counted. Its scope is then unlimited."""
+    await budgets.delete(parse_scope(scope))

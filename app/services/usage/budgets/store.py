@@ -1,0 +1,134 @@
+"""The stored budgets: each operation is one atomic update of one scope."""
+
+from dataclasses import dataclass
+
+import pymongo
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+
+from app.database.collections import Collection, collection_of
+from app.database.connection import Database, Raw
+from app.errors import InvalidInput
+from app.kit.paging import PageRequest, RawPage, read_page
+from app.models.budget import Budget
+from app.services.usage.budgets.amounts import Amount
+from app.services.usage.budgets.errors import BudgetNotFound, BudgetUnavailable
+from app.services.usage.budgets.pipelines import NOW, Now, as_now, putting, releasing, reserving, settling
+
+RESERVED_SECONDS = 900.0
+"""How long a reservation counts if nobody settles or releases it: longer than any model call may take."""
+CHECK_SECONDS = 5.0
+"""The time limit of a check; a database that answers later refuses the call."""
+UNKNOWN_TIMEZONE = 40485
+
+
+@dataclass(frozen=True)
+class BudgetStore:
+    """Reads and updates budgets; `now` is the database's time, unless a test sets another one."""
+
+    database: Database
+    now: Now = NOW
+    reserved_seconds: float = RESERVED_SECONDS
+
+    @property
+    def _budgets(self) -> Collection:
+        return collection_of(self.database, Budget)
+
+    async def reserve(self, scope: str, reservation_id: str, root_id: str, worst: Amount) -> Raw | None:
+        """Reserve an amount if it fits.
+
+        Returns the budget as it stands afterwards; whether it `holds` the reservation says whether it fitted. `None`
+        means that the scope has no budget.
+
+        Raises:
+            BudgetUnavailable: the database does not answer.
+        """
+        update = reserving(reservation_id, root_id, worst, self.reserved_seconds, self.now)
+        fields = {"maxTokens": 1, "maxCost": 1, "resetsAt": 1, "reservations.id": 1}
+        try:
+            with pymongo.timeout(CHECK_SECONDS):
+                return await self._budgets.find_one_and_update(
+                    {"scope": scope}, update, fields, return_document=ReturnDocument.AFTER
+                )
+        except PyMongoError as error:
+            raise BudgetUnavailable from error
+
+    async def settle(self, scope: str, reservation_id: str, real: Amount) -> Raw | None:
+        """Book what a call really used in place of its reservation, once; returns the budget afterwards, if any.
+
+        Its `alertedBy` is the reservation if this settlement reached `alertAt`.
+        """
+        return await self._budgets.find_one_and_update(
+            {"scope": scope},
+            settling(reservation_id, real, self.now),
+            {"reservations": 0},
+            return_document=ReturnDocument.AFTER,
+        )
+
+    async def release(self, scope: str, reservation_id: str) -> None:
+        """Drop a reservation without booking anything."""
+        await self._budgets.update_one({"scope": scope}, releasing("id", reservation_id, self.now))
+
+    async def release_tree(self, root_id: str) -> None:
+        """Drop the reservations of a run tree in all scopes: the process that made them no longer runs it."""
+        await self._budgets.update_many({"reservations.root": root_id}, releasing("root", root_id, self.now))
+
+    async def put(self, scope: str, limits: Raw) -> Raw:
+        """Create the budget of a scope or change its limits; returns it.
+
+        Raises:
+            InvalidInput: MongoDB does not know the time zone.
+        """
+        for _ in range(2):
+            try:
+                await self._budgets.update_one({"scope": scope}, putting(limits, self.now), upsert=True)
+                break
+            except DuplicateKeyError:  # two processes created it at the same time
+                continue
+            except OperationFailure as error:
+                if error.code == UNKNOWN_TIMEZONE:
+                    raise InvalidInput.of_field("timezone", "is unknown to MongoDB") from None
+                raise
+        return await self.get(scope)
+
+    async def get(self, scope: str) -> Raw:
+        """Return a budget as it stands now.
+
+        Raises:
+            BudgetNotFound: the scope has none.
+        """
+        found = await self._budgets.find_one({"scope": scope}, as_now(self.now))
+        if found is None:
+            raise BudgetNotFound(scope)
+        return found
+
+    async def read(self, scopes: list[str]) -> list[Raw]:
+        """Return those of the budgets that exist, as they stand now."""
+        return await self._budgets.find({"scope": {"$in": scopes}}, as_now(self.now)).to_list()
+
+    async def page(self, page: PageRequest) -> RawPage:
+        """Return a page of all budgets as they stand now.
+
+        Raises:
+            InvalidInput: the cursor does not belong to this list.
+        """
+        return await read_page(self._budgets, {}, page, as_now(self.now))
+
+    async def delete(self, scope: str) -> None:
+        """Delete a budget with what it has counted.
+
+        Raises:
+            BudgetNotFound: the scope has none.
+        """
+        if (await self._budgets.delete_one({"scope": scope})).deleted_count == 0:
+            raise BudgetNotFound(scope)
+
+    async def scopes(self) -> frozenset[str]:
+        """Return the scopes that have a budget."""
+        found = self._budgets.find({}, {"_id": 0, "scope": 1})
+        return frozenset([raw["scope"] async for raw in found if isinstance(raw.get("scope"), str)])
+
+
+def holds(budget: Raw, reservation_id: str) -> bool:
+    """Whether a budget that was just read has a reservation."""
+    return any(one.get("id") == reservation_id for one in budget.get("reservations", ()))
