@@ -12,7 +12,7 @@ from app.models.base import stored_name
 
 
 class BudgetPeriod(DescribedEnum):
-    """How often a budget starts anew."""
+    """How often the count of a budget starts over."""
 
     DAY = "day"
     """Each midnight in the budget's time zone."""

@@ -55,7 +55,7 @@ async def set_budget(scope: ScopePath, body: BudgetWrite, budgets: BudgetsDep, _
     """Set the limits of a scope; all fields are replaced. Every process observes them within a second.
 
     What is used stays, so a limit below it exhausts the budget at once, and a higher one lets stopped runs be retried
-    from their checkpoint. Another `period` starts the count anew.
+    from their checkpoint. Another `period` starts the count over.
     """
     return BudgetRead.of(await budgets.put(parse_scope(scope), body))
 

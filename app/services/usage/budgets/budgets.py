@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What a call may use at most, reserved in these scopes."""
+    """The most that a call may use, reserved in these scopes."""
 
     id: str
     root_id: str

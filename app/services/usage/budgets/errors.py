@@ -22,14 +22,14 @@ class BudgetRefused(AppError):
 
 
 class BudgetExhausted(BudgetRefused):
-    """What is left of a budget does not cover the call, or nothing is left for a new run."""
+    """The rest of a budget does not cover the call, or nothing is left for a new run."""
 
     code = "budget-exhausted"
     status = HTTPStatus.TOO_MANY_REQUESTS
 
     def __init__(self, scope: str, retry_after_seconds: int | None = None) -> None:
         whose = "own budget of this run" if scope == RUN else f"budget of {scope!r}"
-        advice = "" if scope == RUN else " Raise its limits, or wait until it starts anew."
+        advice = "" if scope == RUN else " Raise its limits, or wait until its next period."
         super().__init__(f"The {whose} is exhausted.{advice}")
         self.scope = scope
         self.retry_after_seconds = retry_after_seconds

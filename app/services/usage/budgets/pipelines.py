@@ -131,7 +131,7 @@ def releasing(key: str, value: str, now: Now = NOW) -> list[Raw]:
 def putting(limits: Raw, now: Now = NOW) -> list[Raw]:
     """Set the limits of a scope, whose budget may be new.
 
-    What is used stays, unless the period changes: then the count starts anew, as does the alert. Another time zone
+    What is used stays, unless the period changes: then the count starts over, as does the alert. Another time zone
     changes only the end of the current period.
     """
     is_new = {"$ne": [{"$type": "$periodStart"}, "date"]}

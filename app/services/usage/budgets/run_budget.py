@@ -1,7 +1,7 @@
 """A run's own limits, kept in the memory of the process that runs it.
 
 One process at a time runs a tree: the fence rejects everything that an earlier owner reports. So its count needs no
-database. Whoever takes the tree over counts the calls in its stored events anew; a call whose answer was not stored is
+database. Whoever takes the tree over counts the calls in its stored events again; a call whose answer was not stored is
 not counted, exactly as in the stored budgets.
 """
 
@@ -27,7 +27,7 @@ class RunBudget:
 
     @property
     def reserved(self) -> Amount:
-        """What calls in progress may use at most."""
+        """The most that calls in progress may use."""
         return sum(self._reserved.values(), NOTHING)
 
     def reserve(self, call_id: str, worst: Amount, model: str) -> None:

@@ -45,7 +45,7 @@ class BudgetWrite(BaseModel):
     max_cost_usd: Annotated[float, Field(ge=LEAST_USD, le=MAX_LIMIT)] | None = None
     """The highest cost in US dollars in a period. Without it, the cost is not limited."""
     period: Annotated[BudgetPeriod, Field(strict=False)]
-    """How often the budget starts anew."""
+    """How often the count starts over."""
     timezone: Annotated[Text, Field(min_length=1, max_length=100), AfterValidator(check_timezone)] = "UTC"
     """The time zone of days and months, by its IANA name."""
     alert_at: Annotated[float, Field(ge=0, le=1)] = 0.8
@@ -79,7 +79,7 @@ class BudgetRead(ApiModel):
     max_cost_usd: float | None
     """The highest cost in US dollars in a period; `null` if the cost is not limited."""
     period: BudgetPeriod
-    """How often the budget starts anew."""
+    """How often the count starts over."""
     timezone: str
     """The time zone of days and months, by its IANA name."""
     alert_at: float
@@ -93,7 +93,7 @@ class BudgetRead(ApiModel):
     reserved_cost_usd: float
     """The highest cost of calls in progress in US dollars."""
     resets_at: Timestamp | None
-    """When the budget starts anew; `null` for `total`."""
+    """When the count starts over; `null` for `total`."""
 
     @classmethod
     def of(cls, raw: Raw) -> "BudgetRead":

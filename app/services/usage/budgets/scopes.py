@@ -34,7 +34,7 @@ def parse_scope(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CallScopes:
-    """What a model call or a new run belongs to; `None` where it belongs to nothing of the kind."""
+    """The owners of a model call or a new run; `None` where there is none of the kind."""
 
     agent: str | None = None
     department: str | None = None

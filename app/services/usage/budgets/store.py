@@ -16,7 +16,7 @@ from app.services.usage.budgets.errors import BudgetNotFound, BudgetUnavailable
 from app.services.usage.budgets.pipelines import NOW, Now, as_now, putting, releasing, reserving, settling
 
 RESERVED_SECONDS = 900.0
-"""How long a reservation counts if nobody settles or releases it: longer than any model call may take."""
+"""How long a reservation counts if it is neither settled nor released: longer than any model call may take."""
 CHECK_SECONDS = 5.0
 """The time limit of a check; a database that answers later refuses the call."""
 UNKNOWN_TIMEZONE = 40485

@@ -73,7 +73,7 @@ async def test_total_never_resets(database: Database) -> None:
     assert budget["resetsAt"] is None
 
 
-async def test_a_period_starts_anew_in_the_update_that_finds_it_due(database: Database) -> None:
+async def test_a_period_starts_over_in_the_update_that_finds_it_due(database: Database) -> None:
     day_one = BudgetStore(database, moment("2026-03-28T22:59:00"))
     await day_one.put("global", limits("day", "Europe/Berlin"))
     await day_one.reserve("global", "a", "root", Amount(900))
@@ -102,7 +102,7 @@ async def test_a_clock_that_goes_back_starts_no_period_again(database: Database)
     assert (found["usedTokens"], found["resetsAt"]) == (10, moment("2026-05-03T00:00:00"))
 
 
-async def test_another_period_starts_the_count_anew_and_another_time_zone_does_not(database: Database) -> None:
+async def test_another_period_starts_the_count_over_and_another_time_zone_does_not(database: Database) -> None:
     store = BudgetStore(database, moment("2026-05-02T10:00:00"))
     await store.put("global", limits("day"))
     await store.reserve("global", "a", "root", Amount(10))
