@@ -34,7 +34,7 @@ def parse_scope(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CallScopes:
-    """The owners of a model call or a new run; `None` where there is none of the kind."""
+    """The owners of a model call or a new run; `None` if it has no such owner."""
 
     agent: str | None = None
     department: str | None = None
