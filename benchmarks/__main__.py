@@ -17,6 +17,7 @@ from benchmarks.events import event_tables
 from benchmarks.run_engine import run_engine_tables
 from benchmarks.start_up import start_up_tables
 from benchmarks.tools import tools_tables
+from benchmarks.usage_analytics import usage_analytics_tables
 
 PLAIN_WIDTH = 120
 BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "tools": tools_tables,
     "events": event_tables,
     "run-engine": run_engine_tables,
+    "usage-analytics": usage_analytics_tables,
 }
 
 

@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-FIRST = datetime(2020, 1, 1, tzinfo=UTC)
-"""No call is older."""
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+"""No call in the ledger is older."""
 AHEAD = timedelta(days=31)
 """How far the clocks of other processes may be ahead."""
 
