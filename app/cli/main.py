@@ -195,6 +195,32 @@ def doctor(
     finish(run(print_findings(settings, probe=probe)))
 
 
+@app.command()
+def usage(
+    group_by: Annotated[
+        Literal["day", "department", "agent", "model", "purpose", "project", "apiKey", "tag"],
+        typer.Option("--group-by", help="The dimension of the rows."),
+    ] = "department",
+    project: Annotated[str | None, typer.Option("--project", help="The CMS project's id.")] = None,
+    department: Annotated[str | None, typer.Option("--department", help="The department's slug.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", help="The agent's id.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option("--api-key", help="The id of the API key that started the runs, as in `keys list`.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A tag of the runs.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Calls from this date or full hour (UTC) on, such as 2026-01-31.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Calls before this date or full hour (UTC).")] = None,
+) -> None:
+    """Show the tokens and the cost of model calls, and the savings of the response cache."""
+    settings = load_settings(log_level="warning")
+    from app.cli.usage import UsageOptions, print_usage  # noqa: PLC0415 - heavy, see the module's docstring
+
+    options = UsageOptions(group_by, project, department, agent, api_key, tag, start, end)
+    run(print_usage(settings, options))
+
+
 def start_and_follow(
     kind: str, target: str, project: str, prompt: str, url: str, key: str | None, **body: list[str]
 ) -> None:

@@ -36,7 +36,7 @@ async def test_help_lists_the_commands(tmp_path: Path) -> None:
     code, printed = await run_installed("--help", cwd=tmp_path)
 
     assert code == 0
-    assert all(command in printed for command in ("serve", "demo", "seed", "run", "keys", "doctor"))
+    assert all(command in printed for command in ("serve", "demo", "seed", "run", "keys", "usage", "doctor"))
 
 
 async def test_the_demo_shows_a_complete_department_run_and_leaves_nothing_behind(tmp_path: Path) -> None:

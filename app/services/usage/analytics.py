@@ -19,6 +19,8 @@ from app.services.usage.ledger_counts import UNITS_PER_USD, Counts, add_to, name
 from app.services.usage.periods import periods_between
 from app.services.usage.rollups import DETAILS, View, view_for
 
+BOOTSTRAP_KEY = "bootstrap"
+"""The id of the key in ADMIN_API_KEY, which is not stored."""
 HOUR_LENGTH, DAY_LENGTH = len("2026-01-31T05"), len("2026-01-31")
 
 
@@ -200,7 +202,8 @@ class UsageQueries:
         """Return the names of API keys that still exist, by id."""
         ids = [ObjectId(key) for key in keys if ObjectId.is_valid(key or "")]
         found = collection_of(self.database, ApiKey).find({"_id": {"$in": ids}}, {"name": 1})
-        return {str(raw["_id"]): raw["name"] async for raw in found if isinstance(raw.get("name"), str)}
+        names = {str(raw["_id"]): raw["name"] async for raw in found if isinstance(raw.get("name"), str)}
+        return {BOOTSTRAP_KEY: "ADMIN_API_KEY", **names}
 
     async def _sums(
         self, wanted: UsageFilter, grouping: UsageGrouping, counters: frozenset[str]
