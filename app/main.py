@@ -100,7 +100,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         loader = await enter(open_loader(settings, database, toolbox.mcp))
         outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database)]))
         budgets = await enter(open_budgets(database))
-        context = make_run_context(settings, models, toolbox, bus, outbox)
+        context = make_run_context(settings, models, toolbox, bus, outbox, budgets)
         works = is_worker or settings.serve_runs
         engine = await enter(open_engine(settings, database, bus, loader, context, outbox, works=works))
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
@@ -109,7 +109,9 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         await enter(running_in_background(credentials.run(), "credential watch"))
         executions = ExecutionQueries(database)
         limiter = RateLimiter("Starting runs", settings.run_rate_limit, await enter(open_counter(redis_url)))
-        starter = RunStarter(loader, models, engine, settings.allowed_models, settings.complexity_models, limiter)
+        starter = RunStarter(
+            loader, models, engine, settings.allowed_models, settings.complexity_models, limiter, budgets
+        )
         known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
             settings=settings,

@@ -244,6 +244,24 @@ class OrchestratorProgress(Event):
     department_execution_id: str | None = None
 
 
+class BudgetAlert(Event):
+    """The execution's last call brought a budget to its `alertAt`: once in a period of the budget.
+
+    `ratio` is the used share (0 to 1, or more) of the limit that is used most. `maxTokens` and `maxCostUsd` are `null`
+    if there is no such limit, `usedCostUsd` if the price of a call is unknown.
+    """
+
+    type: ClassVar[str] = "budget-alert"
+    scope: str
+    period: str
+    used_tokens: int
+    max_tokens: int | None
+    used_cost_usd: float | None
+    max_cost_usd: float | None
+    ratio: float
+    nullable: ClassVar[frozenset[str]] = frozenset({"maxTokens", "usedCostUsd", "maxCostUsd"})
+
+
 class AgentDelta(BaseModel):
     """Text as the model produces it: live only, without a `seq`, never stored."""
 

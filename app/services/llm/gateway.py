@@ -190,6 +190,15 @@ class ModelGateway:
         entries = [entry for entry in self._entries_named(model) if entry.problem is None]
         return max(map(reserved_tokens, entries), default=0)
 
+    def usable_entries(self, model: str) -> list[ModelEntry]:
+        """The deployments of a configured name that calls can go to."""
+        return [entry for entry in self._entries_named(model) if entry.problem is None]
+
+    def sends_limit(self, entry: ModelEntry) -> bool:
+        """Whether a deployment's calls carry the output limit of their request."""
+        model = self._deployments.of(entry)
+        return not (model.thinks({}) or model.leaves_out("max_tokens") or model.leaves_out("max_completion_tokens"))
+
     def describe(self) -> list[ModelDescription]:
         """Every configured name, whether it can be used, and its price."""
         return [self._describe(name) for name in self.table.names]

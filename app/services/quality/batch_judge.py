@@ -36,8 +36,10 @@ from app.services.quality.judge import (
     JUDGE_TEMPERATURE,
     Submission,
     judge_output,
+    unscored,
     verdict,
 )
+from app.services.usage.budgets.errors import BudgetRefused
 
 MAX_BATCH = 8
 CHARACTERS_A_TOKEN = 3
@@ -174,7 +176,7 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
     except ModelCallFailed as error:
         log.warning("batch-not-judged", count=len(submissions), code=error.code)
         shares = shares_of(error.calls, submissions)
-        checks = await all_of(judge_output(models, one) for one in submissions)
+        checks = await all_of(judge_alone(models, one) for one in submissions)
         return [with_calls(check, share) for check, share in zip(checks, shares, strict=True)]
     value, _ = parse_object(completion.text, schema)
     valid = valid_verdicts(value, agent_ids)
@@ -197,8 +199,19 @@ async def one_of_batch(
     if value is not None:
         answer = StructuredAnswer(value, True, [], share, completion.model, completion.text)
         return verdict(submission, answer).model_copy(update={"judged_together": together})
-    alone = with_calls(await judge_output(models, submission), share)
+    alone = with_calls(await judge_alone(models, submission), share)
     return alone.model_copy(update={"judged_together": together})
+
+
+async def judge_alone(models: ModelCaller, submission: Submission) -> QualityCheck:
+    """Return the check of one output of a batch that was of no use; an exhausted budget leaves it without a score.
+
+    The calls of the batch are then still recorded. The next call of the tree ends it.
+    """
+    try:
+        return await judge_output(models, submission)
+    except BudgetRefused as error:
+        return with_calls(unscored(submission, f"The judge could not answer: {error.message}"), error.calls)
 
 
 def with_calls(check: QualityCheck, calls: tuple[ModelCall, ...]) -> QualityCheck:

@@ -10,6 +10,7 @@ from app.kit.json_limits import count_values
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import Completion, ModelCall, ModelCaller, ModelRequest, TokenUsage, call_fields, sum_of
 from app.services.llm.failures.errors import ModelCallFailed
+from app.services.usage.budgets.errors import BudgetRefused
 
 MAX_PROBLEMS_SHOWN = 8
 MAX_VALUES_FOR_ALL_PROBLEMS = 2_000
@@ -84,6 +85,7 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
 
     Raises:
         ModelCallFailed: the first call failed.
+        BudgetRefused: a budget does not permit a call; the error has the first call, if it was the second.
     """
     request = replace(request, response_format=schema.response_format)
     first = await models.complete(request)
@@ -94,6 +96,9 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
     limit = None if first.is_cut else request.max_tokens
     try:
         second = await models.complete(replace(request, messages=messages, max_tokens=limit))
+    except BudgetRefused as error:
+        error.calls = first.calls
+        raise
     except ModelCallFailed as error:
         calls = (*first.calls, *error.calls)
         return StructuredAnswer(value, False, [*problems, f"repair: {error.message}"], calls, first.model, first.text)

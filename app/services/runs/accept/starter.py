@@ -1,6 +1,6 @@
 """Starting runs: a run is stored with majority before its request is answered with 202."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -13,6 +13,7 @@ from app.services.access.api_keys import Caller
 from app.services.access.tokens import SUBJECT_PREFIX
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import CatalogConflict, DefinitionLoader, DepartmentNotFound
+from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
 from app.services.runs.accept.idempotency import find_made, idempotency_of
@@ -20,6 +21,9 @@ from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate, che
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.queries.executions import NO_NAMES, ExecutionRead, Names, read_of
 from app.services.runs.work.conversations import check_previous
+from app.services.usage.budgets.amounts import Amount
+from app.services.usage.budgets.budgets import Budgets
+from app.services.usage.budgets.scopes import CallScopes
 from app.services.usage.rate_limits import RateLimiter
 
 ORCHESTRATING_DEPARTMENT = "production"
@@ -85,6 +89,12 @@ class RunStarter:
     allowed_models: tuple[str, ...]
     complexity_models: Mapping[str, str]
     limiter: RateLimiter
+    budgets: Budgets
+
+    @property
+    def worst_case(self) -> Callable[[ModelRequest], Amount]:
+        """The most that a request can use."""
+        return self.engine.context.worst_case
 
     async def start_agent_run(
         self, agent_id: str, request: RunCreate, caller: Caller, key: str | None = None
@@ -175,6 +185,8 @@ class RunStarter:
             raise ProjectNotFound(request.project)
         await check_params(request.params)
         self._check_model(agent, request)
+        model = self._chosen_model(request) or agent.model
+        await self.check_budgets(agent, request.project, started_by(caller).api_key, model, request.prompt)
         await self.admit(caller)
         if request.previous_execution_id is not None:
             await check_previous(self.engine.database, request.previous_execution_id, request.project, caller)
@@ -203,6 +215,20 @@ class RunStarter:
             idempotency=record,
         )
         return await self.store(root, agent)
+
+    async def check_budgets(
+        self, agent: AgentDefinition, project: str | None, api_key: str | None, model: str, prompt: str
+    ) -> None:
+        """Check that the budgets of a new run leave room for its first call.
+
+        Raises:
+            BudgetExhausted: one of them does not.
+            BudgetUnavailable: they cannot be checked.
+        """
+        scopes = CallScopes(agent.agent_id, agent.department.slug, project, api_key)
+        if self.budgets.applying(scopes):
+            first = ModelRequest(model, [{"content": prompt}], RunPurpose.WORK, "")
+            await self.budgets.admit([scopes], self.worst_case(first))
 
     async def admit(self, caller: Caller) -> None:
         """Count a run that is about to start against the caller's limit.

@@ -10,12 +10,14 @@ from app.events.stream.bus import EventBus
 from app.services.catalog.loader import DefinitionLoader
 from app.services.llm.context.window import ContextRules
 from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_info.worst_case import WorstCases
 from app.services.quality.gates import gate_thresholds
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.engine.wakeups import RedisWakeups
 from app.services.runs.work.execution_run import RunContext
 from app.services.tools.toolbox import Toolbox
+from app.services.usage.budgets.budgets import Budgets
 from app.settings import Settings
 
 STOP_GRACE_SECONDS = 5.0
@@ -52,7 +54,7 @@ async def open_engine(
 
 
 def make_run_context(
-    settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus, outbox: Outbox
+    settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus, outbox: Outbox, budgets: Budgets
 ) -> RunContext:
     """The models, tools and rules that every run of the process shares."""
     return RunContext(
@@ -64,6 +66,8 @@ def make_run_context(
         retries=models.retries_of,
         thresholds=gate_thresholds(settings),
         context_tokens=models.context_tokens,
+        budgets=budgets,
+        worst_case=WorstCases(models.usable_entries, models.sends_limit, models.table.router_settings).of,
         context_rules=ContextRules(
             tool_result_bytes=settings.tool_result_model_bytes,
             reserve_tokens=settings.context_reserve_tokens,

@@ -22,6 +22,8 @@ from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.origins import Accepted, Claimed, Origin
 from app.services.runs.engine.owned_trees import OwnedTree, OwnedTrees
 from app.services.runs.engine.recovery import RunUnreadable, open_log
+from app.services.runs.spending.budgeted_models import BudgetedModels
+from app.services.runs.spending.run_limits import run_budget_of, spent_in
 from app.services.runs.work.agent_run import run_agent
 from app.services.runs.work.checkpoint_copier import CheckpointCopier
 from app.services.runs.work.conversations import read_history
@@ -30,7 +32,7 @@ from app.services.runs.work.execution_run import ExecutionRun, RunContext
 from app.services.runs.work.model_calls import model_chain
 from app.services.runs.work.orchestration_run import OrchestrationRun
 from app.services.runs.work.revision_request import apply_revision_request
-from app.services.runs.work.run_tree import RunTree, note_model_retry, scope_of
+from app.services.runs.work.run_tree import RunTree, note_budget_mark, note_model_retry, scope_of
 
 MAX_TAKEOVERS = 3
 
@@ -53,6 +55,11 @@ class RunTooLong(AppError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The run exceeded MAX_RUN_SECONDS ({seconds:g} s).")
+
+
+def has_run(root: AgentExecution) -> bool:
+    """Whether an earlier owner may have made model calls for the tree."""
+    return root.last_seq > 0 or root.takeovers > 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class TreeRunner:
     def _build_tree(self, root: AgentExecution, tree_log: TreeLog) -> RunTree:
         """Returns the tree, whose model calls go through the chain built here."""
         runs: dict[str, ExecutionRun] = {}
+        run_budget = run_budget_of(root)
         models = model_chain(
             self.context.models,
             window=ContextWindow(self.context.context_rules),
@@ -101,8 +109,16 @@ class TreeRunner:
             scope_of=partial(scope_of, root, runs),
             use_cache=root.options.cache if root.options else True,
             ensure_owned=tree_log.ensure_owned,
+            budgeted=partial(
+                BudgetedModels,
+                budgets=self.context.budgets,
+                run_budget=run_budget,
+                root_id=root.execution_id,
+                worst_case=self.context.worst_case,
+                note_mark=partial(note_budget_mark, runs),
+            ),
         )
-        return RunTree(root, tree_log, replace(self.context, models=models), runs)
+        return RunTree(root, tree_log, replace(self.context, models=models), runs, run_budget)
 
     async def _run(self, tree: RunTree, origin: Origin, owned: OwnedTree) -> AgentExecution | None:
         """Run a tree to its end; a crash in it becomes a failed run here.
@@ -113,7 +129,10 @@ class TreeRunner:
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         is_new, is_last_try = isinstance(origin, Accepted), root.takeovers > MAX_TAKEOVERS
         try:
+            if self.context.budgets is not None and has_run(root):
+                await self.context.budgets.release_tree(root.execution_id)
             if await open_log(self.database, tree, is_new=is_new, is_last_try=is_last_try):
+                tree.run_budget.used = spent_in(tree.stored_events)
                 failpoint("before-first-event")
                 await self._run_to_end(tree, origin)
             await tree.log.committed()

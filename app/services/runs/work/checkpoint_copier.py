@@ -13,7 +13,7 @@ from app.database.connection import Database, Raw
 from app.database.natural_keys import find_agent_ids
 from app.errors import AppError
 from app.events.log.full_events import tree_events
-from app.events.types import AgentRetry, Event
+from app.events.types import AgentRetry, BudgetAlert, Event
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus
@@ -66,7 +66,9 @@ class CopiedEvent:
 
 
 def is_history(event: JsonObject) -> bool:
-    """Whether an event matters for what follows: retries do not, except revisions after an end."""
+    """Whether an event matters for what follows: retries and budget alerts do not, except revisions after an end."""
+    if event["type"] == BudgetAlert.type:
+        return False
     return event["type"] != AgentRetry.type or event["reason"] == REVISION
 
 

@@ -19,6 +19,7 @@ from app.services.prompts.fences import user_message
 from app.services.prompts.heads import plan_prompt, plan_schema, report_prompt
 from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
+from app.services.runs.spending.kept_outputs import joined_outputs, raise_if_exhausted
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import judge
 from app.services.runs.work.execution_run import ExecutionRun, plan_turn
@@ -55,10 +56,12 @@ class DepartmentRun:
 
         Raises:
             AllSpecialistsFailed: every specialist failed.
+            BudgetExhausted: a budget stopped a specialist, or the head itself.
             ModelCallFailed: the head itself could not plan or report.
             TreeLost: this process no longer owns the tree.
         """
         slug = self.team.department.slug
+        self.head.kept_output = self._kept_output
         self.head.begin(DepartmentStart(agent_id=self.head.agent.agent_id, department_slug=slug))
         specialists: list[ExecutionRun] = []
         if self.team.specialists or self.head.state.plan is not None:
@@ -123,7 +126,18 @@ class DepartmentRun:
             await self.tree.run_child(specialist, partial(run_specialist, specialist, self.head, self.batch_judge))
         return specialist
 
+    def _kept_output(self) -> JsonObject | None:
+        """Returns what the department has produced although a budget stops it."""
+        children = self.tree.children_of(self.head.execution)
+        specialists = [run for child in children if (run := self.tree.runs.get(child.execution_id))]
+        text = self.head.state.answer or joined_outputs(specialists)
+        if not text:
+            return None
+        report = department_report(self.team.department.slug, text, specialists, self.head.state.check)
+        return {"text": text, "data": None, "report": report}
+
     def _refuse_if_all_failed(self, specialists: list[ExecutionRun]) -> None:
+        raise_if_exhausted(run.failure for run in specialists)
         if all(run.failure is not None for run in specialists):
             causes = [f"{run.agent.agent_id}: {(run.failure or {}).get('code')}" for run in specialists]
             raise AllSpecialistsFailed(self.team.department.slug, causes)

@@ -28,6 +28,9 @@ from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
 from app.services.runs.work.model_calls import DEFAULT_PAUSES, RetryPauses
 from app.services.runs.work.state import ExecutionState
 from app.services.tools.toolbox import Toolbox
+from app.services.usage.budgets.amounts import NOTHING, Amount
+from app.services.usage.budgets.budgets import Budgets
+from app.services.usage.budgets.errors import BudgetExhausted, BudgetRefused
 
 MAX_DATA_BYTES = 512 * 1024
 MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
@@ -56,6 +59,9 @@ class RunContext:
     """A model's context in tokens, if known: several outputs are then judged in one call."""
     context_rules: ContextRules = field(default_factory=ContextRules)
     """How requests are fitted to a model's context."""
+    budgets: Budgets | None = None
+    worst_case: Callable[[ModelRequest], Amount] = lambda _: NOTHING
+    """The most that a request can use, which budgets reserve."""
 
 
 @dataclass
@@ -72,6 +78,8 @@ class ExecutionRun:
     """The messages before the execution's own turns: the agent's instructions and its task."""
     history: list[JsonObject] = field(default_factory=list[JsonObject])
     """The conversation that it continues."""
+    kept_output: Callable[[], JsonObject | None] | None = None
+    """Returns what a department or orchestration has produced so far; an agent keeps its last text."""
 
     @property
     def id(self) -> str:
@@ -156,7 +164,7 @@ class ExecutionRun:
     def fail(self, error: AppError) -> None:
         """End with an error, including the cost of a last answer that could not be used."""
         detail = error_detail(error)
-        failed = error.calls if isinstance(error, ModelCallFailed) else ()
+        failed = error.calls if isinstance(error, ModelCallFailed | BudgetRefused) else ()
         state = self.state
         fields: JsonObject = {}
         if failed and failed[-1].execution_id == self.id:
@@ -175,9 +183,17 @@ class ExecutionRun:
             failed_call=spent,
             token_usage=state.usage.as_json(),
             cost_usd=state.cost_usd,
+            stop_reason=failure_reason(error).value,
         )
-        ending = self._ending(state, ExecutionStatus.FAILED, StopReason.ERROR, error=detail)
+        ending = self._ending(state, ExecutionStatus.FAILED, failure_reason(error), error=detail, **self._kept(error))
         self.append(last, **ending, **provider_words(error))
+
+    def _kept(self, error: AppError) -> JsonObject:
+        """Returns the output that an execution keeps although it fails: if its budget is exhausted, what it has."""
+        if not isinstance(error, BudgetExhausted):
+            return {}
+        kept = self.kept_output() if self.kept_output else kept_text(self.state)
+        return {"output": kept} if kept is not None else {}
 
     def _ending(
         self, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
@@ -291,6 +307,18 @@ def with_history(ending: JsonObject, messages: list[JsonObject], execution: Agen
 def error_detail(error: AppError) -> JsonObject:
     """Returns an expected failure as executions and events show it."""
     return {"code": error.code, "message": error.message}
+
+
+def failure_reason(error: AppError) -> StopReason:
+    """Returns why an execution stops that fails with this error."""
+    return StopReason.BUDGET if isinstance(error, BudgetExhausted) else StopReason.ERROR
+
+
+def kept_text(state: ExecutionState) -> JsonObject | None:
+    """Returns the last text of an unfinished execution as its output."""
+    said = (str(turn.get("content") or "") for turn in reversed(state.turns) if turn["role"] == "assistant")
+    text = state.answer or next((text for text in said if text.strip()), "")
+    return text_output(text) if text.strip() else None
 
 
 def provider_words(error: AppError) -> JsonObject:

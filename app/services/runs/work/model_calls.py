@@ -157,13 +157,14 @@ def model_chain(
     window: ContextWindow,
     note_retry: NoteRetry,
     ensure_owned: Callable[[], None],
+    budgeted: Callable[[ModelCaller], ModelCaller] = lambda models: models,
     scope_of: Callable[[str], CallScope] = lambda _: NO_SCOPE,
     use_cache: bool = True,
     retries: Callable[[str], int] = lambda _: 0,
     pauses: RetryPauses = DEFAULT_PAUSES,
 ) -> ModelCaller:
     """Returns the chain of one tree; a request passes the links from the last built to the first."""
-    owned = OwnedModels(gateway, ensure_owned)
+    owned = OwnedModels(budgeted(gateway), ensure_owned)
     retried = RetriedModels(owned, retries, pauses, note_retry)
     fitted = FittedModels(retried, window, note_retry)
     return ScopedModels(fitted, scope_of, use_cache)

@@ -17,6 +17,7 @@ from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import task_prompt
 from app.services.prompts.orchestrations import orchestrated_prompt, orchestration_prompt
 from app.services.quality.gates import GateName
+from app.services.runs.spending.kept_outputs import joined_outputs, raise_if_exhausted
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import judge
 from app.services.runs.work.department_run import DepartmentRun
@@ -62,14 +63,17 @@ class OrchestrationRun:
 
         Raises:
             AllDepartmentsFailed: every department failed.
+            BudgetExhausted: a budget stopped a department, or the root itself.
             ModelCallFailed: the root's agent could not write the result.
             TreeLost: this process no longer owns the tree.
         """
         started = self._progress("started", f"Running {', '.join(self._slugs)}.")
+        self.root.kept_output = self._kept_output
         self.root.begin(started)
         teams, ended = await self._read_teams()
         for _, wave in groupby(teams, key=lambda team: team.department.priority):
             ended += await self._run_wave(list(wave), ended)
+            raise_if_exhausted(one.failure for one in ended)
         self._end_dropped(ended)
         if all(one.failure for one in ended):
             raise AllDepartmentsFailed([f"{one.slug}: {(one.failure or {}).get('code')}" for one in ended])
@@ -115,6 +119,16 @@ class OrchestrationRun:
         else:
             self._note("department-completed", f"{name} has reported.", slug, head.id)
         return outcome
+
+    def _kept_output(self) -> JsonObject | None:
+        """Returns what the departments have produced although a budget stops the orchestration."""
+        children = self.tree.children_of(self.root.execution)
+        heads = [run for child in children if (run := self.tree.runs.get(child.execution_id))]
+        text = self.root.state.answer or joined_outputs(heads)
+        if not text:
+            return None
+        report = orchestration_report(self.root, text, [DepartmentOutcome.of(head) for head in heads])
+        return {"text": text, "data": None, "report": report}
 
     def _end_dropped(self, ended: list[DepartmentOutcome]) -> None:
         """End executions that an earlier process started and this one could not continue."""

@@ -8,7 +8,7 @@ import structlog
 
 from app.errors import AppError
 from app.events.log.tree_log import TreeLog, TreeLost
-from app.events.types import AgentCancelled, AgentError, AgentRetry, Event
+from app.events.types import AgentCancelled, AgentError, AgentRetry, BudgetAlert, Event
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.services.catalog.definitions import AgentDefinition
@@ -21,10 +21,13 @@ from app.services.runs.work.execution_run import (
     end_of,
     ending_fields,
     error_detail,
+    failure_reason,
     provider_words,
     with_history,
 )
 from app.services.runs.work.state import ExecutionState
+from app.services.usage.budgets.budgets import BudgetMark
+from app.services.usage.budgets.run_budget import RunBudget
 
 TAKEN_OVER, RETRIED = "taken-over", "retried"
 
@@ -36,6 +39,24 @@ def note_model_retry(runs: Mapping[str, ExecutionRun], execution_id: str, error:
     run = runs.get(execution_id)
     if run is not None and not run.state.ended:
         run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **calls_in(error)))
+
+
+def note_budget_mark(runs: Mapping[str, ExecutionRun], execution_id: str, mark: BudgetMark) -> None:
+    """Record in an execution's events that its last call brought a budget to its mark."""
+    run = runs.get(execution_id)
+    if run is not None and not run.state.ended:
+        run.append(
+            BudgetAlert(
+                agent_id=run.agent.agent_id,
+                scope=mark.scope,
+                period=mark.period,
+                used_tokens=mark.used_tokens,
+                max_tokens=mark.max_tokens,
+                used_cost_usd=mark.used_cost_usd,
+                max_cost_usd=mark.max_cost_usd,
+                ratio=mark.ratio,
+            )
+        )
 
 
 def scope_of(root: AgentExecution, runs: Mapping[str, ExecutionRun], execution_id: str) -> CallScope:
@@ -62,6 +83,7 @@ class RunTree:
     log: TreeLog
     context: RunContext
     runs: dict[str, ExecutionRun]
+    run_budget: RunBudget = field(default_factory=RunBudget)
     children: dict[tuple[str, str], AgentExecution] = field(default_factory=dict)
     agent_ids: dict[str, str] = field(default_factory=dict)
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
@@ -162,8 +184,9 @@ class RunTree:
             else:  # recovered but never resumed: its agent may no longer exist
                 detail = error_detail(error)
                 words = provider_words(error)
-                last = AgentError(error=detail)
-                self._end(execution, last, ExecutionStatus.FAILED, StopReason.ERROR, error=detail, **words)
+                reason = failure_reason(error)
+                last = AgentError(error=detail, stop_reason=reason.value)
+                self._end(execution, last, ExecutionStatus.FAILED, reason, error=detail, **words)
 
     def cancel(self) -> None:
         """Cancel every unfinished execution of the tree, children before their parents."""

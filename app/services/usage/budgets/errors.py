@@ -1,6 +1,7 @@
 """The refusals of budgets."""
 
 from http import HTTPStatus
+from typing import Any
 
 from app.errors import AppError, NotFound
 
@@ -20,6 +21,9 @@ class BudgetNotFound(NotFound):
 class BudgetRefused(AppError):
     """A budget does not permit a model call; no retry helps until the budget changes."""
 
+    calls: tuple[Any, ...] = ()
+    """The earlier calls of the same step that no event has reported yet."""
+
 
 class BudgetExhausted(BudgetRefused):
     """The rest of a budget does not cover the call, or nothing is left for a new run."""
@@ -27,10 +31,10 @@ class BudgetExhausted(BudgetRefused):
     code = "budget-exhausted"
     status = HTTPStatus.TOO_MANY_REQUESTS
 
-    def __init__(self, scope: str, retry_after_seconds: int | None = None) -> None:
+    def __init__(self, scope: str, retry_after_seconds: int | None = None, message: str | None = None) -> None:
         whose = "own budget of this run" if scope == RUN else f"budget of {scope!r}"
         advice = "" if scope == RUN else " Raise its limits, or wait until its next period."
-        super().__init__(f"The {whose} is exhausted.{advice}")
+        super().__init__(message or f"The {whose} is exhausted.{advice}")
         self.scope = scope
         self.retry_after_seconds = retry_after_seconds
 
