@@ -14,12 +14,11 @@ from app.dependencies import EngineDep, ExecutionQueriesDep, HubDep, StreamsDep
 from app.errors import AppError
 from app.events.stream.bus import Ending
 from app.events.stream.hub import EventHub
-from app.models.api_key import Role
 from app.routers.http.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
 from app.services.runs.accept.starter import AcceptedRun
 from app.services.runs.engine.run_engine import RunEngine
-from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead, read_of
+from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
 from app.services.usage.open_streams import OpenStreams
 
 MAX_WAIT_SECONDS = 60
@@ -100,7 +99,7 @@ class RunResponder:
                 if ended is None:
                     await self._follow_to_end(execution_id)
                 elif not accepted.replayed:
-                    return await read_of(ended, accepted.names, is_admin=caller.has(Role.ADMIN))
+                    return await self.executions.read(ended, accepted.names, caller)
                 return await self.executions.get_execution(execution_id, caller, known=accepted.names)
         return None
 

@@ -14,6 +14,7 @@ from app.events.replay import read_frames, read_head
 from app.events.stream.bus import Ending
 from app.events.stream.head_poller import HeadPoller
 from app.events.stream.hub import EventHub
+from app.kit.concurrency import end_tasks
 from tests.events.stream.test_hub import collect, texts_of
 from tests.fixtures.event_trees import ENDED, RecordingBus, Tree, said
 from tests.fixtures.proxy import Proxy, running_proxy
@@ -66,7 +67,7 @@ async def test_subscribers_see_all_stored_events_and_nothing_else_across_cuts(
             watching = [group.create_task(collect(EventHub(database, bus), tree.id)) for bus in (tree.bus, elsewhere)]
             group.create_task(append_slowly(log, tree, chance))
             group.create_task(cut_now_and_then(proxy, chance))
-        poller.cancel()
+        await end_tasks(poller)
         await database.client.close()
 
     stored = await read_frames(tree.database, await read_head(tree.database, tree.id), 0)

@@ -25,6 +25,7 @@ from app.events.stream.bus import Ending, InProcessBus
 from app.events.stream.head_poller import HeadPoller
 from app.events.stream.hub import EventHub
 from app.events.types import AgentDelta, Frame
+from app.kit.concurrency import end_tasks
 from app.models.agent_execution import AgentExecution
 from tests.fixtures.event_trees import ENDED, new_execution, said
 
@@ -157,8 +158,7 @@ class Subscribers(RuleBasedStateMachine):
     async def leave(self, subscriber: Subscriber) -> None:
         """Break a connection."""
         if subscriber.task:
-            subscriber.task.cancel()
-            await asyncio.gather(subscriber.task, return_exceptions=True)
+            await end_tasks(subscriber.task)
 
     @rule(subscriber=consumes(everybody))
     def leave_for_good(self, subscriber: Subscriber) -> None:
@@ -222,8 +222,7 @@ class Subscribers(RuleBasedStateMachine):
         async with asyncio.timeout(20):
             await asyncio.gather(*(one.task for one in self.subscribers if one.task))
         await self.log.close()
-        for process in self.processes:
-            process.poller.cancel()
+        await end_tasks(*(process.poller for process in self.processes))
 
 
 def test_every_subscriber_gets_every_event_once_and_in_order(mongod_uri: str) -> None:

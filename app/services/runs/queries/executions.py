@@ -232,8 +232,12 @@ class ExecutionQueries:
         """
         execution = await self._get(execution_id, caller, {"events": 0})
         execution.last_seq = await self._last_seq(execution)
-        found = await read_of(execution, await self._names([execution], known), is_admin=caller.has(Role.ADMIN))
-        found.total = (await self._totals([execution])).get(execution_id)
+        return await self.read(execution, await self._names([execution], known), caller)
+
+    async def read(self, execution: AgentExecution, names: Names, caller: Caller) -> ExecutionRead:
+        """Return an execution in the form of the API; the document of a root with one execution is enough."""
+        found = await read_of(execution, names, is_admin=caller.has(Role.ADMIN))
+        found.total = (await self._totals([execution])).get(execution.execution_id)
         return found
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
@@ -292,9 +296,12 @@ class ExecutionQueries:
 
     async def _totals(self, executions: list[AgentExecution]) -> dict[str, TreeTotal]:
         """Return the sums over the trees of some roots, from the index alone."""
-        roots = [one.execution_id for one in executions if one.is_ours and one.root_id == one.execution_id]
-        if not roots:
-            return {}
+        roots = [one for one in executions if one.is_ours and one.root_id == one.execution_id]
+        alone = {one.execution_id: own_total(one) for one in roots if one.kind is ExecutionKind.AGENT}
+        ids = [one.execution_id for one in roots if one.execution_id not in alone]
+        return alone | (await self._read_totals(ids) if ids else {})
+
+    async def _read_totals(self, roots: list[str]) -> dict[str, TreeTotal]:
         sums = {name: {"$sum": f"$tokenUsage.{name}"} for name in TOKEN_FIELDS}
         unpriced = {"$and": [{"$isNumber": "$tokenUsage.input"}, {"$not": [{"$isNumber": "$costUsd"}]}]}
         pipeline: list[JsonObject] = [
@@ -370,6 +377,14 @@ class ExecutionQueries:
     @property
     def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
         return self.database[AgentExecution.get_collection_name()]
+
+
+def own_total(execution: AgentExecution) -> TreeTotal:
+    """Return the sums over a tree of one execution."""
+    usage: Any = execution.token_usage
+    has_ended = isinstance(usage, dict) and all(isinstance(usage.get(name), int) for name in TOKEN_FIELDS)
+    spent = {"tokenUsage": usage, "costUsd": execution.cost_usd} if has_ended else {"costUsd": 0.0}
+    return TreeTotal.model_validate({"tokenUsage": TokenUsage().as_json(), **spent, "executions": 1})
 
 
 def tree_total(sums: Raw) -> TreeTotal:
