@@ -44,6 +44,24 @@ class ServiceClient:
             raise RequestRefused("The request contains text or a number that JSON cannot represent.") from None
         return answer_of(await self.http.post(path, content=content, headers={"Content-Type": "application/json"}))
 
+    async def put(self, path: str, body: JsonObject) -> JsonObject:
+        """Replace a resource and return it.
+
+        Raises:
+            RequestRefused: the response is a problem.
+        """
+        return answer_of(await self.http.put(path, json=body))
+
+    async def delete(self, path: str) -> None:
+        """Delete a resource.
+
+        Raises:
+            RequestRefused: the response is a problem.
+        """
+        response = await self.http.delete(path)
+        if not response.is_success:
+            answer_of(response)
+
     async def get(self, path: str) -> JsonObject:
         """Read a resource.
 

@@ -36,6 +36,9 @@ app.add_typer(keys_app, name="keys")
 tool_app = typer.Typer(help="Custom tools.", no_args_is_help=True)
 app.add_typer(tool_app, name="tool")
 
+budgets_app = typer.Typer(help="Limits of tokens and cost on a server.", no_args_is_help=True)
+app.add_typer(budgets_app, name="budgets")
+
 
 def print_version(wanted: bool) -> None:
     """Print the installed version and exit, if requested."""
@@ -180,6 +183,46 @@ def try_tool_on_server(
     from app.cli.tool_test import try_tool  # noqa: PLC0415 - heavy, see the module's docstring
 
     finish(run(try_tool(url, key, name, tool_input)))
+
+
+Scope = Annotated[
+    str, typer.Argument(help="`global`, `project:ID`, `department:SLUG`, `agent:AGENT_ID` or `key:KEY_ID`.")
+]
+
+
+@budgets_app.command("list")
+def list_budgets(url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """List the budgets with what is used of them. Requires an admin key."""
+    from app.cli.budgets import print_budgets  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(print_budgets(url, key))
+
+
+@budgets_app.command("set")
+def set_budget(
+    scope: Scope,
+    period: Annotated[Literal["day", "month", "total"], typer.Option("--period", help="How often it starts over.")],
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="The most tokens in a period.")] = None,
+    max_cost_usd: Annotated[float | None, typer.Option("--max-cost-usd", help="The most US dollars.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="The time zone of days and months.")] = "UTC",
+    alert_at: Annotated[float, typer.Option("--alert-at", help="The used share at which to alert, 0 to 1.")] = 0.8,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
+    """Set the limits of a scope; what is used stays. Requires an admin key."""
+    from app.cli.budgets import put_budget  # noqa: PLC0415 - heavy, see the module's docstring
+
+    limits = {"maxTokens": max_tokens, "maxCostUsd": max_cost_usd}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    run(put_budget(url, key, scope, {**given, "period": period, "timezone": timezone, "alertAt": alert_at}))
+
+
+@budgets_app.command("delete")
+def delete_budget(scope: Scope, url: Url = DEFAULT_URL, key: Key = None) -> None:
+    """Delete a budget with what it has counted. Requires an admin key."""
+    from app.cli.budgets import remove_budget  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(remove_budget(url, key, scope))
 
 
 @app.command()

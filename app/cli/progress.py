@@ -32,6 +32,7 @@ COLOURS = {
     "department-start": "bold blue",
     "department-complete": "bold blue",
     "orchestrator-progress": "bold cyan",
+    "budget-alert": "bold yellow",
 }
 
 
@@ -105,6 +106,7 @@ GISTS: dict[str, Callable[[JsonObject], str]] = {
     "agent-error": lambda event: f"{event['error']['code']}: {event['error']['message']}",
     "department-start": lambda event: event["departmentSlug"],
     "department-complete": lambda event: event["report"]["summary"],
+    "budget-alert": lambda event: f"{event['ratio']:.0%} of the budget of {event['scope']} is used",
     "orchestrator-progress": lambda event: f"{event['done']} of {event['total']} departments: {event['message']}",
 }
 

@@ -35,7 +35,7 @@ async def only_budgets_of_the_test(service: Service) -> AsyncGenerator[None]:
 
 
 async def put(service: Service, scope: str, **body: Any) -> Json:  # noqa: ANN401 - any field of the body
-    """Set a budget, for ever unless another period is named."""
+    """Set a budget, of the period `total` unless another one is named."""
     answer = await service.http.put(f"{BUDGETS}/{scope}", json={"period": "total", **body})
     assert answer.status_code == 200, answer.text
     return answer.json()
