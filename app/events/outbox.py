@@ -228,6 +228,7 @@ class Outbox:
         self, database: Database, consumers: Sequence[OutboxConsumer], timings: OutboxTimings = DEFAULT_TIMINGS
     ) -> None:
         self.consumers = tuple(consumers)
+        self._database = database
         self._loops = [ConsumerLoop(database, consumer, timings) for consumer in self.consumers]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -246,6 +247,14 @@ class Outbox:
         """Look for new marks soon; returns at once."""
         for loop in self._loops:
             loop.notify()
+
+    async def settle_tree(self, root_execution_id: str) -> None:
+        """Apply the marks of a run tree that is about to be deleted, with all others that are pending."""
+        executions = self._database[AgentExecution.get_collection_name()]
+        has_mark = [{consumer.field: {"$exists": True}} for consumer in self.consumers]
+        selector = {"rootExecutionId": root_execution_id, "$or": has_mark}
+        if self.consumers and await executions.find_one(selector, {"_id": 1}):
+            await self.settle()
 
     async def settle(self) -> None:
         """Apply every pending mark now; those that fail stay pending."""

@@ -10,6 +10,7 @@ from app.database.connection import Database
 from app.database.natural_keys import find_agent_id, find_slug
 from app.database.transactions import in_transaction
 from app.errors import AppError
+from app.events.outbox import Outbox
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.services.access.api_keys import Caller
@@ -76,6 +77,7 @@ class ExecutionControl:
     executions: ExecutionQueries
     engine: RunEngine
     starter: RunStarter
+    outbox: Outbox
 
     async def cancel(self, execution_id: str, caller: Caller) -> ExecutionRead:
         """Cancel the run tree of an unfinished execution; returns the execution.
@@ -143,7 +145,7 @@ class ExecutionControl:
         return await self.starter.store(again, agent)
 
     async def delete(self, execution_id: str, caller: Caller) -> None:
-        """Delete a finished run with all its executions, events and payloads; statistics keep counting it.
+        """Delete a finished run with all its executions, events and payloads; statistics and usage keep counting it.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
@@ -153,6 +155,7 @@ class ExecutionControl:
         execution = await self.executions.find_visible(execution_id, caller)
         if execution.is_ours:
             self._refuse_part(execution, "delete")
+            await self.outbox.settle_tree(execution_id)
 
         async def delete_tree(session: AsyncClientSession) -> None:
             executions = self.database[AgentExecution.get_collection_name()]

@@ -26,6 +26,21 @@ async def test_a_finished_run_is_deleted_with_all_that_belongs_to_it(
     assert await executions.count_documents({"rootExecutionId": root_id}) == 0
 
 
+async def test_a_run_that_is_deleted_as_soon_as_it_has_ended_stays_counted(service: Service) -> None:
+    agent = await service.services.database["agents"].find_one({"agentId": ADA})
+    assert agent is not None
+    for _ in range(3):
+        done = await service.run_agent(ADA, judge=False, tags=["deleted"])
+        deleted = await service.http.delete(f"/api/v1/executions/{done['executionId']}")
+        assert deleted.status_code == 204
+
+    usage = (await service.http.get("/api/v1/analytics/usage", params={"tag": "deleted"})).json()
+    counted = await service.services.database["agents"].find_one({"agentId": ADA})
+    assert counted is not None
+    assert (usage["executions"], usage["calls"]) == (3, 3)
+    assert counted["totalExecutions"] == agent.get("totalExecutions", 0) + 3
+
+
 async def test_a_running_execution_is_not_deleted(service: Service, model_server: ModelServer) -> None:
     released = asyncio.Event()
 
