@@ -152,6 +152,24 @@ class RequestedToolCall:
     attached: JsonObject | None = None
 
 
+class CallOutcome(DescribedEnum):
+    """How an attempt at a model call ended."""
+
+    OK = "ok"
+    """It gave a usable answer."""
+    ERROR = "error"
+    """It failed, or its answer could not be used."""
+
+
+class PriceStatus(DescribedEnum):
+    """Whether the price of a call is known."""
+
+    PRICED = "priced"
+    """The cost is known."""
+    UNPRICED = "unpriced"
+    """The price of the model or the number of tokens is unknown."""
+
+
 class UsageStatus(DescribedEnum):
     """How trustworthy the provider's count of a call's tokens is."""
 
@@ -220,14 +238,14 @@ class ModelCall:
             "model": self.model,
             "deployment": self.deployment,
             "attempt": self.attempt,
-            "outcome": "ok" if self.error_code is None else "error",
+            "outcome": (CallOutcome.OK if self.error_code is None else CallOutcome.ERROR).value,
             "inputTokens": self.usage.input,
             "outputTokens": self.usage.output,
             "cacheReadTokens": self.usage.cache_read,
             "cacheWriteTokens": self.usage.cache_write,
             "reasoningTokens": self.reasoning_tokens,
             "costUsd": self.cost_usd,
-            "priceStatus": "priced" if self.is_priced else "unpriced",
+            "priceStatus": (PriceStatus.PRICED if self.is_priced else PriceStatus.UNPRICED).value,
             "cached": self.cache_status is CacheStatus.HIT,
             "cacheStatus": self.cache_status.value,
             "savedTokens": self.saved_tokens,

@@ -3,7 +3,7 @@
 import base64
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from app.database.connection import Database
 from app.database.expressions import array_in
@@ -13,7 +13,7 @@ from app.kit.paging import LIST_MILLISECONDS, forged_cursor
 from app.kit.schemas import ApiModel, Page, Timestamp
 from app.models.agent_execution import AgentExecution
 from app.services.access.api_keys import Caller
-from app.services.llm.calls import CacheStatus, RunPurpose, UsageStatus
+from app.services.llm.calls import CacheStatus, CallOutcome, PriceStatus, RunPurpose, UsageStatus
 from app.services.runs.queries.executions import ExecutionQueries
 
 PLACE = re.compile(r"(\d{1,16})\.(\d{1,9})")
@@ -46,7 +46,7 @@ class ModelCallRead(ApiModel):
     """LiteLLM's name of the model that was called."""
     attempt: int
     """The number of the attempt, from 1: failed attempts have rows too."""
-    outcome: Literal["ok", "error"]
+    outcome: CallOutcome
     """Whether the attempt gave a usable answer."""
     error_code: str | None = None
     """The code of its error; `null` if it succeeded."""
@@ -62,7 +62,7 @@ class ModelCallRead(ApiModel):
     """The part of the output that the model used to reason."""
     cost_usd: float | None
     """The cost in US dollars; `null` if the price or the tokens are unknown."""
-    price_status: Literal["priced", "unpriced"]
+    price_status: PriceStatus
     """Whether the price is known."""
     cached: bool
     """Whether the answer came from the response cache: it then has no tokens and costs nothing."""

@@ -58,7 +58,7 @@ class ExecutionLinks(ApiModel):
         return cls(self=base, events=f"{base}/events", stream=f"{base}/events/stream")
 
 
-class CallerRead(ApiModel):
+class StartedByRead(ApiModel):
     """The caller that started a run."""
 
     type: str
@@ -122,7 +122,7 @@ class ExecutionSummary(ApiModel):
     """The sums over the tree below a root, as far as its executions have ended; `null` for other executions."""
     tags: list[str]
     """The labels of the run."""
-    started_by: CallerRead | None
+    started_by: StartedByRead | None
     """The caller that started the run."""
     quality_score: float | None
     """0 to 100: the `score` of its last `quality-check` event, which is 0 to 1, times 100. `null` if unscored."""
