@@ -1,6 +1,5 @@
 """Usage analytics over HTTP, with roll-ups as a million executions leave them."""
 
-import calendar
 import os
 import random
 import statistics
@@ -21,10 +20,10 @@ from app.database.connection import Database
 from app.database.opening import open_database
 from app.kit.json_values import JsonObject
 from app.models.api_key import ApiKey
-from app.models.usage_bucket import UsageBucket, UsageDetail
+from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 from app.services.usage.analytics import UsageGrouping
-from app.services.usage.ledger_counts import Dimensions, HourUsage, usage_by_hour
-from app.services.usage.rollups import BucketKey, Buckets
+from app.services.usage.ledger_counts import Dimensions, HourUsage, add_to, usage_by_hour
+from app.services.usage.rollups import BucketKey, Buckets, document_for
 from app.settings import Settings
 from benchmarks.catalogue import percentile_99, time_each
 from benchmarks.children import Child
@@ -33,6 +32,7 @@ from benchmarks.service import ADMIN_KEY, running_service, service_environment
 from benchmarks.tables import goal, table_of
 
 EXECUTIONS = int(os.environ.get("BENCH_EXECUTIONS", "1000000"))
+MONTH = "2026-08"
 FIRST_DAY, DAYS = datetime(2026, 8, 20, tzinfo=UTC), 90
 DEPARTMENTS, AGENTS_EACH, KEYS, PROJECTS, TAGS = 6, 5, 20, 50, 4
 MODELS = ("anthropic/claude-3.5-sonnet", "anthropic/claude-3-haiku", "openai/gpt-4.1")
@@ -40,8 +40,10 @@ PURPOSES = ("plan", "work", "judge", "review", "report")
 TAGGED_SHARE = 0.1
 PATTERNS = 2_000
 """The number of different executions, by their calls; each runs for many agents, projects and keys."""
+DIFFERENT_DAYS = 6
+"""The number of days whose executions are drawn and counted; the others repeat them, because counting takes a while."""
 BATCH = 5_000
-READS = 200
+READS = 100
 GOAL_MS = 200.0
 RANDOM = random.Random(20261128)  # noqa: S311 - the same figures in every run
 
@@ -81,7 +83,7 @@ async def measure(service: Child, data_dir: Path) -> Found:
     settings = Settings(_env_file=None, data_dir=data_dir)  # pyright: ignore[reportCallIssue] - pydantic-settings' own
     async with open_database(settings, share=True) as database, client_session() as http:
         await fill(database)
-        for document in (UsageBucket, UsageDetail):
+        for document in (UsageBucket, UsageDetail, UsageHour):
             count = await collection_of(database, document).estimated_document_count()
             found.buckets[document.get_collection_name()] = count
         viewer = await make_viewer(http, service)
@@ -129,22 +131,36 @@ async def make_viewer(http: aiohttp.ClientSession, service: Child) -> str:
 
 
 async def fill(database: Database) -> None:
-    """Store the buckets of all executions, day by day, and the keys."""
+    """Store the buckets of all executions in the order of their time, and the keys."""
     keys = [
         {"_id": ObjectId(key), "name": f"Key {place}", "role": "runner", "keyHash": key, "allProjects": True}
         for place, key in enumerate(KEY_IDS)
     ]
     await collection_of(database, ApiKey).insert_many(keys)
     patterns = [pattern() for _ in range(PATTERNS)]
-    buckets = Buckets()
+    drawn = [draw_day(patterns) for _ in range(DIFFERENT_DAYS)]
+    months: dict[BucketKey, dict[str, int]] = {}
     for place in range(DAYS):
         day = FIRST_DAY + timedelta(days=place)
-        buckets.add(entry for _ in range(EXECUTIONS // DAYS) for entry in executed(RANDOM.choice(patterns), day))
-        is_last = place == DAYS - 1 or day.day == calendar.monthrange(day.year, day.month)[1]
-        ended = {key: counts for key, counts in buckets.sums.items() if is_last or len(key.period) > len("2026-01")}
-        await insert(database, ended)
-        for key in ended:
-            del buckets.sums[key]
+        for key, counts in drawn[place % DIFFERENT_DAYS].sums.items():
+            if len(key.period) == len(MONTH):
+                add_to(months.setdefault(replace(key, period=f"{day:%Y-%m}"), {}), counts)
+        periods = [(key, counts) for key, counts in drawn[place % DIFFERENT_DAYS].sums.items() if key.period != MONTH]
+        await insert(database, [(moved(key, day), counts) for key, counts in periods])
+    await insert(database, list(months.items()))
+
+
+def draw_day(patterns: Sequence[HourUsage]) -> Buckets:
+    """Count the executions of a day, in the order of their time."""
+    count = EXECUTIONS // DAYS
+    buckets = Buckets()
+    buckets.add(executed(RANDOM.choice(patterns), f"{MONTH}-01T{place * 24 // count:02}") for place in range(count))
+    return buckets
+
+
+def moved(key: BucketKey, day: datetime) -> BucketKey:
+    """Return the bucket of an hour or a day on another day."""
+    return replace(key, period=f"{day:%Y-%m-%d}{key.period[len(MONTH) + 3 :]}")
 
 
 def pattern() -> HourUsage:
@@ -168,19 +184,20 @@ def pattern() -> HourUsage:
     return usage_by_hour(calls, 0)[0]
 
 
-def executed(one: HourUsage, day: datetime) -> list[tuple[HourUsage, Sequence[str]]]:
-    """An execution of a pattern at a random hour of a day, for a random agent, project and key."""
+def executed(one: HourUsage, hour: str) -> tuple[HourUsage, Sequence[str]]:
+    """An execution of a pattern in an hour, for a random agent, project and key."""
     slug, agent = RANDOM.choice(AGENT_NAMES)
     origin = Dimensions(slug, agent, RANDOM.choice(PROJECT_IDS), RANDOM.choice(KEY_IDS))
     tags = (RANDOM.choice(TAG_NAMES),) if RANDOM.random() < TAGGED_SHARE else ()
-    return [(replace(one, hour=f"{day:%Y-%m-%d}T{RANDOM.randrange(24):02}", origin=origin), tags)]
+    return replace(one, hour=hour, origin=origin), tags
 
 
-async def insert(database: Database, sums: dict[BucketKey, dict[str, int]]) -> None:
+async def insert(database: Database, sums: Sequence[tuple[BucketKey, dict[str, int]]]) -> None:
     """Insert complete buckets."""
     documents: dict[str, list[JsonObject]] = {}
-    for key, counts in sums.items():
-        documents.setdefault(key.view.document.get_collection_name(), []).append(document_of(key, counts))
+    for key, counts in sums:
+        collection = document_for(key.view, key.period).get_collection_name()
+        documents.setdefault(collection, []).append(document_of(key, counts))
     for collection, rows in documents.items():
         for start in range(0, len(rows), BATCH):
             await database[collection].insert_many(rows[start : start + BATCH], ordered=False)

@@ -21,7 +21,7 @@ from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.models.quality_weights import QualityWeights
 from app.models.stream_ticket import StreamTicket
-from app.models.usage_bucket import UsageBucket, UsageDetail
+from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 
 DEFAULT_DATABASE = "dynamic_agents"
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -36,6 +36,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     QualityWeights,
     UsageBucket,
     UsageDetail,
+    UsageHour,
     Budget,
 )
 SERVER_SELECTION_MS = 2000

@@ -1,4 +1,4 @@
-"""Sums of the ledger by hour, day and month: the service's own `agent-usage` and `agent-usage-details` collections."""
+"""Sums of the ledger by hour, day and month: the service's own collections `agent-usage…`."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ class UsageBucket(Document):
 
 
 class UsageDetail(UsageBucket):
-    """A bucket of the finest view, which has as many as the executions at worst.
+    """A day or month of the finest view, which has as many buckets as there are executions at worst.
 
     They are in a collection of their own, so that the few coarse ones stay together in the database's cache.
     """
@@ -61,4 +61,14 @@ class UsageDetail(UsageBucket):
         """Collection and indexes."""
 
         name = "agent-usage-details"
+        indexes = bucket_indexes()
+
+
+class UsageHour(UsageBucket):
+    """An hour, for ranges that begin or end within a day."""
+
+    class Settings(UsageBucket.Settings):
+        """Collection and indexes."""
+
+        name = "agent-usage-hours"
         indexes = bucket_indexes()

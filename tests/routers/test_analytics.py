@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.models.api_key import ApiKey
-from app.models.usage_bucket import UsageBucket, UsageDetail
+from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 from tests.fixtures.http_api import NewKey
 from tests.fixtures.ledger_rows import History, count, row_of
 from tests.fixtures.services import Service
@@ -22,7 +22,7 @@ FIRST, SECOND = "2025-06-10T09:59:59.999Z", "2025-06-11T10:00:00.000Z"
 async def counted_service(session_service: Service) -> tuple[Service, str]:
     """The shared service with some counted calls, and the id of the key that made some of them."""
     database = session_service.services.database
-    for document in (UsageBucket, UsageDetail):
+    for document in (UsageBucket, UsageDetail, UsageHour):
         await database[document.get_collection_name()].delete_many({"period": {"$regex": "^2025"}})
     body = {"name": "of the night shift", "role": "runner"}
     key = (await session_service.http.post("/api/v1/api-keys", json=body)).json()["id"]

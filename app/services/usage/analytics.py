@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from beanie import Document
 from bson import ObjectId
 
 from app.database.collections import collection_of
@@ -17,7 +18,7 @@ from app.models.api_key import ApiKey
 from app.models.usage_bucket import SCOPES
 from app.services.usage.ledger_counts import UNITS_PER_USD, Counts, add_to, name_of
 from app.services.usage.periods import periods_between
-from app.services.usage.rollups import DETAILS, View, view_for
+from app.services.usage.rollups import DETAILS, document_for, view_for
 
 BOOTSTRAP_KEY = "bootstrap"
 """The id of the key in ADMIN_API_KEY, which is not stored."""
@@ -208,7 +209,7 @@ class UsageQueries:
     async def _sums(
         self, wanted: UsageFilter, grouping: UsageGrouping, counters: frozenset[str]
     ) -> dict[str | None, Counts]:
-        """Add up the counters of each group: months and days from the coarsest fitting view, hours from the finest."""
+        """Add up the counters of each group, from the coarsest views that separate what the query needs."""
         periods = periods_between(wanted.start, wanted.end, utc_now(), months=grouping is not UsageGrouping.DAY)
         hours = [period for period in periods if len(period) == HOUR_LENGTH]
         longer = [period for period in periods if len(period) < HOUR_LENGTH]
@@ -217,18 +218,18 @@ class UsageQueries:
             return {}
         is_dimension = grouping.value in DETAILS.fields
         fields = frozenset(conditions) | (frozenset({grouping.value}) if is_dimension else frozenset())
-        view = view_for(fields, by_part=grouping in PARTS)
-        reads = [(view, longer), (DETAILS, hours)]
         sums: dict[str | None, Counts] = {}
-        for place, chosen in [read for read in reads if read[1]]:
-            selector = {"view": place.name, "period": {"$in": chosen}, "tag": tag_condition(wanted, grouping)}
-            for raw in await self._aggregate(place, selector | conditions, grouping, counters):
+        for chosen in filter(None, (longer, hours)):
+            view = view_for(fields, by_part=grouping in PARTS, by_hour=chosen is hours)
+            document = document_for(view, chosen[0])
+            selector = {"view": view.name, "period": {"$in": chosen}, "tag": tag_condition(wanted, grouping)}
+            for raw in await self._aggregate(document, selector | conditions, grouping, counters):
                 key = raw.pop("_id")
                 add_to(sums.setdefault(name_of(key) if grouping in PARTS else key, {}), raw)
         return sums
 
     async def _aggregate(
-        self, view: View, selector: JsonObject, grouping: UsageGrouping, counters: frozenset[str]
+        self, document: type[Document], selector: JsonObject, grouping: UsageGrouping, counters: frozenset[str]
     ) -> list[Raw]:
         pipeline: list[JsonObject] = [{"$match": selector}]
         place, key = "totals", f"${grouping.value}"
@@ -242,7 +243,7 @@ class UsageQueries:
         sums = {name: {"$sum": f"${place}.{source}"} for name, source in stored.items()}
         pipeline.append({"$group": {"_id": key, **sums}})
         scope = next((f"usage_{name}" for name in SCOPES if name in selector), "usage_period")
-        return await (await collection_of(self.database, view.document).aggregate(pipeline, hint=scope)).to_list()
+        return await (await collection_of(self.database, document).aggregate(pipeline, hint=scope)).to_list()
 
 
 def tag_condition(wanted: UsageFilter, grouping: UsageGrouping) -> object:

@@ -20,7 +20,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.database.connection import Database, Raw
 from app.events.outbox import ExecutionEnd, field_of, mark_of
 from app.kit.json_values import JsonObject
-from app.models.usage_bucket import UsageBucket, UsageDetail
+from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 from app.services.usage.ledger_counts import Counts, Dimensions, HourUsage, add_to, usage_by_hour
 
 ID_BYTES = 16
@@ -32,32 +32,43 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Dimensions that buckets separate; `has_parts` if they also hold the counts by model and purpose."""
+    """Dimensions that buckets separate; `has_parts` if they also hold the counts by model and purpose.
+
+    Pairs have no hours: an hour has about as many of them as of all dimensions together.
+    """
 
     name: str
     fields: frozenset[str]
-    has_parts: bool
+    has_parts: bool = True
+    has_hours: bool = True
     document: type[Document] = UsageBucket
 
 
 SUMMARIES = (
-    View("department", frozenset({"department"}), has_parts=True),
-    View("agent", frozenset({"department", "agent"}), has_parts=True),
-    View("apiKey", frozenset({"department", "apiKey"}), has_parts=True),
-    View("project", frozenset({"department", "project"}), has_parts=True),
-    View("agent-apiKey", frozenset({"department", "agent", "apiKey"}), has_parts=False),
-    View("project-apiKey", frozenset({"project", "apiKey"}), has_parts=False),
-    View("project-agent", frozenset({"department", "project", "agent"}), has_parts=False),
+    View("department", frozenset({"department"})),
+    View("agent", frozenset({"department", "agent"})),
+    View("apiKey", frozenset({"department", "apiKey"})),
+    View("project", frozenset({"department", "project"})),
+    View("agent-apiKey", frozenset({"department", "agent", "apiKey"}), has_parts=False, has_hours=False),
+    View("project-apiKey", frozenset({"project", "apiKey"}), has_parts=False, has_hours=False),
+    View("project-agent", frozenset({"department", "project", "agent"}), has_parts=False, has_hours=False),
 )
-"""The views of days and months, those with the fewest buckets first."""
-DETAILS = View("all", frozenset({"department", "agent", "project", "apiKey"}), has_parts=True, document=UsageDetail)
-"""The view that separates everything, and the only one with hours."""
+"""The coarse views, those with the fewest buckets first."""
+DETAILS = View("all", frozenset({"department", "agent", "project", "apiKey"}), document=UsageDetail)
+"""The view that separates everything."""
 
 
-def view_for(fields: frozenset[str], *, by_part: bool) -> View:
-    """Return the coarsest view of days and months that separates some fields, with models and purposes if needed."""
-    fitting = (view for view in SUMMARIES if fields <= view.fields and (view.has_parts or not by_part))
-    return next(fitting, DETAILS)
+def view_for(fields: frozenset[str], *, by_part: bool, by_hour: bool) -> View:
+    """Return the coarsest view that separates some fields, with models and purposes and with hours if needed."""
+    for view in SUMMARIES:
+        if fields <= view.fields and (view.has_parts or not by_part) and (view.has_hours or not by_hour):
+            return view
+    return DETAILS
+
+
+def document_for(view: View, period: str) -> type[Document]:
+    """Return the document class, and so the collection, of a view's buckets of an hour, day or month."""
+    return UsageHour if len(period) > DAY else view.document
 
 
 @dataclass(frozen=True)
@@ -96,15 +107,11 @@ class Buckets:
                 add_to(finest.setdefault((usage.hour, tag, usage.origin), {}), counts)
         for (hour, tag, origin), counts in finest.items():
             totals = {name: count for name, count in counts.items() if name.startswith("totals.")}
-            self._add(BucketKey(DETAILS, hour, tag, origin), counts)
-            for period in (hour[:DAY], hour[:MONTH]):
-                self._add(BucketKey(DETAILS, period, tag, origin), counts)
-                for view in SUMMARIES:
-                    key = BucketKey(view, period, tag, within(view, origin))
-                    self._add(key, counts if view.has_parts else totals)
-
-    def _add(self, key: BucketKey, counts: Counts) -> None:
-        add_to(self.sums.setdefault(key, {}), counts)
+            for view in (*SUMMARIES, DETAILS):
+                within_view = within(view, origin)
+                for period in (hour[:MONTH], hour[:DAY], *((hour,) if view.has_hours else ())):
+                    sums = self.sums.setdefault(BucketKey(view, period, tag, within_view), {})
+                    add_to(sums, counts if view.has_parts else totals)
 
     def updates(self) -> Mapping[str, list[UpdateOne]]:
         """Return the updates by collection, the most contended buckets first."""
@@ -114,7 +121,7 @@ class Buckets:
             if increments := {name: Int64(count) for name, count in counts.items() if count}:
                 changes["$inc"] = increments
             update = UpdateOne({"_id": key.identity()}, changes, upsert=True)
-            found.setdefault(key.view.document.get_collection_name(), []).append(update)
+            found.setdefault(document_for(key.view, key.period).get_collection_name(), []).append(update)
         return found
 
 

@@ -14,7 +14,7 @@ from app.database.connection import Database
 from app.events.outbox import Outbox
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution
-from app.models.usage_bucket import UsageBucket, UsageDetail
+from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 from app.routers.analytics import FullHour
 from app.services.usage.analytics import UsageFilter, UsageGrouping, UsageQueries
 from app.services.usage.rollups import UsageRollups
@@ -142,7 +142,7 @@ async def test_roll_ups_agree_with_the_rows_for_every_grouping_filter_and_range(
     tag: str | None,
     bounds: list[str],
 ) -> None:
-    for document in (UsageBucket, UsageDetail):
+    for document in (UsageBucket, UsageDetail, UsageHour):
         await database[document.get_collection_name()].delete_many({})
     await count(database, *executions)
 
