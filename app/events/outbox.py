@@ -119,6 +119,8 @@ class ConsumerLoop:
     """The executions whose updates failed; they are left out until `_retry_at`."""
     _retry_at: float = field(default=0.0, init=False)
     _failures: int = field(default=0, init=False)
+    _batch_executions: int = field(default=BATCH_EXECUTIONS, init=False)
+    """The executions of the next batch: fewer after a batch that took too long for its transaction."""
 
     def notify(self) -> None:
         """Look for marks soon."""
@@ -149,9 +151,11 @@ class ConsumerLoop:
                 failures = await self._apply_all(batch)
                 self._held_back += failures
                 failed = failed or bool(failures)
-                if len(batch) < BATCH_EXECUTIONS:
+                if len(batch) < self._batch_executions:
                     break
+                self._batch_executions = min(self._batch_executions * 2, BATCH_EXECUTIONS)
         except PyMongoError as error:
+            self._batch_executions = max(self._batch_executions // 2, 1)
             log.warning("outbox-read-failed", consumer=self.consumer.name, error=type(error).__name__)
         if failed:
             pause = self.timings.look_every_seconds * 2**self._failures
@@ -165,7 +169,7 @@ class ConsumerLoop:
         selector: Raw = {self.consumer.field: {"$exists": True}}
         if self._held_back:
             selector["_id"] = {"$nin": self._held_back}
-        found = self._executions.find(selector, {"_id": 1}).limit(BATCH_EXECUTIONS)
+        found = self._executions.find(selector, {"_id": 1}).limit(self._batch_executions)
         return [raw["_id"] async for raw in found]
 
     async def _apply_all(self, ids: list[Any]) -> list[Any]:

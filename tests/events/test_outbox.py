@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import ExecutionTimeout
 
 from app.database.connection import Database, Raw
 from app.events.outbox import ExecutionEnd, Outbox, OutboxTimings, field_of, mark_of
@@ -200,3 +201,19 @@ async def until_total(database: Database, name: str, amount: int) -> None:
     async with asyncio.timeout(15):
         while (await total(database, name))[0] != amount:  # noqa: ASYNC110 - another task's write sets no event here
             await asyncio.sleep(0.01)
+
+
+async def test_a_batch_that_takes_too_long_is_applied_in_smaller_ones(database: Database) -> None:
+    async def be_slow(batch: Sequence[Raw]) -> None:
+        if len(batch) > 8:
+            raise ExecutionTimeout("the transaction took too long")
+
+    outbox = Outbox(database, [Ledger(database, "costs", be_slow)])
+    for _ in range(20):
+        await store_end(database, outbox, end_with(1))
+
+    for _ in range(12):
+        await outbox.settle()
+
+    assert await total(database, "costs") == (20, 20)
+    assert await pending(database, "costs") == 0

@@ -5,11 +5,12 @@ bucket once. Queries read months, days and hours of the coarsest view that separ
 depends on the number of agents, projects and keys, not on that of executions.
 """
 
+import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from beanie import Document
@@ -24,8 +25,12 @@ from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 from app.services.usage.ledger_counts import Counts, Dimensions, HourUsage, add_to, usage_by_hour
 
 ID_BYTES = 16
+EXECUTIONS_A_STEP, UPDATES_A_STEP = 10, 200
+"""The work that a batch does at once before the event loop may serve others: a few milliseconds."""
 DAY, MONTH = len("2026-01-31"), len("2026-01")
 """The lengths of a day and a month within an hour such as `2026-01-31T05`."""
+
+Item = TypeVar("Item")
 
 log = structlog.get_logger(__name__)
 
@@ -113,16 +118,22 @@ class Buckets:
                     sums = self.sums.setdefault(BucketKey(view, period, tag, within_view), {})
                     add_to(sums, counts if view.has_parts else totals)
 
-    def updates(self) -> Mapping[str, list[UpdateOne]]:
-        """Return the updates by collection, the most contended buckets first."""
-        found: dict[str, list[UpdateOne]] = {}
-        for key, counts in sorted(self.sums.items(), key=lambda item: (len(item[0].period), item[0].view.name)):
-            changes: JsonObject = {"$setOnInsert": key.stored()}
-            if increments := {name: Int64(count) for name, count in counts.items() if count}:
-                changes["$inc"] = increments
-            update = UpdateOne({"_id": key.identity()}, changes, upsert=True)
-            found.setdefault(document_for(key.view, key.period).get_collection_name(), []).append(update)
-        return found
+    def in_order(self) -> list[tuple[BucketKey, Counts]]:
+        """Return the sums, those of the most contended buckets first: a conflict then costs little."""
+        return sorted(self.sums.items(), key=lambda item: (len(item[0].period), item[0].view.name))
+
+
+def update_of(key: BucketKey, counts: Counts) -> UpdateOne:
+    """Return the update that adds counts to a bucket."""
+    changes: JsonObject = {"$setOnInsert": key.stored()}
+    if increments := {name: Int64(count) for name, count in counts.items() if count}:
+        changes["$inc"] = increments
+    return UpdateOne({"_id": key.identity()}, changes, upsert=True)
+
+
+def batched(values: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield the values in steps, so that the event loop can serve others in between."""
+    return (values[start : start + size] for start in range(0, len(values), size))
 
 
 class UsageRollups:
@@ -143,9 +154,17 @@ class UsageRollups:
     async def apply(self, batch: Sequence[Raw], session: AsyncClientSession) -> None:
         """Add a batch to its buckets."""
         buckets = Buckets()
-        buckets.add(entry for ended in batch for entry in entries_of(ended))
-        for collection, updates in buckets.updates().items():
-            await self._database[collection].bulk_write(updates, ordered=False, session=session)
+        for part in batched(batch, EXECUTIONS_A_STEP):
+            buckets.add(entry for ended in part for entry in entries_of(ended))
+            await asyncio.sleep(0)
+        for part in batched(buckets.in_order(), UPDATES_A_STEP):
+            updates: dict[str, list[UpdateOne]] = {}
+            for key, counts in part:
+                updates.setdefault(document_for(key.view, key.period).get_collection_name(), []).append(
+                    update_of(key, counts)
+                )
+            for collection, changes in updates.items():
+                await self._database[collection].bulk_write(changes, ordered=False, session=session)
 
 
 def entries_of(ended: Raw) -> list[tuple[HourUsage, Sequence[str]]]:
