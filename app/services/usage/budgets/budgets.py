@@ -130,8 +130,7 @@ class Budgets:
     async def _settle(self, scope: str, reservation: Reservation, real: Amount) -> Raw | None:
         for pause in (*SETTLE_PAUSES, None):
             try:
-                with pymongo.timeout(CHECK_SECONDS):
-                    return await self.store.settle(scope, reservation.id, real)
+                return await self.store.settle(scope, reservation.id, real)
             except PyMongoError as error:
                 log.warning("budget-not-settled", scope=scope, error=type(error).__name__)
                 if pause is not None:
@@ -141,8 +140,7 @@ class Budgets:
     async def _release(self, reservation: Reservation, scopes: Sequence[str]) -> None:
         for scope in reversed(scopes):
             try:
-                with pymongo.timeout(CHECK_SECONDS):
-                    await self.store.release(scope, reservation.id)
+                await self.store.release(scope, reservation.id)
             except PyMongoError as error:  # it expires
                 log.warning("budget-not-released", scope=scope, error=type(error).__name__)
 
@@ -171,6 +169,7 @@ class Budgets:
             with pymongo.timeout(CHECK_SECONDS):
                 found = {raw["scope"]: raw for raw in await self.store.read(named)}
         except PyMongoError as error:
+            log.warning("budget-unavailable", scopes=named, error=type(error).__name__)
             raise BudgetUnavailable from error
         for scope in named:
             if scope in found and is_exhausted(found[scope], least):

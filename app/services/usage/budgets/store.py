@@ -1,8 +1,10 @@
 """The stored budgets: each operation is one atomic update of one scope."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 import pymongo
+import structlog
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
@@ -21,6 +23,8 @@ CHECK_SECONDS = 5.0
 """The time limit of a check; a database that answers later refuses the call."""
 UNKNOWN_TIMEZONE = 40485
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True)
 class BudgetStore:
@@ -29,6 +33,7 @@ class BudgetStore:
     database: Database
     now: Now = NOW
     reserved_seconds: float = RESERVED_SECONDS
+    _turns: dict[str, asyncio.Lock] = field(default_factory=dict[str, asyncio.Lock], init=False, repr=False)
 
     @property
     def _budgets(self) -> Collection:
@@ -46,11 +51,13 @@ class BudgetStore:
         update = reserving(reservation_id, root_id, worst, self.reserved_seconds, self.now)
         fields = {"maxTokens": 1, "maxCost": 1, "resetsAt": 1, "reservations.id": 1}
         try:
-            with pymongo.timeout(CHECK_SECONDS):
-                return await self._budgets.find_one_and_update(
-                    {"scope": scope}, update, fields, return_document=ReturnDocument.AFTER
-                )
+            async with self._turn(scope):
+                with pymongo.timeout(CHECK_SECONDS):
+                    return await self._budgets.find_one_and_update(
+                        {"scope": scope}, update, fields, return_document=ReturnDocument.AFTER
+                    )
         except PyMongoError as error:
+            log.warning("budget-unavailable", scope=scope, error=type(error).__name__)
             raise BudgetUnavailable from error
 
     async def settle(self, scope: str, reservation_id: str, real: Amount) -> Raw | None:
@@ -58,16 +65,28 @@ class BudgetStore:
 
         Its `alertedBy` is the reservation if this settlement reached `alertAt`.
         """
-        return await self._budgets.find_one_and_update(
-            {"scope": scope},
-            settling(reservation_id, real, self.now),
-            {"reservations": 0},
-            return_document=ReturnDocument.AFTER,
-        )
+        async with self._turn(scope):
+            with pymongo.timeout(CHECK_SECONDS):
+                return await self._budgets.find_one_and_update(
+                    {"scope": scope},
+                    settling(reservation_id, real, self.now),
+                    {"reservations": 0},
+                    return_document=ReturnDocument.AFTER,
+                )
 
     async def release(self, scope: str, reservation_id: str) -> None:
         """Drop a reservation without booking anything."""
-        await self._budgets.update_one({"scope": scope}, releasing("id", reservation_id, self.now))
+        async with self._turn(scope):
+            with pymongo.timeout(CHECK_SECONDS):
+                await self._budgets.update_one({"scope": scope}, releasing("id", reservation_id, self.now))
+
+    def _turn(self, scope: str) -> asyncio.Lock:
+        """The lock under which this process updates a scope.
+
+        MongoDB repeats updates of one document that collide: hundreds at a time would take many seconds. The other
+        scopes and the reads need no turn.
+        """
+        return self._turns.setdefault(scope, asyncio.Lock())
 
     async def release_tree(self, root_id: str) -> None:
         """Drop the reservations of a run tree in all scopes: the process that made them no longer runs it."""
