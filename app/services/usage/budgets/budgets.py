@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import pymongo
 import structlog
 from pymongo.errors import PyMongoError
 
@@ -20,7 +19,7 @@ from app.services.usage.budgets.errors import BudgetExhausted, BudgetUnavailable
 from app.services.usage.budgets.known import KnownBudgets
 from app.services.usage.budgets.schemas import BudgetWrite
 from app.services.usage.budgets.scopes import CallScopes
-from app.services.usage.budgets.store import CHECK_SECONDS, BudgetStore, holds
+from app.services.usage.budgets.store import BudgetStore, holds
 
 SETTLE_PAUSES = (0.2, 1.0, 3.0)
 """The pauses in seconds between attempts to settle while the database does not answer."""
@@ -166,8 +165,7 @@ class Budgets:
         if not named:
             return
         try:
-            with pymongo.timeout(CHECK_SECONDS):
-                found = {raw["scope"]: raw for raw in await self.store.read(named)}
+            found = {raw["scope"]: raw for raw in await self.store.read(named)}
         except PyMongoError as error:
             log.warning("budget-unavailable", scopes=named, error=type(error).__name__)
             raise BudgetUnavailable from error

@@ -19,8 +19,8 @@ from app.services.usage.budgets.pipelines import NOW, Now, as_now, putting, rele
 
 RESERVED_SECONDS = 900.0
 """How long a reservation counts if it is neither settled nor released: longer than any model call may take."""
-CHECK_SECONDS = 5.0
-"""The time limit of a check; a database that answers later refuses the call."""
+CHECK_SECONDS = 10.0
+"""The time limit of an update; if the database answers later, the call is refused."""
 UNKNOWN_TIMEZONE = 40485
 
 log = structlog.get_logger(__name__)
@@ -122,8 +122,9 @@ class BudgetStore:
         return found
 
     async def read(self, scopes: list[str]) -> list[Raw]:
-        """Return those of the budgets that exist, as they stand now."""
-        return await self._budgets.find({"scope": {"$in": scopes}}, as_now(self.now)).to_list()
+        """Return those of the budgets that exist, as they stand now; one reader of a process at a time."""
+        async with self._turn("reading"):
+            return await self._budgets.find({"scope": {"$in": scopes}}, as_now(self.now)).to_list()
 
     async def page(self, page: PageRequest) -> RawPage:
         """Return a page of all budgets as they stand now.
