@@ -133,5 +133,5 @@ async def ended_within(service: Service, execution_id: str, seconds: float) -> R
 
 
 def without_counts(document: Raw) -> Raw:
-    """A document without what the statistics take from it afterwards."""
-    return {name: value for name, value in document.items() if name != "uncounted"}
+    """A document without the marks of its end, which are counted afterwards."""
+    return {name: value for name, value in document.items() if name not in ("uncounted", "outbox")}
