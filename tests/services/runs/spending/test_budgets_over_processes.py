@@ -141,7 +141,7 @@ async def test_the_reservation_of_a_killed_process_is_released_with_its_tree(
 async def ended(service: Service, execution_id: str) -> str:
     """The status of a run once it has ended; hundreds of runs of four processes take a while."""
     async with asyncio.timeout(90):
-        while (status := (await stored(service, execution_id))["status"]) in ("pending", "running"):
+        while (status := (await stored(service, execution_id))["status"]) in ("pending", "running"):  # noqa: ASYNC110 - others store it
             await asyncio.sleep(0.1)
     return str(status)
 
