@@ -1,4 +1,4 @@
-"""The chain that a run tree's model calls pass through, link by link: scoped, fitted, retried, owned, gateway.
+"""The chain that a run tree's model calls pass through: scoped, fitted, retried, owned, budgeted, gateway.
 
 Each link is a `ModelCaller` around the next. LiteLLM's Router chooses the deployment and falls back within one try; the
 number of further tries is `num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
