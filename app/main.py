@@ -24,6 +24,7 @@ from app.services.catalog.queries import CatalogQueries
 from app.services.catalog.seeds.insertion import insert_missing_seeds
 from app.services.catalog.tool_checker import ToolChecker
 from app.services.catalog.tool_tester import ToolTester
+from app.services.llm.cache.opening import open_response_cache
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.opening import open_models
 from app.services.quality.analytics import QualityQueries
@@ -100,7 +101,8 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         loader = await enter(open_loader(settings, database, toolbox.mcp))
         outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database)]))
         budgets = await enter(open_budgets(database))
-        context = make_run_context(settings, models, toolbox, bus, outbox, budgets)
+        cache = await enter(open_response_cache(settings, database, models))
+        context = make_run_context(settings, models, toolbox, bus, outbox, budgets, cache)
         works = is_worker or settings.serve_runs
         engine = await enter(open_engine(settings, database, bus, loader, context, outbox, works=works))
         admin_key = AdminKey() if is_worker else load_admin_key(settings)

@@ -314,6 +314,9 @@ class Settings(BaseSettings):
     """The run trees of one department that all processes run concurrently. Unset: no limit."""
     max_run_seconds: Seconds = 3600
     """How long a run may take once a process has taken it. After that it fails with `run-too-long`."""
+    response_cache_ttl_seconds: float = Field(default=3600, ge=0, le=MAX_SECONDS)
+    """How long an identical request of the same project is given the stored answer of a model. It lives in Redis, else
+    in MongoDB. `0` turns the cache off."""
     model_first_byte_seconds: Seconds = 60
     """How long a streamed model call may take to its first byte."""
     model_idle_seconds: Seconds = 30

@@ -16,6 +16,7 @@ from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import ApiKey
 from app.models.budget import Budget
+from app.models.cached_answer import CachedAnswer
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.execution_events import EventPayload, ExecutionEventPage
@@ -33,6 +34,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     EventPayload,
     ApiKey,
     StreamTicket,
+    CachedAnswer,
     QualityWeights,
     UsageBucket,
     UsageDetail,

@@ -16,6 +16,7 @@ import orjson
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import ModelRequest
 from app.services.llm.context.token_estimate import UNCOUNTED
+from app.services.llm.model_info.fallbacks import names_reached
 from app.services.llm.model_info.model_table import ModelEntry
 from app.services.usage.budgets.amounts import Amount, units_of
 
@@ -25,7 +26,6 @@ SCHEMA_TOKENS = 800
 """An upper bound of the instructions that providers add to a request with tools or a schema (Anthropic: up to 804)."""
 MESSAGE_TOKENS = 4
 """The tokens around each message that are not in its JSON."""
-FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 INPUT_PRICES = ("input_cost_per_token", "cache_creation_input_token_cost")
 OUTPUT_PRICES = ("output_cost_per_token", "output_cost_per_reasoning_token")
 STEPPED = re.compile(r"(?P<price>.+)_above_(?P<thousands>\d+)k_tokens(?P<tier>_priority)?")
@@ -51,7 +51,9 @@ class WorstCases:
         The cost is `None` if one of them has no price.
         """
         count = input_bound(request)
-        entries = [entry for name in self._reached(request.model) for entry in self.deployments(name)]
+        entries = [
+            entry for name in names_reached(request.model, self.router_settings) for entry in self.deployments(name)
+        ]
         cases = [self._of(request, entry, count) for entry in entries]
         if not cases:
             return Amount(count + (request.max_tokens or OUTPUT_TOKENS), None)
@@ -66,19 +68,6 @@ class WorstCases:
             return Amount(count + output, None)
         per_input, per_output = (highest(entry, names, count) for names in (INPUT_PRICES, OUTPUT_PRICES))
         return Amount(count + output, units_of(count * per_input + output * per_output, up=True))
-
-    def _reached(self, model: str) -> list[str]:
-        """The name and the names that the Router falls back to."""
-        found = [model]
-        for name in found:  # it grows
-            found += [other for other in self._fallbacks_of(name) if other not in found]
-        return found
-
-    def _fallbacks_of(self, model: str) -> list[str]:
-        rules: list[Any] = [rule for name in FALLBACKS for rule in self.router_settings.get(name) or ()]
-        named = [other for rule in rules if isinstance(rule, dict) for other in rule.get(model) or rule.get("*") or ()]
-        defaults: list[Any] = self.router_settings.get("default_fallbacks") or []
-        return [other for other in (*named, *defaults) if isinstance(other, str)]
 
 
 def input_bound(request: ModelRequest) -> int:

@@ -8,6 +8,7 @@ from app.database.connection import Database
 from app.events.outbox import Outbox
 from app.events.stream.bus import EventBus
 from app.services.catalog.loader import DefinitionLoader
+from app.services.llm.cache.response_cache import ResponseCache
 from app.services.llm.context.window import ContextRules
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.worst_case import WorstCases
@@ -54,7 +55,13 @@ async def open_engine(
 
 
 def make_run_context(
-    settings: Settings, models: ModelGateway, toolbox: Toolbox, bus: EventBus, outbox: Outbox, budgets: Budgets
+    settings: Settings,
+    models: ModelGateway,
+    toolbox: Toolbox,
+    bus: EventBus,
+    outbox: Outbox,
+    budgets: Budgets,
+    response_cache: ResponseCache | None = None,
 ) -> RunContext:
     """The models, tools and rules that every run of the process shares."""
     return RunContext(
@@ -67,6 +74,7 @@ def make_run_context(
         thresholds=gate_thresholds(settings),
         context_tokens=models.context_tokens,
         budgets=budgets,
+        response_cache=response_cache,
         worst_case=WorstCases(models.usable_entries, models.sends_limit, models.table.router_settings).of,
         context_rules=ContextRules(
             tool_result_bytes=settings.tool_result_model_bytes,

@@ -17,6 +17,7 @@ from app.failpoints import failpoint
 from app.models.agent_execution import AgentExecution, ExecutionKind
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DefinitionLoader
+from app.services.llm.cache.response_cache import CachedModels
 from app.services.llm.context.window import ContextWindow
 from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.origins import Accepted, Claimed, Origin
@@ -29,7 +30,7 @@ from app.services.runs.work.checkpoint_copier import CheckpointCopier
 from app.services.runs.work.conversations import read_history
 from app.services.runs.work.department_run import DepartmentRun
 from app.services.runs.work.execution_run import ExecutionRun, RunContext
-from app.services.runs.work.model_calls import model_chain
+from app.services.runs.work.model_calls import model_chain, unchanged
 from app.services.runs.work.orchestration_run import OrchestrationRun
 from app.services.runs.work.revision_request import apply_revision_request
 from app.services.runs.work.run_tree import RunTree, note_budget_mark, note_model_retry, scope_of
@@ -100,6 +101,7 @@ class TreeRunner:
         """Returns the tree, whose model calls go through the chain built here."""
         runs: dict[str, ExecutionRun] = {}
         run_budget = run_budget_of(root)
+        cache = self.context.response_cache
         models = model_chain(
             self.context.models,
             window=ContextWindow(self.context.context_rules),
@@ -109,6 +111,7 @@ class TreeRunner:
             scope_of=partial(scope_of, root, runs),
             use_cache=root.options.cache if root.options else True,
             ensure_owned=tree_log.ensure_owned,
+            cached=partial(CachedModels, cache=cache) if cache is not None else unchanged,
             budgeted=partial(
                 BudgetedModels,
                 budgets=self.context.budgets,

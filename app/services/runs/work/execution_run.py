@@ -17,6 +17,7 @@ from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
 from app.services.catalog.definitions import AgentDefinition
+from app.services.llm.cache.response_cache import ResponseCache
 from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, call_fields
 from app.services.llm.context.window import ContextRules
 from app.services.llm.failures.errors import ModelCallFailed
@@ -60,6 +61,8 @@ class RunContext:
     context_rules: ContextRules = field(default_factory=ContextRules)
     """How requests are fitted to a model's context."""
     budgets: Budgets | None = None
+    response_cache: ResponseCache | None = None
+    """The stored answers that runs may use; `None` if there is no cache."""
     worst_case: Callable[[ModelRequest], Amount] = lambda _: NOTHING
     """The most that a request can use, which budgets reserve."""
 

@@ -1,4 +1,4 @@
-"""The chain that a run tree's model calls pass through: scoped, fitted, retried, owned, budgeted, gateway.
+"""The chain that a run tree's model calls pass through: scoped, fitted, retried, owned, budgeted, cached, gateway.
 
 Each link is a `ModelCaller` around the next. LiteLLM's Router chooses the deployment and falls back within one try; the
 number of further tries is `num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
@@ -151,20 +151,26 @@ class FittedModels:
         return replace(completion, omitted=fitted.omitted)
 
 
+def unchanged(models: ModelCaller) -> ModelCaller:
+    """Returns the next link itself, in place of a link that a process does not have."""
+    return models
+
+
 def model_chain(
     gateway: ModelCaller,
     *,
     window: ContextWindow,
     note_retry: NoteRetry,
     ensure_owned: Callable[[], None],
-    budgeted: Callable[[ModelCaller], ModelCaller] = lambda models: models,
+    budgeted: Callable[[ModelCaller], ModelCaller] = unchanged,
+    cached: Callable[[ModelCaller], ModelCaller] = unchanged,
     scope_of: Callable[[str], CallScope] = lambda _: NO_SCOPE,
     use_cache: bool = True,
     retries: Callable[[str], int] = lambda _: 0,
     pauses: RetryPauses = DEFAULT_PAUSES,
 ) -> ModelCaller:
     """Returns the chain of one tree; a request passes the links from the last built to the first."""
-    owned = OwnedModels(budgeted(gateway), ensure_owned)
+    owned = OwnedModels(budgeted(cached(gateway)), ensure_owned)
     retried = RetriedModels(owned, retries, pauses, note_retry)
     fitted = FittedModels(retried, window, note_retry)
     return ScopedModels(fitted, scope_of, use_cache)
