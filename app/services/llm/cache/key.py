@@ -88,7 +88,9 @@ def shaping(params: JsonObject) -> JsonObject:
         is_secret = isinstance(value, str) and SECRET_NAME.search(name) is not None
         if name in UNSHAPING or "cost" in name or is_secret:
             continue
-        found[name] = shaping(value) if isinstance(value, dict) else value
+        kept = shaping(value) if isinstance(value, dict) else value
+        if kept != {}:
+            found[name] = kept
     return found
 
 

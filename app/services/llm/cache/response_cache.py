@@ -96,14 +96,13 @@ class ResponseCache:
         return True
 
     @asynccontextmanager
-    async def holding(self, key: str, claim: str) -> AsyncGenerator[None]:
-        """Renew a claim for as long as the context lasts, and end it afterwards."""
+    async def renewing(self, key: str, claim: str) -> AsyncGenerator[None]:
+        """Renew a claim for as long as the context lasts."""
         renewal = asyncio.create_task(self._renew(key, claim), name="response-cache claim")
         try:
             yield
         finally:
             await end_tasks(renewal)
-            await self.store.release(key, claim)
 
     async def _renew(self, key: str, claim: str) -> None:
         while True:
@@ -140,8 +139,8 @@ class CachedModels:
         flight: Flight = asyncio.get_running_loop().create_future()
         self.cache.flights[key] = flight
         outcome: StoredAnswer | Unshared = Unshared.CANCELLED
+        claim, found = secrets.token_hex(8), Claim.UNAVAILABLE
         try:
-            claim = secrets.token_hex(8)
             found = await self.cache.find_or_claim(key, claim)
             if isinstance(found, StoredAnswer):
                 outcome = found
@@ -149,7 +148,7 @@ class CachedModels:
             if found is not Claim.OWN:
                 completion, outcome = await self._ask_and_keep(request, key)
                 return completion
-            async with self.cache.holding(key, claim):
+            async with self.cache.renewing(key, claim):
                 completion, outcome = await self._ask_and_keep(request, key)
                 return completion
         except Exception:
@@ -158,6 +157,8 @@ class CachedModels:
         finally:
             del self.cache.flights[key]
             flight.set_result(outcome)
+            if found is Claim.OWN and not isinstance(outcome, StoredAnswer):
+                await self.cache.store.release(key, claim)
 
     async def _ask_and_keep(self, request: ModelRequest, key: str) -> tuple[Completion, StoredAnswer | Unshared]:
         completion, answer = await self._ask(request)
