@@ -9,7 +9,7 @@ from app.database.shared_secret import shared_secret
 from app.events.stream.signatures import MessageSigner
 from app.kit.redis import redis_client
 from app.models.cached_answer import CachedAnswer
-from app.services.llm.cache.bounded_store import ANSWER_SECONDS, BoundedStore
+from app.services.llm.cache.bounded_store import BoundedStore
 from app.services.llm.cache.key import DeploymentGroups
 from app.services.llm.cache.response_cache import ResponseCache
 from app.services.llm.cache.stores import MongoStore, RedisStore
@@ -32,7 +32,7 @@ async def open_response_cache(
         store = BoundedStore(MongoStore(collection_of(database, CachedAnswer)))
         yield ResponseCache(store, groups, signer, ttl)
         return
-    redis = redis_client(settings.redis_url.get_secret_value(), answer_seconds=ANSWER_SECONDS)
+    redis = redis_client(settings.redis_url.get_secret_value())
     try:
         yield ResponseCache(BoundedStore(RedisStore(redis, secret)), groups, signer, ttl)
     finally:

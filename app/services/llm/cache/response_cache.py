@@ -112,7 +112,7 @@ class ResponseCache:
 
 @dataclass(frozen=True)
 class CachedModels:
-    """Answers requests from the response cache; those without an answer there go on to the next link."""
+    """Answers requests from the response cache; the next link answers the others."""
 
     following: ModelCaller
     cache: ResponseCache

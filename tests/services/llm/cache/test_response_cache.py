@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -21,7 +22,7 @@ from app.services.llm.cache.stores import AnswerStore, Claim, MongoStore, RedisS
 from app.services.llm.calls import CacheStatus, Completion, TokenUsage
 from app.services.llm.failures.errors import ModelCallFailed
 from tests.fixtures.gateways import OpenGateway, entry, request
-from tests.fixtures.model_server import Call, ModelServer, completion, fault
+from tests.fixtures.model_server import Call, Json, ModelServer, completion, fault
 from tests.fixtures.runs import Gate
 from tests.fixtures.valkey import ValkeyProcess
 
@@ -148,7 +149,7 @@ async def test_an_entry_expires(open_process: OpenProcess, model_server: ModelSe
     ids=["cut", "too large", "wrong", "no JSON"],
 )
 async def test_answers_that_a_caller_cannot_use_are_not_stored(
-    open_process: OpenProcess, model_server: ModelServer, answer: dict[str, object], fields: dict[str, object]
+    open_process: OpenProcess, model_server: ModelServer, answer: Json, fields: dict[str, Any]
 ) -> None:
     model_server.on("*", answer)
     models = open_process()
