@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from app.errors import StartupError
 from app.kit.json_values import JsonObject
-from app.kit.times import utc_now
-from app.services.llm.calls import NO_USAGE, CallLimits, Completion, ModelCall, ModelRequest, UsageStatus
+from app.services.llm.calls import CallLimits, Completion, ModelRequest
 from app.services.llm.failures.classification import failure_of
 from app.services.llm.failures.errors import (
     ModelAnswerEmpty,
@@ -25,7 +24,8 @@ from app.services.llm.failures.errors import (
     ModelRequestRefused,
 )
 from app.services.llm.failures.redaction import secrets_in
-from app.services.llm.fitting.deployments import Attempt, CallRecord, Deployments
+from app.services.llm.fitting.deployments import CallRecord, Deployments
+from app.services.llm.ledger import answered_call, calls_before, failed_calls
 from app.services.llm.litellm_patches.direct_http import patch_http
 from app.services.llm.litellm_patches.performance import UncountedRouter, patch_litellm
 from app.services.llm.litellm_patches.provider_turns import patch_provider_turns
@@ -42,13 +42,6 @@ from app.services.llm.messages.answers import answer_of, carries_data, message_o
 from app.services.llm.messages.streams import StreamCut, collect_stream
 from app.services.llm.messages.turns import ORIGIN, TurnReader
 from app.services.llm.model_info.model_table import ModelEntry, ModelTable
-from app.services.llm.model_info.pricing import (
-    cost_of,
-    reasoning_tokens_of,
-    reported_usage_of,
-    usage_of,
-    usage_status_of,
-)
 from app.services.llm.model_info.wildcards import expand, is_wildcard, matches
 
 DEFAULT_LIMITS = CallLimits()
@@ -233,38 +226,8 @@ class ModelGateway:
             try:
                 return await self._complete(request, record)
             except ModelCallFailed as error:
-                error.calls = error.calls or self._failed_calls(request, record, error.code)
+                error.calls = error.calls or failed_calls(request, record, error.code, self._secrets)
                 raise
-
-    def _failed_calls(self, request: ModelRequest, record: CallRecord, code: str) -> tuple[ModelCall, ...]:
-        """The ledger rows of a call without an answer: `code` is the error of its last attempt."""
-        calls = self._calls_before(request, record.attempts[:-1])
-        last = [self._failed_call(request, one, len(calls), code) for one in record.attempts[-1:]]
-        return (*calls, *last)
-
-    def _calls_before(self, request: ModelRequest, attempts: list[Attempt]) -> tuple[ModelCall, ...]:
-        """The ledger rows of attempts that LiteLLM followed by another one."""
-        codes = [failure_of(request.model, one.error, self._secrets).code if one.error else None for one in attempts]
-        failed = zip(attempts, codes, strict=True)
-        return tuple(self._failed_call(request, one, place, code) for place, (one, code) in enumerate(failed) if code)
-
-    def _failed_call(self, request: ModelRequest, attempt: Attempt, place: int, code: str) -> ModelCall:
-        entry = attempt.model.entry
-        return ModelCall(
-            execution_id=request.execution_id,
-            scope=request.scope,
-            purpose=request.purpose,
-            model=entry.record_name,
-            deployment=str(entry.params["model"]),
-            attempt=request.attempt + place,
-            usage=NO_USAGE,
-            cost_usd=0.0,
-            is_priced=entry.has_price,
-            started_at=attempt.started_at,
-            duration_ms=attempt.duration_ms,
-            error_code=code,
-            usage_status=UsageStatus.MISSING,
-        )
 
     async def _complete(self, request: ModelRequest, record: CallRecord) -> Completion:
         """Answer one request, and record its attempts."""
@@ -326,8 +289,8 @@ class ModelGateway:
             ModelCallFailed: the answer is unusable; the error has its cost.
         """
         entry = self._entry_of(response, request.model)
-        call = self._answered_call(request, record, response, entry)
-        before = self._calls_before(request, record.attempts[:-1])
+        call = answered_call(request, record, response, entry)
+        before = calls_before(request, record, self._secrets)
         if message is None:
             error = ModelAnswerInvalid(f"The model {request.model!r} returned an answer without choices.")
             error.calls = (*before, call.failed(error.code))
@@ -353,34 +316,6 @@ class ModelGateway:
                 error.is_adapted = self._deployments.record_exhausted_limit(entry)
             error.calls = completion.refused(error.code)
             raise
-
-    def _answered_call(
-        self,
-        request: ModelRequest,
-        record: CallRecord,
-        response: Any,  # noqa: ANN401 - LiteLLM's response
-        entry: ModelEntry,
-    ) -> ModelCall:
-        """The ledger row of an answered attempt."""
-        usage, cost = usage_of(response), cost_of(response, entry)
-        status = usage_status_of(response, usage)
-        last = record.attempts[-1] if record.attempts else None
-        return ModelCall(
-            execution_id=request.execution_id,
-            scope=request.scope,
-            purpose=request.purpose,
-            model=entry.record_name,
-            deployment=str(entry.params["model"]),
-            attempt=request.attempt + max(len(record.attempts) - 1, 0),
-            usage=usage,
-            cost_usd=cost,
-            is_priced=cost is not None,
-            started_at=last.started_at if last else utc_now(),
-            duration_ms=last.duration_ms if last else 0,
-            reasoning_tokens=reasoning_tokens_of(response),
-            usage_status=status,
-            reported=reported_usage_of(response) if status is UsageStatus.IMPLAUSIBLE else None,
-        )
 
     def _entry_of(self, response: Any, model: str) -> ModelEntry:  # noqa: ANN401 - LiteLLM's response
         """The entry that answered, which can be another one of the same name, or a fallback."""

@@ -39,7 +39,7 @@ class Attempt:
 
 @dataclass
 class CallRecord:
-    """What happens during one call: its attempts, and the lessons from their refusals."""
+    """The attempts of one call, and the lessons from their refusals."""
 
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     lessons: list[str] = field(default_factory=list[str])

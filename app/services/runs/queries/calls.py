@@ -37,7 +37,7 @@ class ModelCallRead(ApiModel):
     project: str | None
     """The id of the run's CMS project."""
     api_key: str | None
-    """The id of the API key that started the run; `null` if a token or nobody in particular did."""
+    """The id of the API key that started the run; `null` if no key did."""
     purpose: RunPurpose
     """The purpose of the call."""
     model: str
