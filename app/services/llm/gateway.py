@@ -1,7 +1,7 @@
 """The model gateway: every model call of the service goes through LiteLLM's Router here."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from weakref import WeakSet
@@ -17,9 +17,7 @@ from app.services.llm.failures.classification import failure_of
 from app.services.llm.failures.errors import (
     ModelAnswerEmpty,
     ModelAnswerInvalid,
-    ModelAnswerTooLong,
     ModelCallFailed,
-    ModelContentRefused,
     ModelNotConfigured,
     ModelRequestRefused,
 )
@@ -43,9 +41,9 @@ from app.services.llm.messages.streams import StreamCut, collect_stream
 from app.services.llm.messages.turns import ORIGIN, TurnReader
 from app.services.llm.model_info.model_table import ModelEntry, ModelTable
 from app.services.llm.model_info.wildcards import expand, is_wildcard, matches
+from app.services.llm.usable_answers import ABORTED, MAX_ANSWER_CHARACTERS, native_finish_of, usable
 
 DEFAULT_LIMITS = CallLimits()
-MAX_ANSWER_CHARACTERS = 1_000_000
 LIMITS = {"tpm", "rpm", "itpm", "otpm", "max_budget"}
 PLAIN_SETTINGS = {"num_retries", "timeout", "disable_cooldowns", "fallbacks", "retry_after", "retry_policy"}
 CALL_ERRORS = (
@@ -59,10 +57,6 @@ CALL_ERRORS = (
     ValueError,
 )
 """The errors that failed calls and invalid answers raise."""
-CONTENT_FILTERED = "content_filter"
-"""The finish reason of an answer that the provider's content rules stopped."""
-ABORTED = ("error", "ERROR", "network_error")
-"""The finish reasons with which gateways and servers report that the model failed during its answer."""
 MAX_NAMES = 5000
 """The number of models that a process creates entries for; each name that matches a wildcard is one."""
 DEMO_PROVIDER = "demo"
@@ -344,30 +338,6 @@ def reserved_tokens(entry: ModelEntry) -> int:
 
 OPEN_GATEWAYS: WeakSet[ModelGateway] = WeakSet()
 """The gateways of this process: they share LiteLLM's cache of connections."""
-
-
-def native_finish_of(response: Any) -> str | None:  # noqa: ANN401 - LiteLLM's response
-    """The provider's own finish reason, if LiteLLM replaced it."""
-    return (getattr(response.choices[0], "provider_specific_fields", None) or {}).get("native_finish_reason")
-
-
-def usable(request: ModelRequest, completion: Completion) -> Completion:
-    """The completion, if it is usable.
-
-    Raises:
-        ModelContentRefused: the provider withheld the answer.
-        ModelAnswerEmpty: the answer has neither text nor a tool call.
-        ModelAnswerTooLong: the text exceeds `MAX_ANSWER_CHARACTERS`.
-    """
-    if len(completion.text) > MAX_ANSWER_CHARACTERS:
-        raise ModelAnswerTooLong(f"{MAX_ANSWER_CHARACTERS} characters")
-    if completion.text.strip() or completion.tool_calls:
-        return completion
-    if request.response_format is not None and completion.reasoning and not completion.is_cut:
-        return replace(completion, text=completion.reasoning)  # some servers return constrained answers as reasoning
-    if completion.finish_reason == CONTENT_FILTERED:
-        raise ModelContentRefused(f"The model {request.model!r} declines to answer: its provider refuses the content.")
-    raise ModelAnswerEmpty(request.model, is_cut=completion.is_cut)
 
 
 def refusal_of(error: Exception) -> str:
