@@ -47,6 +47,7 @@ def model_server_command() -> list[str]:
 def service_environment(directory: Path, models_config: Path | None = None) -> dict[str, str]:
     """The settings of a service whose data lie in the directory."""
     environment = {"DATA_DIR": str(directory / "data"), "ADMIN_API_KEY": ADMIN_KEY, "LOG_FORMAT": "json"}
+    environment["RESPONSE_CACHE_TTL_SECONDS"] = "0"  # equal requests are measured, not their cached answers
     return environment | ({"MODELS_CONFIG": str(models_config)} if models_config else {})
 
 

@@ -225,6 +225,7 @@ def cluster_in(directory: Path, models_config: Path, models_host: str) -> Cluste
         "REDIS_URL": f"redis://127.0.0.1:{valkey_port}/0",
         "MODELS_CONFIG": str(models_config),
         "ADMIN_API_KEY": ADMIN_KEY,
+        "RESPONSE_CACHE_TTL_SECONDS": "0",  # every run calls its models
         "LOG_FORMAT": "json",
         "SERVE_RUNS": "false",
         "SEED_ON_START": "false",
