@@ -37,6 +37,9 @@ CHECKS = (
 )
 SPARES = ["spare1", "spare2", "spare3"]
 REFUSALS = ["400", "404", "405", "409", "412", "413", "415", "422"]
+SCOPES = [f"project:66f0a1b2c3d4e5f6012380{number:02}" for number in range(3)]
+"""The scopes of budgets that no run falls under."""
+SPARE_SCOPES = [f"project:66f0a1b2c3d4e5f6012381{number:02}" for number in range(20)]
 CONFIGURATION = """
 base-url = {url}
 headers = {{ Authorization = {authorization} }}
@@ -67,17 +70,24 @@ running.values = {running}
 failed.values = {failed}
 doomed.values = {doomed}
 spare.values = {spare}
+scopes.values = {scopes}
+spare_scopes.values = {spare_scopes}
 code.values = ["(input) => input", "() => 1"]
 tags.values = ["*"]
 
 [parameters]
 "path.agent_id" = {{ dictionary = "agents", probability = 0.8 }}
 "path.slug" = {{ dictionary = "departments", probability = 0.8 }}
+"path.scope" = {{ dictionary = "scopes", probability = 0.8 }}
 "path.tool_name" = {{ dictionary = "tools", probability = 0.8 }}
 "path.execution_id" = {{ dictionary = "executions", probability = 0.8 }}
 "header.if-match" = {{ dictionary = "tags", probability = 0.5 }}
 "body.department" = {{ dictionary = "departments", probability = 0.8 }}
 "body.executeFunction" = {{ dictionary = "code", probability = 0.8 }}
+
+[[operations]]
+include-operation-id = ["deleteBudget"]
+parameters."path.scope" = {{ dictionary = "spare_scopes", probability = 0.9 }}
 
 [[operations]]
 include-operation-id = ["deleteDepartment", "deleteCustomTool"]
@@ -145,7 +155,10 @@ async def test_no_request_makes_the_service_break_its_own_description(
 
 
 async def create_spares(service: Service) -> None:
-    """Departments and tools that nothing refers to, for the fuzzer to delete."""
+    """Departments, tools and budgets that nothing refers to, for the fuzzer to delete."""
+    for scope in (*SCOPES, *SPARE_SCOPES):
+        answer = await service.http.put(f"/api/v1/budgets/{scope}", json={"maxTokens": 10**9, "period": "day"})
+        assert answer.status_code in (200, 201), answer.text
     for name in SPARES:
         department = {"slug": name, "name": name, "description": "It has no agents."}
         tool = {"toolName": name, "displayName": name, "description": "It is unused."}
@@ -182,6 +195,8 @@ def configuration(service: Service, executions: Mapping[str, list[str]], operati
         refusals=json.dumps(REFUSALS),
         **{kind: json.dumps(names) for kind, names in executions.items()},
         spare=json.dumps(SPARES),
+        scopes=json.dumps(SCOPES),
+        spare_scopes=json.dumps(SPARE_SCOPES),
     )
 
 

@@ -65,7 +65,7 @@ async def test_json_that_is_malformed_or_means_no_one_thing_is_refused(
 
 @pytest.mark.parametrize("path", ["agents/plot-specialist-001/runs", "departments/story/runs", "orchestrations"])
 async def test_parameters_that_would_fill_a_document_are_refused(shared_service: Service, path: str) -> None:
-    body = with_params(json.dumps({"a": [1] * 100_000}))
+    body = with_params(json.dumps({"a": [1] * 97_000}))
 
     answer = await shared_service.http.post(
         f"/api/v1/{path}", content=body, headers={"Content-Type": "application/json"}

@@ -4,7 +4,9 @@ from typing import Any
 
 import httpx
 import pytest
+from beanie import init_beanie
 
+from app.database.connection import DOCUMENTS
 from app.models.api_key import ApiKey
 from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 from tests.fixtures.http_api import NewKey
@@ -18,10 +20,16 @@ JUNE = {"from": "2025-06-01", "to": "2025-07-01"}
 FIRST, SECOND = "2025-06-10T09:59:59.999Z", "2025-06-11T10:00:00.000Z"
 
 
+@pytest.fixture(autouse=True)
+async def bound_documents(shared_service: Service) -> None:
+    """Bind the documents to the shared service's database, which other tests may have changed."""
+
+
 @pytest.fixture(scope="module")
 async def counted_service(session_service: Service) -> tuple[Service, str]:
     """The shared service with some counted calls, and the id of the key that made some of them."""
     database = session_service.services.database
+    await init_beanie(database=database, document_models=list(DOCUMENTS), skip_indexes=True)
     for document in (UsageBucket, UsageDetail, UsageHour):
         await database[document.get_collection_name()].delete_many({"period": {"$regex": "^2025"}})
     body = {"name": "of the night shift", "role": "runner"}
