@@ -187,7 +187,7 @@ async def test_a_restart_on_another_port_keeps_the_replica_set_and_its_documents
         old_port = int(port_file.read_text())
         port_file.write_text(str(old_port) if taken else "no port at all")
         with silent_listener(old_port) if taken else nullcontext():
-            async with asyncio.timeout(10), connected(await mongod.start()) as client:
+            async with asyncio.timeout(30), connected(await mongod.start()) as client:
                 after = (await client.admin.command("replSetGetConfig"))["config"]
                 await client.shelf.notes.insert_one({"_id": "new"})
                 notes = [note["_id"] async for note in client.shelf.notes.find()]
