@@ -29,7 +29,7 @@ from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.opening import open_models
 from app.services.quality.analytics import QualityQueries
 from app.services.quality.weights import WeightStore
-from app.services.runs.accept.starter import RunStarter
+from app.services.runs.accept.starter import open_starter
 from app.services.runs.engine.opening import make_run_context, open_engine
 from app.services.runs.lifecycle.control import ExecutionControl
 from app.services.runs.lifecycle.reviews import ReviewService
@@ -39,9 +39,7 @@ from app.services.tools.opening import open_toolbox
 from app.services.tools.sandbox.opening import open_sandbox
 from app.services.usage.analytics import UsageQueries
 from app.services.usage.budgets.budgets import open_budgets
-from app.services.usage.counters import open_counter
 from app.services.usage.open_streams import OpenStreams
-from app.services.usage.rate_limits import RateLimiter
 from app.services.usage.rollups import UsageRollups
 from app.services.usage.statistics import Statistics
 from app.settings import Settings
@@ -90,8 +88,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         enter = stack.enter_async_context
         database = await enter(open_database(settings, share=is_worker))
         if settings.seeds_on_start:
-            count = await insert_missing_seeds(database)
-            log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
+            await insert_missing_seeds(database)
         register_demo_provider()
         models = await enter(open_models(settings, table))
         sandbox = await enter(open_sandbox(settings))
@@ -110,10 +107,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         credentials = CredentialWatch(authenticator)
         await enter(running_in_background(credentials.run(), "credential watch"))
         executions = ExecutionQueries(database)
-        limiter = RateLimiter("Starting runs", settings.run_rate_limit, await enter(open_counter(redis_url)))
-        starter = RunStarter(
-            loader, models, engine, settings.allowed_models, settings.complexity_models, limiter, budgets
-        )
+        starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
         known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
             settings=settings,

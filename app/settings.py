@@ -239,8 +239,7 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = None
     """The `iss` that tokens must have."""
     trusted_proxies: ProxyAddresses = ()
-    """The addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are honored, separated
-    by commas."""
+    """Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are honored: addresses or networks, comma-separated."""
     allowed_hosts: Hosts = ()
     """The `Host` values that are answered, separated by commas: `agents.example`, `agents.example:8000`,
     `*.agents.example`. Others get 421. The address of the connection itself is always answered, and any address for
@@ -315,8 +314,7 @@ class Settings(BaseSettings):
     max_run_seconds: Seconds = 3600
     """How long a run may take once a process has taken it. After that it fails with `run-too-long`."""
     response_cache_ttl_seconds: float = Field(default=3600, ge=0, le=MAX_SECONDS)
-    """How long an identical request of the same project is given the stored answer of a model. It lives in Redis, else
-    in MongoDB. `0` turns the cache off."""
+    """How long a stored model answer serves identical requests of its project. `0` turns the cache off."""
     model_first_byte_seconds: Seconds = 60
     """How long a streamed model call may take to its first byte."""
     model_idle_seconds: Seconds = 30

@@ -43,11 +43,13 @@ async def insert_missing_seeds(database: Database, folder: Path = SEEDS) -> Seed
     ids = await department_ids(database)
     agents = [with_department(one, ids) for one in seeds.agents]
     tools = [with_departments(one, ids) for one in seeds.tools]
-    return SeedCount(
+    count = SeedCount(
         departments=inserted,
         agents=await insert_missing(database, Agent, "agentId", agents),
         custom_tools=await insert_missing(database, CustomTool, "toolName", tools),
     )
+    log.info("seeded", departments=count.departments, agents=count.agents, customTools=count.custom_tools)
+    return count
 
 
 async def read_usable_seeds(database: Database, folder: Path) -> Seeds:

@@ -1,6 +1,7 @@
 """Starting runs: a run is stored with majority before its request is answered with 202."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -24,7 +25,9 @@ from app.services.runs.work.conversations import check_previous
 from app.services.usage.budgets.amounts import Amount
 from app.services.usage.budgets.budgets import Budgets
 from app.services.usage.budgets.scopes import CallScopes
+from app.services.usage.counters import open_counter
 from app.services.usage.rate_limits import RateLimiter
+from app.settings import Settings
 
 ORCHESTRATING_DEPARTMENT = "production"
 
@@ -297,3 +300,18 @@ def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) ->
     if key is None:
         return None
     return idempotency_of(key, caller.id, path, request.model_dump(mode="json", exclude_defaults=True))
+
+
+@asynccontextmanager
+async def open_starter(
+    settings: Settings,
+    redis_url: str | None,
+    loader: DefinitionLoader,
+    models: ModelGateway,
+    engine: RunEngine,
+    budgets: Budgets,
+) -> AsyncGenerator[RunStarter]:
+    """Open the starter of runs, whose rate limit all processes share that have the same Redis."""
+    async with open_counter(redis_url) as counter:
+        limiter = RateLimiter("Starting runs", settings.run_rate_limit, counter)
+        yield RunStarter(loader, models, engine, settings.allowed_models, settings.complexity_models, limiter, budgets)

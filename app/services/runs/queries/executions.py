@@ -13,7 +13,7 @@ from app.events.stored_numbers import last_seq_of
 from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import count_values
 from app.kit.json_values import JsonObject, clean_json
-from app.kit.paging import LIST_MILLISECONDS, PageRequest, read_page
+from app.kit.paging import PageRequest, read_page
 from app.kit.schemas import ApiModel, Page, Timestamp
 from app.models.agent import Agent
 from app.models.agent_execution import (
@@ -28,12 +28,11 @@ from app.models.base import Relation
 from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import parsed
-from app.services.llm.calls import COST_DECIMALS, TokenUsage
+from app.services.runs.queries.tree_totals import TreeTotal, read_totals
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0}
 MAX_TREE_DEPTH = 32
 """The levels of a run's tree; deeper executions are not shown."""
-TOKEN_FIELDS = ("input", "output", "cacheRead", "cacheWrite")
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
 MAX_INLINE_VALUES = 5_000
 """The number of values up to which a response is built on the event loop, in about 5 ms."""
@@ -65,17 +64,6 @@ class StartedByRead(ApiModel):
     """How it authenticated: `api-key`, `token`, or `anonymous`."""
     name: str
     """The name of the key, or the subject of the token."""
-
-
-class TreeTotal(ApiModel):
-    """The sums over a run tree."""
-
-    token_usage: JsonObject
-    """The tokens of all its model calls, `{"input", "output", "total", "cacheRead", "cacheWrite"}`."""
-    cost_usd: float | None
-    """The cost of all its model calls in US dollars; `null` if a price is unknown."""
-    executions: int
-    """The number of its executions."""
 
 
 class ExecutionSummary(ApiModel):
@@ -237,7 +225,7 @@ class ExecutionQueries:
     async def read(self, execution: AgentExecution, names: Names, caller: Caller) -> ExecutionRead:
         """Return an execution in the form of the API; the document of a root with one execution is enough."""
         found = await read_of(execution, names, is_admin=caller.has(Role.ADMIN))
-        found.total = (await self._totals([execution])).get(execution.execution_id)
+        found.total = (await read_totals(self.database, [execution])).get(execution.execution_id)
         return found
 
     async def find_visible(self, execution_id: str, caller: Caller) -> AgentExecution:
@@ -255,7 +243,7 @@ class ExecutionQueries:
         executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
         names = await self._names(executions)
         is_admin = caller.has(Role.ADMIN)
-        totals = await self._totals(executions)
+        totals = await read_totals(self.database, executions)
         items = [
             ExecutionSummary.model_validate(
                 summary_fields(one, names, is_admin=is_admin) | {"total": totals.get(one.execution_id)}
@@ -293,39 +281,6 @@ class ExecutionQueries:
         fields = {"executionId": 1, "lastSeq": 1, "_id": 0}
         members = self._executions.find({"rootExecutionId": execution.execution_id}, fields)
         return max([await last_seq_of(self.database, one) async for one in members], default=0)
-
-    async def _totals(self, executions: list[AgentExecution]) -> dict[str, TreeTotal]:
-        """Return the sums over the trees of some roots, from the index alone."""
-        roots = [one for one in executions if one.is_ours and one.root_id == one.execution_id]
-        alone = {one.execution_id: own_total(one) for one in roots if one.kind is ExecutionKind.AGENT}
-        ids = [one.execution_id for one in roots if one.execution_id not in alone]
-        return alone | (await self._read_totals(ids) if ids else {})
-
-    async def _read_totals(self, roots: list[str]) -> dict[str, TreeTotal]:
-        sums = {name: {"$sum": f"$tokenUsage.{name}"} for name in TOKEN_FIELDS}
-        unpriced = {"$and": [{"$isNumber": "$tokenUsage.input"}, {"$not": [{"$isNumber": "$costUsd"}]}]}
-        pipeline: list[JsonObject] = [
-            {"$match": {"rootExecutionId": {"$in": roots}}},
-            {
-                "$project": {
-                    "_id": 0,
-                    "rootExecutionId": 1,
-                    "costUsd": 1,
-                    **{f"tokenUsage.{n}": 1 for n in TOKEN_FIELDS},
-                }
-            },
-            {
-                "$group": {
-                    "_id": "$rootExecutionId",
-                    "executions": {"$sum": 1},
-                    "unpriced": {"$sum": {"$cond": [unpriced, 1, 0]}},
-                    "cost": {"$sum": "$costUsd"},
-                    **sums,
-                }
-            },
-        ]
-        async with await self._executions.aggregate(pipeline, maxTimeMS=LIST_MILLISECONDS) as found:
-            return {one["_id"]: tree_total(one) async for one in found}
 
     async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
         equal = {
@@ -377,21 +332,6 @@ class ExecutionQueries:
     @property
     def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
         return self.database[AgentExecution.get_collection_name()]
-
-
-def own_total(execution: AgentExecution) -> TreeTotal:
-    """Return the sums over a tree of one execution."""
-    usage: Any = execution.token_usage
-    has_ended = isinstance(usage, dict) and all(isinstance(usage.get(name), int) for name in TOKEN_FIELDS)
-    spent = {"tokenUsage": usage, "costUsd": execution.cost_usd} if has_ended else {"costUsd": 0.0}
-    return TreeTotal.model_validate({"tokenUsage": TokenUsage().as_json(), **spent, "executions": 1})
-
-
-def tree_total(sums: Raw) -> TreeTotal:
-    """Return the sums over a tree as the API shows them."""
-    usage = TokenUsage(*(int(sums[name]) for name in TOKEN_FIELDS))
-    cost = None if sums["unpriced"] else round(float(sums["cost"]), COST_DECIMALS)
-    return TreeTotal(token_usage=usage.as_json(), cost_usd=cost, executions=sums["executions"])
 
 
 def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = False) -> JsonObject:
