@@ -245,8 +245,8 @@ async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSett
         await servers.stop()
     for server in found:
         kind = f"{server.transport}, {len(server.tools)} tools"
-        unusable = False if server.state is McpConnectionState.UNAVAILABLE else None
-        yield Finding(f"MCP server {server.name}", True if server.connected else unusable, server.problem or kind)
+        ok = None if server.state is McpConnectionState.DISABLED else server.connected
+        yield Finding(f"MCP server {server.name}", ok, server.problem or kind)
 
 
 async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:

@@ -262,7 +262,8 @@ async def test_a_refusal_has_a_code_of_its_own_advice_and_the_providers_words_ap
         assert (failure.code, failure.is_passing) == (code, code in PASSING)
         assert failure.provider_message
         assert failure.provider_message not in failure.message
-        assert lines[0]["providerMessage"] == failure.provider_message
+        [line] = [one for one in lines if one["event"] == "model-call-failed"]
+        assert line["providerMessage"] == failure.provider_message
         assert code == "model-unavailable" or f"(HTTP {status})" in failure.message
 
 
