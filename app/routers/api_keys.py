@@ -16,7 +16,7 @@ from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
 from app.services.catalog.loader import parsed
-from app.settings import RateLimit
+from app.setting_values import RateLimit
 
 router = APIRouter(prefix="/api-keys", tags=["api keys"], route_class=StrictRoute)
 

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import AppError
 from app.routers.http.problems import render_app_error
-from app.settings import Host, parse_host
+from app.setting_values import Host, parse_host
 
 PROBES = ("/healthz", "/readyz")
 

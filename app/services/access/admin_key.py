@@ -7,7 +7,8 @@ from pathlib import Path
 
 from app.errors import StartupError
 from app.services.access.api_keys import KEY_PREFIX
-from app.settings import MIN_KEY_CHARACTERS, Settings
+from app.setting_values import MIN_KEY_CHARACTERS
+from app.settings import Settings
 
 FILE_NAME = "admin-key"
 

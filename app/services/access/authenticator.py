@@ -12,7 +12,7 @@ from app.services.access.api_keys import ApiKeyStore, Caller
 from app.services.access.failed_authentications import FailedAuthentications
 from app.services.access.stream_tickets import ANONYMOUS
 from app.services.access.tokens import TokenVerifier, looks_like_token
-from app.settings import MAX_KEY_CHARACTERS
+from app.setting_values import MAX_KEY_CHARACTERS
 
 MAX_TOKEN_CHARACTERS = 8192
 MAX_LOGGED_ID = 200
