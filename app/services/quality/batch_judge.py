@@ -117,11 +117,14 @@ class BatchJudge:
                     item.done.cancel()
 
     def _batches(self, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
-        """Group the submissions into as few calls as the model's context allows."""
+        """Group the submissions into as few calls as the model's context allows.
+
+        Their order is that of their agents, so that the same outputs make the same prompt, whoever finished first.
+        """
         room = int((self.context_tokens or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
         batches: list[list[PendingJudgement]] = []
         taken = 0
-        for item in items:
+        for item in sorted(items, key=lambda item: item.submission.agent.agent_id):
             size = size_of(item.submission)
             if not batches or taken + size > room or len(batches[-1]) >= MAX_BATCH:
                 batches.append([])

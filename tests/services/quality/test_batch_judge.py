@@ -22,7 +22,7 @@ from tests.fixtures.model_server import GOOD_SCORES, Call, ModelServer, Reply, f
 from tests.fixtures.services import Service
 from tests.fixtures.waiting import wait_until
 
-AGENTS: tuple[str, ...] = ("plot-specialist-001", "theme-specialist-001", "dialogue-specialist-001")
+AGENTS: tuple[str, ...] = ("dialogue-specialist-001", "plot-specialist-001", "theme-specialist-001")
 SCORES: dict[str, float] = dict(zip(AGENTS, (0.9, 0.6, 0.3), strict=True))
 LARGE = 100_000
 MODEL = "anthropic/claude-sonnet-4.5"

@@ -1,151 +1,115 @@
 """The ledger: every attempt is a row, and the rows add up to what the model server counted."""
 
-import random
-from collections import Counter
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from random import Random
 
 import pytest
-import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
-from tests.fixtures.model_server import (
-    Call,
-    Json,
-    ModelServer,
-    Reply,
-    all_goes_well,
-    completion,
-    fault,
-    review,
+from tests.fixtures.billing import (
+    INPUT_PRICE,
+    OUTPUT_PRICE,
+    Account,
+    Behavior,
+    check_books,
+    rows_of,
+    tokens_of,
+    write_priced_models,
 )
-from tests.fixtures.runs import CATALOGUE_MODELS, first_then, pause_less
+from tests.fixtures.model_server import Json, ModelServer, completion, fault
+from tests.fixtures.runs import first_then, pause_less
 from tests.fixtures.services import Service, StartService
+from tests.services.runs.reviewing import send_review
 
 DEPARTMENT = "story"
-INPUT_PRICE, OUTPUT_PRICE = 3e-6, 1.5e-5
-TOKENS = ("inputTokens", "outputTokens")
+HISTORIES = st.lists(st.sampled_from(Behavior), max_size=40)
+
+
+def search(examples: int) -> settings:
+    """A search of so many histories; a finding is printed as found, because each try to shrink it is a run."""
+    unharmed = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    phases = [Phase.explicit, Phase.reuse, Phase.generate]
+    return settings(max_examples=examples, deadline=None, suppress_health_check=unharmed, phases=phases)
 
 
 @pytest.fixture
 async def priced(
-    start_service: StartService,
-    model_server: ModelServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    start_service: StartService, model_server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[Service]:
     """A service whose models have prices and are called again when they fail."""
-    prices = {"input_cost_per_token": INPUT_PRICE, "output_cost_per_token": OUTPUT_PRICE}
-    rows = [
-        {
-            "model_name": name,
-            "litellm_params": {
-                "model": f"openai/scripted-{place}",
-                "api_base": f"{model_server.url}/v1",
-                "api_key": "k",
-            },
-            "model_info": {**prices, "max_input_tokens": 100_000},
-        }
-        for place, name in enumerate(CATALOGUE_MODELS)
-    ]
-    settings = {"num_retries": 4, "timeout": 20, "disable_cooldowns": True}
-    config = tmp_path / "models.yaml"
-    config.write_text(yaml.safe_dump({"model_list": rows, "router_settings": settings}))
-    async with start_service(models_config=config) as service:
+    async with start_service(models_config=write_priced_models(tmp_path / "models.yaml", model_server.url)) as service:
         pause_less(service, monkeypatch, 0.001)
         yield service
 
 
-@dataclass
-class Counting:
-    """A model server's own account of what it answered."""
-
-    chance: random.Random
-    billed: Counter[str] = field(default_factory=Counter[str])
-    requests: int = 0
-
-    def count(self, whole: Json) -> Json:
-        """Give an answer a random usage, and count it."""
-        usage = {"prompt_tokens": self.chance.randint(1, 5000), "completion_tokens": self.chance.randint(1, 900)}
-        self.billed.update(usage)
-        return whole | {"usage": usage | {"total_tokens": sum(usage.values())}}
-
-    def answer(self, call: Call) -> Reply:
-        """Answer well, or fail, or answer something that is billed and cannot be used."""
-        self.requests += 1
-        chance = self.chance.random()
-        if chance < 0.1:
-            return fault(429, "slow down")
-        if chance < 0.15:
-            return fault(500, "broken")
-        if chance < 0.25:
-            return self.count(completion(""))
-        if chance < 0.4 and call.purpose in ("plan", "judge", "review"):
-            return self.count(completion("I would rather not say."))
-        if chance < 0.5 and call.purpose == "work" and not call.tool_results:
-            return self.count(completion("Let me see.", ("textStatistics", {"text": "One."})))
-        if call.purpose == "review" and chance < 0.7:
-            return self.count(completion(review("revision-needed", "Shorter.")))
-        reply = all_goes_well(call)
-        assert isinstance(reply, str)
-        return self.count(completion(reply))
-
-
-async def rows_of(service: Service, execution_id: str) -> list[Json]:
-    """All ledger rows of an execution, page by page."""
-    rows: list[Json] = []
-    cursor: str | None = None
-    while True:
-        params: dict[str, Any] = {"limit": 7} | ({"cursor": cursor} if cursor else {})
-        answer = await service.http.get(f"/api/v1/executions/{execution_id}/calls", params=params)
-        assert answer.status_code == 200, answer.text
-        page = answer.json()
-        rows += page["items"]
-        cursor = page["nextCursor"]
-        if cursor is None:
-            assert page["total"] == len(rows)
-            return rows
-
-
-def tokens_of(rows: list[Json]) -> Json:
-    """The sums of some rows in the form of `tokenUsage`."""
-    given, made = (sum(row[name] for row in rows) for name in TOKENS)
-    return {"input": given, "output": made, "total": given + made, "cacheRead": 0, "cacheWrite": 0}
-
-
-@pytest.mark.parametrize("seed", range(6))
-async def test_the_rows_of_a_department_run_add_up_to_what_the_model_server_counted(
-    priced: Service, model_server: ModelServer, seed: int
+async def live_through(
+    service: Service, model_server: ModelServer, history: list[Behavior], seed: int, again: list[Behavior]
 ) -> None:
-    counting = Counting(random.Random(seed))  # noqa: S311 - repeatable
-    model_server.on("*", counting.answer)
+    """A department run, a revision that a person asks for, and the books after each."""
+    account = Account([*history], Random(seed))  # noqa: S311 - repeatable
+    model_server.on("*", account.answer)
 
-    done = await priced.run_department(DEPARTMENT, maxRevisions=2, tags=["a", "b"])
+    done = await service.run_department(DEPARTMENT, maxRevisions=2, tags=["a", "b"])
 
-    rows = await rows_of(priced, done["executionId"])
-    assert len({row["callId"] for row in rows}) == len(rows)
-    assert sum(row["inputTokens"] for row in rows) == counting.billed["prompt_tokens"]
-    assert sum(row["outputTokens"] for row in rows) == counting.billed["completion_tokens"]
-    attempts = {row.get("batchId") or row["callId"] for row in rows}
-    assert len(attempts) == counting.requests
-    cost = counting.billed["prompt_tokens"] * INPUT_PRICE + counting.billed["completion_tokens"] * OUTPUT_PRICE
-    assert sum(row["costUsd"] for row in rows) == pytest.approx(cost, abs=1e-9)
-    total = done["total"]
-    assert total["tokenUsage"] == tokens_of(rows)
-    assert total["costUsd"] == pytest.approx(cost, abs=1e-9)
-    tree = (await priced.http.get("/api/v1/executions", params={"rootExecutionId": done["executionId"]})).json()[
-        "items"
-    ]
-    assert total["executions"] == len(tree)
-    for execution in tree:
-        own = [row for row in rows if row["executionId"] == execution["executionId"]]
-        assert execution["tokenUsage"] == tokens_of(own)
-        assert execution["costUsd"] == pytest.approx(sum(row["costUsd"] for row in own), abs=1e-9)
-        assert execution["tags"] == ["a", "b"]
-        if execution["executionId"] != done["executionId"]:
-            assert await rows_of(priced, execution["executionId"]) == own
-            assert execution["total"] is None
+    root_id = done["executionId"]
+    await check_books(service, root_id, account)
+    if done["status"] != "completed":
+        return
+    before, account.behaviors = account.requests, [*again]
+    assert (await send_review(service, root_id, "revision-needed", "Once more.")).status_code == 202
+    await service.services.engine.wait_for_end(root_id)
+    assert account.requests > before
+    rows = await check_books(service, root_id, account)
+    for execution_id in {row["executionId"] for row in rows} - {root_id}:
+        assert await rows_of(service, execution_id) == [row for row in rows if row["executionId"] == execution_id]
+
+
+@search(10)
+@given(HISTORIES, st.integers(0, 2**16), HISTORIES)
+async def test_whatever_happens_the_books_agree_with_those_of_the_model_server(
+    priced: Service, model_server: ModelServer, history: list[Behavior], seed: int, again: list[Behavior]
+) -> None:
+    await live_through(priced, model_server, history, seed, again)
+
+
+@pytest.mark.long
+@search(300)
+@given(HISTORIES, st.integers(0, 2**16), HISTORIES)
+async def test_whatever_happens_in_many_histories_the_books_agree(
+    priced: Service, model_server: ModelServer, history: list[Behavior], seed: int, again: list[Behavior]
+) -> None:
+    await live_through(priced, model_server, history, seed, again)
+
+
+async def test_a_saved_call_tells_what_it_saved(
+    start_service: StartService, model_server: ModelServer, tmp_path: Path
+) -> None:
+    account = Account()
+    model_server.on("*", account.answer)
+    models = write_priced_models(tmp_path / "models.yaml", model_server.url)
+    async with start_service(models_config=models, response_cache_ttl_seconds=60) as service:
+        first = await service.run_department(DEPARTMENT)
+        await check_books(service, first["executionId"], account)
+
+        second = await service.run_department(DEPARTMENT)
+
+        rows = await rows_of(service, second["executionId"])
+        saved = {row["purpose"] for row in rows if row["cached"]}
+        asked = [row for row in rows if not row["cached"]]
+        assert {"plan", "work", "review", "report"} <= saved
+        assert {row["purpose"] for row in asked} <= {"judge"}  # of outputs that were judged in other groups before
+        for row in rows:
+            assert (row["cached"], row["cacheStatus"]) in ((True, "hit"), (False, "miss"))
+            assert row["cached"] == (row["savedTokens"] > 0) == (row["costUsd"] == 0)
+        before = {(row["agent"], row["purpose"]): row for row in await rows_of(service, first["executionId"])}
+        for row in rows:
+            if row["cached"] and row["purpose"] in ("plan", "work", "report"):
+                paid = before[row["agent"], row["purpose"]]
+                assert row["savedTokens"] == paid["inputTokens"] + paid["outputTokens"]
+                assert row["savedCostUsd"] == pytest.approx(paid["costUsd"], abs=1e-9)
+        assert second["total"]["tokenUsage"] == tokens_of(asked)
 
 
 async def test_a_row_says_what_was_called_for_whom_and_how_it_ended(priced: Service, model_server: ModelServer) -> None:
