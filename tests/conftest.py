@@ -38,7 +38,7 @@ def pytest_collection_finish() -> None:
 async def close_idle_files(uri: str) -> None:
     """Let a mongod close the files of finished tests: each database has 90, and a process may open 20,000."""
     opened = await connect(uri)
-    config = "file_manager=(close_idle_time=5,close_scan_interval=2)"
+    config = "file_manager=(close_idle_time=60,close_scan_interval=30)"
     await opened.client.admin.command({"setParameter": 1, "wiredTigerEngineRuntimeConfig": config})
     await opened.client.close()
 
