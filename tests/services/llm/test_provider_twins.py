@@ -142,6 +142,10 @@ def ends_with_assistant(body: Json) -> None:
     body["messages"].append({"role": "assistant", "content": "Done."})
 
 
+def marked_part(body: Json) -> None:
+    body["messages"][1]["content"] = [{"type": "text", "text": "Hm.", "cache_control": {"type": "ephemeral"}}]
+
+
 CHAT_REFUSALS: list[tuple[str, Callable[[Json], None], str]] = [
     ("openai", no_result, "did not have response messages: a00000002"),
     ("openai", stray_result, "must be a response to a preceeding message with 'tool_calls'"),
@@ -151,6 +155,7 @@ CHAT_REFUSALS: list[tuple[str, Callable[[Json], None], str]] = [
     ("openai", long_id, "maximum length 64"),
     ("openai", no_tools, "empty array"),
     ("openai", reasoning_field, "Unknown parameter: 'messages[2].reasoning_content'"),
+    ("openai", marked_part, "Unknown parameter: 'messages[1].content[0].cache_control'"),
     ("openai", open_schema, "'additionalProperties' is required to be supplied and to be false"),
     ("openai", older_with_schema, "'json_schema' is not supported with this model"),
     ("openai", json_unmentioned, "must contain the word 'json'"),
@@ -222,6 +227,11 @@ ANTHROPIC_REFUSALS: list[tuple[tuple[tuple[str | int, ...], object], str]] = [
     ((("tools", 0, "input_schema", "anyOf"), []), "does not support oneOf, allOf, or anyOf at the top level"),
     ((("tools", 0, "name"), "files/read"), "name: String should match pattern"),
     ((("output_format",), {"type": "json_schema", "schema": SCHEMA}), "properties minimum are not supported"),
+    (((*MESSAGE, 0, "cache_control"), {"type": "ephemeral"}), "thinking.cache_control: Extra inputs are not permitted"),
+    (((*MESSAGE, 1, "cache_control"), {"type": "forever"}), "type: Input should be 'ephemeral'"),
+    (((*CALL, "cache_control"), {"type": "ephemeral", "ttl": "2h"}), "ttl: Input should be '5m' or '1h'"),
+    ((("messages", 2, "cache_control"), {"type": "ephemeral"}), "messages.2.cache_control: Extra inputs"),
+    ((("system",), [{"type": "text", "text": "One.", "cache_control": {"type": "ephemeral"}}] * 5), "Found 5."),
     ((("output_format",), {"type": "json_schema", "schema": PARAMETERS}), "must be explicitly set to false"),
 ]
 

@@ -7,6 +7,7 @@ last moment, for each attempt. The request itself is not changed; nothing here m
 from collections.abc import Callable
 
 from app.kit.json_values import JsonObject
+from app.services.llm.fitting.cache_markers import fit_cache_markers
 from app.services.llm.fitting.call_ids import fit_call_ids
 from app.services.llm.fitting.formats import fit_format
 from app.services.llm.fitting.message_order import fit_order
@@ -17,7 +18,15 @@ from app.services.llm.model_info.capabilities import Capabilities
 
 Fitter = Callable[[JsonObject, Capabilities], JsonObject]
 
-FITTERS: tuple[Fitter, ...] = (fit_turns, fit_tools, fit_format, fit_order, fit_call_ids, fit_parameters)
+FITTERS: tuple[Fitter, ...] = (
+    fit_turns,
+    fit_tools,
+    fit_format,
+    fit_order,
+    fit_call_ids,
+    fit_parameters,
+    fit_cache_markers,
+)
 """The steps, each applied to the result of the previous one."""
 
 

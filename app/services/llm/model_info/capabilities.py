@@ -71,6 +71,10 @@ REASONERS = re.compile(r"reason|thinking|(^|[^a-z])r1([^0-9a-z]|$)|^o[134]([^0-9
 """Names of models that reason by default."""
 CLAUDES_SERVERS = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai", "databricks"})
 """Providers that accept Anthropic's request form; gateways with OpenAI's form have their own rules."""
+MARKED_SERVERS = CLAUDES_SERVERS | {"openrouter"}
+"""Providers to which LiteLLM passes on the markers of Claude's prompt cache."""
+OWN_MARKERS = "cache_control_injection_points"
+"""The parameter of an entry by which LiteLLM sets markers itself."""
 NO_EFFORT = {None, "", "none", "disable"}
 
 
@@ -156,6 +160,13 @@ class Capabilities:
     def wants_tools_of_history(self) -> bool:
         """Whether a conversation with tool calls in it has to define tools, even where none may be called."""
         return self.wire == Wire.ANTHROPIC and self.server in CLAUDES_SERVERS
+
+    @cached_property
+    def takes_cache_markers(self) -> bool:
+        """Whether requests say what its prompt cache keeps, and the entry leaves that to the service."""
+        is_marked = self.wire == Wire.ANTHROPIC and self.server in MARKED_SERVERS
+        supported = bool(self.listed.get("supports_prompt_caching"))
+        return is_marked and supported and OWN_MARKERS not in self.entry.params
 
     @property
     def takes_user_after_tool(self) -> bool:
