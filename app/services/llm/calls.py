@@ -107,6 +107,8 @@ class CallScope:
     department: str | None = None
     project: str | None = None
     api_key: str | None = None
+    tags: tuple[str, ...] = ()
+    """The run's tags."""
 
 
 NO_SCOPE = CallScope("")

@@ -216,7 +216,7 @@ class ModelGateway:
             ModelCallFailed: no usable answer, after the Router's retries and fallbacks.
         """
         self.check(request.model)
-        with self._deployments.recording() as record:
+        with self._deployments.recording(request) as record:
             try:
                 return await self._complete(request, record)
             except ModelCallFailed as error:

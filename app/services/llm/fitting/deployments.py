@@ -11,6 +11,8 @@ import structlog
 
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
+from app.services.llm.calls import ModelRequest
+from app.services.llm.fitting.attribution import attributed
 from app.services.llm.fitting.request import fit_request
 from app.services.llm.model_info.capabilities import Capabilities
 from app.services.llm.model_info.lessons import NEEDS_ROOM, lesson_of
@@ -41,6 +43,7 @@ class Attempt:
 class CallRecord:
     """The attempts of one call, and the lessons from their refusals."""
 
+    request: ModelRequest
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     lessons: list[str] = field(default_factory=list[str])
 
@@ -64,9 +67,9 @@ class Deployments:
         return self._models.get(entry.id) or Capabilities(entry)
 
     @contextmanager
-    def recording(self) -> Generator[CallRecord]:
+    def recording(self, request: ModelRequest) -> Generator[CallRecord]:
         """Record the attempts and lessons of a call."""
-        record = CallRecord()
+        record = CallRecord(request)
         before = RECORD.set(record)
         try:
             yield record
@@ -81,6 +84,7 @@ class Deployments:
         fitted = fit_request(arguments, model)
         record = RECORD.get()
         if record is not None:
+            fitted = attributed(fitted, model, record.request)
             sent = model.entry.params | fitted
             record.attempts.append(Attempt(model, sent, model.lessons.all, utc_now(), time.monotonic()))
         return fitted

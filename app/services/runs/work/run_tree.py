@@ -68,6 +68,7 @@ def scope_of(root: AgentExecution, runs: Mapping[str, ExecutionRun], execution_i
         department=run.agent.department.slug if run else None,
         project=str(root.project) if root.project else None,
         api_key=root.started_by.api_key if root.started_by else None,
+        tags=tuple(root.options.tags) if root.options else (),
     )
 
 

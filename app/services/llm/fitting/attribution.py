@@ -1,0 +1,48 @@
+"""Labels by which a provider or a LiteLLM proxy attributes spend to the caller of a run."""
+
+from app.kit.json_values import JsonObject
+from app.services.llm.calls import ModelRequest
+from app.services.llm.model_info.capabilities import Capabilities, Wire
+
+PROXY = "litellm_proxy"
+USER_SERVERS = frozenset({"openai", "azure"})
+"""Providers that accept any `user`."""
+
+
+def attributed(arguments: JsonObject, model: Capabilities, request: ModelRequest) -> JsonObject:
+    """The arguments with a `user`, and for a LiteLLM proxy with `metadata`, unless the entry sets them itself.
+
+    They go in `extra_body`: LiteLLM uses `metadata` itself, and sends `user` to models that it knows only.
+    """
+    is_proxy = model.server == PROXY
+    if not is_proxy and (model.server not in USER_SERVERS or model.wire != Wire.OPENAI):
+        return arguments
+    labels: JsonObject = {"user": user_of(request)}
+    if is_proxy:
+        labels["metadata"] = metadata_of(request)
+    own: JsonObject = model.entry.params.get("extra_body") or {}
+    labels = {name: value for name, value in labels.items() if value and model.entry.params.get(name) is None} | own
+    return {**arguments, "extra_body": labels} if labels else arguments
+
+
+def user_of(request: ModelRequest) -> str | None:
+    """The API key of a run's caller or else its project, named like the scope of a budget."""
+    scope = request.scope
+    if scope.api_key:
+        return f"key:{scope.api_key}"
+    return f"project:{scope.project}" if scope.project else None
+
+
+def metadata_of(request: ModelRequest) -> JsonObject:
+    """Everything that a call's cost is attributed to; `tags` are the run's."""
+    scope = request.scope
+    found: JsonObject = {
+        "executionId": request.execution_id,
+        "rootExecutionId": scope.root_execution_id or request.execution_id,
+        "agent": scope.agent,
+        "department": scope.department,
+        "project": scope.project,
+        "purpose": request.purpose.value,
+        "tags": list(scope.tags),
+    }
+    return {name: value for name, value in found.items() if value}
