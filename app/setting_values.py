@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated
 
 from limits import parse_many
-from pydantic import AfterValidator, Field, HttpUrl, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import NoDecode
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
@@ -152,8 +152,24 @@ def is_host(value: str) -> str:
     return value.lower()
 
 
+def pairs_of(value: object) -> object:
+    """`a=b, c=d` as a mapping of `a` to `b` and of `c` to `d`."""
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, value.split(","))):
+        name, equals, given = (part.strip() for part in pair.partition("="))
+        if not (name and equals and given):
+            raise ValueError("must be pairs such as judge=anthropic/claude-3-haiku, separated by commas")
+        if name in found:
+            raise ValueError(f"must name {name} once")
+        found[name] = given
+    return found
+
+
 RateLimit = Annotated[str, AfterValidator(is_rate_limit)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(pairs_of)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 ProxyAddresses = Annotated[tuple[Annotated[str, AfterValidator(is_proxy_address)], ...], NoDecode]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(is_host)], ...], NoDecode]

@@ -18,6 +18,7 @@ from app.setting_values import (
     Host,
     Hosts,
     Origins,
+    Pairs,
     ProxyAddresses,
     RateLimit,
     Seconds,
@@ -110,6 +111,9 @@ class Settings(BaseSettings):
     """The memory limit of a tool call."""
     tool_result_model_bytes: int = Field(default=32_768, ge=1024, le=16 * 1024**2)
     """The bytes of a tool's result that a model is shown, from both ends. The record keeps all of them."""
+    handed_on_characters: int = Field(default=8000, ge=500, le=1_000_000)
+    """The characters of a specialist's output that specialists are shown which build on it, from both ends. The
+    record, the judge, the reviewer and the report have all of it."""
     context_reserve_tokens: int = Field(default=4096, ge=0, le=10_000_000)
     """The tokens that are kept free in the model's context for its answer."""
     tool_workers: int = Field(default=2, ge=1, le=64)
@@ -133,6 +137,10 @@ class Settings(BaseSettings):
     """The model of runs with `complexity: standard`."""
     complex_model: str = Field(default="anthropic/claude-3-opus", min_length=1)
     """The model of runs with `complexity: complex`."""
+    purpose_models: Pairs = Field(default_factory=dict[str, str])
+    """The model for each purpose of a call (`plan`, `work`, `judge`, `review`, `report`, `orchestrate`), whatever the
+    agent's or the run's is: `judge=anthropic/claude-3-haiku,review=…`. Without `judge`, outputs are judged by
+    `SIMPLE_MODEL`, else `STANDARD_MODEL`, whichever is usable and did not write them, else by the agent's own."""
     allowed_origins: Origins = ()
     """The browser origins, besides the service's own, that may use the API and the event socket, separated by
     commas."""

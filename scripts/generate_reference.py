@@ -48,11 +48,15 @@ def type_name(annotation: Any) -> str:  # noqa: ANN401 - any annotation
         return type_name(next(one for one in arguments if one is not NoneType))
     if origin is Literal:
         return " or ".join(f"`{choice}`" for choice in arguments)
+    if origin is dict:
+        return "pairs"
     return "list" if origin is tuple else TYPE_NAMES[annotation]
 
 
 def default_text(field: FieldInfo) -> str:
     """A field's default, as it would be written in the environment."""
+    if field.default_factory is not None:
+        return "empty"
     match field.default:
         case None:
             return "unset"

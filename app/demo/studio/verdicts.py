@@ -66,7 +66,8 @@ def write_judgement(conversation: Conversation) -> JsonObject:
     """The six dimensions of the output in the latest ask, with a strength and a weakness."""
     outputs = [fence.text for fence in materials(conversation)]
     asked = asks(conversation)
-    requests = [fence.text for fence in fences(asked[-1]) if fence.label == "REQUEST"] if asked else []
+    found = fences(asked[-1]) if asked else []
+    requests = [fence.text for label in ("ASSIGNMENT", "REQUEST") for fence in found if fence.label == label]
     return judged(requests[0] if requests else "", outputs[-1] if outputs else "")
 
 
@@ -74,9 +75,10 @@ def write_judgements(conversation: Conversation, agent_ids: list[str]) -> JsonOb
     """The judgements on the outputs in the latest ask, which are in the order of their agents."""
     asked = asks(conversation)
     found = fences(asked[-1]) if asked else []
+    tasks = [fence.text for fence in found if fence.label == "ASSIGNMENT"]
     requests = [fence.text for fence in found if fence.label == "REQUEST"]
     outputs = [fence.text for fence in found if fence.label == "OUTPUT"]
-    rows = zip(agent_ids, requests, outputs, strict=False)
+    rows = zip(agent_ids, tasks or requests, outputs, strict=False)
     return {"verdicts": [{"agentId": agent_id, **judged(request, output)} for agent_id, request, output in rows]}
 
 

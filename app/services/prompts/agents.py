@@ -1,19 +1,27 @@
 """The prompts of an agent: its identity, its task, and a reviewer's change requests.
 
-Stable text comes first and varying text last, so that a provider's prompt cache hits.
+Here and in the other prompts, text that many calls share comes first: instructions, then context, then the task. A
+provider's prompt cache recognizes equal beginnings, and no prompt contains a date or an id of a run.
 """
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import AgentProfile
-from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, fenced, shortened
+from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, excerpt, fenced, leading_fence
 
 PARAMS = "PARAMETERS"
 REQUEST = "REQUEST"
 COLLEAGUE = "OUTPUT OF"
-MAX_COLLEAGUE_CHARACTERS = 20_000
+HANDED_ON_CHARACTERS = 8_000
+"""The characters of an output that an agent is shown which builds on it."""
+EXCERPT_CHARACTERS = 2_000
+"""The characters of such an output that the judge and the reviewer of that agent's work are shown."""
+CONTEXT_LINE = "The client's request:\n"
+MATERIAL_LINE = "\n\nBuild on this:"
+TASK_LINE = "\n\nYour assignment, which serves this request:\n"
 
 
 def agent_profile(agent: AgentDefinition) -> AgentProfile:
@@ -41,18 +49,56 @@ def task_prompt(prompt: str, params: Any) -> str:  # noqa: ANN401 - any JSON val
 
 
 def assignment_prompt(
-    request: str, instructions: str, outputs: dict[str, str], truncated: frozenset[str] = frozenset[str]()
+    request: str,
+    instructions: str,
+    outputs: dict[str, str],
+    truncated: frozenset[str] = frozenset[str](),
+    *,
+    handed_on: int = HANDED_ON_CHARACTERS,
 ) -> str:
-    """Returns a specialist's prompt: the assignment, the client's request, and the outputs it builds on.
+    """Returns a specialist's prompt: the client's request, the outputs it builds on, and the assignment.
 
-    `truncated` names the agents whose model did not finish its output.
+    `truncated` names the agents whose model did not finish its output; `handed_on` is the number of characters of an
+    output that the specialist is shown.
     """
-    parts = [f"Your assignment:\n{instructions}", f"It serves this request:\n{fenced(REQUEST, request)}"]
+    parts = [f"{CONTEXT_LINE}{fenced(REQUEST, request)}"]
     for agent_id, output in outputs.items():
         note = f" {CUT_NOTE}" if agent_id in truncated else ""
-        text = fenced(f"{COLLEAGUE} {agent_id}", shortened(output, MAX_COLLEAGUE_CHARACTERS))
-        parts.append(f"Build on this:{note}\n{text}")
-    return "\n\n".join(parts)
+        parts.append(f"{MATERIAL_LINE}{note}\n{fenced(f'{COLLEAGUE} {agent_id}', excerpt(output, handed_on))}")
+    return "".join([*parts, f"{TASK_LINE}{instructions}"])
+
+
+@dataclass(frozen=True)
+class Brief:
+    """A task as its judge and its reviewer read it: the request behind it, and the task itself."""
+
+    request: str
+    task: str | None = None
+    """The assignment with excerpts of the outputs that it builds on; `None` if the request is the task."""
+
+
+def brief_of(prompt: str) -> Brief:
+    """Returns the parts of an assignment's prompt; any other prompt is a request.
+
+    The parts are read from the front, each up to the end of its own fence, so that no part can pass for another.
+    """
+    if not prompt.startswith(CONTEXT_LINE):
+        return Brief(prompt)
+    found = leading_fence(prompt.removeprefix(CONTEXT_LINE), REQUEST)
+    if found is None:
+        return Brief(prompt)
+    _, request, rest = found
+    parts: list[str] = []
+    while rest.startswith(MATERIAL_LINE):
+        line, _, following = rest.removeprefix("\n\n").partition("\n")
+        material = leading_fence(following, rf"{COLLEAGUE} [^<>\n]+")
+        if material is None:
+            return Brief(prompt)
+        label, output, rest = material
+        parts.append(f"{line}\n{fenced(label, excerpt(output, EXCERPT_CHARACTERS))}")
+    if not rest.startswith(TASK_LINE):
+        return Brief(prompt)
+    return Brief(request, "\n\n".join([*parts, rest.removeprefix(TASK_LINE)]))
 
 
 def revision_prompt(notes: str, *, by_person: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Data in a prompt: fenced, so that what it says cannot pass for an instruction."""
 
 import hashlib
+import re
 
 from app.kit.json_values import JsonObject
 
@@ -22,6 +23,27 @@ def fenced(label: str, text: str) -> str:
     while (key := digest.hexdigest()[:8]) in text:
         digest.update(b"another")
     return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
+
+
+def leading_fence(text: str, label: str) -> tuple[str, str, str] | None:
+    """The label, the content and the rest of a text that begins with a fence; `label` is a regular expression.
+
+    The content cannot hold the fence's key, so the first line that closes the fence is its own.
+    """
+    opening = re.match(rf"<<<(?P<label>{label}) (?P<key>[0-9a-f]{{8}})>>>\n", text)
+    if opening is None:
+        return None
+    closing = f"\n<<<END {opening['label']} {opening['key']}>>>"
+    content, found, rest = text[opening.end() :].partition(closing)
+    return (opening["label"], content, rest) if found else None
+
+
+def excerpt(text: str, limit: int) -> str:
+    """The text, or its beginning and its end with the number of characters between them; the end is a quarter."""
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    return f"{text[: limit - end]}\n[… {len(text) - limit} characters left out …]\n{text[len(text) - end :]}"
 
 
 def shortened(text: str, limit: int) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.kit.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
+from app.services.prompts.agents import Brief
 from app.services.prompts.fences import CUT_NOTE, fenced, shortened
 
 REQUEST = "REQUEST"
@@ -29,10 +30,11 @@ def plan_prompt(request: str, specialists: tuple[AgentDefinition, ...]) -> str:
     """Ask which specialists work, with what instructions, which after which."""
     crew = "\n".join(f"- {line}" for line in map(describe_specialist, specialists))
     return (
-        f"Plan this request:\n{fenced(REQUEST, request)}\n\nYour specialists:\n{crew}\n\n"
-        "Choose the specialists whose craft the request needs. Give each one instructions of its own: what to deliver, "
-        "in what form, with what limits. Name under dependsOn the specialists whose output it must have first; leave "
-        "it empty where work can go on at the same time. Answer with the plan as a JSON object."
+        "Plan the work on a request. Choose the specialists whose craft the request needs. Give each one instructions "
+        "of its own: what to deliver, in what form, with what limits. Each one is given the request, so do not repeat "
+        "it. Name under dependsOn the specialists whose output it must have first; leave it empty where work can go "
+        "on at the same time. Answer with the plan as a JSON object.\n\n"
+        f"Your specialists:\n{crew}\n\nThe request:\n{fenced(REQUEST, request)}"
     )
 
 
@@ -75,14 +77,16 @@ REVIEW_SCHEMA: JsonObject = {
 }
 
 
-def review_prompt(agent: AgentDefinition, assignment: str, work: str, draft: int, judgement: str) -> str:
+def review_prompt(agent: AgentDefinition, brief: Brief, work: str, draft: int, judgement: str) -> str:
     """Ask for a decision on a specialist's work; `draft` counts from 1."""
+    task = "" if brief.task is None else f"\n\nThe assignment:\n{fenced('ASSIGNMENT', brief.task)}"
     return (
-        f"Review draft {draft} by {agent.name} ({agent.agent_id}). The assignment was:\n"
-        f"{fenced('ASSIGNMENT', assignment)}\n\nThe work:\n"
-        f"{fenced(f'{WORK} {agent.agent_id}', shortened(work, MAX_WORK_CHARACTERS))}\n\n{judgement}\n\n"
+        "Review the work of one of your specialists. "
         "Decide: approved when it can go into the report, revision-needed with notes that say exactly what to change, "
-        "rejected when a revision cannot save it. Answer with the JSON object of your decision and notes."
+        "rejected when a revision cannot save it. Answer with the JSON object of your decision and notes.\n\n"
+        f"The request:\n{fenced(REQUEST, brief.request)}{task}\n\n"
+        f"This is draft {draft} by {agent.name} ({agent.agent_id}):\n"
+        f"{fenced(f'{WORK} {agent.agent_id}', shortened(work, MAX_WORK_CHARACTERS))}\n\n{judgement}"
     )
 
 
@@ -90,16 +94,17 @@ def report_prompt(request: str, works: list[SpecialistWork]) -> str:
     """Ask for the department's report."""
     if not works:
         return (
-            "Your department has no specialists for this request, so do the work yourself:\n"
-            f"{fenced(REQUEST, request)}\n\n"
+            "Your department has no specialists for this request, so do the work yourself. "
             "Write the department's report in Markdown. Begin with a section '## Summary' of at most five sentences."
+            f"\n\nThe request:\n{fenced(REQUEST, request)}"
         )
     parts = "\n\n".join(map(describe_work, works))
     return (
-        f"Write your department's report on this request:\n{fenced(REQUEST, request)}\n\n{parts}\n\n"
+        "Write your department's report on a request. "
         "Write in Markdown. Begin with a section '## Summary' of at most five sentences, then bring the specialists' "
         "work together into one result, say where they disagree and what you chose, name whose work is missing, failed "
-        "or was not approved, and end with what should happen next. Invent nothing that is not in the work above."
+        "or was not approved, and end with what should happen next. Invent nothing that is not in the work below.\n\n"
+        f"The request:\n{fenced(REQUEST, request)}\n\n{parts}"
     )
 
 

@@ -1,6 +1,7 @@
 """The prompts of the judge, which rates six dimensions between 0 and 1."""
 
 from app.kit.json_values import JsonObject
+from app.services.prompts.agents import Brief
 from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, fenced, shortened
 
 DIMENSIONS: dict[str, str] = {
@@ -12,7 +13,7 @@ DIMENSIONS: dict[str, str] = {
     "technical": "How correct is it in its craft?",
 }
 OUTPUT = "OUTPUT"
-JUDGE_VERSION = "2"
+JUDGE_VERSION = "3"
 """Incremented with every change of the judge's prompts: scores of different versions are not comparable."""
 MAX_OUTPUT_CHARACTERS = 40_000
 
@@ -25,7 +26,8 @@ JUDGE_RULES = (
 )
 JUDGE_SYSTEM_PROMPT = JUDGE_RULES + FENCE_RULE
 BATCH_SYSTEM_PROMPT = (
-    JUDGE_RULES + "Several outputs follow. Judge each one for itself, against its own request: none is a measure for "
+    JUDGE_RULES
+    + "Several outputs follow. Judge each one for itself, against its own request or assignment: none is a measure for "
     "another, and none speaks for another. Answer with one verdict for each, under its agentId.\n" + FENCE_RULE
 )
 
@@ -58,23 +60,40 @@ def batch_schema(agent_ids: list[str]) -> JsonObject:
 
 
 def batch_prompt(
-    department: str, parts: list[tuple[str, str, str]], truncated: frozenset[str] = frozenset[str]()
+    department: str, parts: list[tuple[str, Brief, str]], truncated: frozenset[str] = frozenset[str]()
 ) -> str:
-    """Ask for verdicts on several outputs: (agent's id, request, output) each; `truncated` are the ids of cut ones."""
-    told = [
-        f"{agent_id}\nThe request:\n{fenced('REQUEST', shortened(request, MAX_OUTPUT_CHARACTERS))}\n\n"
-        f"The output:\n{shown_output(output, truncated=agent_id in truncated)}"
-        for agent_id, request, output in parts
+    """Ask for verdicts on several outputs: (agent's id, brief, output) each; `truncated` are the ids of cut ones.
+
+    A request that several assignments serve is stated once, before them.
+    """
+    shared = dict.fromkeys(brief.request for _, brief, _ in parts if brief.task is not None)
+    numbers = {request: place for place, request in enumerate(shared, start=1)}
+    several = len(numbers) > 1
+    requests = [
+        f"Request{f' {place}' if several else ''}:\n{fenced('REQUEST', shortened(request, MAX_OUTPUT_CHARACTERS))}"
+        for request, place in numbers.items()
     ]
-    return "\n\n---\n\n".join([f"Department: {department}", *told])
+    asked = [
+        f"{agent_id}\n{task_of(brief, numbers.get(brief.request) if several else None)}\n\n"
+        f"The output:\n{shown_output(output, truncated=agent_id in truncated)}"
+        for agent_id, brief, output in parts
+    ]
+    return "\n\n---\n\n".join(["\n\n".join([f"Department: {department}", *requests]), *asked])
 
 
-def judge_prompt(department: str, request: str, output: str, *, truncated: bool = False) -> str:
+def task_of(brief: Brief, number: int | None) -> str:
+    """Returns the task behind an output of a batch; `number` is that of its request, if there are several."""
+    if brief.task is None:
+        return f"The request:\n{fenced('REQUEST', shortened(brief.request, MAX_OUTPUT_CHARACTERS))}"
+    serves = f", which serves request {number}" if number is not None else ""
+    return f"The assignment{serves}:\n{fenced('ASSIGNMENT', shortened(brief.task, MAX_OUTPUT_CHARACTERS))}"
+
+
+def judge_prompt(department: str, brief: Brief, output: str, *, truncated: bool = False) -> str:
     """Ask for a verdict on an output; `truncated` where its model did not finish it."""
-    return (
-        f"Department: {department}\n\nThe request:\n{fenced('REQUEST', shortened(request, MAX_OUTPUT_CHARACTERS))}\n\n"
-        f"The output:\n{shown_output(output, truncated=truncated)}"
-    )
+    request = f"The request:\n{fenced('REQUEST', shortened(brief.request, MAX_OUTPUT_CHARACTERS))}"
+    task = "" if brief.task is None else f"\n\n{task_of(brief, None)}"
+    return f"Department: {department}\n\n{request}{task}\n\nThe output:\n{shown_output(output, truncated=truncated)}"
 
 
 def shown_output(output: str, *, truncated: bool) -> str:

@@ -49,11 +49,11 @@ def orchestration_prompt(request: str, works: list[DepartmentWork]) -> str:
     """Ask for the one result of all departments."""
     parts = "\n\n".join(map(describe_department, works))
     return (
-        f"Bring the departments' reports on this request together:\n{fenced(REQUEST, request)}\n\n{parts}\n\n"
+        "Bring the departments' reports on a request together. "
         "Write in Markdown. Begin with a section '## Summary' of at most five sentences, then make one result of the "
         "reports: what the departments agree on, where they contradict each other and what you chose, which department "
         "failed or stayed below its gate, and what should happen next, in order. Invent nothing that is not in the "
-        "reports above."
+        f"reports below.\n\nThe request:\n{fenced(REQUEST, request)}\n\n{parts}"
     )
 
 

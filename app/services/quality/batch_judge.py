@@ -5,7 +5,7 @@ judged alone. The tokens and cost of a batch are divided among its outputs so th
 """
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
@@ -63,13 +63,14 @@ class PendingJudgement:
 
 @dataclass
 class BatchJudge:
-    """The judge of one department run; `context_tokens` is its model's context, `None` if unknown.
+    """The judge of one department run; `context_tokens` returns a model's context, `None` if it is unknown.
 
-    The first caller waits briefly for others, but only while others work, and then judges for all callers that wait.
+    Outputs are judged together if they have the same judge, whose context is known. The first caller waits briefly for
+    others, but only while others work, and then judges for all callers that wait.
     """
 
     models: ModelCaller
-    context_tokens: int | None
+    context_tokens: Callable[[str], int | None]
     _working: int = field(default=0, init=False)
     _waiting: list[PendingJudgement] = field(default_factory=list[PendingJudgement], init=False)
     _all_idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -88,7 +89,7 @@ class BatchJudge:
 
     async def judge(self, submission: Submission, worked_seconds: float) -> QualityCheck:
         """Judge an output, alone or together with others that are ready."""
-        if self.context_tokens is None:
+        if self.context_tokens(submission.model) is None:
             return await judge_output(self.models, submission)
         item = PendingJudgement(submission, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
@@ -117,14 +118,23 @@ class BatchJudge:
                     item.done.cancel()
 
     def _batches(self, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
-        """Group the submissions into as few calls as the model's context allows.
+        """Group the submissions of each judge into as few calls as its context allows.
 
         Their order is that of their agents, so that the same outputs make the same prompt, whoever finished first.
         """
-        room = int((self.context_tokens or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
+        ordered = sorted(items, key=lambda item: item.submission.agent.agent_id)
+        models = dict.fromkeys(item.submission.model for item in ordered)
+        return [
+            batch
+            for model in models
+            for batch in self._batches_of(model, [item for item in ordered if item.submission.model == model])
+        ]
+
+    def _batches_of(self, model: str, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
+        room = int((self.context_tokens(model) or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
         batches: list[list[PendingJudgement]] = []
         taken = 0
-        for item in sorted(items, key=lambda item: item.submission.agent.agent_id):
+        for item in items:
             size = size_of(item.submission)
             if not batches or taken + size > room or len(batches[-1]) >= MAX_BATCH:
                 batches.append([])
@@ -153,13 +163,14 @@ class BatchJudge:
 
 def size_of(submission: Submission) -> int:
     """Estimate the characters of a submission in a prompt."""
-    return min(len(submission.request), MAX_OUTPUT_CHARACTERS) + min(len(submission.output), MAX_OUTPUT_CHARACTERS)
+    texts = (submission.brief.request, submission.brief.task or "", submission.output)
+    return sum(min(len(text), MAX_OUTPUT_CHARACTERS) for text in texts)
 
 
 async def judge_together(models: ModelCaller, submissions: Sequence[Submission]) -> list[QualityCheck]:
     """Judge several outputs of one department in one call where possible, and return the verdicts in order."""
     agent_ids = [one.agent.agent_id for one in submissions]
-    parts = [(one.agent.agent_id, one.request, one.output) for one in submissions]
+    parts = [(one.agent.agent_id, one.brief, one.output) for one in submissions]
     truncated = frozenset(one.agent.agent_id for one in submissions if one.truncated)
     schema = AnswerSchema("quality_judgements", batch_schema(agent_ids))
     call = ModelRequest(

@@ -10,6 +10,7 @@ from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
 from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, calls_in
 from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, ask_structured
+from app.services.prompts.agents import Brief
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.judge import JUDGE_SCHEMA, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
 from app.services.quality.gates import GateName, pass_gate
@@ -25,12 +26,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Submission:
-    """An output to be judged, with its agent, the request, and the gate and `threshold` that it must pass."""
+    """An output to be judged, with its agent, its brief, and the gate and `threshold` that it must pass."""
 
     agent: AgentDefinition
     model: str
     execution_id: str
-    request: str
+    brief: Brief
     output: str
     gate: GateName
     threshold: float
@@ -41,7 +42,7 @@ class Submission:
 async def judge_output(models: ModelCaller, submission: Submission) -> QualityCheck:
     """Rate an output on six dimensions and check the department's weighted score against a gate."""
     slug = submission.agent.department.slug
-    prompt = judge_prompt(slug, submission.request, submission.output, truncated=submission.truncated)
+    prompt = judge_prompt(slug, submission.brief, submission.output, truncated=submission.truncated)
     call = ModelRequest(
         model=submission.model,
         messages=[system_message(JUDGE_SYSTEM_PROMPT), user_message(prompt)],

@@ -9,7 +9,7 @@ from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose
 from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, calls_in
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
-from app.services.prompts.agents import agent_profile, agent_system_prompt
+from app.services.prompts.agents import Brief, agent_profile, agent_system_prompt
 from app.services.prompts.fences import CUT_NOTE, system_message, user_message
 from app.services.prompts.heads import REVIEW_SCHEMA, review_prompt
 
@@ -41,10 +41,10 @@ async def review_work(
     models: ModelCaller,
     *,
     head: AgentDefinition,
-    head_model: str,
+    model: str,
     specialist: AgentDefinition,
     execution_id: str,
-    assignment: str,
+    brief: Brief,
     work: str,
     draft: int,
     judgement: str,
@@ -54,10 +54,10 @@ async def review_work(
     If the head gives no usable answer, even after a repair, the status stays `pending` and the notes say why.
     """
     call = ModelRequest(
-        model=head_model,
+        model=model,
         messages=[
             system_message(agent_system_prompt(head)),
-            user_message(review_prompt(specialist, assignment, work, draft, judgement)),
+            user_message(review_prompt(specialist, brief, work, draft, judgement)),
         ],
         purpose=RunPurpose.REVIEW,
         execution_id=execution_id,

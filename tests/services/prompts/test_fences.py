@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.services.prompts import fences
-from app.services.prompts.agents import assignment_prompt, task_prompt
+from app.services.prompts.agents import Brief, assignment_prompt, task_prompt
 from app.services.prompts.fences import fenced, shortened
 from app.services.prompts.heads import SpecialistWork, report_prompt
 from app.services.prompts.judge import judge_prompt
@@ -81,9 +81,10 @@ def test_parameters_are_fenced_and_always_in_the_same_order() -> None:
 def test_colleagues_outputs_and_the_request_are_fenced_in_an_assignment() -> None:
     prompt = assignment_prompt("The request.", "Do it.", {"ada-001": "Her work."})
 
-    assert prompt.startswith("Your assignment:\nDo it.\n\n")
+    assert prompt.startswith("The client's request:\n<<<REQUEST ")
+    assert prompt.endswith("\n\nYour assignment, which serves this request:\nDo it.")
     assert fenced("REQUEST", "The request.") in prompt
-    assert prompt.endswith(fenced("OUTPUT OF ada-001", "Her work."))
+    assert fenced("OUTPUT OF ada-001", "Her work.") in prompt
 
 
 def test_works_are_fenced_in_a_report_s_prompt_and_failures_named() -> None:
@@ -101,7 +102,7 @@ def test_works_are_fenced_in_a_report_s_prompt_and_failures_named() -> None:
 
 
 def test_judged_outputs_are_fenced() -> None:
-    prompt = judge_prompt("story", "The request.", "score 1.0")
+    prompt = judge_prompt("story", Brief("The request."), "score 1.0")
 
     assert fenced("REQUEST", "The request.") in prompt
     assert fenced("OUTPUT", "score 1.0") in prompt

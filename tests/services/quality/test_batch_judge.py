@@ -14,6 +14,7 @@ from app.events.log.tree_log import TreeLost
 from app.events.types import QualityCheck
 from app.kit.times import utc_now
 from app.services.llm.calls import NO_SCOPE, Completion, ModelCall, ModelCaller, ModelRequest, RunPurpose, TokenUsage
+from app.services.prompts.agents import Brief
 from app.services.prompts.fences import fenced
 from app.services.quality.batch_judge import BatchJudge, divide
 from app.services.quality.gates import GateName
@@ -34,14 +35,22 @@ async def submissions(service: Service, output: str = "Work.") -> list[Submissio
     loader = service.services.engine.loader
     agents = [await loader.get_agent(agent_id) for agent_id in AGENTS]
     return [
-        Submission(agent, MODEL, f"exec_{agent.agent_id}", f"Write, {agent.name}.", output, GateName.SPECIALIST, 0.5)
+        Submission(
+            agent,
+            MODEL,
+            f"exec_{agent.agent_id}",
+            Brief("Write.", f"Write, {agent.name}."),
+            output,
+            GateName.SPECIALIST,
+            0.5,
+        )
         for agent in agents
     ]
 
 
 async def judged(service: Service, context: int | None, submitted: list[Submission]) -> list[QualityCheck]:
     """The verdicts of a batch judge on outputs that are ready at once."""
-    bench = BatchJudge(service.services.models, context)
+    bench = BatchJudge(service.services.models, lambda _: context)
 
     async def one(submission: Submission) -> QualityCheck:
         with bench.at_work():
@@ -104,9 +113,9 @@ async def test_a_batch_says_exactly_what_single_calls_say(shared_service: Servic
     assert [check.judged_together for check in together] == [3, 3, 3]
     (call,) = model_server.calls
     assert (call.purpose, call.body["temperature"], agents_asked(call)) == ("judge", 0.2, list(AGENTS))
-    assert all(
-        fenced("REQUEST", one.request) in call.text and fenced("OUTPUT", one.output) in call.text for one in submitted
-    )
+    assert call.text.count(fenced("REQUEST", "Write.")) == 1
+    assert all(fenced("ASSIGNMENT", one.brief.task or "") in call.text for one in submitted)
+    assert call.text.count(fenced("OUTPUT", "Work.")) == 3
 
 
 async def test_the_tokens_of_a_batch_add_up(shared_service: Service, model_server: ModelServer) -> None:
@@ -192,7 +201,7 @@ async def test_a_specialist_that_is_ready_while_others_work_waits_only_briefly(
 ) -> None:
     model_server.on("judge", by_schema())
     first, second, _ = await submissions(shared_service)
-    bench = BatchJudge(shared_service.services.models, LARGE)
+    bench = BatchJudge(shared_service.services.models, lambda _: LARGE)
 
     with bench.at_work():
         check = await bench.judge(first, 0.1)
@@ -237,7 +246,7 @@ async def test_an_error_stops_the_calls_beside_it_and_is_raised_by_all_who_wait(
         return "Too late."
 
     model_server.on("judge", script)
-    bench = BatchJudge(breaking, LARGE)
+    bench = BatchJudge(breaking, lambda _: LARGE)
 
     async with asyncio.timeout(10):
         ends = await asyncio.gather(

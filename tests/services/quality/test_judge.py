@@ -5,6 +5,7 @@ import json
 import pytest
 
 from app.events.types import QualityCheck
+from app.services.prompts.agents import Brief
 from app.services.prompts.fences import fenced
 from app.services.prompts.judge import JUDGE_VERSION
 from app.services.quality.gates import GateName
@@ -23,7 +24,7 @@ async def judged(service: Service, *, request: str = "Write.", output: str = "Wo
         agent=agent,
         model=agent.model,
         execution_id=EXECUTION,
-        request=request,
+        brief=Brief(request),
         output=output,
         gate=GateName.SPECIALIST,
         threshold=0.5,

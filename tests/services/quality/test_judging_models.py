@@ -13,6 +13,7 @@ from app.services.llm.context.window import ContextRules, ContextWindow
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import load_model_table
+from app.services.prompts.agents import Brief
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from app.services.runs.work.model_calls import model_chain
@@ -46,7 +47,7 @@ async def judged(service: Service, gateway: ModelGateway, model: str, noted: lis
         agent=agent,
         model=model,
         execution_id="exec_1_abc",
-        request="Write.",
+        brief=Brief("Write."),
         output="Work.",
         gate=GateName.SPECIALIST,
         threshold=0.5,

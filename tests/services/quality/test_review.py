@@ -6,6 +6,7 @@ import json
 import pytest
 
 from app.events.types import ReviewStatusChanged
+from app.services.prompts.agents import Brief
 from app.services.prompts.fences import fenced
 from app.services.quality.review import needs_review, review_work
 from tests.fixtures.model_server import ModelServer, Reply, fault, review
@@ -21,10 +22,10 @@ async def reviewed(service: Service, work: str = "Work.", draft: int = 1) -> Rev
     return await review_work(
         service.services.models,
         head=head,
-        head_model=head.model,
+        model=head.model,
         specialist=await loader.get_agent(SPECIALIST),
         execution_id="exec_1_abc",
-        assignment="Outline it.",
+        brief=Brief("A film.", "Outline it."),
         work=work,
         draft=draft,
         judgement="The judge's score: 70 of 100.",
@@ -63,7 +64,7 @@ async def test_the_head_speaks_as_itself_and_sees_the_work_between_fences(
     assert (call.purpose, call.execution_id, call.tools) == ("review", "exec_1_abc", [])
     assert fenced("ASSIGNMENT", "Outline it.") in call.text
     assert fenced(f"WORK OF {SPECIALIST}", hostile) in call.text
-    assert "Review draft 2 by" in call.text
+    assert "draft 2 by" in call.text
     assert "The judge's score: 70 of 100." in call.text
     schema = call.body["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["decision"]["enum"] == ["approved", "rejected", "revision-needed"]

@@ -6,33 +6,51 @@ from contextlib import asynccontextmanager
 import structlog
 
 from app.errors import StartupError
-from app.services.llm.calls import CallLimits
+from app.services.llm.calls import CallLimits, RunPurpose
 from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import ModelTable
+from app.services.llm.purpose_models import PurposeModels
 from app.settings import CATALOGUE_MODELS, Settings
 
 TIERS = ("simple_model", "standard_model", "complex_model")
+PURPOSES = tuple(purpose.value for purpose in RunPurpose)
 
 log = structlog.get_logger(__name__)
 
 
 def check_named_models(settings: Settings, models: ModelGateway) -> None:
-    """Refuse a model of a complexity that cannot be called, and warn of allowed ones that cannot.
+    """Refuse a model of a complexity or a purpose that cannot be called, and warn of allowed ones that cannot.
 
     Only settings that were set are checked: the defaults name catalog models that need not be configured.
 
     Raises:
-        StartupError: `SIMPLE_MODEL`, `STANDARD_MODEL` or `COMPLEX_MODEL` names a model without a usable entry.
+        StartupError: `SIMPLE_MODEL`, `STANDARD_MODEL`, `COMPLEX_MODEL` or `PURPOSE_MODELS` names a model without a
+            usable entry, or there is no such purpose.
     """
     for field in TIERS:
         name = getattr(settings, field)
         if field in settings.model_fields_set and (problem := problem_of(models, name)):
             raise StartupError(f"{field.upper()} is invalid: {problem}")
+    for purpose, name in settings.purpose_models.items():
+        if purpose not in PURPOSES:
+            raise StartupError(
+                f"PURPOSE_MODELS is invalid: there is no purpose {purpose!r}; use {', '.join(PURPOSES)}."
+            )
+        if problem := problem_of(models, name):
+            known = ", ".join(model.name for model in models.describe() if model.usable)
+            raise StartupError(f"PURPOSE_MODELS is invalid for {purpose}: {problem} Add it, or use one of: {known}.")
     if "allowed_models" in settings.model_fields_set:
         for name in settings.allowed_models:
             if problem := problem_of(models, name):
                 log.warning("allowed-model-unusable", variable="ALLOWED_MODELS", model=name, reason=problem)
+
+
+def purpose_models(settings: Settings, models: ModelGateway) -> PurposeModels:
+    """The model for each purpose of a call, by checked settings."""
+    judges = [name for name in (settings.simple_model, settings.standard_model) if problem_of(models, name) is None]
+    chosen = {RunPurpose(purpose): name for purpose, name in settings.purpose_models.items()}
+    return PurposeModels(chosen, tuple(judges), models.record_name)
 
 
 def problem_of(models: ModelGateway, name: str) -> str | None:

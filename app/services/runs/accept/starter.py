@@ -30,6 +30,12 @@ from app.services.usage.rate_limits import RateLimiter
 from app.settings import Settings
 
 ORCHESTRATING_DEPARTMENT = "production"
+FIRST_PURPOSES = {
+    ExecutionKind.AGENT: RunPurpose.WORK,
+    ExecutionKind.DEPARTMENT: RunPurpose.PLAN,
+    ExecutionKind.ORCHESTRATION: RunPurpose.ORCHESTRATE,
+}
+"""The purpose of the first call that a run's root makes."""
 
 log = structlog.get_logger(__name__)
 
@@ -187,8 +193,8 @@ class RunStarter:
         if not caller.may_see(request.project):
             raise ProjectNotFound(request.project)
         await check_params(request.params)
-        self._check_model(agent, request)
-        model = self._chosen_model(request) or agent.model
+        self._check_model(kind, agent, request)
+        model = self.first_model(kind, self._chosen_model(request) or agent.model)
         await self.check_budgets(agent, request.project, started_by(caller).api_key, model, request.prompt)
         await self.admit(caller)
         if request.previous_execution_id is not None:
@@ -271,11 +277,16 @@ class RunStarter:
         """Returns the model that the client chose, by name or by complexity."""
         return request.model or (self.complexity_models[request.complexity] if request.complexity else None)
 
-    def _check_model(self, agent: AgentDefinition, request: RunCreate) -> None:
+    def first_model(self, kind: ExecutionKind, own: str) -> str:
+        """Returns the model of a run's first call, which can be that of its purpose instead of the run's own."""
+        purpose = FIRST_PURPOSES[kind]
+        return self.engine.context.purposes.model_for(purpose, own)
+
+    def _check_model(self, kind: ExecutionKind, agent: AgentDefinition, request: RunCreate) -> None:
         """Refuse a model that cannot be called."""
         chosen = self._chosen_model(request)
         if chosen is None:
-            self.models.check(agent.model)
+            self.models.check(self.first_model(kind, agent.model))
             return
         field = "model" if request.model else "complexity"
         if chosen not in self.allowed_models and not self.models.has(chosen):

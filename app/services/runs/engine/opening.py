@@ -11,6 +11,7 @@ from app.services.catalog.loader import DefinitionLoader
 from app.services.llm.cache.response_cache import ResponseCache
 from app.services.llm.context.window import ContextRules
 from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_info.opening import purpose_models
 from app.services.llm.model_info.worst_case import WorstCases
 from app.services.quality.gates import gate_thresholds
 from app.services.runs.engine.dispatcher import RunLimits
@@ -70,6 +71,8 @@ def make_run_context(
         wants_deltas=bus.wants_deltas,
         record_name=models.record_name,
         outbox_marks=outbox.marks,
+        handed_on_characters=settings.handed_on_characters,
+        purposes=purpose_models(settings, models),
         retries=models.retries_of,
         thresholds=gate_thresholds(settings),
         context_tokens=models.context_tokens,

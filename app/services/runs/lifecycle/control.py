@@ -121,7 +121,7 @@ class ExecutionControl:
         if failed.status is ExecutionStatus.COMPLETED:
             raise ExecutionNotFailed(execution_id, failed.status)
         agent = await self._agent_of(failed)
-        model = (failed.options and failed.options.model) or agent.model
+        model = self.starter.first_model(failed.kind, (failed.options and failed.options.model) or agent.model)
         self.starter.models.check(model)
         project = str(failed.project) if failed.project else None
         await self.starter.check_budgets(agent, project, started_by(caller).api_key, model, failed.prompt)

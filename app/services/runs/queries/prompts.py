@@ -15,7 +15,7 @@ from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import DefinitionLoader
 from app.services.llm.calls import RunPurpose
-from app.services.prompts.agents import agent_system_prompt, task_prompt
+from app.services.prompts.agents import Brief, agent_system_prompt, brief_of, task_prompt
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.heads import plan_prompt, review_prompt
 from app.services.prompts.judge import JUDGE_SYSTEM_PROMPT, judge_prompt
@@ -121,10 +121,15 @@ class Account:
             user_message(plan_prompt(request, self.specialists)),
         ]
 
+    @property
+    def _brief(self) -> Brief:
+        is_assignment = self.execution.parent_execution_id and self.execution.kind is ExecutionKind.AGENT
+        return brief_of(self.execution.prompt) if is_assignment else Brief(self.execution.prompt)
+
     def _judge(self) -> list[JsonObject]:
         told = judge_prompt(
             self.execution.department or "",
-            self.execution.prompt,
+            self._brief,
             self.state.answer or "",
             truncated=self.state.truncated,
         )
@@ -135,7 +140,7 @@ class Account:
             return []
         told = review_prompt(
             self.agent,
-            self.execution.prompt,
+            self._brief,
             self.state.answer or "",
             self.state.retry_count + 1,
             judgement_of(self.agent, self.state.quality_score, self.state.check, truncated=self.state.truncated),

@@ -47,7 +47,8 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
     if completion.tool_calls and not text.strip():
         text = last_text(run)
     if len(text.encode()) > MAX_ANSWER_BYTES:
-        error = ModelAnswerInvalid(f"The model {run.model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
+        model = run.model_for(purpose)
+        error = ModelAnswerInvalid(f"The model {model!r} answered with more than {MAX_ANSWER_BYTES} bytes of text.")
         error.calls = completion.refused(error.code)
         raise error
     run.append(

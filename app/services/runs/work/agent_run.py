@@ -1,7 +1,7 @@
 """A run of one agent: the loop, then the judge."""
 
 from app.services.llm.calls import RunPurpose
-from app.services.prompts.agents import task_prompt
+from app.services.prompts.agents import Brief, task_prompt
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from app.services.runs.work.agent_loop import stop_reason_of, work
@@ -14,25 +14,25 @@ async def run_agent(run: ExecutionRun) -> None:
     run.open_with(task_prompt(run.execution.prompt, run.execution.params))
     await work(run, RunPurpose.WORK)
     if run.options.judge:
-        await judge(run, run.model, GateName.SPECIALIST)
+        await judge(run, GateName.SPECIALIST)
     run.await_review()
     run.complete(text_output(run.state.answer or ""), stop_reason_of(run))
 
 
-async def judge(run: ExecutionRun, model: str, gate: GateName) -> None:
+async def judge(run: ExecutionRun, gate: GateName) -> None:
     """Have the current answer scored, once."""
     if run.state.check is not None:
         return
-    run.append(await judge_output(run.context.models, submission_of(run, model, gate)))
+    run.append(await judge_output(run.context.models, submission_of(run, gate, Brief(run.execution.prompt))))
 
 
-def submission_of(run: ExecutionRun, model: str, gate: GateName) -> Submission:
+def submission_of(run: ExecutionRun, gate: GateName, brief: Brief) -> Submission:
     """Returns the current answer in the form that the judge receives."""
     return Submission(
         agent=run.agent,
-        model=model,
+        model=run.context.purposes.judge_of(run.answering_model),
         execution_id=run.id,
-        request=run.execution.prompt,
+        brief=brief,
         output=run.state.answer or "",
         gate=gate,
         threshold=run.context.thresholds[gate],

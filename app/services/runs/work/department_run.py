@@ -49,7 +49,7 @@ class DepartmentRun:
 
     def __post_init__(self) -> None:
         context = self.head.context
-        self.batch_judge = BatchJudge(context.models, context.context_tokens(self.head.model))
+        self.batch_judge = BatchJudge(context.models, context.context_tokens)
 
     async def run(self) -> None:
         """Continue from the state of the tree to the department's report.
@@ -120,7 +120,8 @@ class DepartmentRun:
         before = [await tasks[name] for name in assignment.depends_on]
         outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
         truncated = frozenset(run.agent.agent_id for run in before if run.state.truncated)
-        prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated)
+        limit = self.head.context.handed_on_characters
+        prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated, handed_on=limit)
         specialist = await self.tree.start_child(self.head, agent, prompt)
         with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
             await self.tree.run_child(specialist, partial(run_specialist, specialist, self.head, self.batch_judge))
@@ -147,7 +148,7 @@ class DepartmentRun:
         head = self.head
         head.open_with(report_prompt(self.request, [work_of(run) for run in specialists]))
         await work(head, RunPurpose.REPORT)
-        await judge(head, head.model, GateName.DEPARTMENT)
+        await judge(head, GateName.DEPARTMENT)
         head.await_review()
         text = head.state.answer or ""
         report = department_report(self.team.department.slug, text, specialists, head.state.check)

@@ -15,14 +15,22 @@ from app.events.outbox import ExecutionEnd
 from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
 from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import utc_now
-from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RunOptions, StopReason
+from app.models.agent_execution import (
+    AgentExecution,
+    ExecutionKind,
+    ExecutionStatus,
+    ReviewStatus,
+    RunOptions,
+    StopReason,
+)
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.cache.response_cache import ResponseCache
 from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, call_fields
 from app.services.llm.context.window import ContextRules
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.messages.turns import portable
-from app.services.prompts.agents import agent_profile, agent_system_prompt, task_prompt
+from app.services.llm.purpose_models import AGENTS_OWN, PurposeModels
+from app.services.prompts.agents import HANDED_ON_CHARACTERS, agent_profile, agent_system_prompt, task_prompt
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
@@ -40,6 +48,13 @@ MAX_DOCUMENT_BYTES = 12_000_000
 OTHER_FIELDS_BYTES = 256 * 1024
 """Space for the fields beside events, texts and those of the end, a later review included."""
 
+ANSWERS = {
+    ExecutionKind.AGENT: RunPurpose.WORK,
+    ExecutionKind.DEPARTMENT: RunPurpose.REPORT,
+    ExecutionKind.ORCHESTRATION: RunPurpose.ORCHESTRATE,
+}
+"""The purpose of the calls that write an execution's answer."""
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -49,6 +64,10 @@ class RunContext:
     tools: Toolbox
     wants_deltas: Callable[[str], bool]
     record_name: Callable[[str], str]
+    purposes: PurposeModels = AGENTS_OWN
+    """The model for each purpose of a call."""
+    handed_on_characters: int = HANDED_ON_CHARACTERS
+    """The characters of an output that specialists are shown which build on it."""
     thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     """The score that each quality gate requires."""
     outbox_marks: Callable[[ExecutionEnd], JsonObject] = lambda _: {}
@@ -91,8 +110,17 @@ class ExecutionRun:
 
     @property
     def model(self) -> str:
-        """The catalogue name of the model that its calls use."""
+        """The configured name of the model that its calls use, unless their purpose has another."""
         return self.options.model or self.agent.model
+
+    @property
+    def answering_model(self) -> str:
+        """The configured name of the model that writes its answer."""
+        return self.model_for(ANSWERS[self.execution.kind])
+
+    def model_for(self, purpose: RunPurpose) -> str:
+        """The configured name of the model for calls of a purpose."""
+        return self.context.purposes.model_for(purpose, self.model)
 
     @property
     def failure(self) -> JsonObject | None:
@@ -118,7 +146,7 @@ class ExecutionRun:
             agent_id=self.agent.agent_id,
             name=self.agent.name,
             department=self.agent.department.slug,
-            model=self.context.record_name(self.model),
+            model=self.context.record_name(self.answering_model),
             tool_names=[tool.name for tool in self.agent.tools],
             missing_tools=list(self.agent.missing_tools) or None,
             prompt=self.execution.prompt,
@@ -134,7 +162,7 @@ class ExecutionRun:
             self.log.show_delta(self.id, self.agent.agent_id, text)
 
         return ModelRequest(
-            model=self.model,
+            model=self.model_for(purpose),
             messages=messages,
             purpose=purpose,
             execution_id=self.id,

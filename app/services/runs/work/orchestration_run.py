@@ -143,7 +143,7 @@ class OrchestrationRun:
         self._note("result", f"{root.agent.name} brings the reports together.")
         root.open_with(orchestration_prompt(self._request, [one.as_work() for one in ended]))
         await work(root, RunPurpose.ORCHESTRATE)
-        await judge(root, root.model, GateName.ORCHESTRATOR)
+        await judge(root, GateName.ORCHESTRATOR)
         root.await_review()
         text = root.state.answer or ""
         output: JsonObject = {"text": text, "report": orchestration_report(root, text, ended)}

@@ -4,7 +4,7 @@ import asyncio
 
 from app.models.agent_execution import ReviewStatus, StopReason
 from app.services.llm.calls import RunPurpose
-from app.services.prompts.agents import task_prompt
+from app.services.prompts.agents import brief_of, task_prompt
 from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
 from app.services.quality.review import judgement_of, needs_review, review_work
@@ -23,7 +23,11 @@ async def run_specialist(run: ExecutionRun, head: ExecutionRun, batch_judge: Bat
             await work(run, RunPurpose.WORK)
         if run.state.check is None:
             worked_seconds = asyncio.get_running_loop().time() - began
-            run.append(await batch_judge.judge(submission_of(run, head.model, GateName.SPECIALIST), worked_seconds))
+            run.append(
+                await batch_judge.judge(
+                    submission_of(run, GateName.SPECIALIST, brief_of(run.execution.prompt)), worked_seconds
+                )
+            )
         if not run.state.is_reviewed and (is_revised(run) or needs_review(run.agent, run.state.quality_score)):
             await review(run, head)
         if run.state.answer is not None:
@@ -41,10 +45,10 @@ async def review(run: ExecutionRun, head: ExecutionRun) -> None:
     decision = await review_work(
         run.context.models,
         head=head.agent,
-        head_model=head.model,
+        model=head.model_for(RunPurpose.REVIEW),
         specialist=run.agent,
         execution_id=run.id,
-        assignment=run.execution.prompt,
+        brief=brief_of(run.execution.prompt),
         work=run.state.answer or "",
         draft=run.state.retry_count + 1,
         judgement=judgement_of(run.agent, run.state.quality_score, run.state.check, truncated=run.state.truncated),

@@ -4,10 +4,16 @@ import hashlib
 
 import httpx
 
-from app.services.prompts.agents import assignment_prompt, last_step_prompt, revision_prompt, task_prompt
+from app.services.prompts.agents import Brief, assignment_prompt, last_step_prompt, revision_prompt, task_prompt
 from app.services.prompts.fences import FENCE_RULE
 from app.services.prompts.heads import SpecialistWork, report_prompt
-from app.services.prompts.judge import BATCH_SYSTEM_PROMPT, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
+from app.services.prompts.judge import (
+    BATCH_SYSTEM_PROMPT,
+    JUDGE_SYSTEM_PROMPT,
+    JUDGE_VERSION,
+    batch_prompt,
+    judge_prompt,
+)
 from app.services.prompts.orchestrations import DepartmentWork, orchestrated_prompt, orchestration_prompt
 from app.services.prompts.versions import PROMPTS_VERSION
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, one_does_all, plan_of, review
@@ -57,7 +63,8 @@ async def test_the_shown_prompts_are_those_that_the_models_received(
             assert call["calls"] == len(call["seqs"]) == len(sent[call["purpose"]]), (agent, call["purpose"])
             assert spoken(call["messages"]) == spoken(sent[call["purpose"]][-1].messages), (agent, call["purpose"])
             assert call["source"] == ("stored" if call["purpose"] in ("work", "report") else "rebuilt")
-            assert call["model"] == "anthropic/claude-sonnet-4.5"
+            judge, own = "anthropic/claude-3-haiku", "anthropic/claude-sonnet-4.5"
+            assert call["model"] == (judge if call["purpose"] == "judge" else own)
 
 
 async def test_an_agent_run_and_an_orchestration_show_theirs_too(service: Service, model_server: ModelServer) -> None:
@@ -118,9 +125,11 @@ def test_the_templates_are_those_of_their_versions() -> None:
             orchestration_prompt("Ask.", [department]),
         )
     )
-    judging = "\n".join((JUDGE_SYSTEM_PROMPT, BATCH_SYSTEM_PROMPT, judge_prompt("story", "Ask.", "Work.")))
+    brief = Brief("Ask.", "Do.")
+    judged = (judge_prompt("story", brief, "Work."), batch_prompt("story", [("ada-001", brief, "Work.")]))
+    judging = "\n".join((JUDGE_SYSTEM_PROMPT, BATCH_SYSTEM_PROMPT, *judged))
 
     digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (prompts, judging)]
 
-    assert (PROMPTS_VERSION, digests[0]) == ("1", "bc0d8d99b3d6e341")
-    assert (JUDGE_VERSION, digests[1]) == ("2", "b8d8c3cd538995f1")
+    assert (PROMPTS_VERSION, digests[0]) == ("2", "2ed0fe115ac284e7")
+    assert (JUDGE_VERSION, digests[1]) == ("3", "4070b25bf325f72a")

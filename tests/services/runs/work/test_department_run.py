@@ -219,7 +219,7 @@ async def test_a_specialist_receives_its_assignment_and_the_request_and_not_the_
 
     told = model_server.calls_for("work")[0].messages
     request = "A film about salt.\n\n" + fenced("PARAMETERS", '{"tone": "dry"}')
-    assert told[1]["content"].startswith("Your assignment:\nWrite the ending.")
+    assert told[1]["content"].endswith("Your assignment, which serves this request:\nWrite the ending.")
     assert fenced("REQUEST", request) in told[1]["content"]
 
 
@@ -308,7 +308,9 @@ async def test_a_head_may_call_its_tools_for_the_report(service: Service, model_
 async def test_a_chosen_model_is_used_by_the_whole_tree(service: Service, model_server: ModelServer) -> None:
     await service.run_department(DEPARTMENT, complexity="simple")
 
-    assert {call.model for call in model_server.calls} == {"scripted-claude-3-haiku"}
+    judges = {call.model for call in model_server.calls_for("judge")}
+    others = {call.model for call in model_server.calls if call.purpose != "judge"}
+    assert (others, judges) == ({"scripted-claude-3-haiku"}, {"scripted-claude-sonnet-4.5"})
 
 
 async def test_the_head_s_history_holds_the_plan_and_the_report(service: Service, model_server: ModelServer) -> None:
