@@ -42,6 +42,7 @@ check: $(VENV)/.dev  ## What CI runs: format, lint, types, imports, dependencies
 	@$(BIN)/deptry app
 	@$(BIN)/deptry $(SOURCES) --ignore DEP002,DEP004
 	@$(BIN)/python -m scripts.check_style
+	@$(BIN)/python -m scripts.check_console
 	@$(BIN)/pytest $(PARALLEL) --cov --cov-report=term:skip-covered
 
 reference: $(VENV)/.dev  ## Generate the reference pages of settings and error codes

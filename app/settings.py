@@ -183,6 +183,8 @@ class Settings(BaseSettings):
     """How long a model call may take in total. The `timeout` in `MODELS_CONFIG` (default 120) applies too."""
     litellm_patches: Literal["on", "off"] = "on"
     """`off` runs LiteLLM without the patches that only make it faster, to find out whether one causes a problem."""
+    console: bool = True
+    """Whether the console, the pages for browsers, is served at `/`."""
     log_format: Literal["console", "json"] = "console"
     """`console` for people, `json` for production."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

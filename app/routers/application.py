@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from app.routers import analytics, api_keys, budgets, health, me, models, quality
+from app.routers import analytics, api_keys, budgets, console, health, me, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
 from app.routers.docs import api_docs, async_api, error_reference, openapi
 from app.routers.executions import calls as execution_calls
@@ -109,6 +109,8 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(error_reference.router)
     app.include_router(async_api.router)
     app.include_router(health.router)
+    if settings.console:
+        app.include_router(console.router)
     return app
 
 

@@ -39,7 +39,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class AssetNotFound(NotFound):
-    """The pages have no file of this name."""
+    """The pages of the service have no file of this name."""
 
     code = "asset-not-found"
 

@@ -1,0 +1,4 @@
+/** A value that components read, and render again when it changes. */
+export interface Signal<T> {
+  value: T;
+}

@@ -1,0 +1,55 @@
+/** The page of a run: tree and timeline as one table, events below, details at the right. */
+import { Loading, Problem } from "../../components/states.js";
+import { html, useEffect, useMemo } from "../../lib/html.js";
+import { useLoad } from "../../lib/load.js";
+import { useNow } from "../../lib/now.js";
+import { navigate, route, setQuery } from "../../lib/router.js";
+import { api } from "../../lib/session.js";
+import { Details } from "./details.js";
+import { Events } from "./events.js";
+import { useRun } from "./follow.js";
+import { Header } from "./header.js";
+import { Timeline } from "./timeline.js";
+
+/**
+ * A run by any of its executions: one below the root leads to the root's page, with itself selected.
+ *
+ * @param {{ executionId: string }} props
+ */
+export function RunPage({ executionId }) {
+  const load = useLoad((signal) => api().get(`/executions/${encodeURIComponent(executionId)}`, { omit: "params,output,runState" }, signal), [executionId]);
+  const rootId = load.data?.rootExecutionId;
+  useEffect(() => {
+    if (rootId && rootId !== executionId) navigate(`/runs/${encodeURIComponent(rootId)}?at=${encodeURIComponent(executionId)}`, { replace: true });
+  }, [rootId]);
+  if (load.error && !load.data) return html`<div class="page"><h1>Run</h1><${Problem} error=${load.error} onRetry=${load.reload} /></div>`;
+  if (rootId !== executionId) return html`<div class="page"><${Loading} lines=${9} /></div>`;
+  return html`<${Run} rootId=${rootId} />`;
+}
+
+/** @param {{ rootId: string }} props */
+function Run({ rootId }) {
+  const { run, version, root, error, state, refresh } = useRun(rootId);
+  const query = route.value.query;
+  const selectedId = query.get("at") ?? rootId;
+  const selectedSeq = Number(query.get("event")) || null;
+  const now = useNow(run.end === null);
+  const below = useMemo(() => run.children(), [run, version]);
+
+  const select = (/** @type {string} */ id) => setQuery({ at: id === rootId ? null : id, event: null });
+  const selectEvent = (/** @type {any} */ event) => setQuery({ at: event.executionId === rootId ? null : event.executionId, event: event.seq });
+
+  if (!root) return html`<div class="page">${error ? html`<${Problem} error=${error} onRetry=${refresh} />` : html`<${Loading} lines=${9} />`}</div>`;
+  const selected = run.executions.get(selectedId) ?? run.root;
+  return html`<div class="run">
+    <${Header} run=${run} root=${root} selected=${selected} version=${version} now=${now} refresh=${refresh} />
+    ${error && html`<div class="run-problem"><${Problem} error=${error} onRetry=${refresh} /></div>`}
+    <div class="board">
+      <div class="trace">
+        <${Timeline} run=${run} below=${below} version=${version} now=${now} selectedId=${selected.id} onSelect=${select} />
+        <${Events} run=${run} version=${version} state=${state} selectedSeq=${selectedSeq} onSelect=${selectEvent} />
+      </div>
+      <${Details} key=${selected.id} run=${run} execution=${selected} version=${selected.version} selectedSeq=${selectedSeq} />
+    </div>
+  </div>`;
+}
