@@ -23,7 +23,8 @@ from app.services.catalog.seeds.files import SEEDS
 
 TOKEN_CHARACTERS = 4
 LEAST_CACHED_TOKENS = 1024
-"""The shortest beginning that either provider keeps."""
+LEAST_CACHED_BY_MODEL = {"claude-haiku-4-5": 4096}
+"""The shortest beginnings that the providers keep."""
 STEP_TOKENS = 128
 """OpenAI recognizes beginnings in steps of so many tokens."""
 LOOKBACK_BLOCKS = 20
@@ -61,7 +62,8 @@ class PromptCaches:
     def marked(self, model: str, blocks: list[tuple[str, bool]]) -> tuple[int, int]:
         """The tokens read and written of a request's blocks, each with whether it has a marker."""
         hashes, sizes = prefixes(model, [text for text, _ in blocks])
-        marks = [place for place, (_, marked) in enumerate(blocks) if marked and sizes[place] >= LEAST_CACHED_TOKENS]
+        least = LEAST_CACHED_BY_MODEL.get(model, LEAST_CACHED_TOKENS)
+        marks = [place for place, (_, marked) in enumerate(blocks) if marked and sizes[place] >= least]
         if not marks:
             return 0, 0
         near = {place - back for place in marks for back in range(LOOKBACK_BLOCKS) if place >= back}

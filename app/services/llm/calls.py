@@ -129,6 +129,8 @@ class ModelRequest:
     task: int | None = None
     """The position of the message that states the task: it and the messages after it are omitted last. If unset, it
     is the first message of a user."""
+    shared: str | None = None
+    """The beginning of the last message that other requests share; a provider's prompt cache may keep it."""
     mark: ContextMark = NO_MARK
     """The context mark of the conversation that the request continues."""
     metadata: CallMetadata | None = None

@@ -81,12 +81,19 @@ def review_prompt(agent: AgentDefinition, brief: Brief, work: str, draft: int, j
     """Ask for a decision on a specialist's work; `draft` counts from 1."""
     task = "" if brief.task is None else f"\n\nThe assignment:\n{fenced('ASSIGNMENT', brief.task)}"
     return (
+        f"{review_context(brief)}{task}\n\n"
+        f"This is draft {draft} by {agent.name} ({agent.agent_id}):\n"
+        f"{fenced(f'{WORK} {agent.agent_id}', shortened(work, MAX_WORK_CHARACTERS))}\n\n{judgement}"
+    )
+
+
+def review_context(brief: Brief) -> str:
+    """Returns the beginning of a review's prompt, which all reviews of a department run share."""
+    return (
         "Review the work of one of your specialists. "
         "Decide: approved when it can go into the report, revision-needed with notes that say exactly what to change, "
         "rejected when a revision cannot save it. Answer with the JSON object of your decision and notes.\n\n"
-        f"The request:\n{fenced(REQUEST, brief.request)}{task}\n\n"
-        f"This is draft {draft} by {agent.name} ({agent.agent_id}):\n"
-        f"{fenced(f'{WORK} {agent.agent_id}', shortened(work, MAX_WORK_CHARACTERS))}\n\n{judgement}"
+        f"The request:\n{fenced(REQUEST, brief.request)}"
     )
 
 

@@ -11,7 +11,7 @@ from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
 from app.services.prompts.agents import Brief, agent_profile, agent_system_prompt
 from app.services.prompts.fences import CUT_NOTE, system_message, user_message
-from app.services.prompts.heads import REVIEW_SCHEMA, review_prompt
+from app.services.prompts.heads import REVIEW_SCHEMA, review_context, review_prompt
 
 MAX_NOTES_CHARACTERS = 20_000
 REVIEW_ANSWER = AnswerSchema("review", REVIEW_SCHEMA)
@@ -60,6 +60,7 @@ async def review_work(
             user_message(review_prompt(specialist, brief, work, draft, judgement)),
         ],
         purpose=RunPurpose.REVIEW,
+        shared=review_context(brief),
         execution_id=execution_id,
         metadata=CallMetadata(agent_profile(head), reviewed=agent_profile(specialist), draft=draft),
     )

@@ -28,6 +28,22 @@ def fit_cache_markers(arguments: JsonObject, model: Capabilities) -> JsonObject:
     return {**arguments, "messages": messages}
 
 
+def fit_shared(arguments: JsonObject, model: Capabilities, shared: str | None) -> JsonObject:
+    """The arguments with a marker after the part of the last message that other requests share.
+
+    The message is then sent in two parts. That makes three markers at most; a message that was shortened gets none.
+    """
+    messages: list[JsonObject] = arguments.get("messages") or []
+    content = messages[-1].get("content") if messages else None
+    if not shared or not model.takes_cache_markers or not isinstance(content, str):
+        return arguments
+    rest = content.removeprefix(shared)
+    if rest == content or not rest.strip():
+        return arguments
+    parts = [{"type": "text", "text": shared, "cache_control": MARKER}, {"type": "text", "text": rest}]
+    return {**arguments, "messages": [*messages[:-1], {**messages[-1], "content": parts}]}
+
+
 def marked(message: JsonObject) -> JsonObject:
     """A message whose last part has a marker."""
     content = message.get("content")

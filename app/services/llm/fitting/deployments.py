@@ -13,6 +13,7 @@ from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
 from app.services.llm.calls import ModelRequest
 from app.services.llm.fitting.attribution import attributed
+from app.services.llm.fitting.cache_markers import fit_shared
 from app.services.llm.fitting.request import fit_request
 from app.services.llm.model_info.capabilities import Capabilities
 from app.services.llm.model_info.lessons import NEEDS_ROOM, lesson_of
@@ -84,6 +85,7 @@ class Deployments:
         fitted = fit_request(arguments, model)
         record = RECORD.get()
         if record is not None:
+            fitted = fit_shared(fitted, model, record.request.shared)
             fitted = attributed(fitted, model, record.request)
             sent = model.entry.params | fitted
             record.attempts.append(Attempt(model, sent, model.lessons.all, utc_now(), time.monotonic()))

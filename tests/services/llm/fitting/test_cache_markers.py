@@ -86,6 +86,27 @@ def test_a_content_of_several_parts_is_marked_at_its_last_one() -> None:
     assert "cache_control" not in str(parts)
 
 
+async def test_the_beginning_that_requests_share_is_marked_where_it_ends(
+    open_gateway: OpenGateway, provider_server: ProviderServer
+) -> None:
+    gateway = open_gateway(*(TWINS[name].entry(provider_server.url) for name in ("anthropic", "openai")))
+    for shared in ("Count", "Count.", "Weigh"):
+        for name in ("anthropic", "openai"):
+            await gateway.complete(request(name, messages=OPENING, shared=shared))
+
+    assert provider_server.violations == []
+    contents = [
+        one.ask.body["messages"][-1]["content"] for one in provider_server.received if one.ask.provider == "anthropic"
+    ]
+    assert contents == [
+        [{"type": "text", "text": "Count", "cache_control": MARKER}, {"type": "text", "text": "."}],
+        [{"type": "text", "text": "Count."}],
+        [{"type": "text", "text": "Count."}],
+    ]
+    for one in provider_server.received:
+        assert one.ask.provider == "anthropic" or one.ask.body["messages"] == OPENING
+
+
 async def ask(gateway: ModelGateway, name: str, messages: list[JsonObject]) -> None:
     """Ask a model with a tool on offer."""
     await gateway.complete(request(name, messages=messages, tools=[TOOL], purpose=RunPurpose.WORK))
