@@ -43,10 +43,12 @@ class Agent(CatalogDocument):
     description: str = ""
     department: Relation | None = None
     is_department_head: bool = False
-    model: str = "anthropic/claude-sonnet-4.5"
+    model: str | None = None
+    """The catalog name of its model; without one, the department's `defaultModel`."""
     instructions_prompt: str = ""
     tool_names: Annotated[list[ToolNameRow], Rows] = Field(default_factory=list)
-    max_agent_steps: WholeNumber = 20
+    max_agent_steps: WholeNumber | None = None
+    """The model calls of an execution; if unset, the department's `maxAgentSteps`."""
     specialization: str | None = None
     skills: Annotated[list[SkillRow], Rows] = Field(default_factory=list)
     is_active: bool = True

@@ -153,6 +153,16 @@ class RevisionRequest(BaseModel):
     name: str
     person_review: dict[str, Any]
 
+    @property
+    def review_changes(self) -> dict[str, Any]:
+        """The changes of the execution that is sent back, by their MongoDB names."""
+        return {
+            "reviewStatus": ReviewStatus.REVISION_NEEDED.value,
+            "reviewNotes": self.notes,
+            "reviewedBy": None,
+            "personReview": self.person_review,
+        }
+
 
 class AgentExecution(PayloadDocument):
     """The audit record of one execution.
@@ -198,6 +208,8 @@ class AgentExecution(PayloadDocument):
     pages_from: WholeNumber | None = None
     fence: WholeNumber = 0
     takeovers: WholeNumber = 0
+    retries: WholeNumber = 0
+    """The model calls that were made again because they had failed."""
     lease: Lease | None = None
     uncounted: Any = None
     """The outbox mark of the statistics."""
@@ -222,7 +234,7 @@ class AgentExecution(PayloadDocument):
     provider_message: str | None = None
     """The provider's message about the call that failed the execution, without secrets; only admins see it."""
     person_review: Any = None
-    """The last review by a person, with the judge's score at that time."""
+    """The last review by a person, with the judge's score at that time; `superseded` once the work was done again."""
 
     class Settings:
         """Collection and indexes: Payload's, their descending counterparts, and the engine's."""
@@ -327,6 +339,14 @@ class AgentExecution(PayloadDocument):
             kind = CHOICES.get(key)
             setattr(self, FIELDS_BY_KEY[key], kind(value) if kind and value is not None else value)
         self.last_seq = last_seq
+
+    @property
+    def superseded_review(self) -> dict[str, Any]:
+        """The change that marks a person's review as superseded, if there is one to mark."""
+        stored = self.person_review
+        if not isinstance(stored, dict) or stored.get("superseded"):
+            return {}
+        return {"personReview": {**stored, "superseded": True}}
 
     @property
     def root_id(self) -> str:

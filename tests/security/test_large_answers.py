@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from app.kit.schemas import ApiModel, Page
 from app.models.agent_execution import AgentExecution
 from app.routers.http.pages import answer_large_page
-from app.services.runs.queries.executions import NO_NAMES, read_of
+from app.services.runs.queries.execution_shapes import NO_NAMES, read_of
 from tests.fixtures.http_api import insert_foreign_executions
 from tests.fixtures.services import Service
 

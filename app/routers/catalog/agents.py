@@ -27,7 +27,7 @@ from app.services.catalog.input_schemas import AgentCreate, AgentUpdate
 from app.services.catalog.output_schemas import AgentRead
 from app.services.catalog.queries import AgentFilter
 from app.services.runs.accept.schemas import RunCreate
-from app.services.runs.queries.executions import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
 
 router = APIRouter(prefix="/agents", tags=["agents"], route_class=StrictRoute)
 

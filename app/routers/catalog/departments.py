@@ -26,7 +26,7 @@ from app.routers.http.strict_input import StrictRoute
 from app.services.catalog.input_schemas import DepartmentCreate, DepartmentUpdate
 from app.services.catalog.output_schemas import DepartmentRead
 from app.services.runs.accept.schemas import RunCreate
-from app.services.runs.queries.executions import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
 
 router = APIRouter(prefix="/departments", tags=["departments"], route_class=StrictRoute)
 

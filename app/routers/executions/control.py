@@ -10,7 +10,7 @@ from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.lifecycle.control import RetryFrom
-from app.services.runs.queries.executions import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
 
 router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
 

@@ -16,7 +16,8 @@ from app.routers.http.pages import PageRead, answer_large_page, sort_query
 from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.runs.queries.executions import ExecutionFilter, ExecutionRead, ExecutionSummary, TreeNode
+from app.services.runs.queries.execution_shapes import ExecutionRead, ExecutionSummary, TreeNode
+from app.services.runs.queries.executions import ExecutionFilter
 
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 

@@ -8,7 +8,7 @@ from app.routers.http.omitted_fields import Omit, without
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.accept.schemas import OrchestrationCreate
-from app.services.runs.queries.executions import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
 
 router = APIRouter(prefix="/orchestrations", tags=["orchestrations"], route_class=StrictRoute)
 

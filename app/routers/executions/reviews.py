@@ -10,7 +10,7 @@ from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.lifecycle.reviews import ReviewCreate
-from app.services.runs.queries.executions import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
 
 log = structlog.get_logger(__name__)
 

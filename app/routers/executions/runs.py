@@ -18,7 +18,8 @@ from app.routers.http.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
 from app.services.runs.accept.starter import AcceptedRun
 from app.services.runs.engine.run_engine import RunEngine
-from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
+from app.services.runs.queries.executions import ExecutionQueries
 from app.services.usage.open_streams import OpenStreams
 
 MAX_WAIT_SECONDS = 60

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from app.services.runs.queries.executions import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
 
 FIELDS = {"params": "params", "output": "output", "runState": "run_state"}
 ANY_FIELD = f"({'|'.join(FIELDS)})"

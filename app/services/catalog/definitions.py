@@ -29,6 +29,7 @@ class DepartmentDefinition:
     description: str
     priority: int
     default_model: str
+    max_agent_steps: int
     is_active: bool
     state: CatalogState = CatalogState.ACTIVE
     stored_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
@@ -47,6 +48,7 @@ class DepartmentDefinition:
             description=department.description,
             priority=department.priority,
             default_model=department.default_model,
+            max_agent_steps=department.max_agent_steps,
             is_active=department.state is CatalogState.ACTIVE,
             state=department.state,
             stored_weights=stored_weights or {},
@@ -173,6 +175,7 @@ class AgentDefinition:
         granted = (tools[name] for name in agent.granted_tool_names if name in tools)
         usable = with_unique_names(tool for tool in granted if tool.is_offered_to(department))
         usable_names = {tool.name for tool in usable}
+        steps = department.max_agent_steps if agent.max_agent_steps is None else agent.max_agent_steps
         return cls(
             id=agent.id,
             agent_id=agent.agent_id,
@@ -182,7 +185,7 @@ class AgentDefinition:
             is_department_head=agent.is_department_head,
             model=agent.model or department.default_model,
             instructions=agent.instructions_prompt,
-            max_steps=min(max(agent.max_agent_steps, 1), 100),
+            max_steps=min(max(steps, 1), 100),
             specialization=agent.specialization,
             skills=tuple(row.skill for row in agent.skills),
             requires_review=agent.requires_review and not agent.is_department_head,

@@ -31,7 +31,7 @@ from app.services.catalog.queries import (
     agent_entry,
     custom_tool_entry,
     department_entry,
-    read_slugs,
+    read_departments,
 )
 from app.services.catalog.tool_checker import ToolChecker
 from app.services.catalog.tool_rules import refuse_builtin, require_risen_version
@@ -124,16 +124,20 @@ class CatalogEditor(CatalogWriter):
 
     @catalog_write
     async def create_agent(self, session: Session, wanted: AgentCreate) -> Entry[AgentRead]:
-        """Create an agent.
+        """Create an agent. It takes the model and the steps that it does not name from its department.
 
         Raises:
             InvalidInput, KeyTaken, DepartmentHasHead
         """
         self._check_model(wanted.model, "model")
         fields = await self._agent_fields(wanted.model_dump(by_alias=True), {}, session)
+        departments = await read_departments(self.database, session)
+        if (defaults := departments.get(fields["department"])) is not None:
+            fields["model"] = fields["model"] or defaults.model
+            fields["maxAgentSteps"] = fields["maxAgentSteps"] or defaults.max_agent_steps
         await self.refuse_second_head(fields, None, wanted.department, session)
         raw = await self.insert(Agent, fields, session)
-        return agent_entry(raw, await read_slugs(self.database, session))
+        return agent_entry(raw, departments)
 
     @catalog_write
     async def update_agent(
@@ -155,7 +159,7 @@ class CatalogEditor(CatalogWriter):
             raise InvalidInput.of_field("department", "is required for a department head")
         await self.refuse_second_head(merged, raw["_id"], given.get("department"), session)
         written = await self.change(Agent, raw, changes, agent_id, session)
-        return agent_entry(written, await read_slugs(self.database, session))
+        return agent_entry(written, await read_departments(self.database, session))
 
     @catalog_write
     async def delete_agent(self, session: Session, agent_id: str, if_match: str | None) -> None:
@@ -180,7 +184,7 @@ class CatalogEditor(CatalogWriter):
     async def _insert_tool(self, session: Session, wanted: CustomToolCreate) -> Entry[CustomToolRead]:
         fields = await self._tool_fields(wanted.model_dump(by_alias=True), session)
         raw = await self.insert(CustomTool, fields, session)
-        return custom_tool_entry(raw, await read_slugs(self.database, session), with_code=True)
+        return custom_tool_entry(raw, await read_departments(self.database, session), with_code=True)
 
     async def update_custom_tool(
         self, tool_name: str, patch: CustomToolUpdate, if_match: str | None
@@ -229,7 +233,7 @@ class CatalogEditor(CatalogWriter):
         if changes.get("toolName", tool_name) != tool_name:
             await self._refuse_if_named(tool_name, session)
         written = await self.change(CustomTool, raw, changes, tool_name, session)
-        return custom_tool_entry(written, await read_slugs(self.database, session), with_code=True)
+        return custom_tool_entry(written, await read_departments(self.database, session), with_code=True)
 
     @catalog_write
     async def delete_custom_tool(self, session: Session, tool_name: str, if_match: str | None) -> None:

@@ -137,9 +137,9 @@ class DepartmentOptions(CatalogInput):
     is_active: bool = True
     """Whether new runs may use the department."""
     default_model: ModelName = DEFAULT_MODEL
-    """The department's default model."""
+    """The model of its agents that name none."""
     max_agent_steps: Steps = 20
-    """The department's default for the model calls of one agent's execution."""
+    """The `maxAgentSteps` of its agents that set none."""
 
 
 class DepartmentCreate(DepartmentOptions):
@@ -173,12 +173,8 @@ class AgentOptions(CatalogInput):
 
     is_department_head: bool = False
     """Whether the agent plans, reviews and reports for its department. A department has at most one head."""
-    model: ModelName = DEFAULT_MODEL
-    """The model that the agent calls, by its catalog name."""
     tool_names: Annotated[list[GrantedTool], Field(max_length=100)] = []
     """The tools that the agent may call: custom tools by name, tools of MCP servers as `mcp:SERVER/TOOL`."""
-    max_agent_steps: Steps = 20
-    """The maximum number of model calls that one execution may make before it must answer."""
     specialization: Annotated[str, Field(max_length=200)] | None = None
     """The agent's specialty in a few words; `null` for none."""
     skills: Annotated[list[Name], Field(max_length=100)] = []
@@ -204,6 +200,12 @@ class AgentCreate(AgentOptions):
     """The agent's task, as the head of its department reads it."""
     department: Slug
     """The slug of the agent's department."""
+    model: ModelName | None = None
+    """The model that the agent calls, by its catalog name. If missing or `null`, it is the `defaultModel` of the
+    department."""
+    max_agent_steps: Steps | None = None
+    """The maximum number of model calls that one execution may make before it must answer. If missing or `null`, it is
+    the `maxAgentSteps` of the department."""
     instructions_prompt: Instructions
     """The agent's instructions: the core of its system prompt."""
 
@@ -221,6 +223,10 @@ class AgentUpdate(AgentOptions):
     """The agent's task, as the head of its department reads it."""
     department: Slug = ""
     """The slug of the agent's department."""
+    model: ModelName = ""
+    """The model that the agent calls, by its catalog name."""
+    max_agent_steps: Steps = 5
+    """The maximum number of model calls that one execution may make before it must answer."""
     instructions_prompt: Instructions = ""
     """The agent's instructions: the core of its system prompt."""
 

@@ -1,6 +1,7 @@
 """The catalog in the shapes of the API: relations by their natural keys, Payload's array rows as plain lists."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -58,6 +59,24 @@ class DepartmentRead(ApiModel):
         return cls.model_validate({**dict(department), "id": str(department.id), "state": department.state})
 
 
+@dataclass(frozen=True)
+class DepartmentDefaults:
+    """A department's slug, and the values of its agents that set none of their own."""
+
+    slug: str
+    model: str
+    max_agent_steps: int
+
+    @classmethod
+    def of(cls, department: Department) -> "DepartmentDefaults":
+        """Return the defaults in a document."""
+        return cls(department.slug, department.default_model, department.max_agent_steps)
+
+
+NO_DEPARTMENT = DepartmentDefaults.of(Department.model_construct(slug=""))
+"""The defaults of an agent whose department no longer exists."""
+
+
 class AgentRead(ApiModel):
     """An agent."""
 
@@ -106,12 +125,16 @@ class AgentRead(ApiModel):
     """When the document was last changed."""
 
     @classmethod
-    def of(cls, agent: Agent, slugs: Mapping[Relation, str]) -> "AgentRead":
-        """Convert a document; `slugs` has the slug of each department."""
+    def of(cls, agent: Agent, departments: Mapping[Relation, DepartmentDefaults]) -> "AgentRead":
+        """Convert a document."""
+        department = departments.get(agent.department) if agent.department else None
+        defaults = department or NO_DEPARTMENT
         changed = {
             "id": str(agent.id),
             "state": agent.state,
-            "department": slugs.get(agent.department) if agent.department else None,
+            "department": department.slug if department else None,
+            "model": agent.model or defaults.model,
+            "max_agent_steps": defaults.max_agent_steps if agent.max_agent_steps is None else agent.max_agent_steps,
             "tool_names": agent.granted_tool_names,
             "skills": [row.skill for row in agent.skills],
         }
@@ -159,13 +182,15 @@ class CustomToolRead(ApiModel):
     """When the document was last changed."""
 
     @classmethod
-    def of(cls, tool: CustomTool, slugs: Mapping[Relation, str], *, with_code: bool) -> "CustomToolRead":
+    def of(
+        cls, tool: CustomTool, departments: Mapping[Relation, DepartmentDefaults], *, with_code: bool
+    ) -> "CustomToolRead":
         """Convert a document."""
         changed = {
             "id": str(tool.id),
             "state": tool.state,
             "example_inputs": [clean_json(row.example) for row in tool.example_inputs],
-            "departments": [slugs[relation] for relation in tool.departments if relation in slugs],
+            "departments": [departments[one].slug for one in tool.departments if one in departments],
             "input_schema": clean_json(tool.input_schema),
             "execute_function": tool.execute_function if with_code else None,
         }

@@ -18,7 +18,7 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.catalog.etags import etag_of
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound, parsed, valid
-from app.services.catalog.output_schemas import AgentRead, CustomToolRead, DepartmentRead
+from app.services.catalog.output_schemas import AgentRead, CustomToolRead, DepartmentDefaults, DepartmentRead
 
 DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
 
@@ -63,8 +63,8 @@ class CatalogQueries:
     async def list_agents(self, wanted: AgentFilter, page: PageRequest) -> Page:
         """Return a page of the agents that match a filter; an unknown department has none."""
         selector = await self._agent_selector(wanted)
-        slugs = await read_slugs(self.database)
-        return await self._list(Agent, selector, page, lambda agent: AgentRead.of(agent, slugs))
+        departments = await read_departments(self.database)
+        return await self._list(Agent, selector, page, lambda agent: AgentRead.of(agent, departments))
 
     async def get_agent(self, agent_id: str) -> Entry[AgentRead]:
         """Return one agent.
@@ -73,12 +73,14 @@ class CatalogQueries:
             AgentNotFound: no agent has this id.
         """
         raw = await self._get(Agent, {"agentId": agent_id}, AgentNotFound(agent_id))
-        return agent_entry(raw, await read_slugs(self.database))
+        return agent_entry(raw, await read_departments(self.database))
 
     async def list_custom_tools(self, page: PageRequest, *, with_code: bool) -> Page:
         """Return a page of custom tools."""
-        slugs = await read_slugs(self.database)
-        return await self._list(CustomTool, {}, page, lambda tool: CustomToolRead.of(tool, slugs, with_code=with_code))
+        departments = await read_departments(self.database)
+        return await self._list(
+            CustomTool, {}, page, lambda tool: CustomToolRead.of(tool, departments, with_code=with_code)
+        )
 
     async def get_custom_tool(self, tool_name: str, *, with_code: bool) -> Entry[CustomToolRead]:
         """One custom tool.
@@ -87,7 +89,7 @@ class CatalogQueries:
             CustomToolNotFound: no tool has this name.
         """
         raw = await self._get(CustomTool, {"toolName": tool_name}, CustomToolNotFound(tool_name))
-        return custom_tool_entry(raw, await read_slugs(self.database), with_code=with_code)
+        return custom_tool_entry(raw, await read_departments(self.database), with_code=with_code)
 
     async def _list(
         self, document: type[DocumentType], selector: Raw, page: PageRequest, shape: Callable[[DocumentType], ApiModel]
@@ -137,17 +139,20 @@ def department_entry(raw: Raw) -> Entry[DepartmentRead]:
     return Entry(DepartmentRead.of(Department.model_validate(raw)), etag_of(raw))
 
 
-def agent_entry(raw: Raw, slugs: Mapping[Relation, str]) -> Entry[AgentRead]:
+def agent_entry(raw: Raw, departments: Mapping[Relation, DepartmentDefaults]) -> Entry[AgentRead]:
     """Return a stored agent in the shape of the API."""
-    return Entry(AgentRead.of(Agent.model_validate(raw), slugs), etag_of(raw))
+    return Entry(AgentRead.of(Agent.model_validate(raw), departments), etag_of(raw))
 
 
-def custom_tool_entry(raw: Raw, slugs: Mapping[Relation, str], *, with_code: bool) -> Entry[CustomToolRead]:
+def custom_tool_entry(
+    raw: Raw, departments: Mapping[Relation, DepartmentDefaults], *, with_code: bool
+) -> Entry[CustomToolRead]:
     """Return a stored custom tool in the shape of the API."""
-    return Entry(CustomToolRead.of(CustomTool.model_validate(raw), slugs, with_code=with_code), etag_of(raw))
+    return Entry(CustomToolRead.of(CustomTool.model_validate(raw), departments, with_code=with_code), etag_of(raw))
 
 
-async def read_slugs(database: Database, session: Session | None = None) -> dict[Relation, str]:
-    """Read the slug of every department."""
-    found = collection_of(database, Department).find({}, {"slug": 1}, session=session)
-    return {raw["_id"]: raw["slug"] async for raw in found if isinstance(raw.get("slug"), str)}
+async def read_departments(database: Database, session: Session | None = None) -> dict[Relation, DepartmentDefaults]:
+    """Read the slug and the defaults of every department."""
+    fields = dict.fromkeys(("slug", "defaultModel", "maxAgentSteps"), 1)
+    found = collection_of(database, Department).find({}, fields, session=session)
+    return {raw["_id"]: DepartmentDefaults.of(one) async for raw in found if (one := parsed(Department, raw))}

@@ -84,3 +84,8 @@ def pass_gate(
     if not passed:
         issues.insert(0, f"The score {score:.2f} is below the {name.value} gate's {threshold:.2f}.")
     return QualityGate(name, threshold, passed, score, tuple(issues))
+
+
+def meets_threshold(score: float | None, threshold: float | None) -> bool | None:
+    """Return whether a score reaches the agent's threshold, both 0 to 100; `None` without either."""
+    return None if score is None or threshold is None else score >= threshold

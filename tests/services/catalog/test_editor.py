@@ -81,6 +81,23 @@ async def test_written_documents_have_payloads_form(http: httpx.AsyncClient, ser
     assert isinstance(tool["departments"][0], type(department["_id"]))
 
 
+async def test_an_agent_takes_what_it_leaves_open_from_its_department(
+    http: httpx.AsyncClient, service: Service
+) -> None:
+    agents = service.services.database["agents"]
+    await create(http, "departments", DEPARTMENT, defaultModel="openai/gpt-4-turbo", maxAgentSteps=9)
+
+    made = (await create(http, "agents", AGENT)).json()
+    chosen = (await create(http, "agents", AGENT, agentId="costume-002", maxAgentSteps=30, model=None)).json()
+    await agents.update_one({"agentId": AGENT["agentId"]}, {"$unset": {"model": 1, "maxAgentSteps": 1}})
+    await http.patch("/api/v1/departments/costume", json={"maxAgentSteps": 11})
+    shown = (await http.get(f"/api/v1/agents/{AGENT['agentId']}")).json()
+
+    assert (made["model"], made["maxAgentSteps"]) == ("openai/gpt-4-turbo", 9)
+    assert (chosen["model"], chosen["maxAgentSteps"]) == ("openai/gpt-4-turbo", 30)
+    assert (shown["model"], shown["maxAgentSteps"]) == ("openai/gpt-4-turbo", 11)
+
+
 async def test_a_change_leaves_what_others_stored_in_the_document(http: httpx.AsyncClient, service: Service) -> None:
     agents = service.services.database["agents"]
     await agents.update_one({"agentId": "story-head-001"}, {"$set": {"ofAnotherProgram": {"kept": True}}})

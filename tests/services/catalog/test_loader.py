@@ -233,16 +233,17 @@ async def test_an_agent_is_granted_the_tools_that_are_active_and_offered_to_its_
 
 
 async def test_a_definition_fills_in_what_its_document_leaves_out(database: Database, loader: DefinitionLoader) -> None:
-    department = await add_department(database, defaultModel="openai/gpt-4-turbo")
+    department = await add_department(database, defaultModel="openai/gpt-4-turbo", maxAgentSteps=7)
     await add_agent(database, "head-001", department, isDepartmentHead=True, requiresReview=True, maxAgentSteps=500.0)
     await database["agents"].insert_one({"agentId": "bare-001", "department": department, "skills": None})
 
     head, bare = await loader.get_agent("head-001"), await loader.get_agent("bare-001")
 
     assert (head.requires_review, head.max_steps) == (False, 100)
-    assert (bare.name, bare.requires_review, bare.max_steps, bare.quality_threshold) == ("bare-001", True, 20, 80)
+    assert (bare.name, bare.requires_review, bare.max_steps, bare.quality_threshold) == ("bare-001", True, 7, 80)
     assert (bare.tools, bare.skills, bare.specialization) == ((), (), None)
     assert bare.department.name == "story"
+    assert bare.model == "openai/gpt-4-turbo"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ class RunCreate(BaseModel):
     episode: ObjectIdStr | None = None
     """The id of the CMS episode that the run belongs to, if any."""
     conversation_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
-    """A name for the conversation that the run belongs to. Executions can be filtered by it."""
+    """A name for the conversation that the run belongs to. Executions can be filtered by it. Without it, the run
+    belongs to the conversation of the execution that it continues."""
     params: JsonObject | None = None
     """Parameters that agents receive as data. At most 1 MiB as MongoDB stores them (BSON)."""
     model: Annotated[Text, Field(min_length=1)] | None = None

@@ -20,7 +20,7 @@ from app.services.llm.gateway import ModelGateway
 from app.services.runs.accept.idempotency import find_made, idempotency_of
 from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate, check_params
 from app.services.runs.engine.run_engine import RunEngine
-from app.services.runs.queries.executions import NO_NAMES, ExecutionRead, Names, read_of
+from app.services.runs.queries.execution_shapes import NO_NAMES, ExecutionRead, Names, read_of
 from app.services.runs.work.conversations import check_previous
 from app.services.usage.budgets.amounts import Amount
 from app.services.usage.budgets.budgets import Budgets
@@ -197,15 +197,17 @@ class RunStarter:
         model = self.first_model(kind, self._chosen_model(request) or agent.model)
         await self.check_budgets(agent, request.project, started_by(caller).api_key, model, request.prompt)
         await self.admit(caller)
-        if request.previous_execution_id is not None:
-            await check_previous(self.engine.database, request.previous_execution_id, request.project, caller)
+        conversation_id = request.conversation_id
+        if (previous := request.previous_execution_id) is not None:
+            continued = await check_previous(self.engine.database, previous, request.project, caller)
+            conversation_id = conversation_id or continued
         root = AgentExecution.new_root(
             agent=agent.id,
             department=agent.department.id,
             kind=kind,
             project=ObjectId(request.project),  # pyright: ignore[reportArgumentType] - Beanie's id type is one
             episode=ObjectId(request.episode) if request.episode else None,  # pyright: ignore[reportArgumentType]
-            conversation_id=request.conversation_id,
+            conversation_id=conversation_id,
             prompt=request.prompt,
             params=request.params,
             options=RunOptions(

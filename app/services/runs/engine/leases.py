@@ -111,8 +111,8 @@ class Leases:
     ) -> AgentExecution | None:
         """Become the owner of an ended tree in order to revise some of its executions, as a person requested.
 
-        The same transaction stores the revision request, so the next owner of the tree can apply it. Returns `None` if
-        the tree has not ended, was cancelled, or is already reopened.
+        The same transaction stores the revision request, so the next owner of the tree can apply it, and the review, so
+        the caller's answer shows it. Returns `None` if the tree has not ended, was cancelled, or is already reopened.
         """
         ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}}
         limit = seconds_from_now(self.run_seconds)
@@ -121,14 +121,20 @@ class Leases:
             "deadline": limit,
             "reopening": {"$literal": revision_request.model_dump(by_alias=True)},
         }
-        return await self._own_tree(ended, changes, reopened)
+        return await self._own_tree(ended, changes, reopened, revision_request)
 
     async def lock_ended(self, root_id: str) -> AgentExecution | None:
         """Raise the fence of an ended tree for one addition, without a lease; returns `None` if it has not ended."""
         ended = {"executionId": root_id, "status": {"$nin": UNFINISHED}}
         return await self._own_tree(ended, {"lease": None, "deadline": "$deadline"})
 
-    async def _own_tree(self, selector: Raw, changes: Raw, reopened: list[str] | None = None) -> AgentExecution | None:
+    async def _own_tree(
+        self,
+        selector: Raw,
+        changes: Raw,
+        reopened: list[str] | None = None,
+        revision_request: RevisionRequest | None = None,
+    ) -> AgentExecution | None:
         async def raise_fence(session: AsyncClientSession) -> Raw | None:
             root = await self._own_root(selector, changes, session)
             if root is not None:
@@ -137,6 +143,10 @@ class Leases:
                 if reopened:
                     running = {"$set": {"status": ExecutionStatus.RUNNING.value}}
                     await self._executions.update_many({"executionId": {"$in": reopened}}, running, session=session)
+                if revision_request:
+                    reviewed = {"executionId": revision_request.execution_id}
+                    update = {"$set": revision_request.review_changes}
+                    await self._executions.update_one(reviewed, update, session=session)
             return root
 
         return validated(await in_transaction(self.database, raise_fence))

@@ -20,7 +20,8 @@ from app.services.runs.accept.idempotency import idempotency_of
 from app.services.runs.accept.starter import AcceptedRun, RunStarter, started_by
 from app.services.runs.engine.leases import UNFINISHED
 from app.services.runs.engine.run_engine import RunEngine
-from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
+from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.conversations import ExecutionUnfinished
 
 RetryFrom = Literal["checkpoint", "start"]

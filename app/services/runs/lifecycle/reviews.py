@@ -19,11 +19,12 @@ from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RevisionRequest
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import AgentNotFound, parsed
-from app.services.runs.accept.starter import RunStarter
+from app.services.runs.accept.starter import RunStarter, started_by
 from app.services.runs.engine.leases import UNFINISHED, WITHOUT_BULK
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.lifecycle.control import ExecutionForeign
-from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
+from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.conversations import ExecutionUnfinished
 from app.services.runs.work.revision_request import chain_of, person_review
 
@@ -136,7 +137,8 @@ class ReviewService:
             changes = {
                 "reviewStatus": status.value,
                 "reviewNotes": notes,
-                "personReview": person_review(caller.name, status, utc_now(), present),
+                "reviewedBy": None,
+                "personReview": person_review(started_by(caller), status, notes, utc_now(), present),
             }
             try:
                 log.append(execution_id, event, changes=changes)
@@ -163,7 +165,7 @@ class ReviewService:
             execution_id=execution.execution_id,
             notes=notes,
             name=caller.name,
-            person_review=person_review(caller.name, ReviewStatus.REVISION_NEEDED, utc_now(), present),
+            person_review=person_review(started_by(caller), ReviewStatus.REVISION_NEEDED, notes, utc_now(), present),
         )
         chain = [one.execution_id for one in chain_of(members, execution.execution_id)]
         if not await self.engine.reopen(root.execution_id, chain, revision_request):

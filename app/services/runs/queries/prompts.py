@@ -21,7 +21,8 @@ from app.services.prompts.heads import plan_prompt, review_prompt
 from app.services.prompts.judge import JUDGE_SYSTEM_PROMPT, judge_prompt
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.review import judgement_of
-from app.services.runs.queries.executions import ExecutionQueries, ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead
+from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.state import ExecutionState
 
 OWN_PURPOSE = {

@@ -51,15 +51,15 @@ class PreviousExecutionMissing(AppError):
         super().__init__(f"The history of execution {execution_id}, which this run continues, no longer exists.")
 
 
-async def check_previous(database: Database, execution_id: str, project: str, caller: Caller) -> None:
-    """Check that a run can continue an execution's conversation.
+async def check_previous(database: Database, execution_id: str, project: str, caller: Caller) -> str | None:
+    """Check that a run can continue an execution's conversation, and return the id of that conversation, if any.
 
     Raises:
         InvalidInput: the project has no such execution, or it keeps no history.
         ExecutionUnfinished: it is still running.
     """
     kept = {"omitted": "$runState.omitted", "kept": {"$type": "$runState.messages"}}
-    fields = {"project": 1, "status": 1, "rootExecutionId": 1, **kept}
+    fields = {"project": 1, "status": 1, "rootExecutionId": 1, "conversationId": 1, **kept}
     found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, fields)
     theirs = str(found["project"]) if found and found.get("project") else None
     if found is None or theirs != project.lower() or not caller.may_see(theirs):
@@ -69,6 +69,8 @@ async def check_previous(database: Database, execution_id: str, project: str, ca
     is_readable = found.get("kept") == "array" and (not found.get("omitted") or found.get("rootExecutionId"))
     if not is_readable:
         raise InvalidInput.of_field(FIELD, f"Execution {execution_id} has no message history to continue.")
+    conversation_id = found.get("conversationId")
+    return conversation_id if isinstance(conversation_id, str) else None
 
 
 async def read_history(database: Database, execution_id: str) -> list[JsonObject]:

@@ -247,14 +247,15 @@ class ExecutionRun:
             notes=notes,
             retry_count=self.state.retry_count,
         )
-        self.append(pending, reviewStatus=ReviewStatus.PENDING.value, reviewNotes=notes)
+        changes = {"reviewStatus": ReviewStatus.PENDING.value, "reviewNotes": notes}
+        self.append(pending, **changes, **self.execution.superseded_review)
 
     def review_changes(self, status: str, notes: str | None, reviewer: AgentDefinition) -> JsonObject:
         """Returns the fields that a review sets."""
         changes: JsonObject = {"reviewStatus": ReviewStatus(status).value, "reviewNotes": notes or ""}
         if status != ReviewStatus.PENDING:
             changes["reviewedBy"] = reviewer.id
-        return changes
+        return changes | self.execution.superseded_review
 
 
 def ending_fields(
@@ -273,6 +274,7 @@ def ending_fields(
         "tokenUsage": state.usage.as_json(),
         "costUsd": state.cost_usd,
         "retryCount": state.retry_count,
+        "retries": state.retries,
         "truncated": state.truncated,
         "lease": None,
     }

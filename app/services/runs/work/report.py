@@ -6,6 +6,7 @@ from app.kit.json_values import JsonObject
 from app.models.agent_execution import ExecutionStatus
 from app.services.prompts.heads import SpecialistWork
 from app.services.prompts.orchestrations import DepartmentWork
+from app.services.quality.gates import meets_threshold
 from app.services.runs.work.execution_run import ExecutionRun
 
 MAX_SUMMARY_CHARACTERS = 1000
@@ -113,6 +114,7 @@ def specialist_line(run: ExecutionRun) -> JsonObject:
         "status": status_of(run).value,
         "qualityScore": run.state.quality_score,
         "reviewStatus": run.state.review_status.value,
+        "meetsThreshold": meets_threshold(run.state.quality_score, run.agent.quality_threshold),
     }
     return line | cut_mark(run.state.truncated) | ({"error": run.failure} if run.failure else {})
 

@@ -4,11 +4,11 @@ The request is stored on the root in the transaction that makes a process the ow
 events, each once, and removes it from the root with the last event; a process that takes the tree over continues there.
 """
 
-from typing import Any
+from datetime import datetime
 
 from app.events.types import AgentRetry, ReviewStatusChanged
 from app.kit.json_values import JsonObject
-from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RevisionRequest
+from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RevisionRequest, StartedBy
 from app.services.runs.work.run_tree import RunTree
 from app.services.runs.work.state import REVISION, ExecutionState
 
@@ -21,12 +21,16 @@ UNENDED: JsonObject = {
 }
 
 
-def person_review(name: str, status: ReviewStatus, at: Any, execution: AgentExecution) -> JsonObject:  # noqa: ANN401 - a date
+def person_review(
+    reviewer: StartedBy, status: ReviewStatus, notes: str, at: datetime, execution: AgentExecution
+) -> JsonObject:
     """Returns the stored form of a person's review: the decision, and the judge's score and gate at that time."""
     gate = execution.quality_gate if isinstance(execution.quality_gate, dict) else {}
     return {
         "status": status.value,
-        "name": name,
+        "type": reviewer.type,
+        "name": reviewer.name,
+        "notes": notes,
         "at": at,
         "qualityScore": execution.quality_score,
         "passed": gate.get("passed"),
@@ -54,8 +58,7 @@ def apply_revision_request(tree: RunTree, request: RevisionRequest) -> None:
         agent_id = tree.agent_ids.get(execution.execution_id)
         event: ReviewStatusChanged | AgentRetry
         if execution.execution_id == request.execution_id:
-            changes |= {"reviewStatus": ReviewStatus.REVISION_NEEDED.value, "reviewNotes": request.notes}
-            changes |= {"personReview": request.person_review}
+            changes |= request.review_changes
             event = ReviewStatusChanged(
                 agent_id=agent_id,
                 status=ReviewStatus.REVISION_NEEDED.value,
@@ -65,6 +68,7 @@ def apply_revision_request(tree: RunTree, request: RevisionRequest) -> None:
                 retry_count=state.retry_count,
             )
         else:
+            changes |= execution.superseded_review
             event = AgentRetry(agent_id=agent_id, reason=REVISION, attempt=state.retry_count + 1)
         if state.ended or execution is tree.root:
             tree.append_stored(execution, event, **changes)

@@ -202,6 +202,11 @@ class ExecutionState:
         self.progress -= {("result", None), ("completed", None)}
 
     @property
+    def retries(self) -> int:
+        """How many of its model calls repeated a failed one."""
+        return sum(row["attempt"] > 1 for row in self.calls)
+
+    @property
     def score(self) -> float | None:
         """The judge's score of the current attempt, 0 to 1."""
         return self.check["score"] if self.check else None

@@ -1,6 +1,7 @@
 """Reviews by people, at any time after the end: who decided what is noted, and what makes no sense is refused."""
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -44,6 +45,10 @@ async def test_a_person_s_decision_is_stored_with_an_event_after_the_end(service
     assert document["personReview"]["status"] == status
     assert (document["personReview"]["qualityScore"], document["personReview"]["passed"]) == (90.0, True)
     assert (document["lease"], document["lastSeq"]) == (None, events[-1]["seq"])
+    shown = answer.json()["personReview"]
+    assert datetime.fromisoformat(shown.pop("at")) == document["personReview"]["at"]
+    reviewer = {"type": "api-key", "name": PERSON["name"]}
+    assert shown == {"status": status, "notes": "Seen.", "reviewer": reviewer, "superseded": False}
 
 
 async def test_a_person_may_decide_again_and_on_any_execution_of_a_tree(
@@ -63,9 +68,35 @@ async def test_a_person_may_decide_again_and_on_any_execution_of_a_tree(
     ]
     documents = await stored_tree(service, done["executionId"])
     assert documents[ADA]["reviewStatus"] == documents[HEAD]["reviewStatus"] == "approved"
-    assert documents[ADA]["reviewedBy"] == documents[HEAD]["agent"]  # the agent who reviewed; a person is not an agent
-    assert "reviewedBy" not in documents[HEAD]
+    assert documents[ADA].get("reviewedBy") is None  # the head's review no longer stands, and a person is not an agent
+    assert documents[HEAD].get("reviewedBy") is None
     assert model_server.calls == []
+
+
+async def test_the_answer_tells_who_made_the_review_that_stands(service: Service, model_server: ModelServer) -> None:
+    done, ids = await two_specialists(service, model_server)
+    root_id, path = done["executionId"], f"/api/v1/executions/{ids[ADA]}"
+    by_head = (await service.http.get(path)).json()
+    await send_review(service, root_id, "approved", "Well done.")
+
+    answer = (await send_review(service, ids[ADA], "revision-needed", "Shorter.")).json()
+    await service.services.engine.wait_for_end(root_id)
+
+    ada, root = (await service.http.get(path)).json(), (await service.http.get(f"/api/v1/executions/{root_id}")).json()
+    listed = (await service.http.get("/api/v1/executions", params={"rootExecutionId": root_id})).json()["items"]
+    assert (by_head["reviewedBy"], by_head["personReview"]) == (HEAD, None)
+    assert (answer["reviewedBy"], answer["reviewStatus"], answer["personReview"]["superseded"]) == (
+        None,
+        "revision-needed",
+        False,
+    )
+    assert (ada["reviewedBy"], ada["reviewStatus"]) == (HEAD, "approved")  # the head decided on the revision
+    assert (ada["personReview"]["notes"], ada["personReview"]["superseded"]) == ("Shorter.", True)
+    assert (root["personReview"]["status"], root["personReview"]["superseded"]) == ("approved", True)
+    [in_list] = [one for one in listed if one["executionId"] == ids[ADA]]
+    assert {name: in_list[name] for name in ("reviewedBy", "personReview")} == {
+        name: ada[name] for name in ("reviewedBy", "personReview")
+    }
 
 
 async def test_after_a_review_of_a_child_its_root_shows_the_number_of_the_last_event_in_its_tree(

@@ -27,6 +27,18 @@ async def test_a_run_continues_the_conversation_of_another(service: Service, mod
     assert (second["previousExecutionId"], len(second["runState"]["messages"])) == (first["executionId"], 7)
 
 
+async def test_a_run_stays_in_the_conversation_that_it_continues_unless_it_names_another(service: Service) -> None:
+    first = await service.run_agent(ADA, judge=False, conversationId="thread-1")
+
+    second = await service.run_agent(ADA, judge=False, previousExecutionId=first["executionId"])
+    third = await service.run_agent(ADA, judge=False, previousExecutionId=second["executionId"])
+    other = await service.run_agent(
+        ADA, judge=False, previousExecutionId=third["executionId"], conversationId="thread-2"
+    )
+
+    assert [one["conversationId"] for one in (second, third, other)] == ["thread-1", "thread-1", "thread-2"]
+
+
 async def test_only_a_finished_execution_of_the_same_project_can_be_gone_on_from(
     service: Service, model_server: ModelServer
 ) -> None:

@@ -147,6 +147,7 @@ async def test_the_report_has_exactly_the_structure_of_the_contract(
             "status": "completed",
             "qualityScore": 90.0,
             "reviewStatus": "approved",
+            "meetsThreshold": True,
         }
         for agent in SPECIALISTS
     ]

@@ -68,7 +68,7 @@ async def live_through(
 
 @search(10)
 @given(HISTORIES, st.integers(0, 2**16), HISTORIES)
-async def test_whatever_happens_the_books_agree_with_those_of_the_model_server(
+async def test_the_books_of_random_histories_agree_with_those_of_the_model_server(
     priced: Service, model_server: ModelServer, history: list[Behavior], seed: int, again: list[Behavior]
 ) -> None:
     await live_through(priced, model_server, history, seed, again)
@@ -77,7 +77,7 @@ async def test_whatever_happens_the_books_agree_with_those_of_the_model_server(
 @pytest.mark.long
 @search(300)
 @given(HISTORIES, st.integers(0, 2**16), HISTORIES)
-async def test_whatever_happens_in_many_histories_the_books_agree(
+async def test_the_books_of_many_random_histories_agree(
     priced: Service, model_server: ModelServer, history: list[Behavior], seed: int, again: list[Behavior]
 ) -> None:
     await live_through(priced, model_server, history, seed, again)
@@ -117,6 +117,7 @@ async def test_a_row_says_what_was_called_for_whom_and_how_it_ended(priced: Serv
 
     done = await priced.run_agent("plot-specialist-001", judge=False)
 
+    assert done["retries"] == 1
     failed, answered = await rows_of(priced, done["executionId"])
     common = {
         "executionId": done["executionId"],

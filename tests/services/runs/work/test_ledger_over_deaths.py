@@ -49,7 +49,7 @@ async def test_the_books_agree_after_faults_a_kill_and_the_revisions_of_the_head
 
     async def answer(call: Call) -> Reply:
         if gate.waiting == 0 and call.purpose == "work" and call.is_from(BOB):
-            return await gate.passed("Nobody hears this.")
+            return await gate.passed("Too late.")
         return account.answer(call)
 
     model_server.on("*", answer)
