@@ -45,7 +45,7 @@ function Shell() {
 
 /** @param {{ current?: string }} props */
 function Sidebar({ current }) {
-  return html`<div class="sidebar">
+  return html`<header class="sidebar">
     <${Link} to="/runs" class="brand"><img src="/console/icon.svg" alt="" />Dynamic Agents<//>
     <nav aria-label="Main">
       ${PAGES.map(
@@ -60,7 +60,7 @@ function Sidebar({ current }) {
       <button class="button plain" onClick=${switchTheme}><${Icon} name=${isDark.value ? "sun" : "moon"} label=${isDark.value ? "Light theme" : "Dark theme"} /></button>
       <button class="button plain" onClick=${signOut} aria-label="Sign out" title="Sign out"><${Icon} name="leave" /></button>
     </div>
-  </div>`;
+  </header>`;
 }
 
 /** Says that the page shows an old state. It is always in the page, so that assistive technology hears its changes. */

@@ -21,8 +21,19 @@ purify.addHook("afterSanitizeAttributes", (/** @type {Element} */ node) => {
   node.setAttribute("rel", "noopener noreferrer nofollow");
 });
 
+/** @param {string} text */
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
+
+/** Markup in a text is shown as it was written; an image as its description, because it would be a request elsewhere. */
+marked.use({
+  renderer: {
+    html: (/** @type {{ text: string }} */ token) => escaped(token.text),
+    image: (/** @type {{ text: string, href: string }} */ token) => escaped(token.text || token.href),
+  },
+});
+
 /**
- * The sanitized nodes of a Markdown text. Images are left out: they would be requests to other hosts.
+ * The nodes of a Markdown text, sanitized once more.
  *
  * @param {string} text
  * @returns {DocumentFragment}

@@ -9,7 +9,7 @@ import { Empty } from "./states.js";
  * `columns` have a `title`, a `cell` of a row, and a `class` (`right`, `grow`). With `to`, a click anywhere in a row
  * opens its page; the row should contain a link too, for keyboards.
  *
- * @param {{ label: string, columns: { title: string, cell: (row: any) => any, class?: string }[], rows: any[], rowKey: (row: any) => string, to?: (row: any) => string, empty?: any }} props
+ * @param {{ label: string, columns: { title: any, cell: (row: any) => any, class?: string }[], rows: any[], rowKey: (row: any) => string, to?: (row: any) => string, empty?: any }} props
  */
 export function Table({ label, columns, rows, rowKey, to, empty }) {
   if (rows.length === 0) return html`<div class="card flush">${empty ?? html`<${Empty} title="Nothing here yet" />`}</div>`;
@@ -17,7 +17,7 @@ export function Table({ label, columns, rows, rowKey, to, empty }) {
     const target = /** @type {HTMLElement} */ (event.target);
     if (to && !target.closest("a, button, input") && !getSelection()?.toString()) navigate(to(row));
   };
-  return html`<div class="table-frame" role="region" aria-label=${label} tabindex="0">
+  return html`<div class="table-frame" role="group" aria-label=${`${label}, scrollable`} tabindex="0">
     <table class="table" aria-label=${label}>
       <thead>
         <tr>${columns.map((column) => html`<th scope="col" class=${column.class}>${column.title}</th>`)}</tr>

@@ -40,8 +40,8 @@ export function setQuery(changes, options = { replace: true }) {
   navigate(location.pathname + (text && `?${text}`), options);
 }
 
-/** @param {MouseEvent} event */
-const isPlainClick = (event) => event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+/** Whether a click should stay in this tab. @param {MouseEvent} event */
+export const isPlainClick = (event) => event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
 
 /**
  * A link to a page of the console.

@@ -87,7 +87,7 @@ function Keys() {
     { title: "Projects", cell: (/** @type {any} */ one) => (one.allProjects ? "All" : one.projects.join(", ")) },
     { title: "Run limit", cell: (/** @type {any} */ one) => one.runRateLimit ?? "–" },
     { title: "Created", cell: (/** @type {any} */ one) => fullTime(one.createdAt) },
-    { title: "", class: "right", cell: (/** @type {any} */ one) => html`<button class="button danger" aria-label=${`Revoke ${one.name}`} onClick=${() => setRevoking(one)}>Revoke</button>` },
+    { title: html`<span class="hidden">Actions</span>`, class: "right", cell: (/** @type {any} */ one) => html`<button class="button danger" aria-label=${`Revoke ${one.name}`} onClick=${() => setRevoking(one)}>Revoke</button>` },
   ];
   return html`<section class="stack" aria-label="Keys">
     <div class="card-head"><h2>Keys</h2><button class="button push" onClick=${() => setCreating(true)}><${Icon} name="plus" />New key</button></div>

@@ -87,7 +87,7 @@ function WeightTable({ weights, onEdit }) {
   const columns = [
     { title: "Department", cell: (/** @type {string} */ slug) => (slug === "default" ? "Default" : departmentName(slug)) },
     ...dimensions.map((name) => ({ title: name[0].toUpperCase() + name.slice(1), class: "right", cell: (/** @type {string} */ slug) => String(weights[slug][name]) })),
-    ...(mayEdit.value ? [{ title: "", class: "right", cell: (/** @type {string} */ slug) => html`<button class="button" aria-label=${`Edit the weights of ${slug}`} onClick=${() => onEdit(slug)}>Edit</button>` }] : []),
+    ...(mayEdit.value ? [{ title: html`<span class="hidden">Actions</span>`, class: "right", cell: (/** @type {string} */ slug) => html`<button class="button" aria-label=${`Edit the weights of ${slug}`} onClick=${() => onEdit(slug)}>Edit</button>` }] : []),
   ];
   return html`<${Table} label="Weights" columns=${columns} rows=${Object.keys(weights)} rowKey=${(/** @type {string} */ slug) => slug} />`;
 }

@@ -4,6 +4,7 @@ import { VirtualList } from "../../components/virtual-list.js";
 import { count, time } from "../../lib/format.js";
 import { html, useMemo, useState } from "../../lib/html.js";
 import { agentName } from "../../lib/names.js";
+import { isPlainClick } from "../../lib/router.js";
 import { eventText, isCode } from "../../model/event-text.js";
 import { EVENT_GROUPS } from "../../model/run-state.js";
 
@@ -42,11 +43,12 @@ export function Events({ run, version, state, selectedSeq, onSelect }) {
 
 /** @param {{ event: any, isSelected: boolean, onSelect: (event: any) => void }} props */
 function EventRow({ event, isSelected, onSelect }) {
-  return html`<button type="button" class=${`event ${isSelected ? "selected" : ""}`} aria-current=${isSelected ? "true" : undefined} onClick=${() => onSelect(event)}>
+  const address = `/runs/${event.rootExecutionId}?event=${event.seq}`;
+  return html`<a href=${address} class=${`event ${isSelected ? "selected" : ""}`} aria-current=${isSelected ? "true" : undefined} onClick=${(/** @type {MouseEvent} */ click) => isPlainClick(click) && (click.preventDefault(), onSelect(event))}>
     <span class="seq number">${event.seq}</span>
     <time class="number" datetime=${event.timestamp}>${time(event.timestamp)}</time>
     <span class="clip who">${agentName(event.agentId)}</span>
     <span class="type clip">${event.type}</span>
     <span class=${`clip text ${isCode(event) ? "code" : ""}`}>${eventText(event)}</span>
-  </button>`;
+  </a>`;
 }

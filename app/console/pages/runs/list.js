@@ -93,11 +93,11 @@ function Rows({ rows, hasFilter }) {
   const columns = [
     { title: "Status", cell: (/** @type {any} */ run) => html`<${Status} status=${run.status} />` },
     { title: "Run", class: "grow", cell: (/** @type {any} */ run) => html`<${RunCell} run=${run} />` },
-    { title: "Score", class: "right", cell: (/** @type {any} */ run) => score(run.qualityScore) },
-    { title: "Review", cell: (/** @type {any} */ run) => (run.reviewStatus === "pending" ? html`<span class="meta">–</span>` : html`<${Status} status=${run.reviewStatus} />`) },
-    { title: "Tokens", class: "right", cell: (/** @type {any} */ run) => count(run.total?.tokenUsage?.total ?? run.tokenUsage?.total) },
+    { title: "Score", class: "right optional", cell: (/** @type {any} */ run) => score(run.qualityScore) },
+    { title: "Review", class: "optional", cell: (/** @type {any} */ run) => (run.reviewStatus === "pending" ? html`<span class="meta">–</span>` : html`<${Status} status=${run.reviewStatus} />`) },
+    { title: "Tokens", class: "right optional", cell: (/** @type {any} */ run) => count(run.total?.tokenUsage?.total ?? run.tokenUsage?.total) },
     { title: "Cost", class: "right", cell: (/** @type {any} */ run) => dollars(run.total ? run.total.costUsd : run.costUsd) },
-    { title: "Time", class: "right", cell: (/** @type {any} */ run) => duration(run.executionTime ?? (run.startedAt && run.status === "running" ? Date.now() - Date.parse(run.startedAt) : null)) },
+    { title: "Time", class: "right optional", cell: (/** @type {any} */ run) => duration(run.executionTime ?? (run.startedAt && run.status === "running" ? Date.now() - Date.parse(run.startedAt) : null)) },
     { title: "Started", class: "right", cell: (/** @type {any} */ run) => html`<time datetime=${run.createdAt} title=${fullTime(run.createdAt)}>${ago(run.createdAt)}</time>` },
   ];
   return html`<${Table} label="Runs" columns=${columns} rows=${rows} rowKey=${(/** @type {any} */ run) => run.executionId} to=${addressOf} empty=${html`<${NoRuns} hasFilter=${hasFilter} />`} />`;
