@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     """The memory limit of a tool call."""
     tool_result_model_bytes: int = Field(default=32_768, ge=1024, le=16 * 1024**2)
     """The bytes of a tool's result that a model is shown, from both ends. The record keeps all of them."""
-    handed_on_characters: int = Field(default=8000, ge=500, le=1_000_000)
+    handed_on_characters: int = Field(default=6000, ge=500, le=1_000_000)
     """The characters of a specialist's output that specialists are shown which build on it, from both ends. The
     record, the judge, the reviewer and the report have all of it."""
     context_reserve_tokens: int = Field(default=4096, ge=0, le=10_000_000)

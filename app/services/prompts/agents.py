@@ -15,9 +15,9 @@ from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, excerpt, fenced, l
 PARAMS = "PARAMETERS"
 REQUEST = "REQUEST"
 COLLEAGUE = "OUTPUT OF"
-HANDED_ON_CHARACTERS = 8_000
+HANDED_ON_CHARACTERS = 6_000
 """The characters of an output that an agent is shown which builds on it."""
-EXCERPT_CHARACTERS = 2_000
+EXCERPT_CHARACTERS = 1_200
 """The characters of such an output that the judge and the reviewer of that agent's work are shown."""
 CONTEXT_LINE = "The client's request:\n"
 MATERIAL_LINE = "\n\nBuild on this:"

@@ -30,8 +30,8 @@ def test_a_long_output_is_handed_on_from_both_ends_with_the_number_of_characters
 
     shown = excerpt(LONG, HANDED_ON_CHARACTERS)
     assert fenced("OUTPUT OF bob-001", shown) in prompt
-    assert shown.startswith(LONG[:6_000])
-    assert shown.endswith(LONG[-2_000:])
+    assert shown.startswith(LONG[:4_500])
+    assert shown.endswith(LONG[-1_500:])
     assert f"[… {len(LONG) - HANDED_ON_CHARACTERS} characters left out …]" in shown
     assert fenced("OUTPUT OF bob-001", LONG[:9_000]) in assignment_prompt(
         "Ask.", "Do.", {"bob-001": LONG[:9_000]}, handed_on=9_000
