@@ -31,12 +31,13 @@ PATH_CALLS = 6
 """Calls that wait for each other: plan, work, judge, review, report, the report's judge."""
 RATIO_GOAL = 1.15
 MODELS = {
-    (0, "single"): "anthropic/claude-sonnet-4.5",
-    (0, "batched"): "anthropic/claude-3-haiku",
-    (200, "single"): "anthropic/claude-3-opus",
-    (200, "batched"): "openai/gpt-4",
+    (0, "single"): "studio/0-single",
+    (0, "batched"): "studio/0-batched",
+    (200, "single"): "studio/200-single",
+    (200, "batched"): "studio/200-batched",
 }
-"""The catalogue name behind which each model stands: one whose context is known judges several outputs in a call."""
+"""The name of each model: one whose context is known judges several outputs in a call. They are not the names of
+`SIMPLE_MODEL` and `STANDARD_MODEL`, so that each model judges its own work."""
 CONTEXT_TOKENS = 128_000
 Json = dict[str, Any]
 

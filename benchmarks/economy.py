@@ -198,7 +198,8 @@ def economy_table(server: Child, directory: Path, wire: str) -> Table:
     """The measures one after the other on a wire."""
     table = table_of(
         f"The reference workload on {wire}'s wire: {len(DEPARTMENTS)} departments, each asked A, B and A again",
-        "calls", "input", "of it read", "written", "output", "billed tokens", "of all off", "with surcharge", "USD", "hits of A again",
+        "calls", "input", "of it read", "written", "output", "billed tokens", "of all off", "with surcharge", "USD",
+        "hits of A again",
     )  # fmt: skip
     whole: Bill | None = None
     for step, on in STEPS if wire == STEPWISE else (STEPS[0], STEPS[-1]):
