@@ -17,6 +17,8 @@ async def serve_until_stopped(settings: Settings) -> None:
     async with running_server(settings) as running:
         stop_on_signals(running, console.print)
         console.print(f"API description: {running.url}/docs")
+        if settings.console:
+            console.print(f"Console: {running.url}/ (sign in with an API key)")
         if line := admin_key_notice(running.admin_key):
             console.print(line, soft_wrap=True, markup=False)
         console.print(f"Dynamic Agents serves on {running.url}")

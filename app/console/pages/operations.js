@@ -57,7 +57,7 @@ function Models() {
   ];
   return html`<section class="stack" aria-label="Models">
     <${Loaded} load=${load}>${(/** @type {any} */ page) => html`<div class="card-head"><h2>Models</h2><span class="meta">from ${page.source}</span></div>
-      ${page.items.some((/** @type {any} */ one) => one.name === "demo") && html`<p class="note"><${Icon} name="warning" />The demo model answers offline from prepared texts. Nothing is billed; costs are its list price. Set a provider key or MODELS_CONFIG for real models.</p>`}
+      ${page.source.startsWith("the demo model") && html`<p class="note"><${Icon} name="warning" />The demo model answers offline from prepared texts. Nothing is billed; costs are its list price. Set a provider key or MODELS_CONFIG for real models.</p>`}
       <${Table} label="Models" columns=${columns} rows=${page.items} rowKey=${(/** @type {any} */ one) => one.name} />`}<//>
   </section>`;
 }

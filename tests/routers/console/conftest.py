@@ -18,7 +18,7 @@ async def browser() -> AsyncGenerator[Browser]:
 
 @pytest.fixture
 async def visit(browser: Browser, shared_service: Service) -> AsyncGenerator[Visit]:
-    """A page that nobody has signed in on. It must not ask another host for anything, nor break its own rules."""
+    """A page on which no one has signed in. It must not ask another host for anything, nor break its own rules."""
     context = await browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     context.set_default_timeout(15_000)
     visit = Visit(await context.new_page(), shared_service)

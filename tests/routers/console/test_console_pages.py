@@ -51,7 +51,7 @@ async def test_axe_finds_no_violation(
 
 
 async def violations(visit: Visit) -> list[str]:
-    """What axe complains of on the page."""
+    """The complaints of axe about the page."""
     result = await Axe().run(visit.page)
     return [
         f"{one['id']}: {node['target']} {node['failureSummary'][:200]}"

@@ -93,6 +93,6 @@ function Fields({ fields, form, kind, isNew, canEdit }) {
       return html`<${Field} ...${common} kind="select" value=${value} options=${options} />`;
     }
     const shown = type === "json" ? "code" : type === "lines" ? "textarea" : type;
-    return html`<${Field} ...${common} kind=${shown} value=${value} rows=${rows} min=${min} max=${max} step=${step} readOnly=${isFixed} wide=${shown === "code" || name === "description"} />`;
+    return html`<${Field} ...${common} kind=${shown} value=${value} rows=${rows} min=${min} max=${max} step=${step} readOnly=${isFixed} wide=${shown === "code" || name === "description" || name === "instructionsPrompt"} />`;
   });
 }

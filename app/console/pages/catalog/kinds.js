@@ -28,7 +28,7 @@ const AGENT = [
   { name: "department", kind: "select", from: "departments" },
   { name: "model", from: "models" },
   { name: "description", kind: "textarea", rows: 2, hint: "The agent's task, as the head of its department reads it." },
-  { name: "instructionsPrompt", kind: "code", rows: 14, hint: "The core of its system prompt." },
+  { name: "instructionsPrompt", kind: "textarea", rows: 14, hint: "The core of its system prompt." },
   { name: "specialization", optional: true },
   { name: "maxAgentSteps", kind: "number", min: 5, max: 100 },
   { name: "qualityThreshold", kind: "number", min: 0, max: 100, step: "any", hint: "0 to 100: work below it is reviewed." },
