@@ -183,6 +183,7 @@ class TreeBroadcaster:
         """Stop following, once no subscription is left."""
         self._deltas.stop()
         await end_tasks(self._pump_task)
+        self._pump_task = None  # its cancellation refers to this broadcaster
 
     @property
     def is_idle(self) -> bool:

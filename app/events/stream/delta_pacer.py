@@ -12,6 +12,10 @@ MAX_PENDING_CHARACTERS = 64 * 1024
 Stream = TypeVar("Stream", bound=Hashable)
 
 
+def discard(_stream: object, _delta: AgentDelta) -> None:
+    """Send nothing: the pacer has stopped."""
+
+
 class DeltaPacer(Generic[Stream]):
     """Joins the text of each execution and sends one delta every 50 milliseconds, at most 20 per second.
 
@@ -46,7 +50,8 @@ class DeltaPacer(Generic[Stream]):
         self._pending = {key: delta for key, delta in self._pending.items() if key[0] != stream}
 
     def stop(self) -> None:
-        """Stop sending."""
+        """Stop sending, and forget the receiver, which refers to this pacer."""
+        self._give = discard
         self._pending.clear()
         if self._timer:
             self._timer.cancel()

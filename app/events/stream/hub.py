@@ -66,6 +66,7 @@ class EventHub:
                 stopping.add_done_callback(self._stopping.discard)
         elif subscription.task:
             subscription.task.cancel()
+            subscription.task = None  # its cancellation refers to this subscription
 
     def _drop(self, broadcaster: TreeBroadcaster) -> None:
         """Let the next subscription of the tree start a new broadcaster."""

@@ -30,7 +30,7 @@ from app.kit.schemas import ApiModel
 from app.models.agent_execution import ExecutionStatus
 from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
-from app.routers.http.server_sent_events import sse_frames
+from app.routers.http.server_sent_events import EventStream, sse_frames
 from app.routers.http.strict_input import StrictRoute
 from app.services.access.api_keys import Caller
 
@@ -113,9 +113,7 @@ async def stream_execution_events(
     subscription = Subscription(head, position, sink)
     counted = streams.one(key)
     frames = sse_frames(hub, subscription, sink, credentials, credential_of(request), counted)
-    return StreamingResponse(
-        frames, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    return EventStream(frames, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 @router.get(

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from app.errors import AppError
 from app.events.replay import shown_type
 from app.events.stream.broadcaster import Subscription
@@ -12,11 +15,33 @@ from app.events.stream.encoding import Batch, Failure, Item, error_text, text_of
 from app.events.stream.hub import EventHub
 from app.events.stream.sinks import QueueSink
 from app.events.types import AgentDelta, Frame
+from app.kit.concurrency import end_tasks
 from app.services.access.authenticator import NotAuthenticated
 from app.services.access.credential_watch import CredentialWatch
 
 HEARTBEAT_SECONDS = 15.0
 HEARTBEAT = b": still here\n\n"
+
+
+class EventStream(StreamingResponse):
+    """A response of Server-Sent Events, which ends when its client leaves.
+
+    Starlette's cancels its task then in a way that leaves a hundred objects that refer to each other to the garbage
+    collector.
+    """
+
+    media_type = "text/event-stream"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the frames until they or the client end."""
+        leaving = asyncio.create_task(self.listen_for_disconnect(receive), name="listen for disconnect")
+        streaming = asyncio.create_task(self.stream_response(send), name="stream events")
+        try:
+            await asyncio.wait({leaving, streaming}, return_when=asyncio.FIRST_COMPLETED)
+            if streaming.done():
+                streaming.result()
+        finally:
+            await end_tasks(leaving, streaming)
 
 
 async def sse_frames(

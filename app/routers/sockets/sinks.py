@@ -138,7 +138,7 @@ class DirectSink:
 
     async def end(self) -> None:
         """Send nothing more."""
-        self._writer.on_writable = self._writer.on_unanswered = None
+        self.on_stalled = self._writer.on_writable = self._writer.on_unanswered = None
         self._note_writable()
 
 
@@ -173,6 +173,7 @@ class AsgiSink(QueueSink):
 
     async def end(self) -> None:
         """Send nothing more."""
+        self.on_stalled = None
         for task in (self._sending, self._closing):
             if task:
                 task.cancel()

@@ -10,18 +10,21 @@ import asyncio
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 import structlog
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.server.edge.limits import Edge, InputBuffer, OutputWatch
-from app.server.edge.refusals import MALFORMED, Refusal, Refused, refuse_bad_handshake, refuse_bad_host
+from app.server.edge.flow import InputFlow, OutputWatch
+from app.server.edge.limits import Edge, InputBuffer
+from app.server.edge.refusals import MALFORMED, Refusal, Refused, refusal_behind, refuse_bad_handshake, refuse_bad_host
 from app.server.edge.websocket import SocketConnection
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 READ_BUFFER_BYTES = 64 * 1024
 SEND_BUFFER_BYTES = 128 * 1024
@@ -59,25 +62,6 @@ class Part(Enum):
     BODY = auto()
 
 
-class InputFlow(FlowControl):
-    """uvicorn's flow control, which leaves pausing the transport to the connection and its buffered input."""
-
-    def __init__(self, transport: asyncio.Transport, on_change: Callable[[], None]) -> None:
-        super().__init__(transport)
-        self._on_change = on_change
-
-    def pause_reading(self) -> None:
-        """Stop reading for now."""
-        self.read_paused = True
-        self._on_change()
-
-    def resume_reading(self) -> None:
-        """Continue to read."""
-        if self.read_paused:
-            self.read_paused = False
-            self._on_change()
-
-
 class HttpConnection(HttpToolsProtocol):
     """An HTTP connection within bounds."""
 
@@ -87,7 +71,8 @@ class HttpConnection(HttpToolsProtocol):
         self._limits = edge.limits
         self._input = InputBuffer()
         self._takes_turns = False
-        self._parser = cast("httptools.HttpRequestParser", self.parser)
+        self._parser: httptools.HttpRequestParser = cast("httptools.HttpRequestParser", self.parser)
+        self._answering: RequestResponseCycle | None = None
         self._is_open = False
         self._part = Part.HEAD
         self._part_bytes = 0
@@ -116,21 +101,28 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(Refusal.FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything."""
-        self._release()
+        """Tell the request in progress, and let go of everything."""
         self._edge.connections.close(self)
         if self.flow.write_paused:
             self._edge.memory.return_soon()
         super().connection_lost(exc)
+        if self._answering is not None and not self._answering.response_complete:  # not the last one of a pipeline
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        self._release()
 
     def _release(self) -> None:
+        """Forget all that refers to this connection, which otherwise waits for the garbage collector."""
         self._is_open = False
         self._input.clear()
-        self._output.stop()
+        self._output.end()
+        cast("InputFlow", self.flow).end()
         self._unset_keepalive_if_required()
         self._deadline = None
         if self._timer is not None:
             self._timer.cancel()
+        self.pipeline.clear()
+        self.parser = self._parser = self.cycle = self._answering = self._timer = None  # type: ignore[assignment]
 
     def give_up(self) -> None:
         """Make room for another connection."""
@@ -193,13 +185,17 @@ class HttpConnection(HttpToolsProtocol):
         if refusal is not None:
             self._refuse(refusal)
             return
+        upgraded_at: int | None = None
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._handle_upgrade(piece[upgrade.args[0] :])
+            upgraded_at = upgrade.args[0]
         except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._refuse(cause.refusal if isinstance(cause, Refused) else MALFORMED)
+            refusal = refusal_behind(error)
+        if refusal is not None:
+            self._refuse(refusal)
+        elif upgraded_at is not None:  # not above: later errors would refer to that exception, and it to this frame
+            self._handle_upgrade(piece[upgraded_at:])
         else:
             self._update_deadline()
 
@@ -266,10 +262,10 @@ class HttpConnection(HttpToolsProtocol):
     def _become_websocket(self, rest: bytes) -> None:
         self.connections.discard(self)
         self._edge.connections.busy(self)
-        self._release()
         head = [self._parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
             head += [name, b": ", value, b"\r\n"]
+        self._release()
         protocol = SocketConnection(self._edge, self.config, self.server_state, self.app_state)
         self._edge.connections.idle(protocol)  # until it has authenticated
         protocol.connection_made(self.transport)
@@ -277,6 +273,11 @@ class HttpConnection(HttpToolsProtocol):
         protocol.begin(b"".join([*head, b"\r\n"]), rest)
 
     # Responses
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        """Start a request."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     @property
     def _is_answering(self) -> bool:
@@ -337,7 +338,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._update_reading()
-        self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        self._set_timer(self.loop.time() + LINGER_SECONDS, self.transport.abort)
 
     def pause_writing(self) -> None:
         """Watch whether the peer reads; meanwhile the connection may be closed to make room for others."""
@@ -372,11 +373,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def _set_deadline(self, seconds: float) -> None:
         self._deadline = self.loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._set_timer(self._deadline, self._check_deadline)
+
+    def _set_timer(self, moment: float, call: Callable[[], None]) -> None:
         if self._timer is not None:
-            if self._timer.when() <= self._deadline:
-                return
             self._timer.cancel()
-        self._timer = self.loop.call_at(self._deadline, self._check_deadline)
+        self._timer = self.loop.call_at(moment, call)
 
     def _check_deadline(self) -> None:
         self._timer = None

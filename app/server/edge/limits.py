@@ -143,35 +143,6 @@ class InputBuffer:
         return piece
 
 
-class OutputWatch:
-    """Calls back when a peer reads hardly any of the output that waits for it."""
-
-    def __init__(self, transport: asyncio.Transport, limits: EdgeLimits, on_stalled: Callable[[], None]) -> None:
-        self._transport, self._limits, self._on_stalled = transport, limits, on_stalled
-        self._size_bytes = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        """Start the watch, unless it is running."""
-        if self._timer is None:
-            self._size_bytes = self._transport.get_write_buffer_size()
-            self._timer = asyncio.get_running_loop().call_later(self._limits.unread_seconds, self._look)
-
-    def stop(self) -> None:
-        """Stop the watch."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = None
-        before, now = self._size_bytes, self._transport.get_write_buffer_size()
-        if now > before - self._limits.unread_progress_bytes:
-            self._on_stalled()
-        else:
-            self.start()
-
-
 class FrameBudget:
     """A token bucket: `at_once` frames, refilled at a rate."""
 

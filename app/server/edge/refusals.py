@@ -64,6 +64,19 @@ class Refused(Exception):
         self.refusal = refusal
 
 
+def refusal_behind(error: Exception) -> Refusal:
+    """Return the refusal that a callback raised, else that of a malformed request."""
+    cause = error.__context__
+    return cause.refusal if isinstance(cause, Refused) else MALFORMED
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Drop the frames that an error and its causes refer to, which may refer to the error."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def refuse_bad_host(headers: Headers, version: str) -> None:
     """Require exactly one `Host` header, which is optional in HTTP/1.0.
 

@@ -19,8 +19,9 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 
 from app.routers.sockets.sinks import FRAMES_EXTENSION
-from app.server.edge.limits import Edge, FrameBudget, InputBuffer, OutputWatch
-from app.server.edge.refusals import MALFORMED
+from app.server.edge.flow import OutputWatch
+from app.server.edge.limits import Edge, FrameBudget, InputBuffer
+from app.server.edge.refusals import MALFORMED, forget_frames
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -251,8 +252,22 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self._edge.connections.close(self)
         if not self.writable.is_set():
             self._edge.memory.return_soon()
-        self._output.stop()
-        self._input.clear()
         super().connection_lost(exc)
         if self.on_writable:
             self.on_writable()
+        self._release()
+
+    def _release(self) -> None:
+        """Forget all that refers to this connection, which otherwise waits for the garbage collector."""
+        self._output.end()
+        self._input.clear()
+        self.frames = []
+        self.conn.parser.close()
+        forget_frames(self.conn.parser_exc)
+        forget_frames(self.conn.handshake_exc)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Forget the application, which has ended."""
+        super().on_task_complete(task)
+        self.on_writable = self.on_unanswered = None
+        cast("dict[str, object]", self.scope.get("extensions", {})).pop(FRAMES_EXTENSION, None)
