@@ -101,7 +101,7 @@ async def test_bodies_of_requests_at_once_stay_apart(attacked: ServeProcess) -> 
     )
     sized = b"POST /nowhere HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 8\r\n\r\n\r\n\r\n\r\n\r\n"
 
-    answer = await ask(attacked, (chunked + sized + HEALTH) * 5 + b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+    answer = await ask(attacked, (chunked + sized + HEALTH) * 5 + b"GET /nowhere HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
 
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"404", b"404", b"200"] * 5 + [b"404"]
 
