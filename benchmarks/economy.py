@@ -139,6 +139,15 @@ async def get(http: aiohttp.ClientSession, url: str) -> Json:
         return await answer.json()
 
 
+async def settled(http: aiohttp.ClientSession, url: str) -> Json:
+    """The figures at an address, once they no longer change."""
+    found: Json = {}
+    while found != (latest := await get(http, url)):
+        found = latest
+        await asyncio.sleep(ROLL_UP_SECONDS)
+    return latest
+
+
 async def run_department(http: aiohttp.ClientSession, service: Child, slug: str, prompt: str) -> Json:
     """A run of a department, waited for."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Prefer": "wait=60"}
@@ -157,14 +166,12 @@ async def work(service: Child, server: Child) -> Bill:
             pass
         before: Json = {}
         for prompt in (PROMPTS[0], PROMPTS[1], PROMPTS[0]):
-            await asyncio.sleep(ROLL_UP_SECONDS)
-            before = await get(http, f"{service.url}/api/v1/analytics/cache")
+            before = await settled(http, f"{service.url}/api/v1/analytics/cache")
             for slug in DEPARTMENTS:
                 done = await run_department(http, service, slug, prompt)
                 gates += [{**gate, "department": slug} for gate in done["output"]["report"]["gates"]]
-        await asyncio.sleep(ROLL_UP_SECONDS)
-        after = await get(http, f"{service.url}/api/v1/analytics/cache")
-        usage = await get(http, f"{service.url}/api/v1/analytics/usage?groupBy=purpose")
+        after = await settled(http, f"{service.url}/api/v1/analytics/cache")
+        usage = await settled(http, f"{service.url}/api/v1/analytics/usage?groupBy=purpose")
         totals = await get(http, f"{server.url}/totals")
     hits, misses = (after[name] - before[name] for name in ("hits", "misses"))
     return Bill(totals, usage["costEstimate"], hits / (hits + misses) if hits + misses else None, gates)
