@@ -11,7 +11,7 @@ from app.services.prompts.heads import plan_schema
 from app.services.runs.work.plan import DEFAULT_INSTRUCTIONS, Assignment, Plan, plan_for_all, usable_plan
 from tests.fixtures.model_server import Json
 
-DEPARTMENT = DepartmentDefinition(Relation(), "writers", "Writers", "", 1, "openai/gpt-4", is_active=True)
+DEPARTMENT = DepartmentDefinition(Relation(), "writers", "Writers", "", 1, "openai/gpt-4", 20, is_active=True)
 
 
 def specialist(agent_id: str) -> AgentDefinition:
