@@ -17,6 +17,7 @@ from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import ApiKeyStore, Caller
 from app.services.access.authenticator import Authenticator, key_in, require, require_all_projects
 from app.services.access.credential_watch import CredentialWatch
+from app.services.access.sign_in_code import SignInCode
 from app.services.access.stream_tickets import StreamTickets
 from app.services.catalog.editor import CatalogEditor
 from app.services.catalog.queries import CatalogQueries
@@ -61,6 +62,7 @@ class Services:
     reviews: ReviewService
     prompts: PromptQueries
     admin_key: AdminKey
+    sign_in_code: SignInCode
     authenticator: Authenticator
     credentials: CredentialWatch
     streams: OpenStreams
@@ -103,6 +105,7 @@ StarterDep = Annotated[RunStarter, provided(lambda services: services.starter)]
 ControlDep = Annotated[ExecutionControl, provided(lambda services: services.control)]
 ReviewsDep = Annotated[ReviewService, provided(lambda services: services.reviews)]
 PromptsDep = Annotated[PromptQueries, provided(lambda services: services.prompts)]
+SignInCodeDep = Annotated[SignInCode, provided(lambda services: services.sign_in_code)]
 AuthenticatorDep = Annotated[Authenticator, provided(lambda services: services.authenticator)]
 ApiKeysDep = Annotated[ApiKeyStore, provided(lambda services: services.authenticator.keys)]
 CredentialsDep = Annotated[CredentialWatch, provided(lambda services: services.credentials)]

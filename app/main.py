@@ -16,6 +16,7 @@ from app.routers.application import make_api, make_worker_api
 from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.credential_watch import CredentialWatch
 from app.services.access.opening import open_authenticator
+from app.services.access.sign_in_code import SignInCode
 from app.services.access.stream_tickets import StreamTickets
 from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editor import CatalogEditor
@@ -129,6 +130,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             prompts=PromptQueries(database, executions, loader),
             reviews=ReviewService(database, bus, executions, engine, starter),
             admin_key=admin_key,
+            sign_in_code=SignInCode(admin_key.text),
             authenticator=authenticator,
             credentials=credentials,
             streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),

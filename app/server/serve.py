@@ -1,7 +1,7 @@
 """`dynamic-agents serve` and `worker`: the service, and a process that only executes runs, until they are stopped."""
 
 from app.server.console import run_console
-from app.server.server import leave_on_signals, running_server, stop_on_signals
+from app.server.server import RunningServer, leave_on_signals, running_server, stop_on_signals
 from app.services.access.admin_key import AdminKey
 from app.settings import Settings
 
@@ -18,11 +18,18 @@ async def serve_until_stopped(settings: Settings) -> None:
         stop_on_signals(running, console.print)
         console.print(f"API description: {running.url}/docs")
         if settings.console:
-            console.print(f"Console: {running.url}/ (sign in with an API key)")
+            console.print(console_notice(running), soft_wrap=True, markup=False)
         if line := admin_key_notice(running.admin_key):
             console.print(line, soft_wrap=True, markup=False)
         console.print(f"Dynamic Agents serves on {running.url}")
         await running.wait()
+
+
+def console_notice(running: RunningServer) -> str:
+    """Return the line about the console: on this machine alone, its link signs one browser in."""
+    if running.is_local and (code := running.sign_in_code.create()):
+        return f"Console: {running.url}/#sign-in={code} (signs in once, within ten minutes)"
+    return f"Console: {running.url}/ (sign in with an API key)"
 
 
 def admin_key_notice(admin_key: AdminKey) -> str | None:

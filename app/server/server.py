@@ -10,7 +10,9 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -21,6 +23,7 @@ from app.server.edge.limits import Edge, EdgeLimits, connections_within, raise_o
 from app.server.edge.request_turns import RequestTurns
 from app.server.edge.websocket import SocketConnection
 from app.services.access.admin_key import AdminKey
+from app.services.access.sign_in_code import SignInCode
 from app.services.runs.engine.opening import STOP_GRACE_SECONDS
 from app.services.runs.engine.run_engine import RunEngine
 from app.settings import Settings
@@ -81,6 +84,7 @@ class RunningServer:
 
     url: str
     admin_key: AdminKey
+    sign_in_code: SignInCode
     server: Server
     task: asyncio.Task[None]
     engine: RunEngine
@@ -109,6 +113,12 @@ class RunningServer:
             runs = "1 run" if running == 1 else f"{running} runs"
             waits.append(f"up to {STOP_GRACE_SECONDS:g} s for {runs} to end; the rest continue in the next process")
         return f"Stopping: {', then '.join(waits) or 'closing connections'}. Press Ctrl-C again to stop at once."
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine can connect."""
+        host = urlsplit(self.url).hostname or ""
+        return ip_address(host).is_loopback
 
     async def wait(self) -> None:
         """Wait until the server has stopped."""
@@ -146,6 +156,7 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
                 yield RunningServer(
                     f"http://{shown}:{port}",
                     services.admin_key,
+                    services.sign_in_code,
                     server,
                     task,
                     services.engine,

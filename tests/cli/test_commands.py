@@ -72,12 +72,16 @@ async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(t
         key = (tmp_path / ".data" / "admin-key").read_text().strip()
         async with httpx.AsyncClient(base_url=first.url, headers={"X-API-Key": key}) as http:
             made = await http.post("/api/v1/api-keys", json={"name": "mine", "role": "viewer"})
+            [link] = re.findall(r"Console: (\S+)#sign-in=(\S+)", "\n".join(first.printed))
+            signed_in = await http.post("/api/v1/me/sign-in", json={"code": link[1]})
         first_code = await first.stop()
 
     async with serving(tmp_path) as second, httpx.AsyncClient(base_url=second.url) as http:
         answer = await http.get("/api/v1/executions", headers={"X-API-Key": made.json()["key"]})
         second_code = await second.stop(signal.SIGINT)
 
+    assert (link[0], signed_in.json()) == (f"{first.url}/", {"apiKey": key})
+    assert signed_in.headers["Cache-Control"] == "no-store"
     assert key in "".join(first.printed)
     assert key not in "".join(second.printed)
     assert (first_code, second_code) == (0, 0)

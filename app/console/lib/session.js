@@ -3,10 +3,14 @@ import { ApiError, Client } from "../client/index.js";
 import { computed, signal } from "./html.js";
 
 const STORED = "dynamic-agents-key";
+const LINK = "#sign-in=";
 const ROLES = ["viewer", "runner", "admin"];
 
 /** @type {import("./types.js").Signal<{ client: Client, name: string, role: string, projects: string[] | null } | null>} */
 export const session = signal(null);
+
+/** Why the one-time link that opened this page did not sign in. */
+export const linkProblem = signal(/** @type {Error | undefined} */ (undefined));
 
 /** Whether the stored key is still being checked. */
 export const isOpening = signal(true);
@@ -49,10 +53,28 @@ export function signOut() {
   session.value = null;
 }
 
-/** Signs in with the key of this tab, if there is one. */
-export async function resume() {
-  const apiKey = sessionStorage.getItem(STORED);
+/**
+ * The key behind the one-time link that opened this page, which is taken out of the address at once.
+ *
+ * @returns {Promise<string | null>}
+ */
+async function keyOfLink() {
+  if (!location.hash.startsWith(LINK)) return null;
+  const code = location.hash.slice(LINK.length);
+  history.replaceState(history.state, "", location.pathname + location.search);
   try {
+    const answer = await new Client({ baseUrl: location.origin }).post("/me/sign-in", { code });
+    return answer.apiKey;
+  } catch (error) {
+    linkProblem.value = /** @type {Error} */ (error);
+    return null;
+  }
+}
+
+/** Signs in with the link that opened this page, or with the key of this tab, if there is one. */
+export async function resume() {
+  try {
+    const apiKey = (await keyOfLink()) ?? sessionStorage.getItem(STORED);
     if (apiKey) await signIn(apiKey);
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) signOut();

@@ -2,11 +2,11 @@
 import { Field } from "../components/field.js";
 import { Problem } from "../components/states.js";
 import { html, useState } from "../lib/html.js";
-import { signIn } from "../lib/session.js";
+import { linkProblem, signIn } from "../lib/session.js";
 
 export function SignIn() {
   const [key, setKey] = useState("");
-  const [error, setError] = useState(/** @type {Error | undefined} */ (undefined));
+  const [error, setError] = useState(linkProblem.value);
   const [isBusy, setBusy] = useState(false);
 
   const submit = async (/** @type {Event} */ event) => {

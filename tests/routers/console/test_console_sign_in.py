@@ -32,6 +32,20 @@ async def test_a_wrong_key_is_an_alert(visit: Visit) -> None:
     await expect(visit.page.get_by_label("API key")).to_be_visible()
 
 
+async def test_the_link_that_the_service_prints_signs_in_once(visit: Visit) -> None:
+    link = f"{visit.service.url}/#sign-in={visit.service.services.sign_in_code.create()}"
+
+    await visit.page.goto(link)
+    await expect(visit.page.get_by_role("navigation", name="Main")).to_be_visible()
+    assert "sign-in" not in visit.page.url
+    await visit.page.get_by_role("button", name="Sign out").click()
+    await visit.page.goto("about:blank")
+    await visit.page.goto(link)
+
+    await expect(visit.page.get_by_role("alert")).to_contain_text("has been used")
+    await expect(visit.page.get_by_label("API key")).to_be_visible()
+
+
 async def test_signing_out_forgets_the_key(console: Visit) -> None:
     await console.page.get_by_role("button", name="Sign out").click()
     await expect(console.page.get_by_label("API key")).to_be_visible()
