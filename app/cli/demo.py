@@ -1,11 +1,14 @@
 """`dynamic-agents demo`: the complete service on this machine, running one department on a sample request."""
 
+import asyncio
+import sys
+
 from rich.console import Console
 from rich.text import Text
 
 from app.cli.client import service_client
-from app.cli.run_following import follow_run
-from app.server.server import running_server
+from app.cli.run_following import start, watch
+from app.server.server import RunningServer, running_server
 from app.settings import CATALOGUE_MODELS, Settings
 
 CONFIGURED = (
@@ -44,6 +47,8 @@ def demo_settings(settings: Settings) -> Settings:
 async def run_demo(settings: Settings, console: Console) -> bool:
     """Start the service, run the Story department over HTTP and a WebSocket, and return whether it completed.
 
+    On a terminal it then offers the run in the console, and ends when the person presses Enter.
+
     Raises:
         StartupError: the service cannot start.
     """
@@ -55,9 +60,33 @@ async def run_demo(settings: Settings, console: Console) -> bool:
         console.print(Text(f"\nThe Story department is asked:\n{SAMPLE_PROMPT}\n", style="bold"))
         async with service_client(server.url, key) as client:
             body = {"prompt": SAMPLE_PROMPT, "project": SAMPLE_PROJECT}
-            completed = await follow_run(client, console, "department", SAMPLE_DEPARTMENT, body)
-    console.print(
-        "\nThe answers came from the offline demo model, so nothing is billed: the costs are its list price. "
-        "Next: 'make serve', and MODELS_CONFIG or a provider key for real models."
-    )
+            execution_id = await start(client, console, "department", SAMPLE_DEPARTMENT, body)
+            completed = await watch(client, console, execution_id)
+        console.print(
+            "\nThe answers came from the offline demo model, so nothing is billed: the costs are its list price. "
+            "Next: 'make serve', and MODELS_CONFIG or a provider key for real models."
+        )
+        await offer_console(console, server, settings, execution_id)
     return completed
+
+
+async def offer_console(console: Console, server: RunningServer, settings: Settings, execution_id: str) -> None:
+    """Show where the console has the run: now, while a person looks, else from the next start on."""
+    page = f"/runs/{execution_id}"
+    if not (console.is_terminal and sys.stdin.isatty()):
+        line = f"The run in the console: DATA_DIR={settings.data_dir} dynamic-agents serve, then open {page}"
+        console.print(line, soft_wrap=True, markup=False)
+        return
+    link = f"{server.url}{page}#sign-in={server.sign_in_code.create()}"
+    console.print(f"\nThe run in the console: {link}\nPress Enter to end the demo.", soft_wrap=True, markup=False)
+    await key_press()
+
+
+async def key_press() -> None:
+    """Wait until the person presses Enter."""
+    loop, pressed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, pressed.set)
+    try:
+        await pressed.wait()
+    finally:
+        loop.remove_reader(sys.stdin)

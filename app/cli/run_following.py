@@ -22,10 +22,19 @@ async def follow_run(client: ServiceClient, console: Console, kind: str, target:
     Raises:
         RequestRefused: the service refuses the run, or is unavailable.
     """
+    return await watch(client, console, await start(client, console, kind, target, body))
+
+
+async def start(client: ServiceClient, console: Console, kind: str, target: str, body: JsonObject) -> str:
+    """Start a run, print its id, and return it.
+
+    Raises:
+        RequestRefused: the service refuses the run, or is unavailable.
+    """
     accepted = await client.start_run(kind, target, body)
-    execution_id = accepted["executionId"]
+    execution_id: str = accepted["executionId"]
     console.print(Text(f"Execution {execution_id}: {accepted['status']}", style="dim"))
-    return await watch(client, console, execution_id)
+    return execution_id
 
 
 async def watch(client: ServiceClient, console: Console, execution_id: str) -> bool:

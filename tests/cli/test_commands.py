@@ -64,7 +64,43 @@ async def test_the_demo_shows_a_complete_department_run_and_leaves_nothing_behin
     assert re.search(r"^department +0\.\d\d +0\.60 +passed", printed, re.MULTILINE)
     assert re.search(r"^orchestrator +0\.75", printed, re.MULTILINE)
     assert re.search(r"^total +\d+ +\d+ +\$0\.\d{4}", printed, re.MULTILINE)
+    offer = r"^The run in the console: DATA_DIR=\S+ dynamic-agents serve, then open /runs/exec_\w+$"
+    assert re.search(offer, printed, re.MULTILINE)
     assert processes_in(tmp_path) == []
+
+
+async def test_on_a_terminal_the_demo_offers_its_run_in_the_console(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        str(COMMAND), "demo", cwd=tmp_path, env=bare_environment(), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    try:
+        printed = await read_until(ours, "Press Enter")
+        [(url, execution_id, code)] = re.findall(r"console: (http\S+)/runs/(exec_\w+)#sign-in=(\S+)", printed)
+        async with httpx.AsyncClient(base_url=url) as http:
+            page = await http.get(f"/runs/{execution_id}")
+            key = (await http.post("/api/v1/me/sign-in", json={"code": code})).json()["apiKey"]
+            run = await http.get(f"/api/v1/executions/{execution_id}", headers={"X-API-Key": key})
+        os.write(ours, b"\n")
+        status = await asyncio.wait_for(process.wait(), 30)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(ours)
+
+    assert (page.status_code, run.json()["status"], status) == (200, "completed", 0)
+    assert "<title>" in page.text
+
+
+async def read_until(descriptor: int, text: str) -> str:
+    """All that a terminal shows until it shows a text."""
+    shown = ""
+    async with asyncio.timeout(120):
+        while text not in shown:
+            shown += (await asyncio.to_thread(os.read, descriptor, 65536)).decode(errors="replace")
+    return shown.replace("\r\n", "\n")
 
 
 async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(tmp_path: Path) -> None:
