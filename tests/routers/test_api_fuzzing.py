@@ -151,7 +151,8 @@ async def test_no_request_makes_the_service_break_its_own_description(
     assert ready.status_code == 200
     assert answers.total() >= FUZZ_REQUESTS
     succeeded = {operation for operation, status in answers if status < 300}
-    assert set(operations) - succeeded == set(), "a fuzzer that never gets past the validation proves little"
+    # The code of a sign-in link cannot be guessed.
+    assert set(operations) - succeeded == {"signIn"}, "a fuzzer that never gets past the validation proves little"
 
 
 async def create_spares(service: Service) -> None:

@@ -16,14 +16,14 @@ from tests.fixtures.services import ADMIN_KEY, PROJECT, Service
 ORDER = (None, "viewer", "runner", "admin")
 PUBLIC = None
 READ_BY_ALL = ("/api/v1/departments", "/api/v1/agents", "/api/v1/custom-tools")
-ME = "/api/v1/me"
+ME = ("/api/v1/me", "/api/v1/me/sign-in")
 TICKETS = "/stream-ticket"
 VIEWED = ("/api/v1/executions", "/api/v1/models", "/api/v1/analytics", "/api/v1/quality", "/api/v1/mcp-servers")
 
 
 def needed_role(method: str, path: str) -> str | None:
     """The smallest role that a route needs, by the contract's table."""
-    if not path.startswith("/api/v1") or (method == "get" and path.startswith(READ_BY_ALL)) or path == ME:
+    if not path.startswith("/api/v1") or (method == "get" and path.startswith(READ_BY_ALL)) or path in ME:
         return PUBLIC
     if path.endswith(("/runs", "/cancel", "/retry", "/review")) or path == "/api/v1/orchestrations":
         return "runner"
