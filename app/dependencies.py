@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Query, Security
@@ -62,12 +63,16 @@ class Services:
     reviews: ReviewService
     prompts: PromptQueries
     admin_key: AdminKey
-    sign_in_code: SignInCode
     authenticator: Authenticator
     credentials: CredentialWatch
     streams: OpenStreams
     tickets: StreamTickets
     budgets: Budgets
+
+    @cached_property
+    def sign_in_code(self) -> SignInCode:
+        """The code of the link that opens the console signed in."""
+        return SignInCode(self.admin_key.text)
 
 
 def services_of(connection: HTTPConnection) -> Services:

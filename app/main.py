@@ -16,7 +16,6 @@ from app.routers.application import make_api, make_worker_api
 from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.credential_watch import CredentialWatch
 from app.services.access.opening import open_authenticator
-from app.services.access.sign_in_code import SignInCode
 from app.services.access.stream_tickets import StreamTickets
 from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editor import CatalogEditor
@@ -101,8 +100,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         budgets = await enter(open_budgets(database))
         cache = await enter(open_response_cache(settings, database, models))
         context = make_run_context(settings, models, toolbox, bus, outbox, budgets, cache)
-        works = is_worker or settings.serve_runs
-        engine = await enter(open_engine(settings, database, bus, loader, context, outbox, works=works))
+        engine = await enter(open_engine(settings, database, bus, loader, context, outbox, is_worker=is_worker))
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
         authenticator = await enter(open_authenticator(settings, database, admin_key))
         credentials = CredentialWatch(authenticator)
@@ -130,7 +128,6 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             prompts=PromptQueries(database, executions, loader),
             reviews=ReviewService(database, bus, executions, engine, starter),
             admin_key=admin_key,
-            sign_in_code=SignInCode(admin_key.text),
             authenticator=authenticator,
             credentials=credentials,
             streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),

@@ -83,10 +83,11 @@ async def offer_console(console: Console, server: RunningServer, settings: Setti
 
 
 async def key_press() -> None:
-    """Wait until the person presses Enter."""
+    """Wait until the person presses Enter, and take the line from the terminal."""
     loop, pressed = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, pressed.set)
     try:
         await pressed.wait()
+        sys.stdin.readline()
     finally:
         loop.remove_reader(sys.stdin)

@@ -35,12 +35,13 @@ async def open_engine(
     context: RunContext,
     outbox: Outbox,
     *,
-    works: bool,
+    is_worker: bool,
 ) -> AsyncGenerator[RunEngine]:
     """The run engine; with `REDIS_URL` it is woken by other processes and wakes them.
 
-    An engine that does not work accepts runs for other processes.
+    With `SERVE_RUNS=false`, the engine of a process that is no worker only accepts runs, for other processes.
     """
+    works = is_worker or settings.serve_runs
     limits = RunLimits(
         max_concurrent=settings.max_concurrent_runs if works else 0,
         per_department=settings.max_department_runs,
