@@ -17,6 +17,7 @@ PLACES = (
     "before-first-event",
     "before-model-call",
     "after-model-call",
+    "after-decision",
     "before-tool-call",
     "after-tool-call",
     "before-commit",

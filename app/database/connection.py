@@ -15,6 +15,7 @@ from app.errors import StartupError
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import ApiKey
+from app.models.approval import Approval
 from app.models.budget import Budget
 from app.models.cached_answer import CachedAnswer
 from app.models.custom_tool import CustomTool
@@ -40,6 +41,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     UsageDetail,
     UsageHour,
     Budget,
+    Approval,
 )
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000

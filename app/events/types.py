@@ -107,8 +107,44 @@ class ToolCall(AgentTurn):
     nullable: ClassVar[frozenset[str]] = frozenset({"input"})
 
 
+class ApprovalRequested(Event):
+    """A tool call waits for a person's decision; `inputDigest` is the SHA-256 of the canonical JSON of `input`."""
+
+    type: ClassVar[str] = "approval-requested"
+    approval_id: str
+    tool_call_id: str
+    tool_name: str
+    tool_version: str | None = None
+    input: Any
+    input_digest: str
+    expires_at: str
+
+
+class ApprovalDecided(Event):
+    """The decision on a tool call: `status` is `approved`, `declined` or `expired`.
+
+    `editedInput` is the input with which the call is made, where the person changed it; `input` is the original.
+    `decidedBy` is `{"type", "name"}`, absent where the approval expired.
+    """
+
+    type: ClassVar[str] = "approval-decided"
+    approval_id: str
+    tool_call_id: str
+    tool_name: str
+    status: str
+    input: Any
+    edited_input: JsonObject | None = None
+    input_digest: str
+    decided_by: JsonObject | None = None
+    decided_at: str | None = None
+    message: str | None = None
+
+
 class ToolResult(Event):
-    """The result of a tool, or `{"error": {"code", "message"}}`, with its console output and memory use."""
+    """The result of a tool, or `{"error": {"code", "message"}}`, with its console output and memory use.
+
+    `editedInput` is the input with which a person approved the call, where it differs from the model's.
+    """
 
     type: ClassVar[str] = "tool-result"
     tool_call_id: str
@@ -117,6 +153,7 @@ class ToolResult(Event):
     duration_ms: float | None = None
     console: list[str] | None = None
     memory_bytes: int | None = None
+    edited_input: JsonObject | None = None
     nullable: ClassVar[frozenset[str]] = frozenset({"output"})
 
 

@@ -59,6 +59,8 @@ class Agent(CatalogDocument):
     quality_threshold: float = 80
     last_executed_at: datetime | None = None
     payload_version: WholeNumber = Field(default=0, alias="__v")
+    approval_tools: Annotated[list[ToolNameRow], Rows] = Field(default_factory=list)
+    """The tools whose calls a person must approve."""
 
     class Settings:
         """Collection and indexes: Payload's, and a unique index that allows one head per department."""
@@ -81,6 +83,11 @@ class Agent(CatalogDocument):
                 partialFilterExpression={"isDepartmentHead": True},
             ),
         )
+
+    @property
+    def approved_tool_names(self) -> list[str]:
+        """The unique names in `approvalTools`, in order."""
+        return list(dict.fromkeys(row.tool_name for row in self.approval_tools))
 
     @property
     def granted_tool_names(self) -> list[str]:

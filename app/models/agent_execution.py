@@ -113,6 +113,8 @@ class RunOptions(BaseModel):
     max_tokens: int | None = None
     max_cost_usd: float | None = None
     """The budget of the tree, beside `max_tokens`."""
+    approvals: str | None = None
+    """`all`: every tool call waits for a person's approval."""
 
 
 class Lease(BaseModel):
@@ -208,6 +210,12 @@ class AgentExecution(PayloadDocument):
     pages_from: WholeNumber | None = None
     fence: WholeNumber = 0
     takeovers: WholeNumber = 0
+    waiting_for: list[str] | None = None
+    """The pending approvals that it waits for; on a root, those of its tree. Missing without any."""
+    waiting_since: datetime | None = None
+    """On a root that nothing but a decision can continue: when its owner released it."""
+    resumed: bool | None = None
+    """Whether the root's present owner took it after such a wait."""
     retries: WholeNumber = 0
     """The model calls that were made again because they had failed."""
     lease: Lease | None = None
@@ -265,6 +273,11 @@ class AgentExecution(PayloadDocument):
                 [("lease.until", ASCENDING)],
                 name="unfinished_lease_until_1",
                 partialFilterExpression={"lease.until": {"$exists": True}},
+            ),
+            IndexModel(
+                [("waitingFor", ASCENDING)],
+                name="waitingFor_1",
+                partialFilterExpression={"waitingFor": {"$exists": True}},
             ),
             IndexModel(
                 [("uncounted", ASCENDING)],

@@ -46,7 +46,8 @@ class CustomTool(CatalogDocument):
     """A JavaScript function, `(input, context) => result`, with the JSON Schema of its input.
 
     Fields after Payload's own belong to the service. `idempotent` means that a repeated call with the same input has no
-    further effect. A tool with the `source` `builtin` represents the Python function of the same name.
+    further effect, `requiresApproval` that a person must approve each call. A tool with the `source` `builtin`
+    represents the Python function of the same name.
     """
 
     tool_name: Annotated[str, Field(min_length=1)]
@@ -63,6 +64,7 @@ class CustomTool(CatalogDocument):
     last_used_at: datetime | None = None
     payload_version: WholeNumber = Field(default=0, alias="__v")
     idempotent: bool = False
+    requires_approval: bool = False
     source: Annotated[ToolSource, BeforeValidator(known_source)] = ToolSource.CUSTOM
 
     class Settings:

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from bson import ObjectId
-from pymongo import UpdateOne
+from pymongo import InsertOne, UpdateMany, UpdateOne
 
 from app.events.stream.bus import Ending
 from app.events.types import Frame
@@ -24,6 +24,14 @@ PART_BYTES = 4 * 1024 * 1024
 ROW_BYTES = 64
 """The size of a row beyond its event: its id and its key in the array."""
 Update = tuple[JsonObject, JsonObject]
+
+
+@dataclass(frozen=True, slots=True)
+class SideWrite:
+    """A write to another document, made in one transaction with the event that it belongs to."""
+
+    collection: str
+    operation: InsertOne[JsonObject] | UpdateOne | UpdateMany
 
 
 @dataclass(slots=True)
@@ -83,6 +91,7 @@ class Row:
     """Whether it is the last row of its `append`, whose rows are stored together or not at all."""
     full_text: bytes | None = None
     begins_pages: bool = False
+    side_writes: tuple[SideWrite, ...] = ()
 
     @property
     def seq(self) -> int:
@@ -92,11 +101,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class GroupWrite:
-    """The write of a group: payloads first, then guarded updates of documents, with pages in one transaction."""
+    """The write of a group: payloads first, then guarded updates of documents.
+
+    Pages and side writes are made in one transaction with the updates.
+    """
 
     documents: list[Update]
     pages: list[UpdateOne] = field(default_factory=list[UpdateOne])
     payloads: list[UpdateOne] = field(default_factory=list[UpdateOne])
+    side_writes: list[SideWrite] = field(default_factory=list[SideWrite])
 
 
 def bounded_groups(rows: list[Row]) -> Iterator[list[Row]]:
@@ -121,9 +134,11 @@ def write_of(group: list[Row], fence: int) -> GroupWrite:
     document, to be made in one transaction with the pages.
     """
     payloads = [part for row in group if row.full_text is not None for part in payload_parts(row, row.full_text)]
+    side_writes = [write for row in group for write in row.side_writes]
     if all(row.page is None for row in group):
         neighbours = [list(rows) for _, rows in groupby(group, key=lambda row: row.document)]
-        return GroupWrite([document_update(rows, fence) for rows in neighbours], payloads=payloads)
+        updates = [document_update(rows, fence) for rows in neighbours]
+        return GroupWrite(updates, payloads=payloads, side_writes=side_writes)
     documents: dict[ObjectId, list[Row]] = {}
     pages: dict[ObjectId, list[Row]] = {}
     for row in group:
@@ -134,6 +149,7 @@ def write_of(group: list[Row], fence: int) -> GroupWrite:
         [document_update(rows, fence) for rows in documents.values()],
         [page_update(rows) for rows in pages.values()],
         payloads,
+        side_writes,
     )
 
 

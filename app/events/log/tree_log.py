@@ -11,7 +11,7 @@ however many came before it. A group with rows on pages is one transaction with 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -33,7 +33,7 @@ from pymongo.errors import (
 
 from app.database.connection import Database
 from app.database.transactions import in_transaction
-from app.events.log.log_rows import ROW_BYTES, GroupWrite, Row, Stored, bounded_groups, write_of
+from app.events.log.log_rows import ROW_BYTES, GroupWrite, Row, SideWrite, Stored, bounded_groups, write_of
 from app.events.log.truncation import truncate_event
 from app.events.stream.bus import Committed, Ending, EventBus
 from app.events.types import AgentDelta, Event, Frame, stamp
@@ -99,8 +99,16 @@ class TreeLog:
         self._stored_seq = self.last_seq
         self._writer = asyncio.create_task(self._write_queue(), name=f"log {self.root_id}")
 
-    def append(self, execution_id: str, *events: Event, changes: Mapping[str, Any] | None = None) -> list[JsonObject]:
+    def append(
+        self,
+        execution_id: str,
+        *events: Event,
+        changes: Mapping[str, Any] | None = None,
+        side_writes: Sequence[SideWrite] = (),
+    ) -> list[JsonObject]:
         """Number the events and queue them as one row group; `changes` are set together with the last of them.
+
+        The `side_writes` change other documents in the same transaction.
 
         Returns the full events at once; oversized ones are stored and shown truncated.
 
@@ -123,7 +131,9 @@ class TreeLog:
             ending = (
                 Ending(execution_id, ExecutionStatus(status), self.last_seq) if last and is_terminal(status) else None
             )
-            self._queue.append(self._row(raw, changed if last else {}, ending, completes=last))
+            row = self._row(raw, changed if last else {}, ending, completes=last)
+            row.side_writes = tuple(side_writes) if last else ()
+            self._queue.append(row)
         self._wake.set()
         return stamped
 
@@ -271,22 +281,26 @@ class TreeLog:
         """Write a group and return how many documents matched; a single update is cheaper than a bulk write."""
         if write.payloads:
             await self.database[EventPayload.get_collection_name()].bulk_write(write.payloads, ordered=False)
-        if write.pages:
-            return await in_transaction(self.database, lambda session: self._write_pages(session, write))
+        if write.pages or write.side_writes:
+            return await in_transaction(self.database, lambda session: self._write_together(session, write))
         if len(write.documents) == 1:
             return (await self._collection.update_one(*write.documents[0])).matched_count
         bulk = [UpdateOne(*update) for update in write.documents]
         return (await self._collection.bulk_write(bulk, ordered=True)).matched_count
 
-    async def _write_pages(self, session: AsyncClientSession, write: GroupWrite) -> int:
-        """Write the guarded documents, and the pages only if all of them matched."""
+    async def _write_together(self, session: AsyncClientSession, write: GroupWrite) -> int:
+        """Write the guarded documents, and the pages and side writes only if all of them matched."""
         bulk = [UpdateOne(*update) for update in write.documents]
         matched = (await self._collection.bulk_write(bulk, ordered=True, session=session)).matched_count
-        if matched == len(bulk):
+        if matched != len(bulk):
+            await session.abort_transaction()
+            return matched
+        if write.pages:
             pages = self.database[ExecutionEventPage.get_collection_name()]
             await pages.bulk_write(write.pages, ordered=True, session=session)
-        else:
-            await session.abort_transaction()
+        for name, same in groupby(write.side_writes, key=lambda one: one.collection):
+            operations = [one.operation for one in same]
+            await self.database[name].bulk_write(operations, ordered=True, session=session)
         return matched
 
     async def _has_landed(self, group: list[Row]) -> bool:
