@@ -173,6 +173,9 @@ class Settings(BaseSettings):
     """The run trees of one department that all processes run concurrently. Unset: no limit."""
     max_run_seconds: Seconds = 3600
     """How long a run may take once a process has taken it. After that it fails with `run-too-long`."""
+    approval_ttl_seconds: Seconds = 604_800
+    """How long a tool call waits for a person's approval. After that the model receives the error
+    `approval-expired`, and the run continues."""
     response_cache_ttl_seconds: float = Field(default=3600, ge=0, le=MAX_SECONDS)
     """How long a stored model answer serves identical requests of its project. `0` turns the cache off."""
     model_first_byte_seconds: Seconds = 60

@@ -72,6 +72,8 @@ class ToolDefinition:
     departments: frozenset[Relation]
     idempotent: bool = False
     source: ToolSource = ToolSource.CUSTOM
+    requires_approval: bool = False
+    """Whether a person must approve each call."""
 
     @classmethod
     def of(cls, tool: CustomTool) -> "ToolDefinition":
@@ -87,6 +89,7 @@ class ToolDefinition:
             departments=frozenset(tool.departments),
             idempotent=tool.idempotent,
             source=tool.source,
+            requires_approval=tool.requires_approval,
         )
 
     @classmethod
@@ -167,6 +170,8 @@ class AgentDefinition:
     tools: tuple[ToolDefinition, ...]
     missing_tools: tuple[str, ...] = ()
     """The granted tools that do not exist, are inactive, or are not offered to its department."""
+    approval_tools: frozenset[str] = frozenset()
+    """The tools whose calls a person must approve, in addition to those that require it themselves."""
 
     @classmethod
     def of(cls, agent: Agent, department: DepartmentDefinition, tools: dict[str, ToolDefinition]) -> "AgentDefinition":
@@ -192,6 +197,7 @@ class AgentDefinition:
             quality_threshold=agent.quality_threshold,
             tools=usable,
             missing_tools=tuple(name for name in agent.granted_tool_names if name not in usable_names),
+            approval_tools=frozenset(agent.approved_tool_names),
         )
 
 

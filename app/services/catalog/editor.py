@@ -274,6 +274,14 @@ class CatalogEditor(CatalogWriter):
                 grantee = None if name in granted else Grantee(given.get("department"), department)
                 await self._refer_to_tool(name, f"toolNames.{place}", grantee, session)
             fields["toolNames"] = [{"toolName": name, "id": new_row_id()} for name in names]
+        if "approvalTools" in fields:
+            granted = names_in_rows(fields.get("toolNames", stored.get("toolNames")))
+            before = names_in_rows(stored.get("approvalTools"))
+            names = list(dict.fromkeys(fields["approvalTools"]))
+            for place, name in enumerate(names):
+                if name not in granted and name not in before:
+                    raise InvalidInput.of_field(f"approvalTools.{place}", f"{name!r} is not one of its toolNames")
+            fields["approvalTools"] = [{"toolName": name, "id": new_row_id()} for name in names]
         if "skills" in fields:
             fields["skills"] = [{"skill": skill, "id": new_row_id()} for skill in fields["skills"]]
         if fields.get("isDepartmentHead") is True:

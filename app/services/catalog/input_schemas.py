@@ -175,6 +175,8 @@ class AgentOptions(CatalogInput):
     """Whether the agent plans, reviews and reports for its department. A department has at most one head."""
     tool_names: Annotated[list[GrantedTool], Field(max_length=100)] = []
     """The tools that the agent may call: custom tools by name, tools of MCP servers as `mcp:SERVER/TOOL`."""
+    approval_tools: Annotated[list[GrantedTool], Field(max_length=100)] = []
+    """Those of its tools whose calls a person must approve, in addition to the tools that require it themselves."""
     specialization: Annotated[str, Field(max_length=200)] | None = None
     """The agent's specialty in a few words; `null` for none."""
     skills: Annotated[list[Name], Field(max_length=100)] = []
@@ -247,6 +249,8 @@ class CustomToolOptions(CatalogInput):
     idempotent: bool = False
     """Whether a repeated call with the same input has no further effect, so that an interrupted call may run
     again."""
+    requires_approval: bool = False
+    """Whether a person must approve each call before it is made."""
 
 
 class CustomToolCreate(CustomToolOptions):

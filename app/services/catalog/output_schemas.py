@@ -98,6 +98,8 @@ class AgentRead(ApiModel):
     """The agent's instructions: the core of its system prompt."""
     tool_names: list[str]
     """The tools that the agent may call, by name."""
+    approval_tools: list[str]
+    """Those of its tools whose calls a person must approve, in addition to the tools that require it themselves."""
     max_agent_steps: int
     """The maximum number of model calls that one execution may make before it must answer."""
     specialization: str | None
@@ -136,6 +138,7 @@ class AgentRead(ApiModel):
             "model": agent.model or defaults.model,
             "max_agent_steps": defaults.max_agent_steps if agent.max_agent_steps is None else agent.max_agent_steps,
             "tool_names": agent.granted_tool_names,
+            "approval_tools": agent.approved_tool_names,
             "skills": [row.skill for row in agent.skills],
         }
         return cls.model_validate({**dict(agent), **changed})
@@ -170,6 +173,8 @@ class CustomToolRead(ApiModel):
     idempotent: bool
     """Whether a repeated call with the same input has no further effect, so that an interrupted call may run
     again."""
+    requires_approval: bool
+    """Whether a person must approve each call before it is made."""
     source: ToolSource
     """Where the tool is implemented."""
     total_executions: int

@@ -18,7 +18,7 @@ INSTALLED_SEEDS = PACKAGE / "seeds"
 SEEDS = INSTALLED_SEEDS if INSTALLED_SEEDS.is_dir() else PACKAGE.parent / "seeds"
 """The folder of the service's seeds: in the installed package, or beside `app/` in a checkout."""
 YAML_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # written in C, ten times as fast
-ROW_FIELDS = {"toolNames": "toolName", "skills": "skill", "exampleInputs": "example"}
+ROW_FIELDS = {"toolNames": "toolName", "approvalTools": "toolName", "skills": "skill", "exampleInputs": "example"}
 """The arrays of the catalog, and the field that each of their rows has beside its id."""
 
 
@@ -62,7 +62,9 @@ def read_agents(folder: Path) -> Iterator[JsonObject]:
             raise SeedUnreadable(f"{path} must begin with front matter between two lines of '---'.")
         row = dict(required(mapping_of(parse_yaml(parts[1], path), path), "agentId", path))
         row["instructionsPrompt"] = parts[2].strip()
-        yield with_rows(with_rows(row, "toolNames", path), "skills", path)
+        for name in ("toolNames", "approvalTools", "skills"):
+            row = with_rows(row, name, path)
+        yield row
 
 
 def read_tools(folder: Path) -> Iterator[JsonObject]:

@@ -147,6 +147,10 @@ def relation_problems(
             yield agent.problem(f"toolNames.{place}", f"there is no tool {name!r}")
         elif offered is not None and department not in offered:
             yield agent.problem(f"toolNames.{place}", f"{name!r} is not offered to the department {department!r}")
+    granted = listed(agent.row, "toolNames")
+    for place, name in enumerate(listed(agent.row, "approvalTools")):
+        if name not in granted:
+            yield agent.problem(f"approvalTools.{place}", f"{name!r} is not one of its toolNames")
 
 
 async def offers_of(database: Database, seeds: list[LocatedSeed]) -> dict[str, frozenset[str] | None]:

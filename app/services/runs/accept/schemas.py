@@ -65,6 +65,9 @@ class RunCreate(BaseModel):
     """Whether to stream the models' text from the start, for subscribers that ask for deltas."""
     tags: Annotated[list[Annotated[Text, Field(min_length=1, max_length=100)]], Field(max_length=20)] = []
     """Labels of the run, by which its cost can be summed up."""
+    approvals: Literal["all"] | None = None
+    """`all`: no tool is called before a person has approved the call. Tools and agents can require approvals too; a
+    run can only add some."""
     cache: bool = True
     """Whether the run may use cached model answers."""
     max_tokens: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None

@@ -218,6 +218,7 @@ class RunStarter:
                 departments=departments,
                 tags=list(dict.fromkeys(request.tags)),
                 cache=request.cache,
+                approvals=request.approvals,
                 max_tokens=request.max_tokens,
                 max_cost_usd=request.max_cost_usd,
             ),

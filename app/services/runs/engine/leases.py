@@ -1,7 +1,7 @@
 """Leases on run trees by the database's clock, and the fence that rejects the writes of a process that lost one."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +12,10 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.database.connection import Database, Raw
 from app.database.expressions import number_in
 from app.database.transactions import in_transaction
+from app.events.log.log_rows import SideWrite
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease, RevisionRequest
 from app.models.base import stored_name
+from app.services.runs.approvals.writes import tree_cancel_writes
 from app.services.runs.engine.timings import DEFAULT_TIMINGS, Timings
 
 NOBODY = ""
@@ -98,13 +100,14 @@ class Leases:
         return await self._own_root(waiting, {}, session)
 
     async def cancel(self, root_id: str) -> AgentExecution | None:
-        """Become the owner of an unfinished tree in order to end it as cancelled.
+        """Become the owner of an unfinished tree in order to end it as cancelled; its approvals are cancelled too.
 
         Either this transaction or the run's last write succeeds, never both. Returns `None` if the tree has ended or
         is already being cancelled.
         """
         running = {"executionId": root_id, "rootExecutionId": root_id, "status": {"$in": UNFINISHED}}
-        return await self._own_tree({**running, "cancelRequested": {"$ne": True}}, {"cancelRequested": True})
+        uncancelled = {**running, "cancelRequested": {"$ne": True}}
+        return await self._own_tree(uncancelled, {"cancelRequested": True}, side_writes=tree_cancel_writes(root_id))
 
     async def reopen(
         self, root_id: str, reopened: list[str], revision_request: RevisionRequest
@@ -134,6 +137,7 @@ class Leases:
         changes: Raw,
         reopened: list[str] | None = None,
         revision_request: RevisionRequest | None = None,
+        side_writes: Iterable[SideWrite] = (),
     ) -> AgentExecution | None:
         async def raise_fence(session: AsyncClientSession) -> Raw | None:
             root = await self._own_root(selector, changes, session)
@@ -147,6 +151,8 @@ class Leases:
                     reviewed = {"executionId": revision_request.execution_id}
                     update = {"$set": revision_request.review_changes}
                     await self._executions.update_one(reviewed, update, session=session)
+                for write in side_writes:
+                    await self.database[write.collection].bulk_write([write.operation], session=session)
             return root
 
         return validated(await in_transaction(self.database, raise_fence))
@@ -154,8 +160,17 @@ class Leases:
     async def _own_root(self, selector: Raw, changes: Raw, session: AsyncClientSession | None) -> Raw | None:
         lease = {"owner": self.owner, "until": seconds_from_now(self.timings.lease_seconds)}
         is_known = {"$eq": [{"$type": "$deadline"}, "date"]}
-        deadline = {"$cond": [is_known, "$deadline", seconds_from_now(self.run_seconds)]}
-        owned = {"fence": {"$add": [number_in("$fence"), 1]}, "lease": lease, "deadline": deadline, **changes}
+        has_waited = {"$eq": [{"$type": "$waitingSince"}, "date"]}
+        waited = {"$cond": [has_waited, {"$subtract": ["$$NOW", "$waitingSince"]}, 0]}
+        deadline = {"$cond": [is_known, {"$add": ["$deadline", waited]}, seconds_from_now(self.run_seconds)]}
+        owned = {
+            "fence": {"$add": [number_in("$fence"), 1]},
+            "lease": lease,
+            "deadline": deadline,
+            "resumed": {"$cond": [has_waited, True, "$$REMOVE"]},
+            "waitingSince": "$$REMOVE",
+            **changes,
+        }
         return await self._executions.find_one_and_update(
             selector, [{"$set": owned}], projection=WITHOUT_BULK, return_document=True, session=session
         )

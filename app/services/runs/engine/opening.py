@@ -78,6 +78,7 @@ def make_run_context(
         thresholds=gate_thresholds(settings),
         context_tokens=models.context_tokens,
         budgets=budgets,
+        approval_seconds=settings.approval_ttl_seconds,
         response_cache=response_cache,
         worst_case=WorstCases(models.usable_entries, models.sends_limit, models.table.router_settings).of,
         context_rules=ContextRules(

@@ -8,6 +8,7 @@ import structlog
 
 from app.events.log.tree_log import TreeLog
 from app.models.agent_execution import AgentExecution
+from app.services.runs.approvals.waits import TreeWaits
 
 log = structlog.get_logger(__name__)
 
@@ -18,13 +19,26 @@ class OwnedTree:
 
     log: TreeLog
     is_cancelled: bool
+    waits: TreeWaits
     is_stopped: bool = False
+    is_released: bool = False
+    """Whether the tree gives up its lease because everything in it waits for decisions."""
+    awaited: tuple[str, ...] = ()
+    """The approvals that a released tree waits for."""
     task: asyncio.Task[AgentExecution | None] | None = None
 
     def stop(self) -> None:
         """Cancel the task, at most once: a second cancel would interrupt its clean-up."""
         if self.task and not self.is_stopped:
             self.is_stopped = True
+            if not self.is_released:
+                self.task.cancel()
+
+    def release(self) -> None:
+        """Cancel the task in order to give up the lease, unless the task is being stopped."""
+        if self.task and not self.is_stopped and not self.is_released:
+            self.is_released = True
+            self.awaited = tuple(self.waits.decided)
             self.task.cancel()
 
 

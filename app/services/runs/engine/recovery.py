@@ -22,6 +22,7 @@ from app.kit.times import utc_now
 from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution, ExecutionStatus, StopReason
 from app.models.execution_events import ExecutionEventPage
 from app.services.catalog.loader import first_problem
+from app.services.runs.approvals.writes import tree_cancel_writes
 from app.services.runs.work.conversations import PreviousExecutionMissing, read_history
 from app.services.runs.work.execution_run import error_detail
 from app.services.runs.work.run_tree import RunTree
@@ -146,11 +147,12 @@ def full_document(raw: Raw) -> Stored:
 def append_ending(tree_log: TreeLog, execution_id: str, *, is_cancelled: bool) -> None:
     """End an execution of which only the id is known."""
     now = utc_now()
+    closed = tree_cancel_writes(tree_log.root_id) if execution_id == tree_log.root_id else ()
     ending: dict[str, Any] = {"completedAt": now, "updatedAt": now, "lease": None}
     if is_cancelled:
         ending |= {"status": ExecutionStatus.CANCELLED.value, "stopReason": StopReason.CANCELLED.value}
-        tree_log.append(execution_id, AgentCancelled(), changes=ending)
+        tree_log.append(execution_id, AgentCancelled(), changes=ending, side_writes=closed)
         return
     error = error_detail(RunUnreadable())
     ending |= {"status": ExecutionStatus.FAILED.value, "stopReason": StopReason.ERROR.value, "error": error}
-    tree_log.append(execution_id, AgentError(error=error), changes=ending)
+    tree_log.append(execution_id, AgentError(error=error), changes=ending, side_writes=closed)

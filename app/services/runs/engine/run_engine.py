@@ -16,6 +16,8 @@ from app.kit.concurrency import wait_until_ended
 from app.models.agent_execution import AgentExecution, RevisionRequest
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import DefinitionLoader
+from app.services.runs.approvals.store import ApprovalStore
+from app.services.runs.approvals.watch import ApprovalWatch
 from app.services.runs.engine.dispatcher import Dispatcher, RunLimits
 from app.services.runs.engine.lease_renewal import LeaseRenewer
 from app.services.runs.engine.leases import Leases
@@ -49,6 +51,7 @@ class RunEngine:
     leases: Leases = field(init=False)
     lease_renewer: LeaseRenewer = field(init=False)
     runner: TreeRunner = field(init=False)
+    approval_watch: ApprovalWatch = field(init=False)
     dispatcher: Dispatcher = field(init=False)
     wakeups: Wakeups | None = field(init=False)
 
@@ -66,6 +69,13 @@ class RunEngine:
             holds_leases=lambda: self.lease_renewer.holds,
             on_stored_end=self.outbox.notify,
             on_released=lambda: self.dispatcher.slot_freed(),
+            on_available=lambda: self.dispatcher.wake(),
+        )
+        self.approval_watch = ApprovalWatch(
+            store=ApprovalStore(self.database),
+            waits=lambda: [tree.waits for tree in self.owned],
+            server_now=self.leases.server_now,
+            on_available=self.continue_decided,
         )
         self.dispatcher = Dispatcher(
             queue=RunQueue(self.database, self.leases, self.limits.per_department),
@@ -81,6 +91,7 @@ class RunEngine:
         """Renew the leases of this process's trees, and take runs that wait."""
         await self.lease_renewer.start()
         self.dispatcher.start()
+        self.approval_watch.start()
         if self.wakeups:
             self.wakeups.start()
 
@@ -128,6 +139,13 @@ class RunEngine:
         await self.database[AgentExecution.get_collection_name()].insert_one(root.as_stored())
         failpoint("after-insert")
 
+    def continue_decided(self, root_id: str) -> None:
+        """Continue a tree in which an approval is no longer pending, in this process or another; returns at once."""
+        self.approval_watch.look_now()
+        if self.wakeups is not None:
+            self.wakeups.notify(root_id)
+        self.dispatcher.wake()
+
     async def cancel(self, root_id: str) -> bool:
         """End a tree as cancelled, wherever it runs, and wait until that is stored; returns whether this call did it.
 
@@ -167,6 +185,7 @@ class RunEngine:
         self.drain()
         await self.dispatcher.stop()
         await wait_until_ended(self.owned.tasks(), grace_seconds, self.hurry)
+        await self.approval_watch.stop()
         await self.lease_renewer.stop()
         remaining = list(self.owned)
         for tree in remaining:

@@ -19,7 +19,7 @@ class Timings:
     """How long the database may take to answer a renewal."""
     give_up_seconds: float = 10.0
     """How long after the last renewal a process stops its runs."""
-    look_every_seconds: float = 2.0
+    look_every_seconds: float = 1.5
     """How often a process looks for waiting runs without a wake-up."""
     cancel_seconds: float = 5.0
     """How long a cancel waits until the end of the tree is stored."""

@@ -19,6 +19,7 @@ from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DefinitionLoader
 from app.services.llm.cache.response_cache import CachedModels
 from app.services.llm.context.window import ContextWindow
+from app.services.runs.approvals.store import ApprovalStore
 from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.origins import Accepted, Claimed, Origin
 from app.services.runs.engine.owned_trees import OwnedTree, OwnedTrees
@@ -68,7 +69,7 @@ class TreeRunner:
     """Runs trees to their ends.
 
     `holds_leases` reports whether this process surely still holds its leases; `on_stored_end` is called when a tree's
-    end is stored, `on_released` whenever a tree leaves this process.
+    end is stored, `on_released` whenever a tree leaves this process, `on_available` when one may wait in the queue.
     """
 
     database: Database
@@ -80,6 +81,7 @@ class TreeRunner:
     holds_leases: Callable[[], bool]
     on_stored_end: Callable[[], None]
     on_released: Callable[[], None]
+    on_available: Callable[[], None]
 
     def start(self, root: AgentExecution, origin: Origin) -> None:
         """Run an owned tree as a task; returns at once."""
@@ -92,8 +94,9 @@ class TreeRunner:
             on_lost=lambda: owned.stop(),
             holds=self.holds_leases,
         )
-        owned = OwnedTree(tree_log, is_cancelled=bool(root.cancel_requested))
         tree = self._build_tree(root, tree_log)
+        owned = OwnedTree(tree_log, bool(root.cancel_requested), tree.waits)
+        tree.waits.on_idle = owned.release
         self.owned.add(root.execution_id, owned)
         owned.task = asyncio.create_task(self._run(tree, origin, owned), name=f"run {root.execution_id}")
 
@@ -142,6 +145,10 @@ class TreeRunner:
             failpoint("after-end")
             self.on_stored_end()
             return root
+        except asyncio.CancelledError:
+            if not owned.is_released or owned.is_stopped:
+                raise
+            await self._release(tree, owned)
         except TreeLost as error:
             log.warning("run-lost", reason=str(error))
         except (PyMongoError, RunUnreadable) as error:
@@ -149,12 +156,26 @@ class TreeRunner:
         except Exception:
             log.exception("run-abandoned")
         finally:
+            tree.waits.stop()
             try:
                 await tree.log.close()
             finally:
                 self.owned.remove(root.execution_id, owned)
                 self.on_released()
+                if owned.is_released:  # a decision may have made it available while it was still owned here
+                    self.on_available()
         return None
+
+    async def _release(self, tree: RunTree, owned: OwnedTree) -> None:
+        """Give up the lease on a tree in which everything waits for decisions."""
+        try:
+            await tree.log.committed()
+            store = ApprovalStore(self.database)
+            waits = await store.release(tree.log.root_id, tree.log.fence, self.leases.owner, owned.awaited)
+        except (TreeLost, PyMongoError) as error:
+            log.warning("run-not-released", error=type(error).__name__)
+            return
+        log.info("run-released", waits=waits, approvals=len(owned.awaited))
 
     async def _run_to_end(self, tree: RunTree, origin: Origin) -> None:
         """Run the root within its time limit; any error ends the tree as failed."""

@@ -12,6 +12,7 @@ from app.database.transactions import in_transaction
 from app.errors import AppError
 from app.events.outbox import Outbox
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions
+from app.models.approval import Approval
 from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
@@ -25,7 +26,7 @@ from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.conversations import ExecutionUnfinished
 
 RetryFrom = Literal["checkpoint", "start"]
-TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload)
+TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload, Approval)
 
 
 class ExecutionAlreadyFinished(AppError):

@@ -92,6 +92,13 @@ class QualityGateRead(ApiModel):
     """The score, 0 to 1; `null` if unscored."""
 
 
+class WaitingForRead(ApiModel):
+    """The decisions that an execution waits for."""
+
+    approvals: list[str]
+    """The ids of the pending approvals; of a root, those of its tree."""
+
+
 class ExecutionSummary(ApiModel):
     """The fields of an execution that every response has; `agent` and `department` are natural keys."""
 
@@ -162,6 +169,8 @@ class ExecutionSummary(ApiModel):
     """The number of revisions."""
     retries: int
     """The number of model calls that were made again because they had failed, those of its judge included."""
+    waiting_for: WaitingForRead | None
+    """The decisions of people that it waits for; `null` if it waits for none. Until then it stays `running`."""
     created_at: Timestamp
     """When the execution was accepted."""
     updated_at: Timestamp
@@ -209,6 +218,8 @@ class TreeNode(ApiModel):
     """The tokens of its own model calls."""
     cost_usd: float | None
     """The cost of its own model calls in US dollars; `null` if a price is unknown."""
+    waiting_for: WaitingForRead | None
+    """The decisions of people that it waits for; `null` if it waits for none."""
     children: list["TreeNode"]
     """The executions that it started."""
 
@@ -241,6 +252,7 @@ def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = 
         "tags": execution.options.tags if execution.options else [],
         "truncated": bool(execution.truncated),
         "error": error_of(execution, is_admin=is_admin),
+        "waiting_for": WaitingForRead(approvals=execution.waiting_for) if execution.waiting_for else None,
         "links": ExecutionLinks.of(execution.execution_id),
     }
 

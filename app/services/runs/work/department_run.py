@@ -107,7 +107,7 @@ class DepartmentRun:
             if assignment.agent_id not in by_id:  # a recovered run uses the current definitions
                 raise AgentNotFound(assignment.agent_id)
         tasks: dict[str, asyncio.Task[ExecutionRun]] = {}
-        with plain_errors():
+        with self.tree.waits.paused(), plain_errors():
             async with asyncio.TaskGroup() as group:
                 for assignment in plan.assignments:
                     agent = by_id[assignment.agent_id]
@@ -117,15 +117,17 @@ class DepartmentRun:
     async def _run_specialist(
         self, assignment: Assignment, agent: AgentDefinition, tasks: dict[str, asyncio.Task[ExecutionRun]]
     ) -> ExecutionRun:
-        before = [await tasks[name] for name in assignment.depends_on]
-        outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
-        truncated = frozenset(run.agent.agent_id for run in before if run.state.truncated)
-        limit = self.head.context.handed_on_characters
-        prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated, handed_on=limit)
-        specialist = await self.tree.start_child(self.head, agent, prompt)
-        with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
-            await self.tree.run_child(specialist, partial(run_specialist, specialist, self.head, self.batch_judge))
-        return specialist
+        with self.tree.waits.working():
+            with self.tree.waits.paused():
+                before = [await tasks[name] for name in assignment.depends_on]
+            outputs = {run.agent.agent_id: run.state.answer for run in before if run.state.answer}
+            truncated = frozenset(run.agent.agent_id for run in before if run.state.truncated)
+            limit = self.head.context.handed_on_characters
+            prompt = assignment_prompt(self.request, assignment.instructions, outputs, truncated, handed_on=limit)
+            specialist = await self.tree.start_child(self.head, agent, prompt)
+            with structlog.contextvars.bound_contextvars(executionId=specialist.id, agentId=agent.agent_id):
+                await self.tree.run_child(specialist, partial(run_specialist, specialist, self.head, self.batch_judge))
+            return specialist
 
     def _kept_output(self) -> JsonObject | None:
         """Returns what the department has produced although a budget stops it."""

@@ -1,7 +1,7 @@
 """A running execution: its document, its agent, its state, and the only way to change them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import bson
 
 from app.errors import AppError
-from app.events.log.log_rows import MAX_DOCUMENT_EVENT_BYTES
+from app.events.log.log_rows import MAX_DOCUMENT_EVENT_BYTES, SideWrite
 from app.events.log.tree_log import TreeLog
 from app.events.outbox import ExecutionEnd
 from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
@@ -34,6 +34,8 @@ from app.services.prompts.agents import HANDED_ON_CHARACTERS, agent_profile, age
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
+from app.services.runs.approvals.waits import TreeWaits
+from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.work.model_calls import DEFAULT_PAUSES, RetryPauses
 from app.services.runs.work.state import ExecutionState
 from app.services.tools.toolbox import Toolbox
@@ -47,6 +49,8 @@ MAX_DOCUMENT_BYTES = 12_000_000
 """The size limit of an execution's document: MongoDB refuses more than 16 MiB, even the write of an end."""
 OTHER_FIELDS_BYTES = 256 * 1024
 """Space for the fields beside events, texts and those of the end, a later review included."""
+
+WEEK_SECONDS = 7 * 24 * 3600.0
 
 ANSWERS = {
     ExecutionKind.AGENT: RunPurpose.WORK,
@@ -80,6 +84,8 @@ class RunContext:
     context_rules: ContextRules = field(default_factory=ContextRules)
     """How requests are fitted to a model's context."""
     budgets: Budgets | None = None
+    approval_seconds: float = WEEK_SECONDS
+    """How long a call waits for a person's approval."""
     response_cache: ResponseCache | None = None
     """The stored answers that runs may use; `None` if there is no cache."""
     worst_case: Callable[[ModelRequest], Amount] = lambda _: NOTHING
@@ -96,6 +102,8 @@ class ExecutionRun:
     context: RunContext
     options: RunOptions
     state: ExecutionState
+    waits: TreeWaits = field(default_factory=TreeWaits)
+    """The waits of its tree."""
     opening: list[JsonObject] = field(default_factory=list)
     """The messages before the execution's own turns: the agent's instructions and its task."""
     history: list[JsonObject] = field(default_factory=list[JsonObject])
@@ -133,7 +141,11 @@ class ExecutionRun:
 
     def append(self, *events: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
         """Append events and change fields of the document, in one write."""
-        stored = self.log.append(self.id, *events, changes=changes)
+        self.append_with((), *events, **changes)
+
+    def append_with(self, side_writes: Sequence[SideWrite], *events: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
+        """Append events, and change other documents in the same transaction."""
+        stored = self.log.append(self.id, *events, changes=changes, side_writes=side_writes)
         for event in stored:
             self.state.apply(event)
         self.execution.note_changes(changes, stored[-1]["seq"])
@@ -217,7 +229,8 @@ class ExecutionRun:
             stop_reason=failure_reason(error).value,
         )
         ending = self._ending(state, ExecutionStatus.FAILED, failure_reason(error), error=detail, **self._kept(error))
-        self.append(last, **ending, **provider_words(error))
+        closed = cancel_writes(state.undecided, (self.id, self.log.root_id))
+        self.append_with(closed, last, **ending, **provider_words(error))
 
     def _kept(self, error: AppError) -> JsonObject:
         """Returns the output that an execution keeps although it fails: if its budget is exhausted, what it has."""

@@ -1,6 +1,8 @@
 """An orchestration: several departments, in sequence and in parallel, and one result."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -103,12 +105,13 @@ class OrchestrationRun:
     async def _run_wave(self, teams: list[Team], before: list[DepartmentOutcome]) -> list[DepartmentOutcome]:
         """Run the departments of one priority at the same time, each with the earlier reports."""
         prompt = orchestrated_prompt(self._request, [one.as_work() for one in before])
-        return await all_of(self._run_department(team, prompt) for team in teams)
+        with self.tree.waits.paused():
+            return await all_of(self._run_department(team, prompt) for team in teams)
 
     async def _run_department(self, team: Team, prompt: str) -> DepartmentOutcome:
         """Run one department to its end; if it fails, the orchestration continues."""
         slug, name = team.department.slug, team.department.name
-        async with self._at_once:
+        async with self._one_of_few():
             head = await self.tree.start_child(self.root, team.head, prompt, ExecutionKind.DEPARTMENT)
             self._note("department-started", f"{name} begins.", slug, head.id)
             with structlog.contextvars.bound_contextvars(executionId=head.id, agentId=head.agent.agent_id):
@@ -119,6 +122,17 @@ class OrchestrationRun:
         else:
             self._note("department-completed", f"{name} has reported.", slug, head.id)
         return outcome
+
+    @asynccontextmanager
+    async def _one_of_few(self) -> AsyncGenerator[None]:
+        """Wait until few enough departments run, and count as a task of the tree that can progress."""
+        with self.tree.waits.working():
+            with self.tree.waits.paused():
+                await self._at_once.acquire()
+            try:
+                yield
+            finally:
+                self._at_once.release()
 
     def _kept_output(self) -> JsonObject | None:
         """Returns what the departments have produced although a budget stops the orchestration."""

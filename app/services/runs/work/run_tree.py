@@ -14,6 +14,8 @@ from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionS
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import CallScope
 from app.services.llm.failures.errors import ModelCallFailed, calls_in
+from app.services.runs.approvals.waits import TreeWaits
+from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.work.execution_run import (
     ExecutionRun,
     RunContext,
@@ -85,6 +87,7 @@ class RunTree:
     context: RunContext
     runs: dict[str, ExecutionRun]
     run_budget: RunBudget = field(default_factory=RunBudget)
+    waits: TreeWaits = field(default_factory=TreeWaits)
     children: dict[tuple[str, str], AgentExecution] = field(default_factory=dict)
     agent_ids: dict[str, str] = field(default_factory=dict)
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
@@ -116,7 +119,8 @@ class RunTree:
 
     def run_of(self, execution: AgentExecution, agent: AgentDefinition) -> ExecutionRun:
         """Returns the run of an execution, which continues from its stored events."""
-        run = ExecutionRun(execution, agent, self.log, self.context, self.options, self._stored_state(execution))
+        state = self._stored_state(execution)
+        run = ExecutionRun(execution, agent, self.log, self.context, self.options, state, self.waits)
         if execution is self.root:
             run.history = self.history
         self.runs[execution.execution_id] = run
@@ -127,7 +131,7 @@ class RunTree:
         for event in self.stored_events.pop(execution.execution_id, ()):
             state.apply(event)
         for call in state.open_calls.values():
-            call.is_inherited = True
+            call.is_inherited = call.is_released or not call.is_asked
         return state
 
     async def start_child(
@@ -168,9 +172,12 @@ class RunTree:
             self.fail(AppError("It failed because of a bug in the service; its log has the details."), run.execution)
 
     def note_takeover(self) -> None:
-        """Record in the root's events that another process continues the run; its first owner records nothing."""
+        """Record in the root's events that another process continues the run.
+
+        The first owner records nothing, nor does one that takes the tree after a wait for a decision.
+        """
         root_id = self.root.execution_id
-        if self.root.last_seq == 0 and self.root.takeovers == 0:
+        if (self.root.last_seq == 0 and self.root.takeovers == 0) or self.root.resumed:
             return
         stored = self.stored_events.get(root_id, ())
         earlier = sum(event["type"] == AgentRetry.type and event["reason"] == TAKEN_OVER for event in stored)
@@ -226,5 +233,6 @@ class RunTree:
         ending |= self.context.outbox_marks(end_of(execution, state, status))
         asked = asked_of(execution, state, self.history if execution is self.root else [])
         changes = with_history(ending, [*asked, *state.turns], execution)
-        stored = self.log.append(execution_id, last, changes=changes)
+        closed = cancel_writes(state.undecided, (execution_id, self.root.execution_id))
+        stored = self.log.append(execution_id, last, changes=changes, side_writes=closed)
         execution.note_changes(changes, stored[-1]["seq"])

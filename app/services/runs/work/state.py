@@ -12,12 +12,14 @@ from typing import Any
 
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import ReviewStatus
+from app.models.approval import ApprovalStatus
 from app.services.llm.calls import TokenUsage, add_costs, usage_in
 from app.services.llm.context.mark import NO_MARK, ContextMark
 from app.services.prompts.agents import revision_prompt
 from app.services.prompts.fences import user_message
 from app.services.tools.names import function_name
 
+EDITED_NOTE = "A person approved this call with another input."
 REVISION = "revision"
 """The reason of an `agent-retry` whose cause is a revision of a descendant after the end."""
 
@@ -27,7 +29,8 @@ class OpenToolCall:
     """A tool call without a result; `arguments` is the model's text if it was not a JSON object.
 
     `is_cut` means that the arguments stopped at the model's output limit, `is_inherited` that another process may have
-    run the call, with an unknown outcome.
+    run the call, with an unknown outcome. `is_asked` means that a person was asked, in this run or in the one that it
+    retries, and `is_released` that the call was approved then; `approval_id` and `is_decided` are about this run.
     """
 
     id: str
@@ -36,6 +39,10 @@ class OpenToolCall:
     arguments: str | None
     is_cut: bool = False
     is_inherited: bool = False
+    is_asked: bool = False
+    is_released: bool = False
+    is_decided: bool = False
+    approval_id: str | None = None
 
 
 @dataclass
@@ -104,6 +111,25 @@ class ExecutionState:
         else:
             self.step = event["step"]
             self.turns.append({"role": "assistant", "content": event["message"], **carried(event)})
+
+    def fold_ask(self, event: JsonObject) -> None:
+        """A tool call waits for a person; one that was copied from another run has to be asked about again."""
+        call = self.open_calls.get(event["toolCallId"])
+        if call is not None:
+            call.is_asked = True
+            call.approval_id = None if event.get("copied") else event["approvalId"]
+
+    def fold_decide(self, event: JsonObject) -> None:
+        """A person has decided on a tool call, or its time is over."""
+        call = self.open_calls.get(event["toolCallId"])
+        if call is not None:
+            call.is_released = call.is_released or event["status"] == ApprovalStatus.APPROVED
+            call.is_decided = not event.get("copied")
+
+    @property
+    def undecided(self) -> list[str]:
+        """The approvals that its calls wait for."""
+        return [call.approval_id for call in self.open_calls.values() if call.approval_id and not call.is_decided]
 
     def fold_take_result(self, event: JsonObject) -> None:
         """A tool call has its result; a turn's results are in the order of its calls."""
@@ -234,8 +260,11 @@ def carried(event: JsonObject) -> JsonObject:
 
 
 def tool_message(event: JsonObject) -> JsonObject:
-    """Returns the chat message with a tool's result."""
-    content = json.dumps(event.get("output"), ensure_ascii=False)
+    """Returns the chat message with a tool's result; the model learns of an input that a person has edited."""
+    output = event.get("output")
+    if event.get("editedInput") is not None:
+        output = {"note": EDITED_NOTE, "input": event["editedInput"], "output": output}
+    content = json.dumps(output, ensure_ascii=False)
     return {
         "role": "tool",
         "tool_call_id": event["toolCallId"],
@@ -250,6 +279,8 @@ FOLDS: dict[str, Callable[[ExecutionState, JsonObject], None]] = {
     "agent-start": ExecutionState.fold_start,
     "agent-thinking": ExecutionState.fold_think,
     "tool-call": ExecutionState.fold_call_tool,
+    "approval-requested": ExecutionState.fold_ask,
+    "approval-decided": ExecutionState.fold_decide,
     "tool-result": ExecutionState.fold_take_result,
     "agent-response": ExecutionState.fold_answer,
     "quality-check": ExecutionState.fold_check,

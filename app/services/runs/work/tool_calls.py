@@ -8,6 +8,8 @@ from app.kit.concurrency import plain_errors
 from app.kit.json_values import JsonObject
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.tool_checker import check_input
+from app.services.runs.approvals.approved_calls import approved_input, ensure_still_approved, needs_approval
+from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
@@ -25,29 +27,52 @@ async def run_open_calls(run: ExecutionRun) -> None:
     calls = list(run.state.open_calls.values())
     for call in calls[MAX_CALLS_A_TURN:]:
         record_failure(run, call, ToolFailed("too-many-tool-calls", f"At most {MAX_CALLS_A_TURN} calls run in a turn."))
-    with plain_errors():
+    with run.waits.paused(), plain_errors():
         async with asyncio.TaskGroup() as group:
             for call in calls[:MAX_CALLS_A_TURN]:
                 group.create_task(run_call(run, call))
 
 
 async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
-    """Run one call; an error becomes its result."""
+    """Run one call, once a person has approved it where that is required; an error becomes its result."""
     tool = next((tool for tool in run.agent.tools if tool.name == call.name), None)
-    try:
-        if tool is None:
-            raise ToolFailed("tool-not-granted", f"There is no tool {call.name!r} for you.")
-        if call.arguments is not None:
-            raise ToolFailed("tool-arguments-invalid", CUT_ARGUMENTS if call.is_cut else NO_OBJECT)
+    with run.waits.working():
+        try:
+            if tool is None:
+                raise ToolFailed("tool-not-granted", f"There is no tool {call.name!r} for you.")
+            if call.arguments is not None:
+                raise ToolFailed("tool-arguments-invalid", CUT_ARGUMENTS if call.is_cut else NO_OBJECT)
+            tool_input = await input_of(run, tool, call)
+            await ensure_unique(run, tool, call)
+            if call.approval_id is not None:
+                await ensure_still_approved(run, call, tool_input)
+            failpoint("before-tool-call")
+            outcome = await run.context.tools.run(tool, tool_input, context_of(run))
+        except ToolFailed as error:
+            record_failure(run, call, error)
+        else:
+            failpoint("after-tool-call")
+            record(run, call, outcome, None if tool_input == call.input else tool_input)
+
+
+async def input_of(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> JsonObject:
+    """Returns the input to call a tool with: the model's, or the one with which a person approved the call.
+
+    An input that does not match the tool's schema is refused before anyone is asked about it.
+
+    Raises:
+        ToolFailed: the input does not match, or the call was not approved.
+        TreeLost: this process no longer owns the run.
+    """
+    if not needs_approval(run, tool, call):
         await check_input(tool, call.input)
-        await ensure_unique(run, tool, call)
-        failpoint("before-tool-call")
-        outcome = await run.context.tools.run(tool, call.input, context_of(run))
-    except ToolFailed as error:
-        record_failure(run, call, error)
-    else:
-        failpoint("after-tool-call")
-        record(run, call, outcome)
+        return call.input
+    if call.approval_id is None:
+        await check_input(tool, call.input)
+        ensure_not_begun(tool, call)
+    tool_input = await approved_input(run, tool, call)
+    await check_input(tool, tool_input)
+    return tool_input
 
 
 async def ensure_unique(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> None:
@@ -57,18 +82,32 @@ async def ensure_unique(run: ExecutionRun, tool: ToolDefinition, call: OpenToolC
         ToolFailed: another process may have run it.
         TreeLost: this process no longer owns the run.
     """
+    ensure_not_begun(tool, call)
     if not tool.may_run_again:
-        if call.is_inherited:
-            raise ToolFailed(
-                "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
-            )
         await run.log.committed()
     run.log.ensure_owned()
 
 
-def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome) -> None:
-    """Append a call's result."""
-    run.append(
+def ensure_not_begun(tool: ToolDefinition, call: OpenToolCall) -> None:
+    """Refuse a call that another process may have made, unless the tool may run again.
+
+    An approval is for one call: only a tool whose author calls it idempotent is then called a second time.
+
+    Raises:
+        ToolFailed: another process may have made the call.
+    """
+    may_run_again = tool.idempotent if call.is_asked else tool.may_run_again
+    if call.is_inherited and not may_run_again:
+        raise ToolFailed(
+            "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
+        )
+
+
+def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome, edited_input: JsonObject | None = None) -> None:
+    """Append a call's result; an approval that it still waits for is cancelled."""
+    awaited = [call.approval_id] if call.approval_id and not call.is_decided else []
+    run.append_with(
+        cancel_writes(awaited, (run.id, run.log.root_id)),
         ToolResult(
             agent_id=run.agent.agent_id,
             tool_call_id=call.id,
@@ -77,7 +116,8 @@ def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome) -> None:
             duration_ms=outcome.duration_ms,
             console=outcome.console or None,
             memory_bytes=outcome.memory_bytes,
-        )
+            edited_input=edited_input,
+        ),
     )
 
 

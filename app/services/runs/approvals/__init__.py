@@ -1,0 +1,1 @@
+"""Approvals: tool calls that wait for a person, and run trees that wait without an owner."""
