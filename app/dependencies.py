@@ -28,8 +28,10 @@ from app.services.quality.analytics import QualityQueries
 from app.services.quality.weights import WeightStore
 from app.services.runs.accept.starter import RunStarter
 from app.services.runs.engine.run_engine import RunEngine
+from app.services.runs.lifecycle.approvals import ApprovalService
 from app.services.runs.lifecycle.control import ExecutionControl
 from app.services.runs.lifecycle.reviews import ReviewService
+from app.services.runs.queries.approvals import ApprovalQueries
 from app.services.runs.queries.calls import CallQueries
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
@@ -61,6 +63,7 @@ class Services:
     starter: RunStarter
     control: ExecutionControl
     reviews: ReviewService
+    approvals: ApprovalService
     prompts: PromptQueries
     admin_key: AdminKey
     authenticator: Authenticator
@@ -109,6 +112,8 @@ EngineDep = Annotated[RunEngine, provided(lambda services: services.engine)]
 StarterDep = Annotated[RunStarter, provided(lambda services: services.starter)]
 ControlDep = Annotated[ExecutionControl, provided(lambda services: services.control)]
 ReviewsDep = Annotated[ReviewService, provided(lambda services: services.reviews)]
+ApprovalsDep = Annotated[ApprovalService, provided(lambda services: services.approvals)]
+ApprovalQueriesDep = Annotated[ApprovalQueries, provided(lambda services: services.approvals.queries)]
 PromptsDep = Annotated[PromptQueries, provided(lambda services: services.prompts)]
 SignInCodeDep = Annotated[SignInCode, provided(lambda services: services.sign_in_code)]
 AuthenticatorDep = Annotated[Authenticator, provided(lambda services: services.authenticator)]

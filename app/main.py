@@ -30,9 +30,12 @@ from app.services.llm.model_info.opening import open_models
 from app.services.quality.analytics import QualityQueries
 from app.services.quality.weights import WeightStore
 from app.services.runs.accept.starter import open_starter
+from app.services.runs.approvals.store import ApprovalStore
 from app.services.runs.engine.opening import make_run_context, open_engine
+from app.services.runs.lifecycle.approvals import ApprovalService
 from app.services.runs.lifecycle.control import ExecutionControl
 from app.services.runs.lifecycle.reviews import ReviewService
+from app.services.runs.queries.approvals import ApprovalQueries
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.opening import open_toolbox
@@ -127,6 +130,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             control=ExecutionControl(database, executions, engine, starter, outbox),
             prompts=PromptQueries(database, executions, loader),
             reviews=ReviewService(database, bus, executions, engine, starter),
+            approvals=ApprovalService(ApprovalStore(database), ApprovalQueries(database), engine),
             admin_key=admin_key,
             authenticator=authenticator,
             credentials=credentials,

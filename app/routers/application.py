@@ -10,10 +10,10 @@ from starlette.types import Lifespan
 from app.routers import analytics, api_keys, budgets, console, health, me, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
 from app.routers.docs import api_docs, async_api, error_reference, openapi
+from app.routers.executions import approvals, executions, orchestrations, reviews, stream_tickets
 from app.routers.executions import calls as execution_calls
 from app.routers.executions import control as execution_control
 from app.routers.executions import events as execution_events
-from app.routers.executions import executions, orchestrations, reviews, stream_tickets
 from app.routers.executions import prompts as execution_prompts
 from app.routers.http.hosts import HostCheck
 from app.routers.http.problems import PROBLEM_DESCRIPTIONS, Problem, add_problem_handlers
@@ -35,6 +35,7 @@ API_ROUTERS = (
     execution_calls,
     execution_prompts,
     reviews,
+    approvals,
     stream_tickets,
     quality,
     analytics,
@@ -63,6 +64,7 @@ TAGS = [
         "name": "executions",
         "description": "The audit record of each run: status, events, tree, model calls, prompts, reviews.",
     },
+    {"name": "approvals", "description": "Tool calls that wait for a person's decision."},
     {"name": "quality", "description": "The weights of the dimensions in which work is scored."},
     {"name": "analytics", "description": "Figures over all executions."},
     {"name": "budgets", "description": "Limits of tokens and cost."},

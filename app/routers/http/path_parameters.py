@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Path
 
+ApprovalIdPath = Annotated[str, Path(description="The approval's id, such as `appr_…`.", max_length=200)]
 AgentIdPath = Annotated[str, Path(description="The agent's id, such as `plot-specialist-001`.")]
 DepartmentPath = Annotated[str, Path(description="The department's slug, such as `story`.")]
 ExecutionIdPath = Annotated[str, Path(description="The execution's id, such as `exec_…`.")]
