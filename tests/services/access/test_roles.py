@@ -18,14 +18,21 @@ PUBLIC = None
 READ_BY_ALL = ("/api/v1/departments", "/api/v1/agents", "/api/v1/custom-tools")
 ME = ("/api/v1/me", "/api/v1/me/sign-in")
 TICKETS = "/stream-ticket"
-VIEWED = ("/api/v1/executions", "/api/v1/models", "/api/v1/analytics", "/api/v1/quality", "/api/v1/mcp-servers")
+VIEWED = (
+    "/api/v1/executions",
+    "/api/v1/approvals",
+    "/api/v1/models",
+    "/api/v1/analytics",
+    "/api/v1/quality",
+    "/api/v1/mcp-servers",
+)
 
 
 def needed_role(method: str, path: str) -> str | None:
     """The smallest role that a route needs, by the contract's table."""
     if not path.startswith("/api/v1") or (method == "get" and path.startswith(READ_BY_ALL)) or path in ME:
         return PUBLIC
-    if path.endswith(("/runs", "/cancel", "/retry", "/review")) or path == "/api/v1/orchestrations":
+    if path.endswith(("/runs", "/cancel", "/retry", "/review", "/decision")) or path == "/api/v1/orchestrations":
         return "runner"
     if (method == "get" and path.startswith(VIEWED) and not path.endswith("/prompts")) or path.endswith(TICKETS):
         return "viewer"

@@ -1,0 +1,194 @@
+"""Trees that wait: no lease, no slot, and a continuation in whichever process is there when the decision comes."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+
+from app.services.runs.engine.dispatcher import RunLimits
+from app.services.runs.engine.timings import DEFAULT_TIMINGS
+from tests.fixtures.approvals import decide, pending
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, plan_of
+from tests.fixtures.runs import (
+    ADA,
+    BOB,
+    Catalogue,
+    Gate,
+    StartProcess,
+    accept,
+    all_events,
+    calls_tool,
+    die,
+    expire,
+    finished,
+    gapless,
+    of_type,
+    stored,
+    stored_once,
+    types_of,
+    until,
+)
+from tests.fixtures.services import Service
+
+pytestmark = pytest.mark.usefixtures("lone_processes")
+EFFECT = "(input, { fetch }) => input"
+"""Names `fetch`, so that a call may have an effect."""
+
+
+async def test_a_run_that_waited_over_a_restart_of_every_process_continues_within_two_seconds(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
+    model_server.on("work", calls_tool("echo", {"n": 1}))
+    first = await start_process()
+    execution_id = await accept(service, first, "agent", judge=False)
+    [approval] = await pending(service, execution_id)
+    await stored_once(service, execution_id, lambda document: document["lease"] is None)
+    await die(first)
+    await start_process(timings=DEFAULT_TIMINGS)
+
+    began = time.monotonic()
+    assert (await decide(service, approval)).status_code == 200  # in a process that runs nothing
+    await until(lambda: len(model_server.calls) == 2)
+    seconds = time.monotonic() - began
+    ended = await finished(service, execution_id)
+
+    assert seconds < 2
+    assert (ended["status"], ended["takeovers"]) == ("completed", 0)
+    events = await all_events(service, execution_id)
+    assert types_of(events)[2:5] == ["approval-requested", "approval-decided", "tool-result"]
+    assert gapless(events)
+
+
+async def test_a_waiting_tree_takes_no_slot_and_its_wait_does_not_count_as_run_time(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True)
+
+    def work(call: Call) -> Reply:
+        return "Done." if call.tool_results or "Quick" in call.text else completion(None, ("echo", {}))
+
+    model_server.on("work", work)
+    process = await start_process(RunLimits(max_concurrent=1, run_seconds=3600))
+    waiting = [await accept(service, process, "agent", judge=False) for _ in range(3)]
+    approvals = [(await pending(service, execution_id))[0] for execution_id in waiting]
+    quick = await accept(service, process, "agent", judge=False, prompt="Quick.")
+
+    assert (await finished(service, quick))["status"] == "completed"
+    await until(lambda: process.running == 0)
+    before = await stored(service, waiting[0])
+    earlier = before["waitingSince"] - timedelta(hours=2)
+    executions = service.services.database["agent-executions"]
+    moved = {"waitingSince": earlier, "deadline": before["deadline"] - timedelta(hours=2)}
+    await executions.update_one({"executionId": waiting[0]}, {"$set": moved})
+    for approval in approvals:
+        await decide(service, approval)
+    ends = [await finished(service, execution_id) for execution_id in waiting]
+    assert [end["status"] for end in ends] == ["completed"] * 3
+    assert abs((ends[0]["deadline"] - before["deadline"]).total_seconds()) < 60
+
+
+async def test_a_tree_keeps_its_owner_while_something_in_it_can_progress(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue, gate: Gate
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True)
+
+    async def work(call: Call) -> Reply:
+        if call.is_from(BOB):
+            return await gate.passed("Bob's.")
+        return "Ada's." if call.tool_results else completion(None, ("echo", {}))
+
+    model_server.on("plan", plan_of((ADA, "A", []), (BOB, "B", [])))
+    model_server.on("work", work)
+    process = await start_process()
+    execution_id = await accept(service, process, "department")
+    [approval] = await pending(service, execution_id)
+    await until(lambda: gate.waiting == 1)
+    await asyncio.sleep(0.2)
+
+    held = (await stored(service, execution_id))["lease"]
+    await decide(service, approval)
+    await until(lambda: len([call for call in model_server.calls_for("work") if call.is_from(ADA)]) == 2)
+    gate.open()
+    ended = await finished(service, execution_id)
+
+    assert held["owner"] == process.leases.owner
+    assert (ended["status"], ended["takeovers"]) == ("completed", 0)
+    assert "agent-retry" not in types_of(await all_events(service, execution_id))
+
+
+async def test_specialists_that_build_on_a_waiting_one_and_orchestrations_wait_too(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True)
+
+    def work(call: Call) -> Reply:
+        return "Done." if call.tool_results or call.is_from(BOB) else completion(None, ("echo", {}))
+
+    model_server.on("plan", plan_of((ADA, "A", []), (BOB, "B", [ADA])))
+    model_server.on("work", work)
+    process = await start_process()
+    execution_id = await accept(service, process, "orchestration", departments=["writers"])
+    [approval] = await pending(service, execution_id)
+
+    waiting = await stored_once(service, execution_id, lambda document: document["lease"] is None)
+    await decide(service, approval)
+    ended = await finished(service, execution_id)
+
+    assert (waiting["status"], ended["status"]) == ("running", "completed")
+    assert [len(model_server.calls_for(purpose)) for purpose in ("plan", "work", "report")] == [1, 3, 1]
+    assert gapless(await all_events(service, execution_id))
+
+
+@pytest.mark.parametrize(("idempotent", "calls"), [(False, "outcome-unknown"), (True, None)])
+async def test_an_approved_call_whose_process_dies_in_it_is_made_again_only_if_it_is_idempotent(
+    service: Service,
+    model_server: ModelServer,
+    start_process: StartProcess,
+    catalogue: Catalogue,
+    idempotent: bool,
+    calls: str | None,
+) -> None:
+    hangs = "(input, { fetch }) => { for (;;) {} }"
+    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=hangs, idempotent=idempotent)
+    model_server.on("work", calls_tool("echo", {"n": 1}))
+    first = await start_process()
+    execution_id = await accept(service, first, "agent", judge=False)
+    [approval] = await pending(service, execution_id)
+    await decide(service, approval)
+    await stored_once(
+        service, execution_id, lambda document: document["events"][-1]["event"]["type"] == "approval-decided"
+    )
+    await die(first)
+    await catalogue.edit_tool("echo", executeFunction=EFFECT)
+    await expire(service, execution_id)
+    await start_process()
+    await finished(service, execution_id)
+
+    events = await all_events(service, execution_id)
+    [result] = of_type(events, "tool-result")
+    assert result["output"].get("error", {}).get("code") == calls
+    assert len(of_type(events, "approval-decided")) == 1
+
+
+async def test_a_process_that_dies_before_it_uses_a_decision_leaves_it_to_the_next(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
+    model_server.on("work", calls_tool("echo", {"n": 1}))
+    first = await start_process()
+    execution_id = await accept(service, first, "agent", judge=False)
+    [approval] = await pending(service, execution_id)
+    await die(first)
+    await decide(service, approval)
+    document = await stored(service, execution_id)
+    if document["lease"] is not None and document["lease"]["owner"]:
+        await expire(service, execution_id)
+    await start_process()
+
+    ended = await finished(service, execution_id)
+
+    assert ended["status"] == "completed"
+    [result] = of_type(await all_events(service, execution_id), "tool-result")
+    assert result["output"] == {"n": 1}
