@@ -7,6 +7,7 @@ from functools import cached_property
 import orjson
 
 from app.errors import AppError
+from app.events.replay import shown_type
 from app.events.stream.bus import Ending
 from app.events.types import AgentDelta, Frame
 
@@ -58,6 +59,11 @@ class Batch:
         return b"".join(map(websocket_message, self.texts))
 
     @cached_property
+    def server_sent_events(self) -> bytes:
+        """The items as Server-Sent Events."""
+        return b"".join(map(server_sent_event, self.items))
+
+    @cached_property
     def texts(self) -> list[bytes]:
         """The JSON of each item."""
         return [text_of(item) for item in self.items]
@@ -99,6 +105,24 @@ def websocket_message(text: bytes) -> bytes:
     if size < 65536:
         return bytes((TEXT_FRAME, 126)) + size.to_bytes(2) + text
     return bytes((TEXT_FRAME, 127)) + size.to_bytes(8) + text
+
+
+def server_sent_event(item: Item) -> bytes:
+    """Encode an item as one Server-Sent Event. JSON has no raw line breaks, so a text cannot end its `data` line."""
+    match item:
+        case Frame():
+            return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, shown_type(item.type).encode(), one_line(item.data))
+        case Ending():
+            return b"event: execution-end\ndata: %b\n\n" % text_of(item)
+        case AgentDelta():
+            return b"event: agent-delta\ndata: %b\n\n" % text_of(item)
+        case Failure():  # the client may reconnect with its `Last-Event-ID`
+            return b"event: error\ndata: %b\n\n" % error_text(item.error.code, item.error.message, None)
+
+
+def one_line(data: bytes) -> bytes:
+    """Return JSON without line breaks; what another process sent may have some between its values."""
+    return data if b"\n" not in data and b"\r" not in data else data.translate(None, b"\r\n")
 
 
 def text_of(item: Item) -> bytes:

@@ -1,4 +1,4 @@
-"""The frames of Server-Sent Events, written by ourselves: fast, and no text can forge one."""
+"""A stream of Server-Sent Events as a response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,19 +7,16 @@ from contextlib import AbstractContextManager
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.errors import AppError
-from app.events.replay import shown_type
 from app.events.stream.broadcaster import Subscription
 from app.events.stream.bus import Ending
-from app.events.stream.encoding import Batch, Failure, Item, error_text, text_of
+from app.events.stream.encoding import Batch, Failure
 from app.events.stream.hub import EventHub
 from app.events.stream.sinks import QueueSink
-from app.events.types import AgentDelta, Frame
 from app.kit.concurrency import end_tasks
 from app.services.access.authenticator import NotAuthenticated
 from app.services.access.credential_watch import CredentialWatch
 
-HEARTBEAT_SECONDS = 15.0
+HEARTBEAT_SECONDS = 8.0
 HEARTBEAT = b": still here\n\n"
 
 
@@ -64,7 +61,7 @@ async def sse_frames(
                     yield HEARTBEAT
                     continue
                 batch = waiting.result()
-                yield b"".join(map(sse_frame, batch.items))
+                yield batch.server_sent_events
                 if ends(batch):
                     return
                 waiting = asyncio.ensure_future(anext(batches))
@@ -76,26 +73,3 @@ async def sse_frames(
 def ends(batch: Batch) -> bool:
     """Whether nothing follows."""
     return isinstance(batch.items[-1], Ending | Failure)
-
-
-def sse_frame(item: Item) -> bytes:
-    """One frame. JSON has no raw line breaks, so a text cannot end its `data` line."""
-    match item:
-        case Frame():
-            return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, shown_type(item.type).encode(), one_line(item.data))
-        case Ending():
-            return b"event: execution-end\ndata: %b\n\n" % text_of(item)
-        case AgentDelta():
-            return b"event: agent-delta\ndata: %b\n\n" % text_of(item)
-        case Failure():
-            return error_frame(item.error)
-
-
-def one_line(data: bytes) -> bytes:
-    """JSON without line breaks; what another process sent may have some between its values."""
-    return data if b"\n" not in data and b"\r" not in data else data.translate(None, b"\r\n")
-
-
-def error_frame(error: AppError) -> bytes:
-    """The last frame of a stream that cannot continue. The client may reconnect with its `Last-Event-ID`."""
-    return b"event: error\ndata: %b\n\n" % error_text(error.code, error.message, None)

@@ -5,7 +5,7 @@ from collections import deque
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-STARTS_PER_ROUND = 4
+STARTS_PER_ROUND = 3
 """The start of a request, up to its first wait, takes about a millisecond."""
 
 
