@@ -8,21 +8,26 @@ are built for problems only, so the time of a check is proportional to the text.
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from http import HTTPStatus
 from itertools import islice
+from math import isfinite
 from typing import Any
 
 from app.errors import MAX_PROBLEMS, AppError, FieldError, InvalidInput
 from app.kit.json_limits import MAX_INTEGER, MAX_NESTING, MAX_VALUES, JsonObject
 
 CONTAINERS = (dict, list)
+SIMPLE = (str, int, float, bool, type(None))
 TOO_DEEP = f"is nested deeper than {MAX_NESTING} levels"
 TOO_MANY = f"has more than {MAX_VALUES:,} values"
 MAX_INTEGER_DIGITS = 40
-LONG_INTEGER = re.compile(rf"\d{{{MAX_INTEGER_DIGITS + 1}}}")
+DIGITS_AS_ZEROS = bytes(ord("0" if chr(byte) in "0123456789" else " ") for byte in range(256))
+LONG_INTEGER = b"0" * (MAX_INTEGER_DIGITS + 1)
 STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 """A string in JSON, which also matches one that does not end: no character is visited twice."""
+STRINGS = re.compile(r'(?:[^"]*+"(?:[^"\\]++|\\.)*+"?){1,1000}+', re.DOTALL)
+"""Up to a thousand strings in JSON, each with the text before it."""
 MAX_STEP_CHARACTERS = 100
 """The number of characters of a key that the path of a problem quotes."""
 BEYOND_ALL_INTEGERS = 2**64
@@ -76,10 +81,13 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 def has_too_many_values(text: str) -> bool:
     """Return whether a text has more values than a client may send, without building them."""
-    count = count_marks(text)
-    if count > MAX_VALUES:
-        count -= sum(count_marks(found[0]) for found in STRING.finditer(text))
-    return count > MAX_VALUES
+    if count_marks(text) <= MAX_VALUES:
+        return False
+    count = end = 0
+    while count <= MAX_VALUES and (found := STRINGS.match(text, end)):
+        count += count_marks(STRING.sub("", found[0]))
+        end = found.end()
+    return count + count_marks(text[end:]) > MAX_VALUES
 
 
 def count_marks(text: str) -> int:
@@ -89,7 +97,8 @@ def count_marks(text: str) -> int:
 
 def loads(text: str, pairs: "UniqueKeys") -> Any:  # noqa: ANN401 - any JSON value
     """Parse JSON, without converting long integers: the time that takes grows with the square of their digits."""
-    return json.loads(text, object_pairs_hook=pairs, parse_int=bounded_integer if LONG_INTEGER.search(text) else None)
+    has_long_integer = LONG_INTEGER in text.encode("utf-8", "replace").translate(DIGITS_AS_ZEROS)
+    return json.loads(text, object_pairs_hook=pairs, parse_int=bounded_integer if has_long_integer else None)
 
 
 def bounded_integer(digits: str) -> int:
@@ -146,6 +155,8 @@ def find_problems(
             continue
         if isinstance(node, dict):
             yield from problems_with_keys(node, path, pairs)
+        if are_storable(node.values() if isinstance(node, dict) else node):
+            continue
         for step, item in node.items() if isinstance(node, dict) else enumerate(node):
             if isinstance(item, CONTAINERS):
                 left.append((item, (path, step), depth + 1))
@@ -157,9 +168,30 @@ def problems_with_keys(node: JsonObject, path: Path, pairs: UniqueKeys | None) -
     """Return the problems of an object's keys."""
     for name in pairs.repeated_in(node) if pairs else []:
         yield FieldError(shown_path((path, name)), "is given twice")
+    if are_storable(node.keys()):
+        return
     for key in node:
         if problem := text_problem(key):
             yield FieldError(shown_path(path), f"has a key that {problem}")
+
+
+def are_storable(values: Collection[Any]) -> bool:
+    """Return whether values are all simple and can be stored, much faster than one by one; `False` if in doubt."""
+    for kind in set(map(type, values)):
+        if kind not in SIMPLE:
+            return False
+        if kind is str:
+            text = "".join(value for value in values if type(value) is str)
+            if not text.isascii() or "\0" in text:
+                return False
+        elif kind is float:
+            if not all(isfinite(value) for value in values if type(value) is float):
+                return False
+        elif kind is int:
+            numbers = [value for value in values if type(value) is int]
+            if min(numbers) < -MAX_INTEGER or max(numbers) > MAX_INTEGER:
+                return False
+    return True
 
 
 def problem_with(value: object) -> str | None:

@@ -12,13 +12,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import MAX_PROBLEMS, FieldError, InvalidInput
-from app.kit.strict_json import MalformedJson, parse_json, parse_json_bytes
+from app.kit.json_limits import MAX_VALUES
+from app.kit.strict_json import (
+    CONTAINERS,
+    STRING,
+    MalformedJson,
+    are_storable,
+    count_marks,
+    has_too_many_values,
+    parse_json,
+    parse_json_bytes,
+    problem_with,
+)
 from tests.fixtures.json_strategies import json_values
 
 MEBIBYTE = 1024 * 1024
 DOUBLINGS = 2
 SECONDS_A_CHARACTER = 2e-5
 """Ten times what it takes, for coverage and busy machines; a quadratic reader takes a hundred times as long."""
+NOTICEABLE_SECONDS = 5e-3
+"""Shorter times do not count: the careful count of values begins at a size that differs from shape to shape."""
 
 SHAPES: dict[str, Callable[[int], str]] = {
     "many numbers": lambda size: "[" + ",".join(["0"] * (size // 2)) + "]",
@@ -82,7 +95,7 @@ def test_twice_the_text_takes_about_twice_the_time(shape: Callable[[int], str], 
     with without_collections():
         times = [seconds_for(shape(smallest << step)) for step in range(DOUBLINGS + 1)]
 
-    doubled, single = ([max(time, 1e-3) for time in part] for part in (times[1:], times[:-1]))
+    doubled, single = ([max(time, NOTICEABLE_SECONDS) for time in part] for part in (times[1:], times[:-1]))
     assert statistics.geometric_mean(doubled) / statistics.geometric_mean(single) < 3.5, times
     assert times[-1] < MEBIBYTE * SECONDS_A_CHARACTER, times
 
@@ -175,3 +188,22 @@ def test_at_most_fifty_problems_are_named() -> None:
 def test_invalid_json_is_malformed(text: str) -> None:
     with pytest.raises(MalformedJson):
         parse_json(text)
+
+
+@pytest.mark.parametrize("member", ['"k":0', '"\\"":[]', '"a,b{":"],"', '"\\\\":{}'])
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_values_are_counted_to_the_last_one_whatever_the_texts_between_them(member: str, beyond: int) -> None:
+    text = "[" + ",".join(["{" + member + "}"] * 20_000)
+    marks = MAX_VALUES - count_marks(STRING.sub("", text))
+    text += ",0" * (marks + beyond) + "]"
+
+    assert count_marks(STRING.sub("", text)) == MAX_VALUES + beyond
+    assert has_too_many_values(text) == bool(beyond)
+
+
+@given(st.lists(st.one_of(json_values(), st.floats(), st.text(st.characters()), st.integers(), st.just(2**53 + 1))))
+def test_values_that_are_storable_together_are_so_one_by_one(values: list[object]) -> None:
+    one_by_one = all(not isinstance(value, CONTAINERS) and problem_with(value) is None for value in values)
+    plain = all(value.isascii() for value in values if isinstance(value, str))
+
+    assert are_storable(values) == one_by_one if plain else not are_storable(values)
