@@ -22,21 +22,28 @@ from app.settings import Settings
 SAMPLE_SECONDS = 0.005
 
 
-def seconds_without_processor(statistics: int) -> float:
-    """Return how long a thread has been ready to run without a processor, as the kernel counts it."""
-    return int(os.pread(statistics, 100, 0).split()[1]) / 1e9
+class Readiness:
+    """How long this thread has been ready to run without a processor, as the kernel counts it."""
+
+    def __init__(self) -> None:
+        self._statistics = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds so far."""
+        return int(os.pread(self._statistics, 100, 0).split()[1]) / 1e9
 
 
 async def watch(path: Path) -> None:
     """Sleep a little again and again, and write down how much longer it took."""
     lags: list[float] = []
-    written = time.monotonic()
-    with path.open("ab", buffering=0) as file, Path("/proc/thread-self/schedstat").open("rb") as statistics:
+    written, readiness = time.monotonic(), Readiness()
+    with path.open("ab", buffering=0) as file:
         while True:
-            asked, waited = time.monotonic(), seconds_without_processor(statistics.fileno())
+            asked, waited = time.monotonic(), readiness.seconds
             await asyncio.sleep(SAMPLE_SECONDS)
             now = time.monotonic()
-            waited = seconds_without_processor(statistics.fileno()) - waited
+            waited = readiness.seconds - waited
             lags.append(round(max(now - asked - SAMPLE_SECONDS - waited, 0.0) * 1000, 2))
             if now - written > 1:
                 file.write(orjson.dumps([now, lags]) + b"\n")
