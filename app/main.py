@@ -37,6 +37,7 @@ from app.services.runs.lifecycle.control import ExecutionControl
 from app.services.runs.lifecycle.reviews import ReviewService
 from app.services.runs.queries.approvals import ApprovalQueries
 from app.services.runs.queries.executions import ExecutionQueries
+from app.services.runs.queries.prompt_index import keep_prompts_indexed
 from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.opening import open_toolbox
 from app.services.tools.sandbox.opening import open_sandbox
@@ -108,6 +109,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         authenticator = await enter(open_authenticator(settings, database, admin_key))
         credentials = CredentialWatch(authenticator)
         await enter(running_in_background(credentials.run(), "credential watch"))
+        await enter(running_in_background(keep_prompts_indexed(database), "prompt index"))
         executions = ExecutionQueries(database)
         starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
         known_models = frozenset({*settings.allowed_models, *table.names})

@@ -125,8 +125,9 @@ async def read_page(
     selector: JsonObject,
     page: PageRequest,
     fields: JsonObject | None = None,
+    max_total: int | None = None,
 ) -> RawPage:
-    """Read a page of the documents that match a selector.
+    """Read a page of the documents that match a selector; they are counted up to `max_total`.
 
     Raises:
         InvalidInput: the cursor does not belong to this list.
@@ -136,15 +137,18 @@ async def read_page(
     raws = await found.sort(page.order).limit(page.limit + 1).to_list()
     shown = raws[: page.limit]
     next_cursor = page.cursor_after(shown[-1]) if len(raws) > page.limit else None
-    return RawPage(shown, await count(collection, selector, page), next_cursor)
+    return RawPage(shown, await count(collection, selector, page, max_total), next_cursor)
 
 
-async def count(collection: AsyncCollection[JsonObject], selector: JsonObject, page: PageRequest) -> int:
-    """Count the matching documents; a text search uses the index of the list's order."""
+async def count(
+    collection: AsyncCollection[JsonObject], selector: JsonObject, page: PageRequest, max_total: int | None = None
+) -> int:
+    """Count the matching documents, up to `max_total`; a search by patterns uses the index of the list's order."""
     if not selector:
         return await collection.estimated_document_count()
     if "$or" not in selector:
-        return await collection.count_documents(selector, maxTimeMS=LIST_MILLISECONDS)
+        limit = {} if max_total is None else {"limit": max_total}
+        return await collection.count_documents(selector, maxTimeMS=LIST_MILLISECONDS, **limit)
     ascending = [(field, ASCENDING) for field, _ in page.order]
     return await collection.count_documents(selector, hint=ascending, maxTimeMS=LIST_MILLISECONDS)
 

@@ -13,12 +13,14 @@ from pydantic.alias_generators import to_camel
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from app.kit.described_enums import DescribedEnum
+from app.kit.words import words_in
 from app.models.base import (
     TIMESTAMP_INDEXES,
     PayloadDocument,
     Relation,
     Rows,
     WholeNumber,
+    optional_index,
     own_index,
     payload_index,
     stored_name,
@@ -174,6 +176,7 @@ class AgentExecution(PayloadDocument):
     a page because the document had no room, and `fence` the token that guards every write of the run. Roots also have
     `lease`, `deadline` (by the database's clock) and `priority` (in the queue). `uncounted` and `outbox` mark the end
     of an execution for its consumers. `qualityScore` is 0 to 100, `executionTime` is in milliseconds.
+    `promptWords` and `listedCostUsd` serve the filters of lists.
     """
 
     execution_id: Annotated[str, Field(min_length=1)]
@@ -243,6 +246,10 @@ class AgentExecution(PayloadDocument):
     """The provider's message about the call that failed the execution, without secrets; only admins see it."""
     person_review: Any = None
     """The last review by a person, with the judge's score at that time; `superseded` once the work was done again."""
+    prompt_words: list[str] | None = None
+    """The first different words of the prompt, normalized; unset until other programs' executions are indexed."""
+    listed_cost_usd: float | None = None
+    """The cost that lists show, set at the end: of the tree for a root, else of the execution's own calls."""
 
     class Settings:
         """Collection and indexes: Payload's, their descending counterparts, and the engine's."""
@@ -269,6 +276,9 @@ class AgentExecution(PayloadDocument):
             own_index("reviewStatus", "-startedAt"),
             own_index("kind", "-startedAt"),
             own_index("conversationId", "-startedAt"),
+            own_index("reviewStatus", "status", "parentExecutionId", "-startedAt", "-_id", "project"),
+            own_index("promptWords"),
+            *(optional_index(name, "-startedAt") for name in ("episode", "startedBy.apiKey", "listedCostUsd")),
             IndexModel(
                 [("lease.until", ASCENDING)],
                 name="unfinished_lease_until_1",
@@ -304,7 +314,15 @@ class AgentExecution(PayloadDocument):
         )
 
     @classmethod
-    def new_root(cls, *, agent: Relation, department: Relation, kind: ExecutionKind, **fields: Any) -> Self:  # noqa: ANN401 - any field
+    def new_root(
+        cls,
+        *,
+        agent: Relation,
+        department: Relation,
+        kind: ExecutionKind,
+        prompt: str,
+        **fields: Any,  # noqa: ANN401 - any field
+    ) -> Self:
         """Build the root of a new tree, without storing it; `fields` are the request's."""
         execution_id = new_execution_id()
         return cls(
@@ -313,6 +331,8 @@ class AgentExecution(PayloadDocument):
             agent=agent,
             department=department,
             kind=kind,
+            prompt=prompt,
+            prompt_words=words_in(prompt),
             **fields,
         )
 
@@ -340,6 +360,7 @@ class AgentExecution(PayloadDocument):
             conversation_id=root.conversation_id,
             started_by=root.started_by,
             prompt=prompt,
+            prompt_words=words_in(prompt),
             kind=kind,
             **fields,
         )

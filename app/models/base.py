@@ -78,6 +78,15 @@ def own_index(*keys: str) -> IndexModel:
     return IndexModel(pairs, name="_".join(f"{field}_{direction}" for field, direction in pairs))
 
 
+def optional_index(*keys: str) -> IndexModel:
+    """Return an index of the service over the documents that have the first key."""
+    index = own_index(*keys).document
+    first = keys[0].removeprefix("-")
+    return IndexModel(
+        list(index["key"].items()), name=index["name"], partialFilterExpression={first: {"$exists": True}}
+    )
+
+
 TIMESTAMP_INDEXES = [payload_index("createdAt"), payload_index("updatedAt")]
 
 Rows = BeforeValidator(unset_to_empty)

@@ -37,6 +37,11 @@ LISTS = (
                 "rootExecutionId=exec_1",
                 "conversationId=c",
                 "from=2026-01-01T00:00:00Z",
+                "q=plot+fish",
+                "minCostUsd=0.5",
+                "apiKey=k",
+                "episode=66f0a1b2c3d4e5f6a7b8c9d0",
+                "awaiting=review",
             ),
             ("startedAt", "-startedAt", "-createdAt"),
         )

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BeforeValidator
 
 from app.dependencies import DEFAULT_PAGE, Cursor, ExecutionQueriesDep, Limit, ViewerRole
@@ -16,8 +16,8 @@ from app.routers.http.pages import PageRead, answer_large_page, sort_query
 from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
+from app.services.runs.queries.execution_filter import Awaiting, ExecutionFilter
 from app.services.runs.queries.execution_shapes import ExecutionRead, ExecutionSummary, TreeNode
-from app.services.runs.queries.executions import ExecutionFilter
 
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -44,6 +44,71 @@ ExecutionSort = Literal["startedAt", "-startedAt", "createdAt", "-createdAt"]
 Name = Annotated[str | None, Query(max_length=200)]
 
 
+async def execution_filter(
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="Words of the prompt, at most 8. Each must begin one of the first 40 different words of the "
+            "prompt (within its first 2,000 characters); case and the Unicode form do not matter. "
+            "`total` counts up to 10,000 of them.",
+        ),
+    ] = None,
+    project: Annotated[ObjectIdStr | None, Query(description="The id of a CMS project.")] = None,
+    episode: Annotated[ObjectIdStr | None, Query(description="The id of a CMS episode.")] = None,
+    agent: Annotated[Name, Query(description="An agent's id.")] = None,
+    department: Annotated[Name, Query(description="A department's slug.")] = None,
+    status: Annotated[ExecutionStatus | None, Query(description="The status of the execution.")] = None,
+    review_status: Annotated[
+        ReviewStatus | None, Query(alias="reviewStatus", description="The outcome of the latest review.")
+    ] = None,
+    kind: Annotated[ExecutionKind | None, Query(description="The kind of execution.")] = None,
+    awaiting: Annotated[
+        Awaiting | None, Query(description="The decision of a person that the run, shown by its root, waits for.")
+    ] = None,
+    api_key: Annotated[
+        Name, Query(alias="apiKey", description="The id of the API key that started the run, as `/api-keys` lists it.")
+    ] = None,
+    root_execution_id: Annotated[
+        Name, Query(alias="rootExecutionId", description="The id of the root of a run tree.")
+    ] = None,
+    conversation_id: Annotated[Name, Query(alias="conversationId", description="A conversation's name.")] = None,
+    min_cost_usd: Annotated[
+        float | None,
+        Query(
+            alias="minCostUsd",
+            ge=0,
+            allow_inf_nan=False,
+            description="Cost at least this many US dollars: for a root the cost of its tree, as in `total`. Only "
+            "executions that have ended and whose cost is known match.",
+        ),
+    ] = None,
+    started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,
+    started_to: Annotated[Moment | None, Query(alias="to", description="Started before this time.")] = None,
+) -> ExecutionFilter:
+    """The executions that a caller asks for."""
+    return ExecutionFilter(
+        q=q,
+        project=project,
+        episode=episode,
+        agent=agent,
+        department=department,
+        status=status,
+        review_status=review_status,
+        kind=kind,
+        awaiting=awaiting,
+        api_key=api_key,
+        root_execution_id=root_execution_id,
+        conversation_id=conversation_id,
+        min_cost_usd=min_cost_usd,
+        started_from=started_from,
+        started_to=started_to,
+    )
+
+
+ExecutionFilterQuery = Annotated[ExecutionFilter, Depends(execution_filter)]
+
+
 @router.get(
     "",
     operation_id="listExecutions",
@@ -54,20 +119,7 @@ Name = Annotated[str | None, Query(max_length=200)]
 async def list_executions(
     executions: ExecutionQueriesDep,
     caller: ViewerRole,
-    project: Annotated[ObjectIdStr | None, Query(description="The id of a CMS project.")] = None,
-    agent: Annotated[Name, Query(description="An agent's id.")] = None,
-    department: Annotated[Name, Query(description="A department's slug.")] = None,
-    status: Annotated[ExecutionStatus | None, Query(description="The status of the execution.")] = None,
-    review_status: Annotated[
-        ReviewStatus | None, Query(alias="reviewStatus", description="The outcome of the latest review.")
-    ] = None,
-    kind: Annotated[ExecutionKind | None, Query(description="The kind of execution.")] = None,
-    root_execution_id: Annotated[
-        Name, Query(alias="rootExecutionId", description="The id of the root of a run tree.")
-    ] = None,
-    conversation_id: Annotated[Name, Query(alias="conversationId", description="A conversation's name.")] = None,
-    started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,
-    started_to: Annotated[Moment | None, Query(alias="to", description="Started before this time.")] = None,
+    wanted: ExecutionFilterQuery,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
     sort: Annotated[
@@ -75,18 +127,6 @@ async def list_executions(
     ] = "-startedAt",
 ) -> Response:
     """List executions, by default the latest first."""
-    wanted = ExecutionFilter(
-        project=project,
-        agent=agent,
-        department=department,
-        status=status,
-        review_status=review_status,
-        kind=kind,
-        root_execution_id=root_execution_id,
-        conversation_id=conversation_id,
-        started_from=started_from,
-        started_to=started_to,
-    )
     return await answer_large_page(await executions.list_executions(wanted, PageRequest(limit, sort, cursor), caller))
 
 

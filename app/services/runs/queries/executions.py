@@ -1,29 +1,24 @@
 """Queries of executions: lists, single ones and trees."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 
-from app.database.connection import Database, Raw
+from app.database.connection import Database
 from app.events.replay import ExecutionNotFound, count_rows
 from app.events.stored_numbers import last_seq_of
 from app.kit.json_values import JsonObject
 from app.kit.paging import PageRequest, read_page
 from app.kit.schemas import Page
 from app.models.agent import Agent
-from app.models.agent_execution import (
-    AgentExecution,
-    ExecutionKind,
-    ExecutionStatus,
-    ReviewStatus,
-)
+from app.models.agent_execution import AgentExecution
 from app.models.api_key import Role
 from app.models.base import Relation
 from app.models.department import Department
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import parsed
+from app.services.runs.queries.execution_filter import ExecutionFilter
 from app.services.runs.queries.execution_shapes import (
     NO_NAMES,
     ExecutionRead,
@@ -37,24 +32,10 @@ from app.services.runs.queries.execution_shapes import (
 )
 from app.services.runs.queries.tree_totals import read_totals
 
-SUMMARY_FIELDS = {"events": 0, "runState": 0}
+SUMMARY_FIELDS = {"events": 0, "runState": 0, "promptWords": 0}
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
-
-
-@dataclass(frozen=True)
-class ExecutionFilter:
-    """The filter of a list of executions."""
-
-    project: str | None = None
-    agent: str | None = None
-    department: str | None = None
-    status: ExecutionStatus | None = None
-    review_status: ReviewStatus | None = None
-    kind: ExecutionKind | None = None
-    root_execution_id: str | None = None
-    conversation_id: str | None = None
-    started_from: datetime | None = None
-    started_to: datetime | None = None
+MAX_FOUND = 10_000
+"""The number up to which the executions of a search are counted."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +71,8 @@ class ExecutionQueries:
     async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
         """Return the executions that match a filter, by default the newest first."""
         selector = await self._selector(wanted, caller)
-        found = await read_page(self._executions, selector, page, LIST_FIELDS)
+        max_total = None if wanted.q is None else MAX_FOUND
+        found = await read_page(self._executions, selector, page, LIST_FIELDS, max_total)
         executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
         names = await self._names(executions)
         is_admin = caller.has(Role.ADMIN)
@@ -134,31 +116,13 @@ class ExecutionQueries:
         return max([await last_seq_of(self.database, one) async for one in members], default=0)
 
     async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
-        equal = {
-            "status": wanted.status,
-            "reviewStatus": wanted.review_status,
-            "kind": wanted.kind,
-            "rootExecutionId": wanted.root_execution_id,
-            "conversationId": wanted.conversation_id,
-        }
-        selector: JsonObject = {name: str(value) for name, value in equal.items() if value is not None}
-        if wanted.project is not None:
-            selector["project"] = ObjectId(wanted.project)
+        conditions = await wanted.conditions(self._id_of)
         if caller.projects is not None:
             allowed = [ObjectId(one) for one in caller.projects if ObjectId.is_valid(one)]
-            selector = (
-                {"$and": [selector, {"project": {"$in": allowed}}]} if selector else {"project": {"$in": allowed}}
-            )
-        if wanted.agent is not None:
-            selector["agent"] = await self._id_of(Agent, {"agentId": wanted.agent})
-        if wanted.department is not None:
-            selector["department"] = await self._id_of(Department, {"slug": wanted.department})
-        bounds = {"$gte": wanted.started_from, "$lt": wanted.started_to}
-        if any(bounds.values()):
-            selector["startedAt"] = {operator: value for operator, value in bounds.items() if value}
-        return selector
+            conditions.append({"project": {"$in": allowed}})
+        return {"$and": conditions} if conditions else {}
 
-    async def _id_of(self, document: type[Agent | Department], selector: Raw) -> ObjectId:
+    async def _id_of(self, document: type[Agent | Department], selector: JsonObject) -> ObjectId:
         """Return the id of a natural key; an unknown key gets an id that no document has."""
         raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
         return raw["_id"] if raw else ObjectId()

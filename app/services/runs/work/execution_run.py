@@ -25,7 +25,7 @@ from app.models.agent_execution import (
 )
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.cache.response_cache import ResponseCache
-from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, call_fields
+from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, add_costs, call_fields
 from app.services.llm.context.window import ContextRules
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.messages.turns import portable
@@ -110,6 +110,8 @@ class ExecutionRun:
     """The conversation that it continues."""
     kept_output: Callable[[], JsonObject | None] | None = None
     """Returns what a department or orchestration has produced so far; an agent keeps its last text."""
+    cost_below: Callable[[], float | None] = lambda: 0.0
+    """Returns what the executions below a root have cost."""
 
     @property
     def id(self) -> str:
@@ -244,7 +246,7 @@ class ExecutionRun:
     ) -> JsonObject:
         """Returns the fields that an end sets; the message history is written here, once, not at every step."""
         opening = self.opening or asked_of(self.execution, state, self.history)
-        ending = ending_fields(self.execution, state, status, stop_reason)
+        ending = ending_fields(self.execution, state, status, stop_reason, self.cost_below())
         ending |= self.context.outbox_marks(end_of(self.execution, state, status))
         ending |= {**outcome, "qualityThreshold": self.agent.quality_threshold}
         return with_history(ending, [*opening, *state.turns], self.execution)
@@ -272,9 +274,13 @@ class ExecutionRun:
 
 
 def ending_fields(
-    execution: AgentExecution, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason
+    execution: AgentExecution,
+    state: ExecutionState,
+    status: ExecutionStatus,
+    stop_reason: StopReason,
+    cost_below: float | None,
 ) -> JsonObject:
-    """Returns the fields that every end sets."""
+    """Returns the fields that every end sets; `cost_below` is what the executions below a root have cost."""
     now = utc_now()
     started = execution.started_at or now
     ending: JsonObject = {
@@ -286,6 +292,7 @@ def ending_fields(
         "updatedAt": now,
         "tokenUsage": state.usage.as_json(),
         "costUsd": state.cost_usd,
+        "listedCostUsd": add_costs(state.cost_usd, cost_below),
         "retryCount": state.retry_count,
         "retries": state.retries,
         "truncated": state.truncated,

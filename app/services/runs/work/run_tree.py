@@ -12,7 +12,7 @@ from app.events.types import AgentCancelled, AgentError, AgentRetry, BudgetAlert
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions, StopReason
 from app.services.catalog.definitions import AgentDefinition
-from app.services.llm.calls import CallScope
+from app.services.llm.calls import CallScope, add_costs
 from app.services.llm.failures.errors import ModelCallFailed, calls_in
 from app.services.runs.approvals.waits import TreeWaits
 from app.services.runs.approvals.writes import cancel_writes
@@ -122,7 +122,7 @@ class RunTree:
         state = self._stored_state(execution)
         run = ExecutionRun(execution, agent, self.log, self.context, self.options, state, self.waits)
         if execution is self.root:
-            run.history = self.history
+            run.history, run.cost_below = self.history, self.cost_below
         self.runs[execution.execution_id] = run
         return run
 
@@ -201,6 +201,14 @@ class RunTree:
         for execution in self._unended(self.root):
             self._end(execution, AgentCancelled(), ExecutionStatus.CANCELLED, StopReason.CANCELLED)
 
+    def cost_below(self) -> float | None:
+        """Returns what the executions below the root have cost; `None` if a price is unknown."""
+        cost: float | None = 0.0
+        for execution in self.children.values():
+            run = self.runs.get(execution.execution_id)
+            cost = add_costs(cost, run.state.cost_usd if run else execution.cost_usd)
+        return cost
+
     def children_of(self, parent: AgentExecution) -> list[AgentExecution]:
         """Returns the executions that one started."""
         return [child for (parent_id, _), child in self.children.items() if parent_id == parent.execution_id]
@@ -229,7 +237,8 @@ class RunTree:
         state = self._stored_state(execution)
         spent = {"token_usage": state.usage.as_json(), "cost_usd": state.cost_usd}
         last = last.model_copy(update={"agent_id": self.agent_ids.get(execution_id), **spent})
-        ending = ending_fields(execution, state, status, stop_reason) | changes
+        below = self.cost_below() if execution is self.root else 0.0
+        ending = ending_fields(execution, state, status, stop_reason, below) | changes
         ending |= self.context.outbox_marks(end_of(execution, state, status))
         asked = asked_of(execution, state, self.history if execution is self.root else [])
         changes = with_history(ending, [*asked, *state.turns], execution)
