@@ -2,8 +2,9 @@
 import { Icon } from "./components/icon.js";
 import { Empty, Loading, Problem } from "./components/states.js";
 import { Toasts } from "./components/toast.js";
+import { count } from "./lib/format.js";
 import { html, useEffect, useState } from "./lib/html.js";
-import { waitingReviews } from "./lib/inbox.js";
+import { waiting } from "./lib/inbox.js";
 import { isOnline, isReconnecting } from "./lib/online.js";
 import { Link, route } from "./lib/router.js";
 import { isOpening, session, signOut } from "./lib/session.js";
@@ -13,13 +14,18 @@ import { SignIn } from "./pages/sign-in.js";
 /** The pages by the first part of their address; each module is loaded when it is first opened. */
 const PAGES = [
   { path: "runs", title: "Runs", icon: "runs", load: () => import("./pages/runs/index.js") },
-  { path: "inbox", title: "Inbox", icon: "inbox", load: () => import("./pages/inbox.js") },
+  { path: "inbox", title: "Inbox", icon: "inbox", load: () => import("./pages/inbox/index.js") },
   { path: "catalog", title: "Catalog", icon: "catalog", load: () => import("./pages/catalog/index.js") },
   { path: "usage", title: "Usage", icon: "usage", load: () => import("./pages/usage.js") },
   { path: "quality", title: "Quality", icon: "quality", load: () => import("./pages/quality.js") },
   { path: "operations", title: "Operations", icon: "operations", load: () => import("./pages/operations.js") },
 ];
-const START = { path: "start", title: "Start run", icon: "plus", load: () => import("./pages/start.js") };
+/** Pages that other pages lead to; the navigation shows them as runs. */
+const UNLISTED = [
+  { path: "start", title: "Start run", icon: "plus", load: () => import("./pages/start.js") },
+  { path: "compare", title: "Compare", icon: "compare", load: () => import("./pages/compare/index.js") },
+];
+const MAX_SHOWN_COUNT = 999;
 
 export function App() {
   if (isOpening.value) return html`<main aria-busy="true"><h1 class="hidden">Dynamic Agents</h1></main>`;
@@ -29,10 +35,10 @@ export function App() {
 
 function Shell() {
   const parts = route.value.path.split("/").filter(Boolean).map(decodeURIComponent);
-  const page = [...PAGES, START].find((one) => one.path === (parts[0] ?? "runs"));
+  const page = [...PAGES, ...UNLISTED].find((one) => one.path === (parts[0] ?? "runs"));
   return html`<a class="button skip" href="#content">Skip to the content</a>
     <div class="shell">
-      <${Sidebar} current=${page?.path === "start" ? "runs" : page?.path} />
+      <${Sidebar} current=${UNLISTED.some((one) => one === page) ? "runs" : page?.path} />
       <div class="main">
         <${Banner} />
         <main class="main" id="content" tabindex="-1">
@@ -51,7 +57,7 @@ function Sidebar({ current }) {
       ${PAGES.map(
         (page) => html`<${Link} key=${page.path} to=${`/${page.path}`} aria-current=${page.path === current ? "page" : undefined}>
           <${Icon} name=${page.icon} /><span>${page.title}</span>
-          ${page.path === "inbox" && waitingReviews.value > 0 && html`<span class="count" aria-label=${`${waitingReviews.value} waiting`}>${waitingReviews.value}</span>`}
+          ${page.path === "inbox" && html`<${Waiting} />`}
         <//>`,
       )}
     </nav>
@@ -61,6 +67,11 @@ function Sidebar({ current }) {
       <button class="button plain" onClick=${signOut} aria-label="Sign out" title="Sign out"><${Icon} name="leave" /></button>
     </div>
   </header>`;
+}
+
+function Waiting() {
+  const total = Object.values(waiting.value).reduce((sum, count) => sum + count, 0);
+  return total > 0 && html`<span class="count"><span aria-hidden="true">${total > MAX_SHOWN_COUNT ? `${MAX_SHOWN_COUNT}+` : total}</span><span class="hidden">, ${count(total)} waiting</span></span>`;
 }
 
 /** Says that the page shows an old state. It is always in the page, so that assistive technology hears its changes. */

@@ -277,6 +277,7 @@ class AgentExecution(PayloadDocument):
             own_index("kind", "-startedAt"),
             own_index("conversationId", "-startedAt"),
             own_index("reviewStatus", "status", "parentExecutionId", "-startedAt", "-_id", "project"),
+            own_index("parentExecutionId", "-createdAt", "-_id"),
             own_index("promptWords"),
             *(optional_index(name, "-startedAt") for name in ("episode", "startedBy.apiKey", "listedCostUsd")),
             IndexModel(

@@ -18,7 +18,7 @@ from app.routers.docs.api_docs import AssetNotFound
 
 FILES = Path(__file__).parents[1] / "console"
 INDEX = "index.html"
-PAGES = ("runs", "start", "inbox", "catalog", "usage", "quality", "operations")
+PAGES = ("runs", "compare", "start", "inbox", "catalog", "usage", "quality", "operations")
 """The first part of each page's address. The page itself reads the rest."""
 CONTENT_SECURITY_POLICY = "; ".join(
     (

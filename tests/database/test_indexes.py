@@ -42,6 +42,7 @@ LISTS = (
                 "apiKey=k",
                 "episode=66f0a1b2c3d4e5f6a7b8c9d0",
                 "awaiting=review",
+                "isRoot=true",
             ),
             ("startedAt", "-startedAt", "-createdAt"),
         )

@@ -1,8 +1,9 @@
 /** Form fields: a label, a control, a hint, and the API's own error beside it. */
 import { html, useId } from "../lib/html.js";
+import { CodeEditor } from "./code-editor.js";
 
 /**
- * A labeled control. `kind` is `text`, `number`, `textarea`, `code`, `select`, `password` or `color`.
+ * A labeled control. `kind` is `text`, `number`, `textarea`, `code` (JavaScript), `json`, `select`, `password` or `date`.
  *
  * @param {{ label: string, value: any, onInput?: (value: string) => void, kind?: string, error?: string, hint?: string,
  *   options?: (string | { value: string, label: string })[], wide?: boolean, class?: string, [name: string]: any }} props
@@ -20,7 +21,7 @@ export function Field({ label, value, onInput, kind = "text", error, hint, optio
   };
   return html`<div class=${`field ${wide ? "wide" : ""} ${extra}`}>
     <label for=${id}>${label}</label>
-    ${controlOf(kind, control, options)}
+    ${controlOf(kind, control, options, error)}
     ${hint && html`<span class="hint" id=${`${id}-hint`}>${hint}</span>`}
     ${error && html`<span class="problem" id=${`${id}-error`}>${error}</span>`}
   </div>`;
@@ -30,12 +31,11 @@ export function Field({ label, value, onInput, kind = "text", error, hint, optio
  * @param {string} kind
  * @param {any} control
  * @param {(string | { value: string, label: string })[]} options
+ * @param {string} [error]
  */
-function controlOf(kind, control, options) {
+function controlOf(kind, control, options, error) {
   if (kind === "textarea") return html`<textarea class="textarea" ...${control}></textarea>`;
-  if (kind === "code") {
-    return html`<textarea class="textarea code" spellcheck="false" autocapitalize="off" onKeyDown=${indent} ...${control}></textarea>`;
-  }
+  if (kind === "code" || kind === "json") return html`<${CodeEditor} language=${kind === "json" ? "json" : "javascript"} error=${error} ...${control} />`;
   if (kind === "select") {
     const { value, ...others } = control;
     return html`<select class="select" value=${value} ...${others}>
@@ -46,24 +46,6 @@ function controlOf(kind, control, options) {
     </select>`;
   }
   return html`<input class="input" type=${kind} ...${control} />`;
-}
-
-/**
- * Lets Tab indent code after something was typed; Escape first, then Tab, leaves the field.
- *
- * @param {KeyboardEvent} event
- */
-function indent(event) {
-  const area = /** @type {HTMLTextAreaElement} */ (event.target);
-  if (event.key === "Escape") area.dataset.leaves = "true";
-  else if (event.key !== "Tab") delete area.dataset.leaves;
-  if (event.key !== "Tab" || event.shiftKey || area.dataset.leaves || area.readOnly || !area.dataset.typed) {
-    if (event.key.length === 1) area.dataset.typed = "true";
-    return;
-  }
-  event.preventDefault();
-  area.setRangeText("  ", area.selectionStart, area.selectionEnd, "end");
-  area.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
 /**

@@ -11,6 +11,11 @@ const DAY = 24 * HOUR;
 /** @param {number | null | undefined} value */
 export const count = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+
+/** A number for an axis, such as "12.5K". @param {number} value */
+export const compact = (value) => short.format(value);
+
 /**
  * Dollars with the digits that matter, "–" for an unknown price.
  *

@@ -1,38 +1,44 @@
-/** The reviews that wait for a person, and their number for the badge in the navigation. */
+/** What waits for a person, and its number for the badge in the navigation. */
 import { effect, signal } from "./html.js";
 import { session } from "./session.js";
 
 const EVERY_MS = 20_000;
-const PAGE = 100;
-/** The review statuses of ended work on which no decision stands. */
-const WAITING = ["pending", "revision-needed"];
+const PAGE = 50;
 
-/** @type {import("./types.js").Signal<number>} */
-export const waitingReviews = signal(0);
+/** The kinds of decisions that runs wait for, as `GET /executions?awaiting=` names them. */
+export const AWAITING = ["review"];
+
+/** The number of waiting runs by kind. @type {import("./types.js").Signal<Record<string, number>>} */
+export const waiting = signal({});
 
 /**
- * Reads the ended runs that no one has approved or rejected, the latest first.
+ * Reads a page of the runs that wait for a kind of decision, the latest first.
  *
+ * @param {string} awaiting
+ * @param {string} [cursor]
  * @param {AbortSignal} [abort]
- * @returns {Promise<any[]>}
+ * @returns {Promise<{ items: any[], total: number, nextCursor: string | null }>}
  */
-export async function readWaiting(abort) {
+export async function readWaiting(awaiting, cursor, abort) {
+  const page = await session.value?.client.get("/executions", { awaiting, limit: PAGE, cursor }, abort);
+  if (!cursor) waiting.value = { ...waiting.value, [awaiting]: page.total };
+  return page;
+}
+
+/** Counts again what waits, after a decision and now and then. */
+export async function countWaiting() {
   const client = session.value?.client;
-  if (!client) return [];
-  const pages = await Promise.all(
-    WAITING.map((reviewStatus) => client.get("/executions", { reviewStatus, status: "completed", limit: PAGE }, abort)),
-  );
-  const found = pages.flatMap((page) => page.items).filter((one) => one.executionId === one.rootExecutionId);
-  waitingReviews.value = found.length;
-  return found.sort((a, b) => (b.completedAt ?? "").localeCompare(a.completedAt ?? ""));
+  if (!client) return;
+  const pages = await Promise.all(AWAITING.map((awaiting) => client.get("/executions", { awaiting, limit: 1 })));
+  waiting.value = Object.fromEntries(AWAITING.map((awaiting, index) => [awaiting, pages[index].total]));
 }
 
 effect(() => {
   if (!session.value) {
-    waitingReviews.value = 0;
+    waiting.value = {};
     return undefined;
   }
-  const count = () => document.visibilityState === "visible" && readWaiting().catch(() => {});
+  const count = () => document.visibilityState === "visible" && countWaiting().catch(() => {});
   const first = setTimeout(count, 300);
   const timer = setInterval(count, EVERY_MS);
   return () => {

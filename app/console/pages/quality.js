@@ -16,6 +16,7 @@ import { api, mayEdit } from "../lib/session.js";
 import { errorsByField } from "../lib/use-form.js";
 
 const EVERY_MS = 20_000;
+const SERIES = [{ name: "Score", tone: "tone-3" }];
 
 export default function QualityPage() {
   const { query } = route.value;
@@ -37,7 +38,7 @@ export default function QualityPage() {
 /** @param {{ data: any }} props */
 function Report({ data }) {
   const { agreement } = data;
-  const points = data.byDay.map((/** @type {any} */ day) => ({ key: day.key, value: day.averageScore ?? 0, text: `score ${score(day.averageScore)} of ${count(day.executions)} executions` }));
+  const points = data.byDay.map((/** @type {any} */ day) => ({ key: day.key, values: [day.averageScore ?? 0], text: `score ${score(day.averageScore)} of ${count(day.executions)} executions` }));
   return html`<${Figures} figures=${[
       { title: "Average score", value: score(data.averageScore), note: `${count(data.executions)} judged` },
       { title: "Reaching their threshold", value: percent(data.meetingThreshold), note: `target ${percent(data.target)}` },
@@ -45,7 +46,7 @@ function Report({ data }) {
       { title: "Judge and people agree", value: percent(agreement.share), note: `${count(agreement.agreed)} of ${count(agreement.reviewed)} reviews` },
     ]} />
     <div class="split">
-      <section class="card" aria-label="Score by day"><h2>Score by day</h2><${Columns} label="Score by day" points=${points} max=${100} /></section>
+      <section class="card" aria-label="Score by day"><h2>Score by day</h2><${Columns} label="Score by day" points=${points} series=${SERIES} show=${score} max=${100} empty="Nothing was judged in this range" gap="nothing judged" /></section>
       <section class="card" aria-label="Gates"><h2>Gates</h2>
         ${data.gates.map((/** @type {any} */ gate) => html`<div class="stack-2" key=${gate.name}><div class="card-head"><span>${gate.name}</span><span class="push number">${percent(gate.passRate)} <small>· ${count(gate.passed)} of ${count(gate.executions)}</small></span></div><${Meter} label=${`${gate.name} gate`} value=${gate.passRate} /></div>`)}
         <h2>Reviews</h2>

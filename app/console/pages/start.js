@@ -81,7 +81,7 @@ export default function StartPage() {
           <${Field} label="Complexity" kind="select" value=${values.complexity} onInput=${set("complexity")} error=${errors.complexity}
             options=${[{ value: "", label: "Each agent's own model" }, { value: "simple", label: "Simple" }, { value: "standard", label: "Standard" }, { value: "complex", label: "Complex" }]} />
           <${Field} label="Tags" value=${values.tags} onInput=${set("tags")} error=${errors.tags} hint="Separated by commas." />
-          <${Field} wide label="Parameters" kind="code" rows="4" value=${values.params} onInput=${set("params")} error=${errors.params} hint="A JSON object, given to the agents as data." />
+          <${Field} wide label="Parameters" kind="json" rows="4" value=${values.params} onInput=${set("params")} error=${errors.params} hint="A JSON object, given to the agents as data." />
           <${Check} label="Use cached answers" checked=${values.cache} onInput=${set("cache")} />
         </div>
       </details>

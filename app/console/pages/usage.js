@@ -7,7 +7,7 @@ import { Icon } from "../components/icon.js";
 import { Meter } from "../components/meter.js";
 import { Empty, Loaded } from "../components/states.js";
 import { Table } from "../components/table.js";
-import { count, dollars, fullTime, percent } from "../lib/format.js";
+import { compact, count, dollars, fullTime, percent } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
 import { agentName, departmentName, orderedDepartments, readAll } from "../lib/names.js";
@@ -26,6 +26,29 @@ function labelOf(group, row) {
   if (group === "agent") return row.key ? agentName(row.key) : "–";
   return row.label ?? row.key ?? "–";
 }
+
+/** What the chart can show. Parts of a day are stacked. */
+const MEASURES = [
+  {
+    id: "tokens", title: "Tokens", show: compact,
+    series: [{ name: "Input", tone: "tone-1", of: (/** @type {any} */ day) => day.inputTokens }, { name: "Output", tone: "tone-2", of: (/** @type {any} */ day) => day.outputTokens }],
+    text: (/** @type {any} */ day) => `${count(day.inputTokens)} tokens in, ${count(day.outputTokens)} out`,
+  },
+  {
+    id: "cost", title: "Cost", show: (/** @type {number} */ value) => dollars(value),
+    series: [{ name: "Cost", tone: "tone-1", of: (/** @type {any} */ day) => day.costUsd ?? 0 }],
+    text: (/** @type {any} */ day) => `${dollars(day.costUsd)} for ${count(day.calls)} calls`,
+  },
+  {
+    id: "calls", title: "Calls", show: compact,
+    series: [
+      { name: "Answered", tone: "tone-1", of: (/** @type {any} */ day) => Math.max(0, day.calls - day.failedCalls - day.cachedCalls) },
+      { name: "Cached", tone: "tone-2", of: (/** @type {any} */ day) => day.cachedCalls },
+      { name: "Failed", tone: "tone-bad", of: (/** @type {any} */ day) => day.failedCalls },
+    ],
+    text: (/** @type {any} */ day) => `${count(day.calls)} calls, ${count(day.cachedCalls)} cached, ${count(day.failedCalls)} failed`,
+  },
+];
 
 export default function UsagePage() {
   const { query } = route.value;
@@ -59,7 +82,8 @@ export default function UsagePage() {
 
 /** @param {{ usage: any, days: any, cache: any, group: string }} props */
 function Report({ usage, days, cache, group }) {
-  const points = days.groups.map((/** @type {any} */ day) => ({ key: day.key, value: day.totalTokens, text: `${count(day.totalTokens)} tokens, ${dollars(day.costUsd)}` }));
+  const measure = MEASURES.find((one) => one.id === route.value.query.get("show")) ?? MEASURES[0];
+  const points = days.groups.map((/** @type {any} */ day) => ({ key: day.key, values: measure.series.map((one) => one.of(day)), text: measure.text(day) }));
   const columns = [
     { title: title(group), cell: (/** @type {any} */ row) => html`<span class="clip">${labelOf(group, row)}</span>` },
     { title: "Executions", class: "right", cell: (/** @type {any} */ row) => count(row.executions) },
@@ -78,9 +102,11 @@ function Report({ usage, days, cache, group }) {
       { title: "Cache hit rate", value: percent(cache.hitRate), note: `${count(cache.hits)} of ${count(cache.hits + cache.misses)}` },
       { title: "Saved by the cache", value: dollars(cache.savedCostUsd), note: `${count(cache.savedTokens)} tokens` },
     ]} />
-    <section class="card" aria-label="Tokens by day">
-      <h2>Tokens by day</h2>
-      ${points.length ? html`<${Columns} label="Tokens by day" points=${points} />` : html`<${Empty} icon="usage" title="No model calls in this range" />`}
+    <section class="card" aria-label=${`${measure.title} by day`}>
+      <div class="card-head"><h2>${measure.title} by day</h2>
+        <div class="chips push" role="group" aria-label="Measure">${MEASURES.map((one) => html`<button key=${one.id} class="chip" aria-pressed=${one === measure ? "true" : "false"} onClick=${() => setQuery({ show: one === MEASURES[0] ? null : one.id })}>${one.title}</button>`)}</div>
+      </div>
+      <${Columns} label=${`${measure.title} by day`} points=${points} series=${measure.series} show=${measure.show} empty="No model calls in this range" gap="no calls" />
     </section>
     <div class="chips" role="group" aria-label="Group by">
       ${GROUPS.map((one) => html`<button class="chip" aria-pressed=${one === group ? "true" : "false"} onClick=${() => setQuery({ by: one })}>${title(one)}</button>`)}

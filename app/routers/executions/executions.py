@@ -63,6 +63,10 @@ async def execution_filter(
         ReviewStatus | None, Query(alias="reviewStatus", description="The outcome of the latest review.")
     ] = None,
     kind: Annotated[ExecutionKind | None, Query(description="The kind of execution.")] = None,
+    is_root: Annotated[
+        bool | None,
+        Query(alias="isRoot", description="Whether the execution is a run, the root of its tree, or a part of one."),
+    ] = None,
     awaiting: Annotated[
         Awaiting | None, Query(description="The decision of a person that the run, shown by its root, waits for.")
     ] = None,
@@ -96,6 +100,7 @@ async def execution_filter(
         status=status,
         review_status=review_status,
         kind=kind,
+        is_root=is_root,
         awaiting=awaiting,
         api_key=api_key,
         root_execution_id=root_execution_id,

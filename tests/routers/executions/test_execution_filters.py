@@ -133,6 +133,8 @@ async def test_a_cost_is_that_of_the_tree(shared_service: Service, project: str)
     assert await found(shared_service, project=project, minCostUsd=total) == [run["executionId"]]
     assert await found(shared_service, project=project, minCostUsd=total + 0.01) == []
     assert len(await found(shared_service, project=project, minCostUsd=0)) == len(members)
+    assert await found(shared_service, project=project, isRoot=True) == [run["executionId"]]
+    assert len(await found(shared_service, project=project, isRoot=False)) == len(members) - 1
 
 
 async def test_runs_are_found_by_their_key_and_episode(shared_service: Service, new_key: NewKey, project: str) -> None:

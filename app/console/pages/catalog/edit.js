@@ -92,7 +92,7 @@ function Fields({ fields, form, kind, isNew, canEdit }) {
       const options = [...new Set([...(isNew ? [""] : []), value, ...models])].map((one) => ({ value: one, label: one || "The default" }));
       return html`<${Field} ...${common} kind="select" value=${value} options=${options} />`;
     }
-    const shown = type === "json" ? "code" : type === "lines" ? "textarea" : type;
-    return html`<${Field} ...${common} kind=${shown} value=${value} rows=${rows} min=${min} max=${max} step=${step} readOnly=${isFixed} wide=${shown === "code" || name === "description" || name === "instructionsPrompt"} />`;
+    const shown = type === "lines" ? "textarea" : type;
+    return html`<${Field} ...${common} kind=${shown} value=${value} rows=${rows} min=${min} max=${max} step=${step} readOnly=${isFixed} wide=${shown === "code" || shown === "json" || name === "description" || name === "instructionsPrompt"} />`;
   });
 }

@@ -18,7 +18,7 @@ export function TryTool({ toolName, example, canTry }) {
   if (!canTry) return null;
   return html`<form class="card" onSubmit=${call} aria-label="Try the tool" aria-busy=${form.isBusy}>
     <h2>Try it</h2>
-    <${Field} label="Input" kind="code" rows="6" value=${form.values.input} onInput=${form.set("input")} error=${form.errors.input} />
+    <${Field} label="Input" kind="json" rows="6" value=${form.values.input} onInput=${form.set("input")} error=${form.errors.input} />
     <div class="actions"><button class="button primary" disabled=${form.isBusy}>Try</button>${outcome && html`<span class="meta">${duration(outcome.durationMs)}${outcome.memoryBytes ? ` · ${Math.round(outcome.memoryBytes / 1024)} KiB` : ""}</span>`}</div>
     ${form.problem && html`<${Problem} error=${form.problem} />`}
     <div class="stack" aria-live="polite">

@@ -18,6 +18,7 @@ import { EventDetails } from "./event-details.js";
 
 /** @typedef {import("../../model/run-state.js").ExecutionState} ExecutionState */
 
+const MAX_ROWS = 100;
 const TABS = [
   { id: "output", title: "Output" },
   { id: "prompt", title: "Prompt" },
@@ -120,9 +121,12 @@ function SentPrompts({ execution }) {
 
 /** @param {{ execution: ExecutionState, version?: number }} props */
 function Tools({ execution }) {
+  const [limit, setLimit] = useState(MAX_ROWS);
   if (execution.tools.length === 0) return html`<${Empty} icon="tool" title="No tool was called" />`;
+  const shown = execution.tools.slice(-limit);
   return html`<div class="stack">
-    ${execution.tools.map(
+    <${Earlier} shown=${shown.length} all=${execution.tools.length} onMore=${() => setLimit(limit * 4)} />
+    ${shown.map(
       (tool) => html`<details class="fold-out" key=${tool.id}>
         <summary><span class=${tool.failed ? "bad-text" : ""}>${tool.name}</span><small> · ${tool.end === null ? "running" : duration(tool.durationMs ?? tool.end - tool.start)}${tool.failed ? " · failed" : ""}</small></summary>
         <div class="stack-2">
@@ -133,6 +137,16 @@ function Tools({ execution }) {
       </details>`,
     )}
   </div>`;
+}
+
+/**
+ * Says that only the latest of many rows are shown, and shows more.
+ *
+ * @param {{ shown: number, all: number, onMore: () => void }} props
+ */
+function Earlier({ shown, all, onMore }) {
+  if (shown >= all) return null;
+  return html`<div class="actions"><span class="meta number">The latest ${count(shown)} of ${count(all)}</span><button class="button push" onClick=${onMore}>Show earlier ones</button></div>`;
 }
 
 /** @param {{ check: any }} props */
@@ -163,6 +177,7 @@ function Quality({ execution }) {
 /** @param {{ execution: ExecutionState, version?: number }} props */
 function Cost({ execution }) {
   const { calls, spent } = execution;
+  const [limit, setLimit] = useState(MAX_ROWS);
   if (calls.length === 0) return html`<${Empty} icon="usage" title="No model call yet" />`;
   return html`<div class="stack">
     <dl class="facts">
@@ -171,9 +186,10 @@ function Cost({ execution }) {
       <div><dt>Output</dt><dd>${count(spent.output)}</dd></div>
       <div><dt>Cost</dt><dd>${dollars(spent.costUsd)}</dd></div>
     </dl>
+    <${Earlier} shown=${Math.min(limit, calls.length)} all=${calls.length} onMore=${() => setLimit(limit * 4)} />
     <div class="table-frame" role="region" aria-label="Model calls" tabindex="0"><table class="table">
       <thead><tr><th scope="col">Purpose</th><th scope="col" class="right">In</th><th scope="col" class="right">Out</th><th scope="col" class="right">Time</th><th scope="col" class="right">Cost</th></tr></thead>
-      <tbody>${calls.map((row) => html`<tr key=${row.callId}><td>${row.purpose}${row.cached ? html` <span class="tag">CACHED</span>` : ""}${row.outcome === "error" ? html` <span class="tag warn">${row.errorCode}</span>` : ""}<div class="meta">${row.model}</div></td><td class="right">${count(row.inputTokens)}</td><td class="right">${count(row.outputTokens)}</td><td class="right">${duration(row.durationMs)}</td><td class="right">${dollars(row.costUsd)}</td></tr>`)}</tbody>
+      <tbody>${calls.slice(-limit).map((row) => html`<tr key=${row.callId}><td>${row.purpose}${row.cached ? html` <span class="tag">CACHED</span>` : ""}${row.outcome === "error" ? html` <span class="tag warn">${row.errorCode}</span>` : ""}<div class="meta">${row.model}</div></td><td class="right">${count(row.inputTokens)}</td><td class="right">${count(row.outputTokens)}</td><td class="right">${duration(row.durationMs)}</td><td class="right">${dollars(row.costUsd)}</td></tr>`)}</tbody>
     </table></div>
   </div>`;
 }

@@ -30,6 +30,7 @@ export function Header({ run, root, selected, version, now, refresh }) {
       ${run.root.reviewStatus !== "pending" && html`<${Status} status=${run.root.reviewStatus} pill />`}
       <div class="actions push">
         <button class="button" onClick=${() => copy(readCommand(path), "Command")}>Copy as curl</button>
+        ${isEnded(status) && html`<button class="button" onClick=${() => navigate(`/compare?left=${encodeURIComponent(root.executionId)}`)}>Compare</button>`}
         ${may("runner") && html`<${Actions} root=${root} status=${status} canReview=${selected.status === "completed"} onReview=${() => setReviewing(true)} refresh=${refresh} />`}
       </div>
     </div>

@@ -3,7 +3,7 @@ import { Dialog } from "../../components/dialog.js";
 import { Field } from "../../components/field.js";
 import { toast } from "../../components/toast.js";
 import { html, useState } from "../../lib/html.js";
-import { readWaiting } from "../../lib/inbox.js";
+import { countWaiting } from "../../lib/inbox.js";
 import { api } from "../../lib/session.js";
 
 const DECISIONS = [
@@ -29,7 +29,7 @@ export function ReviewDialog({ execution, name, initial = "approved", onClose, o
       throw problem;
     }
     toast(status === "revision-needed" ? "Sent back: the run is open again." : "The review is stored.");
-    readWaiting().catch(() => {});
+    countWaiting().catch(() => {});
     onDone();
   };
   return html`<${Dialog} title=${name ? `Review the work of ${name}` : "Review"} action="Save review" onClose=${onClose} onSubmit=${submit}>

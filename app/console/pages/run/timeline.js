@@ -2,13 +2,18 @@
 import { Status, statusWord } from "../../components/status.js";
 import { Icon } from "../../components/icon.js";
 import { duration } from "../../lib/format.js";
-import { html, useEffect, useMemo, useRef, useState } from "../../lib/html.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../lib/html.js";
 import { agentName, departmentName } from "../../lib/names.js";
+import { barsOf, mergedBars, summaryOf } from "../../model/bars.js";
 import { ticksOf } from "../../model/scale.js";
 
 const LEGEND = [["model", "Model"], ["tool", "Tool"], ["judge", "Judge"], ["review", "Review"], ["wait", "Waiting"]];
 const MIN_WIDTH = 0.25;
+const MAX_BARS = 600;
 const FOLDED_FROM = 60;
+const CHUNKED_FROM = 100;
+const CHUNK = 50;
+const ROW_HEIGHT = 34;
 
 /** @typedef {import("../../model/run-state.js").ExecutionState} ExecutionState */
 /** @typedef {{ start: number, length: number, now: number, isLive: boolean }} Scale */
@@ -64,10 +69,17 @@ export function Timeline({ run, below, version, now, selectedId, onSelect }) {
     else return;
     event.preventDefault();
   };
+  const wanted = useRef(/** @type {string | null} */ (null));
   const focusRow = (/** @type {string} */ id) => {
+    wanted.current = id;
     onSelect(id);
-    /** @type {HTMLElement | null | undefined} */ (grid.current?.querySelector(`[data-id="${CSS.escape(id)}"]`))?.focus();
   };
+  useLayoutEffect(() => {
+    if (wanted.current !== selectedId) return;
+    wanted.current = null;
+    /** @type {HTMLElement | null | undefined} */ (grid.current?.querySelector(`[data-id="${CSS.escape(selectedId)}"]`))?.focus();
+  }, [selectedId]);
+  const rowOf = (/** @type {typeof rows[number]} */ row) => html`<${Row} key=${row.one.id} ...${row} version=${row.one.version} scale=${scale} ticks=${ticks} isFolded=${folded.has(row.one.id)} isSelected=${row.one.id === selectedId} onSelect=${onSelect} onFold=${fold} />`;
 
   return html`<section aria-label="Timeline" class="timeline">
     <div class="legend" aria-hidden="true">${LEGEND.map(([kind, title]) => html`<span><i class=${`swatch ${kind}`}></i>${title}</span>`)}</div>
@@ -76,10 +88,32 @@ export function Timeline({ run, below, version, now, selectedId, onSelect }) {
       <span class="scale">${ticks.map((tick) => html`<span style=${{ left: `${(tick.at / length) * 100}%` }}>${tick.label}</span>`)}</span>
       <span class="took">Time</span>
     </div>
-    <div class="tree" role="treegrid" aria-label="Executions" ref=${grid} onKeyDown=${move}>
-      ${rows.map((row) => html`<${Row} key=${row.one.id} ...${row} version=${row.one.version} scale=${scale} ticks=${ticks} isFolded=${folded.has(row.one.id)} isSelected=${row.one.id === selectedId} onSelect=${onSelect} onFold=${fold} />`)}
+    <div class="tree" role="treegrid" aria-label="Executions" aria-rowcount=${rows.length} ref=${grid} onKeyDown=${move}>
+      ${rows.length <= CHUNKED_FROM
+        ? rows.map(rowOf)
+        : chunksOf(rows).map((chunk) => html`<${Chunk} key=${chunk[0].one.id} count=${chunk.length} isNeeded=${chunk.some((row) => row.one.id === selectedId)}>${() => chunk.map(rowOf)}<//>`)}
     </div>
   </section>`;
+}
+
+/** @template T @param {T[]} rows @returns {T[][]} */
+const chunksOf = (rows) => Array.from({ length: Math.ceil(rows.length / CHUNK) }, (_, index) => rows.slice(index * CHUNK, (index + 1) * CHUNK));
+
+/**
+ * Some rows of a long tree, drawn only near the window or with the selected row among them.
+ *
+ * @param {{ count: number, isNeeded: boolean, children: () => any }} props
+ */
+function Chunk({ count, isNeeded, children }) {
+  const place = useRef(/** @type {HTMLElement | null} */ (null));
+  const [isNear, setNear] = useState(false);
+  useEffect(() => {
+    const observer = new IntersectionObserver((entries) => setNear(entries.some((entry) => entry.isIntersecting)), { rootMargin: "800px 0px" });
+    if (place.current) observer.observe(place.current);
+    return () => observer.disconnect();
+  }, []);
+  const isDrawn = isNear || isNeeded;
+  return html`<div class="chunk" role="presentation" ref=${place} style=${{ minHeight: `${count * ROW_HEIGHT}px` }}>${isDrawn && children()}</div>`;
 }
 
 /**
@@ -113,40 +147,19 @@ function Lane({ one, scale, ticks, isSelected }) {
   const from = one.laneStart;
   const until = one.endedAt ?? (one.isRunning || one.status === "pending" ? scale.now : from);
   const bars = barsOf(one, scale.now);
+  const shown = mergedBars(bars, scale.length / MAX_BARS);
   const label = `${statusWord(one.status)}; ${summaryOf(bars)}`;
   return html`<span class="lanes" role="gridcell" aria-label=${label}>
     <span class="lane">
       ${ticks.map((tick) => html`<i class="grid-line" style=${{ left: `${(tick.at / scale.length) * 100}%` }}></i>`)}
       ${from !== null && until !== null && until > from && html`<i class="bar wait" style=${placeOf(from, until, scale)}></i>`}
-      ${bars.map((bar) => html`<i class=${`bar ${bar.kind} ${bar.failed ? "failed" : ""} ${bar.open ? "open" : ""}`} style=${placeOf(bar.start, bar.end, scale)} title=${`${bar.label} · ${duration(bar.end - bar.start)}`}></i>`)}
+      ${shown.map((bar) => html`<i class=${`bar ${bar.kind} ${bar.failed ? "failed" : ""} ${bar.open ? "open" : ""}`} style=${placeOf(bar.start, bar.end, scale)} title=${`${bar.label} · ${duration(bar.end - bar.start)}`}></i>`)}
       ${scale.isLive && html`<i class="now" style=${{ left: "100%" }}></i>`}
     </span>
     ${isSelected && one.tools.length > 0 && html`<span class="tool-lanes">
       ${one.tools.slice(-12).map((tool) => html`<span class="lane tool-lane"><i class=${`bar tool ${tool.failed ? "failed" : ""}`} style=${placeOf(tool.start, tool.end ?? scale.now, scale)}></i><span class="tool-name" style=${labelPlace(tool.start, tool.end ?? scale.now, scale)}>${tool.name}</span></span>`)}
     </span>`}
   </span>`;
-}
-
-/**
- * The bars of an execution: reported calls, tools, and the call in progress.
- *
- * @param {ExecutionState} one
- * @param {number} now
- */
-function barsOf(one, now) {
-  /** @type {import("../../model/run-state.js").Segment[]} */
-  const bars = [...one.segments];
-  for (const tool of one.tools) bars.push({ kind: "tool", start: tool.start, end: tool.end ?? now, label: tool.name, seq: tool.seq, failed: tool.failed, open: tool.end === null });
-  if (one.isRunning && one.callingSince !== null) bars.push({ kind: "model", start: one.callingSince, end: now, label: "Model call in progress", seq: 0, open: true });
-  return bars;
-}
-
-/** @param {import("../../model/run-state.js").Segment[]} bars */
-function summaryOf(bars) {
-  const kinds = { model: 0, tool: 0, judge: 0, review: 0 };
-  for (const bar of bars) kinds[bar.kind] += bar.end - bar.start;
-  const parts = Object.entries(kinds).filter(([, spent]) => spent > 0).map(([kind, spent]) => `${kind} ${duration(spent)}`);
-  return parts.join(", ") || "nothing yet";
 }
 
 /**

@@ -6,11 +6,11 @@ import { Empty, Loaded } from "../../components/states.js";
 import { Status } from "../../components/status.js";
 import { Table } from "../../components/table.js";
 import { ago, count, dollars, duration, firstLine, fullTime, score } from "../../lib/format.js";
-import { html, useState } from "../../lib/html.js";
+import { html, useEffect, useState } from "../../lib/html.js";
 import { useLoad } from "../../lib/load.js";
-import { agentName, agents, departmentName, orderedDepartments } from "../../lib/names.js";
+import { agentName, agents, departmentName, orderedDepartments, readAll } from "../../lib/names.js";
 import { Link, navigate, route, setQuery } from "../../lib/router.js";
-import { api, may } from "../../lib/session.js";
+import { api, may, mayEdit } from "../../lib/session.js";
 
 const LIMIT = 50;
 const EVERY_MS = 2500;
@@ -28,69 +28,126 @@ const REVIEWS = [
   { value: "rejected", label: "Rejected" },
   { value: "revision-needed", label: "Revision needed" },
 ];
-const FILTERS = ["status", "kind", "department", "agent", "reviewStatus", "project", "from", "to"];
+const WAITING = [
+  { value: "", label: "Anything" },
+  { value: "review", label: "A review" },
+];
+const MAIN = ["q", "status", "kind", "department", "agent", "reviewStatus"];
+const MORE = ["from", "to", "awaiting", "minCostUsd", "apiKey", "project", "episode"];
+const SEARCH_PAUSE_MS = 250;
+const MAX_COUNTED = 10_000;
 
 /** @param {any} run */
 const isRoot = (run) => run.executionId === run.rootExecutionId;
 
-/** Whether a run contains the words of a search. @param {any} run @param {string} words */
-function matches(run, words) {
-  const text = [run.prompt, run.executionId, agentName(run.agent), departmentName(run.department), run.startedBy?.name, ...run.tags].join(" ").toLowerCase();
-  return words.toLowerCase().split(/\s+/).every((word) => text.includes(word));
-}
-
 export function RunList() {
   const { query } = route.value;
-  const filters = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) ?? ""]));
+  const filters = Object.fromEntries([...MAIN, ...MORE].map((name) => [name, query.get(name) ?? ""]));
   const cursors = query.getAll("cursor");
   const cursor = cursors.at(-1) ?? "";
-  const shown = query.get("show") ?? "runs";
-  const [words, setWords] = useState(query.get("q") ?? "");
-  const key = JSON.stringify([filters, cursor]);
-  const load = useLoad((signal) => api().get("/executions", { ...filters, cursor, limit: LIMIT, sort: "-createdAt" }, signal), [key], { everyMs: cursor ? 0 : EVERY_MS });
-  const setFilter = (/** @type {string} */ name) => (/** @type {string} */ value) => setQuery({ [name]: value, cursor: null });
-  const search = (/** @type {string} */ value) => {
-    setWords(value);
-    setQuery({ q: value });
-  };
-  const openById = (/** @type {KeyboardEvent} */ event) => {
-    const text = words.trim();
-    if (event.key === "Enter" && text.startsWith("exec_")) navigate(`/runs/${encodeURIComponent(text)}`);
-  };
+  const showsAll = query.get("show") === "all";
+  const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
+  const asked = { ...filters, isRoot: showsAll ? "" : "true", cursor, limit: LIMIT, sort: "-createdAt" };
+  const load = useLoad((signal) => api().get("/executions", asked, signal), [JSON.stringify(asked)], { everyMs: cursor ? 0 : EVERY_MS });
+  const choose = (/** @type {string} */ id, /** @type {boolean} */ isChosen) => setChosen(isChosen ? [...chosen, id].slice(-2) : chosen.filter((one) => one !== id));
 
   return html`<div class="page">
     <div class="page-head">
       <h1>Runs</h1>
-      ${load.data && html`<span class="meta number">${count(load.data.total)} executions</span>`}
-      ${may("runner") && html`<button class="button primary push" onClick=${() => navigate("/start")}><${Icon} name="plus" />Start run</button>`}
+      ${load.data && html`<span class="meta number" role="status" aria-label="Found">${totalText(load.data.total, filters.q !== "", showsAll)}</span>`}
+      <div class="actions push">
+        <button class="button" disabled=${chosen.length !== 2} title="Choose two runs in the list" onClick=${() => navigate(compareAddress(chosen[0], chosen[1]))}><${Icon} name="compare" />Compare</button>
+        ${may("runner") && html`<button class="button primary" onClick=${() => navigate("/start")}><${Icon} name="plus" />Start run</button>`}
+      </div>
     </div>
-    <div class="filters" role="search" aria-label="Filter runs">
-      <${Field} class="search" label="Search" kind="search" value=${words} onInput=${search} onKeyDown=${openById} placeholder="Words, or an execution id" />
-      <${Field} label="Status" kind="select" options=${STATUSES} value=${filters.status} onInput=${setFilter("status")} />
-      <${Field} label="Kind" kind="select" options=${KINDS} value=${filters.kind} onInput=${setFilter("kind")} />
-      <${Field} label="Department" kind="select" value=${filters.department} onInput=${setFilter("department")}
-        options=${[{ value: "", label: "All departments" }, ...orderedDepartments.value.map((one) => ({ value: one.slug, label: one.name }))]} />
-      <${Field} label="Agent" kind="select" value=${filters.agent} onInput=${setFilter("agent")}
-        options=${[{ value: "", label: "All agents" }, ...[...agents.value.values()].map((one) => ({ value: one.agentId, label: one.name }))]} />
-      <${Field} label="Review" kind="select" options=${REVIEWS} value=${filters.reviewStatus} onInput=${setFilter("reviewStatus")} />
-      <${Field} label="From" kind="date" value=${filters.from} onInput=${setFilter("from")} />
-      <${Field} label="To" kind="date" value=${filters.to} onInput=${setFilter("to")} />
-    </div>
+    <${Filters} filters=${filters} />
     <div class="chips" role="group" aria-label="Show">
       ${[["runs", "Runs"], ["all", "All executions"]].map(
-        ([id, title]) => html`<button class="chip" aria-pressed=${shown === id ? "true" : "false"} onClick=${() => setQuery({ show: id === "runs" ? null : id })}>${title}</button>`,
+        ([id, title]) => html`<button class="chip" aria-pressed=${(id === "all") === showsAll ? "true" : "false"} onClick=${() => setQuery({ show: id === "runs" ? null : id, cursor: null })}>${title}</button>`,
       )}
     </div>
     <${Loaded} load=${load} lines=${10}>
-      ${(/** @type {any} */ page) => html`<${Rows} rows=${page.items.filter((/** @type {any} */ run) => (shown === "all" || isRoot(run)) && matches(run, words))} hasFilter=${words !== "" || Object.values(filters).some(Boolean)} />
+      ${(/** @type {any} */ page) => html`<${Rows} rows=${page.items} chosen=${chosen} onChoose=${choose} hasFilter=${Object.values(filters).some(Boolean)} />
         <${Pages} page=${page} cursors=${cursors} />`}
     <//>
   </div>`;
 }
 
-/** @param {{ rows: any[], hasFilter: boolean }} props */
-function Rows({ rows, hasFilter }) {
+/**
+ * @param {number} total
+ * @param {boolean} isSearch searches count up to a limit
+ * @param {boolean} showsAll
+ */
+const totalText = (total, isSearch, showsAll) => `${count(total)}${isSearch && total >= MAX_COUNTED ? "+" : ""} ${showsAll ? "executions" : total === 1 ? "run" : "runs"}`;
+
+/** @param {{ filters: Record<string, string> }} props */
+function Filters({ filters }) {
+  const [words, setWords] = useState(filters.q);
+  useEffect(() => setWords(filters.q), [filters.q]);
+  useEffect(() => {
+    if (words.trim() === filters.q) return undefined;
+    const timer = setTimeout(() => setQuery({ q: words.trim(), cursor: null }), SEARCH_PAUSE_MS);
+    return () => clearTimeout(timer);
+  }, [words]);
+  const set = (/** @type {string} */ name) => (/** @type {string} */ value) => setQuery({ [name]: value.trim(), cursor: null });
+  const openById = (/** @type {KeyboardEvent} */ event) => {
+    const text = words.trim();
+    if (event.key === "Enter" && text.startsWith("exec_")) navigate(`/runs/${encodeURIComponent(text)}`);
+  };
+  const used = MORE.filter((name) => filters[name]).length;
+  return html`<div class="stack-2" role="search" aria-label="Filter runs">
+    <div class="filters">
+      <${Field} class="search" label="Search" kind="search" value=${words} onInput=${setWords} onKeyDown=${openById} maxlength="200" placeholder="Words of the prompt, or an execution id" />
+      <${Field} label="Status" kind="select" options=${STATUSES} value=${filters.status} onInput=${set("status")} />
+      <${Field} label="Kind" kind="select" options=${KINDS} value=${filters.kind} onInput=${set("kind")} />
+      <${Field} label="Department" kind="select" value=${filters.department} onInput=${set("department")}
+        options=${[{ value: "", label: "All departments" }, ...orderedDepartments.value.map((one) => ({ value: one.slug, label: one.name }))]} />
+      <${Field} label="Agent" kind="select" value=${filters.agent} onInput=${set("agent")}
+        options=${[{ value: "", label: "All agents" }, ...[...agents.value.values()].map((one) => ({ value: one.agentId, label: one.name }))]} />
+      <${Field} label="Review" kind="select" options=${REVIEWS} value=${filters.reviewStatus} onInput=${set("reviewStatus")} />
+    </div>
+    <details class="more-filters" open=${used > 0}>
+      <summary>More filters${used > 0 && html` <span class="count">${used}</span>`}</summary>
+      <div class="filters">
+        <${Field} label="From" kind="date" value=${filters.from} onInput=${set("from")} />
+        <${Field} label="To" kind="date" value=${filters.to} onInput=${set("to")} />
+        <${Field} label="Waits for" kind="select" options=${WAITING} value=${filters.awaiting} onInput=${set("awaiting")} />
+        <${TextFilter} label="Cost from, in USD" kind="number" min="0" step="any" value=${filters.minCostUsd} onDone=${set("minCostUsd")} />
+        ${(mayEdit.value || filters.apiKey) && html`<${KeyFilter} value=${filters.apiKey} onInput=${set("apiKey")} />`}
+        <${TextFilter} label="Project" value=${filters.project} onDone=${set("project")} placeholder="Its id" spellcheck="false" />
+        <${TextFilter} label="Episode" value=${filters.episode} onDone=${set("episode")} placeholder="Its id" spellcheck="false" />
+      </div>
+    </details>
+  </div>`;
+}
+
+/**
+ * A filter that applies once its text is complete.
+ *
+ * @param {{ label: string, value: string, onDone: (value: string) => void, [name: string]: any }} props
+ */
+function TextFilter({ value, onDone, ...rest }) {
+  const [text, setText] = useState(value);
+  useEffect(() => setText(value), [value]);
+  return html`<${Field} ...${rest} value=${text} onInput=${setText} onChange=${() => onDone(text)} />`;
+}
+
+/** @param {{ value: string, onInput: (value: string) => void }} props */
+function KeyFilter({ value, onInput }) {
+  const load = useLoad(async () => (mayEdit.value ? readAll("/api-keys") : []), []);
+  const keys = (load.data ?? []).map((/** @type {any} */ one) => ({ value: one.id, label: one.name }));
+  const known = value === "" || keys.some((/** @type {any} */ one) => one.value === value);
+  return html`<${Field} label="API key" kind="select" value=${value} onInput=${onInput} options=${[{ value: "", label: "Any key" }, ...keys, ...(known ? [] : [{ value, label: value }])]} />`;
+}
+
+/** @param {{ rows: any[], chosen: string[], onChoose: (id: string, isChosen: boolean) => void, hasFilter: boolean }} props */
+function Rows({ rows, chosen, onChoose, hasFilter }) {
   const columns = [
+    {
+      title: html`<span class="hidden">Compare</span>`,
+      class: "choice-cell optional",
+      cell: (/** @type {any} */ run) => html`<input type="checkbox" aria-label=${`Compare ${firstLine(run.prompt, 60) || run.executionId}`} checked=${chosen.includes(run.executionId)} onInput=${(/** @type {any} */ event) => onChoose(run.executionId, event.target.checked)} />`,
+    },
     { title: "Status", cell: (/** @type {any} */ run) => html`<${Status} status=${run.status} />` },
     { title: "Run", class: "grow", cell: (/** @type {any} */ run) => html`<${RunCell} run=${run} />` },
     { title: "Score", class: "right optional", cell: (/** @type {any} */ run) => score(run.qualityScore) },
@@ -102,6 +159,9 @@ function Rows({ rows, hasFilter }) {
   ];
   return html`<${Table} label="Runs" columns=${columns} rows=${rows} rowKey=${(/** @type {any} */ run) => run.executionId} to=${addressOf} empty=${html`<${NoRuns} hasFilter=${hasFilter} />`} />`;
 }
+
+/** @param {string} left @param {string} right */
+export const compareAddress = (left, right) => `/compare?left=${encodeURIComponent(left)}&right=${encodeURIComponent(right)}`;
 
 /** @param {any} run */
 export const addressOf = (run) =>
@@ -121,7 +181,7 @@ export function RunCell({ run }) {
 
 /** @param {{ hasFilter: boolean }} props */
 function NoRuns({ hasFilter }) {
-  if (hasFilter) return html`<${Empty} icon="search" title="No run matches"><p>Change the filters, or look at the next page.</p><//>`;
+  if (hasFilter) return html`<${Empty} icon="search" title="No run matches"><p>Change or clear the filters.</p><//>`;
   return html`<${Empty} icon="runs" title="No runs yet">
     <p>Start the sample: the Story department outlines a short film.</p>
     ${may("runner") && html`<${Link} to="/start?sample=1" class="button primary">Start the sample run<//>`}

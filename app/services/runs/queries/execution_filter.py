@@ -52,6 +52,7 @@ class ExecutionFilter:
     status: ExecutionStatus | None = None
     review_status: ReviewStatus | None = None
     kind: ExecutionKind | None = None
+    is_root: bool | None = None
     awaiting: Awaiting | None = None
     api_key: str | None = None
     root_execution_id: str | None = None
@@ -77,6 +78,8 @@ class ExecutionFilter:
             fields["agent"] = await find_id(Agent, {"agentId": self.agent})
         if self.department is not None:
             fields["department"] = await find_id(Department, {"slug": self.department})
+        if self.is_root is not None:
+            fields["parentExecutionId"] = None if self.is_root else {"$ne": None}
         if self.min_cost_usd is not None:
             fields["listedCostUsd"] = {"$gte": self.min_cost_usd}
         bounds = {"$gte": self.started_from, "$lt": self.started_to}

@@ -1,36 +1,47 @@
 /** The reviews that wait for a person, one decision at a time; every key of the keyboard works too. */
-import { Icon } from "../components/icon.js";
-import { Markdown } from "../components/markdown.js";
-import { DepartmentMark } from "../components/mark.js";
-import { Empty, Loaded } from "../components/states.js";
-import { Status } from "../components/status.js";
-import { ago, dollars, firstLine, score } from "../lib/format.js";
-import { html, useEffect, useState } from "../lib/html.js";
-import { readWaiting } from "../lib/inbox.js";
-import { useLoad } from "../lib/load.js";
-import { agentName, departmentName } from "../lib/names.js";
-import { Link } from "../lib/router.js";
-import { api, may } from "../lib/session.js";
-import { ReviewDialog } from "./run/review-dialog.js";
+import { Icon } from "../../components/icon.js";
+import { Markdown } from "../../components/markdown.js";
+import { DepartmentMark } from "../../components/mark.js";
+import { Empty, Loaded } from "../../components/states.js";
+import { Status } from "../../components/status.js";
+import { ago, count, dollars, firstLine, score } from "../../lib/format.js";
+import { html, useEffect, useState } from "../../lib/html.js";
+import { readWaiting } from "../../lib/inbox.js";
+import { useLoad } from "../../lib/load.js";
+import { agentName, departmentName } from "../../lib/names.js";
+import { Link } from "../../lib/router.js";
+import { api, may } from "../../lib/session.js";
+import { ReviewDialog } from "../run/review-dialog.js";
 
 const EVERY_MS = 10_000;
 const DECISIONS = /** @type {Record<string, string>} */ ({ a: "approved", e: "revision-needed", d: "rejected" });
 
-export default function InboxPage() {
-  const load = useLoad((signal) => readWaiting(signal), [], { everyMs: EVERY_MS });
-  return html`<div class="page">
-    <div class="page-head"><h1>Inbox</h1><p>Ended runs on which no person has decided.</p></div>
-    <${Loaded} load=${load}>
-      ${(/** @type {any[]} */ waiting) =>
-        waiting.length === 0
-          ? html`<div class="card"><${Empty} icon="check" title="Nothing waits for you"><p>Runs that end appear here until someone approves or rejects them.</p><//></div>`
-          : html`<${Waiting} waiting=${waiting} onDone=${load.reload} />`}
-    <//>
-  </div>`;
+/** The runs that wait, the latest first, with more on request. */
+export function Reviews() {
+  const [pages, setPages] = useState(1);
+  const load = useLoad(
+    async (signal) => {
+      let page = await readWaiting("review", undefined, signal);
+      const { total, items } = page;
+      for (let number = 1; number < pages && page.nextCursor; number += 1) {
+        page = await readWaiting("review", page.nextCursor, signal);
+        items.push(...page.items);
+      }
+      return { total, items, hasMore: page.nextCursor !== null };
+    },
+    [pages],
+    { everyMs: EVERY_MS },
+  );
+  return html`<${Loaded} load=${load}>
+    ${(/** @type {any} */ { total, items, hasMore }) =>
+      items.length === 0
+        ? html`<div class="card"><${Empty} icon="check" title="Nothing waits for you"><p>Runs that end appear here until someone approves or rejects them.</p><//></div>`
+        : html`<${Waiting} waiting=${items} total=${total} onMore=${hasMore ? () => setPages(pages + 1) : null} onDone=${load.reload} />`}
+  <//>`;
 }
 
-/** @param {{ waiting: any[], onDone: () => void }} props */
-function Waiting({ waiting, onDone }) {
+/** @param {{ waiting: any[], total: number, onMore: (() => void) | null, onDone: () => void }} props */
+function Waiting({ waiting, total, onMore, onDone }) {
   const [id, setId] = useState(waiting[0].executionId);
   const [decision, setDecision] = useState("");
   const place = Math.max(0, waiting.findIndex((one) => one.executionId === id));
@@ -51,6 +62,7 @@ function Waiting({ waiting, onDone }) {
   }, [waiting, place, decision]);
 
   return html`<div class="inbox">
+    <div class="stack-2">
     <ul class="card flush inbox-list" aria-label="Waiting reviews">
       ${waiting.map(
         (one) => html`<li key=${one.executionId}><button aria-current=${one === current ? "true" : undefined} onClick=${() => setId(one.executionId)}>
@@ -59,6 +71,8 @@ function Waiting({ waiting, onDone }) {
         </button></li>`,
       )}
     </ul>
+    <div class="actions"><span class="meta number">${count(waiting.length)} of ${count(total)}, the latest first</span>${onMore && html`<button class="button push" onClick=${onMore}>Show more</button>`}</div>
+    </div>
     <section class="card" aria-label="Review">
       <div class="card-head">
         <${DepartmentMark} slug=${current.department} />
