@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.agent_run import agent_run_tables
 from benchmarks.catalogue import catalogue_tables
+from benchmarks.console import console_tables
 from benchmarks.department_run import department_run_tables
 from benchmarks.economy import economy_tables
 from benchmarks.events import event_tables
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "department-run": department_run_tables,
     "tools": tools_tables,
     "events": event_tables,
+    "console": console_tables,
     "run-engine": run_engine_tables,
     "economy": economy_tables,
     "usage-analytics": usage_analytics_tables,

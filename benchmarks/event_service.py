@@ -5,6 +5,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from bson import ObjectId
 from fastapi import FastAPI, Request
 from pydantic import SecretStr
 
+from app.database.connection import Raw
 from app.dependencies import Services
 from app.events.log.log_rows import Stored
 from app.events.log.tree_log import TreeLog
 from app.events.replay import read_frames, read_head
-from app.events.types import AgentResponse
+from app.events.types import AgentComplete, AgentResponse, AgentStart
+from app.kit.times import utc_now
 from app.main import create_app, open_services
-from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
+from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, StartedBy
 from app.models.execution_events import ExecutionEventPage
 from app.server.server import server_options
 from app.settings import Settings
@@ -31,6 +34,7 @@ FILL_STEP = 20
 GROWTH_STEP = 20
 GROWTH_AT = (100, 2_000, 20_000)
 LARGE_RUN_EVENTS = 40_000
+RUNS_A_STEP = 1_000
 
 
 class Lever:
@@ -69,6 +73,41 @@ class Lever:
             times[execution_id].append(time.monotonic_ns())
             self.logs[execution_id].append(execution_id, AgentResponse(agent_id="ada-001", content=text))
         return times
+
+    async def large_tree(self, executions: int, text: str) -> str:
+        """An ended tree of so many executions, each with three events."""
+        execution_id = await self.new_tree()
+        log = self.logs[execution_id]
+        found = self.services.database[AgentExecution.get_collection_name()]
+        root = AgentExecution.model_validate(await found.find_one({"executionId": execution_id}))
+        log.append(execution_id, AgentStart(agent_id="ada-001", name="Ada", prompt=text))
+        for number in range(executions - 1):
+            child = AgentExecution.new_child(
+                root, execution_id, agent=None, department=None, kind=ExecutionKind.AGENT, prompt=text
+            )
+            await log.add_child(child)
+            name = f"bob-{number:03}"
+            log.append(child.execution_id, AgentStart(agent_id=name, name=name.title(), prompt=text))
+            log.append(child.execution_id, AgentResponse(agent_id=name, content=text))
+            self._end(log, child.execution_id, name, text)
+        self._end(log, execution_id, "ada-001", text)
+        await log.committed()
+        return execution_id
+
+    def _end(self, log: TreeLog, execution_id: str, agent_id: str, text: str) -> None:
+        output = {"text": text, "data": None}
+        last = AgentComplete(agent_id=agent_id, output=output, token_usage={}, cost_usd=0.0, stop_reason="completed")
+        ended = {"status": ExecutionStatus.COMPLETED.value, "completedAt": utc_now(), "output": output}
+        log.append(execution_id, last, changes=ended)
+
+    async def many_runs(self, count: int, text: str) -> int:
+        """Store so many ended runs, each a second after the one before; returns their number."""
+        executions = self.services.database[AgentExecution.get_collection_name()]
+        first = utc_now() - timedelta(seconds=count)
+        for start in range(0, count, RUNS_A_STEP):
+            rows = [ended_run(number, first, text) for number in range(start, min(start + RUNS_A_STEP, count))]
+            await executions.insert_many(rows, ordered=False)
+        return count
 
     async def fill(self, count: int, text: str) -> str:
         """A tree with so many events."""
@@ -127,6 +166,29 @@ class Lever:
         }
 
 
+def ended_run(number: int, first: datetime, text: str) -> Raw:
+    """An ended run of one agent as it is stored; one in a hundred has a rare word in its prompt."""
+    at = first + timedelta(seconds=number)
+    word = "lighthouse" if number % 100 == 0 else "harbor"
+    run = AgentExecution.new_root(
+        agent=None,  # pyright: ignore[reportArgumentType] - of a deleted agent
+        department=None,  # pyright: ignore[reportArgumentType]
+        kind=ExecutionKind.AGENT,
+        prompt=f"Describe the {word} of town {number}. {text}",
+        status=ExecutionStatus.COMPLETED,
+        started_at=at,
+        completed_at=at,
+        created_at=at,
+        cost_usd=number / 1_000_000,
+        listed_cost_usd=number / 1_000_000,
+        output={"text": text, "data": None},
+        token_usage={"input": 10, "output": 10, "total": 20, "cacheRead": 0, "cacheWrite": 0},
+        quality_score=90.0,
+        started_by=StartedBy(type="api-key", name="nightly", api_key=f"key-{number % 10}"),
+    )
+    return run.as_stored()
+
+
 def append_group(log: TreeLog, execution_id: str, count: int) -> None:
     """Append so many events of half a kilobyte."""
     for _ in range(count):
@@ -154,6 +216,8 @@ def add_lever(app: FastAPI, lever: Lever) -> None:
             "growth": lever.growth,
             "large_run": lever.large_run,
             "new_tree": lever.new_tree,
+            "large_tree": lever.large_tree,
+            "many_runs": lever.many_runs,
         }
         if not tasks:
             tasks.append(asyncio.create_task(measure_lag(lags)))

@@ -1,6 +1,7 @@
 """Every page: accessible in light and dark, without sideways scrolling, and safe from what others wrote."""
 
 import json
+import re
 from typing import Any, Literal
 
 import pytest
@@ -12,8 +13,14 @@ from tests.fixtures.model_server import Call, ModelServer, completion, judgement
 from tests.fixtures.services import Service
 
 PAGES = (
-    *("/runs", "/runs/RUN", "/start", "/inbox", "/usage", "/quality", "/operations"),
+    *("/runs", "/runs?minCostUsd=0", "/runs/RUN", "/start", "/inbox", "/usage?show=calls", "/quality", "/operations"),
     *("/catalog/departments", "/catalog/agents/plot-specialist-001", "/catalog/tools/textStatistics"),
+    *(
+        "/catalog/tools/new",
+        "/compare",
+        "/compare?left=RUN",
+        "/compare?left=RUN&right=OTHER&specialist=plot-specialist-001",
+    ),
 )
 CANARY = (
     "<img src=x onerror=\"window.hacked='img'\"><script>window.hacked='script'</script>"
@@ -25,14 +32,16 @@ CANARY = (
 
 
 @pytest.fixture(scope="session")
-async def run_id(session_service: Service) -> str:
-    """A department run that has ended."""
-    return (await session_service.run_department("story"))["executionId"]
+async def paths(session_service: Service) -> list[str]:
+    """The addresses of the pages, with two department runs that have ended."""
+    runs = [await session_service.run_department("story", prompt=f"Write the {word}.") for word in ("one", "other")]
+    left, right = (run["executionId"] for run in runs)
+    return [path.replace("RUN", left).replace("OTHER", right) for path in PAGES]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_no_violation(
-    browser: Browser, shared_service: Service, run_id: str, scheme: Literal["light", "dark"]
+    browser: Browser, shared_service: Service, paths: list[str], scheme: Literal["light", "dark"]
 ) -> None:
     context = await browser.new_context(
         color_scheme=scheme, reduced_motion="reduce", viewport={"width": 1280, "height": 900}
@@ -42,8 +51,8 @@ async def test_axe_finds_no_violation(
     await visit.page.get_by_label("API key").wait_for()
     found: dict[str, Any] = {"/": await violations(visit)}
     await visit.sign_in()
-    for path in PAGES:
-        await visit.open(path.replace("RUN", run_id))
+    for path in paths:
+        await visit.open(path)
         found[path] = await violations(visit)
     await context.close()
 
@@ -60,11 +69,11 @@ async def violations(visit: Visit) -> list[str]:
     ]
 
 
-async def test_no_page_scrolls_sideways_at_360_pixels(console: Visit, run_id: str) -> None:
+async def test_no_page_scrolls_sideways_at_360_pixels(console: Visit, paths: list[str]) -> None:
     await console.page.set_viewport_size({"width": 360, "height": 740})
     wide: dict[str, int] = {}
-    for path in PAGES:
-        await console.open(path.replace("RUN", run_id))
+    for path in paths:
+        await console.open(path)
         beyond = await console.page.evaluate("() => document.documentElement.scrollWidth - innerWidth")
         if beyond > 0:
             wide[path] = beyond
@@ -96,7 +105,8 @@ async def test_nothing_that_models_tools_or_documents_say_runs_or_loads(
     events = await console.service.events(run["executionId"])
     assert "canary-text" in json.dumps(events)
     paths = ["/runs?show=all", f"/runs/{run['executionId']}", "/inbox", "/catalog/agents", "/catalog/agents/canary-001"]
-    paths += [f"/runs/{run['executionId']}?event={event['seq']}" for event in events]
+    one_of_each = {event["type"]: event["seq"] for event in events}
+    paths += [f"/runs/{run['executionId']}?event={seq}" for seq in one_of_each.values()]
     for path in paths:
         await console.open(path)
         if path == f"/runs/{run['executionId']}":
@@ -108,6 +118,25 @@ async def test_nothing_that_models_tools_or_documents_say_runs_or_loads(
         assert await console.page.locator(".prose img, .prose form, .prose iframe, .prose style").count() == 0
         assert await console.page.locator("a[href^='javascript']").count() == 0
     assert (await http.delete("/api/v1/agents/canary-001")).status_code in (204, 409)
+
+
+async def test_five_hundred_executions_are_few_rows_in_the_page(console: Visit, project: str) -> None:
+    run = await console.service.run_department("audio", project=project)
+    executions = console.service.services.database["agent-executions"]
+    [child] = await executions.find({"parentExecutionId": run["executionId"]}, {"_id": 0}).limit(1).to_list()
+    copies = [{**child, "executionId": f"{run['executionId']}_{number}"} for number in range(500)]
+    await executions.insert_many(copies)
+    page = console.page
+    await console.open(f"/runs/{run['executionId']}")
+    rows = page.get_by_role("treegrid").get_by_role("row")
+    await expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", re.compile(r"^50\d$"))
+    await rows.first.focus()
+    assert await rows.count() < 250
+
+    await page.keyboard.press("End")
+    await expect(page.get_by_role("treegrid").locator("[aria-selected=true]")).to_be_focused()
+    await expect(page).to_have_url(re.compile(r"at=exec_\w+"))
+    await executions.delete_many({"executionId": {"$in": [copy["executionId"] for copy in copies]}})
 
 
 async def test_ten_thousand_events_are_a_short_list_in_the_page(console: Visit, project: str) -> None:
