@@ -12,7 +12,7 @@ import { Report } from "./report.js";
 /** @typedef {{ root: any, members: any[] }} ComparedRun */
 
 /**
- * Reads a run with its executions.
+ * Reads a run, or a part of one, with the executions below it.
  *
  * @param {string} executionId
  * @param {AbortSignal} signal
@@ -21,7 +21,8 @@ import { Report } from "./report.js";
 async function readRun(executionId, signal) {
   const root = await api().get(`/executions/${encodeURIComponent(executionId)}`, { omit: "runState" }, signal);
   const members = await readAll("/executions", { rootExecutionId: root.rootExecutionId, sort: "createdAt" });
-  return { root, members: members.filter((one) => one.executionId !== root.executionId) };
+  const isRun = root.executionId === root.rootExecutionId;
+  return { root, members: members.filter((one) => (isRun ? one.executionId !== root.executionId : one.parentExecutionId === root.executionId)) };
 }
 
 export default function ComparePage() {

@@ -83,7 +83,9 @@ const totalText = (total, isSearch, showsAll) => `${count(total)}${isSearch && t
 /** @param {{ filters: Record<string, string> }} props */
 function Filters({ filters }) {
   const [words, setWords] = useState(filters.q);
-  useEffect(() => setWords(filters.q), [filters.q]);
+  useEffect(() => {
+    if (filters.q !== words.trim()) setWords(filters.q);
+  }, [filters.q]);
   useEffect(() => {
     if (words.trim() === filters.q) return undefined;
     const timer = setTimeout(() => setQuery({ q: words.trim(), cursor: null }), SEARCH_PAUSE_MS);
