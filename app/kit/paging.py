@@ -146,11 +146,12 @@ async def count(
     """Count the matching documents, up to `max_total`; a search by patterns uses the index of the list's order."""
     if not selector:
         return await collection.estimated_document_count()
-    if "$or" not in selector:
-        limit = {} if max_total is None else {"limit": max_total}
-        return await collection.count_documents(selector, maxTimeMS=LIST_MILLISECONDS, **limit)
-    ascending = [(field, ASCENDING) for field, _ in page.order]
-    return await collection.count_documents(selector, hint=ascending, maxTimeMS=LIST_MILLISECONDS)
+    options: dict[str, Any] = {"maxTimeMS": LIST_MILLISECONDS}
+    if max_total is not None:
+        options["limit"] = max_total
+    if "$or" in selector:
+        options["hint"] = [(field, ASCENDING) for field, _ in page.order]
+    return await collection.count_documents(selector, **options)
 
 
 def slice_page(names: Sequence[str], limit: int, cursor: str | None) -> tuple[slice, str | None]:

@@ -247,7 +247,7 @@ class AgentExecution(PayloadDocument):
     person_review: Any = None
     """The last review by a person, with the judge's score at that time; `superseded` once the work was done again."""
     prompt_words: list[str] | None = None
-    """The first different words of the prompt, normalized; unset until other programs' executions are indexed."""
+    """The first different words of the prompt, normalized; unset for other programs' executions."""
     listed_cost_usd: float | None = None
     """The cost that lists show, set at the end: of the tree for a root, else of the execution's own calls."""
 
@@ -278,7 +278,7 @@ class AgentExecution(PayloadDocument):
             own_index("conversationId", "-startedAt"),
             own_index("reviewStatus", "status", "parentExecutionId", "-startedAt", "-_id", "project"),
             own_index("parentExecutionId", "-createdAt", "-_id"),
-            own_index("promptWords"),
+            own_index("promptWords", "rootExecutionId"),
             *(optional_index(name, "-startedAt") for name in ("episode", "startedBy.apiKey", "listedCostUsd")),
             IndexModel(
                 [("lease.until", ASCENDING)],

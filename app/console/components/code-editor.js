@@ -33,7 +33,7 @@ export function CodeEditor({ language, value, error, rows = 8, ...control }) {
     <div class="editor-lines" aria-hidden="true">${Array.from({ length: lines }, (_, index) => html`<span key=${index} class=${index + 1 === errorLine ? "bad-line" : ""}>${index + 1}</span>`)}</div>
     <div class="editor-body">
       ${errorLine !== null && errorLine <= lines && html`<i class="editor-mark" style=${{ top: `calc(${errorLine - 1} * var(--code-line) + var(--code-pad))` }}></i>`}
-      <pre class="editor-ink" aria-hidden="true">${tokens ? tokens.map((token) => inked(token, matched)) : text}${"\n"}</pre>
+      <pre class="editor-ink" aria-hidden="true">${tokens ? tokens.map((/** @type {import("../model/code.js").Token} */ token) => inked(token, matched)) : text}${"\n"}</pre>
       <textarea ref=${area} class="editor-input" spellcheck="false" autocapitalize="off" autocomplete="off" wrap="off" onKeyDown=${onKey} onBlur=${() => setCaret(null)} ...${control} value=${text}></textarea>
     </div>
     ${problem && !error && html`<div class="editor-note" role="status">Line ${problem.line}: ${problem.message}</div>`}

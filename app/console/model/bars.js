@@ -20,7 +20,7 @@ export function barsOf(one, now) {
 }
 
 /**
- * The same bars, with those of a kind joined that could not be told apart: a lane stays drawable with any number.
+ * The same bars, with those of a kind joined that are too close to distinguish: a lane stays drawable with any number.
  *
  * @param {Segment[]} bars
  * @param {number} gap in milliseconds

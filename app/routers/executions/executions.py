@@ -51,7 +51,7 @@ async def execution_filter(
             max_length=200,
             description="Words of the prompt, at most 8. Each must begin one of the first 40 different words of the "
             "prompt (within its first 2,000 characters); case and the Unicode form do not matter. "
-            "`total` counts up to 10,000 of them.",
+            "Executions of other programs are not searched. `total` counts up to 10,000.",
         ),
     ] = None,
     project: Annotated[ObjectIdStr | None, Query(description="The id of a CMS project.")] = None,

@@ -121,7 +121,7 @@ async def test_no_text_of_the_api_runs_or_loads_on_any_page(visit: Visit, runs: 
     await visit.service.http.delete("/api/v1/budgets/department:video")
 
 
-async def test_what_a_tool_returns_and_logs_is_shown_as_text(console: Visit) -> None:
+async def test_texts_that_a_tool_returns_and_logs_stay_texts(console: Visit) -> None:
     page = console.page
     text = json.dumps(CANARY)
     code = f"(input) => {{ console.log({text}); if (input.fail) throw new Error({text}); return {text}; }}"

@@ -49,7 +49,7 @@ export function RunList() {
   const [chosen, setChosen] = useState(/** @type {string[]} */ ([]));
   const asked = { ...filters, isRoot: showsAll ? "" : "true", cursor, limit: LIMIT, sort: "-createdAt" };
   const load = useLoad((signal) => api().get("/executions", asked, signal), [JSON.stringify(asked)], { everyMs: cursor ? 0 : EVERY_MS });
-  const choose = (/** @type {string} */ id, /** @type {boolean} */ isChosen) => setChosen(isChosen ? [...chosen, id].slice(-2) : chosen.filter((one) => one !== id));
+  const choose = (/** @type {string} */ id, /** @type {boolean} */ isChosen) => setChosen(isChosen ? [...chosen, id].slice(-2) : chosen.filter((/** @type {string} */ one) => one !== id));
 
   return html`<div class="page">
     <div class="page-head">
@@ -103,9 +103,9 @@ function Filters({ filters }) {
       <${Field} label="Status" kind="select" options=${STATUSES} value=${filters.status} onInput=${set("status")} />
       <${Field} label="Kind" kind="select" options=${KINDS} value=${filters.kind} onInput=${set("kind")} />
       <${Field} label="Department" kind="select" value=${filters.department} onInput=${set("department")}
-        options=${[{ value: "", label: "All departments" }, ...orderedDepartments.value.map((one) => ({ value: one.slug, label: one.name }))]} />
+        options=${[{ value: "", label: "All departments" }, ...orderedDepartments.value.map((/** @type {any} */ one) => ({ value: one.slug, label: one.name }))]} />
       <${Field} label="Agent" kind="select" value=${filters.agent} onInput=${set("agent")}
-        options=${[{ value: "", label: "All agents" }, ...[...agents.value.values()].map((one) => ({ value: one.agentId, label: one.name }))]} />
+        options=${[{ value: "", label: "All agents" }, ...[...agents.value.values()].map((/** @type {any} */ one) => ({ value: one.agentId, label: one.name }))]} />
       <${Field} label="Review" kind="select" options=${REVIEWS} value=${filters.reviewStatus} onInput=${set("reviewStatus")} />
     </div>
     <details class="more-filters" open=${used > 0}>

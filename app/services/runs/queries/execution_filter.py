@@ -94,13 +94,8 @@ class ExecutionFilter:
 
 
 def words_condition(q: str) -> JsonObject:
-    """Return the condition that a prompt has words that begin with the words of a search.
-
-    The second part finds executions that another program has just stored: their prompts are not indexed yet.
-    """
+    """Return the condition that a prompt has words that begin with the words of a search."""
     words = words_in(q, MAX_SEARCH_WORDS)
     if not words:
         return NOTHING
-    indexed: list[JsonObject] = [{"promptWords": {"$regex": f"^{re.escape(word)}"}} for word in words]
-    written: list[JsonObject] = [{"prompt": {"$regex": re.escape(word), "$options": "i"}} for word in words]
-    return {"$or": [{"$and": indexed}, {"promptWords": None, "$and": written}]}
+    return {"$and": [{"promptWords": {"$regex": f"^{re.escape(word)}"}} for word in words]}

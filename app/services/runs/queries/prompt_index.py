@@ -1,7 +1,7 @@
-"""The index of prompts, for executions that another program or an earlier release stored.
+"""The index of prompts, for executions that an earlier release stored.
 
-This service writes `promptWords` with every new execution. A background task adds it to all others, in small steps, and
-with it the cost that lists show.
+This service writes `promptWords` with every new execution. A background task adds it to those before, in small steps,
+and with it the cost that lists show. Executions of other programs are left as they are.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ BEGINNING = {
         "",
     ]
 }
+NOT_INDEXED: Raw = {"promptWords": None, "rootExecutionId": {"$gt": ""}}
+"""The executions of this service without the fields of the index."""
 READ: Raw = {
     "beginning": BEGINNING,
     **dict.fromkeys(("executionId", "rootExecutionId", "kind", "status", "costUsd"), 1),
@@ -36,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 async def keep_prompts_indexed(database: Database, every_seconds: float = LOOK_EVERY_SECONDS) -> None:
-    """Index new executions of other programs every minute, until cancelled."""
+    """Index what earlier releases stored, and every minute what their last processes still store, until cancelled."""
     while True:
         try:
             if count := await index_prompts(database):
@@ -47,10 +49,10 @@ async def keep_prompts_indexed(database: Database, every_seconds: float = LOOK_E
 
 
 async def index_prompts(database: Database) -> int:
-    """Index every execution whose prompt is not indexed; returns their number."""
+    """Index every execution of this service whose prompt is not indexed; returns their number."""
     executions = collection_of(database, AgentExecution)
     done = 0
-    while found := await executions.find({"promptWords": None}, READ).limit(EXECUTIONS_A_STEP).to_list():
+    while found := await executions.find(NOT_INDEXED, READ).limit(EXECUTIONS_A_STEP).to_list():
         done += await add_index_fields(database, executions, found)
     return done
 
