@@ -123,17 +123,61 @@ export function lineOfMessage(message) {
  * What is wrong with a text that should be JSON, and where.
  *
  * @param {string} text
- * @returns {{ line: number | null, message: string } | null}
+ * @returns {{ line: number, message: string } | null}
  */
 export function jsonProblem(text) {
   if (!text.trim()) return null;
   try {
     JSON.parse(text);
     return null;
-  } catch (error) {
-    const { message } = /** @type {Error} */ (error);
-    const position = /position (\d+)/.exec(message);
-    const line = position ? text.slice(0, Number(position[1])).split("\n").length : text.trimEnd().split("\n").length;
-    return { line, message: message.replace(/ in JSON at position.*$/, "") };
+  } catch {
+    const place = placeOfJsonProblem(text);
+    const found = text[place];
+    return { line: text.slice(0, place).split("\n").length, message: found === undefined ? "the text ends too early" : `unexpected ${JSON.stringify(found)}` };
   }
+}
+
+const JSON_TOKEN = /\s*(?:([[\]{},:])|"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[\da-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)/y;
+
+/**
+ * Where a text stops being JSON; browsers do not all say it.
+ *
+ * @param {string} text
+ */
+function placeOfJsonProblem(text) {
+  /** The closing brackets that are due. @type {string[]} */
+  const due = [];
+  let expects = "value";
+  JSON_TOKEN.lastIndex = 0;
+  for (;;) {
+    const start = JSON_TOKEN.lastIndex + (/^\s*/.exec(text.slice(JSON_TOKEN.lastIndex))?.[0].length ?? 0);
+    const match = JSON_TOKEN.exec(text);
+    if (!match) return start;
+    const mark = match[1] ?? (match[0].trimStart().startsWith('"') ? "string" : "literal");
+    const next = afterToken(expects, mark, due);
+    if (next === null) return start;
+    expects = next;
+  }
+}
+
+/**
+ * What has to follow a token; `null` if the token is not allowed.
+ *
+ * @param {string} expects `value`, `first` (or the end of a list), `key`, `first-key` (or the end of an object), `colon` or `more`
+ * @param {string} mark
+ * @param {string[]} due
+ * @returns {string | null}
+ */
+function afterToken(expects, mark, due) {
+  if (mark === due.at(-1) && (expects === "more" || expects.startsWith("first"))) {
+    due.pop();
+    return "more";
+  }
+  if (expects === "colon") return mark === ":" ? "value" : null;
+  if (expects === "more") return mark === "," && due.length > 0 ? (due.at(-1) === "}" ? "key" : "value") : null;
+  if (expects.endsWith("key")) return mark === "string" ? "colon" : null;
+  if (mark === "string" || mark === "literal") return "more";
+  if (mark !== "[" && mark !== "{") return null;
+  due.push(mark === "[" ? "]" : "}");
+  return mark === "[" ? "first" : "first-key";
 }
