@@ -55,6 +55,7 @@ class ExecutionStatus(DescribedEnum):
         return self in TERMINAL_STATUSES
 
 
+LIST_FILTERS = ("project", "department", "status", "reviewStatus", "kind", "conversationId")
 TERMINAL_STATUSES = (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
 
 
@@ -262,8 +263,7 @@ class AgentExecution(PayloadDocument):
             payload_index("project", "startedAt"),
             payload_index("agent", "status"),
             payload_index("department", "startedAt"),
-            own_index("project", "-startedAt"),
-            own_index("department", "-startedAt"),
+            *(own_index(name, "-startedAt") for name in LIST_FILTERS),
             own_index("-startedAt", "-_id"),
             own_index("-createdAt", "-_id"),
             own_index("rootExecutionId", "_id"),
@@ -272,10 +272,6 @@ class AgentExecution(PayloadDocument):
                 *(f"tokenUsage.{name}" for name in ("input", "output", "cacheRead", "cacheWrite")),
                 "costUsd",
             ),
-            own_index("status", "-startedAt"),
-            own_index("reviewStatus", "-startedAt"),
-            own_index("kind", "-startedAt"),
-            own_index("conversationId", "-startedAt"),
             own_index("reviewStatus", "status", "parentExecutionId", "-startedAt", "-_id", "project"),
             own_index("parentExecutionId", "-createdAt", "-_id"),
             own_index("promptWords", "rootExecutionId"),
