@@ -8,19 +8,18 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Coroutine
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from app.cli.approvals.commands import approvals_app
+from app.cli.running import DEFAULT_URL, Key, Url, finish, run
 from app.errors import StartupError
 
 if TYPE_CHECKING:
     from app.settings import Settings
-
-ResultType = TypeVar("ResultType")
 
 app = typer.Typer(
     name="dynamic-agents",
@@ -38,6 +37,7 @@ app.add_typer(tool_app, name="tool")
 
 budgets_app = typer.Typer(help="Limits of tokens and cost on a server.", no_args_is_help=True)
 app.add_typer(budgets_app, name="budgets")
+app.add_typer(approvals_app, name="approvals")
 
 
 def print_version(wanted: bool) -> None:
@@ -47,15 +47,8 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Url = Annotated[str, typer.Option("--url", envvar="DYNAMIC_AGENTS_URL", help="The server's address.")]
-Key = Annotated[
-    str | None, typer.Option("--key", envvar="DYNAMIC_AGENTS_KEY", help="An API key with the required role.")
-]
 Project = Annotated[str, typer.Option("--project", help="The CMS project's id (24 hexadecimal characters).")]
 Prompt = Annotated[str, typer.Option("--prompt", help="The request.")]
-DEFAULT_URL = "http://127.0.0.1:8000"
-OBJECTS_A_COLLECTION = 10_000
-"""The number of new objects after which the garbage collector looks for cycles among them."""
 
 
 @app.callback()
@@ -301,31 +294,6 @@ def load_settings(**overrides: Any) -> "Settings":  # noqa: ANN401 - any setting
     for variable in Settings.misspelled():
         get_logger(__name__).warning("unknown-setting", variable=variable.name, likely=variable.likely)
     return settings
-
-
-def run(work: Coroutine[Any, Any, ResultType]) -> ResultType:
-    """Run a coroutine to its end on the fastest event loop available.
-
-    Imported objects live until the process ends, so they are frozen: the garbage collector would need 0.2 s to visit
-    them. A run creates many objects and frees nearly all of them when it ends; with the default threshold, the
-    collector would visit them a dozen times.
-    """
-    gc.freeze()
-    gc.set_threshold(OBJECTS_A_COLLECTION)
-    gc.enable()
-    try:
-        if sys.platform == "win32":
-            return asyncio.run(work)
-        import uvloop  # noqa: PLC0415 - does not exist on Windows
-
-        return uvloop.run(work)
-    except KeyboardInterrupt:
-        raise typer.Exit(128 + signal.SIGINT) from None
-
-
-def finish(succeeded: bool) -> None:
-    """Exit with 0 on success, otherwise with 1."""
-    raise typer.Exit(0 if succeeded else 1)
 
 
 def main() -> None:

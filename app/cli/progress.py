@@ -33,6 +33,8 @@ COLOURS = {
     "department-complete": "bold blue",
     "orchestrator-progress": "bold cyan",
     "budget-alert": "bold yellow",
+    "approval-requested": "bold yellow",
+    "approval-decided": "bold yellow",
 }
 
 
@@ -94,6 +96,12 @@ def ending_gist(event: JsonObject) -> str:
     return f"{event['stopReason']}, {event['tokenUsage']['total']} tokens, {cost_text(event.get('costUsd'))}"
 
 
+def decider_gist(event: JsonObject) -> str:
+    """Name the person who decided, and their message."""
+    name = (event.get("decidedBy") or {}).get("name") or "no one"
+    return f"{name}: {event['message']}" if event.get("message") else name
+
+
 GISTS: dict[str, Callable[[JsonObject], str]] = {
     "agent-start": lambda event: f"{event.get('name')} on the model {event.get('model')}",
     "agent-thinking": lambda event: plan_gist(event.get("plan")) + event["message"],
@@ -106,6 +114,10 @@ GISTS: dict[str, Callable[[JsonObject], str]] = {
     "agent-error": lambda event: f"{event['error']['code']}: {event['error']['message']}",
     "department-start": lambda event: event["departmentSlug"],
     "department-complete": lambda event: event["report"]["summary"],
+    "approval-requested": lambda event: (
+        f"{event['toolName']}({compact(event.get('input'))}) waits for a person: {event['approvalId']}"
+    ),
+    "approval-decided": lambda event: f"{event['toolName']}: {event['status']} by {decider_gist(event)}",
     "budget-alert": lambda event: f"{event['ratio']:.0%} of the budget of {event['scope']} is used",
     "orchestrator-progress": lambda event: f"{event['done']} of {event['total']} departments: {event['message']}",
 }
