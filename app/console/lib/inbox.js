@@ -5,23 +5,27 @@ import { session } from "./session.js";
 const EVERY_MS = 20_000;
 const PAGE = 50;
 
-/** The kinds of decisions that runs wait for, as `GET /executions?awaiting=` names them. */
-export const AWAITING = ["review"];
+/** Where the API lists each kind of what waits, in the order of the inbox. @type {Record<string, { path: string, query: any }>} */
+const LISTS = {
+  approval: { path: "/approvals", query: { status: "pending", sort: "requestedAt" } },
+  review: { path: "/executions", query: { awaiting: "review" } },
+};
 
-/** The number of waiting runs by kind. @type {import("./types.js").Signal<Record<string, number>>} */
+/** The number of what waits by kind, empty until it was counted. @type {import("./types.js").Signal<Record<string, number>>} */
 export const waiting = signal({});
 
 /**
- * Reads a page of the runs that wait for a kind of decision, the latest first.
+ * Reads a page of what waits: approvals, the oldest first, or runs to review, the latest first.
  *
- * @param {string} awaiting
+ * @param {"approval" | "review"} kind
  * @param {string} [cursor]
  * @param {AbortSignal} [abort]
  * @returns {Promise<{ items: any[], total: number, nextCursor: string | null }>}
  */
-export async function readWaiting(awaiting, cursor, abort) {
-  const page = await session.value?.client.get("/executions", { awaiting, limit: PAGE, cursor }, abort);
-  if (!cursor) waiting.value = { ...waiting.value, [awaiting]: page.total };
+export async function readWaiting(kind, cursor, abort) {
+  const { path, query } = LISTS[kind];
+  const page = await session.value?.client.get(path, { ...query, limit: PAGE, cursor }, abort);
+  if (!cursor) waiting.value = { ...waiting.value, [kind]: page.total };
   return page;
 }
 
@@ -29,8 +33,9 @@ export async function readWaiting(awaiting, cursor, abort) {
 export async function countWaiting() {
   const client = session.value?.client;
   if (!client) return;
-  const pages = await Promise.all(AWAITING.map((awaiting) => client.get("/executions", { awaiting, limit: 1 })));
-  waiting.value = Object.fromEntries(AWAITING.map((awaiting, index) => [awaiting, pages[index].total]));
+  const lists = Object.entries(LISTS);
+  const pages = await Promise.all(lists.map(([, { path, query }]) => client.get(path, { ...query, limit: 1 })));
+  waiting.value = Object.fromEntries(lists.map(([kind], index) => [kind, pages[index].total]));
 }
 
 effect(() => {

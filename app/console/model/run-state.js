@@ -5,7 +5,7 @@
  */
 
 /** @typedef {{ kind: "model" | "tool" | "judge" | "review", start: number, end: number, label: string, seq: number, failed?: boolean, open?: boolean }} Segment */
-/** @typedef {{ id: string, name: string, start: number, end: number | null, input: any, output: any, failed: boolean, seq: number, resultSeq?: number, durationMs?: number, console?: string[] }} ToolUse */
+/** @typedef {{ id: string, name: string, start: number, end: number | null, input: any, output: any, failed: boolean, seq: number, resultSeq?: number, editedInput?: any, durationMs?: number, console?: string[] }} ToolUse */
 
 const KIND_OF_PURPOSE = /** @type {Record<string, Segment["kind"]>} */ ({ judge: "judge", review: "review" });
 const STARTS_CALL = new Set(["agent-start", "tool-result", "agent-retry"]);
@@ -50,6 +50,8 @@ export class ExecutionState {
     this.error = null;
     /** @type {any[]} */
     this.calls = [];
+    /** The ids of the approvals that it waits for. @type {string[]} */
+    this.approvals = [];
     this.isHead = false;
   }
 
@@ -172,6 +174,7 @@ export class RunState {
     if (END_STATUS[event.type]) {
       one.status = END_STATUS[event.type];
       one.endedAt = at;
+      one.approvals = [];
     }
   }
 
@@ -224,6 +227,11 @@ export class RunState {
     return Math.max(this.root.endedAt ?? 0, ...[...this.executions.values()].map((one) => one.endedAt ?? 0));
   }
 
+  /** The approvals that the tree waits for. */
+  get approvals() {
+    return [...this.executions.values()].flatMap((one) => one.approvals);
+  }
+
   /** Tokens and cost of the tree so far. */
   get spent() {
     return spentBy([...this.executions.values()].flatMap((one) => one.calls));
@@ -246,12 +254,22 @@ const FOLDS = {
     const use = { id: event.toolCallId, name: event.toolName, start: at, end: null, input: event.input, output: undefined, failed: false, seq: event.seq };
     one.tools.push(use);
   },
+  "approval-requested": (one, event) => {
+    one.approvals = [...one.approvals, event.approvalId];
+    one.callingSince = null;
+  },
+  "approval-decided": (one, event, at) => {
+    one.approvals = one.approvals.filter((id) => id !== event.approvalId);
+    const use = one.tools.find((tool) => tool.id === event.toolCallId && tool.end === null);
+    if (use) use.start = at;
+  },
   "tool-result": (one, event, at) => {
     const use = one.tools.find((tool) => tool.id === event.toolCallId && tool.end === null);
     if (!use) return;
     use.end = at;
     use.output = event.output;
     use.resultSeq = event.seq;
+    use.editedInput = event.editedInput;
     use.durationMs = event.durationMs;
     use.console = event.console;
     use.failed = Boolean(event.output && typeof event.output === "object" && event.output.error?.code);

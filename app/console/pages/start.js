@@ -31,6 +31,7 @@ export default function StartPage() {
     maxCostUsd: "",
     complexity: "",
     cache: true,
+    approvals: false,
   });
   const { values, set, errors } = form;
 
@@ -48,6 +49,7 @@ export default function StartPage() {
     if (values.maxCostUsd) wanted.maxCostUsd = Number(values.maxCostUsd);
     if (values.complexity) wanted.complexity = values.complexity;
     if (!values.cache) wanted.cache = false;
+    if (values.approvals) wanted.approvals = "all";
     if (kind === "orchestration" && values.departments.length) wanted.departments = values.departments;
     return wanted;
   };
@@ -83,6 +85,7 @@ export default function StartPage() {
           <${Field} label="Tags" value=${values.tags} onInput=${set("tags")} error=${errors.tags} hint="Separated by commas." />
           <${Field} wide label="Parameters" kind="json" rows="4" value=${values.params} onInput=${set("params")} error=${errors.params} hint="A JSON object, given to the agents as data." />
           <${Check} label="Use cached answers" checked=${values.cache} onInput=${set("cache")} />
+          <${Check} label="Approve every tool call" checked=${values.approvals} onInput=${set("approvals")} hint="No tool is called before a person has approved the call." />
         </div>
       </details>
       ${form.problem && html`<${Problem} error=${form.problem} />`}

@@ -33,6 +33,7 @@ const AGENT = [
   { name: "maxAgentSteps", kind: "number", min: 5, max: 100 },
   { name: "qualityThreshold", kind: "number", min: 0, max: 100, step: "any", hint: "0 to 100: work below it is reviewed." },
   { name: "toolNames", kind: "lines", rows: 4, hint: "One a line; tools of MCP servers as mcp:SERVER/TOOL." },
+  { name: "approvalTools", kind: "lines", rows: 3, hint: "Those of its tools whose calls a person must approve, one a line." },
   { name: "skills", kind: "lines", rows: 4, hint: "One a line." },
   { name: "isDepartmentHead", kind: "check", hint: "Plans, reviews and reports for its department." },
   { name: "requiresReview", kind: "check", hint: "The head reviews every output." },
@@ -51,6 +52,7 @@ const TOOL = [
   { name: "departments", kind: "lines", rows: 3, hint: "Slugs of the departments that may use it, one a line." },
   { name: "isGlobal", kind: "check", hint: "Every department may use it." },
   { name: "idempotent", kind: "check", hint: "An interrupted call may run again." },
+  { name: "requiresApproval", kind: "check", hint: "A person must approve each call before it is made." },
   { name: "isActive", kind: "check", hint: "Whether new runs may use the tool." },
 ];
 

@@ -14,6 +14,7 @@ import { useLoad } from "../../lib/load.js";
 import { agentName } from "../../lib/names.js";
 import { setQuery } from "../../lib/router.js";
 import { api, may } from "../../lib/session.js";
+import { Approvals } from "./approvals.js";
 import { EventDetails } from "./event-details.js";
 
 /** @typedef {import("../../model/run-state.js").ExecutionState} ExecutionState */
@@ -29,9 +30,9 @@ const TABS = [
 ];
 
 /**
- * @param {{ run: import("../../model/run-state.js").RunState, execution: ExecutionState, version: number, selectedSeq: number | null }} props
+ * @param {{ run: import("../../model/run-state.js").RunState, execution: ExecutionState, version: number, waiting: string, selectedSeq: number | null }} props
  */
-export function Details({ run, execution, version, selectedSeq }) {
+export function Details({ run, execution, version, waiting, selectedSeq }) {
   const [tab, setTab] = useState("output");
   const event = selectedSeq === null ? null : run.events.find((one) => one.seq === selectedSeq);
   const name = execution.name || agentName(execution.agentId);
@@ -49,6 +50,7 @@ export function Details({ run, execution, version, selectedSeq }) {
       <button class="button plain" onClick=${() => copy(readCommand(`/api/v1/executions/${execution.id}`), "Command")}><${Icon} name="copy" />curl</button>
     </div>
     ${execution.error && html`<div class="note bad"><${Icon} name="warning" /><span><b>${execution.error.code}</b> ${execution.error.message}${execution.error.providerMessage ? html`<br />${execution.error.providerMessage}` : ""}</span></div>`}
+    <${Approvals} run=${run} execution=${execution} waiting=${waiting} />
     ${event
       ? html`<${EventDetails} key=${event.seq} event=${event} rootId=${run.rootId} onClose=${() => setQuery({ event: null })} />`
       : html`<${Tabs} label="Parts of the execution" tabs=${TABS} selected=${tab} onSelect=${setTab}><${Panel} tab=${tab} execution=${execution} version=${version} /><//>`}
@@ -131,6 +133,7 @@ function Tools({ execution }) {
         <summary><span class=${tool.failed ? "bad-text" : ""}>${tool.name}</span><small> · ${tool.end === null ? "running" : duration(tool.durationMs ?? tool.end - tool.start)}${tool.failed ? " · failed" : ""}</small></summary>
         <div class="stack-2">
           <span class="meta">Input</span><${Json} value=${tool.input} label=${`Input of ${tool.name}`} />
+          ${tool.editedInput && html`<span class="meta">Input that a person approved</span><${Json} value=${tool.editedInput} label=${`Edited input of ${tool.name}`} />`}
           ${tool.end !== null && html`<span class="meta">Output</span><${Json} value=${tool.output} label=${`Output of ${tool.name}`} />`}
           ${tool.console?.length ? html`<span class="meta">Console</span><pre class="code-block" tabindex="0">${tool.console.join("\n")}</pre>` : null}
         </div>

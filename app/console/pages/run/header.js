@@ -27,6 +27,7 @@ export function Header({ run, root, selected, version, now, refresh }) {
       <${DepartmentMark} slug=${root.department} />
       <h1 class="clip" title=${firstLine(root.prompt, 500)}>${firstLine(root.prompt, 120)}</h1>
       <${Status} status=${status} pill />
+      ${run.approvals.length > 0 && html`<span class="status warn pill"><${Icon} name="pause" /><span>Waits for approval</span></span>`}
       ${run.root.reviewStatus !== "pending" && html`<${Status} status=${run.root.reviewStatus} pill />`}
       <div class="actions push">
         <button class="button" onClick=${() => copy(readCommand(path), "Command")}>Copy as curl</button>

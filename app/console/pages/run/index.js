@@ -5,6 +5,7 @@ import { useLoad } from "../../lib/load.js";
 import { useNow } from "../../lib/now.js";
 import { navigate, route, setQuery } from "../../lib/router.js";
 import { api } from "../../lib/session.js";
+import { waitingIn } from "./approvals.js";
 import { Details } from "./details.js";
 import { Events } from "./events.js";
 import { useRun } from "./follow.js";
@@ -49,7 +50,7 @@ function Run({ rootId }) {
         <${Timeline} run=${run} below=${below} version=${version} now=${now} selectedId=${selected.id} onSelect=${select} />
         <${Events} run=${run} version=${version} state=${state} selectedSeq=${selectedSeq} onSelect=${selectEvent} />
       </div>
-      <${Details} key=${selected.id} run=${run} execution=${selected} version=${selected.version} selectedSeq=${selectedSeq} />
+      <${Details} key=${selected.id} run=${run} execution=${selected} version=${selected.version} waiting=${waitingIn(run, selected)} selectedSeq=${selectedSeq} />
     </div>
   </div>`;
 }

@@ -130,6 +130,7 @@ function Row({ one, level, place, size, hasChildren, scale, ticks, isFolded, isS
         : null}
       <${Status} status=${one.status} iconOnly />
       <span class="name clip" title=${name}>${name}</span>
+      ${one.approvals.length > 0 && html`<span class="tag warn">APPROVAL</span>`}
       ${one.reviewStatus === "revision-needed" && html`<span class="tag warn">REVISION</span>`}
       <span class="score number">${one.scores.slice(-2).map((value) => Math.round(value)).join(" → ") || (one.score === null ? "" : Math.round(one.score))}</span>
     </span>

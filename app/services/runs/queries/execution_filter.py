@@ -25,11 +25,14 @@ FindId = Callable[[type[Agent | Department], JsonObject], Awaitable[ObjectId]]
 class Awaiting(DescribedEnum):
     """The decision of a person that a run waits for."""
 
+    APPROVAL = "approval"
+    """A run in which a tool call waits for an approval."""
     REVIEW = "review"
     """A completed run that no person has approved or rejected, or that was revised after a person's review."""
 
 
 AWAITING: dict[Awaiting, JsonObject] = {
+    Awaiting.APPROVAL: {"waitingFor": {"$exists": True}, "parentExecutionId": None},
     Awaiting.REVIEW: {
         "reviewStatus": {"$in": [ReviewStatus.PENDING.value, ReviewStatus.REVISION_NEEDED.value]},
         "status": ExecutionStatus.COMPLETED.value,
