@@ -24,6 +24,7 @@ PAGES = {
     "runs": "/runs",
     "run": "/runs/RUN",
     "start": "/start",
+    "compare": "/compare?left=OTHER&right=RUN",
     "inbox": "/inbox",
     "catalog": "/catalog/agents",
     "agent": "/catalog/agents/dialogue-specialist-001",
@@ -32,24 +33,25 @@ PAGES = {
     "quality": "/quality",
     "operations": "/operations",
 }
-PROMPTS = {
-    "character": "Who is the keeper, and what did she give up for the light?",
-    "visual": "A palette for a coast that is leaving the map.",
-    SAMPLE_DEPARTMENT: SAMPLE_PROMPT,
-}
+PROMPTS = (
+    ("character", "Who is the keeper, and what did she give up for the light?"),
+    ("visual", "A palette for a coast that is leaving the map."),
+    (SAMPLE_DEPARTMENT, f"{SAMPLE_PROMPT} End on the last ship."),
+    (SAMPLE_DEPARTMENT, SAMPLE_PROMPT),
+)
 
 
-async def run_departments(server: RunningServer) -> str:
-    """Run some departments, and return the id of the last run."""
+async def run_departments(server: RunningServer) -> tuple[str, str]:
+    """Run some departments, and return the ids of two runs of the same one."""
     headers = {"Authorization": f"Bearer {server.admin_key.text}", "Prefer": "wait=60"}
-    found = ""
+    found: list[str] = []
     async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=90) as http:
-        for slug, prompt in PROMPTS.items():
+        for slug, prompt in PROMPTS:
             body = {"prompt": prompt, "project": SAMPLE_PROJECT}
             answer = await http.post(f"/api/v1/departments/{slug}/runs", json=body)
-            found = answer.raise_for_status().json()["executionId"]
+            found.append(answer.raise_for_status().json()["executionId"])
         await http.put("/api/v1/budgets/global", json={"maxCostUsd": 0.5, "period": "month"})
-    return found
+    return found[-2], found[-1]
 
 
 async def open_page(page: Page, address: str) -> None:
@@ -61,7 +63,11 @@ async def open_page(page: Page, address: str) -> None:
 
 
 async def draw(
-    browser: Browser, server: RunningServer, run: str, scheme: Literal["light", "dark"], size: tuple[int, int]
+    browser: Browser,
+    server: RunningServer,
+    runs: tuple[str, str],
+    scheme: Literal["light", "dark"],
+    size: tuple[int, int],
 ) -> None:
     """Draw all pages in one color scheme and size."""
     width, height = size
@@ -75,7 +81,7 @@ async def draw(
     await page.get_by_role("navigation", name="Main").wait_for()
     suffix = scheme if size == WIDE else f"{scheme}-narrow"
     for name, path in PAGES.items():
-        await open_page(page, server.url + path.replace("RUN", run))
+        await open_page(page, server.url + path.replace("OTHER", runs[0]).replace("RUN", runs[1]))
         await page.screenshot(path=TARGET / f"{name}-{suffix}.png")
     await context.close()
 
@@ -89,11 +95,11 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         settings = demo_settings(Settings.load(data_dir=Path(directory)))
         async with running_server(settings) as server, async_playwright() as playwright:
-            run = await run_departments(server)
+            runs = await run_departments(server)
             browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             for size in (WIDE, NARROW):
-                await draw(browser, server, run, "light", size)
-                await draw(browser, server, run, "dark", size)
+                await draw(browser, server, runs, "light", size)
+                await draw(browser, server, runs, "dark", size)
             await browser.close()
 
 

@@ -65,12 +65,15 @@ async def test_a_run_is_started_followed_and_reviewed_by_keys(visit: Visit, proj
 
 async def test_an_agent_is_edited_by_keys(console: Visit) -> None:
     page, keys = console.page, console.page.keyboard
+    agent = {"agentId": "keys-001", "name": "Keys", "department": "story", "instructionsPrompt": "You write."}
+    created = await console.service.http.post("/api/v1/agents", json={**agent, "description": "Works."})
+    assert created.status_code == 201, created.text
     await tab_to(page, page.get_by_role("link", name="Catalog"))
     await keys.press("Enter")
     await tab_to(page, page.get_by_role("link", name="Agents"))
     await keys.press("Enter")
     await tab_to(page, page.get_by_label("Search"))
-    await keys.type("sound-designer")
+    await keys.type("keys-001")
     tile = page.locator("a.tile")
     await expect(tile).to_have_count(1)
     await tab_to(page, tile)
@@ -82,8 +85,12 @@ async def test_an_agent_is_edited_by_keys(console: Visit) -> None:
     await keys.press("Enter")
 
     await expect(page.get_by_role("status", name="Messages")).to_contain_text("The next run uses it.")
-    agent = (await console.service.http.get(f"/api/v1/agents/{page.url.rpartition('/')[2]}")).json()
-    assert agent["description"].endswith("Edited by keys.")
+    assert (await console.service.http.get("/api/v1/agents/keys-001")).json()["description"] == "Works. Edited by keys."
+    await tab_to(page, page.get_by_role("button", name="Delete"))
+    await keys.press("Enter")
+    await tab_to(page, page.get_by_role("dialog").get_by_role("button", name="Delete"))
+    await keys.press("Enter")
+    await expect(page).to_have_url(f"{console.service.url}/catalog/agents")
 
 
 async def test_code_is_left_by_escape_and_tab(console: Visit) -> None:

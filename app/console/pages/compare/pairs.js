@@ -1,5 +1,7 @@
 /** Which executions of two runs belong together, and how two figures differ. */
 
+const MIN_SHARE = 0.02;
+
 /** @typedef {{ key: string, agent: string, number: number, left: any, right: any }} Pair */
 
 /**
@@ -37,7 +39,7 @@ export function pairsOf(left, right) {
 export const outputText = (run) => run?.output?.report?.text ?? run?.output?.text ?? "";
 
 /**
- * The difference of two figures in words, and whether it is better.
+ * The difference of two figures in words, and from 2 percent on whether it is better.
  *
  * @param {number | null | undefined} left
  * @param {number | null | undefined} right
@@ -47,9 +49,11 @@ export const outputText = (run) => run?.output?.report?.text ?? run?.output?.tex
 export function differenceOf(left, right, show, better) {
   if (left === null || left === undefined || right === null || right === undefined) return { text: "–", tone: "" };
   const difference = right - left;
-  if (difference === 0) return { text: "=", tone: "" };
-  const share = left === 0 ? "" : ` (${difference > 0 ? "+" : "−"}${Math.round(Math.abs(difference / left) * 100)} %)`;
-  const isBetter = better && (better === "more") === difference > 0;
-  const word = !better ? "" : isBetter ? ", better" : ", worse";
-  return { text: `${difference > 0 ? "+" : "−"}${show(Math.abs(difference))}${share}${word}`, tone: !better ? "" : isBetter ? "good" : "poor" };
+  if (difference === 0 || show(left) === show(right)) return { text: "=", tone: "" };
+  const sign = difference > 0 ? "+" : "−";
+  const share = left === 0 ? "" : ` (${sign}${Math.round(Math.abs(difference / left) * 100)} %)`;
+  const text = `${sign}${show(Math.abs(difference))}${share}`;
+  if (!better || Math.abs(difference) < Math.abs(left) * MIN_SHARE) return { text, tone: "" };
+  const isBetter = (better === "more") === difference > 0;
+  return { text: `${text}, ${isBetter ? "better" : "worse"}`, tone: isBetter ? "good" : "poor" };
 }

@@ -147,7 +147,7 @@ function Rows({ rows, chosen, onChoose, hasFilter }) {
   const columns = [
     {
       title: html`<span class="hidden">Compare</span>`,
-      class: "choice-cell optional",
+      class: "choice-cell",
       cell: (/** @type {any} */ run) => html`<input type="checkbox" aria-label=${`Compare ${firstLine(run.prompt, 60) || run.executionId}`} checked=${chosen.includes(run.executionId)} onInput=${(/** @type {any} */ event) => onChoose(run.executionId, event.target.checked)} />`,
     },
     { title: "Status", cell: (/** @type {any} */ run) => html`<${Status} status=${run.status} />` },
