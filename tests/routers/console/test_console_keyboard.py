@@ -42,7 +42,7 @@ async def test_a_run_is_started_followed_and_reviewed_by_keys(visit: Visit, proj
     await keys.type(project)
     await keys.press("Enter")
     await expect(page).to_have_url(re.compile(r"/runs/exec_\w+$"))
-    await expect(page.locator(".run-title .status").first).to_have_text("Completed")
+    await expect(page.locator(".run-title .status").first).to_have_text("Completed", timeout=30_000)
 
     rows = page.get_by_role("treegrid").get_by_role("row")
     await tab_to(page, rows)
@@ -70,8 +70,9 @@ async def test_an_agent_is_edited_by_keys(console: Visit) -> None:
     assert created.status_code == 201, created.text
     await tab_to(page, page.get_by_role("link", name="Catalog"))
     await keys.press("Enter")
-    await tab_to(page, page.get_by_role("link", name="Agents"))
+    await tab_to(page, page.get_by_role("link", name="Agents", exact=True))
     await keys.press("Enter")
+    await expect(page).to_have_url(f"{console.service.url}/catalog/agents")
     await tab_to(page, page.get_by_label("Search"))
     await keys.type("keys-001")
     tile = page.locator("a.tile")
