@@ -57,6 +57,8 @@ class Approval(Document):
     project: Relation | None = None
     tool_name: str
     tool_version: str | None = None
+    tool_digest: str = ""
+    """A digest of the tool as the person saw it: a call of a tool that has changed since needs another approval."""
     tool_call_id: str
     input: Any = None
     input_digest: str

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from app.kit.canonical_json import canonical_digest
 from app.kit.check_thread import in_check_thread
 from app.kit.json_values import JsonObject, clean_json
 from app.models.agent import Agent
@@ -124,6 +125,12 @@ class ToolDefinition:
     @cached_property
     def _validator(self) -> InputValidator:
         return compile_schema(self.input_schema)
+
+    @property
+    def digest(self) -> str:
+        """A digest of everything that decides what a call does, and of the tool's description."""
+        shown = [self.source.value, self.version, self.description, self.input_schema, self.code]
+        return canonical_digest(clean_json(shown))
 
     @property
     def is_pure(self) -> bool:

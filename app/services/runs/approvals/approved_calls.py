@@ -40,18 +40,40 @@ def needs_approval(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) 
 async def approved_input(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> JsonObject:
     """Returns the input with which a person has approved the call, after asking and waiting as far as necessary.
 
+    A tool that has changed since it was approved is asked about again.
+
     Raises:
         ToolFailed: the call was declined, or no one decided in time.
         TreeLost: this process no longer owns the run.
     """
     store = ApprovalStore(run.log.database)
-    if call.approval_id is None:
-        request_approval(run, tool, call)
-        await run.log.committed()
-    approval = await wait_for_decision(run, call.approval_id or "", store)
-    if approval is not None and not call.is_decided:
-        run.append(decision_event(run, approval))
-    return checked_input(approval, call)
+    while True:
+        if call.approval_id is None:
+            request_approval(run, tool, call)
+            await run.log.committed()
+        approval = await wait_for_decision(run, call.approval_id or "", store)
+        if approval is not None and not call.is_decided:
+            run.append(decision_event(run, approval))
+        tool_input = checked_input(approval, call)
+        if approval is None or approval.tool_digest == tool.digest:
+            return tool_input
+        ensure_not_begun(tool, call)
+        call.approval_id = None
+
+
+def ensure_not_begun(tool: ToolDefinition, call: OpenToolCall) -> None:
+    """Refuse a call that another process may have made, unless the tool may run again.
+
+    An approval is for one call: only a tool whose author calls it idempotent is then called a second time.
+
+    Raises:
+        ToolFailed: another process may have made the call.
+    """
+    may_run_again = tool.idempotent if call.is_asked else tool.may_run_again
+    if call.is_inherited and not may_run_again:
+        raise ToolFailed(
+            "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
+        )
 
 
 async def ensure_still_approved(run: ExecutionRun, call: OpenToolCall, tool_input: JsonObject) -> None:
@@ -84,6 +106,7 @@ def request_approval(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall
         project=run.execution.project,
         tool_name=tool.name,
         tool_version=tool.version or None,
+        tool_digest=tool.digest,
         tool_call_id=call.id,
         input=call.input,
         input_digest=canonical_digest(call.input),

@@ -117,6 +117,7 @@ class ExecutionState:
         call = self.open_calls.get(event["toolCallId"])
         if call is not None:
             call.is_asked = True
+            call.is_decided = call.is_released = False
             call.approval_id = None if event.get("copied") else event["approvalId"]
 
     def fold_decide(self, event: JsonObject) -> None:

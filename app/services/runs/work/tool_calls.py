@@ -8,7 +8,12 @@ from app.kit.concurrency import plain_errors
 from app.kit.json_values import JsonObject
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.tool_checker import check_input
-from app.services.runs.approvals.approved_calls import approved_input, ensure_still_approved, needs_approval
+from app.services.runs.approvals.approved_calls import (
+    approved_input,
+    ensure_not_begun,
+    ensure_still_approved,
+    needs_approval,
+)
 from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.state import OpenToolCall
@@ -86,21 +91,6 @@ async def ensure_unique(run: ExecutionRun, tool: ToolDefinition, call: OpenToolC
     if not tool.may_run_again:
         await run.log.committed()
     run.log.ensure_owned()
-
-
-def ensure_not_begun(tool: ToolDefinition, call: OpenToolCall) -> None:
-    """Refuse a call that another process may have made, unless the tool may run again.
-
-    An approval is for one call: only a tool whose author calls it idempotent is then called a second time.
-
-    Raises:
-        ToolFailed: another process may have made the call.
-    """
-    may_run_again = tool.idempotent if call.is_asked else tool.may_run_again
-    if call.is_inherited and not may_run_again:
-        raise ToolFailed(
-            "outcome-unknown", "The service was interrupted here: whether the call took effect is unknown."
-        )
 
 
 def record(run: ExecutionRun, call: OpenToolCall, outcome: ToolOutcome, edited_input: JsonObject | None = None) -> None:

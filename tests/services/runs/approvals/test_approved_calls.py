@@ -286,3 +286,25 @@ async def test_a_retry_from_the_checkpoint_asks_again(
     results = of_type(await all_events(service, again), "tool-result")
     assert [result["output"] for result in results] == [{"n": 1}]
     assert len(model_server.calls_for("work")) == 2
+
+
+async def test_a_tool_that_changed_since_the_request_is_asked_about_again(
+    service: Service, model_server: ModelServer, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True)
+    model_server.on("work", calls_tool("echo", {"n": 1}))
+    execution_id = await start(service, RUN, judge=False)
+    [first] = await pending(service, execution_id)
+    await stored_once(service, execution_id, lambda document: document["lease"] is None)
+
+    await catalogue.edit_tool("echo", executeFunction="() => 'something else'", version="2.0.0")
+    await decide(service, first)
+    [second] = await pending(service, execution_id)
+    before = of_type(await all_events(service, execution_id), "tool-result")
+    await decide(service, second)
+    await finished(service, execution_id)
+
+    assert (first["id"] != second["id"], second["toolVersion"], before) == (True, "2.0.0", [])
+    events = await all_events(service, execution_id)
+    assert types_of(events)[2:7] == [*["approval-requested", "approval-decided"] * 2, "tool-result"]
+    assert of_type(events, "tool-result")[0]["output"] == "something else"

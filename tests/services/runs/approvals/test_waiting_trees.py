@@ -1,15 +1,20 @@
 """Trees that wait: no lease, no slot, and a continuation in whichever process is there when the decision comes."""
 
 import asyncio
+import os
+import signal
 import time
 from datetime import timedelta
+from pathlib import Path
 
+import httpx
 import pytest
 
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.timings import DEFAULT_TIMINGS
-from tests.fixtures.approvals import decide, pending
+from tests.fixtures.approvals import BASE, decide, pending
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, plan_of
+from tests.fixtures.processes import serving
 from tests.fixtures.runs import (
     ADA,
     BOB,
@@ -24,12 +29,14 @@ from tests.fixtures.runs import (
     finished,
     gapless,
     of_type,
+    process_settings,
     stored,
     stored_once,
+    subfolder,
     types_of,
     until,
 )
-from tests.fixtures.services import Service
+from tests.fixtures.services import ADMIN_KEY, PROJECT, Service
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 EFFECT = "(input, { fetch }) => input"
@@ -141,14 +148,14 @@ async def test_specialists_that_build_on_a_waiting_one_and_orchestrations_wait_t
     assert gapless(await all_events(service, execution_id))
 
 
-@pytest.mark.parametrize(("idempotent", "calls"), [(False, "outcome-unknown"), (True, None)])
+@pytest.mark.parametrize(("idempotent", "code"), [(False, "outcome-unknown"), (True, "tool-timeout")])
 async def test_an_approved_call_whose_process_dies_in_it_is_made_again_only_if_it_is_idempotent(
     service: Service,
     model_server: ModelServer,
     start_process: StartProcess,
     catalogue: Catalogue,
     idempotent: bool,
-    calls: str | None,
+    code: str,
 ) -> None:
     hangs = "(input, { fetch }) => { for (;;) {} }"
     await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=hangs, idempotent=idempotent)
@@ -161,14 +168,13 @@ async def test_an_approved_call_whose_process_dies_in_it_is_made_again_only_if_i
         service, execution_id, lambda document: document["events"][-1]["event"]["type"] == "approval-decided"
     )
     await die(first)
-    await catalogue.edit_tool("echo", executeFunction=EFFECT)
     await expire(service, execution_id)
     await start_process()
     await finished(service, execution_id)
 
     events = await all_events(service, execution_id)
     [result] = of_type(events, "tool-result")
-    assert result["output"].get("error", {}).get("code") == calls
+    assert result["output"]["error"]["code"] == code
     assert len(of_type(events, "approval-decided")) == 1
 
 
@@ -192,3 +198,70 @@ async def test_a_process_that_dies_before_it_uses_a_decision_leaves_it_to_the_ne
     assert ended["status"] == "completed"
     [result] = of_type(await all_events(service, execution_id), "tool-result")
     assert result["output"] == {"n": 1}
+
+
+@pytest.mark.long
+async def test_a_service_killed_while_a_run_waits_continues_it_within_two_seconds_of_the_decision(
+    service: Service, model_server: ModelServer, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
+    model_server.on("work", calls_tool("echo", {"n": 1}))
+    settings = process_settings(service, subfolder(tmp_path, "serve"), model_server)
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    async with serving(tmp_path, **settings) as first, httpx.AsyncClient(headers=headers) as http:
+        body = {"prompt": "Write.", "project": PROJECT, "judge": False}
+        accepted = await http.post(f"{first.url}/api/v1/agents/{ADA}/runs", json=body)
+        execution_id = accepted.json()["executionId"]
+        [approval] = await pending(service, execution_id)
+        await stored_once(service, execution_id, lambda document: document["lease"] is None)
+        await first.stop(signal.SIGKILL)
+    async with serving(tmp_path, **settings) as second, httpx.AsyncClient(headers=headers) as http:
+        decision = {"decision": "approve", "inputDigest": approval["inputDigest"]}
+        began = time.monotonic()
+        decided = await http.post(f"{second.url}{BASE}/{approval['id']}/decision", json=decision)
+        await until(lambda: len(model_server.calls_for("work")) == 2)
+        seconds = time.monotonic() - began
+        ended = await finished(service, execution_id)
+
+    assert decided.status_code == 200
+    assert seconds < 2
+    assert (ended["status"], ended["takeovers"]) == ("completed", 0)
+
+
+@pytest.mark.long
+async def test_a_thousand_waiting_trees_take_no_slot_and_no_measurable_time_of_the_processor(
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+) -> None:
+    await catalogue.edit_tool("echo", requiresApproval=True)
+
+    def work(call: Call) -> Reply:
+        return "Done." if call.tool_results or "Quick" in call.text else completion(None, ("echo", {}))
+
+    model_server.on("work", work)
+    process = await start_process(RunLimits(max_concurrent=8), DEFAULT_TIMINGS)
+    idle = await processor_share(4)
+    roots = [await accept(service, process, "agent", judge=False) for _ in range(1000)]
+    approvals = service.services.database["agent-approvals"]
+    wanted = {"rootExecutionId": {"$in": roots}, "status": "pending"}
+    async with asyncio.timeout(200):
+        while await approvals.count_documents(wanted) < len(roots) or process.running:  # noqa: ASYNC110 - others store it
+            await asyncio.sleep(0.1)
+
+    waiting = await processor_share(4)
+    began = time.monotonic()
+    quick = await accept(service, process, "agent", judge=False, prompt="Quick.")
+    assert (await finished(service, quick))["status"] == "completed"
+    assert time.monotonic() - began < 5
+    assert waiting < idle + 0.02
+
+    listed = await service.http.get("/api/v1/executions", params={"awaiting": "approval", "limit": 1})
+    assert listed.json()["total"] >= len(roots)
+    await approvals.delete_many({"rootExecutionId": {"$in": roots}})
+    await service.services.database["agent-executions"].delete_many({"executionId": {"$in": roots}})
+
+
+async def processor_share(seconds: float) -> float:
+    """The share of a processor that this process uses for a while."""
+    before = sum(os.times()[:2])
+    await asyncio.sleep(seconds)
+    return (sum(os.times()[:2]) - before) / seconds
