@@ -36,6 +36,7 @@ from app.services.runs.queries.calls import CallQueries
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompts import PromptQueries
 from app.services.tools.mcp.tools import McpTools
+from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.services.usage.analytics import UsageQueries
 from app.services.usage.budgets.budgets import Budgets
 from app.services.usage.open_streams import OpenStreams
@@ -54,6 +55,7 @@ class Services:
     editor: CatalogEditor
     tool_tester: ToolTester
     mcp: McpTools
+    sandbox: ToolSandbox
     executions: ExecutionQueries
     weights: WeightStore
     quality: QualityQueries

@@ -71,7 +71,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
 
 def create_worker_app(services: Services) -> FastAPI:
-    """The application of a worker, which serves its health only."""
+    """The application of a worker, which serves its health and its metrics."""
     app = make_worker_api()
     app.state.services = services
     return app
@@ -123,6 +123,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             executions=executions,
             tool_tester=ToolTester(database, toolbox),
             mcp=toolbox.mcp,
+            sandbox=sandbox,
             weights=WeightStore(database, loader),
             quality=QualityQueries(database),
             usage=UsageQueries(database),

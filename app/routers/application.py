@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from app.routers import analytics, api_keys, budgets, console, health, me, models, quality
+from app.routers import analytics, api_keys, budgets, console, health, me, metrics, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
 from app.routers.docs import api_docs, async_api, error_reference, openapi
 from app.routers.executions import approvals, executions, orchestrations, reviews, stream_tickets
@@ -17,12 +17,11 @@ from app.routers.executions import events as execution_events
 from app.routers.executions import prompts as execution_prompts
 from app.routers.http.hosts import HostCheck
 from app.routers.http.problems import PROBLEM_DESCRIPTIONS, Problem, add_problem_handlers
-from app.routers.http.request_context import CROSS_ORIGIN, RequestContext
+from app.routers.http.request_context import API_BASE, CROSS_ORIGIN, RequestContext
 from app.routers.http.trusted_proxies import TrustedProxies
 from app.routers.sockets import agent_events
 from app.settings import Settings
 
-API_BASE = "/api/v1"
 API_ROUTERS = (
     departments,
     agents,
@@ -111,13 +110,14 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(error_reference.router)
     app.include_router(async_api.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     if settings.console:
         app.include_router(console.router)
     return app
 
 
 def make_worker_api() -> FastAPI:
-    """The application of a worker, which serves its health only."""
+    """The application of a worker, which serves its health and its metrics."""
     app = FastAPI(
         title="Dynamic Agents worker",
         version=version("dynamic-agents"),
@@ -126,4 +126,5 @@ def make_worker_api() -> FastAPI:
         redirect_slashes=False,
     )
     app.include_router(health.router)
+    app.include_router(metrics.router)
     return app

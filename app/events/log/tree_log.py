@@ -43,6 +43,7 @@ from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import iso_milliseconds, utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.execution_events import EventPayload, ExecutionEventPage
+from app.telemetry.metrics import COMMIT_SECONDS
 
 GROUPING_SECONDS = 0.008
 UNWATCHED_GROUPING_SECONDS = 0.03
@@ -68,6 +69,10 @@ class ChildInsert:
     done: asyncio.Future[None]
 
 
+def ignore_row(_: Row) -> None:
+    """Do nothing with a stored row."""
+
+
 @dataclass
 class TreeLog:
     """The log of a tree that this process owns, from `fence` on.
@@ -83,6 +88,8 @@ class TreeLog:
     on_lost: Callable[[], None]
     holds: Callable[[], bool] = lambda: True
     """Returns whether this process certainly holds the lease."""
+    on_stored: Callable[[Row], None] = ignore_row
+    """Called with each row once it is stored."""
     _documents: dict[str, Stored] = field(default_factory=dict)
     _queue: list[Row | ChildInsert] = field(default_factory=list)
     _child_inserts: set[ChildInsert] = field(default_factory=set)
@@ -252,8 +259,11 @@ class TreeLog:
         """Store rows in groups of bounded size and publish each once it is stored."""
         for group in bounded_groups(rows):
             failpoint("before-commit")
-            await self._until_stored(group)
+            with COMMIT_SECONDS.time():
+                await self._until_stored(group)
             failpoint("after-commit")
+            for row in group:
+                self.on_stored(row)
             self.bus.publish(
                 Committed(
                     self.root_id,

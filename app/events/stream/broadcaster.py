@@ -5,6 +5,7 @@ whose reader falls behind leaves and catches up again, so it delays no other rea
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from app.events.stream.sinks import Sink
 from app.events.stream.tree_state import read_state
 from app.events.types import AgentDelta, Frame
 from app.kit.concurrency import end_tasks
+from app.telemetry.metrics import DELIVERY_SECONDS, RESYNCS
 
 RECENT_BYTES = 512 * 1024
 PAUSE_SECONDS = 0.3
@@ -283,6 +285,7 @@ class TreeBroadcaster:
                 messages = await buffer.take()
                 missed = buffer.missed
                 if missed:
+                    RESYNCS.inc()
                     buffer.clear()
                 if missed or self._hear(messages):
                     await self._read_on()
@@ -306,6 +309,8 @@ class TreeBroadcaster:
                         behind = behind or frame.seq > expected
                     endings += message.endings
         self._give(frames)
+        if frames and self._live:
+            DELIVERY_SECONDS.observe(max(time.time() - frames[-1].appended_at, 0))
         self._end([ending for ending in endings if ending.last_seq <= self.position])
         return behind
 
@@ -319,6 +324,7 @@ class TreeBroadcaster:
             self.position = batch.last_seq
             for subscription in list(self._live):
                 if subscription.sink.is_full:
+                    RESYNCS.inc()
                     self._catch_up_again(subscription)
                 else:
                     subscription.give(batch)

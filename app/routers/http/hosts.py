@@ -10,7 +10,7 @@ from app.errors import AppError
 from app.routers.http.problems import render_app_error
 from app.setting_values import Host, parse_host
 
-PROBES = ("/healthz", "/readyz")
+PROBES = ("/healthz", "/readyz", "/metrics")
 
 
 class MisdirectedRequest(AppError):

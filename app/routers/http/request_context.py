@@ -12,7 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.routers.http.security_headers import add_security_headers
+from app.telemetry.metrics import HTTP_SECONDS, OTHER
 
+API_BASE = "/api/v1"
 MAX_BODY_BYTES = 1024 * 1024
 ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CROSS_ORIGIN: dict[str, Any] = {
@@ -30,7 +32,9 @@ CROSS_ORIGIN: dict[str, Any] = {
 ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 CLIENT_LEFT = 499
 """The logged status of a request whose client left in the middle of its body."""
-QUIET_PATHS = ("/healthz", "/readyz")
+QUIET_PATHS = ("/healthz", "/readyz", "/metrics")
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""The methods that metrics name."""
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +71,8 @@ class RequestContext:
                     add_security_headers(message)
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
                 status = int(message.get("status", 101))
+                if scope["type"] == "http":
+                    observe(scope, status, time.perf_counter() - started)
             await send(message)
 
         try:
@@ -86,6 +92,17 @@ class RequestContext:
                     status=status,
                     durationMs=milliseconds,
                 )
+
+
+def observe(scope: Scope, status: int, seconds: float) -> None:
+    """Count a response that begins by the template of its route; addresses of clients are no label."""
+    path = getattr(scope.get("route"), "path", None)
+    if path is None:
+        path = "unmatched"
+    elif scope["path"].startswith(f"{API_BASE}/"):
+        path = API_BASE + path
+    method = scope["method"] if scope["method"] in METHODS else OTHER
+    HTTP_SECONDS.labels(path, method, str(status)).observe(seconds)
 
 
 def request_id_of(headers: Headers) -> str:

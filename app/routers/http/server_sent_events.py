@@ -15,6 +15,7 @@ from app.events.stream.sinks import QueueSink
 from app.kit.concurrency import end_tasks
 from app.services.access.authenticator import NotAuthenticated
 from app.services.access.credential_watch import CredentialWatch
+from app.telemetry.metrics import SUBSCRIBERS
 
 HEARTBEAT_SECONDS = 8.0
 HEARTBEAT = b": still here\n\n"
@@ -51,7 +52,8 @@ async def sse_frames(
 ) -> AsyncIterator[bytes]:
     """The frames of a stream, with a comment whenever nothing came for a while."""
     batches = aiter(sink.batches())
-    with counted, watch.watching(credential, lambda: subscription.fail(NotAuthenticated())):
+    watched = watch.watching(credential, lambda: subscription.fail(NotAuthenticated()))
+    with counted, watched, SUBSCRIBERS.labels("sse").track_inprogress():
         waiting = asyncio.ensure_future(anext(batches))
         hub.subscribe(subscription)
         try:

@@ -39,6 +39,7 @@ from app.services.access.credential_watch import CredentialWatch
 from app.services.access.published_keys import TokenKeysUnavailable
 from app.services.usage.open_streams import TooManyStreams
 from app.services.usage.rate_limits import TooManyRequests
+from app.telemetry.metrics import SUBSCRIBERS
 
 AUTH_SECONDS = 5.0
 MAX_SUBSCRIPTIONS = 100
@@ -89,7 +90,7 @@ async def agent_events(
     session = SocketSession(websocket, authenticator, credentials, hub)
     try:
         if caller := await session.authenticate():
-            with streams.one(stream_key(caller, websocket)):
+            with streams.one(stream_key(caller, websocket)), SUBSCRIBERS.labels("websocket").track_inprogress():
                 await session.serve()
     except TooManyStreams as error:
         await websocket.close(CLOSE_TRY_AGAIN_LATER, error.message)

@@ -17,7 +17,7 @@ from app.settings import Settings
 
 Operation = dict[str, Any]
 METHODS = ("get", "post", "put", "patch", "delete")
-OUTSIDE_THE_BASE = ("/healthz", "/readyz")
+OUTSIDE_THE_BASE = ("/healthz", "/readyz", "/metrics")
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ async def test_listed_hosts_are_answered_and_no_others(named: Service) -> None:
 
 
 async def test_probes_may_use_any_address_and_others_the_one_that_they_reached(named: Service) -> None:
-    assert [await status_for(named, "10.1.2.3:8000", path) for path in ("/healthz", "/readyz")] == [200, 200]
+    assert [await status_for(named, "10.1.2.3:8000", path) for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
     assert await status_for(named, "10.1.2.3:8000") == 421
     assert await status_for(named, "127.0.0.1:8000") == 200
 

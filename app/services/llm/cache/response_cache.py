@@ -22,6 +22,7 @@ from app.services.llm.cache.key import DeploymentGroups, key_of
 from app.services.llm.cache.stores import Claim
 from app.services.llm.calls import CacheStatus, Completion, ModelCall, ModelCaller, ModelRequest
 from app.services.llm.failures.errors import ModelCallFailed
+from app.telemetry.metrics import CACHE_REQUESTS
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class CachedModels:
             ModelCallFailed: there was no cached answer, and the call failed.
         """
         if not request.use_cache:
+            CACHE_REQUESTS.labels("bypass").inc()
             return await self.following.complete(request)
         started_at, key = utc_now(), key_of(request, self.cache.groups)
         while (flight := self.cache.flights.get(key)) is not None:
@@ -168,6 +170,7 @@ class CachedModels:
 
     async def _ask(self, request: ModelRequest) -> tuple[Completion, StoredAnswer | None]:
         """Return the model's answer, and its stored form if it is complete; the ledger row is a miss."""
+        CACHE_REQUESTS.labels("miss").inc()
         try:
             completion = await self.following.complete(request)
         except ModelCallFailed as error:
@@ -183,6 +186,7 @@ def missed(calls: tuple[ModelCall, ...]) -> tuple[ModelCall, ...]:
 
 def hit(request: ModelRequest, answer: StoredAnswer, started_at: datetime) -> Completion:
     """Return a cached answer; a streamed request receives its text as one delta."""
+    CACHE_REQUESTS.labels("hit").inc()
     if request.on_delta is not None and answer.text:
         request.on_delta(answer.text)
     duration_ms = max(round((utc_now() - started_at).total_seconds() * 1000), 0)

@@ -14,6 +14,7 @@ from app.models.agent_execution import AgentExecution
 from app.services.runs.engine.owned_trees import OwnedTrees
 from app.services.runs.engine.queue import RunQueue, WaitingRun
 from app.services.runs.engine.timings import Timings
+from app.telemetry.metrics import QUEUE_WAIT, TAKEOVERS
 
 CLAIMS_AT_ONCE = 8
 
@@ -137,6 +138,9 @@ class Dispatcher:
             return False
         if root is None:
             return False
+        QUEUE_WAIT.observe(max((self.queue.leases.server_now() - waiting.since).total_seconds(), 0))
+        if waiting.was_owned:
+            TAKEOVERS.inc()
         log.info("run-taken", executionId=waiting.root_id, takeovers=root.takeovers)
         failpoint("after-claim")
         self.run(root)

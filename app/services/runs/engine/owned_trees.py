@@ -1,7 +1,7 @@
 """The run trees that this process owns."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,6 +20,8 @@ class OwnedTree:
     log: TreeLog
     is_cancelled: bool
     waits: TreeWaits
+    count_running: Callable[[], int]
+    """Returns how many executions of the tree are running."""
     is_stopped: bool = False
     is_released: bool = False
     """Whether the tree gives up its lease because everything in it waits for decisions."""
@@ -61,6 +63,11 @@ class OwnedTrees:
     def running(self) -> int:
         """The number of trees that occupy a slot: cancelled ones do not."""
         return sum(not tree.is_cancelled for tree in self._trees.values())
+
+    @property
+    def executions_running(self) -> int:
+        """The number of executions that this process runs."""
+        return sum(tree.count_running() for tree in self._trees.values())
 
     def add(self, root_id: str, tree: OwnedTree) -> None:
         """Own a tree under its root's id."""

@@ -26,7 +26,10 @@ SLOTS = "run-slots"
 
 @dataclass(frozen=True)
 class WaitingRun:
-    """A root that can be taken; `place` is its rank among those of the same project and priority."""
+    """A root that can be taken; `place` is its rank among those of the same project and priority.
+
+    It has waited `since` then; it `was_owned` if the process that ran it died.
+    """
 
     root_id: str
     project: Relation | None
@@ -34,6 +37,8 @@ class WaitingRun:
     begun: bool
     priority: float
     place: int
+    since: datetime
+    was_owned: bool
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,17 @@ class RunQueue:
                 begun=raw["begun"],
                 priority=raw["rank"],
                 place=raw["place"],
+                since=raw["since"],
+                was_owned=raw["wasOwned"],
             )
             async for raw in cursor
         ]
         running = await self._count_running(now) if len(waiting) > 1 else Counter[Relation | None]()
         return sorted(waiting, key=lambda run: (not run.begun, run.priority, running[run.project] + run.place))
+
+    async def count_waiting(self) -> int:
+        """Returns the number of roots without an owner."""
+        return await self._executions.count_documents(without_owner(self.leases.server_now()))
 
     async def take(self, run: WaitingRun) -> AgentExecution | None:
         """Become the owner of a root; returns `None` if another process was faster or its department has no room."""
@@ -106,6 +117,11 @@ class RunQueue:
         return self.database[AgentExecution.get_collection_name()]
 
 
+def without_owner(now: datetime) -> Raw:
+    """Returns the filter of the roots without an owner."""
+    return {"lease.until": {"$exists": True, "$not": {"$gte": now}}, "executionId": {"$type": "string"}}
+
+
 def waiting_pipeline(now: datetime, full: list[Relation]) -> list[Raw]:
     """Returns the aggregation that ranks the waiting runs; `full` are departments without room.
 
@@ -120,12 +136,13 @@ def waiting_pipeline(now: datetime, full: list[Relation]) -> list[Raw]:
         "department": relation_in("$department"),
         "since": since,
         "begun": {"$or": [{"$eq": ["$status", "running"]}, {"$ne": ["$lease.owner", NOBODY]}]},
+        "wasOwned": {"$ne": ["$lease.owner", NOBODY]},
         "rank": {"$subtract": [number_in("$priority", DEFAULT_PRIORITY), minutes]},
     }
     peers = {"project": "$project", "rank": "$rank"}
     place = {"partitionBy": peers, "sortBy": {"since": 1}, "output": {"place": {"$documentNumber": {}}}}
     return [
-        {"$match": {"lease.until": {"$exists": True, "$not": {"$gte": now}}, "executionId": {"$type": "string"}}},
+        {"$match": without_owner(now)},
         {"$project": fields},
         {"$match": {"$or": [{"begun": True}, {"department": {"$nin": full}}]}},
         {"$setWindowFields": place},

@@ -28,6 +28,7 @@ from app.services.runs.engine.timings import DEFAULT_TIMINGS, Timings
 from app.services.runs.engine.tree_runner import TreeRunner
 from app.services.runs.engine.wakeups import OpenWakeups, Wakeups
 from app.services.runs.work.execution_run import RunContext
+from app.telemetry.metrics import QUEUE_WAIT
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +126,7 @@ class RunEngine:
             with self.dispatcher.reserved_slot():
                 self.leases.give(root)
                 await self._insert(root)
+            QUEUE_WAIT.observe(0)
             self.runner.start(root, Accepted(agent))
             return
         self.leases.leave_to_queue(root)

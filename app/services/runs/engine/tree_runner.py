@@ -11,6 +11,7 @@ from pymongo.errors import PyMongoError
 from app.database.connection import Database
 from app.database.natural_keys import find_agent_id
 from app.errors import AppError
+from app.events.log.log_rows import Row
 from app.events.log.tree_log import TreeLog, TreeLost
 from app.events.stream.bus import EventBus
 from app.failpoints import failpoint
@@ -35,6 +36,7 @@ from app.services.runs.work.model_calls import model_chain, unchanged
 from app.services.runs.work.orchestration_run import OrchestrationRun
 from app.services.runs.work.revision_request import apply_revision_request
 from app.services.runs.work.run_tree import RunTree, note_budget_mark, note_model_retry, scope_of
+from app.telemetry.run_metrics import record_calls, record_end
 
 MAX_TAKEOVERS = 3
 
@@ -57,6 +59,15 @@ class RunTooLong(AppError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The run exceeded MAX_RUN_SECONDS ({seconds:g} s).")
+
+
+def record_stored(tree: RunTree, row: Row) -> None:
+    """Count what a stored event reports: model calls, and perhaps the end of its execution."""
+    if calls := row.event.get("calls"):
+        record_calls(calls)
+    if row.ending is not None:
+        kind = tree.kind_of(row.ending.execution_id)
+        record_end(kind.value, row.ending.status.value, row.changes.get("executionTime") or 0)
 
 
 def has_run(root: AgentExecution) -> bool:
@@ -93,9 +104,10 @@ class TreeRunner:
             last_seq=root.last_seq,
             on_lost=lambda: owned.stop(),
             holds=self.holds_leases,
+            on_stored=lambda row: record_stored(tree, row),
         )
         tree = self._build_tree(root, tree_log)
-        owned = OwnedTree(tree_log, bool(root.cancel_requested), tree.waits)
+        owned = OwnedTree(tree_log, bool(root.cancel_requested), tree.waits, tree.count_running)
         tree.waits.on_idle = owned.release
         self.owned.add(root.execution_id, owned)
         owned.task = asyncio.create_task(self._run(tree, origin, owned), name=f"run {root.execution_id}")

@@ -104,6 +104,14 @@ class RunTree:
         """All executions, parents before children."""
         return (self.root, *self.children.values())
 
+    def kind_of(self, execution_id: str) -> ExecutionKind:
+        """Returns the kind of an execution of the tree."""
+        return next((one.kind for one in self.members if one.execution_id == execution_id), ExecutionKind.AGENT)
+
+    def count_running(self) -> int:
+        """Returns how many executions have begun and not ended."""
+        return sum(not run.state.ended for run in self.runs.values())
+
     def add_existing(self, execution: AgentExecution, agent_id: str | None) -> None:
         """Add a stored execution to the tree; a deleted agent has no `agent_id`."""
         if agent_id is not None:

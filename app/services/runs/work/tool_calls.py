@@ -18,8 +18,11 @@ from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
+from app.telemetry.metrics import TOOL_CALLS
 
 MAX_CALLS_A_TURN = 16
+OUTCOMES = {"tool-timeout": "timeout", "declined": "declined", "approval-expired": "declined"}
+"""The outcomes of failed calls in metrics; others are errors."""
 NO_OBJECT = "The arguments are not a JSON object."
 CUT_ARGUMENTS = (
     "The arguments were cut off at the model's output limit. Call the tool again with shorter arguments, or several "
@@ -54,10 +57,19 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
             failpoint("before-tool-call")
             outcome = await run.context.tools.run(tool, tool_input, context_of(run))
         except ToolFailed as error:
+            count_call(tool, error)
             record_failure(run, call, error)
         else:
+            count_call(tool, None)
             failpoint("after-tool-call")
             record(run, call, outcome, None if tool_input == call.input else tool_input)
+
+
+def count_call(tool: ToolDefinition | None, error: ToolFailed | None) -> None:
+    """Count a tool call that has a result; calls of tools that the agent does not have have no source."""
+    if tool is not None:
+        outcome = "ok" if error is None else OUTCOMES.get(error.code, "error")
+        TOOL_CALLS.labels(tool.source.value, outcome).inc()
 
 
 async def input_of(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> JsonObject:

@@ -18,6 +18,7 @@ from app.services.tools.egress.guard import Egress
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
 from app.services.tools.sandbox.protocol import MAX_REQUEST_BYTES, encode_request
 from app.services.tools.sandbox.worker_process import ToolWorker, WorkerDied
+from app.telemetry.metrics import SANDBOX_KILLS, TOOL_WAIT
 
 # The engine stops itself at the deadline; a worker that it cannot interrupt is killed this much later.
 KILL_GRACE_SECONDS = 0.25
@@ -76,6 +77,13 @@ class ToolSandbox:
     def worker_pids(self) -> list[int]:
         """The running processes, busy or idle."""
         return [start.result().pid for start in self._members if has_started(start)]
+
+    @property
+    def worker_states(self) -> dict[str, int]:
+        """The number of workers that are idle, busy and starting."""
+        starting = sum(not start.done() for start in self._members)
+        idle = sum(start.done() for start in self._idle)
+        return {"idle": idle, "busy": max(len(self._members) - starting - idle, 0), "starting": starting}
 
     @property
     def weaknesses(self) -> list[str]:
@@ -159,9 +167,13 @@ class ToolSandbox:
                 log.warning("tool-engine-failed", pid=start.result().pid, cause=reply["cause"])
             return reply
         except TimeoutError:
+            SANDBOX_KILLS.labels("timeout").inc()
             raise killed() from None
         except WorkerDied:
             raise await self._loss(start.result()) from None
+        except asyncio.CancelledError:
+            SANDBOX_KILLS.labels("cancelled").inc()
+            raise
         finally:
             if reusable:
                 self._idle.append(start)
@@ -173,6 +185,7 @@ class ToolSandbox:
         if self._closed:
             return ToolFailed("tool-crashed", "The service is closing.")
         ending = await worker.ending()
+        SANDBOX_KILLS.labels("timeout" if ending.is_late else "crashed").inc()
         log.warning("tool-worker-lost", pid=worker.pid, ending=str(ending))
         return killed() if ending.is_late else ToolFailed("tool-crashed", f"The tool's process ended: {ending}.")
 
@@ -182,8 +195,9 @@ class ToolSandbox:
             raise ToolFailed("tool-busy", "Too many tool calls are waiting already.")
         self._waiting += 1
         try:
-            async with asyncio.timeout(self._max_wait_seconds):
-                await self._turns.acquire()
+            with TOOL_WAIT.time():
+                async with asyncio.timeout(self._max_wait_seconds):
+                    await self._turns.acquire()
         except TimeoutError:
             raise ToolFailed("tool-busy", "The tool call waited too long for its turn.") from None
         finally:
