@@ -20,6 +20,7 @@ ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9
 HOST_NAME = r"(?:\*\.)?[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 HOST_VALUE = re.compile(rf"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>{HOST_NAME})\.?)(?::(?P<port>[0-9]{{1,5}}))?")
 MAX_HOST_CHARACTERS = 300
+FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -167,12 +168,20 @@ def pairs_of(value: object) -> object:
     return found
 
 
+def is_field_name(value: str) -> str:
+    """Check that a text names a top-level field of a document."""
+    if not FIELD_NAME.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} is not the name of a field: letters, digits, '_', a letter first")
+    return value
+
+
 RateLimit = Annotated[str, AfterValidator(is_rate_limit)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(pairs_of)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]
 ProxyAddresses = Annotated[tuple[Annotated[str, AfterValidator(is_proxy_address)], ...], NoDecode]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(is_host)], ...], NoDecode]
+FieldNames = Annotated[tuple[Annotated[str, AfterValidator(is_field_name)], ...], NoDecode]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(as_browsers_send_it)], ...], NoDecode]
 
 

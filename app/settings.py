@@ -15,6 +15,7 @@ from app.setting_values import (
     MAX_SECONDS,
     WILDCARDS,
     CommaSeparated,
+    FieldNames,
     Host,
     Hosts,
     Origins,
@@ -37,6 +38,7 @@ CATALOGUE_MODELS = (
     "openai/gpt-4",
     "openai/gpt-4-turbo",
 )
+CONTEXT_FIELDS = ("name", "title", "logline", "description", "synopsis", "genre", "tone", "themes", "setting")
 
 
 class Settings(BaseSettings):
@@ -138,9 +140,14 @@ class Settings(BaseSettings):
     complex_model: str = Field(default="anthropic/claude-3-opus", min_length=1)
     """The model of runs with `complexity: complex`."""
     purpose_models: Pairs = Field(default_factory=dict[str, str])
-    """The model for each purpose of a call (`plan`, `work`, `judge`, `review`, `report`, `orchestrate`), whatever the
-    agent's or the run's is: `judge=anthropic/claude-3-haiku,review=…`. Without `judge`, outputs are judged by
-    `SIMPLE_MODEL`, else `STANDARD_MODEL`, whichever is usable and did not write them, else by the agent's own."""
+    """The model for each purpose of a call (`plan`, `work`, `judge`, `review`, `report`, `orchestrate`, `format`),
+    whatever the agent's or the run's is: `judge=anthropic/claude-3-haiku,review=…`. Without `judge`, outputs are judged
+    by `SIMPLE_MODEL`, else `STANDARD_MODEL`, whichever is usable and did not write them, else by the agent's own."""
+    project_context_fields: FieldNames = CONTEXT_FIELDS
+    """The fields of a run's project that agents and judges are given, separated by commas. They are read from the CMS's
+    collection `projects` in the same database: texts, numbers, booleans and lists of them, 16 KiB at most."""
+    episode_context_fields: FieldNames = ("episodeNumber", *CONTEXT_FIELDS)
+    """The same for a run's episode, from the collection `episodes`."""
     allowed_origins: Origins = ()
     """The browser origins, besides the service's own, that may use the API and the event socket, separated by
     commas."""
@@ -195,7 +202,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("allowed_models", "allowed_origins", "allowed_hosts", "trusted_proxies"),
-        *("tool_egress_allowlist", "tool_modules"),
+        *("tool_egress_allowlist", "tool_modules", "project_context_fields", "episode_context_fields"),
         mode="before",
     )
     @classmethod

@@ -12,7 +12,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.text import Text
 
-from app.cli.document_notes import WITHOUT_LARGE_FIELDS, Known, Tally, load_known, problems_of, tally_bare_texts
+from app.cli.document_notes import (
+    WITHOUT_LARGE_FIELDS,
+    Known,
+    Tally,
+    load_known,
+    notes_of,
+    problems_of,
+    tally_bare_texts,
+)
 from app.cli.probe import print_probes
 from app.cli.progress import plain
 from app.database.connection import DOCUMENTS, Database, expected_indexes
@@ -95,7 +103,7 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
         yield await examine_indexes(database, document)
         async for finding in examine_unique_keys(database, document):
             yield finding
-    known = await load_known(database, known_models(settings))
+    known = await load_known(database, known_models(settings), known_mcp_servers(settings))
     for document in DOCUMENTS:
         if issubclass(document, PayloadDocument):
             async for finding in examine_documents(database, document, known):
@@ -114,6 +122,14 @@ def known_models(settings: Settings) -> frozenset[str]:
     except StartupError:
         configured = ()
     return frozenset({*settings.allowed_models, *configured})
+
+
+def known_mcp_servers(settings: Settings) -> frozenset[str]:
+    """Return the names of the MCP servers; `examine_tools` reports problems with their settings."""
+    try:
+        return frozenset(load_mcp_servers(settings.mcp_servers))
+    except StartupError:
+        return frozenset()
 
 
 async def examine_indexes(database: Database, document: type[Document]) -> Finding:
@@ -164,6 +180,7 @@ async def examine_documents(
     name = document.get_collection_name()
     unusable = 0
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    notes: defaultdict[str, Tally] = defaultdict(Tally)
     async for raw in database[name].find({}, WITHOUT_LARGE_FIELDS):
         if problem := problem_in(document, raw):
             unusable += 1
@@ -172,12 +189,16 @@ async def examine_documents(
             continue
         for broken in problems_of(document, raw, known):
             tallies[broken].add(raw)
+        for note in notes_of(raw, known):
+            notes[note].add(raw)
     if unusable > MAX_NAMED:
         yield Finding(name, False, f"{unusable - MAX_NAMED} more documents cannot be used.")
     if document is AgentExecution:
         tallies |= await tally_bare_texts(database)
     for broken, tally in tallies.items():
         yield Finding(name, False, tally.summary(broken))
+    for note, tally in notes.items():
+        yield Finding(name, None, tally.summary(note))
 
 
 def examine_start(settings: Settings) -> Finding:

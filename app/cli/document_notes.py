@@ -18,13 +18,16 @@ from app.kit.json_values import JsonObject, clean_json
 from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.base import PayloadDocument
+from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG
+from app.services.catalog.loader import parsed
 from app.services.catalog.seeds.files import ROW_FIELDS
 from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX
 from app.services.tools.schema_weight import InvalidSchema
 from app.services.tools.schemas import compile_schema
+from app.settings import CATALOGUE_MODELS
 
 MAX_NAMED = 5
 KEYS = ("agentId", "slug", "toolName", "executionId")
@@ -51,6 +54,9 @@ class Known:
     tools: Mapping[str, frozenset[str] | None]
     """The departments to which each tool is offered, by the tool's name; `None` for all."""
     models: frozenset[str]
+    headed: frozenset[ObjectId] = frozenset[ObjectId]()
+    """The departments with an active head."""
+    mcp_servers: frozenset[str] = frozenset[str]()
 
 
 @dataclass
@@ -72,9 +78,11 @@ class Tally:
         return f"{self.count} document{'' if self.count == 1 else 's'} ({', '.join(self.names)}{more}): {problem}"
 
 
-async def load_known(database: Database, models: frozenset[str]) -> Known:
+async def load_known(database: Database, models: frozenset[str], mcp_servers: frozenset[str]) -> Known:
     """Load the departments and tools that documents may refer to."""
     departments = await database[Department.get_collection_name()].find({}, {"_id": 1}).to_list()
+    heads = await database[Agent.get_collection_name()].find({"isDepartmentHead": True}).to_list()
+    active = [head for raw in heads if (head := parsed(Agent, raw)) and head.state is CatalogState.ACTIVE]
     fields = {"toolName": 1, "isGlobal": 1, "departments": 1}
     tools = await database[CustomTool.get_collection_name()].find({}, fields).to_list()
     offers = {
@@ -83,7 +91,8 @@ async def load_known(database: Database, models: frozenset[str]) -> Known:
         else frozenset(map(str, listed(tool, "departments")))
         for tool in tools
     }
-    return Known(frozenset(one["_id"] for one in departments), offers, models)
+    headed = frozenset(ObjectId(head.department) for head in active if head.department)
+    return Known(frozenset(one["_id"] for one in departments), offers, models, headed, mcp_servers)
 
 
 def name_of(raw: Raw) -> str:
@@ -144,7 +153,11 @@ def problems_of_agent(raw: Raw, known: Known) -> Iterator[str]:
         yield "the department no longer exists: runs are refused (409)"
     yield from wrong_model(raw, "model", known)
     names = {str(row.get("toolName")) for row in listed(raw, "toolNames")}
-    for name in sorted(one for one in names if not one.startswith(MCP_PREFIX)):
+    for name in sorted(names):
+        if name.startswith(MCP_PREFIX):
+            if (server := name.removeprefix(MCP_PREFIX).partition("/")[0]) not in known.mcp_servers:
+                yield f"toolNames has {name!r}, but MCP_SERVERS has no server {server!r}: it is not granted"
+            continue
         offers = known.tools.get(name, frozenset())
         if name not in known.tools:
             yield f"toolNames has {name!r}, which does not exist: it is not granted"
@@ -157,6 +170,16 @@ def problems_of_department(raw: Raw, known: Known) -> Iterator[str]:
     if raw.get("slug") == DEFAULT_SLUG:
         yield f"slug is {DEFAULT_SLUG!r}, which names the quality weights of departments that have none"
     yield from wrong_model(raw, "defaultModel", known)
+    if raw.get("isActive") is not False and not raw.get("deletedAt") and raw["_id"] not in known.headed:
+        yield "the department has no active head: its runs are refused (409)"
+
+
+def notes_of(raw: Raw, known: Known) -> Iterator[str]:
+    """Yield the models that the service can call and a Payload CMS with the usual options would refuse."""
+    for name in ("model", "defaultModel"):
+        model = raw.get(name)
+        if model in known.models and model not in CATALOGUE_MODELS:
+            yield f"{name} is {model!r}: a Payload CMS cannot save the document unless its options list that model"
 
 
 def problems_of_tool(raw: Raw, known: Known) -> Iterator[str]:

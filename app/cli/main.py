@@ -49,6 +49,12 @@ def print_version(wanted: bool) -> None:
 
 Project = Annotated[str, typer.Option("--project", help="The CMS project's id (24 hexadecimal characters).")]
 Prompt = Annotated[str, typer.Option("--prompt", help="The request.")]
+OutputSchema = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-schema", help="A file with the JSON Schema of the data to return.", exists=True, dir_okay=False
+    ),
+]
 
 
 @app.callback()
@@ -108,15 +114,29 @@ def seed(
 
 
 @run_app.command("agent")
-def run_agent(agent_id: str, project: Project, prompt: Prompt, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def run_agent(
+    agent_id: str,
+    project: Project,
+    prompt: Prompt,
+    output_schema: OutputSchema = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
     """Run one agent and follow it."""
-    start_and_follow("agent", agent_id, project, prompt, url, key)
+    start_and_follow("agent", agent_id, project, prompt, url, key, output_schema)
 
 
 @run_app.command("department")
-def run_department(slug: str, project: Project, prompt: Prompt, url: Url = DEFAULT_URL, key: Key = None) -> None:
+def run_department(
+    slug: str,
+    project: Project,
+    prompt: Prompt,
+    output_schema: OutputSchema = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+) -> None:
     """Run a department and follow it."""
-    start_and_follow("department", slug, project, prompt, url, key)
+    start_and_follow("department", slug, project, prompt, url, key, output_schema)
 
 
 @run_app.command("all")
@@ -127,12 +147,13 @@ def run_all(
         list[str] | None,
         typer.Option("--department", help="A department to run; repeatable. All active departments by default."),
     ] = None,
+    output_schema: OutputSchema = None,
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
     """Run several departments in order of priority, combine their reports, and follow the run."""
     chosen = {"departments": department} if department else {}
-    start_and_follow("orchestration", "", project, prompt, url, key, **chosen)
+    start_and_follow("orchestration", "", project, prompt, url, key, output_schema, **chosen)
 
 
 @keys_app.command("create")
@@ -258,12 +279,20 @@ def usage(
 
 
 def start_and_follow(
-    kind: str, target: str, project: str, prompt: str, url: str, key: str | None, **body: list[str]
+    kind: str,
+    target: str,
+    project: str,
+    prompt: str,
+    url: str,
+    key: str | None,
+    output_schema: Path | None,
+    **body: list[str],
 ) -> None:
     """Start a run on a server and follow it on the terminal."""
-    from app.cli.run_following import run_on_server  # noqa: PLC0415 - heavy, see the module's docstring
+    from app.cli.run_following import read_schema, run_on_server  # noqa: PLC0415 - heavy, see the module's docstring
 
-    finish(run(run_on_server(url, key, kind, target, {"prompt": prompt, "project": project, **body})))
+    schema = {} if output_schema is None else {"outputSchema": read_schema(output_schema)}
+    finish(run(run_on_server(url, key, kind, target, {"prompt": prompt, "project": project, **body, **schema})))
 
 
 @app.command()

@@ -83,6 +83,16 @@ def plan_gist(plan: JsonObject | None) -> str:
     return f"Plan: {'; '.join(parts)}. "
 
 
+def format_gist(outcome: JsonObject | None) -> str:
+    """Summarize a formatting call: whether its data matches the schema, and if not, the first problem."""
+    if not outcome:
+        return ""
+    if outcome["valid"]:
+        return "Data matches the schema: "
+    first = outcome["problems"][0]
+    return f"Data does not match the schema ({first['path'] or 'answer'}: {first['message']}): "
+
+
 def gate_gist(gate: JsonObject) -> str:
     """Summarize the verdict of a gate."""
     score = "no score" if gate["score"] is None else f"{gate['score']:.2f}"
@@ -104,7 +114,7 @@ def decider_gist(event: JsonObject) -> str:
 
 GISTS: dict[str, Callable[[JsonObject], str]] = {
     "agent-start": lambda event: f"{event.get('name')} on the model {event.get('model')}",
-    "agent-thinking": lambda event: plan_gist(event.get("plan")) + event["message"],
+    "agent-thinking": lambda event: plan_gist(event.get("plan")) + format_gist(event.get("format")) + event["message"],
     "tool-call": lambda event: f"{event['toolName']}({compact(event.get('input'))})",
     "tool-result": lambda event: f"{event['toolName']} → {compact(event.get('output'))}",
     "agent-response": lambda event: event["content"],
@@ -134,6 +144,10 @@ def print_outcome(console: Console, execution: JsonObject, tree: JsonObject) -> 
         console.print(Text("\nReport\n" if report else "\nAnswer\n", style="bold"))
         text = "\n".join(map(plain, output["text"].split("\n")))
         console.print(Markdown(text) if console.is_terminal else Text(text))
+    data = output.get("data")
+    if data is not None and not is_json(str(output.get("text"))):
+        console.print(Text("\nData\n", style="bold"))
+        console.print(Text(json.dumps(data, ensure_ascii=False, indent=2)))
     if report:
         console.print()
         console.print(gates_table(report["gates"]))
@@ -185,6 +199,15 @@ def nodes_of(tree: JsonObject) -> list[JsonObject]:
 def cost_text(cost: float | None) -> str:
     """Format a cost in US dollars."""
     return "price unknown" if cost is None else f"${cost:.4f}"
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON, so that its data need not be printed again."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def compact(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -1,8 +1,11 @@
 """Commands that start a run on a service and follow it on the terminal."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
 from urllib.parse import quote
 
 import httpx
@@ -14,6 +17,21 @@ from app.cli.progress import print_event, print_outcome
 from app.errors import StartupError
 from app.kit.json_values import JsonObject
 from app.server.console import run_console
+
+
+def read_schema(path: Path) -> JsonObject:
+    """Return the JSON Schema in a file; the server checks it.
+
+    Raises:
+        StartupError: the file does not contain a JSON object.
+    """
+    try:
+        schema = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StartupError(f"--output-schema: {path} is not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise StartupError(f"--output-schema: {path} does not contain a JSON object.")
+    return cast("JsonObject", schema)
 
 
 async def follow_run(client: ServiceClient, console: Console, kind: str, target: str, body: JsonObject) -> bool:

@@ -10,13 +10,25 @@ from dataclasses import dataclass
 from app.demo.studio.arguments import Builder
 from app.demo.studio.plans import ids_allowed, write_plan
 from app.demo.studio.premise import read_premise
-from app.demo.studio.reading import Conversation, as_list, as_object, request_of, tool_results
+from app.demo.studio.reading import (
+    Conversation,
+    as_list,
+    as_object,
+    asks,
+    fences,
+    parsed,
+    request_of,
+    tool_results,
+)
 from app.demo.studio.reports import entries_in, write_report
 from app.demo.studio.verdicts import write_judgement, write_judgements, write_review
 from app.demo.studio.vocabulary import PROSE_NAMES, Draft
 from app.demo.studio.works import MAX_CALLS, excerpt_of, thinking, wanted_calls, write_work
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallMetadata
+from app.services.prompts.formats import SCHEMA, TEXT
+
+MAX_OPENING_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,8 @@ def answer(
     chat = Conversation(objects, metadata) if metadata else Conversation(objects)
     if purpose in ("plan", "judge", "review"):
         return DemoAnswer(as_json(decision(purpose, chat, schema)))
+    if purpose == "format":
+        return DemoAnswer(as_json(data_of(chat, schema if schema is not None else schema_in(chat))))
     if schema is not None:
         return DemoAnswer(as_json(built(chat, schema)))
     if purpose in ("report", "orchestrate"):
@@ -78,6 +92,21 @@ def built(chat: Conversation, schema: JsonObject | None) -> object:
     """A value that matches an unknown schema."""
     root = as_object(schema)
     return Builder(root, Draft(read_premise(request_of(chat)))).value(root)
+
+
+def data_of(chat: Conversation, schema: JsonObject) -> object:
+    """The data of a finished text, as far as its first words tell what it is about."""
+    texts = [fence.text for ask in asks(chat) for fence in fences(ask) if fence.label == TEXT]
+    text = texts[0] if texts else ""
+    opening = next((line for line in text.split("\n") if line.strip() and not line.startswith(("#", "|"))), text)
+    premise = read_premise(opening[:MAX_OPENING_CHARACTERS])
+    return Builder(schema, Draft(premise, text=text)).value(schema)
+
+
+def schema_in(chat: Conversation) -> JsonObject:
+    """The JSON schema in the prompt of a formatting call."""
+    found = [fence.text for ask in asks(chat) for fence in fences(ask) if fence.label == SCHEMA]
+    return as_object(parsed(found[0])) if found else {}
 
 
 def work(chat: Conversation, tools: list[JsonObject]) -> DemoAnswer:

@@ -51,6 +51,8 @@ class ModelTurn(Event):
     omitted: JsonObject | None = None
     cached: bool | None = None
     """Whether the answer came from the response cache."""
+    prompt_hash: str | None = None
+    """The SHA-256 of the messages that were sent, which are kept for plans, judgements, reviews and formatting."""
 
     def body(self) -> JsonObject:
         """The event's own fields in wire form."""
@@ -72,7 +74,8 @@ class AgentStart(Event):
     """The agent begins; `prompt` is what it was asked, `model` the name that its calls use.
 
     `missingTools` are the names in the agent's `toolNames` that it cannot use: they do not exist, are switched off, are
-    not offered to its department, or their input schema is refused. Absent if there are no such names.
+    not offered to its department, or their input schema is refused. `contextHash` is the SHA-256 of the text about the
+    project and the episode in its prompts, `null` without one.
     """
 
     type: ClassVar[str] = "agent-start"
@@ -83,14 +86,21 @@ class AgentStart(Event):
     missing_tools: list[str] | None = None
     prompt: str | None = None
     prompts_version: str | None = None
+    context_hash: str | None = None
+    nullable: ClassVar[frozenset[str]] = frozenset({"contextHash"})
 
 
 class AgentThinking(AgentTurn):
-    """The text that a model turn carries beside its tool calls; a head's carries its `plan`."""
+    """The text that a model turn carries beside its tool calls; a head's carries its `plan`.
+
+    With `format`, the message is the answer of a formatting call: `{"attempt", "valid", "problems": [{"path",
+    "message"}]}`, and `truncated` if it stopped at the model's output limit.
+    """
 
     type: ClassVar[str] = "agent-thinking"
     message: str
     plan: JsonObject | None = None
+    format: JsonObject | None = None
 
 
 class ToolCall(AgentTurn):

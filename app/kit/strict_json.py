@@ -164,6 +164,19 @@ def find_problems(
                 yield FieldError(shown_path((path, step)), problem)
 
 
+def references_in(value: Any, path: Path) -> Iterator[FieldError]:  # noqa: ANN401 - any JSON value
+    """Return the objects that MongoDB's drivers would read back as a reference to another document."""
+    left: list[tuple[Any, Path]] = [(value, path)] if isinstance(value, CONTAINERS) else []
+    while left:
+        node, path = left.pop()
+        if isinstance(node, dict) and "$id" in node and isinstance(node.get("$ref"), str):
+            message = "has $ref and $id in one object, which MongoDB takes for a reference"
+            yield FieldError(shown_path(path), message)
+        for step, item in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(item, CONTAINERS):
+                left.append((item, (path, step)))
+
+
 def problems_with_keys(node: JsonObject, path: Path, pairs: UniqueKeys | None) -> Iterator[FieldError]:
     """Return the problems of an object's keys."""
     for name in pairs.repeated_in(node) if pairs else []:

@@ -1,13 +1,15 @@
 """An agent definition: the `agents` collection, shared with Payload."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from pymongo import ASCENDING, IndexModel
 
 from app.models.base import (
     TIMESTAMP_INDEXES,
+    CriterionRow,
+    CriterionRows,
     EmbeddedRow,
     Relation,
     RowId,
@@ -61,6 +63,10 @@ class Agent(CatalogDocument):
     payload_version: WholeNumber = Field(default=0, alias="__v")
     approval_tools: Annotated[list[ToolNameRow], Rows] = Field(default_factory=list)
     """The tools whose calls a person must approve."""
+    quality_criteria: CriterionRows = Field(default_factory=list[CriterionRow])
+    """The criteria of good work, for the judge of its outputs."""
+    output_schema: Any = None
+    """The JSON Schema that the data of its outputs has to match."""
 
     class Settings:
         """Collection and indexes: Payload's, and a unique index that allows one head per department."""

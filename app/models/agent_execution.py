@@ -112,12 +112,12 @@ class RunOptions(BaseModel):
     departments: list[str] | None = None
     tags: list[str] = Field(default_factory=list)
     cache: bool = True
-    """Whether the run may use cached model answers."""
     max_tokens: int | None = None
     max_cost_usd: float | None = None
-    """The budget of the tree, beside `max_tokens`."""
     approvals: str | None = None
     """`all`: every tool call waits for a person's approval."""
+    output_schema: dict[str, Any] | None = None
+    """The JSON Schema of the root's data, instead of the agent's."""
 
 
 class Lease(BaseModel):

@@ -2,7 +2,7 @@
 
 import math
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from beanie import Document, PydanticObjectId
 from beanie.odm.utils.dump import get_dict
@@ -38,6 +38,29 @@ class EmbeddedRow(BaseModel):
     """A row of a Payload array: its field, then its own `id`."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+MAX_CRITERIA = 20
+MAX_CRITERION_CHARACTERS = 1_000
+
+
+class CriterionRow(EmbeddedRow):
+    """One criterion of good work, in words."""
+
+    criterion: str
+    id: RowId
+
+
+def text_rows(value: object) -> object:
+    """Read an array of rows; a bare text counts as a row, anything else that is no row is left out."""
+    rows = cast("list[object]", value) if isinstance(value, list) else []
+    found = [{"criterion": row} if isinstance(row, str) else row for row in rows]
+    return [row for row in found if isinstance(row, dict) and isinstance(cast("JsonRow", row).get("criterion"), str)]
+
+
+JsonRow = dict[str, Any]
+CriterionRows = Annotated[list[CriterionRow], BeforeValidator(text_rows)]
+"""The criteria of a department or an agent, by which the judge scores its work."""
 
 
 class PayloadDocument(Document):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.models.base import TIMESTAMP_INDEXES, WholeNumber, own_index, payload_index
+from app.models.base import TIMESTAMP_INDEXES, CriterionRow, CriterionRows, WholeNumber, own_index, payload_index
 from app.models.catalog_document import CatalogDocument
 
 
@@ -23,6 +23,8 @@ class Department(CatalogDocument):
     average_execution_time: float | None = None
     total_executions: WholeNumber = 0
     payload_version: WholeNumber = Field(default=0, alias="__v")
+    quality_criteria: CriterionRows = Field(default_factory=list[CriterionRow])
+    """The criteria of good work, for the judge of its outputs."""
 
     class Settings:
         """Collection and indexes, as in Payload."""

@@ -33,6 +33,24 @@ class ExecutionEventPage(Document):
         indexes = (own_index("rootExecutionId", "lastSeq", "firstSeq"), own_index("executionId", "firstSeq"))
 
 
+class SentPrompt(Document):
+    """The messages of a model call as they were sent, found by their hash within a tree."""
+
+    model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
+
+    id: str = ""  # pyright: ignore[reportIncompatibleVariableOverride] - derived from the fields, so equal messages are stored once
+    root_execution_id: str
+    sha256: str
+    messages: list[dict[str, Any]]
+    created_at: datetime = Field(default_factory=utc_now)
+
+    class Settings:
+        """Collection and indexes."""
+
+        name = "agent-execution-prompts"
+        indexes = (own_index("rootExecutionId"),)
+
+
 class EventPayload(Document):
     """A part of the full JSON text of an event that is truncated in its row.
 

@@ -51,6 +51,32 @@ async def test_an_agent_whose_department_is_gone_or_whose_model_is_not_in_the_li
     assert not any("other/model" in one for one in with_entry)
 
 
+async def test_a_department_whose_head_is_inactive_or_in_the_trash_is_named(database: Database) -> None:
+    await insert_missing_seeds(database)
+    agents = database["agents"]
+    heads = [raw["agentId"] async for raw in agents.find({"isDepartmentHead": True}).sort("agentId")]
+    await agents.update_one({"agentId": heads[0]}, {"$set": {"isActive": False}})
+    await agents.update_one({"agentId": heads[1]}, {"$set": {"deletedAt": utc_now()}})
+    await database["departments"].update_one({"slug": "video"}, {"$set": {"isActive": False}})
+
+    [reported] = await problems_in(database)
+
+    assert reported.startswith("departments: 2 documents (")
+    assert reported.endswith("): the department has no active head: its runs are refused (409)")
+
+
+async def test_a_model_that_payloads_options_lack_is_a_note_and_no_problem(database: Database) -> None:
+    await insert_missing_seeds(database)
+    await database["agents"].update_one({"agentId": "editor-001"}, {"$set": {"model": "other/model"}})
+    settings = Settings(_env_file=None, allowed_models="other/model,anthropic/claude-sonnet-4.5")  # pyright: ignore[reportCallIssue, reportArgumentType] - pydantic-settings' own
+
+    findings = [finding async for finding in examine_database(settings, database)]
+
+    assert all(finding.ok is not False for finding in findings)
+    [note] = [finding.text for finding in findings if "other/model" in finding.text]
+    assert note.startswith("1 document (editor-001): model is 'other/model': a Payload CMS cannot save")
+
+
 BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("departments", {"priority": 11}, "priority is not from 1 to 10"),
     ("departments", {"defaultModel": "gpt-5"}, "defaultModel is 'gpt-5', which is not in the list"),
@@ -60,6 +86,7 @@ BROKEN: list[tuple[str, dict[str, Any], str]] = [
     ("agents", {"maxAgentSteps": 4}, "maxAgentSteps is not from 5 to 100"),
     ("agents", {"toolNames": [{"toolName": "wordCount", "id": "1"}]}, "toolNames has a row without an id"),
     ("agents", {"toolNames": [{"toolName": "noSuch", "id": "a" * 24}]}, "toolNames has 'noSuch', which does not exist"),
+    ("agents", {"toolNames": [{"toolName": "mcp:gone/read", "id": "a" * 24}]}, "toolNames has 'mcp:gone/read', but"),
     ("agents", {"skills": [{"skill": "", "id": "a" * 24}]}, "skills has a row without skill"),
     ("custom-tools", {"departments": [GONE]}, "departments names a department that no longer exists"),
     ("custom-tools", {"departments": [str(GONE)]}, "departments holds text instead of ObjectIds"),
@@ -101,7 +128,7 @@ async def test_a_document_that_breaks_a_rule_is_reported_by_name(
 async def test_relations_stored_as_text_are_reported(database: Database) -> None:
     department = ObjectId()
     await database["departments"].insert_one({"_id": department, "slug": "costume"})
-    await database["agents"].insert_one({"agentId": "odd", "department": str(department)})
+    await database["agents"].insert_one({"agentId": "odd", "isDepartmentHead": True, "department": str(department)})
 
     assert await problems_in(database) == [
         "agents: 1 document (odd): department is stored as text, not as an ObjectId: "

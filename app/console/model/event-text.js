@@ -12,7 +12,7 @@ function brief(value) {
 /** @type {Record<string, (event: any) => string>} */
 const TEXTS = {
   "agent-start": (event) => `Starts${event.model ? ` with ${event.model}` : ""}`,
-  "agent-thinking": (event) => firstLine(event.message) || "Plans",
+  "agent-thinking": (event) => (event.format ? `Data ${event.format.valid ? "matches" : "does not match"} the schema` : firstLine(event.message) || "Plans"),
   "tool-call": (event) => `${event.toolName}(${brief(event.input)})`,
   "tool-result": (event) => `${event.toolName} → ${brief(event.output)}`,
   "approval-requested": (event) => `${event.toolName}(${brief(event.input)}) waits for a person`,

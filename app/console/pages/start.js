@@ -27,6 +27,7 @@ export default function StartPage() {
     project: firstProject(),
     tags: "",
     params: "",
+    outputSchema: "",
     maxRevisions: "1",
     maxCostUsd: "",
     complexity: "",
@@ -46,6 +47,7 @@ export default function StartPage() {
     const tags = values.tags.split(",").map((/** @type {string} */ one) => one.trim()).filter(Boolean);
     if (tags.length) wanted.tags = tags;
     if (values.params.trim()) wanted.params = parseField(values.params, "params");
+    if (values.outputSchema.trim()) wanted.outputSchema = parseField(values.outputSchema, "outputSchema");
     if (values.maxCostUsd) wanted.maxCostUsd = Number(values.maxCostUsd);
     if (values.complexity) wanted.complexity = values.complexity;
     if (!values.cache) wanted.cache = false;
@@ -84,6 +86,7 @@ export default function StartPage() {
             options=${[{ value: "", label: "Each agent's own model" }, { value: "simple", label: "Simple" }, { value: "standard", label: "Standard" }, { value: "complex", label: "Complex" }]} />
           <${Field} label="Tags" value=${values.tags} onInput=${set("tags")} error=${errors.tags} hint="Separated by commas." />
           <${Field} wide label="Parameters" kind="json" rows="4" value=${values.params} onInput=${set("params")} error=${errors.params} hint="A JSON object, given to the agents as data." />
+          <${Field} wide label="Output schema" kind="json" rows="4" value=${values.outputSchema} onInput=${set("outputSchema")} error=${errors.outputSchema} hint="A JSON Schema: the run then returns data that matches it." />
           <${Check} label="Use cached answers" checked=${values.cache} onInput=${set("cache")} />
           <${Check} label="Approve every tool call" checked=${values.approvals} onInput=${set("approvals")} hint="No tool is called before a person has approved the call." />
         </div>

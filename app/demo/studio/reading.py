@@ -17,6 +17,11 @@ FENCE_LINE = re.compile(r"^<<<(?P<end>END )?(?P<label>[^<>\n]+) (?P<key>[0-9a-f]
 INSTRUCTED_HEADING = re.compile(r"`##\s+([^`\n]{2,60})`")
 REPAIR = "That answer does not match the schema"
 REQUEST = "REQUEST"
+NOT_MATERIAL = (
+    *(REQUEST, "PARAMETERS", "CONVERSATION"),
+    *("PROJECT", "EPISODE", "CRITERIA OF DEPARTMENT", "CRITERIA OF AGENT"),
+)
+"""The labels of fences that hold neither work nor an output."""
 UNKNOWN_AGENT = AgentProfile("", "the writer", "department")
 
 
@@ -146,7 +151,7 @@ def request_of(conversation: Conversation) -> str:
 def materials(conversation: Conversation) -> list[Fence]:
     """The fenced material of the latest ask besides the request: other agents' work, reports, an output to judge."""
     asked = asks(conversation)
-    return [fence for fence in fences(asked[-1]) if fence.label not in (REQUEST, "PARAMETERS")] if asked else []
+    return [fence for fence in fences(asked[-1]) if fence.label not in NOT_MATERIAL] if asked else []
 
 
 def tool_results(conversation: Conversation) -> list[ToolResult]:
@@ -160,7 +165,8 @@ def tool_results(conversation: Conversation) -> list[ToolResult]:
             names[str(call.get("id"))] = str(as_object(call.get("function")).get("name") or "")
         if message.get("role") == "tool":
             name = names.get(str(message.get("tool_call_id"))) or str(message.get("name") or "the tool")
-            results.append(ToolResult(name, parsed(text_of(message))))
+            shown = fences(text_of(message))
+            results.append(ToolResult(name, parsed(shown[0].text if shown else text_of(message))))
     return results
 
 

@@ -3,21 +3,26 @@
 Definitions are immutable copies of documents: a run keeps the ones that it started with.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from app.kit.canonical_json import canonical_digest
 from app.kit.check_thread import in_check_thread
 from app.kit.json_values import JsonObject, clean_json
 from app.models.agent import Agent
-from app.models.base import Relation
+from app.models.base import MAX_CRITERIA, MAX_CRITERION_CHARACTERS, CriterionRow, Relation
 from app.models.catalog_document import CatalogState
 from app.models.custom_tool import CustomTool, ToolSource
 from app.models.department import Department
 from app.services.tools.mcp.tools import McpTool
 from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX, function_name
 from app.services.tools.schemas import InputValidator, compile_schema
+
+MAX_DESCRIPTION_CHARACTERS = 1_000
+"""OpenAI refuses a tool's description from 1,025 characters."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class DepartmentDefinition:
     max_agent_steps: int
     is_active: bool
     state: CatalogState = CatalogState.ACTIVE
+    quality_criteria: tuple[str, ...] = ()
+    """The criteria of the department's work, for its judge."""
     stored_weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     """The stored quality weights: those of this department, and the default ones under `default`."""
 
@@ -52,6 +59,7 @@ class DepartmentDefinition:
             max_agent_steps=department.max_agent_steps,
             is_active=department.state is CatalogState.ACTIVE,
             state=department.state,
+            quality_criteria=criteria_in(department.quality_criteria),
             stored_weights=stored_weights or {},
         )
 
@@ -75,6 +83,8 @@ class ToolDefinition:
     source: ToolSource = ToolSource.CUSTOM
     requires_approval: bool = False
     """Whether a person must approve each call."""
+    examples: tuple[JsonObject, ...] = ()
+    """Inputs that show models how to call it."""
 
     @classmethod
     def of(cls, tool: CustomTool) -> "ToolDefinition":
@@ -91,6 +101,7 @@ class ToolDefinition:
             idempotent=tool.idempotent,
             source=tool.source,
             requires_approval=tool.requires_approval,
+            examples=tuple(clean_json(row.example) for row in tool.example_inputs if isinstance(row.example, dict)),
         )
 
     @classmethod
@@ -153,8 +164,27 @@ class ToolDefinition:
 
     def as_model_tool(self) -> JsonObject:
         """Return the tool in the form that models receive."""
-        function = {"name": self.function_name, "description": self.description, "parameters": self.input_schema}
+        description = described(self.description, self.examples)
+        function = {"name": self.function_name, "description": description, "parameters": self.input_schema}
         return {"type": "function", "function": function}
+
+
+def described(description: str, examples: Iterable[JsonObject]) -> str:
+    """Return a tool's description with as many of its example inputs as models' limits leave room for."""
+    text = description
+    for number, example in enumerate(examples):
+        line = json.dumps(example, ensure_ascii=False)
+        shown = f"{text}\n{line}" if number else f"{text}\nExample inputs:\n{line}"
+        if len(shown) > MAX_DESCRIPTION_CHARACTERS:
+            break
+        text = shown
+    return text
+
+
+def criteria_in(rows: Iterable[CriterionRow]) -> tuple[str, ...]:
+    """Return the criteria in stored rows, at most 20; blank ones are left out."""
+    texts = [row.criterion[:MAX_CRITERION_CHARACTERS] for row in rows if row.criterion.strip()]
+    return tuple(texts[:MAX_CRITERIA])
 
 
 @dataclass(frozen=True)
@@ -175,6 +205,10 @@ class AgentDefinition:
     requires_review: bool
     quality_threshold: float
     tools: tuple[ToolDefinition, ...]
+    quality_criteria: tuple[str, ...] = ()
+    """The criteria of the agent's work, for its judge."""
+    output_schema: Any = None
+    """The JSON Schema of its data; a stored value that is no schema fails its runs."""
     missing_tools: tuple[str, ...] = ()
     """The granted tools that do not exist, are inactive, or are not offered to its department."""
     approval_tools: frozenset[str] = frozenset()
@@ -203,6 +237,8 @@ class AgentDefinition:
             requires_review=agent.requires_review and not agent.is_department_head,
             quality_threshold=agent.quality_threshold,
             tools=usable,
+            quality_criteria=criteria_in(agent.quality_criteria),
+            output_schema=agent.output_schema,
             missing_tools=tuple(name for name in agent.granted_tool_names if name not in usable_names),
             approval_tools=frozenset(agent.approved_tool_names),
         )

@@ -15,6 +15,7 @@ from app.models.base import new_row_id
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.services.catalog.answer_schemas import check_output_schema
 from app.services.catalog.etags import EditedMeanwhile
 from app.services.catalog.input_schemas import (
     AgentCreate,
@@ -87,7 +88,8 @@ class CatalogEditor(CatalogWriter):
         """
         self._check_model(wanted.default_model, "defaultModel")
         await self._drop_weights(wanted.slug, session)
-        return department_entry(await self.insert(Department, wanted.model_dump(by_alias=True), session))
+        fields = with_criteria_rows(wanted.model_dump(by_alias=True))
+        return department_entry(await self.insert(Department, fields, session))
 
     @catalog_write
     async def update_department(
@@ -105,7 +107,8 @@ class CatalogEditor(CatalogWriter):
         if new_slug != slug and slug != DEFAULT_SLUG:
             await self._drop_weights(new_slug, session)
             await self._weights.update_one({"slug": slug}, {"$set": {"slug": new_slug}}, session=session)
-        return department_entry(await self.change(Department, raw, changes, slug, session))
+        changed = await self.change(Department, raw, with_criteria_rows(changes), slug, session)
+        return department_entry(changed)
 
     @catalog_write
     async def delete_department(self, session: Session, slug: str, if_match: str | None) -> None:
@@ -263,7 +266,7 @@ class CatalogEditor(CatalogWriter):
 
     async def _agent_fields(self, given: JsonObject, stored: Raw, session: Session) -> JsonObject:
         """Return an agent's fields in stored form, and touch the documents that they refer to."""
-        fields = dict(given)
+        fields = with_criteria_rows(given)
         if "department" in fields:
             fields["department"] = await self.touch(Department, "slug", fields["department"], "department", session)
         if "toolNames" in fields:
@@ -286,6 +289,9 @@ class CatalogEditor(CatalogWriter):
             fields["skills"] = [{"skill": skill, "id": new_row_id()} for skill in fields["skills"]]
         if fields.get("isDepartmentHead") is True:
             fields["requiresReview"] = False
+        if fields.get("outputSchema") is not None:
+            fields["outputSchema"] = merge_patch(stored.get("outputSchema"), fields["outputSchema"])
+            await check_output_schema(fields["outputSchema"])
         return fields
 
     async def _refer_to_tool(self, name: str, path: str, grantee: "Grantee | None", session: Session) -> None:
@@ -335,6 +341,14 @@ class Grantee:
 
     slug: str | None
     department: Any
+
+
+def with_criteria_rows(given: JsonObject) -> JsonObject:
+    """Return the fields of an entry with its criteria, if any, as rows of an array."""
+    if "qualityCriteria" not in given:
+        return dict(given)
+    rows = [{"criterion": criterion, "id": new_row_id()} for criterion in given["qualityCriteria"]]
+    return {**given, "qualityCriteria": rows}
 
 
 def names_in_rows(rows: Any) -> set[str]:  # noqa: ANN401 - any stored value

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 
 from app.kit.json_values import JsonObject
+from app.models.base import MAX_CRITERIA, MAX_CRITERION_CHARACTERS
 from app.models.quality_weights import DEFAULT_SLUG
 from app.services.tools.names import MCP_TOOL_NAME
 
@@ -64,6 +65,12 @@ Instructions = Annotated[str, Field(min_length=1, max_length=200_000)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", examples=["#8B5CF6"])]
 Steps = Annotated[int, Field(ge=5, le=100)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, examples=["anthropic/claude-sonnet-4.5"])]
+Criterion = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_CRITERION_CHARACTERS, json_schema_extra={"pattern": r"\S"}),
+    AfterValidator(not_blank),
+]
+Criteria = Annotated[list[Criterion], Field(max_length=MAX_CRITERIA)]
 NUMBER = "(0|[1-9][0-9]*)"
 PRE_RELEASE = "(0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
 BUILD = "[0-9a-zA-Z-]+"
@@ -140,6 +147,8 @@ class DepartmentOptions(CatalogInput):
     """The model of its agents that name none."""
     max_agent_steps: Steps = 20
     """The `maxAgentSteps` of its agents that set none."""
+    quality_criteria: Criteria = []
+    """The criteria of the department's work: the judge holds every output of the department against them."""
 
 
 class DepartmentCreate(DepartmentOptions):
@@ -187,6 +196,12 @@ class AgentOptions(CatalogInput):
     """Whether the head reviews every output of the agent, whatever its score."""
     quality_threshold: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 80
     """0 to 100: an output that scores below it is reviewed by the head."""
+    quality_criteria: Criteria = []
+    """The criteria of the agent's work, by which the judge scores its outputs beside the department's criteria."""
+    output_schema: JsonObject | None = None
+    """The JSON Schema (draft 2020-12, at most 64 KiB, without references to other documents) that `output.data` of the
+    agent's executions has to match; `null` for none. An execution whose data does not match fails with
+    `output-invalid`."""
 
 
 class AgentCreate(AgentOptions):

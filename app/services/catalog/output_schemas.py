@@ -44,6 +44,8 @@ class DepartmentRead(ApiModel):
     """The department's default model."""
     max_agent_steps: int
     """The department's default for the model calls of one agent's execution."""
+    quality_criteria: list[str]
+    """The criteria of the department's work, for its judge."""
     average_execution_time: float | None
     """The mean duration of its executions in milliseconds; `null` before the first one."""
     total_executions: int
@@ -56,7 +58,12 @@ class DepartmentRead(ApiModel):
     @classmethod
     def of(cls, department: Department) -> "DepartmentRead":
         """Convert a document."""
-        return cls.model_validate({**dict(department), "id": str(department.id), "state": department.state})
+        changed = {
+            "id": str(department.id),
+            "state": department.state,
+            "quality_criteria": [row.criterion for row in department.quality_criteria],
+        }
+        return cls.model_validate({**dict(department), **changed})
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,10 @@ class AgentRead(ApiModel):
     """Whether the head reviews every output of the agent, whatever its score."""
     quality_threshold: float
     """0 to 100, like an execution's `qualityScore`. The `score` of events and gates is 0 to 1."""
+    quality_criteria: list[str]
+    """The criteria of the agent's work, for its judge."""
+    output_schema: dict[str, Any] | None
+    """The JSON Schema that `output.data` of its executions has to match; `null` for none."""
     last_executed_at: Timestamp | None
     """When its last execution ended; `null` before the first one."""
     created_at: Timestamp
@@ -140,6 +151,8 @@ class AgentRead(ApiModel):
             "tool_names": agent.granted_tool_names,
             "approval_tools": agent.approved_tool_names,
             "skills": [row.skill for row in agent.skills],
+            "quality_criteria": [row.criterion for row in agent.quality_criteria],
+            "output_schema": clean_json(agent.output_schema) if isinstance(agent.output_schema, dict) else None,
         }
         return cls.model_validate({**dict(agent), **changed})
 

@@ -15,7 +15,13 @@ MAX_NAMED_ERRORS = 8
 # Larger inputs are checked in a thread, because a pattern can take 80 µs per character.
 SMALL_INPUT_CHARACTERS = 2000
 SMALL_INPUT_NODES = 200
-EXAMPLE_CONTEXT = {"executionId": "example", "agentId": "example", "department": "example", "project": None}
+EXAMPLE_CONTEXT = {
+    "executionId": "example",
+    "agentId": "example",
+    "department": "example",
+    "project": None,
+    "episode": None,
+}
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ class RunPurpose(DescribedEnum):
     """The head writes the report of its department."""
     ORCHESTRATE = "orchestrate"
     """The final result is made of the departments' reports."""
+    FORMAT = "format"
+    """An answer is turned into data that matches the output schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +319,8 @@ class Completion:
     """The parts of the request that were omitted to fit the model's context."""
     calls: tuple[ModelCall, ...] = field(default=(), compare=False)
     """The attempts behind this answer that no event has reported yet; the last one gave the answer."""
+    prompt_hash: str | None = field(default=None, compare=False)
+    """The hash of the request's messages, if they are kept."""
 
     @property
     def is_cut(self) -> bool:

@@ -6,11 +6,13 @@ provider's prompt cache recognizes equal beginnings, and no prompt contains a da
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from app.kit.json_values import JsonObject
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import AgentProfile
 from app.services.prompts.fences import CUT_NOTE, FENCE_RULE, excerpt, fenced, leading_fence
+from app.services.prompts.formats import schema_instruction
 
 PARAMS = "PARAMETERS"
 REQUEST = "REQUEST"
@@ -31,14 +33,16 @@ def agent_profile(agent: AgentDefinition) -> AgentProfile:
     )
 
 
-def agent_system_prompt(agent: AgentDefinition) -> str:
-    """The agent's own instructions, then its place in the house."""
+def agent_system_prompt(agent: AgentDefinition, schema: object = None, context: str = "") -> str:
+    """Returns the agent's own instructions, its place in the house, the schema of its answer, and the CMS's context."""
     place = [f"You are {agent.name} ({agent.agent_id}) of the {agent.department.name}."]
     if agent.specialization:
         place.append(f"Specialisation: {agent.specialization}.")
     if agent.skills:
         place.append(f"Skills: {', '.join(agent.skills)}.")
-    return f"{agent.instructions}\n\n---\n{' '.join(place)}\n{FENCE_RULE}"
+    form = f"\n\n{schema_instruction(cast('JsonObject', schema))}" if isinstance(schema, dict) else ""
+    about = f"\n\n{context}" if context else ""
+    return f"{agent.instructions}\n\n---\n{' '.join(place)}\n{FENCE_RULE}{form}{about}"
 
 
 def task_prompt(prompt: str, params: Any) -> str:  # noqa: ANN401 - any JSON value

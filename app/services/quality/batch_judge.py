@@ -29,7 +29,13 @@ from app.services.llm.calls import (
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, parse_object
 from app.services.prompts.fences import system_message, user_message
-from app.services.prompts.judge import BATCH_SYSTEM_PROMPT, MAX_OUTPUT_CHARACTERS, batch_prompt, batch_schema
+from app.services.prompts.judge import (
+    BATCH_SYSTEM_PROMPT,
+    MAX_OUTPUT_CHARACTERS,
+    batch_prompt,
+    batch_schema,
+    judge_context,
+)
 from app.services.quality.judge import (
     JUDGE_ANSWER,
     JUDGE_MAX_TOKENS,
@@ -132,6 +138,7 @@ class BatchJudge:
 
     def _batches_of(self, model: str, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
         room = int((self.context_tokens(model) or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
+        room -= len(items[0].submission.material.context)
         batches: list[list[PendingJudgement]] = []
         taken = 0
         for item in items:
@@ -173,11 +180,14 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
     parts = [(one.agent.agent_id, one.brief, one.output) for one in submissions]
     truncated = frozenset(one.agent.agent_id for one in submissions if one.truncated)
     schema = AnswerSchema("quality_judgements", batch_schema(agent_ids))
+    slug, material = submissions[0].agent.department.slug, submissions[0].material
+    criteria = {one.agent.agent_id: one.material.agent_criteria for one in submissions}
     call = ModelRequest(
         model=submissions[0].model,
+        shared=judge_context(slug, material) if material.context else None,
         messages=[
             system_message(BATCH_SYSTEM_PROMPT),
-            user_message(batch_prompt(submissions[0].agent.department.slug, parts, truncated)),
+            user_message(batch_prompt(slug, parts, truncated, material, criteria)),
         ],
         purpose=RunPurpose.JUDGE,
         execution_id=submissions[0].execution_id,
@@ -211,7 +221,7 @@ async def one_of_batch(
 ) -> QualityCheck:
     """Return the check of one output in a batch; without a valid verdict it is judged alone and bears both costs."""
     if value is not None:
-        answer = StructuredAnswer(value, True, [], share, completion.model, completion.text)
+        answer = StructuredAnswer(value, True, [], share, completion.model, completion.text, completion.prompt_hash)
         return verdict(submission, answer).model_copy(update={"judged_together": together})
     alone = with_calls(await judge_alone(models, submission), share)
     return alone.model_copy(update={"judged_together": together})

@@ -12,7 +12,15 @@ from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured
 from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, ask_structured
 from app.services.prompts.agents import Brief
 from app.services.prompts.fences import system_message, user_message
-from app.services.prompts.judge import JUDGE_SCHEMA, JUDGE_SYSTEM_PROMPT, JUDGE_VERSION, judge_prompt
+from app.services.prompts.judge import (
+    JUDGE_SCHEMA,
+    JUDGE_SYSTEM_PROMPT,
+    JUDGE_VERSION,
+    NO_MATERIAL,
+    JudgeMaterial,
+    judge_context,
+    judge_prompt,
+)
 from app.services.quality.gates import GateName, pass_gate
 from app.services.quality.scores import calculate_score, usable_dimensions, weights_of
 
@@ -37,16 +45,18 @@ class Submission:
     threshold: float
     truncated: bool = False
     """Whether the output stopped at its model's output limit."""
+    material: JudgeMaterial = NO_MATERIAL
 
 
 async def judge_output(models: ModelCaller, submission: Submission) -> QualityCheck:
     """Rate an output on six dimensions and check the department's weighted score against a gate."""
-    slug = submission.agent.department.slug
-    prompt = judge_prompt(slug, submission.brief, submission.output, truncated=submission.truncated)
+    slug, material = submission.agent.department.slug, submission.material
+    prompt = judge_prompt(slug, submission.brief, submission.output, truncated=submission.truncated, material=material)
     call = ModelRequest(
         model=submission.model,
         messages=[system_message(JUDGE_SYSTEM_PROMPT), user_message(prompt)],
         purpose=RunPurpose.JUDGE,
+        shared=judge_context(slug, material) if material.context else None,
         execution_id=submission.execution_id,
         temperature=JUDGE_TEMPERATURE,
         max_tokens=JUDGE_MAX_TOKENS,

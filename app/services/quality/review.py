@@ -43,20 +43,21 @@ async def review_work(
     head: AgentDefinition,
     model: str,
     specialist: AgentDefinition,
+    context: str = "",
     execution_id: str,
     brief: Brief,
     work: str,
     draft: int,
     judgement: str,
 ) -> ReviewStatusChanged:
-    """Ask the head for a decision on draft number `draft`.
+    """Ask the head for a decision on draft number `draft`; `context` is the text of the project and the episode.
 
     If the head gives no usable answer, even after a repair, the status stays `pending` and the notes say why.
     """
     call = ModelRequest(
         model=model,
         messages=[
-            system_message(agent_system_prompt(head)),
+            system_message(agent_system_prompt(head, context=context)),
             user_message(review_prompt(specialist, brief, work, draft, judgement)),
         ],
         purpose=RunPurpose.REVIEW,

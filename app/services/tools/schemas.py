@@ -42,14 +42,14 @@ class InputValidator:
         self._weight = weight
 
     def errors(self, value: object) -> list[FieldError]:
-        """The first 20 errors of an input; only the first one for a large input.
+        """The first 20 errors of a value; only the first one for a large value.
 
         Takes at most half a second, because an input that would take longer is refused unchecked:
         check large inputs in a thread.
         """
         values = count_values(value, MAX_CHECKS + 1)
         if self._is_too_much(value, values):
-            return [FieldError("", "The input is too large to be checked against this schema.")]
+            return [FieldError("", "The value is too large to be checked against this schema.")]
         try:
             if self._validator.is_valid(value):
                 return []
@@ -81,6 +81,15 @@ def compile_schema(schema: dict[str, Any]) -> InputValidator:
     """
     if schema.get("type", "object") != "object":
         raise InvalidSchema(FieldError("type", "A tool's input is an object: leave the type out or make it `object`."))
+    return compile_output_schema(schema)
+
+
+def compile_output_schema(schema: dict[str, Any]) -> InputValidator:
+    """Compile the schema of any JSON value: draft 2020-12, or the standard draft that `$schema` names.
+
+    Raises:
+        InvalidSchema: the schema is invalid, has external references, or expands to an unreasonable size.
+    """
     weight = weigh_schema(schema)
     try:
         validator = validator_for(schema, offline=True, pattern_options=pattern_options(weight))

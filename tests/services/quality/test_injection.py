@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.services.prompts.agents import Brief, assignment_prompt, brief_of, task_prompt
+from app.services.prompts.agents import Brief, agent_system_prompt, assignment_prompt, brief_of, task_prompt
+from app.services.prompts.context import context_text
 from app.services.prompts.fences import fenced
+from app.services.prompts.formats import format_prompt
 from app.services.prompts.heads import SpecialistWork, report_prompt, review_prompt
-from app.services.prompts.judge import batch_prompt, judge_prompt
+from app.services.prompts.judge import JudgeMaterial, batch_prompt, conversation_text, judge_prompt
 from app.services.prompts.orchestrations import DepartmentWork, orchestrated_prompt, orchestration_prompt
+from app.services.runs.work.model_calls import with_fence
 from tests.demo.test_demo_model import an_agent
 from tests.fixtures.model_server import (
     GOOD_SCORES,
@@ -63,6 +66,21 @@ PROMPTS: dict[str, Callable[[str], str]] = {
     "orchestration": lambda text: orchestration_prompt(
         "Compose.", [DepartmentWork("audio", "Audio", 90.0, "Fine.", text)]
     ),
+    "judge-of-a-report": lambda text: judge_prompt(
+        "audio",
+        Brief("Compose."),
+        "Good work.",
+        material=JudgeMaterial(
+            context=context_text({"name": text, "themes": [text, text]}, {"title": text}),
+            conversation=conversation_text([{"role": "assistant", "content": f"I say: {text}"}]),
+            sources=(("WORK OF one", text), ("REPORT OF audio", text)),
+            department_criteria=(text,),
+            agent_criteria=(text, text),
+        ),
+    ),
+    "instructions": lambda text: agent_system_prompt(AGENT, {"const": text}, context_text({"name": text}, {})),
+    "format": lambda text: format_prompt(text, schema={"const": text}),
+    "tool-result": lambda text: with_fence({"role": "tool", "name": "wordCount", "content": text})["content"],
     "department": lambda text: orchestrated_prompt("Compose.", [DepartmentWork("audio", "Audio", 90.0, text, text)]),
 }
 
@@ -161,6 +179,7 @@ async def test_a_tool_s_result_that_gives_orders_is_data_to_the_model_and_grants
     first, second = model_server.calls_for("work")
     assert first.tools == second.tools
     assert [message["role"] for message in second.messages[2:]] == ["assistant", "tool"]
+    assert outside(str(second.messages[-1]["content"])) == "[RESULT OF wordCount]"
     assert done["qualityScore"] == 40.0
 
 

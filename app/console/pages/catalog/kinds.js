@@ -18,6 +18,7 @@ const DEPARTMENT = [
   { name: "priority", kind: "number", min: 1, max: 10, hint: "1 runs first in an orchestration." },
   { name: "defaultModel", from: "models" },
   { name: "maxAgentSteps", kind: "number", min: 5, max: 100 },
+  { name: "qualityCriteria", kind: "lines", rows: 5, hint: "What good work is, for the judge; one a line." },
   { name: "isActive", kind: "check", hint: "Whether new runs may use the department." },
 ];
 
@@ -35,6 +36,8 @@ const AGENT = [
   { name: "toolNames", kind: "lines", rows: 4, hint: "One a line; tools of MCP servers as mcp:SERVER/TOOL." },
   { name: "approvalTools", kind: "lines", rows: 3, hint: "Those of its tools whose calls a person must approve, one a line." },
   { name: "skills", kind: "lines", rows: 4, hint: "One a line." },
+  { name: "qualityCriteria", kind: "lines", rows: 4, hint: "What good work is, for the judge, beside the department's; one a line." },
+  { name: "outputSchema", kind: "json", rows: 6, hint: "The JSON Schema of the data that it returns. Empty: none." },
   { name: "isDepartmentHead", kind: "check", hint: "Plans, reviews and reports for its department." },
   { name: "requiresReview", kind: "check", hint: "The head reviews every output." },
   { name: "isActive", kind: "check", hint: "Whether new runs may use the agent." },
@@ -65,8 +68,8 @@ export const KINDS = [
 
 /** What a new entry of each kind begins with. */
 export const NEW = /** @type {Record<string, any>} */ ({
-  departments: { priority: 5, isActive: true, maxAgentSteps: 20, color: "#8B5CF6" },
-  agents: { maxAgentSteps: 20, qualityThreshold: 80, requiresReview: true, isActive: true, toolNames: [], skills: [] },
+  departments: { priority: 5, qualityCriteria: [], isActive: true, maxAgentSteps: 20, color: "#8B5CF6" },
+  agents: { maxAgentSteps: 20, qualityThreshold: 80, requiresReview: true, isActive: true, toolNames: [], skills: [], qualityCriteria: [] },
   tools: {
     version: "1.0.0",
     isActive: true,

@@ -58,5 +58,26 @@ export function toBody(fields, values) {
  */
 export function toPatch(fields, before, values) {
   const changed = fields.filter((field) => values[field.name] !== before[field.name]);
-  return Object.fromEntries(changed.map((field) => [field.name, toValue(field, values[field.name]) ?? null]));
+  return Object.fromEntries(
+    changed.map((field) => {
+      const value = toValue(field, values[field.name]) ?? null;
+      return [field.name, field.kind === "json" ? mergePatch(toValue(field, before[field.name]), value) : value];
+    }),
+  );
 }
+
+/**
+ * The merge patch that turns one JSON value into another: an object's missing keys are `null`.
+ *
+ * @param {any} before
+ * @param {any} after
+ * @returns {any}
+ */
+function mergePatch(before, after) {
+  if (!isObject(before) || !isObject(after)) return after;
+  const removed = Object.keys(before).filter((name) => !(name in after)).map((name) => [name, null]);
+  return Object.fromEntries([...Object.entries(after).map(([name, value]) => [name, mergePatch(before[name], value)]), ...removed]);
+}
+
+/** @param {any} value */
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);

@@ -49,7 +49,7 @@ export function Details({ run, execution, version, waiting, selectedSeq }) {
       <button class="button plain" onClick=${() => copy(execution.id, "Id")}><${Icon} name="copy" />Copy id</button>
       <button class="button plain" onClick=${() => copy(readCommand(`/api/v1/executions/${execution.id}`), "Command")}><${Icon} name="copy" />curl</button>
     </div>
-    ${execution.error && html`<div class="note bad"><${Icon} name="warning" /><span><b>${execution.error.code}</b> ${execution.error.message}${execution.error.providerMessage ? html`<br />${execution.error.providerMessage}` : ""}</span></div>`}
+    ${execution.error && html`<div class="note bad"><${Icon} name="warning" /><span><b>${execution.error.code}</b> ${execution.error.message}${execution.error.details?.length > 1 ? html`<ul class="issues">${execution.error.details.map((/** @type {any} */ one) => html`<li>${one.path || "data"}: ${one.message}</li>`)}</ul>` : ""}${execution.error.providerMessage ? html`<br />${execution.error.providerMessage}` : ""}</span></div>`}
     <${Approvals} run=${run} execution=${execution} waiting=${waiting} />
     ${event
       ? html`<${EventDetails} key=${event.seq} event=${event} rootId=${run.rootId} onClose=${() => setQuery({ event: null })} />`
@@ -84,7 +84,7 @@ function Output({ execution }) {
   const text = output?.report?.text ?? output?.text ?? execution.text;
   return html`<div class="stack">
     ${text ? html`<${Markdown} text=${text} />` : html`<${Empty} icon="clock" title=${isOver ? "No output" : "Nothing written yet"} />`}
-    ${output?.data && html`<${Json} value=${output.data} label="Output data" />`}
+    ${output?.data !== null && output?.data !== undefined && html`<section class="stack-2"><h3>Data</h3><${Json} value=${output.data} label="Output data" /></section>`}
     ${output?.report?.specialists?.length > 0 && html`<${Specialists} report=${output.report} />`}
     ${execution.check && html`<${Dimensions} check=${execution.check} />`}
   </div>`;

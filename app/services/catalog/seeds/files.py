@@ -18,7 +18,13 @@ INSTALLED_SEEDS = PACKAGE / "seeds"
 SEEDS = INSTALLED_SEEDS if INSTALLED_SEEDS.is_dir() else PACKAGE.parent / "seeds"
 """The folder of the service's seeds: in the installed package, or beside `app/` in a checkout."""
 YAML_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader  # written in C, ten times as fast
-ROW_FIELDS = {"toolNames": "toolName", "approvalTools": "toolName", "skills": "skill", "exampleInputs": "example"}
+ROW_FIELDS = {
+    "toolNames": "toolName",
+    "approvalTools": "toolName",
+    "skills": "skill",
+    "exampleInputs": "example",
+    "qualityCriteria": "criterion",
+}
 """The arrays of the catalog, and the field that each of their rows has beside its id."""
 
 
@@ -51,7 +57,7 @@ def read_departments(folder: Path) -> Iterator[JsonObject]:
         department = required(row, "slug", path)
         if department["slug"] == DEFAULT_SLUG:
             raise SeedUnreadable(f"The seed file {path}: no department has the slug {DEFAULT_SLUG!r}.")
-        yield department
+        yield with_rows(department, "qualityCriteria", path)
 
 
 def read_agents(folder: Path) -> Iterator[JsonObject]:
@@ -62,7 +68,7 @@ def read_agents(folder: Path) -> Iterator[JsonObject]:
             raise SeedUnreadable(f"{path} must begin with front matter between two lines of '---'.")
         row = dict(required(mapping_of(parse_yaml(parts[1], path), path), "agentId", path))
         row["instructionsPrompt"] = parts[2].strip()
-        for name in ("toolNames", "approvalTools", "skills"):
+        for name in ("toolNames", "approvalTools", "skills", "qualityCriteria"):
             row = with_rows(row, name, path)
         yield row
 

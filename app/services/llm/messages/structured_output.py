@@ -62,6 +62,8 @@ class StructuredAnswer:
     """The calls behind it, a failed repair included."""
     model: str
     text: str
+    prompt_hash: str | None = None
+    """The hash of the kept messages of the last call."""
 
     @property
     def usage(self) -> TokenUsage:
@@ -75,7 +77,7 @@ class StructuredAnswer:
 
     def as_fields(self) -> JsonObject:
         """The fields of the event that reports the calls."""
-        return {"model": self.model} | call_fields(self.calls)
+        return {"model": self.model, "prompt_hash": self.prompt_hash} | call_fields(self.calls)
 
 
 async def ask_structured(models: ModelCaller, request: ModelRequest, schema: AnswerSchema) -> StructuredAnswer:
@@ -91,7 +93,7 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
     first = await models.complete(request)
     value, problems = read_answer(first, schema)
     if not problems:
-        return StructuredAnswer(value, True, [], first.calls, first.model, first.text)
+        return StructuredAnswer(value, True, [], first.calls, first.model, first.text, first.prompt_hash)
     messages = [*request.messages, {"role": "assistant", "content": first.text}, repair_message(problems)]
     limit = None if first.is_cut else request.max_tokens
     try:
@@ -100,8 +102,9 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
         error.calls = first.calls
         raise
     except ModelCallFailed as error:
+        problems = [*problems, f"repair: {error.message}"]
         calls = (*first.calls, *error.calls)
-        return StructuredAnswer(value, False, [*problems, f"repair: {error.message}"], calls, first.model, first.text)
+        return StructuredAnswer(value, False, problems, calls, first.model, first.text, first.prompt_hash)
     repaired, problems = read_answer(second, schema)
     return StructuredAnswer(
         value=repaired if repaired is not None else value,
@@ -110,6 +113,7 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
         calls=(*first.calls, *second.calls),
         model=second.model,
         text=second.text,
+        prompt_hash=second.prompt_hash,
     )
 
 

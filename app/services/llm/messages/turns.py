@@ -243,7 +243,7 @@ def turn_in_words(turn: JsonObject) -> JsonObject:
 
 
 def result_message(results: Iterable[str]) -> JsonObject:
-    """The results of calls that were turned into text; each is JSON on one line."""
+    """The results of calls that were turned into text; each is fenced."""
     return {"role": "user", "content": "\n".join(["The results of these calls, as data:", *results])}
 
 

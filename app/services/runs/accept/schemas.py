@@ -1,8 +1,7 @@
 """The requests that start runs, and the check of their parameters."""
 
-from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import bson
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +11,7 @@ from app.errors import MAX_PROBLEMS, FieldError, InvalidInput
 from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import MAX_INTEGER, JsonObject, count_values
 from app.kit.schemas import ObjectIdStr, Text
-from app.kit.strict_json import CONTAINERS, Path, find_problems, shown_path
+from app.kit.strict_json import find_problems, references_in
 
 MAX_PROMPT_CHARACTERS = 100_000
 MAX_DEPARTMENTS = 100
@@ -75,6 +74,10 @@ class RunCreate(BaseModel):
     max_cost_usd: Annotated[float, Field(gt=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
     """The most that the run may cost with all that it starts, in US dollars. Models without a known price are then
     refused."""
+    output_schema: JsonObject | None = None
+    """The JSON Schema (draft 2020-12, at most 64 KiB, without references to other documents) that `output.data` of the
+    run's root has to match. It replaces the agent's `outputSchema`. A run whose data does not match fails with
+    `output-invalid`."""
     judge: bool = True
     """Whether to score the output of a single agent's run. The work of departments is always scored."""
 
@@ -124,16 +127,3 @@ def problems_with_params(params: JsonObject) -> list[FieldError]:
     if size > MAX_PARAMS_BYTES:
         return [FieldError("params", f"takes {size} bytes as MongoDB stores it, more than {MAX_PARAMS_BYTES}")]
     return []
-
-
-def references_in(params: JsonObject, path: Path) -> Iterator[FieldError]:
-    """The objects that MongoDB's drivers would read back as a reference to another document."""
-    left: list[tuple[Any, Path]] = [(params, path)]
-    while left:
-        node, path = left.pop()
-        if isinstance(node, dict) and "$id" in node and isinstance(node.get("$ref"), str):
-            message = "has $ref and $id in one object, which MongoDB takes for a reference"
-            yield FieldError(shown_path(path), message)
-        for step, item in node.items() if isinstance(node, dict) else enumerate(node):
-            if isinstance(item, CONTAINERS):
-                left.append((item, (path, step)))

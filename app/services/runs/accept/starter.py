@@ -12,6 +12,7 @@ from app.errors import AppError, DatabaseUnavailable, InvalidInput, NotFound
 from app.models.agent_execution import AgentExecution, ExecutionKind, Idempotency, RunOptions, StartedBy
 from app.services.access.api_keys import Caller
 from app.services.access.tokens import SUBJECT_PREFIX
+from app.services.catalog.answer_schemas import check_output_schema
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import CatalogConflict, DefinitionLoader, DepartmentNotFound
 from app.services.llm.calls import ModelRequest, RunPurpose
@@ -193,6 +194,7 @@ class RunStarter:
         if not caller.may_see(request.project):
             raise ProjectNotFound(request.project)
         await check_params(request.params)
+        await check_output_schema(request.output_schema)
         self._check_model(kind, agent, request)
         model = self.first_model(kind, self._chosen_model(request) or agent.model)
         await self.check_budgets(agent, request.project, started_by(caller).api_key, model, request.prompt)
@@ -221,6 +223,7 @@ class RunStarter:
                 approvals=request.approvals,
                 max_tokens=request.max_tokens,
                 max_cost_usd=request.max_cost_usd,
+                output_schema=request.output_schema,
             ),
             started_by=started_by(caller),
             previous_execution_id=request.previous_execution_id,

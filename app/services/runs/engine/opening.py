@@ -17,6 +17,7 @@ from app.services.quality.gates import gate_thresholds
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.engine.wakeups import RedisWakeups
+from app.services.runs.material.cms_documents import ContextFields
 from app.services.runs.work.execution_run import RunContext
 from app.services.tools.toolbox import Toolbox
 from app.services.usage.budgets.budgets import Budgets
@@ -73,6 +74,7 @@ def make_run_context(
         record_name=models.record_name,
         outbox_marks=outbox.marks,
         handed_on_characters=settings.handed_on_characters,
+        context_fields=ContextFields(settings.project_context_fields, settings.episode_context_fields),
         purposes=purpose_models(settings, models),
         retries=models.retries_of,
         thresholds=gate_thresholds(settings),

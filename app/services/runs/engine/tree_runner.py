@@ -25,6 +25,8 @@ from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.origins import Accepted, Claimed, Origin
 from app.services.runs.engine.owned_trees import OwnedTree, OwnedTrees
 from app.services.runs.engine.recovery import RunUnreadable, open_log
+from app.services.runs.material.cms_documents import read_context
+from app.services.runs.material.sent_prompts import kept_in
 from app.services.runs.spending.budgeted_models import BudgetedModels
 from app.services.runs.spending.run_limits import run_budget_of, spent_in
 from app.services.runs.work.agent_run import run_agent
@@ -127,6 +129,7 @@ class TreeRunner:
             use_cache=root.options.cache if root.options else True,
             ensure_owned=tree_log.ensure_owned,
             cached=partial(CachedModels, cache=cache) if cache is not None else unchanged,
+            kept=kept_in(self.database, root.execution_id),
             budgeted=partial(
                 BudgetedModels,
                 budgets=self.context.budgets,
@@ -225,6 +228,7 @@ class TreeRunner:
             await CheckpointCopier(self.database, tree, root.retry_of).copy_remaining()
         if root.previous_execution_id is not None and not tree.history:
             tree.history = await read_history(self.database, root.previous_execution_id)
+        tree.cms = await read_context(self.database, root.project, root.episode, self.context.context_fields)
         run = tree.run_of(root, agent)
         match root.kind:
             case ExecutionKind.DEPARTMENT:

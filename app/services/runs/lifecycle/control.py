@@ -13,7 +13,7 @@ from app.errors import AppError
 from app.events.outbox import Outbox
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions
 from app.models.approval import Approval
-from app.models.execution_events import EventPayload, ExecutionEventPage
+from app.models.execution_events import EventPayload, ExecutionEventPage, SentPrompt
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound
@@ -26,7 +26,7 @@ from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.conversations import ExecutionUnfinished
 
 RetryFrom = Literal["checkpoint", "start"]
-TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload, Approval)
+TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload, SentPrompt, Approval)
 
 
 class ExecutionAlreadyFinished(AppError):

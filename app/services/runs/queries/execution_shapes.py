@@ -163,7 +163,8 @@ class ExecutionSummary(ApiModel):
     """Whether the output stopped at the model's output limit (its `finish_reason` was `length`) and is
     incomplete."""
     error: Any
-    """The error of a failed execution, `{"code", "message"}`. If the model provider refused the call, admins also
+    """The error of a failed execution, `{"code", "message"}`; `output-invalid` has `details`, too: `[{"path",
+    "message"}]`, relative to the data. If the model provider refused the call, admins also
     see `providerMessage`, the provider's own words without secrets."""
     retry_count: int
     """The number of revisions."""
@@ -185,7 +186,8 @@ class ExecutionRead(ExecutionSummary):
     params: Any
     """The parameters of the run, as data for its agents."""
     output: Any
-    """The result, `{"text", "data", …}`; a root's has `report` too. `null` until the end."""
+    """The result, `{"text", "data", …}`. That of a department or an orchestration has `report` too, and `data` if the
+    run has an output schema. `null` until the end."""
     run_state: Any
     """The message history (`messages`) of an ended execution, from which another can continue. `null` until the end.
 

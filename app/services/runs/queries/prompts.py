@@ -1,30 +1,25 @@
 """The prompts that models received for an execution, for people who write instructions or examine a result."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from app.database.connection import Database
-from app.errors import AppError
 from app.events.log.full_events import tree_events
 from app.events.types import AgentRetry
 from app.kit.json_values import JsonObject
 from app.kit.schemas import ApiModel
 from app.models.agent_execution import AgentExecution, ExecutionKind, RunOptions
 from app.services.access.api_keys import Caller
-from app.services.catalog.definitions import AgentDefinition
-from app.services.catalog.loader import DefinitionLoader
 from app.services.llm.calls import RunPurpose
-from app.services.prompts.agents import Brief, agent_system_prompt, brief_of, task_prompt
-from app.services.prompts.fences import system_message, user_message
-from app.services.prompts.heads import plan_prompt, review_prompt
-from app.services.prompts.judge import JUDGE_SYSTEM_PROMPT, judge_prompt
 from app.services.prompts.versions import PROMPTS_VERSION
-from app.services.quality.review import judgement_of
+from app.services.runs.material.sent_prompts import KEPT_PURPOSES, find_prompt
 from app.services.runs.queries.execution_shapes import ExecutionRead
 from app.services.runs.queries.executions import ExecutionQueries
+from app.services.runs.work.model_calls import with_fence
 from app.services.runs.work.state import ExecutionState
 
+PURPOSE_OF_TYPE = {"quality-check": RunPurpose.JUDGE, "review-status": RunPurpose.REVIEW}
 OWN_PURPOSE = {
     ExecutionKind.AGENT: RunPurpose.WORK,
     ExecutionKind.DEPARTMENT: RunPurpose.REPORT,
@@ -43,11 +38,11 @@ class ShownCall(ApiModel):
     """The numbers of the events that carry the answers of these calls."""
     model: str | None
     """The model that the last call named; `null` if unknown."""
-    source: Literal["stored", "rebuilt"]
-    """`stored`: the messages as they were sent, except for what `omitted` names. `rebuilt`: made from today's
-    templates and instructions, exact as long as neither has changed."""
+    source: Literal["stored", "missing"]
+    """`stored`: the messages as they were sent, except for what `omitted` names. `missing`: they were not kept, because
+    the execution is of an earlier release or its process ended first."""
     messages: list[JsonObject]
-    """The messages of the last call."""
+    """The messages of the last call; empty if they are missing."""
     omitted: JsonObject | None = None
     """The parts of the messages that were left out or shortened to fit into the model's context."""
 
@@ -70,11 +65,10 @@ class Account:
     """Collects the calls of an execution, event by event; `opening` holds the messages before its own turns."""
 
     execution: ExecutionRead
-    agent: AgentDefinition | None
-    head: AgentDefinition | None
-    specialists: tuple[AgentDefinition, ...]
     opening: list[JsonObject]
     state: ExecutionState
+    kept: Mapping[str, list[JsonObject]]
+    """The kept messages of plans, judgements, reviews and formatting calls, by their hash."""
     version: str | None = None
     found: dict[RunPurpose, ShownCall] = field(default_factory=dict[RunPurpose, ShownCall])
 
@@ -85,77 +79,41 @@ class Account:
         if (
             "usage" in event and event["type"] != AgentRetry.type
         ):  # a retry's event does not say which calls it repeated
-            purpose, source, messages = self._asked(event)
-            if messages:
-                before = self.found.get(purpose)
-                seqs = [*(before.seqs if before else []), event["seq"]]
-                self.found[purpose] = ShownCall(
-                    purpose=purpose,
-                    calls=len(seqs),
-                    seqs=seqs,
-                    model=event.get("model"),
-                    source=source,
-                    messages=messages,
-                    omitted=event.get("omitted"),
-                )
+            purpose = self._purpose_of(event)
+            messages = self._messages_of(event)
+            before = self.found.get(purpose)
+            seqs = [*(before.seqs if before else []), event["seq"]]
+            self.found[purpose] = ShownCall(
+                purpose=purpose,
+                calls=len(seqs),
+                seqs=seqs,
+                model=event.get("model"),
+                source="stored" if messages else "missing",
+                messages=messages,
+                omitted=event.get("omitted"),
+            )
         self.state.apply(event)
 
-    def _asked(self, event: JsonObject) -> tuple[RunPurpose, Literal["stored", "rebuilt"], list[JsonObject]]:
-        by_type: dict[str, tuple[RunPurpose, Callable[[], list[JsonObject]]]] = {
-            "quality-check": (RunPurpose.JUDGE, self._judge),
-            "review-status": (RunPurpose.REVIEW, self._review),
-        }
+    def _purpose_of(self, event: JsonObject) -> RunPurpose:
         if "plan" in event:
-            return RunPurpose.PLAN, "rebuilt", self._plan()
-        if event["type"] in by_type:
-            purpose, rebuild = by_type[event["type"]]
-            return purpose, "rebuilt", rebuild()
+            return RunPurpose.PLAN
+        if "format" in event:
+            return RunPurpose.FORMAT
+        return PURPOSE_OF_TYPE.get(event["type"], OWN_PURPOSE[self.execution.kind])
+
+    def _messages_of(self, event: JsonObject) -> list[JsonObject]:
+        if self._purpose_of(event) in KEPT_PURPOSES:
+            return self.kept.get(event.get("promptHash") or "", [])
         messages = [*self.opening, *self.state.turns] if self.opening else []
-        return OWN_PURPOSE[self.execution.kind], "stored", [dict(message) for message in messages]
-
-    def _plan(self) -> list[JsonObject]:
-        if self.agent is None:
-            return []
-        request = task_prompt(self.execution.prompt, self.execution.params)
-        return [
-            system_message(agent_system_prompt(self.agent)),
-            user_message(plan_prompt(request, self.specialists)),
-        ]
-
-    @property
-    def _brief(self) -> Brief:
-        is_assignment = self.execution.parent_execution_id and self.execution.kind is ExecutionKind.AGENT
-        return brief_of(self.execution.prompt) if is_assignment else Brief(self.execution.prompt)
-
-    def _judge(self) -> list[JsonObject]:
-        told = judge_prompt(
-            self.execution.department or "",
-            self._brief,
-            self.state.answer or "",
-            truncated=self.state.truncated,
-        )
-        return [system_message(JUDGE_SYSTEM_PROMPT), user_message(told)]
-
-    def _review(self) -> list[JsonObject]:
-        if self.agent is None or self.head is None:
-            return []
-        told = review_prompt(
-            self.agent,
-            self._brief,
-            self.state.answer or "",
-            self.state.retry_count + 1,
-            judgement_of(self.agent, self.state.quality_score, self.state.check, truncated=self.state.truncated),
-        )
-        return [system_message(agent_system_prompt(self.head)), user_message(told)]
+        return [with_fence(message) for message in messages]
 
 
 @dataclass(frozen=True)
 class PromptQueries:
-    """Reconstructs prompts from stored events and histories, and otherwise from the templates."""
+    """Returns prompts from kept messages, and from stored events and histories."""
 
     database: Database
     executions: ExecutionQueries
-    loader: DefinitionLoader
 
     async def read(self, execution_id: str, caller: Caller) -> ShownPrompts:
         """Return the last call of each purpose that was made for an execution.
@@ -185,33 +143,14 @@ class PromptQueries:
         final = ExecutionState(max_revisions=limit)
         for event in events:
             final.apply(event)
-        agent = await self._find_agent(execution.agent)
-        reviewer = (final.review or {}).get("reviewedBy") if final.review else None
+        hashes = {str(event["promptHash"]) for event in events if event.get("promptHash")}
+        found = {sha256: await find_prompt(self.database, document.root_id, sha256) for sha256 in hashes}
         return Account(
             execution=execution,
-            agent=agent,
-            head=await self._find_agent(reviewer or execution.reviewed_by),
-            specialists=await self._specialists(execution),
             opening=opening_of(execution.run_state, len(final.turns)),
             state=ExecutionState(max_revisions=limit),
+            kept={sha256: messages for sha256, messages in found.items() if messages},
         )
-
-    async def _find_agent(self, agent_id: str | None) -> AgentDefinition | None:
-        """Return the current definition of the agent, or `None` if it can no longer run."""
-        if agent_id is None:
-            return None
-        try:
-            return await self.loader.get_agent(agent_id)
-        except AppError:
-            return None
-
-    async def _specialists(self, execution: ExecutionRead) -> tuple[AgentDefinition, ...]:
-        if execution.kind is not ExecutionKind.DEPARTMENT or execution.department is None:
-            return ()
-        try:
-            return (await self.loader.get_team(execution.department)).specialists
-        except AppError:
-            return ()
 
 
 def opening_of(run_state: object, turns: int) -> list[JsonObject]:

@@ -16,15 +16,17 @@ from app.services.llm.calls import RunPurpose
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
 from app.services.prompts.agents import assignment_prompt, task_prompt
 from app.services.prompts.fences import user_message
-from app.services.prompts.heads import plan_prompt, plan_schema, report_prompt
+from app.services.prompts.heads import WORK, plan_prompt, plan_schema, report_prompt
 from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
+from app.services.runs.outputs.answer_data import OutputSchema
+from app.services.runs.outputs.formatting import compile_schema_of, output_of
 from app.services.runs.spending.kept_outputs import joined_outputs, raise_if_exhausted
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import judge
 from app.services.runs.work.execution_run import ExecutionRun, plan_turn
 from app.services.runs.work.plan import Assignment, Plan, plan_for_all, usable_plan
-from app.services.runs.work.report import department_report, work_of
+from app.services.runs.work.report import department_report, outputs_of, work_of
 from app.services.runs.work.run_tree import RunTree
 from app.services.runs.work.specialist_run import run_specialist
 
@@ -58,17 +60,19 @@ class DepartmentRun:
             AllSpecialistsFailed: every specialist failed.
             BudgetExhausted: a budget stopped a specialist, or the head itself.
             ModelCallFailed: the head itself could not plan or report.
+            OutputInvalid, OutputSchemaInvalid: the report does not become the data that a schema demands.
             TreeLost: this process no longer owns the tree.
         """
         slug = self.team.department.slug
         self.head.kept_output = self._kept_output
         self.head.begin(DepartmentStart(agent_id=self.head.agent.agent_id, department_slug=slug))
+        schema = await compile_schema_of(self.head)
         specialists: list[ExecutionRun] = []
         if self.team.specialists or self.head.state.plan is not None:
             plan = await self._plan()
             specialists = await self._run_specialists(plan)
             self._refuse_if_all_failed(specialists)
-        await self._report(specialists)
+        await self._report(specialists, schema)
 
     @property
     def request(self) -> str:
@@ -145,20 +149,20 @@ class DepartmentRun:
             causes = [f"{run.agent.agent_id}: {(run.failure or {}).get('code')}" for run in specialists]
             raise AllSpecialistsFailed(self.team.department.slug, causes)
 
-    async def _report(self, specialists: list[ExecutionRun]) -> None:
-        """Write the head's report, judge it, and end the run."""
+    async def _report(self, specialists: list[ExecutionRun], schema: OutputSchema | None) -> None:
+        """Write the head's report, turn it into data if there is a schema, judge it, and end the run."""
         head = self.head
         head.open_with(report_prompt(self.request, [work_of(run) for run in specialists]))
         await work(head, RunPurpose.REPORT)
-        await judge(head, GateName.DEPARTMENT)
+        output = await output_of(head, schema)
+        await judge(head, GateName.DEPARTMENT, outputs_of(specialists, WORK))
         head.await_review()
         text = head.state.answer or ""
         report = department_report(self.team.department.slug, text, specialists, head.state.check)
-        output: JsonObject = {"text": text, "report": report}
         done = DepartmentComplete(
             agent_id=head.agent.agent_id, department_slug=self.team.department.slug, report=report
         )
         if head.state.plan is not None:
             *before, last = head.opening
             head.opening = [*before, user_message(self.request), plan_turn(head.state.plan), last]
-        head.complete(output, stop_reason_of(head), done)
+        head.complete(output | {"report": report}, stop_reason_of(head), done)

@@ -1,6 +1,5 @@
 """A running execution: its document, its agent, its state, and the only way to change them."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -13,7 +12,7 @@ from app.events.log.log_rows import MAX_DOCUMENT_EVENT_BYTES, SideWrite
 from app.events.log.tree_log import TreeLog
 from app.events.outbox import ExecutionEnd
 from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
-from app.kit.json_values import JsonObject, clean_json
+from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
 from app.models.agent_execution import (
     AgentExecution,
@@ -36,6 +35,8 @@ from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
 from app.services.runs.approvals.waits import TreeWaits
 from app.services.runs.approvals.writes import cancel_writes
+from app.services.runs.material.cms_documents import NO_CONTEXT, CmsContext, ContextFields
+from app.services.runs.outputs.answer_data import text_output
 from app.services.runs.work.model_calls import DEFAULT_PAUSES, RetryPauses
 from app.services.runs.work.state import ExecutionState
 from app.services.tools.toolbox import Toolbox
@@ -43,7 +44,6 @@ from app.services.usage.budgets.amounts import NOTHING, Amount
 from app.services.usage.budgets.budgets import Budgets
 from app.services.usage.budgets.errors import BudgetExhausted, BudgetRefused
 
-MAX_DATA_BYTES = 512 * 1024
 MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 12_000_000
 """The size limit of an execution's document: MongoDB refuses more than 16 MiB, even the write of an end."""
@@ -88,6 +88,8 @@ class RunContext:
     """How long a call waits for a person's approval."""
     response_cache: ResponseCache | None = None
     """The stored answers that runs may use; `None` if there is no cache."""
+    context_fields: ContextFields = field(default_factory=ContextFields)
+    """The fields of projects and episodes that agents and judges are given."""
     worst_case: Callable[[ModelRequest], Amount] = lambda _: NOTHING
     """The most that a request can use, which budgets reserve."""
 
@@ -108,6 +110,8 @@ class ExecutionRun:
     """The messages before the execution's own turns: the agent's instructions and its task."""
     history: list[JsonObject] = field(default_factory=list[JsonObject])
     """The conversation that it continues."""
+    cms: CmsContext = NO_CONTEXT
+    """The project and the episode, as prompts show them."""
     kept_output: Callable[[], JsonObject | None] | None = None
     """Returns what a department or orchestration has produced so far; an agent keeps its last text."""
     cost_below: Callable[[], float | None] = lambda: 0.0
@@ -137,9 +141,18 @@ class ExecutionRun:
         """The error of a failed execution."""
         return self.state.failure
 
+    @property
+    def output_schema(self) -> Any:  # noqa: ANN401 - other programs store any value
+        """The JSON Schema of its data: the run's own for a root, else the agent's; `None` without one."""
+        is_root = self.execution.parent_execution_id is None
+        own = self.options.output_schema if is_root else None
+        return self.agent.output_schema if own is None else own
+
     def open_with(self, prompt: str) -> None:
         """Open the conversation with the agent's task."""
-        self.opening = [system_message(agent_system_prompt(self.agent)), *self.history, user_message(prompt)]
+        schema = self.output_schema if self.execution.kind is ExecutionKind.AGENT else None
+        instructions = system_message(agent_system_prompt(self.agent, schema, self.cms.text))
+        self.opening = [instructions, *self.history, user_message(prompt)]
 
     def append(self, *events: Event, **changes: Any) -> None:  # noqa: ANN401 - any stored value
         """Append events and change fields of the document, in one write."""
@@ -162,9 +175,10 @@ class ExecutionRun:
             department=self.agent.department.slug,
             model=self.context.record_name(self.answering_model),
             tool_names=[tool.name for tool in self.agent.tools],
-            missing_tools=list(self.agent.missing_tools) or None,
+            missing_tools=list(self.agent.missing_tools),
             prompt=self.execution.prompt,
             prompts_version=PROMPTS_VERSION,
+            context_hash=self.cms.sha256,
         )
         self.append(start, *then, status=ExecutionStatus.RUNNING.value, startedAt=utc_now())
 
@@ -183,12 +197,12 @@ class ExecutionRun:
             tools=tools,
             task=max(len(self.opening) - 1, 0),
             mark=replace(self.state.mark, messages=self.state.mark.messages + len(self.opening)),
-            metadata=self._metadata,
+            metadata=self.metadata,
             on_delta=show if live else None,
         )
 
     @property
-    def _metadata(self) -> CallMetadata:
+    def metadata(self) -> CallMetadata:
         """The facts that the messages of the next model call put into words."""
         state = self.state
         is_revision = bool(state.turns) and state.retry_count > 0
@@ -235,11 +249,17 @@ class ExecutionRun:
         self.append_with(closed, last, **ending, **provider_words(error))
 
     def _kept(self, error: AppError) -> JsonObject:
-        """Returns the output that an execution keeps although it fails: if its budget is exhausted, what it has."""
-        if not isinstance(error, BudgetExhausted):
+        """Returns the output that an execution keeps although it fails.
+
+        If its budget is exhausted, that is what it has; if its answer could not be turned into data, the answer.
+        """
+        lacks_data = self.output_schema is not None
+        if not isinstance(error, BudgetExhausted) and not (lacks_data and self.state.answer is not None):
             return {}
         kept = self.kept_output() if self.kept_output else kept_text(self.state)
-        return {"output": kept} if kept is not None else {}
+        if kept is None:
+            return {}
+        return {"output": kept | {"data": None} if lacks_data else kept}
 
     def _ending(
         self, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
@@ -359,7 +379,8 @@ def with_history(ending: JsonObject, messages: list[JsonObject], execution: Agen
 
 def error_detail(error: AppError) -> JsonObject:
     """Returns an expected failure as executions and events show it."""
-    return {"code": error.code, "message": error.message}
+    details = [{"path": one.path, "message": one.message} for one in error.errors]
+    return {"code": error.code, "message": error.message} | ({"details": details} if details else {})
 
 
 def failure_reason(error: AppError) -> StopReason:
@@ -377,19 +398,3 @@ def kept_text(state: ExecutionState) -> JsonObject | None:
 def provider_words(error: AppError) -> JsonObject:
     """Returns the field with a provider's message, kept apart from `error` because only admins may see it."""
     return {"providerMessage": error.provider_message} if error.provider_message else {}
-
-
-def text_output(text: str) -> JsonObject:
-    """Returns an agent's output: its text, and `data` if the text is JSON of at most half a megabyte in BSON."""
-    try:
-        parsed = clean_json(json.loads(text, parse_constant=refuse_constant))
-    except (ValueError, RecursionError):
-        parsed = None
-    if len(bson.encode({"data": parsed})) > MAX_DATA_BYTES:
-        parsed = None
-    return {"text": text, "data": parsed}
-
-
-def refuse_constant(name: str) -> None:
-    """`NaN` and the infinities are not JSON."""
-    raise ValueError(name)

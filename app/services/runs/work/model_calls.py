@@ -1,4 +1,4 @@
-"""The chain that a run tree's model calls pass through: scoped, fitted, retried, owned, budgeted, cached, gateway.
+"""The chain of a run tree's model calls: scoped, fitted, fenced, kept, retried, owned, budgeted, cached, gateway.
 
 Each link is a `ModelCaller` around the next. LiteLLM's Router chooses the deployment and falls back within one try; the
 number of further tries is `num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
@@ -6,16 +6,23 @@ number of further tries is `num_retries` of MODELS_CONFIG, counted here only, so
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
 
 from app.failpoints import failpoint
+from app.kit.json_values import JsonObject
 from app.services.llm.calls import NO_SCOPE, CallScope, Completion, ModelCaller, ModelRequest
 from app.services.llm.context.window import ContextWindow
 from app.services.llm.failures.errors import ModelAnswerEmpty, ModelCallFailed, ModelContextExceeded
+from app.services.prompts.fences import fenced
 
+RESULT = "RESULT OF"
+NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]")
+"""A model can name a tool that does not exist, in any characters."""
+MAX_LABEL_CHARACTERS = 64
 MAX_ADAPTED = 8
 """How many parts of a request may be refused, one after the other."""
 
@@ -151,6 +158,31 @@ class FittedModels:
         return replace(completion, omitted=fitted.omitted)
 
 
+@dataclass(frozen=True)
+class FencedModels:
+    """Marks the results of tools as data, however they were stored or shortened."""
+
+    following: ModelCaller
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request.
+
+        Raises:
+            ModelCallFailed: the call failed.
+            TreeLost: this process no longer owns the tree.
+        """
+        messages = [with_fence(message) for message in request.messages]
+        return await self.following.complete(replace(request, messages=messages))
+
+
+def with_fence(message: JsonObject) -> JsonObject:
+    """Returns a message, with its content fenced if it is a tool's result."""
+    if message.get("role") != "tool":
+        return message
+    name = NOT_IN_LABELS.sub("_", str(message.get("name") or "tool"))[:MAX_LABEL_CHARACTERS]
+    return {**message, "content": fenced(f"{RESULT} {name}", str(message.get("content")))}
+
+
 def unchanged(models: ModelCaller) -> ModelCaller:
     """Returns the next link itself, in place of a link that a process does not have."""
     return models
@@ -164,6 +196,7 @@ def model_chain(
     ensure_owned: Callable[[], None],
     budgeted: Callable[[ModelCaller], ModelCaller] = unchanged,
     cached: Callable[[ModelCaller], ModelCaller] = unchanged,
+    kept: Callable[[ModelCaller], ModelCaller] = unchanged,
     scope_of: Callable[[str], CallScope] = lambda _: NO_SCOPE,
     use_cache: bool = True,
     retries: Callable[[str], int] = lambda _: 0,
@@ -172,5 +205,5 @@ def model_chain(
     """Returns the chain of one tree; a request passes the links from the last built to the first."""
     owned = OwnedModels(budgeted(cached(gateway)), ensure_owned)
     retried = RetriedModels(owned, retries, pauses, note_retry)
-    fitted = FittedModels(retried, window, note_retry)
+    fitted = FittedModels(FencedModels(kept(retried)), window, note_retry)
     return ScopedModels(fitted, scope_of, use_cache)

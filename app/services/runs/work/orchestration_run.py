@@ -17,8 +17,10 @@ from app.services.catalog.definitions import Team
 from app.services.catalog.loader import DefinitionLoader
 from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import task_prompt
-from app.services.prompts.orchestrations import orchestrated_prompt, orchestration_prompt
+from app.services.prompts.orchestrations import REPORT, orchestrated_prompt, orchestration_prompt
 from app.services.quality.gates import GateName
+from app.services.runs.outputs.answer_data import OutputSchema
+from app.services.runs.outputs.formatting import compile_schema_of, output_of
 from app.services.runs.spending.kept_outputs import joined_outputs, raise_if_exhausted
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import judge
@@ -67,11 +69,13 @@ class OrchestrationRun:
             AllDepartmentsFailed: every department failed.
             BudgetExhausted: a budget stopped a department, or the root itself.
             ModelCallFailed: the root's agent could not write the result.
+            OutputInvalid, OutputSchemaInvalid: the result does not become the data that a schema demands.
             TreeLost: this process no longer owns the tree.
         """
         started = self._progress("started", f"Running {', '.join(self._slugs)}.")
         self.root.kept_output = self._kept_output
         self.root.begin(started)
+        schema = await compile_schema_of(self.root)
         teams, ended = await self._read_teams()
         for _, wave in groupby(teams, key=lambda team: team.department.priority):
             ended += await self._run_wave(list(wave), ended)
@@ -79,7 +83,7 @@ class OrchestrationRun:
         self._end_dropped(ended)
         if all(one.failure for one in ended):
             raise AllDepartmentsFailed([f"{one.slug}: {(one.failure or {}).get('code')}" for one in ended])
-        await self._write_result(ended)
+        await self._write_result(ended, schema)
 
     @property
     def _slugs(self) -> list[str]:
@@ -151,16 +155,18 @@ class OrchestrationRun:
             if child.execution_id not in used:
                 self.tree.fail(DepartmentLeft(), child)
 
-    async def _write_result(self, ended: list[DepartmentOutcome]) -> None:
-        """Write the result with the root's agent, judge it, and end the run."""
+    async def _write_result(self, ended: list[DepartmentOutcome], schema: OutputSchema | None) -> None:
+        """Write the result with the root's agent, turn it into data if there is a schema, judge it, and end the run."""
         root = self.root
         self._note("result", f"{root.agent.name} brings the reports together.")
         root.open_with(orchestration_prompt(self._request, [one.as_work() for one in ended]))
         await work(root, RunPurpose.ORCHESTRATE)
-        await judge(root, GateName.ORCHESTRATOR)
+        output = await output_of(root, schema)
+        sources = [(f"{REPORT} {one.slug}", text) for one in ended if (text := one.as_work().text)]
+        await judge(root, GateName.ORCHESTRATOR, sources)
         root.await_review()
         text = root.state.answer or ""
-        output: JsonObject = {"text": text, "report": orchestration_report(root, text, ended)}
+        output["report"] = orchestration_report(root, text, ended)
         root.complete(output, stop_reason_of(root), self._progress("completed", "The orchestration is complete."))
 
     def _note(self, stage: str, message: str, slug: str | None = None, execution_id: str | None = None) -> None:

@@ -76,6 +76,11 @@ def work_of(run: ExecutionRun) -> SpecialistWork:
     )
 
 
+def outputs_of(runs: list[ExecutionRun], label: str) -> list[tuple[str, str]]:
+    """Returns the outputs that a report is made of, as its judge reads them: a label and a text each."""
+    return [(f"{label} {run.agent.agent_id}", run.state.answer) for run in runs if run.state.answer]
+
+
 def department_report(slug: str, text: str, specialists: list[ExecutionRun], check: JsonObject | None) -> JsonObject:
     """Returns the report for the head's output."""
     gates = [

@@ -16,6 +16,7 @@ from app.services.llm.calls import CallScope, add_costs
 from app.services.llm.failures.errors import ModelCallFailed, calls_in
 from app.services.runs.approvals.waits import TreeWaits
 from app.services.runs.approvals.writes import cancel_writes
+from app.services.runs.material.cms_documents import NO_CONTEXT, CmsContext
 from app.services.runs.work.execution_run import (
     ExecutionRun,
     RunContext,
@@ -93,6 +94,8 @@ class RunTree:
     stored_events: dict[str, list[JsonObject]] = field(default_factory=dict)
     history: list[JsonObject] = field(default_factory=list[JsonObject])
     """The conversation that the root continues."""
+    cms: CmsContext = NO_CONTEXT
+    """The project and the episode, as prompts show them."""
 
     @property
     def options(self) -> RunOptions:
@@ -128,7 +131,7 @@ class RunTree:
     def run_of(self, execution: AgentExecution, agent: AgentDefinition) -> ExecutionRun:
         """Returns the run of an execution, which continues from its stored events."""
         state = self._stored_state(execution)
-        run = ExecutionRun(execution, agent, self.log, self.context, self.options, state, self.waits)
+        run = ExecutionRun(execution, agent, self.log, self.context, self.options, state, self.waits, cms=self.cms)
         if execution is self.root:
             run.history, run.cost_below = self.history, self.cost_below
         self.runs[execution.execution_id] = run
@@ -155,7 +158,7 @@ class RunTree:
                 department=agent.department.id,
                 kind=kind,
                 prompt=prompt,
-                options=self.options.model_copy(update={"departments": None}),
+                options=self.options.model_copy(update={"departments": None, "output_schema": None}),
             )
             await self.log.add_child(child)
             self.children[parent.id, agent.agent_id] = child

@@ -8,14 +8,16 @@ from app.services.prompts.agents import brief_of, task_prompt
 from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
 from app.services.quality.review import judgement_of, needs_review, review_work
+from app.services.runs.outputs.formatting import compile_schema_of, output_of
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import submission_of
-from app.services.runs.work.execution_run import ExecutionRun, text_output
+from app.services.runs.work.execution_run import ExecutionRun
 
 
 async def run_specialist(run: ExecutionRun, head: ExecutionRun, batch_judge: BatchJudge) -> None:
     """Continue from the specialist's state until its work is approved, rejected, or out of revisions."""
     run.begin()
+    schema = await compile_schema_of(run)
     run.open_with(task_prompt(run.execution.prompt, None))
     while True:
         began = asyncio.get_running_loop().time()
@@ -32,7 +34,7 @@ async def run_specialist(run: ExecutionRun, head: ExecutionRun, batch_judge: Bat
             await review(run, head)
         if run.state.answer is not None:
             break
-    run.complete(text_output(run.state.answer), outcome_of(run))
+    run.complete(await output_of(run, schema), outcome_of(run))
 
 
 def is_revised(run: ExecutionRun) -> bool:
@@ -46,6 +48,7 @@ async def review(run: ExecutionRun, head: ExecutionRun) -> None:
         run.context.models,
         head=head.agent,
         model=head.model_for(RunPurpose.REVIEW),
+        context=head.cms.text,
         specialist=run.agent,
         execution_id=run.id,
         brief=brief_of(run.execution.prompt),

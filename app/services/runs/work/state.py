@@ -75,13 +75,15 @@ class ExecutionState:
     """The ledger rows of its model calls."""
     counted_calls: int = 0
     """How many of them its last end has counted."""
+    formatted: list[JsonObject] = field(default_factory=list[JsonObject])
+    """The events of the formatting calls for the current answer."""
     mark: ContextMark = NO_MARK
     """How the last model call was fitted to the model's context."""
 
     def apply(self, event: JsonObject) -> None:
         """Apply one event."""
         self.count(event)
-        if event["type"] in TURNS and ("usage" in event or "omitted" in event) and "plan" not in event:
+        if event["type"] in TURNS and ("usage" in event or "omitted" in event) and is_turn(event):
             self.mark = ContextMark.after(event, len(self.turns))
         fold = FOLDS.get(event["type"])
         if fold:
@@ -105,9 +107,12 @@ class ExecutionState:
         self.started = True
 
     def fold_think(self, event: JsonObject) -> None:
-        """A head's plan, or the text beside a turn's tool calls."""
+        """A head's plan, the answer of a formatting call, or the text beside a turn's tool calls."""
         if "plan" in event:
             self.plan = event["plan"]
+        elif "format" in event:
+            if event["format"]["valid"] or not event.get("copied"):  # a retry asks again
+                self.formatted.append(event)
         else:
             self.step = event["step"]
             self.turns.append({"role": "assistant", "content": event["message"], **carried(event)})
@@ -216,6 +221,7 @@ class ExecutionState:
         """Start an attempt without an answer."""
         self.answer = None
         self.truncated = False
+        self.formatted = []
         self.check = None
         self.step = 0
 
@@ -252,6 +258,11 @@ class ExecutionState:
     def is_reviewed(self) -> bool:
         """Whether the current attempt has been reviewed."""
         return self.review is not None and self.review.get("retryCount", 0) == self.retry_count
+
+
+def is_turn(event: JsonObject) -> bool:
+    """Returns whether an event's call belongs to the agent's conversation."""
+    return "plan" not in event and "format" not in event
 
 
 def carried(event: JsonObject) -> JsonObject:

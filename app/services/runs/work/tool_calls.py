@@ -136,4 +136,5 @@ def context_of(run: ExecutionRun) -> JsonObject:
         "agentId": run.agent.agent_id,
         "department": run.agent.department.slug,
         "project": str(run.execution.project) if run.execution.project else None,
+        "episode": str(run.execution.episode) if run.execution.episode else None,
     }

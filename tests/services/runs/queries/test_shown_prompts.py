@@ -4,18 +4,23 @@ import hashlib
 
 import httpx
 
+from app.errors import FieldError
 from app.services.prompts.agents import Brief, assignment_prompt, last_step_prompt, revision_prompt, task_prompt
+from app.services.prompts.context import context_text
 from app.services.prompts.fences import FENCE_RULE
+from app.services.prompts.formats import FORMAT_SYSTEM_PROMPT, format_prompt, format_repair, schema_instruction
 from app.services.prompts.heads import SpecialistWork, report_prompt
 from app.services.prompts.judge import (
     BATCH_SYSTEM_PROMPT,
     JUDGE_SYSTEM_PROMPT,
     JUDGE_VERSION,
+    JudgeMaterial,
     batch_prompt,
     judge_prompt,
 )
 from app.services.prompts.orchestrations import DepartmentWork, orchestrated_prompt, orchestration_prompt
 from app.services.prompts.versions import PROMPTS_VERSION
+from app.services.runs.work.model_calls import with_fence
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, one_does_all, plan_of, review
 from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, first_then, of_type, stored_tree
 from tests.fixtures.services import Service
@@ -62,7 +67,7 @@ async def test_the_shown_prompts_are_those_that_the_models_received(
         for call in prompts["calls"]:
             assert call["calls"] == len(call["seqs"]) == len(sent[call["purpose"]]), (agent, call["purpose"])
             assert spoken(call["messages"]) == spoken(sent[call["purpose"]][-1].messages), (agent, call["purpose"])
-            assert call["source"] == ("stored" if call["purpose"] in ("work", "report") else "rebuilt")
+            assert call["source"] == "stored"
             judge, own = "anthropic/claude-3-haiku", "anthropic/claude-sonnet-4.5"
             assert call["model"] == (judge if call["purpose"] == "judge" else own)
 
@@ -115,6 +120,12 @@ def test_the_templates_are_those_of_their_versions() -> None:
         (
             FENCE_RULE,
             task_prompt("Ask.", {"a": 1}),
+            context_text({"name": "Light"}, {"title": "Dawn"}),
+            schema_instruction({"type": "object"}),
+            FORMAT_SYSTEM_PROMPT,
+            format_prompt("Text.", schema={"type": "array"}, truncated=True),
+            format_repair((FieldError("a", "is missing"),)),
+            str(with_fence({"role": "tool", "name": "echo", "content": "{}"})),
             assignment_prompt("Ask.", "Do.", {"bob-001": "Done."}),
             revision_prompt("More."),
             revision_prompt("More.", by_person=True),
@@ -126,10 +137,14 @@ def test_the_templates_are_those_of_their_versions() -> None:
         )
     )
     brief = Brief("Ask.", "Do.")
-    judged = (judge_prompt("story", brief, "Work."), batch_prompt("story", [("ada-001", brief, "Work.")]))
+    material = JudgeMaterial("Context.", "user: Ask.", (("WORK OF ada-001", "Work."),), ("Coherent.",), ("Dry.",))
+    judged = (
+        judge_prompt("story", brief, "Work.", material=material),
+        batch_prompt("story", [("ada-001", brief, "Work.")], material=material, criteria={"ada-001": ("Dry.",)}),
+    )
     judging = "\n".join((JUDGE_SYSTEM_PROMPT, BATCH_SYSTEM_PROMPT, *judged))
 
     digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (prompts, judging)]
 
-    assert (PROMPTS_VERSION, digests[0]) == ("2", "2ed0fe115ac284e7")
-    assert (JUDGE_VERSION, digests[1]) == ("3", "4070b25bf325f72a")
+    assert (PROMPTS_VERSION, digests[0]) == ("3", "6753e924cf8538f5")
+    assert (JUDGE_VERSION, digests[1]) == ("4", "196bd23bc1b77587")

@@ -34,7 +34,9 @@ async def test_an_answer_without_tools_is_exactly_these_four_events(service: Ser
     spent = {"model": "anthropic/claude-sonnet-4.5", "usage": ONE_CALL, "costUsd": None}
     judging = {"model": "anthropic/claude-3-haiku", "usage": ONE_CALL, "costUsd": 2e-5}
     gate = {"name": "specialist", "threshold": 0.5, "passed": True, "score": 0.9, "issues": []}
-    assert [{key: event[key] for key in event if key not in ("timestamp", "calls")} for event in events] == [
+    assert [
+        {key: event[key] for key in event if key not in ("timestamp", "calls", "promptHash")} for event in events
+    ] == [
         {
             "type": "agent-start",
             "seq": 1,
@@ -43,8 +45,10 @@ async def test_an_answer_without_tools_is_exactly_these_four_events(service: Ser
             "department": "writers",
             "model": "anthropic/claude-sonnet-4.5",
             "toolNames": ["textStatistics", "echo", "fail", "hang", "tellContext"],
+            "missingTools": [],
             "prompt": "Write a line.",
             "promptsVersion": PROMPTS_VERSION,
+            "contextHash": None,
         },
         {
             "type": "agent-response",

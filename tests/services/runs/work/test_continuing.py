@@ -5,6 +5,7 @@ import asyncio
 import httpx
 
 from app.services.runs.work.conversations import NO_RESULT, continued, with_results
+from app.services.runs.work.model_calls import with_fence
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion
 from tests.fixtures.runs import ADA, finished, first_then
 from tests.fixtures.services import PROJECT, Service
@@ -21,7 +22,8 @@ async def test_a_run_continues_the_conversation_of_another(service: Service, mod
     asked = model_server.calls[-1].messages
     assert [message["role"] for message in asked] == ["system", "user", "assistant", "tool", "assistant", "user"]
     assert asked[1:5] == [
-        {name: value for name, value in message.items() if value is not None} | {"content": message["content"]}
+        {name: value for name, value in message.items() if value is not None}
+        | {"content": with_fence(message)["content"]}
         for message in first["runState"]["messages"][1:]
     ]
     assert (second["previousExecutionId"], len(second["runState"]["messages"])) == (first["executionId"], 7)

@@ -92,6 +92,9 @@ async def test_tools_of_every_kind_are_listed_granted_called_and_recorded_alike(
     first, second = model_server.calls_for("work")
     assert first.tools[-2:] == ["mcp__fixture__add", first.tools[-1]]
     assert first.tools[-1].startswith("mcp__fixture__say_hello_")
+    shown_results = [str(message["content"]) for message in second.messages if message["role"] == "tool"]
+    assert len(shown_results) == 8
+    assert all(text.startswith("<<<RESULT OF ") and ">>>\n{" in text for text in shown_results)
     names = [call["function"]["name"] for message in second.messages for call in message.get("tool_calls") or ()]
     assert names.count("mcp__fixture__add") == 2
 

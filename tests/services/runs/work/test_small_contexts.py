@@ -13,6 +13,7 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.context.window import ContextRules, ContextWindow
+from app.services.runs.work.model_calls import with_fence
 from app.services.runs.work.state import ExecutionState
 from app.settings import CATALOGUE_MODELS
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault
@@ -143,7 +144,9 @@ async def test_a_process_that_takes_over_at_any_turn_sends_the_same_requests(
         if event.get("usage"):
             request = request_of(run, opening, state, next(calls).body["tools"])
             sent = ContextWindow(context.context_rules).fit(request).request.messages
-            assert [texts_of(one) for one in sent] == [texts_of(one) for one in model_server.calls[state.step].messages]
+            assert [texts_of(with_fence(one)) for one in sent] == [
+                texts_of(one) for one in model_server.calls[state.step].messages
+            ]
         state.apply(event)
     assert next(calls, None) is None
     assert model.refused == 0

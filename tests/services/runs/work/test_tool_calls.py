@@ -85,7 +85,8 @@ async def test_a_tool_receives_its_caller_s_context_and_nothing_else(
     events, told = await run_with(service, model_server, completion(None, ("tellContext", {})))
 
     execution_id = events[0]["executionId"]
-    assert told == [{"executionId": execution_id, "agentId": ADA, "department": "writers", "project": PROJECT}]
+    scope = {"department": "writers", "project": PROJECT, "episode": None}
+    assert told == [{"executionId": execution_id, "agentId": ADA, **scope}]
 
 
 async def test_an_unknown_tool_is_an_error_that_the_model_can_read(service: Service, model_server: ModelServer) -> None:

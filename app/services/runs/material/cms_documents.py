@@ -1,0 +1,159 @@
+"""The project and the episode of a run, as far as agents and judges are given them.
+
+The database itself cuts the configured fields to size, so that a document of any size and content costs the same.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import structlog
+from bson import Decimal128, ObjectId
+from pymongo.errors import OperationFailure
+
+from app.database.connection import Database, Raw
+from app.kit.json_values import JsonObject
+from app.services.prompts.context import context_text
+
+PROJECTS = "projects"
+EPISODES = "episodes"
+MAX_DOCUMENT_BYTES = 16 * 1024
+"""The size limit of a document's fields as JSON."""
+MAX_TEXT_CHARACTERS = 16 * 1024
+MAX_LIST_ITEMS = 200
+MAX_ITEM_CHARACTERS = 2_000
+READ_MILLISECONDS = 2_000
+CUT = "…"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ContextFields:
+    """The names of the fields that agents and judges are given."""
+
+    project: tuple[str, ...] = ()
+    episode: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CmsContext:
+    """The context of a run as prompts show it; empty without one."""
+
+    text: str = ""
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """The hash of the text; `None` if it is empty."""
+        return hashlib.sha256(self.text.encode()).hexdigest() if self.text else None
+
+
+NO_CONTEXT = CmsContext()
+
+
+async def read_context(
+    database: Database, project: ObjectId | None, episode: ObjectId | None, fields: ContextFields
+) -> CmsContext:
+    """Returns the context of a run; a document that does not exist, or cannot be read, adds nothing."""
+    return CmsContext(
+        context_text(
+            await read_fields(database, PROJECTS, project, fields.project),
+            await read_fields(database, EPISODES, episode, fields.episode),
+        )
+    )
+
+
+async def read_fields(
+    database: Database, collection: str, document_id: ObjectId | None, names: tuple[str, ...]
+) -> JsonObject:
+    """Returns the texts, numbers, booleans and lists of them among some fields of a document, within 16 KiB."""
+    if document_id is None or not names:
+        return {}
+    stages: list[Raw] = [
+        {"$match": {"_id": {"$in": [document_id, str(document_id)]}}},
+        {"$limit": 1},
+        {"$project": {"_id": 0, **{name: cut_to_size(name) for name in names}}},
+    ]
+    try:
+        found = await (await database[collection].aggregate(stages, maxTimeMS=READ_MILLISECONDS)).to_list(1)
+    except OperationFailure as error:  # the server refuses what it cannot cut, such as a text that is not UTF-8
+        log.warning("context-unreadable", collection=collection, id=str(document_id), code=error.code)
+        return {}
+    return within_limit([(name, plain(found[0].get(name))) for name in names]) if found else {}
+
+
+def cut_to_size(name: str) -> Raw:
+    """Returns the expression for a field: a text or a list is cut, and a value of another kind is left out."""
+    item = "$$item"
+    items = {"input": {"$slice": [f"${name}", MAX_LIST_ITEMS]}, "as": "item", "in": scalar(item, MAX_ITEM_CHARACTERS)}
+    is_list = {"$eq": [{"$type": f"${name}"}, "array"]}
+    return {"$cond": [is_list, {"$map": items}, scalar(f"${name}", MAX_TEXT_CHARACTERS)]}
+
+
+def scalar(value: str, most_characters: int) -> Raw:
+    """Returns the expression for a text, which is cut, a number or a boolean; anything else is `null`."""
+    kind = {"$type": value}
+    branches = [
+        {"case": {"$eq": [kind, "string"]}, "then": {"$substrCP": [value, 0, most_characters]}},
+        {"case": {"$in": [kind, ["int", "long", "double", "decimal", "bool"]]}, "then": value},
+    ]
+    return {"$switch": {"branches": branches, "default": None}}
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any stored value
+    """Returns a value as JSON, or `None` if it says nothing."""
+    match value:
+        case list():
+            return [item for item in map(plain, value) if item is not None] or None
+        case Decimal128():
+            return plain(float(str(value)))
+        case float():
+            return value if math.isfinite(value) else None
+        case str():
+            return value if value.strip() else None
+        case _:
+            return value
+
+
+def within_limit(fields: list[tuple[str, Any]]) -> JsonObject:
+    """Returns the fields that fit into 16 KiB of JSON, the first ones first; the last one is cut."""
+    kept: JsonObject = {}
+    left = MAX_DOCUMENT_BYTES
+    for name, value in fields:
+        if value is None:
+            continue
+        left -= size_of(name) + 4
+        shown = fitting(value, left)
+        if shown is None:
+            break
+        kept[name] = shown
+        left -= size_of(shown)
+    return kept
+
+
+def fitting(value: Any, room: int) -> Any:  # noqa: ANN401 - JSON in and out
+    """Returns a value that fits into a number of bytes: all of it or its beginning; `None` if nothing fits."""
+    if size_of(value) <= room:
+        return value
+    if isinstance(value, list):
+        items: list[Any] = []
+        for item in value:
+            room -= size_of(item) + 2
+            if room < 0:
+                break
+            items.append(item)
+        return items or None
+    if not isinstance(value, str) or room < size_of(CUT) * 2:
+        return None
+    cut = value.encode()[: room - size_of(CUT)].decode("utf-8", "ignore")
+    while cut and size_of(cut) + len(CUT.encode()) > room:  # escapes take more than the characters they stand for
+        cut = cut[: len(cut) * 9 // 10]
+    return f"{cut}{CUT}" if cut else None
+
+
+def size_of(value: object) -> int:
+    """Returns the bytes of a value as JSON."""
+    return len(json.dumps(value, ensure_ascii=False).encode())
