@@ -77,10 +77,12 @@ async def test_a_batch_of_judgements_has_context_and_criteria_once(
 
     await service.run_department(DEPARTMENT, **project)
 
-    [batch] = [call for call in model_server.calls_for("judge") if JUDGE_OF_ROOMY_MODEL.partition("/")[2] in call.model]
-    for text in (BLURB, DEPARTMENT_CRITERION, AGENT_CRITERION):
-        assert batch.text.count(text) == 1
-        assert fenced_only(batch, text)
+    batches = [call for call in model_server.calls_for("judge") if JUDGE_OF_ROOMY_MODEL.partition("/")[2] in call.model]
+    for batch in batches:  # one, unless the specialists end far apart
+        assert batch.text.count(BLURB) == batch.text.count(DEPARTMENT_CRITERION) == 1
+        assert fenced_only(batch, BLURB, DEPARTMENT_CRITERION)
+    [of_ada] = [batch for batch in batches if AGENT_CRITERION in batch.text]
+    assert fenced_only(of_ada, AGENT_CRITERION)
 
 
 async def test_the_judge_of_an_orchestration_reads_the_reports(
