@@ -31,7 +31,7 @@ from app.setting_values import (
     parse_host,
 )
 
-CATALOGUE_MODELS = (
+CATALOG_MODELS = (
     "anthropic/claude-sonnet-4.5",
     "anthropic/claude-3-opus",
     "anthropic/claude-3-haiku",
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
     `mcp:server/tool`."""
     mcp_start_seconds: float = Field(default=120, gt=0, le=3600)
     """How long an MCP server may take to start, unless its entry has a `startupTimeout`."""
-    allowed_models: CommaSeparated = CATALOGUE_MODELS
+    allowed_models: CommaSeparated = CATALOG_MODELS
     """The models that a run may name, separated by commas, by LiteLLM's names (`provider/model`). Every
     `model_name` in `MODELS_CONFIG` is allowed too."""
     simple_model: str = Field(default="anthropic/claude-3-haiku", min_length=1)

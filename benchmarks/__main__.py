@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.agent_run import agent_run_tables
-from benchmarks.catalogue import catalogue_tables
+from benchmarks.catalog import catalog_tables
 from benchmarks.console import console_tables
 from benchmarks.department_run import department_run_tables
 from benchmarks.economy import economy_tables
@@ -25,7 +25,7 @@ PLAIN_WIDTH = 120
 BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "agent-run": agent_run_tables,
     "start-up": start_up_tables,
-    "catalogue": catalogue_tables,
+    "catalog": catalog_tables,
     "department-run": department_run_tables,
     "tools": tools_tables,
     "events": event_tables,

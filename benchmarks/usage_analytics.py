@@ -28,7 +28,7 @@ from app.services.usage.analytics import UsageGrouping
 from app.services.usage.ledger_counts import Dimensions, HourUsage, add_to, usage_by_hour
 from app.services.usage.rollups import ID_BYTES, BucketKey, Buckets, document_for
 from app.settings import Settings
-from benchmarks.catalogue import percentile_99, time_each
+from benchmarks.catalog import percentile_99, time_each
 from benchmarks.children import Child
 from benchmarks.load import client_session
 from benchmarks.service import ADMIN_KEY, running_service, service_environment

@@ -117,7 +117,7 @@ def provider_server(shared_provider_server: ProviderServer) -> ProviderServer:
 
 @pytest.fixture
 def models_config(tmp_path: Path, model_server: ModelServer) -> Path:
-    """A MODELS_CONFIG that sends every catalogue model to the scripted server, without retries."""
+    """A MODELS_CONFIG that sends every catalog model to the scripted server, without retries."""
     return write_models_config(tmp_path / "models.yaml", model_server.url)
 
 
@@ -169,7 +169,7 @@ async def session_service(
 async def shared_service(session_service: Service, model_server: ModelServer) -> Service:
     """A service on the seeds that all tests of a session share, because a start costs a second.
 
-    For tests that read the catalogue or start runs of their own; who edits the catalogue takes `service`.
+    For tests that read the catalog or start runs of their own; who edits the catalog takes `service`.
     """
     await init_beanie(database=session_service.services.database, document_models=list(DOCUMENTS), skip_indexes=True)
     return session_service

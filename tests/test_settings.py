@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.errors import StartupError
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import CATALOG_MODELS, Settings
 
 ORIGINS = ("http://localhost:3000", "https://studio.example", "http://[::1]")
 WRONG_REDIS_URLS = (
@@ -44,7 +44,7 @@ def test_without_any_variable_the_defaults_of_the_contract_hold() -> None:
     assert (settings.tool_timeout_seconds, settings.tool_memory_mb) == (10, 64)
     assert (settings.agent_cache_ttl_seconds, settings.anonymous_role) == (300, "none")
     assert (settings.log_format, settings.log_level) == ("console", "info")
-    assert (settings.allowed_models, settings.allowed_origins) == (CATALOGUE_MODELS, ())
+    assert (settings.allowed_models, settings.allowed_origins) == (CATALOG_MODELS, ())
     assert (settings.embedded, settings.seeds_on_start) == (True, True)
     assert settings.admin_api_key is None
 

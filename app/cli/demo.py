@@ -9,7 +9,7 @@ from rich.text import Text
 from app.cli.client import service_client
 from app.cli.run_following import start, watch
 from app.server.server import RunningServer, running_server
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import CATALOG_MODELS, Settings
 
 CONFIGURED = (
     *("mongodb_uri", "redis_url", "models_config", "mcp_servers", "admin_api_key"),
@@ -37,7 +37,7 @@ def demo_settings(settings: Settings) -> Settings:
             **nothing_configured,
             "data_dir": settings.data_dir / "demo",
             "seed_on_start": True,
-            "allowed_models": CATALOGUE_MODELS,
+            "allowed_models": CATALOG_MODELS,
             "host": "127.0.0.1",
             "port": 0,
         }

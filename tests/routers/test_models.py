@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import yaml
 
-from app.settings import CATALOGUE_MODELS
+from app.settings import CATALOG_MODELS
 from tests.fixtures.gateways import entry
 from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
 from tests.fixtures.model_server import ModelServer
@@ -18,7 +18,7 @@ async def test_every_configured_name_is_listed_once_for_viewers(
     answer = await shared_service.http.get("/api/v1/models", headers=await new_key("viewer"))
 
     page = answer.json()
-    assert [model["name"] for model in page["items"]] == list(CATALOGUE_MODELS)
+    assert [model["name"] for model in page["items"]] == list(CATALOG_MODELS)
     assert (page["total"], page["nextCursor"]) == (5, None)
     assert all(model["usable"] and not model["priceKnown"] for model in page["items"])
     assert "key-of-the-tests" not in answer.text
@@ -34,7 +34,7 @@ async def test_models_are_listed_in_pages(shared_service: Service) -> None:
         names += [model["name"] for model in page["items"]]
         cursor = {"cursor": page["nextCursor"]} if page["nextCursor"] else {}
 
-    assert names == list(CATALOGUE_MODELS)
+    assert names == list(CATALOG_MODELS)
     for path in ("models", "mcp-servers"):
         assert (await shared_service.http.get(f"/api/v1/{path}", params={"limit": 200})).status_code == 200
         for forged in ("forged", "Zm9yZ2Vk", "é"):

@@ -1,4 +1,4 @@
-"""The seed catalogue's tools, run as code in the engine that the service uses."""
+"""The seed catalog's tools, run as code in the engine that the service uses."""
 
 import json
 from pathlib import Path

@@ -212,7 +212,7 @@ class ModelGateway:
         """Answer one request; it is streamed only if `on_delta` is set or the entry says so.
 
         Raises:
-            ModelNotConfigured: the catalogue name has no usable entry.
+            ModelNotConfigured: the catalog name has no usable entry.
             ModelCallFailed: no usable answer, after the Router's retries and fallbacks.
         """
         self.check(request.model)

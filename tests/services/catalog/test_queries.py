@@ -1,4 +1,4 @@
-"""Lists of the catalogue: filters, searches, and pages that hold still while documents come and go."""
+"""Lists of the catalog: filters, searches, and pages that hold still while documents come and go."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ SOME_ID = {"$oid": "66f0a1b2c3d4e5f601234567"}
 
 @pytest.fixture
 def catalog(database: Database) -> CatalogQueries:
-    """The catalogue of this test's database."""
+    """The catalog of this test's database."""
     return CatalogQueries(database)
 
 

@@ -19,7 +19,7 @@ from tests.fixtures.model_server import ModelServer
 from tests.fixtures.runs import (
     DEFAULT_LIMITS,
     EAGER,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     die,
@@ -45,15 +45,15 @@ async def runs_service(
 
 @pytest.fixture
 async def service(runs_service: Service, model_server: ModelServer) -> Service:
-    """The one service of this folder's tests: a start costs a second, and each test leaves the catalogue as it was."""
+    """The one service of this folder's tests: a start costs a second, and each test leaves the catalog as it was."""
     await init_beanie(database=runs_service.services.database, document_models=list(DOCUMENTS), skip_indexes=True)
     return runs_service
 
 
 @pytest.fixture
-async def catalogue(service: Service) -> AsyncGenerator[Catalogue]:
-    """A way to edit the catalogue for one test."""
-    edits = Catalogue(service)
+async def catalog(service: Service) -> AsyncGenerator[Catalog]:
+    """A way to edit the catalog for one test."""
+    edits = Catalog(service)
     yield edits
     await edits.restore()
 

@@ -20,7 +20,7 @@ from app.services.llm.model_info.provider_models import (
     retirement_of,
     today_utc,
 )
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import CATALOG_MODELS, Settings
 
 DEMO_PARAMS: JsonObject = {"model": "demo/demo"}
 
@@ -151,7 +151,7 @@ def load_model_table(settings: Settings) -> ModelTable:
     if providers:
         source = "the provider keys that are set"
         return ModelTable(entries, DEFAULT_ROUTER_SETTINGS, {}, source, providers)
-    names = dict.fromkeys((*settings.allowed_models, *CATALOGUE_MODELS))
+    names = dict.fromkeys((*settings.allowed_models, *CATALOG_MODELS))
     demo = tuple(ModelEntry(f"{name}#0", name, dict(DEMO_PARAMS), {}) for name in names)
     source = "the demo model, because neither MODELS_CONFIG nor a provider key is set"
     return ModelTable(demo, DEFAULT_ROUTER_SETTINGS, {}, source)
@@ -161,7 +161,7 @@ def keyed_entries(settings: Settings) -> tuple[tuple[ModelEntry, ...], tuple[str
     """An entry for each allowed model whose provider's key is set, and the providers with keys."""
     providers = [name for name in KEY_PROVIDERS if variable_value(key_variable(name), settings)]
     entries: list[ModelEntry] = []
-    for name in dict.fromkeys((*settings.allowed_models, *CATALOGUE_MODELS)):
+    for name in dict.fromkeys((*settings.allowed_models, *CATALOG_MODELS)):
         entry = keyed_entry(name, settings)
         if entry is not None:
             entries.append(entry)

@@ -11,7 +11,7 @@ from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import ModelTable
 from app.services.llm.purpose_models import PurposeModels
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import CATALOG_MODELS, Settings
 
 TIERS = ("simple_model", "standard_model", "complex_model")
 PURPOSES = tuple(purpose.value for purpose in RunPurpose)
@@ -73,7 +73,7 @@ async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[M
     try:
         check_named_models(settings, models)
         log.info("models-loaded", source=table.source, names=list(table.names))
-        if missing := [name for name in CATALOGUE_MODELS if table.providers and not models.has(name)]:
+        if missing := [name for name in CATALOG_MODELS if table.providers and not models.has(name)]:
             log.warning("catalog-models-unavailable", models=missing, advice=table.reason_for_absence(missing[0]))
         for model in models.describe():
             if not model.usable:

@@ -91,7 +91,7 @@ class ServiceStopping(AppError):
 
 @dataclass(frozen=True)
 class RunStarter:
-    """Checks a request against the catalogue and the models, stores the root, and hands it to the engine."""
+    """Checks a request against the catalog and the models, stores the root, and hands it to the engine."""
 
     loader: DefinitionLoader
     models: ModelGateway

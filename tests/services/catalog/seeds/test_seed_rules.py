@@ -10,7 +10,7 @@ from app.services.catalog.seeds.files import SEEDS, SeedUnreadable
 from app.services.catalog.seeds.rules import SeedRules
 from app.services.catalog.tool_checker import ToolChecker
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
-from app.settings import CATALOGUE_MODELS
+from app.settings import CATALOG_MODELS
 
 AGENT = "agents/story/plot-specialist-001.md"
 LATER = "agents/story/theme-specialist-001.md"
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def rules(warm_sandbox: ToolSandbox) -> SeedRules:
     """The rules of a service with the models of the catalog."""
-    return SeedRules(frozenset(CATALOGUE_MODELS), ToolChecker(warm_sandbox))
+    return SeedRules(frozenset(CATALOG_MODELS), ToolChecker(warm_sandbox))
 
 
 def edit(folder: Path, path: str, old: str, new: str) -> str:

@@ -37,7 +37,7 @@ def counts(report: SeedReport) -> tuple[SeedCount, SeedCount, SeedCount]:
 
 
 async def everything(database: Database) -> list[object]:
-    """All documents of the catalogue, exactly as they are stored."""
+    """All documents of the catalog, exactly as they are stored."""
     return [await database[name].find().sort("_id").to_list() for name in COLLECTIONS]
 
 

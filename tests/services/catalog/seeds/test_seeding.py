@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def everything(database: Database) -> list[object]:
-    """All documents of the catalogue, exactly as they are stored."""
+    """All documents of the catalog, exactly as they are stored."""
     return [await database[name].find().sort("_id").to_list() for name in COLLECTIONS]
 
 

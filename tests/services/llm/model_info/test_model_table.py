@@ -10,7 +10,7 @@ from app.errors import StartupError
 from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import load_model_table
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import CATALOG_MODELS, Settings
 from tests.fixtures.gateways import LoadTable
 
 KEYED = {"model": "openai/some-model", "api_key": "sk-never-shown"}
@@ -23,14 +23,14 @@ def settings_with(**given: Any) -> Settings:  # noqa: ANN401 - any setting
 def test_without_any_configuration_the_demo_model_answers_for_every_name_and_is_recorded_as_demo() -> None:
     table = load_model_table(settings_with())
 
-    assert table.names == CATALOGUE_MODELS
+    assert table.names == CATALOG_MODELS
     assert {entry.record_name for entry in table.entries} == {"demo"}
 
 
 def test_with_one_providers_key_only_that_providers_models_are_there() -> None:
     gateway = ModelGateway(load_model_table(settings_with(anthropic_api_key=SecretStr("sk-never-shown"))))
 
-    assert set(gateway.table.names) == {name for name in CATALOGUE_MODELS if "claude" in name}
+    assert set(gateway.table.names) == {name for name in CATALOG_MODELS if "claude" in name}
     with pytest.raises(ModelNotConfigured, match="openai/gpt-4"):
         gateway.check("openai/gpt-4")
     assert "demo" not in {gateway.record_name(name) for name in gateway.table.names}

@@ -15,13 +15,13 @@ from app.services.llm.litellm_patches.setup import LISTED_MODELS
 from app.services.llm.model_info import model_table
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.provider_models import current_model, provider_model, retirement_of
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import CATALOG_MODELS, Settings
 from tests.fixtures.gateways import request
 from tests.fixtures.processes import ROOT
 from tests.fixtures.providers.registry import KEY
 from tests.fixtures.providers.server import ProviderServer
 
-SONNET, OPUS, HAIKU, GPT_4, _ = CATALOGUE_MODELS
+SONNET, OPUS, HAIKU, GPT_4, _ = CATALOG_MODELS
 EXAMPLES = sorted((ROOT / "examples" / "models").glob("*.yaml"))
 BASES = {"anthropic": "/anthropic", "openai": "/openai/v1", "gemini": "/gemini/v1beta"}
 
@@ -165,7 +165,7 @@ def test_each_example_file_puts_models_that_are_there_behind_every_name_of_the_c
 
     gateway = ModelGateway(load_model_table(settings_with(models_config=path, **key)))
 
-    assert {model.name for model in gateway.describe() if model.usable and model.price_known} == {*CATALOGUE_MODELS}
+    assert {model.name for model in gateway.describe() if model.usable and model.price_known} == {*CATALOG_MODELS}
     for entry in gateway.table.entries:
         provider, _, bare = entry.params["model"].partition("/")
         row = LISTED_MODELS.get(entry.params["model"]) or LISTED_MODELS[bare]

@@ -12,7 +12,7 @@ from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import LITELLM_SETTINGS, ModelTable, load_model_table
 from app.services.llm.model_info.opening import check_named_models
 from app.services.llm.model_info.wildcards import matches
-from app.settings import CATALOGUE_MODELS, Settings
+from app.settings import CATALOG_MODELS, Settings
 from tests.fixtures.gateways import request
 from tests.fixtures.model_server import ModelServer
 
@@ -148,4 +148,4 @@ def test_a_model_of_a_complexity_that_does_not_exist_stops_the_start_by_name(fie
 def test_the_demo_model_stands_behind_every_name_of_the_catalog() -> None:
     gateway = ModelGateway(load_model_table(settings_with(allowed_models=("house/model",))))
 
-    assert all(gateway.record_name(name) == "demo" for name in (*CATALOGUE_MODELS, "house/model"))
+    assert all(gateway.record_name(name) == "demo" for name in (*CATALOG_MODELS, "house/model"))

@@ -11,7 +11,7 @@ from tests.fixtures.runs import (
     BOB,
     DEPARTMENT,
     HEAD,
-    Catalogue,
+    Catalog,
     all_events,
     calls_tool,
     finished,
@@ -34,9 +34,9 @@ async def execution(service: Service, execution_id: str) -> Json:
 
 
 async def test_an_approved_call_is_made_once_with_exactly_its_input_and_the_model_is_not_asked_again(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
     model_server.on("work", calls_tool("echo", {"b": 1.0, "a": "ä"}))
     execution_id = await start(service, RUN, judge=False)
     [approval] = await pending(service, execution_id)
@@ -89,10 +89,10 @@ async def test_an_approved_call_is_made_once_with_exactly_its_input_and_the_mode
 
 @pytest.mark.parametrize("given", [{"approvalTools": [{"toolName": "echo", "id": "0" * 24}]}, {}])
 async def test_agents_and_runs_can_require_approvals_too(
-    service: Service, model_server: ModelServer, catalogue: Catalogue, given: Json
+    service: Service, model_server: ModelServer, catalog: Catalog, given: Json
 ) -> None:
     if given:
-        await catalogue.edit_agent(ADA, **given)
+        await catalog.edit_agent(ADA, **given)
     model_server.on("work", calls_tool("echo", {}))
 
     execution_id = await start(service, RUN, judge=False, **({} if given else {"approvals": "all"}))
@@ -103,9 +103,9 @@ async def test_agents_and_runs_can_require_approvals_too(
 
 
 async def test_a_declined_call_is_not_made_and_the_model_receives_the_message(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
     model_server.on("work", calls_tool("echo", {"n": 1}))
     execution_id = await start(service, RUN, judge=False)
     [approval] = await pending(service, execution_id)
@@ -122,10 +122,10 @@ async def test_a_declined_call_is_not_made_and_the_model_receives_the_message(
 
 
 async def test_a_call_is_made_with_the_edited_input_and_the_model_learns_of_it(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     schema = {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}
-    await catalogue.edit_tool("echo", requiresApproval=True, inputSchema=schema)
+    await catalog.edit_tool("echo", requiresApproval=True, inputSchema=schema)
     model_server.on("work", calls_tool("echo", {"to": "everyone"}))
     execution_id = await start(service, RUN, judge=False)
     [approval] = await pending(service, execution_id)
@@ -146,9 +146,9 @@ async def test_a_call_is_made_with_the_edited_input_and_the_model_learns_of_it(
 
 
 async def test_an_input_that_does_not_match_the_schema_is_refused_to_the_model_and_no_one_is_asked(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True, inputSchema={"type": "object", "required": ["to"]})
+    await catalog.edit_tool("echo", requiresApproval=True, inputSchema={"type": "object", "required": ["to"]})
     model_server.on("work", calls_tool("echo", {"n": 1}))
 
     done = await service.run_agent(ADA, judge=False)
@@ -159,9 +159,9 @@ async def test_an_input_that_does_not_match_the_schema_is_refused_to_the_model_a
 
 
 async def test_calls_of_one_turn_wait_independently_and_the_others_run_meanwhile(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
     turn = completion(None, ("echo", {"n": 1}), ("tellContext", {}), ("echo", {"n": 2}), ("echo", {"n": 3}))
     model_server.on("work", first_then(turn, "Done."))
     execution_id = await start(service, RUN, judge=False)
@@ -193,9 +193,9 @@ def kinds(rows: list[Json]) -> list[str]:
 
 
 async def test_a_department_waits_as_a_tree_and_its_head_does_not_plan_again(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
 
     def work(call: Call) -> Reply:
         return (
@@ -225,9 +225,9 @@ async def test_a_department_waits_as_a_tree_and_its_head_does_not_plan_again(
 
 
 async def test_an_approval_that_no_one_decides_expires_and_the_run_continues(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
     model_server.on("work", calls_tool("echo", {}))
     execution_id = await start(service, RUN, judge=False)
     [approval] = await pending(service, execution_id)
@@ -248,9 +248,9 @@ async def test_an_approval_that_no_one_decides_expires_and_the_run_continues(
 
 
 async def test_cancelling_a_waiting_tree_cancels_its_approvals(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
     model_server.on("work", calls_tool("echo", {}))
     execution_id = await start(service, RUN, judge=False)
     [approval] = await pending(service, execution_id)
@@ -268,9 +268,9 @@ async def test_cancelling_a_waiting_tree_cancels_its_approvals(
 
 
 async def test_a_retry_from_the_checkpoint_asks_again(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction="(input, { fetch }) => input")
+    await catalog.edit_tool("echo", requiresApproval=True, executeFunction="(input, { fetch }) => input")
     model_server.on("work", calls_tool("echo", {"n": 1}))
     execution_id = await start(service, RUN, judge=False)
     await pending(service, execution_id)
@@ -289,15 +289,15 @@ async def test_a_retry_from_the_checkpoint_asks_again(
 
 
 async def test_a_tool_that_changed_since_the_request_is_asked_about_again(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
     model_server.on("work", calls_tool("echo", {"n": 1}))
     execution_id = await start(service, RUN, judge=False)
     [first] = await pending(service, execution_id)
     await stored_once(service, execution_id, lambda document: document["lease"] is None)
 
-    await catalogue.edit_tool("echo", executeFunction="() => 'something else'", version="2.0.0")
+    await catalog.edit_tool("echo", executeFunction="() => 'something else'", version="2.0.0")
     await decide(service, first)
     [second] = await pending(service, execution_id)
     before = of_type(await all_events(service, execution_id), "tool-result")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.approvals import BASE, decide, pending, start
 from tests.fixtures.model_server import Json, ModelServer
-from tests.fixtures.runs import ADA, Catalogue, calls_tool, finished
+from tests.fixtures.runs import ADA, Catalog, calls_tool, finished
 from tests.fixtures.services import PROJECT, Service
 
 RUN = f"agents/{ADA}/runs"
@@ -16,9 +16,9 @@ SCHEMA: Json = {"type": "object", "properties": {"n": {"type": "integer"}}, "add
 
 
 @pytest.fixture
-async def approval(service: Service, model_server: ModelServer, catalogue: Catalogue) -> Json:
+async def approval(service: Service, model_server: ModelServer, catalog: Catalog) -> Json:
     """A pending approval of a call of `echo`."""
-    await catalogue.edit_tool("echo", requiresApproval=True, inputSchema=SCHEMA)
+    await catalog.edit_tool("echo", requiresApproval=True, inputSchema=SCHEMA)
     model_server.on("work", calls_tool("echo", {"n": 1}))
     execution_id = await start(service, RUN, judge=False)
     [found] = await pending(service, execution_id)
@@ -116,9 +116,9 @@ async def test_lists_are_filtered_and_paged(service: Service, approval: Json) ->
     assert await ids(executionId=root, agent="unknown") == []
 
 
-async def test_the_catalog_stores_which_calls_need_an_approval(service: Service, catalogue: Catalogue) -> None:
-    await catalogue.edit_agent(ADA, skills=[])  # the edits below are taken back
-    await catalogue.edit_tool("echo", isActive=True)
+async def test_the_catalog_stores_which_calls_need_an_approval(service: Service, catalog: Catalog) -> None:
+    await catalog.edit_agent(ADA, skills=[])  # the edits below are taken back
+    await catalog.edit_tool("echo", isActive=True)
 
     unknown = await service.http.patch(f"/api/v1/agents/{ADA}", json={"approvalTools": ["cueSheet"]})
     agent = await service.http.patch(f"/api/v1/agents/{ADA}", json={"approvalTools": ["echo", "textStatistics"]})

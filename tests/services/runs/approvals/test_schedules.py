@@ -35,7 +35,7 @@ from tests.fixtures.runs import (
     HEAD,
     LONG_AGO,
     TERMINAL,
-    Catalogue,
+    Catalog,
     accept,
     die,
     gapless,
@@ -301,7 +301,7 @@ def check_results(approvals: list[Approval], events: list[Json]) -> None:
 
 
 @pytest.fixture
-async def actors(service: Service, catalogue: Catalogue) -> AsyncGenerator[Service]:
+async def actors(service: Service, catalog: Catalog) -> AsyncGenerator[Service]:
     """The service, whose agents have two tools that people must approve."""
     for name, idempotent in ((ONCE, False), (AGAIN, True)):
         tool = CustomTool(
@@ -315,7 +315,7 @@ async def actors(service: Service, catalogue: Catalogue) -> AsyncGenerator[Servi
         await tool.insert()
     rows = [{"toolName": name, "id": "0" * 24} for name in (ONCE, AGAIN)]
     for agent_id in CALLS:
-        await catalogue.edit_agent(agent_id, toolNames=rows)
+        await catalog.edit_agent(agent_id, toolNames=rows)
     yield service
     await service.services.database["custom-tools"].delete_many({"toolName": {"$in": [ONCE, AGAIN]}})
 

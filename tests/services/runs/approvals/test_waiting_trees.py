@@ -18,7 +18,7 @@ from tests.fixtures.processes import serving
 from tests.fixtures.runs import (
     ADA,
     BOB,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     accept,
@@ -44,9 +44,9 @@ EFFECT = "(input, { fetch }) => input"
 
 
 async def test_a_run_that_waited_over_a_restart_of_every_process_continues_within_two_seconds(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
+    await catalog.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
     model_server.on("work", calls_tool("echo", {"n": 1}))
     first = await start_process()
     execution_id = await accept(service, first, "agent", judge=False)
@@ -69,9 +69,9 @@ async def test_a_run_that_waited_over_a_restart_of_every_process_continues_withi
 
 
 async def test_a_waiting_tree_takes_no_slot_and_its_wait_does_not_count_as_run_time(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
 
     def work(call: Call) -> Reply:
         return "Done." if call.tool_results or "Quick" in call.text else completion(None, ("echo", {}))
@@ -97,9 +97,9 @@ async def test_a_waiting_tree_takes_no_slot_and_its_wait_does_not_count_as_run_t
 
 
 async def test_a_tree_keeps_its_owner_while_something_in_it_can_progress(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue, gate: Gate
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog, gate: Gate
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
 
     async def work(call: Call) -> Reply:
         if call.is_from(BOB):
@@ -126,9 +126,9 @@ async def test_a_tree_keeps_its_owner_while_something_in_it_can_progress(
 
 
 async def test_specialists_that_build_on_a_waiting_one_and_orchestrations_wait_too(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
 
     def work(call: Call) -> Reply:
         return "Done." if call.tool_results or call.is_from(BOB) else completion(None, ("echo", {}))
@@ -153,12 +153,12 @@ async def test_an_approved_call_whose_process_dies_in_it_is_made_again_only_if_i
     service: Service,
     model_server: ModelServer,
     start_process: StartProcess,
-    catalogue: Catalogue,
+    catalog: Catalog,
     idempotent: bool,
     code: str,
 ) -> None:
     hangs = "(input, { fetch }) => { for (;;) {} }"
-    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=hangs, idempotent=idempotent)
+    await catalog.edit_tool("echo", requiresApproval=True, executeFunction=hangs, idempotent=idempotent)
     model_server.on("work", calls_tool("echo", {"n": 1}))
     first = await start_process()
     execution_id = await accept(service, first, "agent", judge=False)
@@ -179,9 +179,9 @@ async def test_an_approved_call_whose_process_dies_in_it_is_made_again_only_if_i
 
 
 async def test_a_process_that_dies_before_it_uses_a_decision_leaves_it_to_the_next(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
+    await catalog.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
     model_server.on("work", calls_tool("echo", {"n": 1}))
     first = await start_process()
     execution_id = await accept(service, first, "agent", judge=False)
@@ -202,9 +202,9 @@ async def test_a_process_that_dies_before_it_uses_a_decision_leaves_it_to_the_ne
 
 @pytest.mark.long
 async def test_a_service_killed_while_a_run_waits_continues_it_within_two_seconds_of_the_decision(
-    service: Service, model_server: ModelServer, catalogue: Catalogue, tmp_path: Path
+    service: Service, model_server: ModelServer, catalog: Catalog, tmp_path: Path
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
+    await catalog.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
     model_server.on("work", calls_tool("echo", {"n": 1}))
     settings = process_settings(service, subfolder(tmp_path, "serve"), model_server)
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -230,9 +230,9 @@ async def test_a_service_killed_while_a_run_waits_continues_it_within_two_second
 
 @pytest.mark.long
 async def test_a_thousand_waiting_trees_take_no_slot_and_no_measurable_time_of_the_processor(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", requiresApproval=True)
+    await catalog.edit_tool("echo", requiresApproval=True)
 
     def work(call: Call) -> Reply:
         return "Done." if call.tool_results or "Quick" in call.text else completion(None, ("echo", {}))

@@ -28,7 +28,7 @@ from tests.fixtures.runs import (
     BOB,
     CYD,
     DEPARTMENT,
-    Catalogue,
+    Catalog,
     StartProcess,
     accept,
     all_events,
@@ -69,7 +69,7 @@ class Death:
 
 
 @pytest.fixture
-async def bells(service: Service, catalogue: Catalogue) -> AsyncGenerator[WebServer]:
+async def bells(service: Service, catalog: Catalog) -> AsyncGenerator[WebServer]:
     """A web server that Ada's tools with an effect call."""
     async with web_server() as web:
         tools = [
@@ -85,7 +85,7 @@ async def bells(service: Service, catalogue: Catalogue) -> AsyncGenerator[WebSer
         for tool in tools:
             await tool.insert()
         rows = [{"toolName": name, "id": str(ObjectId())} for name in ("echo", *EFFECTS)]
-        await catalogue.edit_agent(ADA, toolNames=rows)
+        await catalog.edit_agent(ADA, toolNames=rows)
         yield web
         for tool in tools:
             await tool.delete()

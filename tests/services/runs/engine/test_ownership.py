@@ -21,7 +21,7 @@ from tests.fixtures.runs import (
     EAGER,
     HEAD,
     TERMINAL,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     accept,
@@ -315,12 +315,12 @@ async def test_a_damaged_document_does_not_keep_a_process_from_its_work(
         (BOB, {"agentId": "renamed-001"}, "agent-not-found"),
     ],
 )
-async def test_a_recovered_run_uses_the_current_catalogue_active_or_not(
+async def test_a_recovered_run_uses_the_current_catalog_active_or_not(
     service: Service,
     model_server: ModelServer,
     start_process: StartProcess,
     gate: Gate,
-    catalogue: Catalogue,
+    catalog: Catalog,
     agent: str,
     change: Json,
     code: str | None,
@@ -334,7 +334,7 @@ async def test_a_recovered_run_uses_the_current_catalogue_active_or_not(
     execution_id = await accept(service, first, "department")
     await until(lambda: gate.waiting == 1)
     await die(first)
-    await catalogue.edit_agent(agent, **change)
+    await catalog.edit_agent(agent, **change)
     await expire(service, execution_id)
 
     await start_process()
@@ -348,7 +348,7 @@ async def test_a_recovered_run_uses_the_current_catalogue_active_or_not(
 
 
 async def test_a_run_whose_agent_is_gone_fails_and_leaves_nothing_running(
-    service: Service, start_process: StartProcess, catalogue: Catalogue
+    service: Service, start_process: StartProcess, catalog: Catalog
 ) -> None:
     first = await start_process(RunLimits(max_concurrent=0))
     execution_id = await accept(service, first, "agent")

@@ -23,7 +23,7 @@ from tests.fixtures.runs import (
     DEFAULT_LIMITS,
     DEPARTMENT,
     HEAD,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     accept,
@@ -186,13 +186,13 @@ async def test_a_full_department_keeps_no_other_from_its_turn(
 
 
 async def test_a_run_is_run_although_its_agent_was_switched_off_after_it_was_accepted(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
     full = await start_process(RunLimits(max_concurrent=0))
     accepted = [await accept(service, full, kind, judge=False) for kind in ("agent", "department")]
-    await catalogue.edit_department(DEPARTMENT, isActive=False)
+    await catalog.edit_department(DEPARTMENT, isActive=False)
     for agent_id in (ADA, HEAD):
-        await catalogue.edit_agent(agent_id, isActive=False)
+        await catalog.edit_agent(agent_id, isActive=False)
 
     await start_process()
 

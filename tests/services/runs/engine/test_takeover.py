@@ -18,7 +18,7 @@ from tests.fixtures.runs import (
     BOB,
     HEAD,
     LONG_AGO,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     accept,
@@ -157,11 +157,11 @@ async def test_a_call_that_may_have_had_an_effect_is_made_again_only_where_its_a
     service: Service,
     model_server: ModelServer,
     start_process: StartProcess,
-    catalogue: Catalogue,
+    catalog: Catalog,
     idempotent: bool,
     code: str,
 ) -> None:
-    await catalogue.edit_tool("hang", executeFunction="(input, { fetch }) => { for (;;) {} }", idempotent=idempotent)
+    await catalog.edit_tool("hang", executeFunction="(input, { fetch }) => { for (;;) {} }", idempotent=idempotent)
     model_server.on("work", first_then(completion(None, ("hang", {})), "Done."))
     first = await start_process()
     execution_id = await accept(service, first, "agent", judge=False)

@@ -15,7 +15,7 @@ from tests.fixtures.model_server import Call, ModelServer, Reply, completion
 from tests.fixtures.processes import ServeProcess, serving
 from tests.fixtures.runs import (
     TERMINAL,
-    Catalogue,
+    Catalog,
     StartProcess,
     accept,
     all_events,
@@ -64,7 +64,7 @@ async def worker(service: Service, model_server: ModelServer, folder: Path, stac
 
 
 async def test_a_process_stopped_past_its_leases_loses_its_runs_and_stores_nothing(
-    service: Service, model_server: ModelServer, start_process: StartProcess, catalogue: Catalogue, tmp_path: Path
+    service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog, tmp_path: Path
 ) -> None:
     frozen = asyncio.Event()
     late: list[Call] = []
@@ -81,7 +81,7 @@ async def test_a_process_stopped_past_its_leases_loses_its_runs_and_stores_nothi
         return "The heir's."
 
     model_server.on("work", work)
-    await catalogue.edit_tool("hang", executeFunction=HANGS)
+    await catalog.edit_tool("hang", executeFunction=HANGS)
     full = await start_process(RunLimits(max_concurrent=0))
     async with AsyncExitStack() as stack:
         zombie = await worker(service, model_server, subfolder(tmp_path, "zombie"), stack)

@@ -14,7 +14,7 @@ from tests.fixtures.runs import (
     CYD,
     DEPARTMENT,
     HEAD,
-    Catalogue,
+    Catalog,
     StartProcess,
     accept,
     all_events,
@@ -183,14 +183,14 @@ async def test_a_retried_orchestration_names_its_own_executions_and_keeps_how_th
 
 
 async def test_a_retried_department_is_led_by_its_present_head(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     model_server.on("plan", plan_of((ADA, "A", [])))
     model_server.on("report", fault(500))
     failed = await service.run_department(DEPARTMENT)
     model_server.on("report", "## Summary\nAll is well.")
-    await catalogue.edit_agent(HEAD, isDepartmentHead=False)
-    await catalogue.edit_agent(CYD, isDepartmentHead=True)
+    await catalog.edit_agent(HEAD, isDepartmentHead=False)
+    await catalog.edit_agent(CYD, isDepartmentHead=True)
 
     done = (await retry(service, failed["executionId"], Prefer="wait=20")).json()
     anew = (await retry(service, failed["executionId"], "?from=start", Prefer="wait=20")).json()

@@ -13,7 +13,7 @@ from tests.fixtures.runs import (
     ADA,
     BOB,
     HEAD,
-    Catalogue,
+    Catalog,
     Gate,
     all_events,
     finished,
@@ -159,12 +159,12 @@ async def test_a_running_run_cannot_be_reviewed(service: Service, model_server: 
 
 
 async def test_failed_and_cancelled_executions_and_those_of_inactive_agents_cannot_be_sent_back(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     done = await service.run_agent(ADA)
     model_server.on("work", fault(400))
     failed = await service.run_agent(ADA)
-    await catalogue.edit_agent(ADA, isActive=False)
+    await catalog.edit_agent(ADA, isActive=False)
 
     inactive = await send_review(service, done["executionId"], "revision-needed", "Again.")
     refused = await send_review(service, failed["executionId"], "revision-needed", "Again.")

@@ -31,7 +31,7 @@ from tests.fixtures.runs import (
     BOB,
     DEPARTMENT,
     SPECIALISTS,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     accept,
@@ -55,7 +55,7 @@ class Stand:
 
     service: Service
     twins: ProviderServer
-    catalogue: Catalogue
+    catalog: Catalog
     gate: Gate
     model: str
 
@@ -108,7 +108,7 @@ async def run_with_parallel_tools(stand: Stand) -> None:
 
 async def run_to_the_last_step(stand: Stand) -> None:
     """A model that never stops calling tools by itself."""
-    await stand.catalogue.edit_agent(ADA, maxAgentSteps=3)
+    await stand.catalog.edit_agent(ADA, maxAgentSteps=3)
     stand.twins.on("work", always_uses(ECHO))
 
     done = await stand.run()
@@ -243,9 +243,9 @@ def marks_of(quick: bool) -> Any:  # noqa: ANN401 - pytest's own
 
 
 @pytest.fixture
-def stand(service: Service, provider_server: ProviderServer, catalogue: Catalogue, gate: Gate, model: str) -> Stand:
+def stand(service: Service, provider_server: ProviderServer, catalog: Catalog, gate: Gate, model: str) -> Stand:
     """The parts of a scenario."""
-    return Stand(service, provider_server, catalogue, gate, model)
+    return Stand(service, provider_server, catalog, gate, model)
 
 
 @pytest.mark.parametrize(("scenario", "model"), pairs())

@@ -4,7 +4,7 @@ import pytest
 
 from app.services.quality.gates import meets_threshold
 from tests.fixtures.model_server import ModelServer, judgement
-from tests.fixtures.runs import ADA, Catalogue
+from tests.fixtures.runs import ADA, Catalog
 from tests.fixtures.services import Service
 
 BELOW = judgement(**dict.fromkeys(("confidence", "completeness", "relevance", "consistency"), 0.55))
@@ -20,12 +20,12 @@ def test_a_score_reaches_its_threshold_from_it_on(
 
 
 async def test_an_answer_says_whether_the_output_reaches_the_threshold_the_agent_had(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     model_server.on("judge", BELOW)
     below = await service.run_agent(ADA)
     unscored = await service.run_agent(ADA, judge=False)
-    await catalogue.edit_agent(ADA, qualityThreshold=10)
+    await catalog.edit_agent(ADA, qualityThreshold=10)
     reached = await service.run_agent(ADA)
 
     [listed] = [

@@ -18,7 +18,7 @@ from tests.fixtures.model_server import (
     fault,
     judgement,
 )
-from tests.fixtures.runs import ADA, PRICED_MODEL, Catalogue, calls_tool, first_then, stored, types_of
+from tests.fixtures.runs import ADA, PRICED_MODEL, Catalog, calls_tool, first_then, stored, types_of
 from tests.fixtures.services import PROJECT, Service
 
 NO_TOKENS = {"input": 0, "output": 0, "total": 0, "cacheRead": 0, "cacheWrite": 0}
@@ -285,9 +285,9 @@ async def test_a_run_uses_the_model_that_the_client_chose(
 
 
 async def test_the_last_step_has_no_tools_and_the_run_says_so(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, maxAgentSteps=5)
+    await catalog.edit_agent(ADA, maxAgentSteps=5)
     model_server.on("work", lambda call: completion(None, ("echo", {})) if call.tools else "What I have.")
 
     done = await service.run_agent(ADA)
@@ -300,9 +300,9 @@ async def test_the_last_step_has_no_tools_and_the_run_says_so(
 
 
 async def test_an_answer_just_before_the_last_step_is_no_max_steps(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, maxAgentSteps=5)
+    await catalog.edit_agent(ADA, maxAgentSteps=5)
     turns = [completion(None, ("echo", {"turn": turn})) for turn in range(4)]
     model_server.on("work", first_then(*turns, "Done."))
 
@@ -312,9 +312,9 @@ async def test_an_answer_just_before_the_last_step_is_no_max_steps(
 
 
 async def test_a_model_that_always_calls_a_tool_still_comes_to_an_end(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, maxAgentSteps=5)
+    await catalog.edit_agent(ADA, maxAgentSteps=5)
     texts = iter(["So far.", *[None] * 5])
     model_server.on("work", lambda _: completion(next(texts), ("echo", {})))
 
@@ -326,9 +326,9 @@ async def test_a_model_that_always_calls_a_tool_still_comes_to_an_end(
 
 
 async def test_a_model_that_says_nothing_to_its_last_step_has_given_no_answer(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, maxAgentSteps=5)
+    await catalog.edit_agent(ADA, maxAgentSteps=5)
     model_server.on("work", lambda call: completion("So far.", ("echo", {})) if call.tools else " ")
 
     done = await service.run_agent(ADA)

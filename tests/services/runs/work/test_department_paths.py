@@ -10,7 +10,7 @@ import pytest
 
 from app.database.connection import Raw
 from tests.fixtures.model_server import GOOD_SCORES, Call, Json, ModelServer, Reply, fault, judgement, plan_of, review
-from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, Catalogue, all_events, first_then, gapless, stored_tree
+from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, Catalog, all_events, first_then, gapless, stored_tree
 from tests.fixtures.services import Service
 
 BEGIN = ["head: agent-start", "head: department-start", "head: agent-thinking", "ada: agent-start"]
@@ -185,11 +185,11 @@ def as_stands(document: Raw) -> Json:
 
 @pytest.mark.parametrize("name", list(PATHS))
 async def test_a_path_has_exactly_its_events_and_leaves_its_documents(
-    service: Service, model_server: ModelServer, catalogue: Catalogue, name: str
+    service: Service, model_server: ModelServer, catalog: Catalog, name: str
 ) -> None:
     path = PATHS[name]
     if path.agent:
-        await catalogue.edit_agent(ADA, **path.agent)
+        await catalog.edit_agent(ADA, **path.agent)
     model_server.on("plan", JUST_ADA)
     for purpose, script in path.scripts.items():
         model_server.on(purpose, script)

@@ -16,7 +16,7 @@ from tests.fixtures.runs import (
     HEAD,
     ROOMY_MODEL,
     SPECIALISTS,
-    Catalogue,
+    Catalog,
     all_events,
     first_then,
     of_type,
@@ -268,9 +268,9 @@ async def test_only_those_whom_the_plan_names_work(service: Service, model_serve
 
 
 async def test_a_department_without_specialists_is_the_head_alone(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_specialists(isActive=False)
+    await catalog.edit_specialists(isActive=False)
 
     done = await service.run_department(DEPARTMENT)
 
@@ -280,9 +280,9 @@ async def test_a_department_without_specialists_is_the_head_alone(
 
 
 async def test_specialists_cannot_use_their_head_s_tools(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_specialists(toolNames=[])
+    await catalog.edit_specialists(toolNames=[])
     model_server.on("plan", JUST_ADA)
     model_server.on("work", first_then(completion(None, ("echo", {})), "Done."))
 

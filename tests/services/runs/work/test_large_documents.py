@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from app.models.agent_execution import AgentExecution
 from app.services.runs.work.execution_run import MAX_DOCUMENT_BYTES, MAX_RUN_STATE_BYTES, with_history
 from tests.fixtures.model_server import ModelServer, completion
-from tests.fixtures.runs import ADA, Catalogue, first_then, stored
+from tests.fixtures.runs import ADA, Catalog, first_then, stored
 from tests.fixtures.services import Service
 
 ONES = [1] * 90_000
@@ -18,9 +18,9 @@ ONES = [1] * 90_000
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of requests over 1 MiB
 async def test_a_run_that_is_large_in_all_its_parts_ends_with_its_answer(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_tool("echo", executeFunction="() => Array(32000).fill(1)")
+    await catalog.edit_tool("echo", executeFunction="() => Array(32000).fill(1)")
     answer = json.dumps(["x" * 500_000, "x" * 400_000])
     model_server.on("work", first_then(completion(None, *[("echo", {})] * 16), answer))
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
-from tests.fixtures.runs import ADA, IMPATIENT_MODEL, Catalogue, all_events, first_then, of_type, stored, types_of
+from tests.fixtures.runs import ADA, IMPATIENT_MODEL, Catalog, all_events, first_then, of_type, stored, types_of
 from tests.fixtures.services import Service
 
 ONE_CALL = {"input": 10, "output": 5, "total": 15, "cacheRead": 0, "cacheWrite": 0}
@@ -93,9 +93,9 @@ async def test_a_judge_that_fails_leaves_the_score_unset_and_says_so(
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of requests over 1 MiB
 @pytest.mark.parametrize("result", ["'x'.repeat(250000)", "Array(100000).fill(1)"])
 async def test_a_run_whose_tools_give_more_than_its_document_can_hold_ends_well(
-    service: Service, model_server: ModelServer, catalogue: Catalogue, result: str
+    service: Service, model_server: ModelServer, catalog: Catalog, result: str
 ) -> None:
-    await catalogue.edit_tool("echo", executeFunction=f"() => {result}")
+    await catalog.edit_tool("echo", executeFunction=f"() => {result}")
     model_server.on("work", first_then(completion(None, *[("echo", {})] * 16), "Done."))
 
     done = await service.run_agent(ADA, judge=False)

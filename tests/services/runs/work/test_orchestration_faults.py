@@ -10,7 +10,7 @@ from tests.fixtures.runs import (
     BOB,
     DEPARTMENT,
     HEAD,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     accept,
@@ -81,9 +81,9 @@ async def test_a_result_that_cannot_be_written_fails_the_run_and_keeps_the_depar
     ],
 )
 async def test_departments_that_cannot_run_are_refused_at_once(
-    service: Service, catalogue: Catalogue, departments: list[str], status: int, code: str, path: str | None
+    service: Service, catalog: Catalog, departments: list[str], status: int, code: str, path: str | None
 ) -> None:
-    await catalogue.edit_department("video", isActive=False)
+    await catalog.edit_department("video", isActive=False)
 
     answer = await service.http.post(
         "/api/v1/orchestrations", json={"prompt": "Go.", "project": PROJECT, "departments": departments}
@@ -93,10 +93,8 @@ async def test_departments_that_cannot_run_are_refused_at_once(
     assert [error["path"] for error in answer.json().get("errors", [])] == ([path] if path else [])
 
 
-async def test_without_a_production_department_an_orchestration_is_refused(
-    service: Service, catalogue: Catalogue
-) -> None:
-    await catalogue.edit_department("production", slug="elsewhere")
+async def test_without_a_production_department_an_orchestration_is_refused(service: Service, catalog: Catalog) -> None:
+    await catalog.edit_department("production", slug="elsewhere")
 
     answer = await service.http.post("/api/v1/orchestrations", json={"prompt": "Go.", "project": PROJECT})
 
@@ -190,7 +188,7 @@ async def test_an_orchestration_that_was_taken_over_uses_what_had_ended(
 
 @pytest.mark.usefixtures("lone_processes")
 async def test_a_department_that_can_no_longer_run_after_a_take_over_leaves_nothing_running(
-    service: Service, model_server: ModelServer, catalogue: Catalogue, start_process: StartProcess, gate: Gate
+    service: Service, model_server: ModelServer, catalog: Catalog, start_process: StartProcess, gate: Gate
 ) -> None:
     async def work(call: Call) -> Reply:
         return await gate.passed("Too late.") if call.is_from(ADA) else "The work is done."
@@ -202,7 +200,7 @@ async def test_a_department_that_can_no_longer_run_after_a_take_over_leaves_noth
     await until(lambda: gate.waiting == 1)
 
     await die(first)
-    await catalogue.edit_department(DEPARTMENT, slug="renamed")
+    await catalog.edit_department(DEPARTMENT, slug="renamed")
     await expire(service, execution_id)
     await start_process()
     document = await finished(service, execution_id)

@@ -10,7 +10,7 @@ from app.services.prompts.fences import fenced
 from tests.fixtures.model_server import Call, ModelServer, Reply, judgement, one_does_all
 from tests.fixtures.runs import (
     DEPARTMENT,
-    Catalogue,
+    Catalog,
     all_events,
     finished,
     gapless,
@@ -163,7 +163,7 @@ async def test_the_last_gate_passes_at_exactly_its_threshold(
 
 
 async def test_departments_run_by_priority_and_those_of_one_priority_at_once(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     barrier = asyncio.Barrier(2)
 
@@ -173,8 +173,8 @@ async def test_departments_run_by_priority_and_those_of_one_priority_at_once(
                 await barrier.wait()
         return one_does_all(call)
 
-    await catalogue.edit_department("video", priority=1)
-    await catalogue.edit_department("audio", priority=1)
+    await catalog.edit_department("video", priority=1)
+    await catalog.edit_department("audio", priority=1)
     model_server.on("plan", plan)
     model_server.on("report", report_by_department)
 
@@ -188,9 +188,9 @@ async def test_departments_run_by_priority_and_those_of_one_priority_at_once(
 
 
 async def test_without_a_choice_all_active_departments_run(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_department("video", isActive=False)
+    await catalog.edit_department("video", isActive=False)
     model_server.on("plan", one_does_all)
 
     done = await service.run_orchestration()

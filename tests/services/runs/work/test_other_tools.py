@@ -131,6 +131,6 @@ def test_a_module_that_cannot_be_imported_stops_the_start() -> None:
 @pytest.mark.parametrize(
     ("name", "schema"), [("Not camel", {}), ("fine", {"type": "objekt"}), ("fine", {"$ref": "https://a.example/"})]
 )
-def test_a_built_in_tool_that_could_not_be_in_the_catalogue_stops_the_start(name: str, schema: dict[str, str]) -> None:
+def test_a_built_in_tool_that_could_not_be_in_the_catalog_stops_the_start(name: str, schema: dict[str, str]) -> None:
     with pytest.raises(StartupError, match="built-in tool"):
         builtin_tool(name=name, description="x", input_schema=dict(schema))(lambda _, __: None)

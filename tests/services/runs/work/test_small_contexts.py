@@ -15,7 +15,7 @@ from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.context.window import ContextRules, ContextWindow
 from app.services.runs.work.model_calls import with_fence
 from app.services.runs.work.state import ExecutionState
-from app.settings import CATALOGUE_MODELS
+from app.settings import CATALOG_MODELS
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault
 from tests.fixtures.runs import all_events, of_type
 from tests.fixtures.services import Service, StartService
@@ -63,7 +63,7 @@ async def small(start_service: StartService, model_server: ModelServer, tmp_path
             "litellm_params": {"model": "openai/scripted", "api_base": f"{model_server.url}/v1", "api_key": "key"},
             **({} if name == UNSIZED_MODEL else {"model_info": {"max_input_tokens": WINDOW}}),
         }
-        for name in CATALOGUE_MODELS
+        for name in CATALOG_MODELS
     ]
     config = tmp_path / "models.yaml"
     config.write_text(yaml.safe_dump({"model_list": rows, "router_settings": {"num_retries": 0}}))

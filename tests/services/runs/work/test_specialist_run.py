@@ -4,7 +4,7 @@ import pytest
 
 from app.database.connection import Raw
 from tests.fixtures.model_server import Call, ModelServer, Reply, fault, judgement, plan_of, review
-from tests.fixtures.runs import ADA, BOB, DEPARTMENT, Catalogue, first_then, of_type, stored_tree
+from tests.fixtures.runs import ADA, BOB, DEPARTMENT, Catalog, first_then, of_type, stored_tree
 from tests.fixtures.services import Service
 
 JUST_ADA = plan_of((ADA, "Write it.", []))
@@ -101,9 +101,9 @@ async def test_a_reviewer_whose_model_fails_decides_nothing(service: Service, mo
     [(0.79, 1), (0.80, 0), (0.95, 0)],
 )
 async def test_the_quality_threshold_decides_on_a_review_that_is_not_required(
-    service: Service, model_server: ModelServer, catalogue: Catalogue, score: float, reviews: int
+    service: Service, model_server: ModelServer, catalog: Catalog, score: float, reviews: int
 ) -> None:
-    await catalogue.edit_specialists(requiresReview=False, qualityThreshold=80)
+    await catalog.edit_specialists(requiresReview=False, qualityThreshold=80)
     dimensions = ("confidence", "completeness", "relevance", "consistency", "creativity", "technical")
     model_server.on("plan", JUST_ADA)
     model_server.on("judge", judgement(**dict.fromkeys(dimensions, score)))
@@ -116,9 +116,9 @@ async def test_the_quality_threshold_decides_on_a_review_that_is_not_required(
 
 
 async def test_a_draft_that_was_sent_back_is_reviewed_again_however_well_it_scores(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_specialists(requiresReview=False)
+    await catalog.edit_specialists(requiresReview=False)
     low = judgement(**dict.fromkeys(("relevance", "consistency", "completeness"), 0.3))
     model_server.on("judge", first_then(low, judgement()))
 
@@ -128,9 +128,9 @@ async def test_a_draft_that_was_sent_back_is_reviewed_again_however_well_it_scor
 
 
 async def test_work_without_a_score_is_reviewed_only_where_a_review_is_required(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, requiresReview=False)
+    await catalog.edit_agent(ADA, requiresReview=False)
     model_server.on("plan", plan_of((ADA, "A", []), (BOB, "B", [])))
     model_server.on("judge", "No idea.")
 

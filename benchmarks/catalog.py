@@ -1,4 +1,4 @@
-"""Reading the catalogue and the executions, and loading a department for a run, with much stored."""
+"""Reading the catalog and the executions, and loading a department for a run, with much stored."""
 
 import statistics
 import tempfile
@@ -65,7 +65,7 @@ class Found:
     run_many_ms: float = 0.0
 
 
-def catalogue_tables() -> Iterator[Table]:
+def catalog_tables() -> Iterator[Table]:
     """Reads over HTTP, loads in this process, and a run before and after the executions were stored."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         found = measure(Path(name))
