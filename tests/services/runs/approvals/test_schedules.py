@@ -1,6 +1,7 @@
 """Any interleaving of decisions, expiry, crashes, takeovers, restarts and cancels: what was approved runs, once.
 
-The trees have parallel specialists, one that builds on another, and a head that calls tools for its report. Processes
+The trees have parallel specialists, one that builds on another, and a head that calls tools for its report; in some
+the department is a part of an orchestration. Processes
 are run engines of their own on a real database; models and tools answer in this process.
 """
 
@@ -32,6 +33,7 @@ from tests.fixtures.runs import (
     ADA,
     BOB,
     CYD,
+    DEPARTMENT,
     HEAD,
     LONG_AGO,
     TERMINAL,
@@ -155,7 +157,9 @@ class World:
         """Start two processes, and the tree in one of them."""
         first = await self.start_engine()
         await self.start_engine()
-        self.root_id = await accept(self.service, first, "department")
+        kind = self.random.choice(("department", "department", "orchestration"))
+        departments = {"departments": [DEPARTMENT]} if kind == "orchestration" else {}
+        self.root_id = await accept(self.service, first, kind, **departments)
 
     async def pending(self) -> list[Approval]:
         """The approvals that wait, in the order of their calls."""
