@@ -102,7 +102,14 @@ async def test_no_text_of_the_api_runs_or_loads_on_any_page(visit: Visit, runs: 
     await expect(visit.page.get_by_role("main")).to_contain_text("canary-text")
     specialist = (await visit.service.http.get(f"/api/v1/executions/{done}/tree")).json()["children"][0]["executionId"]
     for path in (
-        *("/runs?show=all", "/inbox", "/start", f"/compare?left={done}&right={failed}", f"/compare?left={done}"),
+        *(
+            "/runs?show=all",
+            "/inbox?kind=review",
+            "/inbox?kind=approval",
+            "/start",
+            f"/compare?left={done}&right={failed}",
+            f"/compare?left={done}",
+        ),
         *("/catalog/departments", "/catalog/departments/story", "/catalog/agents/plot-specialist-001"),
         *("/catalog/tools", "/catalog/tools/textStatistics", "/quality", "/operations"),
         *(f"/usage?by={group}" for group in ("day", "model", "tag", "apiKey")),

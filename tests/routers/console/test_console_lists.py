@@ -45,7 +45,7 @@ async def many(shared_service: Service, project: str) -> AsyncGenerator[int]:
 
 async def test_the_inbox_counts_and_shows_everything_that_waits(console: Visit, many: int, project: str) -> None:
     page = console.page
-    await console.open("/inbox")
+    await console.open("/inbox?kind=review")
     total = (await console.service.http.get("/api/v1/executions?awaiting=review&limit=1")).json()["total"]
     assert total >= many
     link = page.get_by_role("navigation", name="Main").get_by_role("link", name="Inbox")

@@ -31,6 +31,7 @@ const REVIEWS = [
 const WAITING = [
   { value: "", label: "Anything" },
   { value: "review", label: "A review" },
+  { value: "approval", label: "An approval" },
 ];
 const MAIN = ["q", "status", "kind", "department", "agent", "reviewStatus"];
 const MORE = ["from", "to", "awaiting", "minCostUsd", "apiKey", "project", "episode"];
