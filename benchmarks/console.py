@@ -249,7 +249,7 @@ def lighthouse_scores(directory: Path, chromium: str) -> dict[str, int] | None:
     )
     try:
         assert address.stdout is not None
-        link = address.stdout.readline().strip()
+        link = next(line.strip() for line in address.stdout if line.startswith("http://"))
         program = directory / "node_modules" / ".bin" / "lighthouse"
         flags = "--headless=new --no-sandbox --disable-gpu"
         command = [str(program), link, "--quiet", "--preset=desktop", f"--only-categories={','.join(CATEGORIES)}"]

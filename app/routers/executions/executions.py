@@ -68,7 +68,11 @@ async def execution_filter(
         Query(alias="isRoot", description="Whether the execution is a run, the root of its tree, or a part of one."),
     ] = None,
     awaiting: Annotated[
-        Awaiting | None, Query(description="The decision of a person that the run, shown by its root, waits for.")
+        Awaiting | None,
+        Query(
+            description="The decision of a person that the run, shown by its root, waits for. `total` counts up to "
+            "10,000."
+        ),
     ] = None,
     api_key: Annotated[
         Name, Query(alias="apiKey", description="The id of the API key that started the run, as `/api-keys` lists it.")

@@ -12,6 +12,7 @@ import { count, dollars, duration, fullTime, score } from "../../lib/format.js";
 import { html, useState } from "../../lib/html.js";
 import { useLoad } from "../../lib/load.js";
 import { agentName } from "../../lib/names.js";
+import { useCalm } from "../../lib/now.js";
 import { setQuery } from "../../lib/router.js";
 import { api, may } from "../../lib/session.js";
 import { Approvals } from "./approvals.js";
@@ -81,7 +82,7 @@ function Output({ execution }) {
   const isOver = isEnded(execution.status);
   const load = useLoad((signal) => api().get(`/executions/${encodeURIComponent(execution.id)}`, { omit: "params,runState" }, signal), [execution.id, execution.status, execution.endedAt]);
   const output = isOver ? load.data?.output : null;
-  const text = output?.report?.text ?? output?.text ?? execution.text;
+  const text = useCalm(output?.report?.text ?? output?.text ?? execution.text, !isOver);
   return html`<div class="stack">
     ${text ? html`<${Markdown} text=${text} />` : html`<${Empty} icon="clock" title=${isOver ? "No output" : "Nothing written yet"} />`}
     ${output?.data !== null && output?.data !== undefined && html`<section class="stack-2"><h3>Data</h3><${Json} value=${output.data} label="Output data" /></section>`}

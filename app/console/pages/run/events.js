@@ -17,7 +17,7 @@ export function Events({ run, version, state, selectedSeq, onSelect }) {
   const [group, setGroup] = useState("All");
   const [isNewestFirst, setNewestFirst] = useState(true);
   /** @type {any[]} */
-  const shown = useMemo(() => run.events.filter((event) => EVENT_GROUPS[group](event.type)), [run, version, group]);
+  const shown = useMemo(() => (group === "All" ? run.events : run.events.filter((event) => EVENT_GROUPS[group](event.type))), [run, version, group]);
   const at = (/** @type {number} */ index) => shown[isNewestFirst ? shown.length - 1 - index : index];
   const selectedPlace = selectedSeq === null ? -1 : shown.findIndex((event) => event.seq === selectedSeq);
   const reveal = selectedPlace < 0 ? null : isNewestFirst ? shown.length - 1 - selectedPlace : selectedPlace;

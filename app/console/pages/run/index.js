@@ -1,6 +1,6 @@
 /** The page of a run: tree and timeline as one table, events below, details at the right. */
 import { Loading, Problem } from "../../components/states.js";
-import { html, useEffect, useMemo } from "../../lib/html.js";
+import { html, useCallback, useEffect, useMemo } from "../../lib/html.js";
 import { useLoad } from "../../lib/load.js";
 import { useNow } from "../../lib/now.js";
 import { navigate, route, setQuery } from "../../lib/router.js";
@@ -37,8 +37,8 @@ function Run({ rootId }) {
   const now = useNow(run.end === null);
   const below = useMemo(() => run.children(), [run, version]);
 
-  const select = (/** @type {string} */ id) => setQuery({ at: id === rootId ? null : id, event: null });
-  const selectEvent = (/** @type {any} */ event) => setQuery({ at: event.executionId === rootId ? null : event.executionId, event: event.seq });
+  const select = useCallback((/** @type {string} */ id) => setQuery({ at: id === rootId ? null : id, event: null }), [rootId]);
+  const selectEvent = useCallback((/** @type {any} */ event) => setQuery({ at: event.executionId === rootId ? null : event.executionId, event: event.seq }), [rootId]);
 
   if (!root) return html`<div class="page">${error ? html`<${Problem} error=${error} onRetry=${refresh} />` : html`<${Loading} lines=${9} />`}</div>`;
   const selected = run.executions.get(selectedId) ?? run.root;

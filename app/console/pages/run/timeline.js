@@ -2,7 +2,7 @@
 import { Status, statusWord } from "../../components/status.js";
 import { Icon } from "../../components/icon.js";
 import { duration } from "../../lib/format.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../lib/html.js";
+import { html, useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "../../lib/html.js";
 import { agentName, departmentName } from "../../lib/names.js";
 import { barsOf, mergedBars, summaryOf } from "../../model/bars.js";
 import { ticksOf } from "../../model/scale.js";
@@ -46,19 +46,24 @@ export function Timeline({ run, below, version, now, selectedId, onSelect }) {
   /** @type {ReturnType<typeof rowsOf>} */
   const rows = useMemo(() => rowsOf(run.root, below, folded), [below, folded, run]);
   const length = Math.max((run.end ?? now) - run.start, 1000);
-  const scale = { start: run.start, length, now, isLive: run.end === null };
-  const ticks = ticksOf(length);
+  const { start } = run;
+  const isLive = run.end === null;
+  // The same objects as long as they say the same: rows whose execution has not changed are then not drawn again.
+  const scale = useMemo(() => ({ start, length, now, isLive }), [start, length, now, isLive]);
+  const ticks = useMemo(() => ticksOf(length), [length]);
 
   useEffect(() => {
     if (run.executions.size > FOLDED_FROM && below.size > 2) setFolded(new Set([...below.keys()].filter((id) => id !== run.rootId)));
   }, [run.executions.size > FOLDED_FROM]);
 
-  const fold = (/** @type {string} */ id, /** @type {boolean} */ isFolded) => {
-    const next = new Set(folded);
-    if (isFolded) next.add(id);
-    else next.delete(id);
-    setFolded(next);
-  };
+  const fold = useCallback((/** @type {string} */ id, /** @type {boolean} */ isFolded) => {
+    setFolded((/** @type {Set<string>} */ old) => {
+      const next = new Set(old);
+      if (isFolded) next.add(id);
+      else next.delete(id);
+      return next;
+    });
+  }, []);
   const move = (/** @type {KeyboardEvent} */ event) => {
     const place = rows.findIndex((row) => row.one.id === selectedId);
     const row = rows[place];
@@ -85,7 +90,7 @@ export function Timeline({ run, below, version, now, selectedId, onSelect }) {
     <div class="legend" aria-hidden="true">${LEGEND.map(([kind, title]) => html`<span><i class=${`swatch ${kind}`}></i>${title}</span>`)}</div>
     <div class="axis" aria-hidden="true">
       <span>Agent</span>
-      <span class="scale">${ticks.map((tick) => html`<span style=${{ left: `${(tick.at / length) * 100}%` }}>${tick.label}</span>`)}</span>
+      <span class="scale">${ticks.map((/** @type {{ at: number, label: string }} */ tick) => html`<span style=${{ left: `${(tick.at / length) * 100}%` }}>${tick.label}</span>`)}</span>
       <span class="took">Time</span>
     </div>
     <div class="tree" role="treegrid" aria-label="Executions" aria-rowcount=${rows.length} ref=${grid} onKeyDown=${move}>

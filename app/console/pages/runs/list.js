@@ -55,7 +55,7 @@ export function RunList() {
   return html`<div class="page">
     <div class="page-head">
       <h1>Runs</h1>
-      ${load.data && html`<span class="meta number" role="status" aria-label="Found">${totalText(load.data.total, filters.q !== "", showsAll)}</span>`}
+      ${load.data && html`<span class="meta number" role="status" aria-label="Found">${totalText(load.data.total, Boolean(filters.q || filters.awaiting), showsAll)}</span>`}
       <div class="actions push">
         <button class="button" disabled=${chosen.length !== 2} title="Choose two runs in the list" onClick=${() => navigate(compareAddress(chosen[0], chosen[1]))}><${Icon} name="compare" />Compare</button>
         ${may("runner") && html`<button class="button primary" onClick=${() => navigate("/start")}><${Icon} name="plus" />Start run</button>`}

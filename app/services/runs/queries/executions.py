@@ -35,7 +35,7 @@ from app.services.runs.queries.tree_totals import read_totals
 SUMMARY_FIELDS = {"events": 0, "runState": 0, "promptWords": 0}
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
 MAX_FOUND = 10_000
-"""The number up to which the executions of a search are counted."""
+"""The number up to which the executions of a search, and those that wait for a person, are counted."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ExecutionQueries:
     async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
         """Return the executions that match a filter, by default the newest first."""
         selector = await self._selector(wanted, caller)
-        max_total = None if wanted.q is None else MAX_FOUND
+        max_total = MAX_FOUND if wanted.q is not None or wanted.awaiting is not None else None
         found = await read_page(self._executions, selector, page, LIST_FIELDS, max_total)
         executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
         names = await self._names(executions)
