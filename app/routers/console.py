@@ -40,7 +40,9 @@ CACHING = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
 """Browsers keep the files, and ask by their `ETag` whether they have changed."""
 IMPORT = re.compile(r'^(?:import|export) [^"\n]*"(\.[^"]+)";$|^\} from "(\.[^"]+)";$', re.MULTILINE)
 VENDORED = re.compile(r'(?:import|from)"(\.[^"]+)"')
+PAGE_MODULE = re.compile(r'path: "([a-z]+)".*import\("\./([^"]+)"\)')
 ENTRY = "main.js"
+FIRST_PAGE = "runs"
 
 router = APIRouter(include_in_schema=False)
 
@@ -73,10 +75,16 @@ def read_file(path: Path) -> ConsoleFile:
 
 
 @cache
-def preloads() -> str:
-    """The `Link` header that names the modules which the first page imports, so that they load at once."""
+def page_modules() -> dict[str, str]:
+    """The module of each page by the first part of the page's address, as the console itself names them."""
+    return dict(PAGE_MODULE.findall(console_files()["app.js"].content.decode()))
+
+
+@cache
+def preloads(page: str = "") -> str:
+    """The `Link` header that names the modules which a page needs first, so that they load at once."""
     found: dict[str, None] = {}
-    left = [ENTRY]
+    left = [*filter(None, [page_modules().get(page)]), ENTRY]
     while left:
         name = left.pop()
         if name not in found:
@@ -130,7 +138,8 @@ async def get_console_file(request: Request, name: str) -> Response:
 
 async def get_console(request: Request) -> Response:
     """The page of the console, which reads its address itself."""
-    return answer_file(request, INDEX, {**PAGE_HEADERS, "Link": preloads()})
+    page = request.url.path.split("/")[1] or FIRST_PAGE
+    return answer_file(request, INDEX, {**PAGE_HEADERS, "Link": preloads(page)})
 
 
 for address in ("/", *(f"/{page}" for page in PAGES), *(f"/{page}/{{rest:path}}" for page in PAGES)):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from app.routers.console import FILES, PAGES, console_files, preloads
+from app.routers.console import FILES, PAGES, console_files, page_modules, preloads
 from scripts.vendor_console import CLIENT, CLIENT_COPY, PACKAGES, TARGET
 from tests.fixtures.services import Service, StartService
 
@@ -58,9 +58,19 @@ async def test_the_console_can_be_switched_off(start_service: StartService) -> N
     assert [answer.status_code for answer in answers] == [404, 404, 404]
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_its_modules_before_they_are_asked_for(page: str) -> None:
+    named = re.findall(r"</console/([^>]+)>", preloads(page))
+
+    assert {"main.js", "app.js", page_modules()[page]} <= set(named)
+    assert len(named) == len(set(named))
+    assert set(named) <= set(console_files())
+    assert len(preloads(page)) < 4_000
+
+
 def test_the_first_page_is_small() -> None:
     styles = [name for name in console_files() if name.startswith("styles/")]
-    scripts = re.findall(r"</console/([^>]+)>", preloads())
+    scripts = re.findall(r"</console/([^>]+)>", preloads("runs"))
     run_page = [name for name in console_files() if name.startswith(("pages/run", "model/", "components/", "vendor/"))]
     shown = {"index.html", *styles, *scripts, *(name for name in run_page if name.endswith(".js"))}
 
