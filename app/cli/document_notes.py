@@ -27,7 +27,7 @@ from app.services.catalog.seeds.files import ROW_FIELDS
 from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX
 from app.services.tools.schema_weight import InvalidSchema
 from app.services.tools.schemas import compile_schema
-from app.settings import CATALOGUE_MODELS
+from app.settings import CATALOG_MODELS
 
 MAX_NAMED = 5
 KEYS = ("agentId", "slug", "toolName", "executionId")
@@ -178,7 +178,7 @@ def notes_of(raw: Raw, known: Known) -> Iterator[str]:
     """Yield the models that the service can call and a Payload CMS with the usual options would refuse."""
     for name in ("model", "defaultModel"):
         model = raw.get(name)
-        if model in known.models and model not in CATALOGUE_MODELS:
+        if model in known.models and model not in CATALOG_MODELS:
             yield f"{name} is {model!r}: a Payload CMS cannot save the document unless its options list that model"
 
 

@@ -7,7 +7,7 @@ from bson import ObjectId
 
 from app.services.prompts.fences import FENCE_RULE
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, one_does_all
-from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, JUDGE_OF_ROOMY_MODEL, Catalogue, calls_tool, of_type, stored_tree
+from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, JUDGE_OF_ROOMY_MODEL, Catalog, calls_tool, of_type, stored_tree
 from tests.fixtures.services import Service
 from tests.services.quality.test_injection import outside
 
@@ -19,7 +19,7 @@ DEPARTMENT_CRITERION, AGENT_CRITERION = "Coherence: events follow from events.",
 
 
 @pytest.fixture
-async def project(service: Service, catalogue: Catalogue) -> AsyncGenerator[Json]:
+async def project(service: Service, catalog: Catalog) -> AsyncGenerator[Json]:
     """The body of a run whose project and episode the CMS has, in a department with criteria."""
     database = service.services.database
     hidden = {"budget": CANARY, "notes": {"name": CANARY}, "genres": [CANARY]}
@@ -33,8 +33,8 @@ async def project(service: Service, catalogue: Catalogue) -> AsyncGenerator[Json
         }
     )
     await database["episodes"].insert_one({"_id": ObjectId(EPISODE), "title": "Dawn", "episodeNumber": 3, **hidden})
-    await catalogue.edit_department(DEPARTMENT, qualityCriteria=[{"criterion": DEPARTMENT_CRITERION, "id": "a" * 24}])
-    await catalogue.edit_agent(ADA, qualityCriteria=[{"criterion": AGENT_CRITERION, "id": "b" * 24}])
+    await catalog.edit_department(DEPARTMENT, qualityCriteria=[{"criterion": DEPARTMENT_CRITERION, "id": "a" * 24}])
+    await catalog.edit_agent(ADA, qualityCriteria=[{"criterion": AGENT_CRITERION, "id": "b" * 24}])
     yield {"project": PROJECT, "episode": EPISODE, "params": {"tone": "dry"}}
     await database["projects"].delete_many({})
     await database["episodes"].delete_many({})
@@ -71,9 +71,9 @@ async def test_every_call_of_a_department_has_the_context_fenced_and_nothing_els
 
 
 async def test_a_batch_of_judgements_has_context_and_criteria_once(
-    service: Service, model_server: ModelServer, project: Json, catalogue: Catalogue
+    service: Service, model_server: ModelServer, project: Json, catalog: Catalog
 ) -> None:
-    await catalogue.edit_specialists(model="anthropic/claude-3-haiku")
+    await catalog.edit_specialists(model="anthropic/claude-3-haiku")
 
     await service.run_department(DEPARTMENT, **project)
 
@@ -141,11 +141,11 @@ async def test_the_context_does_not_change_within_a_conversation(
 
 
 async def test_the_prompts_of_plan_judge_and_review_are_shown_as_they_were_sent(
-    service: Service, model_server: ModelServer, project: Json, catalogue: Catalogue
+    service: Service, model_server: ModelServer, project: Json, catalog: Catalog
 ) -> None:
     model_server.on("plan", one_does_all)
     done = await service.run_department(DEPARTMENT, **project)
-    await catalogue.edit_agent(HEAD, instructionsPrompt="Changed since.")
+    await catalog.edit_agent(HEAD, instructionsPrompt="Changed since.")
     await service.services.database["projects"].delete_many({})
 
     sent = {(call.execution_id, call.purpose): call.messages for call in model_server.calls}
@@ -171,10 +171,10 @@ async def test_deleting_a_run_deletes_its_kept_prompts(service: Service) -> None
 
 
 async def test_example_inputs_are_shown_with_the_tool(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     examples = [{"example": {"text": "two words"}, "id": "c" * 24}, {"example": {"text": "x" * 2_000}, "id": "d" * 24}]
-    await catalogue.edit_tool("echo", exampleInputs=examples)
+    await catalog.edit_tool("echo", exampleInputs=examples)
 
     await service.run_agent(ADA)
 
@@ -183,9 +183,9 @@ async def test_example_inputs_are_shown_with_the_tool(
     assert shown == 'echo\nExample inputs:\n{"text": "two words"}'
 
 
-async def test_tools_that_cannot_be_used_are_named_mcp_tools_too(service: Service, catalogue: Catalogue) -> None:
+async def test_tools_that_cannot_be_used_are_named_mcp_tools_too(service: Service, catalog: Catalog) -> None:
     rows = [{"toolName": name, "id": "e" * 24} for name in ("echo", "noSuch", "mcp:gone/read")]
-    await catalogue.edit_agent(ADA, toolNames=rows)
+    await catalog.edit_agent(ADA, toolNames=rows)
 
     done = await service.run_agent(ADA)
 

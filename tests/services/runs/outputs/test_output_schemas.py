@@ -12,7 +12,7 @@ from tests.fixtures.runs import (
     DEPARTMENT,
     HEAD,
     PRICED_MODEL,
-    Catalogue,
+    Catalog,
     Gate,
     StartProcess,
     accept,
@@ -165,9 +165,9 @@ async def test_a_report_that_gives_no_data_fails_the_run_and_is_kept(
 
 
 async def test_an_agents_own_schema_holds_for_its_runs_alone_and_in_a_department(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, outputSchema=SCHEMA)
+    await catalog.edit_agent(ADA, outputSchema=SCHEMA)
     model_server.on("plan", plan_of((ADA, "Write.", [])))
     model_server.on("format", lambda call: GOOD_TEXT if "The work" in call.text else "{}")
 
@@ -183,9 +183,9 @@ async def test_an_agents_own_schema_holds_for_its_runs_alone_and_in_a_department
 
 
 async def test_a_specialist_without_data_fails_and_the_department_continues(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, outputSchema=SCHEMA)
+    await catalog.edit_agent(ADA, outputSchema=SCHEMA)
     model_server.on("format", "{}")
 
     done = await service.run_department(DEPARTMENT)
@@ -197,9 +197,9 @@ async def test_a_specialist_without_data_fails_and_the_department_continues(
 
 
 async def test_a_stored_value_that_is_no_schema_fails_the_run_before_any_call(
-    service: Service, model_server: ModelServer, catalogue: Catalogue
+    service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
-    await catalogue.edit_agent(ADA, outputSchema={"type": "nonsense"})
+    await catalog.edit_agent(ADA, outputSchema={"type": "nonsense"})
 
     failed = await service.run_agent(ADA)
 
