@@ -30,7 +30,7 @@ STAMP = {"seq": 7, "execution_id": "exec_1", "root_id": "exec_0", "timestamp": "
 @pytest.mark.parametrize(
     ("event", "body"),
     [
-        (AgentStart(agent_id="a"), {"type": "agent-start", "agentId": "a"}),
+        (AgentStart(agent_id="a"), {"type": "agent-start", "agentId": "a", "contextHash": None}),
         (AgentThinking(agent_id="a", message="m"), {"type": "agent-thinking", "agentId": "a", "message": "m"}),
         (
             ToolCall(agent_id="a", tool_call_id="c", tool_name="t"),

@@ -4,18 +4,21 @@ Every boundary of every constraint is tried in each run, and `FUZZ_REQUESTS` ran
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
 
+from app.kit.canonical_json import canonical_json
+from app.models.approval import Approval
 from tests.fixtures.processes import bare_environment
 from tests.fixtures.services import ADMIN_KEY, Service, StartService
 
@@ -69,6 +72,8 @@ executions.values = {finished}
 running.values = {running}
 failed.values = {failed}
 doomed.values = {doomed}
+approvals.values = {approvals}
+digests.values = {digests}
 spare.values = {spare}
 scopes.values = {scopes}
 spare_scopes.values = {spare_scopes}
@@ -81,6 +86,8 @@ tags.values = ["*"]
 "path.scope" = {{ dictionary = "scopes", probability = 0.8 }}
 "path.tool_name" = {{ dictionary = "tools", probability = 0.8 }}
 "path.execution_id" = {{ dictionary = "executions", probability = 0.8 }}
+"path.approval_id" = {{ dictionary = "approvals", probability = 0.9 }}
+"body.inputDigest" = {{ dictionary = "digests", probability = 0.9 }}
 "header.if-match" = {{ dictionary = "tags", probability = 0.5 }}
 "body.department" = {{ dictionary = "departments", probability = 0.8 }}
 "body.executeFunction" = {{ dictionary = "code", probability = 0.8 }}
@@ -141,7 +148,8 @@ async def test_no_request_makes_the_service_break_its_own_description(
         operations = operation_patterns(document)
         await create_spares(service)
         executions = await create_executions(service)
-        (tmp_path / "schemathesis.toml").write_text(configuration(service, executions, len(operations)))
+        approvals = await create_approvals(service, executions["running"])
+        (tmp_path / "schemathesis.toml").write_text(configuration(service, executions, approvals, len(operations)))
 
         exit_code, printed = await fuzz(service, tmp_path)
 
@@ -185,7 +193,33 @@ async def create_executions(service: Service) -> dict[str, list[str]]:
     return found
 
 
-def configuration(service: Service, executions: Mapping[str, list[str]], operation_count: int) -> str:
+async def create_approvals(service: Service, roots: list[str]) -> list[Approval]:
+    """Create an approval that waits for a decision in each of some running trees."""
+    now = datetime.now(UTC)
+    approvals = [
+        Approval(
+            approval_id=f"appr_{place}",
+            execution_id=root,
+            root_execution_id=root,
+            agent=UNEDITED_AGENT,
+            department="production",
+            tool_name="textStatistics",
+            tool_call_id="call_1",
+            input={"text": "One."},
+            input_digest=hashlib.sha256(canonical_json({"text": "One."})).hexdigest(),
+            requested_at=now,
+            expires_at=now + timedelta(days=1),
+        )
+        for place, root in enumerate(roots * OF_EACH_KIND)
+    ]
+    collection = service.services.database[Approval.get_collection_name()]
+    await collection.insert_many([approval.as_stored() for approval in approvals])
+    return approvals
+
+
+def configuration(
+    service: Service, executions: Mapping[str, list[str]], approvals: list[Approval], operation_count: int
+) -> str:
     """The fuzzer's configuration; a text in JSON is one in TOML too."""
     examples = max(1, FUZZ_REQUESTS // operation_count)
     return CONFIGURATION.format(
@@ -195,6 +229,8 @@ def configuration(service: Service, executions: Mapping[str, list[str]], operati
         runs=min(examples, MAX_RANDOM_RUNS),
         refusals=json.dumps(REFUSALS),
         **{kind: json.dumps(names) for kind, names in executions.items()},
+        approvals=json.dumps([approval.approval_id for approval in approvals]),
+        digests=json.dumps(sorted({approval.input_digest for approval in approvals})),
         spare=json.dumps(SPARES),
         scopes=json.dumps(SCOPES),
         spare_scopes=json.dumps(SPARE_SCOPES),

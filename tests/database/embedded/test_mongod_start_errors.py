@@ -97,6 +97,8 @@ async def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> No
     with ordinary_user():
         message = await start_error(mongod)
 
+    if "no mongod to embed" in message:
+        pytest.skip("Only root can read this checkout and the mongod in it.")
     assert f"DATA_DIR {data_dir} must be a directory that this user can write, and is not (Permission denied" in message
 
 

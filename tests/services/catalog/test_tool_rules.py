@@ -49,7 +49,7 @@ async def test_idempotent_is_a_field_like_any_other(service: Service) -> None:
 
     assert (created.json()["idempotent"], changed.json()["idempotent"]) == (False, True)
     assert stored is not None
-    assert list(stored)[-3:] == ["__v", "idempotent", "source"], "after Payload's own fields"
+    assert list(stored)[-4:] == ["__v", "idempotent", "requiresApproval", "source"], "after Payload's own fields"
 
 
 async def test_a_version_stands_for_one_code_and_one_schema(service: Service) -> None:

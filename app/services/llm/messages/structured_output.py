@@ -162,7 +162,7 @@ def problems_of(value: JsonObject, schema: AnswerSchema) -> list[str]:
     try:
         return schema.problems(value)
     except ValueError:
-        return ["answer: it holds a number that JSON does not have"]
+        return ["answer: it is nested too deeply, or holds a number that JSON does not have"]
 
 
 def repair_message(problems: list[str]) -> JsonObject:

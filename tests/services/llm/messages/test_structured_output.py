@@ -20,6 +20,8 @@ SCHEMA: JsonObject = {
 }
 ANSWER = AnswerSchema("a_count", SCHEMA)
 GOOD = '{"count": 3, "why": "I counted."}'
+UNPARSED, TOO_DEEP = "not valid JSON", "nested too deeply"
+"""The complaints about a deep object, which Python's parser refuses before version 3.12."""
 
 
 def one_after_the_other(server: ModelServer, *replies: Reply) -> None:
@@ -62,7 +64,7 @@ async def test_a_matching_answer_is_taken_at_once_also_with_words_around_it(
         ('{"count": 3}', '"why" is a required property'),
         ('{"count": 3, "why": "x", "more": 1}', "more"),
         ('{"count": NaN, "why": "x"}', "count: null is not of type"),
-        ('{"a":' * 5000 + "1" + "}" * 5000, "not valid JSON"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, TOO_DEEP),
     ],
 )
 async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is_wrong(
@@ -78,7 +80,7 @@ async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is
     question, said, complaint = model_server.calls[1].messages
     assert question["content"] == "Say something."
     assert (said["role"], said["content"]) == ("assistant", text)
-    assert reported in complaint["content"]
+    assert reported in complaint["content"] or (reported == TOO_DEEP and UNPARSED in complaint["content"])
     assert model_server.calls[1].body["response_format"] == model_server.calls[0].body["response_format"]
 
 
