@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from fastapi import FastAPI
 
+from app.database.connection import Database
 from app.database.opening import open_database
 from app.demo.provider import register_demo_provider
 from app.dependencies import Services
@@ -14,8 +15,7 @@ from app.events.stream.hub import EventHub
 from app.events.stream.opening import open_bus, running_in_background
 from app.routers.application import make_api, make_worker_api
 from app.services.access.admin_key import AdminKey, load_admin_key
-from app.services.access.credential_watch import CredentialWatch
-from app.services.access.opening import open_authenticator
+from app.services.access.opening import open_authenticator, open_credential_watch
 from app.services.access.stream_tickets import StreamTickets
 from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editor import CatalogEditor
@@ -78,6 +78,15 @@ def create_worker_app(services: Services) -> FastAPI:
 
 
 @asynccontextmanager
+async def open_seeded_database(settings: Settings, *, is_worker: bool) -> AsyncGenerator[Database]:
+    """The database, with the seeds that it lacks where the settings ask for them."""
+    async with open_database(settings, share=is_worker) as database:
+        if settings.seeds_on_start:
+            await insert_missing_seeds(database)
+        yield database
+
+
+@asynccontextmanager
 async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
 
@@ -90,9 +99,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        database = await enter(open_database(settings, share=is_worker))
-        if settings.seeds_on_start:
-            await insert_missing_seeds(database)
+        database = await enter(open_seeded_database(settings, is_worker=is_worker))
         register_demo_provider()
         models = await enter(open_models(settings, table))
         sandbox = await enter(open_sandbox(settings))
@@ -107,8 +114,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         engine = await enter(open_engine(settings, database, bus, loader, context, outbox, is_worker=is_worker))
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
         authenticator = await enter(open_authenticator(settings, database, admin_key))
-        credentials = CredentialWatch(authenticator)
-        await enter(running_in_background(credentials.run(), "credential watch"))
+        credentials = await enter(open_credential_watch(authenticator))
         await enter(running_in_background(keep_prompts_indexed(database), "prompt index"))
         executions = ExecutionQueries(database)
         starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))

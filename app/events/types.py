@@ -343,10 +343,13 @@ class Frame:
         return frame
 
     @property
-    def appended_at(self) -> float:
-        """The event's time in seconds since 1970; none of the fields before it can hold a client's text."""
-        start = self.data.index(TIMESTAMP) + len(TIMESTAMP)
-        return datetime.fromisoformat(self.data[start : self.data.index(b'"', start)].decode()).timestamp()
+    def appended_at(self) -> float | None:
+        """The event's time in seconds since 1970, if it has one; no field before it can hold a client's text."""
+        try:
+            start = self.data.index(TIMESTAMP) + len(TIMESTAMP)
+            return datetime.fromisoformat(self.data[start : self.data.index(b'"', start)].decode()).timestamp()
+        except ValueError:
+            return None
 
     @property
     def text(self) -> str:

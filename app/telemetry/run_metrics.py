@@ -36,9 +36,9 @@ def record_calls(calls: Iterable[JsonObject]) -> None:
             continue
         model = _models.shown(str(row["model"]))
         for field, direction in zip(TOKEN_FIELDS, DIRECTIONS, strict=True):
-            if row[field]:
+            if row[field] > 0:
                 TOKENS.labels(model, direction).inc(row[field])
-        if row["costUsd"]:
+        if (row["costUsd"] or 0) > 0:
             COST.labels(model).inc(row["costUsd"])
         if is_known_batch(row.get("batchId")):
             continue

@@ -232,6 +232,7 @@ async def main() -> int:
     console.width = max(console.width, 170)
     console.print(table)
     console.print("CPU stretch: how much longer the service took because other processes ran on its processor.")
+    console.print("Loop lag: how late its event loop was, without the time that its thread waited for a processor.")
     for line in lost:
         console.print(f"Lost: {line}", markup=False)
     console.print(f"Goals missed by: {', '.join(missed)}." if missed else "All goals met.")

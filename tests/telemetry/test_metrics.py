@@ -110,7 +110,7 @@ async def test_hits_misses_and_bypasses_of_the_cache_are_counted(
     assert change.by("cache_requests_total", "result") == {"miss": 1, "hit": 1, "bypass": 1}
 
 
-async def test_budgets_sockets_streams_and_what_waits_are_shown(
+async def test_running_executions_and_subscribers_are_shown_and_deliveries_timed(
     shared_service: Service, model_server: ModelServer
 ) -> None:
     http, go_on = shared_service.http, asyncio.Event()
@@ -120,8 +120,6 @@ async def test_budgets_sockets_streams_and_what_waits_are_shown(
         return "Done."
 
     model_server.on("work", work)
-    scope = f"/api/v1/budgets/project:{PROJECT[:-1]}f"
-    await http.put(scope, json={"maxTokens": 60, "period": "total"})
     body = {"prompt": "Write.", "project": PROJECT, "judge": False}
     run = (await http.post("/api/v1/agents/plot-specialist-001/runs", json=body)).json()
     headers = {"X-API-Key": ADMIN_KEY}
@@ -134,11 +132,46 @@ async def test_budgets_sockets_streams_and_what_waits_are_shown(
         go_on.set()
         while json.loads(await socket.recv())["type"] != "execution-end":
             pass
-    await http.delete(scope)
 
     assert during.get("executions_running") == 1
-    assert during.get("subscribers", transport="websocket") >= 1
+    assert change.after.get("executions_running") == 0
+    assert (
+        during.get("subscribers", transport="websocket") == change.before.get("subscribers", transport="websocket") + 1
+    )
     assert change.get("event_delivery_seconds_count") > 0
+
+
+async def test_the_queue_and_pending_approvals_are_shown_with_the_most_exhausted_budget_of_each_scope(
+    start_service: StartService, models_config: Path
+) -> None:
+    async with start_service(models_config=models_config, serve_runs=False) as service:
+        http, database = service.http, service.services.database
+        body = {"prompt": "Write.", "project": PROJECT}
+        for _ in range(3):
+            assert (await http.post("/api/v1/agents/plot-specialist-001/runs", json=body)).status_code == 202
+        for agent, used in (("plot-specialist-001", 20), ("theme-specialist-001", 50)):
+            await http.put(f"/api/v1/budgets/agent:{agent}", json={"maxTokens": 100, "period": "total"})
+            await database["agent-budgets"].update_one({"scope": f"agent:{agent}"}, {"$set": {"usedTokens": used}})
+        stand = ["pending", "pending", "approved"]
+        approvals = [{"approvalId": f"appr_{place}", "status": status} for place, status in enumerate(stand)]
+        await database["agent-approvals"].insert_many(approvals)
+
+        found = await scrape(http)
+
+    assert (found.get("queue_depth"), found.get("approvals_pending")) == (3, 2)
+    ratios = {scope: found.get("budget_used_ratio", scope_type=scope) for scope in ("agent", "project", "global")}
+    assert ratios == {"agent": 0.5, "project": 0, "global": 0}
+
+
+async def test_implausible_usage_breaks_no_run(shared_service: Service, model_server: ModelServer) -> None:
+    answer = completion("Done.") | {"usage": {"prompt_tokens": -7, "completion_tokens": 5, "total_tokens": -2}}
+    model_server.on("work", answer)
+
+    async with changing(shared_service.http) as change:
+        run = await shared_service.run_agent("plot-specialist-001", judge=False)
+
+    assert run["status"] == "completed"
+    assert change.get("tokens_total") == run["tokenUsage"]["total"] >= 0
 
 
 async def test_routes_are_shown_by_their_templates_and_addresses_of_clients_are_not(shared_service: Service) -> None:

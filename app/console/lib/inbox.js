@@ -15,18 +15,24 @@ const LISTS = {
 export const waiting = signal({});
 
 /**
- * Reads a page of what waits: approvals, the oldest first, or runs to review, the latest first.
+ * Reads the first pages of what waits: approvals, the oldest first, or runs to review, the latest first.
  *
  * @param {"approval" | "review"} kind
- * @param {string} [cursor]
+ * @param {number} pages
  * @param {AbortSignal} [abort]
- * @returns {Promise<{ items: any[], total: number, nextCursor: string | null }>}
+ * @returns {Promise<{ items: any[], total: number, hasMore: boolean }>}
  */
-export async function readWaiting(kind, cursor, abort) {
+export async function readWaiting(kind, pages, abort) {
   const { path, query } = LISTS[kind];
-  const page = await session.value?.client.get(path, { ...query, limit: PAGE, cursor }, abort);
-  if (!cursor) waiting.value = { ...waiting.value, [kind]: page.total };
-  return page;
+  const read = (/** @type {string | undefined} */ cursor) => session.value?.client.get(path, { ...query, limit: PAGE, cursor }, abort);
+  let page = await read(undefined);
+  const { total, items } = page;
+  waiting.value = { ...waiting.value, [kind]: total };
+  for (let number = 1; number < pages && page.nextCursor; number += 1) {
+    page = await read(page.nextCursor);
+    items.push(...page.items);
+  }
+  return { total, items, hasMore: page.nextCursor !== null };
 }
 
 /** Counts again what waits, after a decision and now and then. */

@@ -309,8 +309,8 @@ class TreeBroadcaster:
                         behind = behind or frame.seq > expected
                     endings += message.endings
         self._give(frames)
-        if frames and self._live:
-            DELIVERY_SECONDS.observe(max(time.time() - frames[-1].appended_at, 0))
+        if frames and self._live and (appended_at := frames[-1].appended_at) is not None:
+            DELIVERY_SECONDS.observe(max(time.time() - appended_at, 0))
         self._end([ending for ending in endings if ending.last_seq <= self.position])
         return behind
 

@@ -42,18 +42,29 @@ def in_utc(moment: datetime) -> datetime:
 Moment = Annotated[datetime, BeforeValidator(as_iso_text), AfterValidator(in_utc)]
 ExecutionSort = Literal["startedAt", "-startedAt", "createdAt", "-createdAt"]
 Name = Annotated[str | None, Query(max_length=200)]
+Words = Annotated[
+    str | None,
+    Query(
+        max_length=200,
+        description="Words of the prompt, at most 8. Each must begin one of the first 40 different words of the "
+        "prompt (within its first 2,000 characters); case and the Unicode form do not matter. "
+        "Executions of other programs are not searched. `total` counts up to 10,000.",
+    ),
+]
+LeastCost = Annotated[
+    float | None,
+    Query(
+        alias="minCostUsd",
+        ge=0,
+        allow_inf_nan=False,
+        description="Cost at least this many US dollars: for a root the cost of its tree, as in `total`. Only "
+        "executions that have ended and whose cost is known match.",
+    ),
+]
 
 
 async def execution_filter(
-    q: Annotated[
-        str | None,
-        Query(
-            max_length=200,
-            description="Words of the prompt, at most 8. Each must begin one of the first 40 different words of the "
-            "prompt (within its first 2,000 characters); case and the Unicode form do not matter. "
-            "Executions of other programs are not searched. `total` counts up to 10,000.",
-        ),
-    ] = None,
+    q: Words = None,
     project: Annotated[ObjectIdStr | None, Query(description="The id of a CMS project.")] = None,
     episode: Annotated[ObjectIdStr | None, Query(description="The id of a CMS episode.")] = None,
     agent: Annotated[Name, Query(description="An agent's id.")] = None,
@@ -81,16 +92,7 @@ async def execution_filter(
         Name, Query(alias="rootExecutionId", description="The id of the root of a run tree.")
     ] = None,
     conversation_id: Annotated[Name, Query(alias="conversationId", description="A conversation's name.")] = None,
-    min_cost_usd: Annotated[
-        float | None,
-        Query(
-            alias="minCostUsd",
-            ge=0,
-            allow_inf_nan=False,
-            description="Cost at least this many US dollars: for a root the cost of its tree, as in `total`. Only "
-            "executions that have ended and whose cost is known match.",
-        ),
-    ] = None,
+    min_cost_usd: LeastCost = None,
     started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,
     started_to: Annotated[Moment | None, Query(alias="to", description="Started before this time.")] = None,
 ) -> ExecutionFilter:

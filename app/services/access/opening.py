@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 import structlog
 
 from app.database.connection import Database
+from app.events.stream.opening import running_in_background
 from app.models.api_key import Role
 from app.services.access.admin_key import AdminKey
 from app.services.access.api_keys import ApiKeyStore
 from app.services.access.authenticator import Authenticator
+from app.services.access.credential_watch import CredentialWatch
 from app.services.access.failed_authentications import FailedAuthentications
 from app.services.access.published_keys import PublishedKeys
 from app.services.access.tokens import TokenVerifier
@@ -33,6 +35,14 @@ async def open_authenticator(
         yield authenticator
     finally:
         await authenticator.tokens.close()
+
+
+@asynccontextmanager
+async def open_credential_watch(authenticator: Authenticator) -> AsyncGenerator[CredentialWatch]:
+    """The watch over the credentials of open connections, which checks them while the context lasts."""
+    watch = CredentialWatch(authenticator)
+    async with running_in_background(watch.run(), "credential watch"):
+        yield watch
 
 
 def make_token_verifier(settings: Settings) -> TokenVerifier:

@@ -16,19 +16,7 @@ const EVERY_MS = 5_000;
 /** The pending approvals, the oldest first, with more on request. */
 export function Approvals() {
   const [pages, setPages] = useState(1);
-  const load = useLoad(
-    async (signal) => {
-      let page = await readWaiting("approval", undefined, signal);
-      const { total, items } = page;
-      for (let number = 1; number < pages && page.nextCursor; number += 1) {
-        page = await readWaiting("approval", page.nextCursor, signal);
-        items.push(...page.items);
-      }
-      return { total, items, hasMore: page.nextCursor !== null };
-    },
-    [pages],
-    { everyMs: EVERY_MS },
-  );
+  const load = useLoad((signal) => readWaiting("approval", pages, signal), [pages], { everyMs: EVERY_MS });
   return html`<${Loaded} load=${load}>
     ${(/** @type {any} */ { total, items, hasMore }) =>
       items.length === 0

@@ -19,19 +19,7 @@ const DECISIONS = /** @type {Record<string, string>} */ ({ a: "approved", e: "re
 /** The runs that wait, the latest first, with more on request. */
 export function Reviews() {
   const [pages, setPages] = useState(1);
-  const load = useLoad(
-    async (signal) => {
-      let page = await readWaiting("review", undefined, signal);
-      const { total, items } = page;
-      for (let number = 1; number < pages && page.nextCursor; number += 1) {
-        page = await readWaiting("review", page.nextCursor, signal);
-        items.push(...page.items);
-      }
-      return { total, items, hasMore: page.nextCursor !== null };
-    },
-    [pages],
-    { everyMs: EVERY_MS },
-  );
+  const load = useLoad((signal) => readWaiting("review", pages, signal), [pages], { everyMs: EVERY_MS });
   return html`<${Loaded} load=${load}>
     ${(/** @type {any} */ { total, items, hasMore }) =>
       items.length === 0
