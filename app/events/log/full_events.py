@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import orjson
 
-from app.database.connection import Database
+from app.database.connection import Database, Raw
 from app.database.expressions import array_in
 from app.errors import NotFound
 from app.events.log.log_rows import ROW_BYTES, Page, Stored
@@ -73,6 +73,26 @@ async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
 
 async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[str, JsonObject]]:
     """Yield every stored event of a tree without a writer, in full and in order, with its execution's id."""
+    async for rows in tree_rows(database, root_id):
+        texts = await full_texts(database, [row["event"] for row in rows if is_cut(row["event"])])
+        for row in rows:
+            text = texts.get(row["event"]["seq"])
+            yield row["of"], row["event"] if text is None else orjson.loads(text)
+
+
+async def stored_tree_events(database: Database, root_id: str) -> AsyncGenerator[JsonObject]:
+    """Yield every stored event of a tree without a writer, in order, oversized ones truncated as `/events` shows them.
+
+    Raises:
+        ExecutionNotFound: the root does not exist.
+    """
+    async for rows in tree_rows(database, root_id):
+        for row in rows:
+            yield row["event"]
+
+
+async def tree_rows(database: Database, root_id: str) -> AsyncGenerator[list[Raw]]:
+    """Yield the numbered rows of a tree in order, a page at a time, each `{"of": execution id, "event"}`."""
     head = replace(await read_head(database, root_id), is_foreign=False)
     executions = database[AgentExecution.get_collection_name()]
     shape = {"of": "$executionId", "event": "$rows.event"}
@@ -81,7 +101,7 @@ async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[
         until = after + PAGE_ROWS
         pipeline = tree_range(head, after, until, shape, "event.seq")
         async with await executions.aggregate(pipeline, batchSize=BATCH_ROWS) as found:
-            rows = await found.to_list()
+            rows: list[Raw] = await found.to_list()
         if not rows:  # a gap: go to the first event behind it, however far that is
             beyond = [*tree_range(head, until, MAX_SEQ, shape, "event.seq"), {"$limit": 1}]
             async with await executions.aggregate(beyond) as found:
@@ -91,10 +111,7 @@ async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[
             after = int(rows[0]["event"]["seq"]) - 1
             continue
         after = until
-        texts = await full_texts(database, [row["event"] for row in rows if is_cut(row["event"])])
-        for row in rows:
-            text = texts.get(row["event"]["seq"])
-            yield row["of"], row["event"] if text is None else orjson.loads(text)
+        yield rows
 
 
 def is_cut(event: JsonObject) -> bool:

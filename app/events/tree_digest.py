@@ -1,0 +1,76 @@
+"""The digest of a tree's events, by which anyone can tell later whether they are as they were at its end."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from app.kit.canonical_json import canonical_json
+from app.kit.json_values import JsonObject
+
+SLICE_SECONDS = 0.004
+"""How long hashing holds the event loop before others get a turn."""
+
+
+class EventUnreadable(ValueError):
+    """A stored event is no JSON object, so it has no canonical form."""
+
+
+@dataclass(slots=True)
+class EventsHash:
+    """A SHA-256 over events: over the RFC 8785 form of each, and a line feed."""
+
+    count: int = 0
+    """How many events it covers."""
+    last_seq: int = 0
+    """The number of the last of them."""
+    _sha256: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, event: JsonObject) -> None:
+        """Add the next event in `seq` order.
+
+        Raises:
+            EventUnreadable: it has no canonical form; this service does not store such events.
+        """
+        try:
+            self._sha256.update(canonical_json(event))
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            raise EventUnreadable(f"event {event.get('seq')!r} is not JSON") from error
+        self._sha256.update(b"\n")
+        self.count += 1
+        self.last_seq = int(event["seq"])
+
+    def hexdigest(self) -> str:
+        """Return the digest so far, in lower-case hexadecimal digits."""
+        return self._sha256.hexdigest()
+
+
+async def tree_events_digest(events: AsyncIterable[JsonObject]) -> str:
+    """Return the SHA-256 over a tree's events, given in `seq` order as `/events` shows them (oversized ones truncated).
+
+    The event loop serves others in between, however many events there are.
+
+    Raises:
+        EventUnreadable: an event has no canonical form.
+    """
+    return (await hash_events(events)).hexdigest()
+
+
+async def hash_events(events: AsyncIterable[JsonObject], until: int | None = None) -> EventsHash:
+    """Return the hash over the events up to number `until`, by default over all.
+
+    Raises:
+        EventUnreadable: an event has no canonical form.
+    """
+    hashed = EventsHash()
+    pause_at = perf_counter() + SLICE_SECONDS
+    async for event in events:
+        if until is not None and event["seq"] > until:
+            break
+        hashed.add(event)
+        if perf_counter() > pause_at:
+            await asyncio.sleep(0)
+            pause_at = perf_counter() + SLICE_SECONDS
+    return hashed
