@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from http import HTTPStatus
 from itertools import islice
+from json import scanner
 from math import isfinite
 from typing import Any
 
@@ -30,6 +31,8 @@ STRINGS = re.compile(r'(?:[^"]*+"(?:[^"\\]++|\\.)*+"?){1,1000}+', re.DOTALL)
 """Up to a thousand strings in JSON, each with the text before it."""
 MAX_STEP_CHARACTERS = 100
 """The number of characters of a key that the path of a problem quotes."""
+MAX_VALUES_AT_ONCE = 7_000
+"""Up to this many values are parsed by C, which no other thread can interrupt: about 3 ms."""
 BEYOND_ALL_INTEGERS = 2**64
 """Replaces an integer of more than 40 digits, which is not converted."""
 
@@ -74,7 +77,9 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
         raise MalformedJson(f"The body is not valid JSON at line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise InvalidInput.of_field("body", TOO_DEEP) from None
-    if problems := list(islice(find_problems(value, pairs), MAX_PROBLEMS)):
+    problems = list(islice(find_problems(value, pairs), MAX_PROBLEMS))
+    pairs.forget()
+    if problems:
         raise InvalidInput.of_fields(problems)
     return value
 
@@ -95,10 +100,21 @@ def count_marks(text: str) -> int:
     return text.count("[") + text.count("{") + text.count(",")
 
 
+class InterruptibleDecoder(json.JSONDecoder):
+    """Python's decoder with its scanner in Python: three to six times slower, but other threads can run meanwhile."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - the options of the base class
+        super().__init__(**options)
+        self.scan_once = scanner.py_make_scanner(self)  # pyright: ignore - unknown to the stubs
+
+
 def loads(text: str, pairs: "UniqueKeys") -> Any:  # noqa: ANN401 - any JSON value
     """Parse JSON, without converting long integers: the time that takes grows with the square of their digits."""
     has_long_integer = LONG_INTEGER in text.encode("utf-8", "replace").translate(DIGITS_AS_ZEROS)
-    return json.loads(text, object_pairs_hook=pairs, parse_int=bounded_integer if has_long_integer else None)
+    decoder = InterruptibleDecoder if count_marks(text) > MAX_VALUES_AT_ONCE else json.JSONDecoder
+    return json.loads(
+        text, cls=decoder, object_pairs_hook=pairs, parse_int=bounded_integer if has_long_integer else None
+    )
 
 
 def bounded_integer(digits: str) -> int:
@@ -124,6 +140,10 @@ class UniqueKeys:
     def repeated_in(self, found: JsonObject) -> list[str]:
         """Return the duplicate keys of an object."""
         return self._repeated[id(found)][1] if id(found) in self._repeated else []
+
+    def forget(self) -> None:
+        """Let go of the objects: the decoder is part of a reference cycle, which would keep them for long."""
+        self._repeated.clear()
 
 
 def repeated(names: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from app.errors import MAX_PROBLEMS, FieldError, InvalidInput
 from app.kit.json_limits import MAX_VALUES
 from app.kit.strict_json import (
     CONTAINERS,
+    MAX_VALUES_AT_ONCE,
     STRING,
     MalformedJson,
     are_storable,
@@ -89,7 +90,7 @@ def seconds_for(text: str) -> float:
     return min(times)
 
 
-@pytest.mark.parametrize("smallest", [MEBIBYTE // 16, pytest.param(MEBIBYTE // 4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("smallest", [MEBIBYTE // 8, pytest.param(MEBIBYTE // 4, marks=pytest.mark.long)])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_twice_the_text_takes_about_twice_the_time(shape: Callable[[int], str], smallest: int) -> None:
     with without_collections():
@@ -120,6 +121,38 @@ def test_a_body_of_any_shape_takes_a_bounded_time_for_each_of_its_characters(
         seconds = seconds_for(text)
 
     assert seconds < 0.02 + len(text) * SECONDS_A_CHARACTER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [1, -2.5e3, true, null, "\\u00e9\\n"], "b": {"": {}}}',
+        '{"a": 1, "b": {"c": 1, "c": 2}, "a": 3}',
+        '["\\ud800", NaN, -Infinity, 9007199254740993, 1e999]',
+        f'[{"7" * 41}, "\\u0000"]',
+        "[1, 2,]",
+        '{"a" 1}',
+        '["no end',
+        "[1] 2",
+        "[" * 5000,
+    ],
+)
+def test_a_wide_text_is_read_like_a_narrow_one(text: str) -> None:
+    wide = f"[[{','.join('0' * (MAX_VALUES_AT_ONCE + 1))}], {text}]"
+    narrow = f"[[0], {text}]"
+
+    assert outcome_of(wide, len(wide) - len(narrow)) == outcome_of(narrow, 0)
+
+
+def outcome_of(text: str, shift: int) -> object:
+    """The second value of a text or its problems; columns are counted as if the text were shorter."""
+    try:
+        return parse_json(text)[1]
+    except InvalidInput as error:
+        return error.errors
+    except MalformedJson as error:
+        place, _, column = error.message.rpartition(" ")
+        return f"{place} {int(column.rstrip('.')) - shift}"
 
 
 @given(json_values())
