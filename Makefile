@@ -14,7 +14,7 @@ COVERAGE = $(shell $(BIN)/python -c 'import sys; print("sysmon" if sys.version_i
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
-.PHONY: help demo serve test test-long test-wheel canary check reference descriptions format bench soak attack fuzz lock clean
+.PHONY: help demo serve test test-all test-long test-wheel canary check reference descriptions format bench soak attack fuzz lock clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,10 @@ demo: $(VENV)/.local  ## Run a department of agents here, with nothing but Pytho
 serve: $(VENV)/.local  ## Serve the API on http://127.0.0.1:8000
 	@$(BIN)/dynamic-agents serve
 
-test: $(VENV)/.dev  ## Run the whole test suite
+test: $(VENV)/.dev  ## Run the quick tests, in less than five minutes
+	@$(BIN)/pytest $(PARALLEL) -m "not slow and not long"
+
+test-all: $(VENV)/.dev  ## Run all tests but the long ones, as CI does
 	@$(BIN)/pytest $(PARALLEL)
 
 test-long: $(VENV)/.dev  ## Run the tests that wait for minutes: restarts, outages, kills

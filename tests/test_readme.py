@@ -66,6 +66,7 @@ async def run_shell(block: str, served: tuple[Path, ServeProcess]) -> str:
     return await run_program("bash", "-euo", "pipefail", "-c", script, cwd=directory)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's shell examples need curl")
 @pytest.mark.parametrize("block", SHELL_EXAMPLES, ids=lambda block: " ".join(block.split())[-40:])
 async def test_a_shell_example_of_the_readme_works(block: str, served: tuple[Path, ServeProcess]) -> None:
@@ -117,6 +118,7 @@ def test_the_readme_is_short_and_shows_a_run() -> None:
     assert (ROOT / "docs" / "images" / "run.svg").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tutorial needs curl")
 async def test_the_tutorial_works_from_beginning_to_end(served: tuple[Path, ServeProcess]) -> None:
     script = "\n".join(re.findall(r"```bash\n(.*?)```", TUTORIAL, re.DOTALL))

@@ -48,6 +48,7 @@ def test_the_distance_counts_insertions_deletions_substitutions_and_swaps() -> N
     assert [edit_distance(first, second) for first, second in pairs] == [0, 1, 2, 1, 1, 3, 3]
 
 
+@pytest.mark.slow
 async def test_the_doctor_names_misspelled_settings(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PROT=9000\n")
     code, printed = await run_command("doctor", cwd=tmp_path, MODEL_CONFIG="models.yaml")

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.processes import run_command, serving
 
 
+@pytest.mark.slow
 async def test_budgets_are_set_listed_and_deleted(tmp_path: Path) -> None:
     async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key") as server:
         common = ("--url", server.url, "--key", "a-bootstrap-admin-key")

@@ -39,6 +39,7 @@ async def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert all(command in printed for command in ("serve", "demo", "seed", "run", "keys", "usage", "doctor"))
 
 
+@pytest.mark.slow
 async def test_the_demo_shows_a_complete_department_run_and_leaves_nothing_behind(tmp_path: Path) -> None:
     # The demo ignores the configuration and uses no network.
     configured = {"MODELS_CONFIG": "/nowhere.yaml", "MONGODB_URI": "mongodb://nowhere", "ANTHROPIC_API_KEY": "k" * 20}
@@ -69,6 +70,7 @@ async def test_the_demo_shows_a_complete_department_run_and_leaves_nothing_behin
     assert processes_in(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_on_a_terminal_the_demo_offers_its_run_in_the_console(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     process = await asyncio.create_subprocess_exec(
@@ -103,6 +105,7 @@ async def read_until(descriptor: int, text: str) -> str:
     return shown.replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(tmp_path: Path) -> None:
     async with serving(tmp_path, "serve", INSTALLED) as first:
         key = (tmp_path / ".data" / "admin-key").read_text().strip()
@@ -126,6 +129,7 @@ async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(t
     assert processes_in(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_an_admin_key_is_made_by_no_start_that_fails_and_in_place_of_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / ".data" / "admin-key"
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -148,6 +152,7 @@ async def test_an_admin_key_is_made_by_no_start_that_fails_and_in_place_of_an_em
     assert "The admin key is stored in .data/admin-key" in "".join(second.printed)
 
 
+@pytest.mark.slow
 async def test_a_killed_service_leaves_no_mongod_and_its_run_is_carried_on(
     tmp_path: Path, model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -173,6 +178,7 @@ async def test_a_killed_service_leaves_no_mongod_and_its_run_is_carried_on(
     assert processes_in(tmp_path) == []
 
 
+@pytest.mark.slow
 async def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         _, key = await run_command("keys", "create", "--name", "ci", "--role", "viewer", cwd=tmp_path)
@@ -192,6 +198,7 @@ async def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
     assert again[1].startswith("dynamic-agents: ")
 
 
+@pytest.mark.slow
 async def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     command = f"{COMMAND} doctor 2>&1 | head -1; echo ${{PIPESTATUS[0]}}"
     process = await asyncio.create_subprocess_exec(
@@ -203,10 +210,12 @@ async def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> N
     assert printed.splitlines()[-1] in ("0", "1", str(128 + signal.SIGPIPE))
 
 
+@pytest.mark.slow
 async def test_the_version_is_printed(tmp_path: Path) -> None:
     assert await run_command("--version", cwd=tmp_path) == (0, f"{metadata.version('dynamic-agents')}\n")
 
 
+@pytest.mark.slow
 async def test_a_tool_is_tried_on_a_server(tmp_path: Path) -> None:
     async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key") as server:
         common = ("--url", server.url, "--key", "a-bootstrap-admin-key")
@@ -225,6 +234,7 @@ async def test_a_tool_is_tried_on_a_server(tmp_path: Path) -> None:
     assert (garbled[0], "--input is not JSON" in garbled[1]) == (1, True)
 
 
+@pytest.mark.slow
 async def test_keys_and_seed_work_beside_a_running_service(tmp_path: Path) -> None:
     changed = Path(shutil.copytree(SEEDS, tmp_path / "changed"))
     for path, old, new in (("departments.yaml", "Story Dep", "Narrative Dep"), (CODE, "(", "/* new */ (")):
@@ -251,6 +261,7 @@ async def test_keys_and_seed_work_beside_a_running_service(tmp_path: Path) -> No
     assert story.json()["name"] == "Narrative Department"
 
 
+@pytest.mark.slow
 async def test_the_doctor_finds_nothing_wrong_with_a_fresh_installation(tmp_path: Path) -> None:
     code, printed = await run_command("doctor", cwd=tmp_path)
 
@@ -261,6 +272,7 @@ async def test_the_doctor_finds_nothing_wrong_with_a_fresh_installation(tmp_path
     assert "tools: the sandbox runs" in printed
 
 
+@pytest.mark.slow
 async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str, database: Database) -> None:
     await database["departments"].drop_index("slug_1")
     twins = await database["departments"].insert_many([{"slug": "story", "name": "A"}, {"slug": "story", "name": "B"}])
@@ -311,6 +323,7 @@ async def test_an_invalid_argument_is_reported_in_one_line(
     assert printed.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
@@ -333,6 +346,7 @@ async def test_a_failed_start_is_reported_in_one_line(tmp_path: Path, variables:
     assert printed.count("\n") == 1
 
 
+@pytest.mark.slow
 async def test_a_second_service_on_the_same_data_is_refused(tmp_path: Path) -> None:
     async with serving(tmp_path):
         code, printed = await run_command("serve", "--port", "0", cwd=tmp_path)

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from app.cli.doctor import examine_mcp_servers
 from app.services.tools.mcp.settings import McpServerSettings
 from app.settings import Settings
 from tests.fixtures.mcp_clients import ODD
 
 
+@pytest.mark.slow
 async def test_each_server_is_tried_and_its_state_reported(tmp_path: Path) -> None:
     servers = {
         "odd": ODD,

@@ -28,6 +28,7 @@ async def test_nothing_is_wrong_with_the_seeds(database: Database) -> None:
     assert await problems_in(database) == []
 
 
+@pytest.mark.slow
 async def test_an_agent_whose_department_is_gone_or_whose_model_is_not_in_the_list_is_named(
     database: Database, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from tests.fixtures.services import ADMIN_KEY, Service
 HEADERS = {"X-API-Key": ADMIN_KEY}
 
 
+@pytest.mark.slow
 async def test_a_client_that_is_cut_off_again_and_again_gets_every_event_once(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def row_of(name: str, printed: str) -> list[str]:
     return re.findall(r"\b(ok|no)\b", line)
 
 
+@pytest.mark.slow
 async def test_each_model_is_called_for_text_tool_call_structured_answer_and_stream(
     model_server: ModelServer, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ async def test_every_providers_model_passes(provider_server: ProviderServer, tmp
     assert is_well, printed
 
 
+@pytest.mark.slow
 async def test_the_demo_model_is_not_probed(tmp_path: Path) -> None:
     code, printed = await run_command("doctor", "--probe", cwd=tmp_path)
 

@@ -7,6 +7,7 @@ from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.fixtures.model_server import Call, ModelServer
 from tests.fixtures.processes import COMMAND, bare_environment, run_command, serving
@@ -14,6 +15,7 @@ from tests.fixtures.services import PROJECT, write_models_config
 from tests.fixtures.waiting import wait_until
 
 
+@pytest.mark.slow
 async def test_run_follows_a_run_on_a_server(tmp_path: Path) -> None:
     async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key") as server:
         common = ("--project", PROJECT, "--prompt", "Two lines.", "--url", server.url, "--key", "a-bootstrap-admin-key")
@@ -28,6 +30,7 @@ async def test_run_follows_a_run_on_a_server(tmp_path: Path) -> None:
     assert unknown == (1, "dynamic-agents: There is no agent 'unknown-001'. (HTTP 404)\n")
 
 
+@pytest.mark.slow
 async def test_a_run_is_followed_and_cancelled_by_its_id(tmp_path: Path) -> None:
     async with serving(tmp_path, ADMIN_API_KEY="a-bootstrap-admin-key") as server:
         common = ("--url", server.url, "--key", "a-bootstrap-admin-key")
@@ -44,6 +47,7 @@ async def test_a_run_is_followed_and_cancelled_by_its_id(tmp_path: Path) -> None
     assert (unknown[0], unknown[1].count("\n")) == (1, 1)
 
 
+@pytest.mark.slow
 async def test_ctrl_c_stops_watching_and_says_that_the_run_continues(tmp_path: Path, model_server: ModelServer) -> None:
     held = asyncio.Event()
 
@@ -76,6 +80,7 @@ async def test_ctrl_c_stops_watching_and_says_that_the_run_continues(tmp_path: P
     assert cancelled == (0, f"Execution {execution} is cancelled.\n")
 
 
+@pytest.mark.slow
 async def test_the_first_ctrl_c_says_what_is_waited_for_and_the_second_does_not_wait(
     tmp_path: Path, model_server: ModelServer
 ) -> None:

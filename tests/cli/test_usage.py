@@ -48,6 +48,7 @@ async def test_usage_is_printed_as_a_table(settings: Settings, capsys: pytest.Ca
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "shown"),
     [

@@ -203,6 +203,7 @@ def test_mongodb_and_redis_take_no_connection_without_a_password(compose: dict[s
     assert environment["REDIS_URL"] == "redis://:${REDIS_PASSWORD}@redis:6379/0"
 
 
+@pytest.mark.slow
 async def test_the_redis_container_refuses_clients_without_the_password(
     compose: dict[str, Any], tmp_path: Path
 ) -> None:

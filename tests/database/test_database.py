@@ -151,6 +151,7 @@ async def test_an_index_with_other_options_is_reported_and_stops_nothing(
     await opened.client.close()
 
 
+@pytest.mark.slow
 async def test_documents_that_break_a_unique_index_stop_nothing(database_uri: str) -> None:
     opened = await connect(database_uri)
     department = ObjectId()

@@ -12,6 +12,8 @@ from app.database import connection as database_module
 from app.database.connection import Raw
 from tests.fixtures.services import PROJECT, Service, StartService
 
+pytestmark = pytest.mark.slow
+
 LISTS = (
     *(
         f"agents?{filters}&sort={sort}"

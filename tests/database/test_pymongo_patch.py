@@ -16,6 +16,7 @@ CALLERS, ROUNDS, CANCELS = 60, 4, 4
 PATIENCE_SECONDS = 20
 
 
+@pytest.mark.slow
 def test_cancelling_again_and_again_leaves_the_client_usable() -> None:
     """In a thread of its own: waits for a lock that is never released end neither by a cancel nor with their loop."""
     patch_waits()

@@ -35,6 +35,7 @@ async def replayed(database: Database, execution_id: str, after: int = 0, limit:
     return await read_events(database, await read_head(database, execution_id), after, limit)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values())
 async def test_a_live_frame_and_its_replay_are_equal_byte_for_byte(tree: Tree, value: JsonValue) -> None:
@@ -215,6 +216,7 @@ async def test_a_bson_date_is_shown_in_the_wire_s_form(database: Database) -> No
     assert (await replayed(database, execution_id))[0]["timestamp"] == "2026-01-02T03:04:05.678Z"
 
 
+@pytest.mark.slow
 async def test_an_unknown_status_makes_an_execution_unreadable_and_not_an_error(service: Service) -> None:
     await service.services.database["agent-executions"].insert_one({"executionId": "exec_odd", "status": "on hold"})
 

@@ -67,6 +67,7 @@ def test_keys_keep_their_order() -> None:
     assert list(clean_json({"b": 1, "$ref": "x", "a": 2, "$id": 3})) == ["b", "$ref", "a", "_$id"]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(json_values())
 def test_a_cleaned_value_survives_mongodb_and_the_wire_unchanged(value: JsonValue) -> None:
@@ -78,6 +79,7 @@ def test_a_cleaned_value_survives_mongodb_and_the_wire_unchanged(value: JsonValu
     assert json.dumps(stored, allow_nan=False) == json.dumps(cleaned, allow_nan=False)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(json_values())
 def test_cleaning_twice_changes_nothing_more(value: JsonValue) -> None:

@@ -101,6 +101,7 @@ def test_twice_the_text_takes_about_twice_the_time(shape: Callable[[int], str], 
     assert times[-1] < MEBIBYTE * SECONDS_A_CHARACTER, times
 
 
+@pytest.mark.slow
 @given(
     width=st.integers(1, 400),
     depth=st.integers(1, 31),

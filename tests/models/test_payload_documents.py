@@ -46,6 +46,7 @@ async def beside_payload(
         yield service
 
 
+@pytest.mark.slow
 async def test_payloads_documents_are_shown_and_left_as_they_are(
     beside_payload: Service, payload: dict[str, dict[str, Any]]
 ) -> None:
@@ -76,6 +77,7 @@ async def test_payloads_documents_are_shown_and_left_as_they_are(
         assert [json_util.dumps(one) for one in stored] == [json_util.dumps(one) for one in expected]
 
 
+@pytest.mark.slow
 async def test_an_execution_of_payloads_is_shown_whole_with_its_rows_numbered_by_their_place(
     beside_payload: Service,
 ) -> None:
@@ -100,6 +102,7 @@ async def test_an_execution_of_payloads_is_shown_whole_with_its_rows_numbered_by
     assert end["lastSeq"] == len(events)
 
 
+@pytest.mark.slow
 async def test_payloads_agents_tools_and_departments_run_and_a_pending_execution_of_its_own_never_does(
     beside_payload: Service, payload: dict[str, dict[str, Any]], model_server: ModelServer
 ) -> None:
@@ -133,6 +136,7 @@ UNSET: dict[str, Callable[[Raw, str], None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", UNSET)
 async def test_optional_fields_may_be_unset_in_each_of_the_three_ways(
     raw_database: Database, start_service: StartService, models_config: object, kind: str
@@ -159,6 +163,7 @@ async def test_optional_fields_may_be_unset_in_each_of_the_three_ways(
     assert (foreign["status"], foreign["reviewStatus"], foreign["retryCount"]) == ("pending", "pending", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [Int64, float], ids=["Int64", "Double"])
 async def test_numbers_of_any_bson_type_are_read(
     raw_database: Database, start_service: StartService, models_config: object, number: Callable[[Any], Any]
@@ -187,6 +192,7 @@ async def test_numbers_of_any_bson_type_are_read(
     assert len(rest.json()["items"]) == 4
 
 
+@pytest.mark.slow
 async def test_rows_without_ids_dates_as_strings_and_unknown_fields_are_read(beside_payload: Service) -> None:
     database = beside_payload.services.database
     agents, executions = database["agents"], database["agent-executions"]
@@ -209,6 +215,7 @@ async def test_rows_without_ids_dates_as_strings_and_unknown_fields_are_read(bes
     ]
 
 
+@pytest.mark.slow
 async def test_numbers_that_json_does_not_have_spoil_no_answer(beside_payload: Service) -> None:
     database = beside_payload.services.database
     odd = {"averageExecutionTime": float("nan"), "successRate": float("inf"), "qualityThreshold": float("-inf")}
@@ -238,6 +245,7 @@ async def test_the_seeds_obey_every_rule_for_who_writes_beside_payload(shared_se
     assert await broken_rules(shared_service.services.database, name) == []
 
 
+@pytest.mark.slow
 async def test_the_executions_of_runs_obey_every_rule(shared_service: Service, model_server: ModelServer) -> None:
     model_server.on("judge", '{"confidence": 1e300, "completeness": 0.5, "reasoning": "\\ud800"}')
     model_server.on(
@@ -320,6 +328,7 @@ async def test_the_indexes_are_payloads_to_the_letter_and_ours_beside_them(
     assert head["partialFilterExpression"] == {"isDepartmentHead": True}
 
 
+@pytest.mark.slow
 async def test_neither_side_disturbs_the_others_indexes(
     raw_database: Database, payload: dict[str, dict[str, Any]]
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_link_to_an_existing_place_passes(project: Path, link: str) -> None:
     assert check(project) == []
 
 
+@pytest.mark.slow
 def test_the_checked_code_of_this_project_passes() -> None:
     assert check_code(ROOT) == []
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bson import ObjectId
 
 from app.kit.canonical_json import canonical_json
@@ -140,6 +141,7 @@ OTHER_EXECUTIONS: dict[str, dict[str, Any]] = {
 Answers = Counter[tuple[str, int]]
 
 
+@pytest.mark.slow
 async def test_no_request_makes_the_service_break_its_own_description(
     start_service: StartService, models_config: Path, tmp_path: Path
 ) -> None:

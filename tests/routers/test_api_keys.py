@@ -45,6 +45,7 @@ async def test_no_two_keys_are_alike(new_key: NewKey) -> None:
     assert all(len(key) >= len("Bearer ") + 43 for key in made)
 
 
+@pytest.mark.slow
 async def test_keys_are_listed_as_any_list_is(service: Service) -> None:
     for name in ("b", "a", "c"):
         made = await service.http.post(KEYS, json={"name": name, "role": "viewer", "projects": [str(ObjectId())]})

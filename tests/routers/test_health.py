@@ -34,6 +34,7 @@ async def test_load_balancers_may_ask_with_head(anonymous: httpx.AsyncClient) ->
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
+@pytest.mark.slow
 async def test_without_its_database_the_service_is_up_not_ready_and_answers_503_to_all_that_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ async def test_without_its_database_the_service_is_up_not_ready_and_answers_503_
     assert still_open
 
 
+@pytest.mark.slow
 async def test_a_service_whose_models_all_lack_their_keys_starts_and_says_what_is_missing(
     start_service: StartService, tmp_path: Path
 ) -> None:
@@ -90,6 +92,7 @@ async def test_a_service_whose_models_all_lack_their_keys_starts_and_says_what_i
     assert "ANTHROPIC_API_KEY" in models["items"][0]["problem"]
 
 
+@pytest.mark.slow
 async def test_a_connection_outlives_the_five_seconds_for_which_clients_keep_it(shared_service: Service) -> None:
     async with httpx.AsyncClient(base_url=shared_service.url, limits=httpx.Limits(keepalive_expiry=60)) as http:
         first = await own_end(http)

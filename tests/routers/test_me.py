@@ -1,6 +1,7 @@
 """The caller, as the service sees it."""
 
 import httpx
+import pytest
 
 from tests.fixtures.http_api import NewKey, assert_problem
 from tests.fixtures.services import ADMIN_KEY, Service, StartService
@@ -23,6 +24,7 @@ async def test_each_caller_sees_its_name_role_and_projects(
     ]
 
 
+@pytest.mark.slow
 async def test_the_anonymous_viewer_is_one(start_service: StartService) -> None:
     async with start_service(anonymous_role="viewer") as service, httpx.AsyncClient(base_url=service.url) as client:
         told = (await client.get(ME)).json()

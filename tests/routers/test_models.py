@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 import yaml
 
 from app.settings import CATALOG_MODELS
@@ -42,6 +43,7 @@ async def test_models_are_listed_in_pages(shared_service: Service) -> None:
             assert wrong_fields(answer) == ["cursor"]
 
 
+@pytest.mark.slow
 async def test_prices_are_shown_if_they_are_known(
     start_service: StartService, tmp_path: Path, model_server: ModelServer
 ) -> None:
@@ -67,6 +69,7 @@ async def test_prices_are_shown_if_they_are_known(
     }
 
 
+@pytest.mark.slow
 async def test_without_a_configuration_the_source_says_that_it_is_the_demo_model(start_service: StartService) -> None:
     async with start_service(seed_on_start=False) as service:
         page = (await service.http.get("/api/v1/models")).json()

@@ -46,6 +46,7 @@ async def silence(port: int) -> asyncio.StreamWriter:
     return writer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hold", [stranger, unread_answer, silence])
 async def test_connections_that_wait_for_their_peer_make_room(hold: Holder, small: ServeProcess) -> None:
     port = port_of(small)

@@ -87,6 +87,7 @@ async def test_requests_before_a_malformed_one_are_answered_first(attacked: Serv
     assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200"] * 3 + [b"400"]
 
 
+@pytest.mark.slow
 async def test_thousands_of_requests_at_once_are_all_answered_in_order(attacked: ServeProcess) -> None:
     last = HEALTH.replace(b"/healthz", b"/nowhere").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
@@ -134,6 +135,7 @@ async def test_a_body_that_its_client_cuts_is_a_plain_log_line(attacked: ServePr
     assert "Traceback" not in log_of(attacked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

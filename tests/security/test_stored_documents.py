@@ -36,6 +36,7 @@ async def store(database: Database, **fields: Any) -> None:  # noqa: ANN401 - an
     await database["agent-executions"].insert_one(raw | fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parent", ["odd", "other"])
 async def test_executions_that_are_their_own_ancestors_are_reviewed_and_shown(service: Service, parent: str) -> None:
     database = service.services.database
@@ -68,6 +69,7 @@ async def test_a_last_number_that_cannot_be_one_is_replaced_by_what_is_stored(
     assert [event["seq"] for event in events] in ([1, 2], [])
 
 
+@pytest.mark.slow
 async def test_a_run_that_claims_very_many_events_ends_its_stream(service: Service) -> None:
     await store(service.services.database, lastSeq=900_000_000)
 
@@ -91,6 +93,7 @@ async def test_events_behind_a_gap_are_found_without_counting_through_it(databas
     assert events == [1, 2, 800_000_000]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("events", [{"a": 1}, "gone", 5, [5], [{"event": 5}], [{"event": {"seq": "x"}}]])
 @pytest.mark.parametrize("status", ["completed", "running"])
 async def test_events_that_are_no_list_of_events_end_a_stream_and_fail_no_call(
@@ -107,6 +110,7 @@ async def test_events_that_are_no_list_of_events_end_a_stream_and_fail_no_call(
     assert (page.status_code, listed.status_code) == (200, 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [FORGED, "x\r", "", None, 5, ["agent-start"], "x" * 65])
 async def test_no_type_of_an_event_forges_a_frame(service: Service, kind: object) -> None:
     rows = [{"event": EVENTS[0] | {"type": kind}, "id": "0" * 24}, {"event": EVENTS[1], "id": "1" * 24}]
@@ -124,6 +128,7 @@ def test_a_version_of_very_many_digits_comes_before_all_others(version: str) -> 
     assert precedence(version) < precedence("0.0.1")
 
 
+@pytest.mark.slow
 async def test_a_key_with_an_odd_role_is_refused_and_leaves_the_list_of_keys_whole(service: Service) -> None:
     made = await service.http.post("/api/v1/api-keys", json={"name": "good", "role": "viewer"})
     odd = await service.http.post("/api/v1/api-keys", json={"name": "odd", "role": "viewer"})

@@ -2,8 +2,12 @@
 
 from contextlib import AsyncExitStack
 
+import pytest
+
 from tests.fixtures.http_api import insert_foreign_executions, open_socket
 from tests.fixtures.services import PROJECT, Service, StartService
+
+pytestmark = pytest.mark.slow
 
 
 async def open_stream(stack: AsyncExitStack, service: Service, execution_id: str) -> int:

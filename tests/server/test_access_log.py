@@ -86,6 +86,7 @@ async def log(tmp_path_factory: pytest.TempPathFactory, shared_model_server: Mod
     return Log((directory / "serve.log").read_text(), key, ids)
 
 
+@pytest.mark.slow
 def test_no_credential_is_logged_at_any_level(log: Log) -> None:
     assert [credential for credential in log.credentials if credential in log.text] == []
 

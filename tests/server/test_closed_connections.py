@@ -353,6 +353,7 @@ def described(found: object) -> str:
     return f"{type(found).__module__}.{type(found).__qualname__} {name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_closed_connection_leaves_no_garbage(name: str, listener: Listener) -> None:
     connect(listener, KINDS[name], 2 * CLIENTS)

@@ -70,6 +70,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         await crash(mongod)
 
 
+@pytest.mark.slow
 async def test_it_takes_majority_writes_transactions_and_change_streams(running: Running) -> None:
     _, uri, _ = running
 
@@ -131,6 +132,7 @@ async def test_a_database_that_another_mongod_holds_is_named_after_some_waiting(
     assert f"DATA_DIR {tmp_path} is in use by another mongod (pid {mongod.pid})" in message
 
 
+@pytest.mark.slow
 async def test_a_port_lost_to_another_mongod_is_given_up_and_that_mongod_is_left_alone(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +157,7 @@ async def test_a_port_lost_to_another_mongod_is_given_up_and_that_mongod_is_left
         await crash(mongod)
 
 
+@pytest.mark.slow
 async def test_stopping_twice_is_stopping_once_and_a_restart_has_the_same_port_and_documents(tmp_path: Path) -> None:
     mongod = EmbeddedMongod(tmp_path / "new" / "data")
 
@@ -174,6 +177,7 @@ async def test_stopping_twice_is_stopping_once_and_a_restart_has_the_same_port_a
         await crash(mongod)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [False, True], ids=["another port", "old port taken"])
 async def test_a_restart_on_another_port_keeps_the_replica_set_and_its_documents(tmp_path: Path, taken: bool) -> None:
     mongod = EmbeddedMongod(tmp_path)
@@ -199,6 +203,7 @@ async def test_a_restart_on_another_port_keeps_the_replica_set_and_its_documents
         await crash(mongod)
 
 
+@pytest.mark.slow
 async def test_a_killed_service_leaves_nothing_behind_and_its_directory_starts_again_right_away(tmp_path: Path) -> None:
     service = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVICE, str(tmp_path), cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE
@@ -226,6 +231,7 @@ async def test_a_killed_service_leaves_nothing_behind_and_its_directory_starts_a
 LINUX_ALONE = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "status"), [("mongod", 128 + 9), pytest.param("guard", -9, marks=LINUX_ALONE)], ids=["mongod", "guard"]
 )

@@ -37,6 +37,7 @@ async def is_primary(client: AsyncMongoClient[dict[str, Any]]) -> bool:
     return bool((await client.admin.command("hello"))["isWritablePrimary"])
 
 
+@pytest.mark.slow
 async def test_no_other_local_user_can_read_or_write_through_its_port(running: Running) -> None:
     _, uri, _ = running
     port = uri.rpartition(":")[2].partition("/")[0]
@@ -65,6 +66,7 @@ async def test_its_directory_and_its_secrets_are_readable_by_the_service_alone(r
     assert (data_dir / "mongod.password").read_text().strip() not in (data_dir / "logs" / "mongod.log").read_text()
 
 
+@pytest.mark.slow
 async def test_a_database_made_without_a_password_gets_one_and_keeps_its_documents(tmp_path: Path) -> None:
     (tmp_path / "mongo").mkdir()
     port = embedded_mongod.__dict__["_free_port"](0)
@@ -88,6 +90,7 @@ async def test_a_database_made_without_a_password_gets_one_and_keeps_its_documen
         await crash(mongod)
 
 
+@pytest.mark.slow
 async def test_a_lost_password_is_made_again(tmp_path: Path) -> None:
     mongod = EmbeddedMongod(tmp_path)
     try:

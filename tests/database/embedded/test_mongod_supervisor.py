@@ -48,6 +48,7 @@ async def insert_once_reachable(client: AsyncMongoClient[Any], note: str) -> Non
             return
 
 
+@pytest.mark.slow
 async def test_a_killed_mongod_is_back_on_its_port_with_its_documents_each_time(tmp_path: Path) -> None:
     mongod = EmbeddedMongod(tmp_path)
 
@@ -67,6 +68,7 @@ async def test_a_killed_mongod_is_back_on_its_port_with_its_documents_each_time(
     assert not any(is_alive(pid) for pid in pids if pid)
 
 
+@pytest.mark.slow
 async def test_a_failed_start_is_retried_after_growing_pauses_until_it_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ async def refused(_: Write, __: GroupWrite) -> int:
     raise OperationFailure("no", 10334)
 
 
+@pytest.mark.slow
 async def test_a_crash_in_the_middle_of_a_write_leaves_a_prefix(tree: Tree, faults: Faults) -> None:
     log = tree.open_log()
     child = tree.new_child()
@@ -150,6 +151,7 @@ async def test_a_lost_reply_before_a_take_over_is_left_to_the_new_owner(tree: Tr
     assert (await tree.numbers(), tree.bus.frames) == ([1], [])
 
 
+@pytest.mark.slow
 async def test_a_lost_tree_takes_no_more_events_and_no_children(tree: Tree, faults: Faults) -> None:
     log = tree.open_log()
     faults.coming = [refused]
@@ -235,6 +237,7 @@ async def test_a_child_whose_confirmation_was_lost_is_stored_once(
     assert await tree.executions.count_documents({"parentExecutionId": tree.id}) == 1
 
 
+@pytest.mark.slow
 async def test_a_child_that_waits_behind_a_failed_write_gets_an_error(tree: Tree, faults: Faults) -> None:
     log = tree.open_log()
     faults.coming = [refused]

@@ -71,6 +71,7 @@ async def test_rows_beyond_a_documents_room_go_to_pages(tree: Tree) -> None:
     assert [event["content"] for event in await replay(tree)] == [str(number) for number in range(30)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["x" * 50_000, [1] * 5_000, [1] * 50], ids=["text", "numbers", "few numbers"])
 async def test_a_document_takes_a_mebibyte_of_events_and_a_page_half_of_one(
     tree: Tree, output: str | list[int]
@@ -308,6 +309,7 @@ async def test_a_full_execution_can_always_end(tree: Tree) -> None:
     assert (await replay(tree))[-1]["truncated"] is True
 
 
+@pytest.mark.slow
 async def test_a_run_of_thousands_of_events_completes_and_replays_at_a_constant_cost(tree: Tree) -> None:
     """4,000 events here; `make bench` does the same with 40,000."""
     log = tree.open_log()

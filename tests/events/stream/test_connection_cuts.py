@@ -46,6 +46,7 @@ async def cut_now_and_then(proxy: Proxy, chance: random.Random) -> None:
         await proxy.mend()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0])
 async def test_subscribers_see_all_stored_events_and_nothing_else_across_cuts(
     tree: Tree, mongod_uri: str, monkeypatch: pytest.MonkeyPatch, seed: int

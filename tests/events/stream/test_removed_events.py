@@ -45,6 +45,7 @@ async def test_live_followers_continue_and_late_ones_get_an_error(tree: Tree) ->
     assert numbers_of(seen) == [1, 2, 3]
 
 
+@pytest.mark.slow
 async def test_followers_in_another_process_get_an_error_and_so_do_those_that_ask_again(tree: Tree) -> None:
     async with two_processes(tree.database, None) as (runs, watches):
         log, watcher = runs.log(tree), Watcher(watches, tree)

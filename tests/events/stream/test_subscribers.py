@@ -225,6 +225,7 @@ class Subscribers(RuleBasedStateMachine):
         await end_tasks(*(process.poller for process in self.processes))
 
 
+@pytest.mark.slow
 def test_every_subscriber_gets_every_event_once_and_in_order(mongod_uri: str) -> None:
     loop = asyncio.new_event_loop()
     database = loop.run_until_complete(connect(mongod_uri.replace("/?", "/test_subscribers?")))

@@ -106,6 +106,7 @@ async def freeze(server: ValkeyProcess) -> None:
     server.freeze()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disturb", [flush, restart, stay_away, freeze])
 async def test_a_run_of_another_process_is_seen_whatever_becomes_of_redis(
     tree: Tree, valkey: ValkeyProcess, disturb: Disturbance
@@ -129,6 +130,7 @@ async def test_a_run_of_another_process_is_seen_whatever_becomes_of_redis(
     assert watcher.ended == Ending(tree.id, ExecutionStatus.COMPLETED, 4)
 
 
+@pytest.mark.slow
 async def test_redis_that_comes_back_is_used_again(tree: Tree, valkey: ValkeyProcess) -> None:
     async with two_processes(tree.database, valkey.url) as (_, watches):
         await wait_until(lambda: is_healthy(watches), 10)
@@ -139,6 +141,7 @@ async def test_redis_that_comes_back_is_used_again(tree: Tree, valkey: ValkeyPro
         await wait_until(lambda: is_healthy(watches), 10)
 
 
+@pytest.mark.slow
 async def test_without_redis_a_run_of_another_process_is_seen_by_its_head(tree: Tree) -> None:
     async with two_processes(tree.database, None) as (runs, watches):
         log, watcher = runs.log(tree), Watcher(watches, tree)
@@ -193,6 +196,7 @@ async def test_live_text_crosses_processes_to_who_asked_for_it(tree: Tree, redis
     assert (unwanted, other.deltas, asks.numbers, other.numbers) == (False, [], [1], [1])
 
 
+@pytest.mark.slow
 async def test_publishing_neither_waits_nor_fails_when_redis_is_not_there(tree: Tree) -> None:
     bus = RedisBus("redis://127.0.0.1:1/0", MessageSigner(b"key"))
     await bus.start()

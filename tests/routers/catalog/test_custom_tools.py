@@ -65,6 +65,7 @@ async def test_an_invalid_sort_is_422(anonymous: httpx.AsyncClient) -> None:
     assert wrong_fields(await anonymous.get(TOOLS, params={"sort": "executeFunction"})) == ["sort"]
 
 
+@pytest.mark.slow
 async def test_tool_code_that_does_not_parse_is_a_result_the_model_sees_and_the_run_continues(
     service: Service, model_server: ModelServer
 ) -> None:

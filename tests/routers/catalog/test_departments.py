@@ -149,6 +149,7 @@ async def test_a_head_whose_model_fails_fails_the_run_with_its_code(
     assert "sk-secret" not in str(run)
 
 
+@pytest.mark.slow
 async def test_a_department_or_agent_that_cannot_run_is_a_conflict_that_says_what_to_fix(service: Service) -> None:
     database = service.services.database
     await database["departments"].update_one({"slug": "story"}, {"$set": {"isActive": False}})

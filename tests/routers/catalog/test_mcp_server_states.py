@@ -4,11 +4,14 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.mcp_clients import ODD_PROGRAM
 from tests.fixtures.services import StartService
 from tests.fixtures.waiting import wait_until
 
 
+@pytest.mark.slow
 async def test_servers_are_shown_with_their_states_and_tools(start_service: StartService, tmp_path: Path) -> None:
     entry = {"command": sys.executable, "args": [str(ODD_PROGRAM), "stdio"], "allowedTools": ["twice", "wordy"]}
     path = tmp_path / "servers.json"

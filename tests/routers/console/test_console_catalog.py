@@ -1,8 +1,11 @@
 """The catalog, usage and operations in the console."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.fixtures.browser import Visit
+
+pytestmark = pytest.mark.slow
 
 TOOL = "countWordsOfTheConsole"
 AGENT = "console-specialist-001"

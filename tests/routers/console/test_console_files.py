@@ -51,6 +51,7 @@ async def test_nothing_else_is_served(shared_service: Service, name: str) -> Non
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
+@pytest.mark.slow
 async def test_the_console_can_be_switched_off(start_service: StartService) -> None:
     async with start_service(console=False) as running:
         answers = [await running.http.get(path) for path in ("/", "/runs", "/console/main.js")]

@@ -39,6 +39,7 @@ async def paths(session_service: Service) -> list[str]:
     return [path.replace("RUN", left).replace("OTHER", right) for path in PAGES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_no_violation(
     browser: Browser, shared_service: Service, paths: list[str], scheme: Literal["light", "dark"]
@@ -69,6 +70,7 @@ async def violations(visit: Visit) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 async def test_no_page_scrolls_sideways_at_360_pixels(console: Visit, paths: list[str]) -> None:
     await console.page.set_viewport_size({"width": 360, "height": 740})
     wide: dict[str, int] = {}
@@ -81,6 +83,7 @@ async def test_no_page_scrolls_sideways_at_360_pixels(console: Visit, paths: lis
     assert wide == {}
 
 
+@pytest.mark.slow
 async def test_nothing_that_models_tools_or_documents_say_runs_or_loads(
     console: Visit, model_server: ModelServer, project: str
 ) -> None:
@@ -139,6 +142,7 @@ async def test_five_hundred_executions_are_few_rows_in_the_page(console: Visit, 
     await executions.delete_many({"executionId": {"$in": [copy["executionId"] for copy in copies]}})
 
 
+@pytest.mark.slow
 async def test_ten_thousand_events_are_a_short_list_in_the_page(console: Visit, project: str) -> None:
     run = await console.service.run_agent("plot-specialist-001", project=project, judge=False)
     events = await console.service.events(run["executionId"])

@@ -3,12 +3,15 @@
 import asyncio
 import re
 
+import pytest
 from playwright.async_api import expect
 
 from tests.fixtures.browser import Visit
 from tests.fixtures.http_api import Gate, start_run
 from tests.fixtures.model_server import ModelServer, fault
 from tests.fixtures.services import Service
+
+pytestmark = pytest.mark.slow
 
 PROMPT = "Outline a short film about a lighthouse keeper."
 

@@ -7,6 +7,8 @@ from tests.fixtures.browser import Visit
 from tests.fixtures.http_api import NewKey
 from tests.fixtures.services import ADMIN_KEY
 
+pytestmark = pytest.mark.slow
+
 STORAGE = "() => [JSON.stringify(sessionStorage), JSON.stringify(localStorage), document.cookie, location.href]"
 
 

@@ -43,6 +43,7 @@ async def visit() -> AsyncGenerator[Visit]:
         await browser.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RENDERED)
 async def test_the_page_is_rendered_without_a_request_to_another_host(
     shared_service: Service, visit: Visit, path: str
@@ -55,6 +56,7 @@ async def test_the_page_is_rendered_without_a_request_to_another_host(
     assert visit.complaints == []
 
 
+@pytest.mark.slow
 async def test_an_operation_can_be_tried_on_the_page(shared_service: Service, visit: Visit) -> None:
     page = visit.page
     await page.goto(f"{shared_service.url}/docs")

@@ -14,6 +14,8 @@ import pytest
 from tests.fixtures.processes import bare_environment
 from tests.fixtures.services import ADMIN_KEY, PROJECT, Service
 
+pytestmark = pytest.mark.slow
+
 GENERATOR = Path(sys.executable).with_name("openapi-python-client")
 PACKAGE = "client_of_the_tests"
 

@@ -40,6 +40,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, Operation]]:
                 yield f"{method.upper()} {path}", methods[method]
 
 
+@pytest.mark.slow
 def test_every_operation_has_an_id_of_its_own_a_summary_and_a_description(document: dict[str, Any]) -> None:
     ids = [operation["operationId"] for _, operation in operations(document)]
 

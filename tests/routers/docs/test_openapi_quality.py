@@ -41,6 +41,7 @@ def bodies(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, document["components"]["schemas"][reference.rpartition("/")[2]]
 
 
+@pytest.mark.slow
 def test_every_operation_has_one_tag(document: dict[str, Any]) -> None:
     untagged = [name for name, operation in api_operations(document) if len(operation.get("tags", [])) != 1]
 
@@ -138,6 +139,7 @@ async def test_no_body_takes_a_field_by_its_name_inside_the_service(
         assert not inside or (answer.status_code == 422 and reported >= set(inside)), name
 
 
+@pytest.mark.slow
 async def test_every_example_of_something_to_make_can_be_sent_as_it_is(
     service: Service, document: dict[str, Any]
 ) -> None:

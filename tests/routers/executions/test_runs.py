@@ -68,6 +68,7 @@ async def test_a_request_repeated_while_its_run_continues_waits_for_the_same_ans
     assert answers[0].json() == answers[1].json()
 
 
+@pytest.mark.slow
 async def test_a_caller_that_waits_too_briefly_gets_202_and_the_run_continues(
     shared_service: Service, gate: Gate
 ) -> None:
@@ -152,6 +153,7 @@ async def test_a_model_that_fails_ends_the_run_as_failed_with_one_clear_error(
     assert (last["type"], run["error"] | last["error"]) == ("agent-error", run["error"])
 
 
+@pytest.mark.slow
 async def test_a_model_that_hangs_ends_the_run_as_failed_when_its_time_is_over(
     start_service: StartService, model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -186,6 +188,7 @@ async def test_a_judge_that_answers_garbage_leaves_the_score_unset_and_the_run_c
     assert check["score"] is None
 
 
+@pytest.mark.slow
 async def test_which_model_a_complexity_means_can_be_set(start_service: StartService, models_config: Path) -> None:
     async with start_service(models_config=models_config, simple_model="openai/gpt-4") as service:
         done = [
@@ -205,6 +208,7 @@ def leave_out(models_config: Path, name: str) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_a_complexity_whose_model_is_not_configured_is_422(
     start_service: StartService, models_config: Path
 ) -> None:

@@ -76,6 +76,7 @@ async def test_a_viewers_ticket_opens_the_stream_for_a_minute(
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.slow
 async def test_a_ticket_is_good_at_other_processes_too(start_service: StartService, models_config: Path) -> None:
     async with (
         start_service(models_config=models_config) as first,
@@ -163,6 +164,7 @@ async def test_tickets_are_for_those_who_may_see_the_execution(
     assert_problem(await anonymous.post(ticket_path(execution_id)), 401, "not-authenticated")
 
 
+@pytest.mark.slow
 async def test_a_ticket_dies_with_its_key_and_so_does_the_stream_that_it_opened(service: Service, gate: Gate) -> None:
     made = (await service.http.post("/api/v1/api-keys", json={"name": "browser", "role": "viewer"})).json()
     key = {"Authorization": f"Bearer {made['key']}"}
@@ -190,6 +192,7 @@ async def test_a_ticket_dies_with_its_key_and_so_does_the_stream_that_it_opened(
     assert any('"not-authenticated"' in line for line in rest)
 
 
+@pytest.mark.slow
 async def test_a_tokens_ticket_sees_what_the_token_sees_until_the_token_expires(
     start_service: StartService, models_config: Path
 ) -> None:
@@ -209,6 +212,7 @@ async def test_a_tokens_ticket_sees_what_the_token_sees_until_the_token_expires(
     assert (answer.status_code, expired.status_code) == (200, 401)
 
 
+@pytest.mark.slow
 async def test_an_anonymous_viewer_may_have_a_ticket_too(start_service: StartService, models_config: Path) -> None:
     async with (
         start_service(anonymous_role="viewer", models_config=models_config) as service,
@@ -221,6 +225,7 @@ async def test_an_anonymous_viewer_may_have_a_ticket_too(start_service: StartSer
     assert (made.status_code, answer.status_code) == (201, 200)
 
 
+@pytest.mark.slow
 async def test_guessing_tickets_is_slowed(start_service: StartService) -> None:
     async with (
         start_service(auth_failure_limit="2/minute") as service,
@@ -232,6 +237,7 @@ async def test_guessing_tickets_is_slowed(start_service: StartService) -> None:
     assert guesses == [401, 401, 429, 429]
 
 
+@pytest.mark.slow
 async def test_a_browser_follows_a_run_with_a_ticket(shared_service: Service, gate: Gate, project: str) -> None:
     if not CHROMIUM:
         pytest.skip("There is no Chromium on this machine (Debian's package is `chromium`).")

@@ -9,6 +9,8 @@ import pytest
 from tests.fixtures.http_api import Gate, start_run
 from tests.fixtures.services import PROJECT, Service, StartService
 
+pytestmark = pytest.mark.slow
+
 ORIGIN = "https://studio.example"
 ALLOW_ORIGIN = "access-control-allow-origin"
 

@@ -19,6 +19,8 @@ from tests.fixtures.model_server import Call, ModelServer, Reply
 from tests.fixtures.services import PROJECT, Service, running_service, write_models_config
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 RUNS = "/api/v1/agents/plot-specialist-001/runs"
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 PROMISED_SECONDS = 5.0

@@ -58,6 +58,7 @@ async def test_by_default_loopback_names_are_answered(shared_service: Service) -
     assert [await status_for(shared_service, host) for host in bad] == [421] * len(bad)
 
 
+@pytest.mark.slow
 async def test_listed_hosts_are_answered_and_no_others(named: Service) -> None:
     good = ("agents.example", "agents.example:9000", "other.example:8443", "a.studio.example", "b.a.studio.example:1")
     bad = (
@@ -73,6 +74,7 @@ async def test_listed_hosts_are_answered_and_no_others(named: Service) -> None:
     assert [await status_for(named, host) for host in bad] == [421] * len(bad)
 
 
+@pytest.mark.slow
 async def test_probes_may_use_any_address_and_others_the_one_that_they_reached(named: Service) -> None:
     assert [await status_for(named, "10.1.2.3:8000", path) for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
     assert await status_for(named, "10.1.2.3:8000") == 421
@@ -127,6 +129,7 @@ async def test_a_socket_for_another_host_is_refused_also_from_a_page_of_that_hos
     assert json.loads(response.body or b"")["code"] == "misdirected-request"
 
 
+@pytest.mark.slow
 async def test_a_page_of_an_allowed_host_can_open_a_socket(named: Service) -> None:
     headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Origin": "https://agents.example"}
 

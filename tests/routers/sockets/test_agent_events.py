@@ -98,6 +98,7 @@ async def test_live_text_comes_to_who_asked_for_it_and_carries_no_number(
     assert [call.body["stream"] for call in model_server.calls if call.execution_id == first] == [True]
 
 
+@pytest.mark.slow
 async def test_all_live_text_of_a_socket_shares_one_pace(shared_service: Service, gate: Gate, project: str) -> None:
     runs = [await start_run(shared_service, project) for _ in range(4)]
     clock, bus = asyncio.get_running_loop().time, shared_service.services.bus
@@ -237,6 +238,7 @@ async def test_resuming_from_where_nothing_can_be_is_an_error(
         assert await socket.is_open()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [["x" * (64 * 1024 + 1)], ["x" * 30_000] * 3], ids=["whole", "in fragments"])
 async def test_a_message_over_64_kib_closes_its_socket_and_no_other(shared_service: Service, pieces: list[str]) -> None:
     async with open_socket(shared_service) as other, open_socket(shared_service) as socket:
@@ -246,6 +248,7 @@ async def test_a_message_over_64_kib_closes_its_socket_and_no_other(shared_servi
         assert await other.is_open()
 
 
+@pytest.mark.slow
 async def test_the_101st_subscription_is_refused_until_another_is_given_up(shared_service: Service) -> None:
     ids = await insert_foreign_executions(shared_service, 101)
 
@@ -261,6 +264,7 @@ async def test_the_101st_subscription_is_refused_until_another_is_given_up(share
     assert again["type"] == accepted["type"] == "subscribed"
 
 
+@pytest.mark.slow
 async def test_a_service_that_stops_closes_its_sockets_with_1012(start_service: StartService) -> None:
     async with start_service() as service:
         connection = await connect(service.websocket_url, additional_headers={"X-API-Key": ADMIN_KEY})

@@ -79,6 +79,7 @@ async def test_wrong_credentials_in_the_handshake_close_the_socket(
         assert await socket.close_code() == 4401
 
 
+@pytest.mark.slow
 async def test_a_failure_of_the_service_closes_the_socket_with_1011(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +109,7 @@ async def test_a_key_in_the_query_string_is_ignored(shared_service: Service, mon
     assert connection.close_code == 4408
 
 
+@pytest.mark.slow
 async def test_the_anonymous_viewer_needs_no_key(start_service: StartService) -> None:
     async with start_service(anonymous_role="viewer") as service, open_socket(service, NOBODY) as socket:
         (execution_id,) = await insert_foreign_executions(service, 1)
@@ -134,6 +136,7 @@ async def test_a_page_of_another_origin_cannot_open_a_socket(shared_service: Ser
     assert (body["code"], body["instance"]) == ("origin-not-allowed", "/api/agent-events")
 
 
+@pytest.mark.slow
 async def test_the_services_own_page_and_those_that_the_settings_list_can_open_a_socket(
     start_service: StartService,
 ) -> None:

@@ -77,6 +77,7 @@ async def stalled_socket_s_numbers(service: Service, execution_id: str, closed: 
     return f"{stalled.close_code} {stalled.close_reason}", seen[1:]
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_nothing_is_closed_with_the_number_to_resume_from(
     shared_service: Service, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
 ) -> None:
@@ -92,6 +93,7 @@ async def test_a_client_that_reads_nothing_is_closed_with_the_number_to_resume_f
     assert [*seen, *(event["seq"] for event in rest[1:-1])] == list(range(1, 4001))
 
 
+@pytest.mark.slow
 async def test_a_client_that_is_behind_and_answers_no_ping_is_closed_as_too_slow(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, closed: asyncio.Event
 ) -> None:
@@ -105,6 +107,7 @@ async def test_a_client_that_is_behind_and_answers_no_ping_is_closed_as_too_slow
     assert ending == f"4409 Too slow; resume with afterSeq {seen[-1]}"
 
 
+@pytest.mark.slow
 async def test_a_stalled_client_reads_from_the_database_and_delays_no_other(shared_service: Service) -> None:
     execution_id = await large_execution(shared_service)
     async with connect(
@@ -121,6 +124,7 @@ async def test_a_stalled_client_reads_from_the_database_and_delays_no_other(shar
     assert len(waiting) == 1
 
 
+@pytest.mark.slow
 async def test_a_revoked_key_s_sockets_and_streams_are_closed(
     shared_service: Service, gate: Gate, project: str
 ) -> None:
@@ -145,6 +149,7 @@ async def test_a_revoked_key_s_sockets_and_streams_are_closed(
     assert "not-authenticated" in text
 
 
+@pytest.mark.slow
 async def test_a_server_without_the_shared_writer_gives_the_same_messages(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +201,7 @@ async def page() -> AsyncGenerator[Page]:
         await browser.close()
 
 
+@pytest.mark.slow
 async def test_a_browser_follows_a_run(shared_service: Service, gate: Gate, project: str, page: Page) -> None:
     execution_id = await start_run(shared_service, project)
     await gate.reached.wait()
@@ -210,6 +216,7 @@ async def test_a_browser_follows_a_run(shared_service: Service, gate: Gate, proj
     assert events == await shared_service.events(execution_id)
 
 
+@pytest.mark.slow
 async def test_a_run_of_one_service_is_followed_live_at_another_while_redis_loses_everything(
     start_service: StartService, models_config: Path, valkey: ValkeyProcess, gate: Gate, project: str
 ) -> None:

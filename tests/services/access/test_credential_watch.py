@@ -10,6 +10,8 @@ from app.services.access import api_keys
 from tests.fixtures.services import PROJECT, Service, StartService
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 async def make_key(http: httpx.AsyncClient, role: str, *projects: str) -> dict[str, str]:
     """A new key."""

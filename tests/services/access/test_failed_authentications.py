@@ -26,6 +26,7 @@ async def is_limited(failures: FailedAuthentications, key: str, address: str) ->
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "guess", ["the-same-key", "one-prefix-{}", "{}-different-prefixes"], ids=["one key", "one prefix", "many prefixes"]
 )
@@ -42,6 +43,7 @@ async def test_guessing_is_slowed_and_a_good_key_passes_all_the_same(start_servi
     assert good == [200, 200]
 
 
+@pytest.mark.slow
 async def test_a_client_that_repeats_its_bad_key_uses_up_no_one_elses_attempts(start_service: StartService) -> None:
     async with start_service(auth_failure_limit=LIMIT) as service:
         first = [await status_with(service, "an-expired-key") for _ in range(5)]
@@ -51,6 +53,7 @@ async def test_a_client_that_repeats_its_bad_key_uses_up_no_one_elses_attempts(s
     assert other == 401
 
 
+@pytest.mark.slow
 async def test_addresses_are_counted_apart_and_ipv6_by_network() -> None:
     failures = FailedAuthentications(LIMIT)
 
@@ -78,6 +81,7 @@ def test_failures_are_counted_under_what_one_client_can_have(address: str, netwo
     assert network_of(address) == network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["in the handshake", "in the first message"])
 async def test_a_limited_address_gets_an_error_on_the_socket(start_service: StartService, how: str) -> None:
     async with start_service(auth_failure_limit="1/minute") as service:
@@ -99,6 +103,7 @@ async def test_a_limited_address_gets_an_error_on_the_socket(start_service: Star
     assert "limited to 1 per 1 minute" in reason
 
 
+@pytest.mark.slow
 async def test_forwarding_headers_of_a_client_that_is_no_trusted_proxy_are_ignored(start_service: StartService) -> None:
     async with start_service(auth_failure_limit=LIMIT) as service:
         escaped = [await status_with(service, f"{n}-key", **{"X-Forwarded-For": f"192.0.2.{n}"}) for n in range(1, 6)]
@@ -106,6 +111,7 @@ async def test_forwarding_headers_of_a_client_that_is_no_trusted_proxy_are_ignor
     assert escaped == [401, 401, 401, 429, 429]
 
 
+@pytest.mark.slow
 async def test_behind_a_trusted_proxy_each_client_is_counted_by_its_own_address(start_service: StartService) -> None:
     async with start_service(auth_failure_limit=LIMIT, trusted_proxies=("127.0.0.0/8",)) as service:
         locked_out = [await status_with(service, "a-bad-key", **{"X-Forwarded-For": "192.0.2.1"}) for _ in range(4)]
@@ -117,6 +123,7 @@ async def test_behind_a_trusted_proxy_each_client_is_counted_by_its_own_address(
     assert forged == 429, "the proxy appends the address that it sees; what its client claims stands before it"
 
 
+@pytest.mark.slow
 async def test_the_limit_is_escaped_by_no_other_way_of_sending_a_key(start_service: StartService) -> None:
     async with (
         start_service(auth_failure_limit="1/minute") as service,

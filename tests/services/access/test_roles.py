@@ -56,6 +56,7 @@ async def caller(shared_service: Service) -> AsyncGenerator[httpx.AsyncClient]:
         yield http
 
 
+@pytest.mark.slow
 async def test_every_route_accepts_exactly_the_roles_of_the_contract(
     caller: httpx.AsyncClient, keys: dict[str | None, dict[str, str]]
 ) -> None:
@@ -78,6 +79,7 @@ async def test_every_route_accepts_exactly_the_roles_of_the_contract(
     assert wrong == []
 
 
+@pytest.mark.slow
 async def test_an_admin_key_made_for_a_project_edits_nothing_that_all_projects_share(
     shared_service: Service, caller: httpx.AsyncClient
 ) -> None:

@@ -57,6 +57,7 @@ async def status_with(service: Service, token: str, path: str = "/api/v1/executi
     return (await service.http.get(path, headers={"Authorization": f"Bearer {token}"})).status_code
 
 
+@pytest.mark.slow
 async def test_a_token_by_the_secret_has_the_role_it_claims(start_service: StartService) -> None:
     viewer, admin = (token(role=role) for role in ("viewer", "admin"))
 
@@ -100,6 +101,7 @@ async def test_a_token_that_is_not_valid_here_is_refused(invalid: str) -> None:
     assert await TokenVerifier(SECRET).find_caller(invalid) is None
 
 
+@pytest.mark.slow
 async def test_an_invalid_token_is_answered_401_even_where_no_key_is_needed(start_service: StartService) -> None:
     async with start_service(jwt_secret=SecretStr(SECRET)) as service:
         assert await status_with(service, token(exp=1), "/api/v1/departments") == 401
@@ -126,6 +128,7 @@ async def test_audience_and_issuer_are_required_where_they_are_set(claims: dict[
     assert (await verifier.find_caller(token(**claims)) is not None) == accepted
 
 
+@pytest.mark.slow
 async def test_audience_and_issuer_of_the_settings_hold(start_service: StartService) -> None:
     settings = {"jwt_secret": SecretStr(SECRET), "jwt_audience": "agents", "jwt_issuer": "https://id.example"}
     async with start_service(**settings) as service:
@@ -148,6 +151,7 @@ def test_a_start_with_published_keys_and_no_audience_warns(audience: str | None,
     assert [line["event"] for line in lines] == ["jwt-audience-unset"] * warnings
 
 
+@pytest.mark.slow
 async def test_a_token_without_projects_sees_all_and_one_with_an_empty_list_none(
     start_service: StartService, models_config: Path
 ) -> None:
@@ -180,6 +184,7 @@ def test_the_name_in_a_token_is_one_that_can_be_stored() -> None:
     assert (caller.name, caller.id) == ("ada?", "token:ada?")
 
 
+@pytest.mark.slow
 async def test_a_token_by_a_published_key_is_accepted(start_service: StartService, jwks_url: str) -> None:
     claims: dict[str, Any] = CLAIMS | {"role": "runner", "projects": [PROJECT]}
     good = jwt.encode(claims, OWN_KEY, algorithm="RS256", headers={"kid": "key-1"})
@@ -199,5 +204,6 @@ async def test_a_token_by_a_published_key_is_accepted(start_service: StartServic
     assert elsewhere.status_code == 404
 
 
+@pytest.mark.slow
 async def test_without_settings_no_token_is_accepted(service: Service) -> None:
     assert await status_with(service, token()) == 401

@@ -7,6 +7,8 @@ import pytest
 from app.kit.times import utc_now
 from tests.fixtures.services import Service
 
+pytestmark = pytest.mark.slow
+
 DAMAGED = [
     ("agents", {"agentId": "odd"}, {"toolNames": "x"}, {"name": "New"}, {"toolNames": ["textStatistics"]}),
     ("departments", {"slug": "odd"}, {"name": ["x"]}, {"color": "#123abc"}, {"name": "New"}),

@@ -42,6 +42,7 @@ async def create(http: httpx.AsyncClient, path: str, body: dict[str, Any], **cha
     return await http.post(f"/api/v1/{path}", json={**body, **changes})
 
 
+@pytest.mark.slow
 async def test_a_department_is_created_with_its_defaults_read_changed_and_deleted(http: httpx.AsyncClient) -> None:
     created = await create(http, "departments", DEPARTMENT)
     changed = await http.patch("/api/v1/departments/costume", json={"color": "#123abc", "icon": "🧵"})
@@ -58,6 +59,7 @@ async def test_a_department_is_created_with_its_defaults_read_changed_and_delete
     assert gone.status_code == 404
 
 
+@pytest.mark.slow
 async def test_written_documents_have_payloads_form(http: httpx.AsyncClient, service: Service) -> None:
     database = service.services.database
     await create(http, "departments", DEPARTMENT)
@@ -81,6 +83,7 @@ async def test_written_documents_have_payloads_form(http: httpx.AsyncClient, ser
     assert isinstance(tool["departments"][0], type(department["_id"]))
 
 
+@pytest.mark.slow
 async def test_an_agent_takes_what_it_leaves_open_from_its_department(
     http: httpx.AsyncClient, service: Service
 ) -> None:
@@ -98,6 +101,7 @@ async def test_an_agent_takes_what_it_leaves_open_from_its_department(
     assert (shown["model"], shown["maxAgentSteps"]) == ("openai/gpt-4-turbo", 11)
 
 
+@pytest.mark.slow
 async def test_a_change_leaves_what_others_stored_in_the_document(http: httpx.AsyncClient, service: Service) -> None:
     agents = service.services.database["agents"]
     await agents.update_one({"agentId": "story-head-001"}, {"$set": {"ofAnotherProgram": {"kept": True}}})
@@ -147,6 +151,7 @@ async def test_a_value_that_breaks_a_rule_is_refused_with_its_field(
     assert field in [error["path"] for error in answer.json()["errors"]]
 
 
+@pytest.mark.slow
 async def test_a_merge_patch_changes_and_never_creates(http: httpx.AsyncClient) -> None:
     headers = {"Content-Type": "application/merge-patch+json"}
 
@@ -157,6 +162,7 @@ async def test_a_merge_patch_changes_and_never_creates(http: httpx.AsyncClient) 
     assert (changed.status_code, changed.json()["name"]) == (200, "Tales")
 
 
+@pytest.mark.slow
 async def test_read_only_fields_in_a_request_change_nothing(http: httpx.AsyncClient) -> None:
     before = (await http.get("/api/v1/departments/story")).json()
 
@@ -166,6 +172,7 @@ async def test_read_only_fields_in_a_request_change_nothing(http: httpx.AsyncCli
     assert answer.json()["name"] == "Story!"
 
 
+@pytest.mark.slow
 async def test_a_key_that_exists_is_a_conflict(http: httpx.AsyncClient) -> None:
     twice = await create(http, "departments", DEPARTMENT, slug="story")
     renamed = await http.patch("/api/v1/agents/plot-specialist-001", json={"agentId": "story-head-001"})
@@ -174,6 +181,7 @@ async def test_a_key_that_exists_is_a_conflict(http: httpx.AsyncClient) -> None:
     assert (renamed.status_code, renamed.json()["code"]) == (409, "already-exists")
 
 
+@pytest.mark.slow
 async def test_fifty_second_heads_at_once_give_one_head(http: httpx.AsyncClient, service: Service) -> None:
     await create(http, "departments", DEPARTMENT)
 
@@ -192,6 +200,7 @@ async def test_fifty_second_heads_at_once_give_one_head(http: httpx.AsyncClient,
     assert heads == 1
 
 
+@pytest.mark.slow
 async def test_a_second_head_by_moving_or_promoting_is_refused_by_the_name_of_the_first(
     http: httpx.AsyncClient,
 ) -> None:
@@ -204,6 +213,7 @@ async def test_a_second_head_by_moving_or_promoting_is_refused_by_the_name_of_th
     assert "story-head-001" in promoted.json()["detail"]
 
 
+@pytest.mark.slow
 async def test_a_head_never_requires_review_however_it_came_to_be_head(http: httpx.AsyncClient) -> None:
     await create(http, "departments", DEPARTMENT)
     await create(http, "agents", AGENT, requiresReview=True)
@@ -215,6 +225,7 @@ async def test_a_head_never_requires_review_however_it_came_to_be_head(http: htt
     assert asked.json()["requiresReview"] is False
 
 
+@pytest.mark.slow
 async def test_fifty_edits_with_one_etag_give_one_winner(http: httpx.AsyncClient) -> None:
     etag = (await http.get("/api/v1/agents/story-head-001")).headers["ETag"]
     headers = {"If-Match": etag}
@@ -235,6 +246,7 @@ async def test_fifty_edits_with_one_etag_give_one_winner(http: httpx.AsyncClient
     assert now.headers["ETag"] == winner[0].headers["ETag"] != etag
 
 
+@pytest.mark.slow
 async def test_an_edit_by_hand_makes_an_etag_stale_and_statistics_do_not(
     http: httpx.AsyncClient, service: Service
 ) -> None:
@@ -250,6 +262,7 @@ async def test_an_edit_by_hand_makes_an_etag_stale_and_statistics_do_not(
     assert (after_hand.status_code, after_hand.json()["code"]) == (412, "edited-meanwhile")
 
 
+@pytest.mark.slow
 async def test_a_department_with_agents_and_a_named_tool_cannot_be_deleted(http: httpx.AsyncClient) -> None:
     department = await http.delete("/api/v1/departments/story")
     tool = await http.delete("/api/v1/custom-tools/textStatistics")
@@ -261,6 +274,7 @@ async def test_a_department_with_agents_and_a_named_tool_cannot_be_deleted(http:
     assert renamed.status_code == 409
 
 
+@pytest.mark.slow
 async def test_an_agent_never_ends_in_a_department_that_was_deleted_meanwhile(
     http: httpx.AsyncClient, service: Service
 ) -> None:
@@ -279,6 +293,7 @@ async def test_an_agent_never_ends_in_a_department_that_was_deleted_meanwhile(
     assert await database["agents"].count_documents({"department": {"$nin": known}}) == 0
 
 
+@pytest.mark.slow
 async def test_a_tool_is_checked_as_a_whole_when_a_part_of_it_changes(http: httpx.AsyncClient) -> None:
     await create(http, "custom-tools", TOOL)
 
@@ -290,6 +305,7 @@ async def test_a_tool_is_checked_as_a_whole_when_a_part_of_it_changes(http: http
     assert accepted.json()["inputSchema"]["properties"]["n"] == {"type": "number", "maximum": 1}
 
 
+@pytest.mark.slow
 async def test_runs_count_on_their_agents_departments_and_tools(http: httpx.AsyncClient, service: Service) -> None:
     await asyncio.gather(*(service.run_agent("plot-specialist-001", judge=False) for _ in range(10)))
 

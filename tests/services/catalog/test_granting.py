@@ -38,6 +38,7 @@ async def create_tool(http: httpx.AsyncClient, **fields: Any) -> None:  # noqa: 
     assert answer.status_code == 201, answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"departments": ["visual"]}], ids=["offered to no one", "offered elsewhere"])
 async def test_a_tool_that_the_agent_could_not_use_is_not_granted(service: Service, fields: dict[str, Any]) -> None:
     await create_tool(service.http, **fields)
@@ -51,6 +52,7 @@ async def test_a_tool_that_the_agent_could_not_use_is_not_granted(service: Servi
     assert (await service.http.get(f"/api/v1/agents/{NEW_AGENT['agentId']}")).status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"isGlobal": True}, {"departments": ["visual", "story"]}, {"isActive": False}])
 async def test_a_tool_that_the_agent_can_use_is_granted(service: Service, fields: dict[str, Any]) -> None:
     await create_tool(service.http, **{"departments": ["story"], **fields})
@@ -60,6 +62,7 @@ async def test_a_tool_that_the_agent_can_use_is_granted(service: Service, fields
     assert (created.status_code, created.json()["toolNames"]) == (201, ["double"])
 
 
+@pytest.mark.slow
 async def test_a_tool_that_is_granted_already_stays_when_others_are_added(service: Service) -> None:
     await create_tool(service.http, departments=["story"])
     await service.http.patch(f"/api/v1/agents/{AGENT}", json={"toolNames": ["double"]})
@@ -70,6 +73,7 @@ async def test_a_tool_that_is_granted_already_stays_when_others_are_added(servic
     assert changed.status_code == 200, changed.text
 
 
+@pytest.mark.slow
 async def test_a_run_names_the_granted_tools_that_it_cannot_use(service: Service) -> None:
     await create_tool(service.http, toolName="moved", departments=["visual"])
     await create_tool(service.http, toolName="off", isGlobal=True, isActive=False)
@@ -103,6 +107,7 @@ async def test_a_run_that_can_use_all_its_tools_names_none(shared_service: Servi
     assert (await shared_service.events(done["executionId"]))[0]["missingTools"] == []
 
 
+@pytest.mark.slow
 async def test_a_schema_that_is_too_heavy_to_compile_is_refused(service: Service) -> None:
     answer = await service.http.post("/api/v1/custom-tools", json=TOOL | {"inputSchema": HOSTILE_SCHEMA})
 
@@ -111,6 +116,7 @@ async def test_a_schema_that_is_too_heavy_to_compile_is_refused(service: Service
     assert "over 65536" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 async def test_a_department_that_a_tool_names_is_not_deleted(service: Service) -> None:
     http = service.http
     await http.post("/api/v1/departments", json={"slug": "costume", "name": "Costume", "description": "Dresses."})

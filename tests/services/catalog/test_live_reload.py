@@ -12,6 +12,8 @@ from tests.fixtures.replica_set import running_replica_set
 from tests.fixtures.services import Service, StartService
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 
 async def edit_until_seen(service: Service, database: Database, text: str) -> None:
     """Edit an agent by hand, and wait until the service loads it so."""

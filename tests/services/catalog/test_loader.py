@@ -179,6 +179,7 @@ async def test_a_failure_is_not_remembered(database: Database, loader: Definitio
     assert (await loader.get_team("story")).department.slug == "story"
 
 
+@pytest.mark.slow
 async def test_definitions_that_cannot_run_raise_a_specific_error(database: Database, loader: DefinitionLoader) -> None:
     open_one = await add_department(database, "open")
     closed = await add_department(database, "closed", isActive=False)
@@ -206,6 +207,7 @@ async def test_definitions_that_cannot_run_raise_a_specific_error(database: Data
             await loader.get_team(slug)
 
 
+@pytest.mark.slow
 async def test_inactive_specialists_stay_at_home(database: Database, loader: DefinitionLoader) -> None:
     await add_team(database)
     await database["agents"].update_one({"agentId": "adam-001"}, {"$set": {"isActive": False}})

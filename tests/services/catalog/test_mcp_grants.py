@@ -37,6 +37,7 @@ async def impostors(database: Database) -> None:
     await database["custom-tools"].insert_many([{"toolName": name, **tool} for name in NAMES])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impostors")
 async def test_a_stored_tool_is_never_offered_in_place_of_a_server_s(database: Database, servers: McpServers) -> None:
     agent = await DefinitionLoader(database, ttl_seconds=0, mcp=servers).get_agent("zoe-001")

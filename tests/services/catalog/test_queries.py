@@ -66,6 +66,7 @@ async def test_a_department_is_filtered_by_its_slug_and_an_unknown_one_has_no_ag
     assert await ids_of(catalog, AgentFilter(department="nowhere")) == []
 
 
+@pytest.mark.slow
 async def test_a_search_finds_its_very_text_and_is_never_a_pattern(catalog: CatalogQueries, database: Database) -> None:
     texts = [*".*+?()[]{}|^$\\#/%& \t\n", ".*", "a+b", "\\d", "\\Q", "(?i)", "{2}", "a.b", "ä", "😀", "a\0b"]
     await add_agents(database, {"agentId": "plain", "name": "aab"})
@@ -101,6 +102,7 @@ async def pages_of(catalog: CatalogQueries, sort: str, limit: int) -> list[list[
     return pages
 
 
+@pytest.mark.slow
 async def test_pages_hold_every_document_once_also_where_the_sorted_field_is_unset_or_equal(
     catalog: CatalogQueries, database: Database
 ) -> None:
@@ -221,6 +223,7 @@ EXTENDED = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(content=st.fixed_dictionaries({"s": st.just("agentId"), "v": EXTENDED, "i": EXTENDED | st.just(SOME_ID)}))
 def test_any_cursor_is_refused_or_becomes_a_selector_that_mongodb_accepts(content: dict[str, Any]) -> None:

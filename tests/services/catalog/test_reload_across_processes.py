@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.database.connection import Database
 from tests.fixtures.model_server import ModelServer
@@ -27,6 +28,7 @@ async def run_on(process: ServeProcess) -> str:
     return answer.json()["executionId"]
 
 
+@pytest.mark.slow
 async def test_a_run_started_a_second_after_a_raw_edit_uses_it_in_both_processes(
     tmp_path: Path, database_uri: str, database: Database, models_config: Path, model_server: ModelServer
 ) -> None:

@@ -42,6 +42,7 @@ def test_only_a_tool_without_effects_or_an_idempotent_one_may_run_again(
     assert (tool.is_pure, tool.may_run_again) == (is_pure, may_run_again)
 
 
+@pytest.mark.slow
 async def test_idempotent_is_a_field_like_any_other(service: Service) -> None:
     created = await service.http.post(TOOLS, json=TOOL)
     changed = await service.http.patch(f"{TOOLS}/double", json={"idempotent": True})
@@ -52,6 +53,7 @@ async def test_idempotent_is_a_field_like_any_other(service: Service) -> None:
     assert list(stored)[-4:] == ["__v", "idempotent", "requiresApproval", "source"], "after Payload's own fields"
 
 
+@pytest.mark.slow
 async def test_a_version_stands_for_one_code_and_one_schema(service: Service) -> None:
     other_code = {"executeFunction": "({ n }) => ({ doubled: n + n })"}
     other_schema = {"inputSchema": {"properties": {"n": {"maximum": 9}}}}
@@ -71,6 +73,7 @@ async def test_a_version_stands_for_one_code_and_one_schema(service: Service) ->
     assert (risen.status_code, risen.json()["version"]) == (200, "1.0.1")
 
 
+@pytest.mark.slow
 async def test_a_version_never_falls_so_that_none_stands_for_two_codes(service: Service) -> None:
     await service.http.post(TOOLS, json={**TOOL, "version": "1.1.0"})
 
@@ -91,6 +94,7 @@ def test_a_schema_with_true_in_place_of_one_is_another() -> None:
     assert not same_json(schema, {"properties": {"n": {"enum": [1]}}})
 
 
+@pytest.mark.slow
 async def test_an_edit_without_a_change_needs_no_new_version(service: Service) -> None:
     await service.http.post(TOOLS, json=TOOL)
 
@@ -116,6 +120,7 @@ def test_versions_are_ordered_as_semantic_versions_are() -> None:
     assert all(precedence(lower) < precedence(higher) for lower, higher in itertools.pairwise(rising))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.0.0+build.5", "1.0.0-rc.1+001", "1.0.0-0a.x-y", "0.0.4", "1.0.0--"])
 async def test_a_semantic_version_in_any_of_its_forms_is_taken(service: Service, version: str) -> None:
     created = await service.http.post(TOOLS, json={**TOOL, "version": version})
@@ -160,6 +165,7 @@ async def test_saving_names_what_is_wrong_with_a_tool(
     assert words in error["message"]
 
 
+@pytest.mark.slow
 async def test_a_schema_of_draft_7_is_one_too(service: Service) -> None:
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -175,6 +181,7 @@ async def test_a_schema_of_draft_7_is_one_too(service: Service) -> None:
     assert tried.json()["error"]["code"] == "tool-input-invalid"
 
 
+@pytest.mark.slow
 async def test_trying_a_tool_shows_all_that_came_of_it(service: Service) -> None:
     await service.http.post(TOOLS, json={**TOOL, "executeFunction": LOGGING})
 

@@ -10,6 +10,8 @@ from app.services.catalog.loader import DefinitionLoader, DepartmentWithoutHead
 from tests.fixtures.services import PROJECT, Service
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.slow
+
 TRASHED = {"deletedAt": datetime(2026, 11, 20, tzinfo=UTC)}
 DRAFT = {"_status": "draft"}
 MARKS: list[tuple[dict[str, Any], str, str]] = [

@@ -225,6 +225,7 @@ async def test_an_entry_with_stream_is_streamed_without_watchers(
     assert [call.body.get("stream", False) for call in model_server.calls] == [True, False]
 
 
+@pytest.mark.slow
 async def test_calls_are_spread_over_the_usable_deployments_of_a_name_each_at_its_own_price(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:

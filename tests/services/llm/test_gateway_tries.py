@@ -53,6 +53,7 @@ def released() -> Iterator[asyncio.Event]:
     event.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disable_cooldowns", [True, False])
 @pytest.mark.parametrize("says_something", [True, False], ids=["headers come", "nothing comes"])
 async def test_a_stream_that_does_not_begin_in_time_falls_back_and_each_deployment_has_as_long(
@@ -91,6 +92,7 @@ async def test_a_stream_that_does_not_begin_in_time_falls_back_and_each_deployme
     assert [call.model for call in model_server.calls] == ["first", "second", "third"]
 
 
+@pytest.mark.slow
 async def test_the_time_to_a_streams_headers_is_part_of_that_to_its_first_byte(
     open_gateway: OpenGateway, model_server: ModelServer, released: asyncio.Event
 ) -> None:
@@ -106,6 +108,7 @@ async def test_the_time_to_a_streams_headers_is_part_of_that_to_its_first_byte(
             await gateway.complete(request(on_delta=str))
 
 
+@pytest.mark.slow
 async def test_a_stream_that_has_begun_may_pause_for_as_long_as_a_stream_may(
     open_gateway: OpenGateway, model_server: ModelServer, released: asyncio.Event
 ) -> None:
@@ -179,6 +182,7 @@ def test_a_wait_is_computed_by_the_providers_clock(headers: dict[str, str], seco
     assert wait_asked(refusal) == seconds
 
 
+@pytest.mark.slow
 async def test_a_failed_call_is_tried_once_and_the_configuration_says_how_often_again(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:

@@ -1,5 +1,6 @@
 """A judge and a reviewer read an assignment's parts from its prompt: the request once, and excerpts of materials."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def test_a_brief_has_the_request_the_assignment_and_excerpts_of_the_materials() 
     assert len(brief.task or "") < EXCERPT_CHARACTERS + 600
 
 
+@pytest.mark.slow
 @given(HOSTILE, HOSTILE, st.lists(HOSTILE, max_size=3))
 def test_no_text_passes_for_another_part(request: str, instructions: str, outputs: list[str]) -> None:
     named = {f"agent-{number}": text for number, text in enumerate(outputs)}

@@ -49,6 +49,7 @@ async def insert(service: Service, *rows: Raw) -> None:
     await database["agent-executions"].insert_many(documents)
 
 
+@pytest.mark.slow
 async def test_without_executions_there_is_nothing_to_divide(service: Service) -> None:
     assert await read(service) == {
         "executions": 0,
@@ -65,6 +66,7 @@ async def test_without_executions_there_is_nothing_to_divide(service: Service) -
     }
 
 
+@pytest.mark.slow
 async def test_the_figures_are_those_counted_by_hand(service: Service) -> None:
     second = datetime(2026, 11, 2, 23, 59, tzinfo=UTC)
     await insert(
@@ -151,6 +153,7 @@ async def test_a_key_of_certain_projects_counts_those_alone(analysed: Service) -
     assert (all_seen["executions"], elsewhere["executions"]) == (1, 0)
 
 
+@pytest.mark.slow
 async def test_reviews_by_people_are_compared_with_the_judge(service: Service) -> None:
     await insert(
         service,
@@ -165,6 +168,7 @@ async def test_reviews_by_people_are_compared_with_the_judge(service: Service) -
     assert (await read(service))["agreement"] == {"reviewed": 4, "agreed": 3, "share": 0.75}
 
 
+@pytest.mark.slow
 async def test_real_runs_are_counted_with_their_revisions_gates_and_reviews(
     service: Service, model_server: ModelServer
 ) -> None:

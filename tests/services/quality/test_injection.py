@@ -119,6 +119,7 @@ def test_no_known_trick_leaves_its_fence(name: str, text: str) -> None:
     assert outside(PROMPTS[name](text)) == outside(PROMPTS[name]("Good work."))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(list(PROMPTS)),

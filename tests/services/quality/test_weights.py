@@ -74,6 +74,7 @@ async def test_dimensions_that_cannot_be_used_are_left_out_of_the_stored_score(
     assert done["qualityScore"] == 57.14
 
 
+@pytest.mark.slow
 async def test_changed_weights_score_the_next_run_in_every_process_and_a_deletion_takes_them_back(
     start_service: StartService, model_server: ModelServer, models_config: Path
 ) -> None:
@@ -98,6 +99,7 @@ async def test_changed_weights_score_the_next_run_in_every_process_and_a_deletio
         await wait_until(lambda: scores(72.5), seconds=2)
 
 
+@pytest.mark.slow
 async def test_a_department_without_weights_of_its_own_has_the_default_as_it_stands(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -117,6 +119,7 @@ async def test_a_department_without_weights_of_its_own_has_the_default_as_it_sta
     assert (await service.run_agent(SPECIALISTS["audio"]))["qualityScore"] == 78.89  # 3.55 of 4.5
 
 
+@pytest.mark.slow
 async def test_weights_follow_their_department_to_another_slug_and_go_with_it(service: Service) -> None:
     departments = "/api/v1/departments"
     body = {"slug": "sound-lab", "name": "Sound lab", "description": "Listens."}
@@ -137,6 +140,7 @@ async def test_weights_follow_their_department_to_another_slug_and_go_with_it(se
     assert (await service.http.get(f"{WEIGHTS}/noise-lab")).json() == DEFAULT_WEIGHTS
 
 
+@pytest.mark.slow
 async def test_the_weights_of_a_department_that_a_cms_deleted_are_not_inherited(service: Service) -> None:
     await put(service, "story", UNEVEN)
     await service.services.database["departments"].delete_one({"slug": "story"})
@@ -149,6 +153,7 @@ async def test_the_weights_of_a_department_that_a_cms_deleted_are_not_inherited(
     assert (await service.http.get(f"{WEIGHTS}/story")).json() == DEPARTMENT_WEIGHTS["story"]
 
 
+@pytest.mark.slow
 async def test_no_department_takes_the_name_of_the_default_weights(service: Service) -> None:
     body = {"slug": "default", "name": "Default", "description": "Takes all."}
 
@@ -159,6 +164,7 @@ async def test_no_department_takes_the_name_of_the_default_weights(service: Serv
     assert [answer.json()["errors"][0]["path"] for answer in (created, renamed)] == ["slug", "slug"]
 
 
+@pytest.mark.slow
 async def test_weights_are_written_only_over_those_that_if_match_names(service: Service) -> None:
     path = f"{WEIGHTS}/story"
     read = await service.http.get(path)
@@ -178,6 +184,7 @@ async def test_weights_are_written_only_over_those_that_if_match_names(service: 
     assert (await service.http.put(path, json=UNEVEN, headers={"If-Match": "*"})).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slug", ["story", "default"])
 async def test_of_many_who_write_weights_at_once_with_one_etag_one_does(service: Service, slug: str) -> None:
     path = f"{WEIGHTS}/{slug}"
@@ -221,6 +228,7 @@ async def test_there_are_no_weights_of_a_department_that_does_not_exist(shared_s
     assert (answer.status_code, answer.json()["code"]) == (404, "department-not-found")
 
 
+@pytest.mark.slow
 async def test_stored_weights_that_make_no_sense_are_passed_over(service: Service, model_server: ModelServer) -> None:
     await service.services.database["quality-weights"].insert_one({"slug": "story", "weights": {"technical": "much"}})
     model_server.on("judge", judgement(**UNEVEN))
@@ -228,6 +236,7 @@ async def test_stored_weights_that_make_no_sense_are_passed_over(service: Servic
     assert (await service.run_agent(SPECIALISTS["story"]))["qualityScore"] == 72.5
 
 
+@pytest.mark.slow
 async def test_a_gate_s_threshold_is_a_setting(
     start_service: StartService, model_server: ModelServer, models_config: Path
 ) -> None:

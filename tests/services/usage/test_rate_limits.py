@@ -19,6 +19,7 @@ async def key_with(service: Service, **body: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {made.json()['key']}"}
 
 
+@pytest.mark.slow
 async def test_a_key_that_starts_too_many_runs_gets_a_retry_after(start_service: StartService) -> None:
     async with start_service(run_rate_limit="2/minute") as service:
         first, second = await key_with(service), await key_with(service)
@@ -33,6 +34,7 @@ async def test_a_key_that_starts_too_many_runs_gets_a_retry_after(start_service:
     assert other.status_code == 202
 
 
+@pytest.mark.slow
 async def test_a_keys_own_limit_wins_over_the_services(service: Service) -> None:
     headers = await key_with(service, runRateLimit="1/hour")
 
@@ -66,6 +68,7 @@ async def test_of_several_limits_all_hold(own: str | None) -> None:
             await limiter.check("a key")
 
 
+@pytest.mark.slow
 async def test_a_request_that_one_limit_refuses_is_not_counted_against_another() -> None:
     limiter = RateLimiter("Starting runs", "2/minute;1/second")
     await limiter.hit("a key")
@@ -80,6 +83,7 @@ async def test_a_request_that_one_limit_refuses_is_not_counted_against_another()
     await wait_until(is_let_in)
 
 
+@pytest.mark.slow
 async def test_processes_count_together_in_redis_and_alone_without_it(
     start_service: StartService, valkey: ValkeyProcess
 ) -> None:

@@ -184,6 +184,7 @@ async def test_an_execution_that_is_opened_again_is_counted_once(database: Datab
     assert (answer["executions"], answer["calls"], answer["averagePerExecution"]) == (1, 5, 550)
 
 
+@pytest.mark.slow
 async def test_processes_that_count_at_once_count_each_end_once(database: Database, usage: UsageQueries) -> None:
     outboxes = [Outbox(database, [UsageRollups(database)]) for _ in range(3)]
     for place in range(60):
@@ -219,6 +220,7 @@ class Interrupted(UsageRollups):
             raise ConnectionError("the process is gone")
 
 
+@pytest.mark.slow
 async def test_a_mark_that_is_replayed_is_counted_once(database: Database, usage: UsageQueries) -> None:
     await store(database, Outbox(database, [UsageRollups(database)]), History([row_of()]))
     interrupted = Interrupted(database)

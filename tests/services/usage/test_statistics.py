@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bson import ObjectId
 
 from app.events.outbox import Outbox
@@ -12,6 +13,8 @@ from app.services.usage.statistics import Statistics
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault
 from tests.fixtures.services import Service, StartService
 from tests.fixtures.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 AGENT = "plot-specialist-001"
 COUNTED = ("totalExecutions", "successRate", "averageExecutionTime", "lastExecutedAt")

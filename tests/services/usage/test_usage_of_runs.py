@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from app.models.agent_execution import AgentExecution
 from tests.fixtures.ledger_rows import History, shown, sums_by
 from tests.fixtures.model_server import ModelServer, fault, judgement, plan_of, review
@@ -47,6 +49,7 @@ async def assert_counted(service: Service, *histories: History) -> None:
         assert found == expected, grouping
 
 
+@pytest.mark.slow
 async def test_a_department_run_with_failures_and_a_person_s_revision_is_counted_exactly(
     start_service: StartService, model_server: ModelServer, tmp_path: Path
 ) -> None:

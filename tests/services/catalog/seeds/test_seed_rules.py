@@ -37,6 +37,7 @@ def edit(folder: Path, path: str, old: str, new: str) -> str:
     return f"{folder / path}:{text[: text.index(old)].count(chr(10)) + 1}: "
 
 
+@pytest.mark.slow
 async def test_nothing_is_wrong_with_the_seeds(database: Database, rules: SeedRules) -> None:
     assert await rules.problems(database, SEEDS) == []
 
@@ -56,6 +57,7 @@ EDITS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "old", "new", "message"), EDITS, ids=[one[3][:40] for one in EDITS])
 async def test_a_seed_that_the_api_would_refuse_is_reported_with_its_file_and_line(
     database: Database, folder: Path, rules: SeedRules, path: str, old: str, new: str, message: str
@@ -67,6 +69,7 @@ async def test_a_seed_that_the_api_would_refuse_is_reported_with_its_file_and_li
     assert any(problem.startswith(where) and message in problem for problem in problems), problems
 
 
+@pytest.mark.slow
 async def test_every_problem_of_every_file_is_named_at_once(database: Database, folder: Path, rules: SeedRules) -> None:
     edit(folder, AGENT, "qualityThreshold: 80", "qualityThreshold: 180")
     edit(folder, AGENT, "maxAgentSteps: 20", "maxAgentSteps: 1000")

@@ -11,6 +11,8 @@ from app.services.catalog.seeds.files import SEEDS, SeedUnreadable
 from app.services.catalog.seeds.insertion import SeedCount, insert_missing_seeds
 from app.services.catalog.seeds.upserts import Outcome, SeedReport, upsert_seeds
 
+pytestmark = pytest.mark.slow
+
 NONE = SeedCount(0, 0, 0)
 ALL = SeedCount(6, 28, 17)
 COLLECTIONS = ("departments", "agents", "custom-tools")

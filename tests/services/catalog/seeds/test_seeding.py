@@ -28,6 +28,7 @@ async def everything(database: Database) -> list[object]:
     return [await database[name].find().sort("_id").to_list() for name in COLLECTIONS]
 
 
+@pytest.mark.slow
 async def test_an_empty_database_gets_all_seeds_and_a_second_start_nothing(database: Database) -> None:
     first = await insert_missing_seeds(database)
     stored = await everything(database)
@@ -39,6 +40,7 @@ async def test_an_empty_database_gets_all_seeds_and_a_second_start_nothing(datab
     assert [await database[name].count_documents({}) for name in COLLECTIONS] == [6, 28, 17]
 
 
+@pytest.mark.slow
 async def test_edited_deactivated_and_extended_documents_stay_unchanged(database: Database) -> None:
     await insert_missing_seeds(database)
     await database["departments"].update_one({"slug": "audio"}, {"$set": {"name": "Sound", "isActive": False}})
@@ -52,6 +54,7 @@ async def test_edited_deactivated_and_extended_documents_stay_unchanged(database
     assert await everything(database) == edited
 
 
+@pytest.mark.slow
 async def test_deleted_seeds_are_inserted_again_and_join_the_existing_department(database: Database) -> None:
     await insert_missing_seeds(database)
     await database["agents"].delete_one({"agentId": "editor-001"})
@@ -67,6 +70,7 @@ async def test_deleted_seeds_are_inserted_again_and_join_the_existing_department
     assert agent["department"] == video["_id"]
 
 
+@pytest.mark.slow
 async def test_two_processes_that_seed_at_once_leave_one_of_each(database: Database) -> None:
     counts = await asyncio.gather(*(insert_missing_seeds(database) for _ in range(4)))
 

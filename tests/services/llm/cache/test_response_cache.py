@@ -71,6 +71,7 @@ def status(answer: Completion) -> CacheStatus:
     return answer.calls[-1].cache_status
 
 
+@pytest.mark.slow
 async def test_the_second_request_is_a_hit_with_its_savings(
     open_process: OpenProcess, model_server: ModelServer
 ) -> None:
@@ -105,6 +106,7 @@ async def test_tool_calls_come_back_as_the_model_requested_them(
     assert status(second) is CacheStatus.HIT
 
 
+@pytest.mark.slow
 async def test_a_streamed_hit_sends_its_text_as_one_delta(open_process: OpenProcess, model_server: ModelServer) -> None:
     models = open_process()
     first = await models.complete(request())
@@ -116,6 +118,7 @@ async def test_a_streamed_hit_sends_its_text_as_one_delta(open_process: OpenProc
     assert len(model_server.calls) == 1
 
 
+@pytest.mark.slow
 async def test_a_request_can_bypass_the_cache(open_process: OpenProcess, model_server: ModelServer) -> None:
     models = open_process()
     await models.complete(request())
@@ -126,6 +129,7 @@ async def test_a_request_can_bypass_the_cache(open_process: OpenProcess, model_s
     assert status(answer) is CacheStatus.BYPASSED
 
 
+@pytest.mark.slow
 async def test_an_entry_expires(open_process: OpenProcess, model_server: ModelServer) -> None:
     models = open_process(ttl_seconds=0.3)
     await models.complete(request())
@@ -138,6 +142,7 @@ async def test_an_entry_expires(open_process: OpenProcess, model_server: ModelSe
     assert status(await models.complete(request())) is CacheStatus.HIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "fields"),
     [
@@ -161,6 +166,7 @@ async def test_answers_that_a_caller_cannot_use_are_not_stored(
     assert status(again) is CacheStatus.MISS
 
 
+@pytest.mark.slow
 async def test_a_structured_answer_that_matches_is_stored(open_process: OpenProcess, model_server: ModelServer) -> None:
     model_server.on("*", '{"a": 1}')
     models = open_process()
@@ -169,6 +175,7 @@ async def test_a_structured_answer_that_matches_is_stored(open_process: OpenProc
     assert status(await models.complete(request(response_format=FORMAT))) is CacheStatus.HIT
 
 
+@pytest.mark.slow
 async def test_a_failed_call_is_not_stored(open_process: OpenProcess, model_server: ModelServer) -> None:
     model_server.on("*", fault(500))
     models = open_process()
@@ -180,6 +187,7 @@ async def test_a_failed_call_is_not_stored(open_process: OpenProcess, model_serv
     assert status(await models.complete(request())) is CacheStatus.MISS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_fifty_identical_requests_at_once_share_one_call(
     open_process: OpenProcess, model_server: ModelServer, gate: Gate, processes: int
@@ -198,6 +206,7 @@ async def test_fifty_identical_requests_at_once_share_one_call(
     assert sum(answer.usage.input + answer.usage.output for answer in answers) == 15
 
 
+@pytest.mark.slow
 async def test_followers_of_a_failed_call_make_their_own(
     open_process: OpenProcess, model_server: ModelServer, gate: Gate
 ) -> None:
@@ -218,6 +227,7 @@ async def test_followers_of_a_failed_call_make_their_own(
     assert len(model_server.calls) == 4
 
 
+@pytest.mark.slow
 async def test_a_cancelled_leader_does_not_cancel_its_followers(
     open_process: OpenProcess, model_server: ModelServer, gate: Gate
 ) -> None:
@@ -236,6 +246,7 @@ async def test_a_cancelled_leader_does_not_cancel_its_followers(
     assert len(model_server.calls) == 2
 
 
+@pytest.mark.slow
 async def test_a_cancelled_follower_leaves_the_others(
     open_process: OpenProcess, model_server: ModelServer, gate: Gate
 ) -> None:
@@ -252,6 +263,7 @@ async def test_a_cancelled_follower_leaves_the_others(
     assert len(model_server.calls) == 1
 
 
+@pytest.mark.slow
 async def test_another_process_takes_over_when_the_leading_one_dies(
     open_process: OpenProcess, model_server: ModelServer, store: AnswerStore
 ) -> None:
@@ -267,6 +279,7 @@ async def test_another_process_takes_over_when_the_leading_one_dies(
     assert len(model_server.calls) == 1
 
 
+@pytest.mark.slow
 async def test_the_wait_for_another_process_is_bounded(
     open_process: OpenProcess, model_server: ModelServer, store: AnswerStore
 ) -> None:
@@ -280,6 +293,7 @@ async def test_the_wait_for_another_process_is_bounded(
     assert len(model_server.calls) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["empty", "cut", "changed", "foreign"])
 async def test_a_damaged_entry_is_a_miss_and_is_replaced(
     open_process: OpenProcess, model_server: ModelServer, store: AnswerStore, kind: str
@@ -302,6 +316,7 @@ async def test_a_damaged_entry_is_a_miss_and_is_replaced(
     assert len(model_server.calls) == 2
 
 
+@pytest.mark.slow
 async def test_only_the_owner_ends_or_renews_a_claim(store: AnswerStore) -> None:
     assert await store.look("key", "mine", 60_000) is Claim.OWN
 
@@ -313,6 +328,7 @@ async def test_only_the_owner_ends_or_renews_a_claim(store: AnswerStore) -> None
     assert await store.look("key", "other", 60_000) is Claim.OWN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["redis"], indirect=True)
 @pytest.mark.parametrize("way", ["stop", "freeze"])
 async def test_runs_continue_while_the_store_is_down(

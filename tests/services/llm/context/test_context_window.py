@@ -111,6 +111,7 @@ texts = st.sampled_from(["ok", "a b c " * 50, "0123456789" * 200, "x" * 20_000, 
 steps = st.lists(st.lists(texts, min_size=1, max_size=3), max_size=6)
 
 
+@pytest.mark.slow
 @given(history=st.lists(steps, max_size=4), own=steps, revision=st.booleans(), context=st.integers(2_500, 40_000))
 @settings(max_examples=60, deadline=None)
 def test_a_shortened_conversation_is_valid_and_fits_the_window(

@@ -245,6 +245,7 @@ async def refusing() -> AsyncGenerator[Refuse]:
     await stop_server(running, task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "status", "body", "code"), REFUSALS, ids=lambda one: str(one)[:50])
 async def test_a_refusal_has_a_code_of_its_own_advice_and_the_providers_words_apart(
     open_gateway: OpenGateway, refusing: Refuse, model: str, status: int, body: JsonObject, code: str

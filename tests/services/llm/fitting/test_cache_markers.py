@@ -112,6 +112,7 @@ async def ask(gateway: ModelGateway, name: str, messages: list[JsonObject]) -> N
     await gateway.complete(request(name, messages=messages, tools=[TOOL], purpose=RunPurpose.WORK))
 
 
+@pytest.mark.slow
 async def test_markers_arrive_where_anthropic_accepts_them(
     open_gateway: OpenGateway, provider_server: ProviderServer
 ) -> None:

@@ -148,6 +148,7 @@ OBJECTS = st.recursive(
 VALUES = st.dictionaries(NAMES, st.one_of(st.text(max_size=2), st.integers(), st.booleans()))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(schema=OBJECTS, value=VALUES)
 def test_inputs_that_a_tool_allows_match_its_schema_for_the_model(schema: JsonObject, value: JsonObject) -> None:

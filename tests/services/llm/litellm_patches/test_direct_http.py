@@ -113,6 +113,7 @@ async def test_a_server_that_hangs_up_is_reported_the_same_both_ways(
     assert reported[0] == reported[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disable_cooldowns", [True, False])
 async def test_a_connection_that_may_soon_be_closed_is_not_used_again(
     open_gateway: OpenGateway, *, disable_cooldowns: bool

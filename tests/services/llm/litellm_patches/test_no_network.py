@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[4]
 PROGRAM = """
 import asyncio, json, socket, sys
@@ -53,6 +55,7 @@ print(json.dumps({"attempts": ATTEMPTS, "model": answer.model, "text": bool(answ
 """
 
 
+@pytest.mark.slow
 async def test_importing_the_service_and_calling_a_model_touches_no_network(tmp_path: Path) -> None:
     environment = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
     process = await asyncio.create_subprocess_exec(

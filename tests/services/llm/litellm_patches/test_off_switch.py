@@ -45,6 +45,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("switch", ["on", "off"])
 async def test_a_call_is_answered_with_and_without_the_performance_patches(
     tmp_path: Path, model_server: ModelServer, switch: str

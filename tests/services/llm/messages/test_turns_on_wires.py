@@ -78,6 +78,7 @@ async def test_a_model_takes_its_own_turns_back(
     assert [len(turn["tool_calls"]) for turn in state.turns if turn["role"] == "assistant"] == [2, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", OTHERS)
 @pytest.mark.parametrize("name", TWINS)
 async def test_a_model_takes_the_turns_of_another_in_the_midst_of_a_tool_loop(

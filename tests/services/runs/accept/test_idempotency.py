@@ -12,6 +12,7 @@ from tests.fixtures.services import PROJECT, Service
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 
 
+@pytest.mark.slow
 async def test_requests_with_one_idempotency_key_make_one_run(service: Service, model_server: ModelServer) -> None:
     path = f"/api/v1/agents/{ADA}/runs"
     headers = {"Idempotency-Key": "the-same"}

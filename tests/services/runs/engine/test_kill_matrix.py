@@ -179,6 +179,7 @@ def call_everything(call: Call) -> str | Raw:
     return completion("Hm.", ("notify", run), ("ringAgain", run), ("echo", run))
 
 
+@pytest.mark.slow
 async def test_a_run_of_an_agent_is_finished_wherever_its_worker_died(
     service: Service, model_server: ModelServer, start_process: StartProcess, bells: WebServer, tmp_path: Path
 ) -> None:

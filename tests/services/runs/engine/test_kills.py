@@ -52,6 +52,7 @@ async def failing_worker(
         yield process
 
 
+@pytest.mark.slow
 async def test_a_process_that_wakes_up_after_its_lease_stores_nothing(
     service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ async def test_a_process_that_wakes_up_after_its_lease_stores_nothing(
     assert {name: after.get(name) for name in compared} == {name: ended[name] for name in compared}
 
 
+@pytest.mark.slow
 async def test_a_run_accepted_by_a_process_that_died_before_its_answer_is_found_by_its_key(
     service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ async def test_a_run_accepted_by_a_process_that_died_before_its_answer_is_found_
     assert len(model_server.calls) == 2
 
 
+@pytest.mark.slow
 async def test_a_process_that_dies_before_a_run_is_stored_has_accepted_nothing(
     service: Service, model_server: ModelServer, tmp_path: Path
 ) -> None:
@@ -121,6 +124,7 @@ async def test_a_process_that_dies_before_a_run_is_stored_has_accepted_nothing(
     await service.http.post(f"{again.json()['links']['self']}/cancel")
 
 
+@pytest.mark.slow
 async def test_a_run_whose_process_died_before_it_rang_the_queue_is_swept_up(
     service: Service, model_server: ModelServer, start_process: StartProcess, redis_url: str, tmp_path: Path
 ) -> None:

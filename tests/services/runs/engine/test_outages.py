@@ -7,12 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fixtures.http_api import open_socket
 from tests.fixtures.model_server import Call, ModelServer, Reply
 from tests.fixtures.replica_set import ReplicaSet, running_replica_set
 from tests.fixtures.runs import all_events, gapless
 from tests.fixtures.services import PROJECT, Service, running_service, write_models_config
 from tests.fixtures.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 AWAY_SECONDS = 10.0
 ANSWER_SECONDS = 6.0

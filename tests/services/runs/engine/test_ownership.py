@@ -130,6 +130,7 @@ async def test_a_process_that_lives_keeps_its_runs(
     assert len(model_server.calls_for("work")) == 1
 
 
+@pytest.mark.slow
 async def test_a_process_that_cannot_renew_stops_its_runs_before_another_can_take_them(
     service: Service,
     model_server: ModelServer,

@@ -136,6 +136,7 @@ async def test_a_process_takes_no_more_than_it_has_room_for(
         assert "agent-retry" not in types_of(await all_events(service, one))
 
 
+@pytest.mark.slow
 async def test_a_department_s_limit_holds_over_all_processes(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
@@ -250,6 +251,7 @@ async def start_sharing(valkey: ValkeyProcess, start_process: StartProcess) -> A
         await wakeups.stop()
 
 
+@pytest.mark.slow
 async def test_another_process_runs_an_accepted_run_with_or_without_redis(
     service: Service, model_server: ModelServer, start_sharing: StartSharing, valkey: ValkeyProcess
 ) -> None:
@@ -276,6 +278,7 @@ async def test_another_process_runs_an_accepted_run_with_or_without_redis(
     assert len(model_server.calls) == 4
 
 
+@pytest.mark.slow
 async def test_a_redis_that_never_answers_delays_no_run(
     service: Service, model_server: ModelServer, start_sharing: StartSharing, valkey: ValkeyProcess
 ) -> None:
@@ -295,6 +298,7 @@ async def test_a_redis_that_never_answers_delays_no_run(
     assert accepted < IMPATIENT.notify_seconds
 
 
+@pytest.mark.slow
 async def test_two_processes_share_what_comes(
     service: Service, model_server: ModelServer, start_sharing: StartSharing, gate: Gate
 ) -> None:

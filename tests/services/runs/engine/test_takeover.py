@@ -83,6 +83,7 @@ async def test_a_run_whose_process_died_in_a_model_call_continues_from_its_last_
     assert document["lease"] is None
 
 
+@pytest.mark.slow
 async def test_a_run_that_was_only_accepted_is_run_by_another_process(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
@@ -98,6 +99,7 @@ async def test_a_run_that_was_only_accepted_is_run_by_another_process(
     assert len(model_server.calls_for("plan")) == 1
 
 
+@pytest.mark.slow
 async def test_a_tool_call_without_its_result_is_made_again_and_the_model_call_before_it_is_not(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
@@ -152,6 +154,7 @@ async def test_events_on_pages_and_payloads_that_were_cut_are_gone_on_from_whole
     assert gapless(events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("idempotent", "code"), [(False, "outcome-unknown"), (True, "tool-timeout")])
 async def test_a_call_that_may_have_had_an_effect_is_made_again_only_where_its_author_allows_it(
     service: Service,
@@ -178,6 +181,7 @@ async def test_a_call_that_may_have_had_an_effect_is_made_again_only_where_its_a
     assert model_server.calls[-1].tool_results[0]["error"]["code"] == code
 
 
+@pytest.mark.slow
 async def test_in_a_department_nothing_that_was_finished_is_done_again(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
@@ -233,6 +237,7 @@ def is_one_step(neighbours: list[Json]) -> bool:
     return types_of(neighbours) in together
 
 
+@pytest.mark.slow
 async def test_a_death_after_any_event_leads_to_the_same_end(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:

@@ -118,6 +118,7 @@ async def test_a_retried_department_uses_finished_work_and_continues_unfinished_
     assert {event["executionId"] for event in events} == {raw["executionId"] for raw in tree.values()}
 
 
+@pytest.mark.slow
 async def test_a_retry_counts_the_tool_calls_that_it_makes_and_no_copied_ones(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -146,6 +147,7 @@ async def test_a_retry_counts_the_tool_calls_that_it_makes_and_no_copied_ones(
     assert [(call["input"]["n"], call.get("copied", False)) for call in calls] == [(1, True), (2, True), (3, False)]
 
 
+@pytest.mark.slow
 async def test_a_retried_orchestration_names_its_own_executions_and_keeps_how_they_ended(
     service: Service, model_server: ModelServer
 ) -> None:

@@ -73,6 +73,7 @@ async def test_a_person_may_decide_again_and_on_any_execution_of_a_tree(
     assert model_server.calls == []
 
 
+@pytest.mark.slow
 async def test_the_answer_tells_who_made_the_review_that_stands(service: Service, model_server: ModelServer) -> None:
     done, ids = await two_specialists(service, model_server)
     root_id, path = done["executionId"], f"/api/v1/executions/{ids[ADA]}"
@@ -114,6 +115,7 @@ async def test_after_a_review_of_a_child_its_root_shows_the_number_of_the_last_e
     assert bob["lastSeq"] == max(event["seq"] for event in events if event["executionId"] == ids[BOB])
 
 
+@pytest.mark.slow
 async def test_ten_concurrent_reviews_are_all_stored_or_refused_with_a_conflict(service: Service) -> None:
     done = await service.run_agent(ADA)
 

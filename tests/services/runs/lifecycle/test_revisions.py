@@ -135,6 +135,7 @@ async def test_a_head_that_is_sent_back_writes_its_report_with_the_notes(
     assert (root["output"]["report"]["summary"], root["retryCount"]) == ("Shorter.", 1)
 
 
+@pytest.mark.slow
 async def test_in_an_orchestration_every_report_above_is_rewritten(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", plan_by_head)
     done = await service.run_orchestration("story", DEPARTMENT)
@@ -259,6 +260,7 @@ async def test_subscribers_of_a_reopened_run_see_it_to_its_new_end(
     assert len(seen) == 11
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lone_processes")
 @pytest.mark.parametrize("noted", [False, True])
 async def test_a_revision_whose_process_dies_is_carried_on_by_another(

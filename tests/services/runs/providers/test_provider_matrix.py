@@ -263,6 +263,7 @@ async def test_a_run_passes_on_a_providers_twin_after_a_takeover(stand: Stand, s
     assert refused(stand.twins) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", "-streamed"])
 @pytest.mark.parametrize("order", [1, -1], ids=["forwards", "backwards"])
 async def test_a_conversation_moves_from_provider_to_provider(

@@ -121,6 +121,7 @@ def recorded(events: list[Json]) -> int:
     return sum(spending["usage"]["total"] for spending in spendings if spending.get("usage"))
 
 
+@pytest.mark.slow
 @search(12)
 @given(st.sampled_from([*TWINS]), st.booleans(), st.lists(REPLIES, min_size=1, max_size=5), st.sampled_from([*TWINS]))
 async def test_random_answers_end_in_a_valid_record(

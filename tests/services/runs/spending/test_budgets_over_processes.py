@@ -88,6 +88,7 @@ async def watch(service: Service, most: int, excesses: list[Json]) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_many_runs_of_several_engines_stay_within_the_budget(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
@@ -114,6 +115,7 @@ async def test_many_runs_of_several_engines_stay_within_the_budget(
     assert (budget["usedTokens"], budget["reservedTokens"]) == (5 * worst, 0)
 
 
+@pytest.mark.slow
 async def test_the_reservation_of_a_killed_process_is_released_with_its_tree(
     service: Service, model_server: ModelServer, start_process: StartProcess, tmp_path: Path, gate: Gate
 ) -> None:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.runs import ADA, DEPARTMENT, insert_department
 from tests.fixtures.services import PROJECT, StartService
@@ -24,6 +26,7 @@ def proxy_config(path: Path, url: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 async def test_a_proxy_receives_the_key_the_run_and_its_tags(
     start_service: StartService, model_server: ModelServer, tmp_path: Path
 ) -> None:

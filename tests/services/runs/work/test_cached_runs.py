@@ -25,6 +25,8 @@ from tests.fixtures.runs import (
 from tests.fixtures.services import PROJECT, Service, StartService
 from tests.fixtures.valkey import ValkeyProcess
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def cached_service(

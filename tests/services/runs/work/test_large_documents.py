@@ -16,6 +16,7 @@ ONES = [1] * 90_000
 """About 1 MB in BSON."""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of requests over 1 MiB
 async def test_a_run_that_is_large_in_all_its_parts_ends_with_its_answer(
     service: Service, model_server: ModelServer, catalog: Catalog

@@ -90,6 +90,7 @@ async def test_a_judge_that_fails_leaves_the_score_unset_and_says_so(
     assert "could not answer" in check["gate"]["issues"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of requests over 1 MiB
 @pytest.mark.parametrize("result", ["'x'.repeat(250000)", "Array(100000).fill(1)"])
 async def test_a_run_whose_tools_give_more_than_its_document_can_hold_ends_well(

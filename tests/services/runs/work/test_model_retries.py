@@ -37,6 +37,7 @@ def patient(patient_service: Service, model_server: ModelServer, monkeypatch: py
     return patient_service
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "code"), [(500, "model-unavailable"), (429, "model-rate-limited")])
 async def test_a_passing_fault_is_tried_again_at_most_twice(
     patient: Service, model_server: ModelServer, status: int, code: str
@@ -231,6 +232,7 @@ CALL_PART = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "hangs", "code"),
     [((), True, "model-timeout"), ((CALL_PART,), True, "model-timeout"), ((CALL_PART,), False, "model-answer-invalid")],

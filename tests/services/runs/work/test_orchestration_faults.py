@@ -27,6 +27,7 @@ from tests.fixtures.runs import (
 from tests.fixtures.services import PROJECT, Service
 
 
+@pytest.mark.slow
 async def test_a_department_that_fails_is_reported_and_the_rest_continues(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -46,6 +47,7 @@ async def test_a_department_that_fails_is_reported_and_the_rest_continues(
     assert [child["status"] for child in tree["children"]] == ["failed", "completed"]
 
 
+@pytest.mark.slow
 async def test_when_all_departments_fail_the_run_fails(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", fault(400))
 
@@ -122,6 +124,7 @@ async def test_a_cancelled_orchestration_leaves_nothing_running(
     assert gapless(await all_events(service, execution_id))
 
 
+@pytest.mark.slow
 async def test_a_failed_orchestration_that_is_tried_again_repeats_no_department(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -142,6 +145,7 @@ async def test_a_failed_orchestration_that_is_tried_again_repeats_no_department(
     assert gapless(await all_events(service, done["executionId"]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lone_processes")
 async def test_an_orchestration_that_was_taken_over_uses_what_had_ended(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
@@ -186,6 +190,7 @@ async def test_an_orchestration_that_was_taken_over_uses_what_had_ended(
     assert [line["status"] for line in document["output"]["report"]["departments"]] == ["completed"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("lone_processes")
 async def test_a_department_that_can_no_longer_run_after_a_take_over_leaves_nothing_running(
     service: Service, model_server: ModelServer, catalog: Catalog, start_process: StartProcess, gate: Gate

@@ -37,6 +37,7 @@ def speaker(call: Call) -> str:
     return system.rpartition("You are ")[2].partition("(")[2].partition(")")[0]
 
 
+@pytest.mark.slow
 async def test_six_departments_with_all_their_agents_add_up(service: Service, model_server: ModelServer) -> None:
     model_server.on("report", report_by_department)
 
@@ -67,6 +68,7 @@ async def test_six_departments_with_all_their_agents_add_up(service: Service, mo
     assert {call.execution_id for call in model_server.calls} == set(spent)
 
 
+@pytest.mark.slow
 async def test_each_department_is_given_the_reports_of_those_before_it(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -116,6 +118,7 @@ async def test_the_events_of_an_orchestration_tell_its_whole_story(service: Serv
     assert {slug: named[slug] for slug in children} == children
 
 
+@pytest.mark.slow
 async def test_the_result_names_each_department_and_every_gate(service: Service, model_server: ModelServer) -> None:
     text = "## Summary\nOne film.\n\n## Next steps\nShoot it."
     model_server.on("report", report_by_department)
@@ -162,6 +165,7 @@ async def test_the_last_gate_passes_at_exactly_its_threshold(
     assert bool(gate["issues"]) is not passed
 
 
+@pytest.mark.slow
 async def test_departments_run_by_priority_and_those_of_one_priority_at_once(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
@@ -187,6 +191,7 @@ async def test_departments_run_by_priority_and_those_of_one_priority_at_once(
     assert all(f"REPORT OF {slug}" in told[LEADER] for slug in ("audio", "video"))
 
 
+@pytest.mark.slow
 async def test_without_a_choice_all_active_departments_run(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
@@ -199,6 +204,7 @@ async def test_without_a_choice_all_active_departments_run(
     assert ran == [*(slug for slug in SIX if slug != "video"), DEPARTMENT]
 
 
+@pytest.mark.slow
 async def test_the_head_of_production_leads_and_may_head_its_own_department_in_the_same_tree(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -212,6 +218,7 @@ async def test_the_head_of_production_leads_and_may_head_its_own_department_in_t
     assert [child["department"] for child in tree["children"][0]["children"]] == ["production"]
 
 
+@pytest.mark.slow
 async def test_a_long_report_is_handed_on_as_its_summary_and_its_beginning(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -226,6 +233,7 @@ async def test_a_long_report_is_handed_on_as_its_summary_and_its_beginning(
     assert len(told) < 12_000
 
 
+@pytest.mark.slow
 async def test_an_accepted_orchestration_says_what_it_is(service: Service) -> None:
     answer = await service.http.post(
         "/api/v1/orchestrations", json={"prompt": "Go.", "project": PROJECT, "departments": ["story"]}
@@ -243,6 +251,7 @@ async def test_an_accepted_orchestration_says_what_it_is(service: Service) -> No
     await finished(service, body["executionId"])
 
 
+@pytest.mark.slow
 async def test_an_orchestration_is_started_once_for_an_idempotency_key(
     service: Service, model_server: ModelServer
 ) -> None:

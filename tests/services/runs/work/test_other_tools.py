@@ -35,6 +35,7 @@ async def equipped(start_service: StartService, models_config: Path, tmp_path: P
         yield service
 
 
+@pytest.mark.slow
 async def test_tools_of_every_kind_are_listed_granted_called_and_recorded_alike(
     equipped: Service, model_server: ModelServer
 ) -> None:
@@ -104,6 +105,7 @@ async def test_tools_of_every_kind_are_listed_granted_called_and_recorded_alike(
     await wait_until(is_counted)
 
 
+@pytest.mark.slow
 async def test_a_custom_tool_is_never_overwritten_by_a_built_in_one(
     start_service: StartService, models_config: Path
 ) -> None:

@@ -36,6 +36,7 @@ def models_by_purpose(model_server: ModelServer) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 async def test_work_is_judged_by_the_simple_model_else_by_the_standard_one(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -55,6 +56,7 @@ async def test_work_is_judged_by_the_simple_model_else_by_the_standard_one(
         assert [row["model"] for row in rows if row["purpose"] == "judge"] == [judge]
 
 
+@pytest.mark.slow
 async def test_each_purpose_has_the_model_that_is_chosen_for_it(
     start_another: StartAnother, model_server: ModelServer
 ) -> None:
@@ -76,6 +78,7 @@ async def test_each_purpose_has_the_model_that_is_chosen_for_it(
         assert (starts[HEAD][0]["model"], starts[ADA][0]["model"]) == (TURBO, SONNET)
 
 
+@pytest.mark.slow
 async def test_a_purpose_outranks_the_model_of_a_run(start_another: StartAnother, model_server: ModelServer) -> None:
     async with start_another(purpose_models={"work": HAIKU, "judge": OLDER}) as service:
         await insert_department()
@@ -86,6 +89,7 @@ async def test_a_purpose_outranks_the_model_of_a_run(start_another: StartAnother
         assert (await service.events(done["executionId"]))[0]["model"] == HAIKU
 
 
+@pytest.mark.slow
 async def test_an_agent_whose_model_is_not_configured_runs_with_that_of_its_purpose(
     start_another: StartAnother, model_server: ModelServer
 ) -> None:

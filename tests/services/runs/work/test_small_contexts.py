@@ -20,6 +20,8 @@ from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completi
 from tests.fixtures.runs import all_events, of_type
 from tests.fixtures.services import Service, StartService
 
+pytestmark = pytest.mark.slow
+
 WINDOW = 32_000
 RESULT_BYTES = 64 * 1024
 READER = "reader-001"

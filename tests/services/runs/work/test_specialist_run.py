@@ -65,6 +65,7 @@ async def test_without_revisions_a_draft_that_is_sent_back_stays_as_it_is(
     assert (ada["retryCount"], ada["reviewStatus"], ada["stopReason"]) == (0, "revision-needed", "completed")
 
 
+@pytest.mark.slow
 async def test_revisions_end_when_they_are_used_up(service: Service, model_server: ModelServer) -> None:
     ada = await run_with_review(service, model_server, review("revision-needed", "Again."), maxRevisions=2)
 
@@ -96,6 +97,7 @@ async def test_a_reviewer_whose_model_fails_decides_nothing(service: Service, mo
     assert "reviewedBy" not in ada
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("score", "reviews"),
     [(0.79, 1), (0.80, 0), (0.95, 0)],
@@ -115,6 +117,7 @@ async def test_the_quality_threshold_decides_on_a_review_that_is_not_required(
     assert (await stored_tree(service, done["executionId"]))[ADA]["reviewStatus"] == status
 
 
+@pytest.mark.slow
 async def test_a_draft_that_was_sent_back_is_reviewed_again_however_well_it_scores(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
@@ -127,6 +130,7 @@ async def test_a_draft_that_was_sent_back_is_reviewed_again_however_well_it_scor
     assert (ada["reviewStatus"], ada["reviewNotes"], ada["retryCount"]) == ("approved", "Good now.", 1)
 
 
+@pytest.mark.slow
 async def test_work_without_a_score_is_reviewed_only_where_a_review_is_required(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:

@@ -210,6 +210,7 @@ async def test_a_tools_result_has_its_log_and_its_duration(
     assert results[False]["durationMs"] > 0
 
 
+@pytest.mark.slow
 async def test_arguments_that_fail_the_schema_are_an_error_that_names_the_field(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -225,6 +226,7 @@ async def test_a_tool_that_throws_gives_its_message_to_the_model(service: Servic
     assert "the well is dry" in error["message"]
 
 
+@pytest.mark.slow
 async def test_a_tool_that_loops_forever_times_out_and_the_run_continues(
     service: Service, model_server: ModelServer
 ) -> None:
@@ -248,6 +250,7 @@ async def test_of_a_hundred_calls_in_one_turn_sixteen_run_and_the_others_are_ref
     assert sorted(called) == sorted(answered)
 
 
+@pytest.mark.slow
 async def test_calls_of_one_turn_under_one_id_get_ids_of_their_own(service: Service, model_server: ModelServer) -> None:
     turn = completion(None, ("echo", {"n": 1}), ("echo", {"n": 2}), ("echo", {"n": 3}))
     for call in turn["choices"][0]["message"]["tool_calls"]:

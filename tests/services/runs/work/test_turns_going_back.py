@@ -49,6 +49,7 @@ WHOLE = ("First I count, then I answer.", SIGNATURE)
 NOTHING = (None, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("text", ["Let me count.", None])
 async def test_a_turn_goes_back_with_its_reasoning_and_is_in_the_record(
@@ -126,6 +127,7 @@ async def test_reasoning_that_is_too_long_for_a_row_goes_back_whole_from_a_check
     assert (begin["truncated"], begin["copied"]) == (True, True)
 
 
+@pytest.mark.slow
 async def test_a_continuation_gives_turns_back_to_their_own_model_alone(
     service: Service, model_server: ModelServer
 ) -> None:

@@ -74,6 +74,7 @@ async def test_a_revised_answer_is_no_longer_a_cut_one(service: Service, model_s
     assert CUT_NOTE not in model_server.calls_for("report")[0].text
 
 
+@pytest.mark.slow
 async def test_a_report_that_was_cut_is_shown_and_judged_as_such(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", JUST_ADA)
     model_server.on("report", completion("## Summary\nAll went w", finish_reason="length"))
@@ -84,6 +85,7 @@ async def test_a_report_that_was_cut_is_shown_and_judged_as_such(service: Servic
     assert CUT_NOTE in model_server.calls_for("judge")[-1].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [JUST_ADA, JUST_ADA[:60]])
 async def test_a_plan_that_was_cut_is_not_used(service: Service, model_server: ModelServer, text: str) -> None:
     cut = completion(text, finish_reason="length")

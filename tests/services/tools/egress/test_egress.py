@@ -299,6 +299,7 @@ FETCHING = """async ({ url, init }, { fetch }) => {
 }"""
 
 
+@pytest.mark.slow
 async def test_a_tool_fetches_as_in_a_browser_and_receives_denials(web: WebServer) -> None:
     web.answers["/data"] = plain(b'{"n": [1, 2]}', b"Content-Type: application/json")
     web.answers["/away"] = redirect(web.url("/data", "localhost"))
@@ -325,6 +326,7 @@ async def test_a_tool_fetches_as_in_a_browser_and_receives_denials(web: WebServe
     assert [outcome.output for outcome in leaving] == ["left"] * 5
 
 
+@pytest.mark.slow
 async def test_a_tool_that_does_not_name_fetch_has_none(web: WebServer) -> None:
     code = "async (url, context) => await context['fet' + 'ch'](url)"
     async with running(ToolSandbox(timeout_seconds=5, memory_mb=64, workers=1, egress=Egress.to(["127.0.0.1"]))) as box:

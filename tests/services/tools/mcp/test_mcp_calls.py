@@ -36,6 +36,7 @@ async def call(servers: McpServers, tool: str, **tool_input: Any) -> JsonValue: 
     return await servers.call(f"mcp:{server.name}/{tool}", tool_input, may_repeat=False)
 
 
+@pytest.mark.slow
 async def test_content_of_every_kind_reaches_the_model_as_text(odd: McpServers) -> None:
     assert await call(odd, "files") == "\n".join(
         [
@@ -92,6 +93,7 @@ async def test_a_result_that_breaks_its_schema_leaves_the_connection_and_other_c
     assert await call(odd, "process") == before
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_busy_with_a_call_is_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_text_that_only_repeats_the_structured_content_is_recognized(
     assert repeats(texts, structured) is repeated
 
 
+@pytest.mark.slow
 async def test_a_server_s_own_time_limit_holds_for_its_tools(
     odd: McpServers, sandbox: ToolSandbox, tmp_path: Path
 ) -> None:
@@ -147,6 +150,7 @@ async def test_a_server_s_own_time_limit_holds_for_its_tools(
     assert odd.timeout_of("mcp:odd/nap") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["http", "sse"])
 async def test_tools_are_called_over_both_transports_of_the_web(tmp_path: Path, transport: str) -> None:
     port = free_port()
@@ -161,6 +165,7 @@ async def test_tools_are_called_over_both_transports_of_the_web(tmp_path: Path, 
     assert (state.state, state.transport, output) == ("connected", transport, {"sum": 3})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("secret", "state"), [(CLIENT_SECRET, "connected"), ("another", "unavailable")])
 async def test_client_credentials_are_exchanged_for_a_token(tmp_path: Path, secret: str, state: str) -> None:
     port = free_port()
@@ -176,6 +181,7 @@ async def test_client_credentials_are_exchanged_for_a_token(tmp_path: Path, secr
     assert secret not in json.dumps(found.problem)
 
 
+@pytest.mark.slow
 async def test_a_slow_server_is_waited_for_and_its_state_is_visible(tmp_path: Path) -> None:
     slow = McpServerSettings(command=sys.executable, args=ODD.args, env={"START_SECONDS": "3"})
     hasty = slow.model_copy(update={"startup_timeout": 0.5})

@@ -23,6 +23,7 @@ async def odd(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[McpSer
         yield servers
 
 
+@pytest.mark.slow
 async def test_all_pages_of_tools_are_read(odd: McpServers) -> None:
     (state,) = odd.describe()
 
@@ -62,6 +63,7 @@ def test_a_schema_that_is_nested_too_deeply_does_not_fit() -> None:
     assert fitting_schema(schema) is None
 
 
+@pytest.mark.slow
 async def test_only_allowed_tools_can_be_found_granted_and_called(tmp_path: Path) -> None:
     settings = ODD.model_copy(update={"allowed_tools": ["twice", "secret.*", "nothing"]})
     with capture_logs() as logs:
@@ -79,6 +81,7 @@ async def test_only_allowed_tools_can_be_found_granted_and_called(tmp_path: Path
     assert [log["tool"] for log in logs if log["event"] == "mcp-tool-unusable"] == ["nothing"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 async def test_a_change_that_a_server_announces_is_read_at_once_and_named_in_the_log(
     tmp_path: Path, transport: str, monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,7 @@ async def code_of(servers: McpServers, tool: str, **tool_input: object) -> tuple
     return caught.value.code, caught.value.message
 
 
+@pytest.mark.slow
 async def test_a_server_s_tools_are_found_by_the_names_under_which_they_are_granted(stdio: McpServers) -> None:
     add = await stdio.find("mcp:fixture/add")
     hello = await stdio.find("mcp:fixture/say.hello")
@@ -124,6 +125,7 @@ async def test_a_tool_that_takes_too_long_is_given_up_in_time(stdio: McpServers,
     assert caught.value.duration_ms >= 300
 
 
+@pytest.mark.slow
 async def test_a_server_that_dies_is_started_again(tmp_path: Path) -> None:
     async with connected(tmp_path / "log", fixture=STDIO) as servers:
         await servers.find("mcp:fixture/add")
@@ -142,6 +144,7 @@ async def test_a_server_that_dies_is_started_again(tmp_path: Path) -> None:
     assert len({str(first), str(second), str(third)}) == 3
 
 
+@pytest.mark.slow
 async def test_a_server_over_http_is_reached_whenever_it_comes_up(tmp_path: Path) -> None:
     port, changes = free_port(), 0
 

@@ -39,6 +39,7 @@ async def test_every_form_of_function_is_a_tool(call: Call, code: str) -> None:
     assert await call(code, {"a": 1}) == 2
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(value=JSON_VALUES)
 async def test_any_json_value_goes_in_and_out_unchanged(sandbox: ToolSandbox, value: JsonValue) -> None:

@@ -110,6 +110,7 @@ async def lags() -> AsyncGenerator[list[float]]:
         found += [await own, float(printed)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_every_hostile_tool_ends_as_it_should_and_touches_nothing(hasty: ToolSandbox, canary: Canary) -> None:
     value: JsonValue = {"file": str(canary.file)}
@@ -133,6 +134,7 @@ async def test_every_hostile_tool_ends_as_it_should_and_touches_nothing(hasty: T
     assert own < MAX_LAG_SECONDS + bystander, "the lag of the loop itself, beside what a busy machine does to anybody"
 
 
+@pytest.mark.slow
 async def test_code_that_the_engine_cannot_interrupt_is_killed_and_the_worker_replaced(hasty: ToolSandbox) -> None:
     await until(lambda: len(hasty.worker_pids) == 2)
     before = set(hasty.worker_pids)

@@ -44,6 +44,7 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0, 0.005, 0.1])
 async def test_a_cancelled_call_does_not_poison_the_next(sandbox: ToolSandbox, call: Call, seconds: float) -> None:
     cancelled = [asyncio.create_task(sandbox.run(ENDLESS)) for _ in range(3)]
@@ -69,6 +70,7 @@ async def test_a_cancelled_call_that_cannot_be_interrupted_loses_its_process(san
     assert task.cancelled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "message"),
     [
@@ -106,6 +108,7 @@ def test_a_failure_of_the_worker_itself_is_reported_with_its_cause() -> None:
     assert is_reply(reply)
 
 
+@pytest.mark.slow
 async def test_workers_that_die_while_idle_fail_no_call(sandbox: ToolSandbox, call: Call) -> None:
     await until(lambda: len(sandbox.worker_pids) == 2)
     killed = sandbox.worker_pids
@@ -127,6 +130,7 @@ async def test_one_tool_in_an_endless_loop_leaves_the_other_worker_free(sandbox:
     looping.cancel()
 
 
+@pytest.mark.slow
 async def test_calls_beyond_the_queue_fail_because_the_sandbox_is_busy() -> None:
     async with running(ToolSandbox(timeout_seconds=0.3, memory_mb=16, workers=1, max_waiting=2)) as sandbox:
         results = await asyncio.gather(*(sandbox.run(ENDLESS) for _ in range(5)), return_exceptions=True)
@@ -135,6 +139,7 @@ async def test_calls_beyond_the_queue_fail_because_the_sandbox_is_busy() -> None
     assert codes == ["tool-timeout"] * 3 + ["tool-busy"] * 2
 
 
+@pytest.mark.slow
 async def test_a_call_that_waits_too_long_fails_because_the_sandbox_is_busy() -> None:
     sandbox = ToolSandbox(timeout_seconds=0.5, memory_mb=16, workers=1, max_wait_seconds=0.1)
     async with running(sandbox):
@@ -144,6 +149,7 @@ async def test_a_call_that_waits_too_long_fails_because_the_sandbox_is_busy() ->
         assert (await sandbox.run(ToolInvocation("() => 1", None, {}))).output == 1
 
 
+@pytest.mark.slow
 async def test_closing_ends_every_process_and_fails_the_calls_under_way() -> None:
     async with running(ToolSandbox(timeout_seconds=30, memory_mb=16)) as sandbox:
         pids = sandbox.worker_pids
@@ -190,6 +196,7 @@ def test_an_output_that_is_not_json_is_the_worker_s_failure() -> None:
         outcome_of({"output": "[", "retire": False}, duration_ms=1)
 
 
+@pytest.mark.slow
 async def test_workers_die_with_a_parent_that_is_killed() -> None:
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE)
     assert parent.stdout is not None
@@ -207,6 +214,7 @@ async def test_workers_die_with_a_parent_that_is_killed() -> None:
     await until(lambda: not any(is_running(pid) for pid in pids))
 
 
+@pytest.mark.slow
 async def test_a_thousand_calls_leave_no_process_descriptor_or_memory_behind(sandbox: ToolSandbox, call: Call) -> None:
     await until(lambda: len(sandbox.worker_pids) == 2)
     await asyncio.gather(*(call(BUSY, n) for n in range(50)))

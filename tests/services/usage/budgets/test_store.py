@@ -59,6 +59,7 @@ class Model:
             self.used += real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 async def test_random_schedules_agree_with_the_model(database: Database, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
@@ -108,6 +109,7 @@ async def test_random_schedules_agree_with_the_model(database: Database, seed: i
         assert (found["usedTokens"], read_units(found["usedCost"])) == (seen.used.tokens, seen.used.cost)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_used_and_reserved_never_exceed_a_limit_over_many_callers(database: Database, seed: int) -> None:
     processes = [Budgets(store := BudgetStore(database), KnownBudgets(store)) for _ in range(3)]
