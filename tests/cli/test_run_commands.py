@@ -22,7 +22,18 @@ async def test_run_follows_a_run_on_a_server(tmp_path: Path) -> None:
         agent = await run_command("run", "agent", "dialogue-specialist-001", *common, cwd=tmp_path)
         department = await run_command("run", "department", "audio", *common, cwd=tmp_path)
         unknown = await run_command("run", "agent", "unknown-001", *common, cwd=tmp_path)
+        (tmp_path / "schema.json").write_text(
+            '{"type": "object", "properties": {"mood": {"enum": ["calm"]}}, "required": ["mood"]}'
+        )
+        (tmp_path / "broken.json").write_text("{")
+        data, broken = [
+            await run_command("run", "agent", "dialogue-specialist-001", *common, "--output-schema", name, cwd=tmp_path)
+            for name in ("schema.json", "broken.json")
+        ]
 
+    assert data[0] == 0, data[1]
+    assert '{"mood": "calm"}' in data[1] or '{"mood":"calm"}' in data[1], data[1]
+    assert (broken[0], "--output-schema: broken.json is not JSON" in broken[1]) == (1, True)
     assert agent[0] == 0, agent[1]
     assert "agent-response" in agent[1]
     assert department[0] == 0, department[1]

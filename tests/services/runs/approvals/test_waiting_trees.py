@@ -200,6 +200,41 @@ async def test_a_process_that_dies_before_it_uses_a_decision_leaves_it_to_the_ne
     assert result["output"] == {"n": 1}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("idempotent", [False, True])
+async def test_a_worker_killed_between_a_decision_and_its_call_leaves_a_call_that_is_made_at_most_once(
+    service: Service,
+    model_server: ModelServer,
+    start_process: StartProcess,
+    catalog: Catalog,
+    tmp_path: Path,
+    idempotent: bool,
+) -> None:
+    await catalog.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT, idempotent=idempotent)
+    model_server.on("work", calls_tool("echo", {"n": 1}))
+    settings = process_settings(service, subfolder(tmp_path, "worker"), model_server)
+    async with serving(tmp_path, "worker", **settings, FAILPOINTS="after-decision:kill") as worker:
+        nobody = await start_process(RunLimits(max_concurrent=0))
+        execution_id = await accept(service, nobody, "agent", judge=False)
+        [approval] = await pending(service, execution_id)
+        await decide(service, approval)
+        async with asyncio.timeout(30):
+            assert await worker.process.wait() == -signal.SIGKILL
+    await expire(service, execution_id)
+    await start_process()
+
+    ended = await finished(service, execution_id)
+
+    assert ended["status"] == "completed"
+    events = await all_events(service, execution_id)
+    assert gapless(events)
+    [result] = of_type(events, "tool-result")
+    if idempotent:
+        assert result["output"] == {"n": 1}
+    else:
+        assert result["output"]["error"]["code"] == "outcome-unknown"
+
+
 @pytest.mark.long
 async def test_a_service_killed_while_a_run_waits_continues_it_within_two_seconds_of_the_decision(
     service: Service, model_server: ModelServer, catalog: Catalog, tmp_path: Path
