@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from bson import ObjectId
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.kit.json_limits import MAX_INTEGER
 from app.kit.json_values import JsonObject, clean_json
@@ -80,11 +81,11 @@ class Tally:
 
 async def load_known(database: Database, models: frozenset[str], mcp_servers: frozenset[str]) -> Known:
     """Load the departments and tools that documents may refer to."""
-    departments = await database[Department.get_collection_name()].find({}, {"_id": 1}).to_list()
-    heads = await database[Agent.get_collection_name()].find({"isDepartmentHead": True}).to_list()
+    departments = await collection_of(database, Department).find({}, {"_id": 1}).to_list()
+    heads = await collection_of(database, Agent).find({"isDepartmentHead": True}).to_list()
     active = [head for raw in heads if (head := parsed(Agent, raw)) and head.state is CatalogState.ACTIVE]
     fields = {"toolName": 1, "isGlobal": 1, "departments": 1}
-    tools = await database[CustomTool.get_collection_name()].find({}, fields).to_list()
+    tools = await collection_of(database, CustomTool).find({}, fields).to_list()
     offers = {
         str(tool.get("toolName")): None
         if tool.get("isGlobal") is True
@@ -219,7 +220,7 @@ OWN_RULES: dict[type[PayloadDocument], Callable[[Raw, Known], Iterator[str]]] = 
 
 async def tally_bare_texts(database: Database) -> dict[str, Tally]:
     """Count the executions that hold bare text where JSON belongs, by problem."""
-    collection = database[AgentExecution.get_collection_name()]
+    collection = collection_of(database, AgentExecution)
     found: dict[str, Tally] = {}
     for name in JSON_FIELDS:
         is_text = {"$expr": {"$eq": [{"$type": f"${name}"}, "string"]}}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.models.agent import Agent
 from app.models.base import Relation
@@ -11,7 +12,7 @@ from app.models.department import Department
 
 async def find_agent_ids(database: Database, agents: Iterable[Any]) -> dict[Relation | None, str]:
     """Returns the `agentId` of each agent that exists, by its `_id`; values that are no `_id` match nothing."""
-    found = database[Agent.get_collection_name()].find({"_id": {"$in": list(agents)}}, {"agentId": 1})
+    found = collection_of(database, Agent).find({"_id": {"$in": list(agents)}}, {"agentId": 1})
     return {raw["_id"]: raw["agentId"] async for raw in found if raw.get("agentId")}
 
 
@@ -22,5 +23,5 @@ async def find_agent_id(database: Database, agent: Relation | None) -> str | Non
 
 async def find_slug(database: Database, department: Relation | None) -> str | None:
     """Returns a department's slug, or `None` if the department does not exist."""
-    raw = await database[Department.get_collection_name()].find_one({"_id": department}, {"slug": 1})
+    raw = await collection_of(database, Department).find_one({"_id": department}, {"slug": 1})
     return raw.get("slug") if raw else None

@@ -20,6 +20,7 @@ from pymongo import ASCENDING
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
 from app.failpoints import failpoint
@@ -221,8 +222,8 @@ class ConsumerLoop:
             log.warning("index-build-failed", index=name, error=type(error).__name__)
 
     @property
-    def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[AgentExecution.get_collection_name()]
+    def _executions(self) -> Collection:
+        return collection_of(self.database, AgentExecution)
 
 
 class Outbox:
@@ -254,7 +255,7 @@ class Outbox:
 
     async def settle_tree(self, root_execution_id: str) -> None:
         """Apply the marks of a run tree that is about to be deleted, with all others that are pending."""
-        executions = self._database[AgentExecution.get_collection_name()]
+        executions = collection_of(self._database, AgentExecution)
         has_mark = [{consumer.field: {"$exists": True}} for consumer in self.consumers]
         selector = {"rootExecutionId": root_execution_id, "$or": has_mark}
         if self.consumers and await executions.find_one(selector, {"_id": 1}):

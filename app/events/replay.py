@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.expressions import array_in
 from app.errors import InvalidInput, NotFound
@@ -94,7 +95,7 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
     Raises:
         ExecutionNotFound: no execution has this id.
     """
-    collection = database[AgentExecution.get_collection_name()]
+    collection = collection_of(database, AgentExecution)
     found = await collection.find_one({"executionId": execution_id}, HEAD_FIELDS)
     status = (found or {}).get("status") or ExecutionStatus.PENDING
     if found is None or status not in list(ExecutionStatus):  # a foreign document that this service cannot read
@@ -127,7 +128,7 @@ async def ensure_readable(database: Database, execution_id: str) -> None:
     Raises:
         ExecutionNotFound: a shared field has a value of another type.
     """
-    found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, NOT_CHECKED)
+    found = await collection_of(database, AgentExecution).find_one({"executionId": execution_id}, NOT_CHECKED)
     try:
         AgentExecution.model_validate(found)
     except ValidationError:
@@ -137,7 +138,7 @@ async def ensure_readable(database: Database, execution_id: str) -> None:
 async def count_rows(database: Database, execution_id: str) -> int:
     """Return the number of event rows of another program's execution; a value that is not an array counts as empty."""
     size = {"$size": array_in("$events")}
-    found = await database[AgentExecution.get_collection_name()].find_one(
+    found = await collection_of(database, AgentExecution).find_one(
         {"executionId": execution_id}, {"_id": 0, "rows": size}
     )
     return found["rows"] if found else 0
@@ -167,7 +168,7 @@ async def stored_events(database: Database, head: StreamHead, after: int, limit:
             yield event
         return
     pipeline = tree_range(head, after, after + limit) if head.is_tree else own_range(head, after, limit)
-    executions = database[AgentExecution.get_collection_name()]
+    executions = collection_of(database, AgentExecution)
     async with await executions.aggregate(pipeline, batchSize=BATCH_ROWS) as found:
         async for event in found:
             if head.is_tree and event["seq"] != after + 1:
@@ -228,7 +229,7 @@ def shown_type(kind: object) -> str:
 
 async def read_foreign_events(database: Database, head: StreamHead, after: int, limit: int) -> list[JsonObject]:
     """Return rows that another program stored, numbered by position; their dates may be BSON dates or strings."""
-    found = await database[AgentExecution.get_collection_name()].find_one(
+    found = await collection_of(database, AgentExecution).find_one(
         {"executionId": head.execution_id}, {"_id": 0, "events": {"$slice": [after, limit]}}
     )
     rows = (found or {}).get("events")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import array_in
 from app.models.agent_execution import AgentExecution
@@ -42,6 +43,6 @@ async def highest_stored_seq(database: Database, execution_id: str) -> int:
     highest = 0
     for document in (AgentExecution, ExecutionEventPage):
         pipeline = [{"$match": {"executionId": execution_id}}, {"$project": {"numbers": NUMBERS_OF_ROWS}}]
-        async for found in await database[document.get_collection_name()].aggregate(pipeline):
+        async for found in await collection_of(database, document).aggregate(pipeline):
             highest = max([highest, *plausible(found["numbers"])])
     return highest

@@ -8,6 +8,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from pymongo.errors import PyMongoError
 
+from app.database.collections import collection_of
 from app.dependencies import Services, services_of
 from app.models.approval import Approval, ApprovalStatus
 from app.routers.health import MISDIRECTED, OPEN
@@ -63,7 +64,7 @@ class Gauges:
         QUEUE_DEPTH.set(await self.services.engine.dispatcher.queue.count_waiting())
 
     async def _read_approvals(self) -> None:
-        approvals = self.services.database[Approval.get_collection_name()]
+        approvals = collection_of(self.services.database, Approval)
         APPROVALS_PENDING.set(await approvals.count_documents({"status": ApprovalStatus.PENDING.value}))
 
     async def _read_budgets(self) -> None:

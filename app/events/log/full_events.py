@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import orjson
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import array_in
 from app.errors import NotFound
@@ -58,7 +59,7 @@ async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
             }
         },
     ]
-    found = await database[AgentExecution.get_collection_name()].aggregate(pipeline)
+    found = await collection_of(database, AgentExecution).aggregate(pipeline)
     return {
         one["executionId"]: Stored(
             one["_id"],
@@ -94,7 +95,7 @@ async def stored_tree_events(database: Database, root_id: str) -> AsyncGenerator
 async def tree_rows(database: Database, root_id: str) -> AsyncGenerator[list[Raw]]:
     """Yield the numbered rows of a tree in order, a page at a time, each `{"of": execution id, "event"}`."""
     head = replace(await read_head(database, root_id), is_foreign=False)
-    executions = database[AgentExecution.get_collection_name()]
+    executions = collection_of(database, AgentExecution)
     shape = {"of": "$executionId", "event": "$rows.event"}
     after = 0
     while after < head.last_seq:
@@ -125,7 +126,7 @@ async def full_texts(database: Database, cut: Sequence[JsonObject]) -> dict[int,
         return {}
     wanted = {event["seq"]: event for event in cut}
     selector = {"rootExecutionId": cut[0]["rootExecutionId"], "seq": {"$in": list(wanted)}}
-    parts = database[EventPayload.get_collection_name()].find(selector).sort([("seq", 1), ("part", 1)])
+    parts = collection_of(database, EventPayload).find(selector).sort([("seq", 1), ("part", 1)])
     texts: defaultdict[int, bytearray] = defaultdict(bytearray)
     async for part in parts:
         if part["sha256"] == wanted[part["seq"]]["sha256"]:

@@ -31,6 +31,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database
 from app.database.transactions import in_transaction
 from app.events.log.log_rows import ROW_BYTES, GroupWrite, Row, SideWrite, Stored, bounded_groups, write_of
@@ -290,7 +291,7 @@ class TreeLog:
     async def _write(self, write: GroupWrite) -> int:
         """Write a group and return how many documents matched; a single update is cheaper than a bulk write."""
         if write.payloads:
-            await self.database[EventPayload.get_collection_name()].bulk_write(write.payloads, ordered=False)
+            await collection_of(self.database, EventPayload).bulk_write(write.payloads, ordered=False)
         if write.pages or write.side_writes:
             return await in_transaction(self.database, lambda session: self._write_together(session, write))
         if len(write.documents) == 1:
@@ -306,7 +307,7 @@ class TreeLog:
             await session.abort_transaction()
             return matched
         if write.pages:
-            pages = self.database[ExecutionEventPage.get_collection_name()]
+            pages = collection_of(self.database, ExecutionEventPage)
             await pages.bulk_write(write.pages, ordered=True, session=session)
         for name, same in groupby(write.side_writes, key=lambda one: one.collection):
             operations = [one.operation for one in same]
@@ -371,8 +372,8 @@ class TreeLog:
             self.on_lost()
 
     @cached_property
-    def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[AgentExecution.get_collection_name()]
+    def _collection(self) -> Collection:
+        return collection_of(self.database, AgentExecution)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import structlog
 from pymongo.errors import PyMongoError
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.events.stream.bus import Heads, Moved
 from app.kit.json_limits import MAX_INTEGER
@@ -66,7 +67,7 @@ class HeadPoller:
             {"$match": {"rootExecutionId": {"$in": root_ids}}},
             {"$group": {"_id": "$rootExecutionId", "lastSeq": {"$max": "$lastSeq"}}},
         ]
-        found = await self.database[AgentExecution.get_collection_name()].aggregate(pipeline)
+        found = await collection_of(self.database, AgentExecution).aggregate(pipeline)
         return {one["_id"]: one["lastSeq"] or 0 async for one in found}
 
     async def _foreign_heads(self, root_ids: list[str]) -> dict[str, int]:
@@ -74,7 +75,7 @@ class HeadPoller:
         if not root_ids:
             return {}
         fields = {"executionId": 1, "status": 1, "rows": {"$size": {"$ifNull": ["$events", []]}}}
-        found = self.database[AgentExecution.get_collection_name()].find({"executionId": {"$in": root_ids}}, fields)
+        found = collection_of(self.database, AgentExecution).find({"executionId": {"$in": root_ids}}, fields)
         return {
             one["executionId"]: -one["rows"] if one.get("status") in TERMINAL_STATUSES else one["rows"]
             async for one in found

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.events.replay import ExecutionNotFound, StreamHead, read_head
 from app.events.stored_numbers import last_seq_of
@@ -28,7 +29,7 @@ async def read_state(database: Database, tree: StreamHead) -> TreeState:
         ended = head.status.is_terminal
         return TreeState(head.last_seq, [Ending(head.execution_id, head.status, head.last_seq)] if ended else [])
     fields = {"executionId": 1, "status": 1, "lastSeq": 1, "_id": 0}
-    found = database[AgentExecution.get_collection_name()].find({"rootExecutionId": tree.root_id}, fields)
+    found = collection_of(database, AgentExecution).find({"rootExecutionId": tree.root_id}, fields)
     members = [one async for one in found]
     if not members:
         raise ExecutionNotFound(tree.execution_id)

@@ -6,6 +6,7 @@ from typing import Any
 
 from bson import ObjectId
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.kit.json_values import JsonObject
 from app.kit.schemas import ApiModel
@@ -176,7 +177,7 @@ class QualityQueries:
     async def read(self, wanted: QualityFilter, caller: Caller) -> QualityAnalytics:
         """Return the quality of the executions that match a filter."""
         pipeline = [{"$match": await self._selector(wanted, caller)}, {"$project": FIELDS}, {"$facet": FACETS}]
-        executions = self.database[AgentExecution.get_collection_name()]
+        executions = collection_of(self.database, AgentExecution)
         found: Raw = (await (await executions.aggregate(pipeline)).to_list())[0]
         total = next(iter(found["all"]), None)
         agreement = next(iter(found["agreement"]), {"reviewed": 0, "agreed": 0})
@@ -218,12 +219,12 @@ class QualityQueries:
 
     async def _id_of(self, document: type[Agent | Department], selector: Raw) -> ObjectId:
         """Return the id of a natural key; an unknown key gets an id that no document has."""
-        raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
+        raw = await collection_of(self.database, document).find_one(selector, {"_id": 1})
         return raw["_id"] if raw else ObjectId()
 
     async def _names(self, document: type[Agent | Department], field: str, rows: list[Raw]) -> dict[Any, str]:
         ids = [row["_id"] for row in rows]
-        found = self.database[document.get_collection_name()].find({"_id": {"$in": ids}}, {field: 1})
+        found = collection_of(self.database, document).find({"_id": {"$in": ids}}, {field: 1})
         return {raw["_id"]: raw[field] async for raw in found if isinstance(raw.get(field), str)}
 
 

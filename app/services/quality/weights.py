@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
 from app.kit.schemas import ApiModel, Entry
@@ -157,12 +158,12 @@ class WeightStore:
         return {document.slug: document.weights for document in documents}
 
     @property
-    def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[QualityWeights.get_collection_name()]
+    def _collection(self) -> Collection:
+        return collection_of(self.database, QualityWeights)
 
     @property
-    def _departments(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[Department.get_collection_name()]
+    def _departments(self) -> Collection:
+        return collection_of(self.database, Department)
 
 
 def entry_of(weights: Weights) -> Entry[WeightsRead]:

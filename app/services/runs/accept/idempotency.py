@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.errors import AppError
 from app.models.agent_execution import AgentExecution, Idempotency
@@ -44,7 +45,7 @@ async def find_made(database: Database, record: Idempotency) -> AgentExecution |
     Raises:
         IdempotencyKeyReused: that request had another body.
     """
-    executions = database[AgentExecution.get_collection_name()]
+    executions = collection_of(database, AgentExecution)
     found = validated(await executions.find_one({"idempotency.key": record.key}, WITHOUT_BULK))
     if found is not None and found.idempotency is not None and found.idempotency.fingerprint != record.fingerprint:
         raise IdempotencyKeyReused

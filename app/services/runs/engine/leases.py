@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import number_in
 from app.database.transactions import in_transaction
@@ -176,8 +176,8 @@ class Leases:
         )
 
     @property
-    def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[AgentExecution.get_collection_name()]
+    def _executions(self) -> Collection:
+        return collection_of(self.database, AgentExecution)
 
 
 def seconds_from_now(seconds: float) -> Raw:

@@ -7,10 +7,10 @@ makes up for one step), and among equals the project with the fewest active runs
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import number_in, relation_in
 from app.database.transactions import in_transaction
@@ -113,8 +113,8 @@ class RunQueue:
         return Counter({raw["_id"]: raw["count"] async for raw in cursor})
 
     @property
-    def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[AgentExecution.get_collection_name()]
+    def _executions(self) -> Collection:
+        return collection_of(self.database, AgentExecution)
 
 
 def without_owner(now: datetime) -> Raw:

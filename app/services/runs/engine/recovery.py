@@ -9,6 +9,7 @@ import structlog
 from pydantic import ValidationError
 from pymongo.errors import OperationFailure
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.natural_keys import find_agent_ids
 from app.errors import AppError
@@ -82,7 +83,7 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
     Raises:
         RunUnreadable: a document or an event is damaged.
     """
-    found = database[AgentExecution.get_collection_name()].find(
+    found = collection_of(database, AgentExecution).find(
         {"rootExecutionId": tree.root.execution_id}, {"runState": 0, "events": 0}
     )
     raw_members = await found.to_list()
@@ -123,9 +124,9 @@ async def fail_unreadable(database: Database, tree: RunTree) -> None:
     damaged.
     """
     selector = {"rootExecutionId": tree.root.execution_id}
-    found = database[AgentExecution.get_collection_name()].find(selector, READ_OF_DAMAGED).sort("createdAt", -1)
+    found = collection_of(database, AgentExecution).find(selector, READ_OF_DAMAGED).sort("createdAt", -1)
     members = sorted(await found.to_list(), key=lambda raw: raw["executionId"] == tree.root.execution_id)
-    pages = await database[ExecutionEventPage.get_collection_name()].find(selector, {"lastSeq": 1}).to_list()
+    pages = await collection_of(database, ExecutionEventPage).find(selector, {"lastSeq": 1}).to_list()
     tree.log.last_seq = max(chain([0], *map(stored_seqs, members), *map(stored_seqs, pages)))
     tree.log.open({raw["executionId"]: full_document(raw) for raw in members})
     for raw in members:

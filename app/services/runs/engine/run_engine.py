@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 from pymongo.errors import PyMongoError
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.events.outbox import Outbox
 from app.events.stream.bus import EventBus
@@ -138,7 +139,7 @@ class RunEngine:
 
     async def _insert(self, root: AgentExecution) -> None:
         failpoint("before-insert")
-        await self.database[AgentExecution.get_collection_name()].insert_one(root.as_stored())
+        await collection_of(self.database, AgentExecution).insert_one(root.as_stored())
         failpoint("after-insert")
 
     def continue_decided(self, root_id: str) -> None:

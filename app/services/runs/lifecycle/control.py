@@ -6,6 +6,7 @@ from typing import Literal
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.natural_keys import find_agent_id, find_slug
 from app.database.transactions import in_transaction
@@ -160,12 +161,12 @@ class ExecutionControl:
             await self.outbox.settle_tree(execution_id)
 
         async def delete_tree(session: AsyncClientSession) -> None:
-            executions = self.database[AgentExecution.get_collection_name()]
+            executions = collection_of(self.database, AgentExecution)
             ended = {"executionId": execution_id, "status": {"$nin": UNFINISHED}}
             if (await executions.delete_one(ended, session=session)).deleted_count == 0:
                 raise ExecutionUnfinished(execution_id, "cancel it, or wait for its end, before you delete it")
             for document in TREE_DOCUMENTS:
-                members = self.database[document.get_collection_name()]
+                members = collection_of(self.database, document)
                 await members.delete_many({"rootExecutionId": execution_id}, session=session)
 
         await in_transaction(self.database, delete_tree)

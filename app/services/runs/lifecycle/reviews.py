@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.natural_keys import find_agent_id, find_agent_ids
 from app.errors import AppError, InvalidInput
@@ -172,7 +173,7 @@ class ReviewService:
             raise ExecutionUnfinished(execution.execution_id, "review it when its run has ended")
 
     async def _members(self, root_id: str) -> list[AgentExecution]:
-        found = self.database[AgentExecution.get_collection_name()].find({"rootExecutionId": root_id}, WITHOUT_BULK)
+        found = collection_of(self.database, AgentExecution).find({"rootExecutionId": root_id}, WITHOUT_BULK)
         return [one async for raw in found if (one := parsed(AgentExecution, raw))]
 
     async def _check_agents(self, members: list[AgentExecution]) -> None:

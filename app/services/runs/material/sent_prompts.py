@@ -16,6 +16,7 @@ import structlog
 from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
+from app.database.collections import collection_of
 from app.database.connection import Database
 from app.kit.concurrency import end_tasks
 from app.kit.json_values import JsonObject, clean_json
@@ -42,7 +43,7 @@ async def keep_prompt(database: Database, root_id: str, messages: list[JsonObjec
     sha256 = hashlib.sha256(text).hexdigest()
     fields = {"rootExecutionId": root_id, "sha256": sha256, "messages": kept, "createdAt": utc_now()}
     try:
-        await database[SentPrompt.get_collection_name()].update_one(
+        await collection_of(database, SentPrompt).update_one(
             {"_id": f"{root_id}:{sha256}"}, {"$setOnInsert": fields}, upsert=True
         )
     except (PyMongoError, BSONError) as error:
@@ -53,7 +54,7 @@ async def keep_prompt(database: Database, root_id: str, messages: list[JsonObjec
 
 async def find_prompt(database: Database, root_id: str, sha256: str) -> list[JsonObject] | None:
     """Return the messages that a tree's event names, if they are stored."""
-    raw = await database[SentPrompt.get_collection_name()].find_one({"_id": f"{root_id}:{sha256}"})
+    raw = await collection_of(database, SentPrompt).find_one({"_id": f"{root_id}:{sha256}"})
     messages = (raw or {}).get("messages")
     return messages if isinstance(messages, list) else None
 

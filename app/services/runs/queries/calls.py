@@ -3,8 +3,8 @@
 import base64
 import re
 from dataclasses import dataclass
-from typing import Any
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database
 from app.database.expressions import array_in
 from app.events.replay import with_pages
@@ -138,8 +138,8 @@ class CallQueries:
             return sum([one["count"] async for one in found])
 
     @property
-    def _collection(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[AgentExecution.get_collection_name()]
+    def _collection(self) -> Collection:
+        return collection_of(self.database, AgentExecution)
 
 
 def reporting_events(seq: int) -> list[JsonObject]:

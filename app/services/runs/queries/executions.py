@@ -1,10 +1,10 @@
 """Queries of executions: lists, single ones and trees."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from bson import ObjectId
 
+from app.database.collections import Collection, collection_of
 from app.database.connection import Database
 from app.events.replay import ExecutionNotFound, count_rows
 from app.events.stored_numbers import last_seq_of
@@ -124,7 +124,7 @@ class ExecutionQueries:
 
     async def _id_of(self, document: type[Agent | Department], selector: JsonObject) -> ObjectId:
         """Return the id of a natural key; an unknown key gets an id that no document has."""
-        raw = await self.database[document.get_collection_name()].find_one(selector, {"_id": 1})
+        raw = await collection_of(self.database, document).find_one(selector, {"_id": 1})
         return raw["_id"] if raw else ObjectId()
 
     async def _names(self, executions: list[AgentExecution], known: Names = NO_NAMES) -> Names:
@@ -141,9 +141,9 @@ class ExecutionQueries:
         wanted = [one for one in ids if one is not None and one not in known]
         if not wanted:
             return known
-        found = self.database[document.get_collection_name()].find({"_id": {"$in": wanted}}, {field: 1})
+        found = collection_of(self.database, document).find({"_id": {"$in": wanted}}, {field: 1})
         return known | {raw["_id"]: raw[field] async for raw in found if isinstance(raw.get(field), str)}
 
     @property
-    def _executions(self) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
-        return self.database[AgentExecution.get_collection_name()]
+    def _executions(self) -> Collection:
+        return collection_of(self.database, AgentExecution)

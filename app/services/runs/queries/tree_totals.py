@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.kit.json_values import JsonObject
 from app.kit.paging import LIST_MILLISECONDS
@@ -55,7 +56,7 @@ async def sum_trees(database: Database, roots: list[str]) -> dict[str, TreeTotal
             }
         },
     ]
-    executions = database[AgentExecution.get_collection_name()]
+    executions = collection_of(database, AgentExecution)
     async with await executions.aggregate(pipeline, maxTimeMS=LIST_MILLISECONDS) as found:
         return {one["_id"]: tree_total(one) async for one in found}
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.natural_keys import find_agent_ids
 from app.errors import AppError
@@ -105,7 +106,7 @@ class CheckpointCopier:
         tree.append_stored(tree.root, AgentRetry(agent_id=tree.agent_ids.get(root_id), reason=RETRIED, attempt=1))
 
     async def _read_old(self) -> None:
-        executions = self.database[AgentExecution.get_collection_name()]
+        executions = collection_of(self.database, AgentExecution)
         found = executions.find({"rootExecutionId": self.old_root}, {"events": 0})
         self.old = {raw["executionId"]: raw async for raw in found}
         if self.old_root not in self.old:

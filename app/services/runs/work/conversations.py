@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 import orjson
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.errors import AppError, InvalidInput
 from app.events.log.full_events import tree_events
@@ -60,7 +61,7 @@ async def check_previous(database: Database, execution_id: str, project: str, ca
     """
     kept = {"omitted": "$runState.omitted", "kept": {"$type": "$runState.messages"}}
     fields = {"project": 1, "status": 1, "rootExecutionId": 1, "conversationId": 1, **kept}
-    found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, fields)
+    found = await collection_of(database, AgentExecution).find_one({"executionId": execution_id}, fields)
     theirs = str(found["project"]) if found and found.get("project") else None
     if found is None or theirs != project.lower() or not caller.may_see(theirs):
         raise InvalidInput.of_field(FIELD, f"There is no execution {execution_id[:100]!r} in this project.")
@@ -85,7 +86,7 @@ async def read_history(database: Database, execution_id: str) -> list[JsonObject
     size_bytes = 0
     previous: str | None = execution_id
     while previous is not None and size_bytes < MAX_HISTORY_BYTES:
-        raw = await database[AgentExecution.get_collection_name()].find_one({"executionId": previous}, HISTORY_FIELDS)
+        raw = await collection_of(database, AgentExecution).find_one({"executionId": previous}, HISTORY_FIELDS)
         state: JsonObject = (raw or {}).get("runState") or {}
         messages = state.get("messages")
         if raw is None or not isinstance(messages, list):
