@@ -1,9 +1,9 @@
 """Probes: whether the process is up, and whether it can do its work. HEAD is supported as well."""
 
 import asyncio
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 from pymongo.errors import PyMongoError
 
@@ -22,6 +22,14 @@ OPEN = {"security": []}
 MISDIRECTED: dict[int | str, dict[str, Any]] = {
     421: {"model": Problem, "description": "The `Host` header names another host."}
 }
+ExcludedCheck = Annotated[
+    Literal["queue"] | None,
+    Query(
+        description=(
+            "`queue` leaves the check of Redis out, for load balancers: without Redis, the service still accepts runs."
+        )
+    ),
+]
 
 
 class Health(ApiModel):
@@ -61,14 +69,16 @@ async def get_health() -> Health:
     responses={503: {"model": Readiness, "description": "At least one check fails."}, **MISDIRECTED},
     openapi_extra=OPEN,
 )
-async def get_readiness(response: Response, database: DatabaseDep, engine: EngineDep, models: ModelsDep) -> Readiness:
+async def get_readiness(
+    response: Response, database: DatabaseDep, engine: EngineDep, models: ModelsDep, exclude: ExcludedCheck = None
+) -> Readiness:
     """Check database, run engine, queue and models. 503 names those that fail."""
     checks = {
         "database": await check_database(database),
         "runs": "ok" if engine.is_healthy else "The run engine is stopping, or cannot renew its leases.",
         "models": check_models(models),
     }
-    if engine.wakeups is not None:
+    if engine.wakeups is not None and exclude != "queue":
         checks["queue"] = "ok" if engine.wakeups.is_healthy else "Redis does not answer."
     ready = all(result == "ok" for result in checks.values())
     if not ready:

@@ -7,11 +7,14 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from app.database import connection as database
 from app.database.embedded.mongod import EmbeddedMongod
 from tests.fixtures.http_api import assert_problem, open_socket
 from tests.fixtures.services import PROJECT, Service, StartService, running_service
+from tests.fixtures.valkey import free_port
+from tests.fixtures.waiting import wait_until
 
 BODY = {"prompt": "Write.", "project": PROJECT}
 
@@ -106,3 +109,18 @@ async def own_end(http: httpx.AsyncClient) -> object:
     """The client's end of the connection on which it is answered."""
     answer = await http.get("/healthz")
     return answer.extensions["network_stream"].get_extra_info("client_addr")
+
+
+async def test_a_load_balancer_may_leave_the_queue_out(start_service: StartService, models_config: Path) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    async with start_service(models_config=models_config, redis_url=SecretStr(nowhere), seed_on_start=False) as service:
+
+        async def is_red() -> bool:
+            return (await service.http.get("/readyz")).status_code == 503
+
+        await wait_until(is_red, 15)
+        without_queue = await service.http.get("/readyz", params={"exclude": "queue"})
+        refused = await service.http.get("/readyz", params={"exclude": "database"})
+
+    assert (without_queue.status_code, without_queue.json()["checks"].keys()) == (200, {"database", "runs", "models"})
+    assert refused.status_code == 422

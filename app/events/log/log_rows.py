@@ -170,16 +170,18 @@ def document_update(rows: list[Row], fence: int) -> Update:
 
 
 def page_update(rows: list[Row]) -> UpdateOne:
-    """Return the update that adds rows to their page; the first of them creates the page."""
+    """Return the update that adds rows to their page; the first of them creates the page.
+
+    The selector has the root, by which the collection can be sharded.
+    """
     first = rows[0]
     created = {
         "executionId": first.event["executionId"],
-        "rootExecutionId": first.event["rootExecutionId"],
         "firstSeq": first.seq,
         "createdAt": utc_now(),
     }
     return UpdateOne(
-        {"_id": first.page},
+        {"_id": first.page, "rootExecutionId": first.event["rootExecutionId"]},
         {
             "$push": {"events": {"$each": [stored_row(row) for row in rows]}},
             "$set": {"lastSeq": rows[-1].seq},
@@ -199,7 +201,6 @@ def payload_parts(row: Row, full_text: bytes) -> Iterator[UpdateOne]:
     root_id, digest = row.event["rootExecutionId"], row.event["sha256"]
     for part, start in enumerate(range(0, len(full_text), PART_BYTES)):
         fields = {
-            "rootExecutionId": root_id,
             "seq": row.seq,
             "sha256": digest,
             "part": part,
@@ -207,4 +208,4 @@ def payload_parts(row: Row, full_text: bytes) -> Iterator[UpdateOne]:
             "createdAt": utc_now(),
         }
         key = f"{root_id}/{row.seq}/{digest}/{part}"
-        yield UpdateOne({"_id": key}, {"$setOnInsert": fields}, upsert=True)
+        yield UpdateOne({"_id": key, "rootExecutionId": root_id}, {"$setOnInsert": fields}, upsert=True)

@@ -41,10 +41,10 @@ async def keep_prompt(database: Database, root_id: str, messages: list[JsonObjec
     if len(text) > MAX_PROMPT_BYTES:
         return None
     sha256 = hashlib.sha256(text).hexdigest()
-    fields = {"rootExecutionId": root_id, "sha256": sha256, "messages": kept, "createdAt": utc_now()}
+    fields = {"sha256": sha256, "messages": kept, "createdAt": utc_now()}
     try:
         await collection_of(database, SentPrompt).update_one(
-            {"_id": f"{root_id}:{sha256}"}, {"$setOnInsert": fields}, upsert=True
+            {"_id": f"{root_id}:{sha256}", "rootExecutionId": root_id}, {"$setOnInsert": fields}, upsert=True
         )
     except (PyMongoError, BSONError) as error:
         log.warning("prompt-not-kept", root=root_id, error=type(error).__name__)
@@ -54,7 +54,8 @@ async def keep_prompt(database: Database, root_id: str, messages: list[JsonObjec
 
 async def find_prompt(database: Database, root_id: str, sha256: str) -> list[JsonObject] | None:
     """Return the messages that a tree's event names, if they are stored."""
-    raw = await collection_of(database, SentPrompt).find_one({"_id": f"{root_id}:{sha256}"})
+    key = {"_id": f"{root_id}:{sha256}", "rootExecutionId": root_id}
+    raw = await collection_of(database, SentPrompt).find_one(key)
     messages = (raw or {}).get("messages")
     return messages if isinstance(messages, list) else None
 
