@@ -52,6 +52,8 @@ class View:
 SUMMARIES = (
     View("department", frozenset({"department"})),
     View("agent", frozenset({"department", "agent"})),
+    View("apiKey-total", frozenset({"apiKey"}), has_parts=False),
+    View("project-total", frozenset({"project"}), has_parts=False),
     View("apiKey", frozenset({"department", "apiKey"})),
     View("project", frozenset({"department", "project"})),
     View("agent-apiKey", frozenset({"department", "agent", "apiKey"}), has_parts=False, has_hours=False),
