@@ -48,7 +48,7 @@ from tests.fixtures.services import Service
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 QUICK = Timings(renew_every_seconds=0.5, watch_every_seconds=0.1, look_every_seconds=0.1)
-END_SECONDS = 60
+END_SECONDS = 120
 ONCE, AGAIN = "actOnce", "actAgain"
 CALLS = {ADA: (ONCE, AGAIN), BOB: (ONCE,), CYD: (AGAIN,), HEAD: (ONCE,)}
 """The calls that each agent makes in its first turn."""
