@@ -20,7 +20,7 @@ from app.models.budget import Budget
 from app.models.cached_answer import CachedAnswer
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
-from app.models.execution_events import EventPayload, ExecutionEventPage, SentPrompt
+from app.models.execution_events import ArchivedCalls, EventPayload, ExecutionEventPage, SentPrompt
 from app.models.quality_weights import QualityWeights
 from app.models.stream_ticket import StreamTicket
 from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
@@ -34,6 +34,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ExecutionEventPage,
     EventPayload,
     SentPrompt,
+    ArchivedCalls,
     ApiKey,
     StreamTicket,
     CachedAnswer,

@@ -7,7 +7,7 @@ page's numbers and reads only the documents that hold some of them.
 
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.expressions import array_in
 from app.errors import InvalidInput, NotFound
+from app.events.archive.reader import Archives, TreeArchive
 from app.events.stored_numbers import last_seq_of
 from app.events.types import Frame
 from app.kit.json_limits import MAX_INTEGER
@@ -33,7 +34,9 @@ FOREIGN_TYPE = re.compile(r"[a-z0-9_-]{1,64}")
 """The event types of other programs that are shown: those that fit on one line of any protocol."""
 NOT_CHECKED = dict.fromkeys(("events", "runState", "params", "output"), 0)
 """Large fields of another program's execution, which are shown unchecked."""
-HEAD_FIELDS = {"executionId": 1, "rootExecutionId": 1, "status": 1, "lastSeq": 1, "pagesFrom": 1, "project": 1}
+HEAD_FIELDS = dict.fromkeys(
+    ("executionId", "rootExecutionId", "status", "lastSeq", "pagesFrom", "project", "archivedAt", "archive"), 1
+)
 
 
 class ExecutionNotFound(NotFound):
@@ -68,6 +71,10 @@ class StreamHead:
     project: str | None
     is_foreign: bool
     has_pages: bool = False
+    archives: Archives | None = field(default=None, repr=False)
+    """The archives of this process, if the reader uses them."""
+    archive: TreeArchive | None = field(default=None, repr=False)
+    """The archive that has the stream's events, if its tree is archived."""
 
     @property
     def is_tree(self) -> bool:
@@ -89,8 +96,8 @@ class StreamHead:
             raise SeqOutOfRange(after, self.last_seq)
 
 
-async def read_head(database: Database, execution_id: str) -> StreamHead:
-    """Return the current state of an execution's stream.
+async def read_head(database: Database, execution_id: str, archives: Archives | None = None) -> StreamHead:
+    """Return the current state of an execution's stream; its events may be in one of the archives.
 
     Raises:
         ExecutionNotFound: no execution has this id.
@@ -119,6 +126,8 @@ async def read_head(database: Database, execution_id: str) -> StreamHead:
         project=str(found["project"]) if found.get("project") else None,
         is_foreign=root_id is None,
         has_pages=has_pages,
+        archives=archives,
+        archive=archives.find(found) if archives else None,
     )
 
 
@@ -167,6 +176,42 @@ async def stored_events(database: Database, head: StreamHead, after: int, limit:
         for event in await read_foreign_events(database, head, after, limit):
             yield event
         return
+    found_some = False
+    if head.archive is None:
+        async for event in database_events(database, head, after, limit):
+            found_some = True
+            yield event
+        if found_some or after >= head.last_seq:
+            return
+    archive = head.archive or await find_archive(database, head)
+    if archive is not None:
+        async for event in archived_events(archive, head, after, limit):
+            yield event
+
+
+async def find_archive(database: Database, head: StreamHead) -> TreeArchive | None:
+    """Return the archive of a tree that was archived after the head was read, `None` if it was not."""
+    if head.archives is None or head.is_foreign:
+        return None
+    fields = {"rootExecutionId": 1, "archivedAt": 1, "archive": 1}
+    found = await database[AgentExecution.get_collection_name()].find_one({"executionId": head.execution_id}, fields)
+    return head.archives.find(found) if found else None
+
+
+async def archived_events(
+    archive: TreeArchive, head: StreamHead, after: int, limit: int
+) -> AsyncGenerator[JsonObject]:
+    """Yield the events of a stream from its archive, up to the first gap."""
+    of = None if head.is_tree else head.execution_id
+    async for _, event in archive.events(after, limit, of):
+        if head.is_tree and event["seq"] != after + 1:
+            return
+        after = int(event["seq"])
+        yield checked_event(event, head)
+
+
+async def database_events(database: Database, head: StreamHead, after: int, limit: int) -> AsyncGenerator[JsonObject]:
+    """Yield the events of a stream from the database, up to the first gap."""
     pipeline = tree_range(head, after, after + limit) if head.is_tree else own_range(head, after, limit)
     executions = collection_of(database, AgentExecution)
     async with await executions.aggregate(pipeline, batchSize=BATCH_ROWS) as found:

@@ -10,21 +10,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from app.kit.described_enums import DescribedEnum
 from app.kit.words import words_in
-from app.models.base import (
-    TIMESTAMP_INDEXES,
-    PayloadDocument,
-    Relation,
-    Rows,
-    WholeNumber,
-    optional_index,
-    own_index,
-    payload_index,
-    stored_name,
-)
+from app.models.base import PayloadDocument, Relation, Rows, WholeNumber, stored_name
+from app.models.execution_indexes import EXECUTION_INDEXES
 
 ID_ALPHABET = string.digits + string.ascii_lowercase
 
@@ -55,7 +45,6 @@ class ExecutionStatus(DescribedEnum):
         return self in TERMINAL_STATUSES
 
 
-LIST_FILTERS = ("project", "department", "status", "reviewStatus", "kind", "conversationId")
 TERMINAL_STATUSES = (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
 
 
@@ -251,64 +240,21 @@ class AgentExecution(PayloadDocument):
     """The first different words of the prompt, normalized; unset for other programs' executions."""
     listed_cost_usd: float | None = None
     """The cost that lists show, set at the end: of the tree for a root, else of the execution's own calls."""
+    archived_at: datetime | None = None
+    """When its tree was archived; its events, prompts and outputs are in the archive since then."""
+    archive: Any = None
+    """The archive of its tree: `month`, and the hashes by which its files are checked."""
+    untrimmed: bool | None = None
+    """On an archived root: whether the database still has something that the archive holds."""
+    legal_hold: bool | None = None
+    """On a root: whether its tree must be kept as it is. Missing if not."""
 
     class Settings:
         """Collection and indexes: Payload's, their descending counterparts, and the engine's."""
 
         name = "agent-executions"
         keep_nulls = False
-        indexes = (
-            *TIMESTAMP_INDEXES,
-            payload_index("executionId", unique=True),
-            payload_index("project", "startedAt"),
-            payload_index("agent", "status"),
-            payload_index("department", "startedAt"),
-            *(own_index(name, "-startedAt") for name in LIST_FILTERS),
-            own_index("-startedAt", "-_id"),
-            own_index("-createdAt", "-_id"),
-            own_index("rootExecutionId", "_id"),
-            own_index(
-                "rootExecutionId",
-                *(f"tokenUsage.{name}" for name in ("input", "output", "cacheRead", "cacheWrite")),
-                "costUsd",
-            ),
-            own_index("reviewStatus", "status", "parentExecutionId", "-startedAt", "-_id", "project"),
-            own_index("parentExecutionId", "-createdAt", "-_id"),
-            own_index("promptWords", "rootExecutionId"),
-            *(optional_index(name, "-startedAt") for name in ("episode", "startedBy.apiKey", "listedCostUsd")),
-            IndexModel(
-                [("lease.until", ASCENDING)],
-                name="unfinished_lease_until_1",
-                partialFilterExpression={"lease.until": {"$exists": True}},
-            ),
-            IndexModel(
-                [("waitingFor", ASCENDING)],
-                name="waitingFor_1",
-                partialFilterExpression={"waitingFor": {"$exists": True}},
-            ),
-            IndexModel(
-                [("uncounted", ASCENDING)],
-                name="uncounted_1",
-                partialFilterExpression={"uncounted": {"$exists": True}},
-            ),
-            IndexModel(
-                [
-                    ("startedAt", DESCENDING),
-                    *((name, ASCENDING) for name in ("project", "department", "agent")),
-                    *((name, ASCENDING) for name in ("qualityScore", "qualityThreshold", "retryCount", "reviewStatus")),
-                    *((f"qualityGate.{name}", ASCENDING) for name in ("name", "passed")),
-                    *((f"personReview.{name}", ASCENDING) for name in ("status", "passed")),
-                ],
-                name="quality_startedAt_-1",
-                partialFilterExpression={"qualityGate.name": {"$exists": True}},
-            ),
-            IndexModel(
-                [("idempotency.key", ASCENDING)],
-                name="idempotency_key_1",
-                unique=True,
-                partialFilterExpression={"idempotency.key": {"$exists": True}},
-            ),
-        )
+        indexes = EXECUTION_INDEXES
 
     @classmethod
     def new_root(

@@ -33,6 +33,26 @@ class ExecutionEventPage(Document):
         indexes = (own_index("rootExecutionId", "lastSeq", "firstSeq"), own_index("executionId", "firstSeq"))
 
 
+class ArchivedCalls(Document):
+    """The ledger rows of some events of an archived execution, in the form of a page: they stay when events are archived.
+
+    Each row of `events` holds `{"event": {"seq", "calls"}}`.
+    """
+
+    model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
+
+    execution_id: str
+    root_execution_id: str
+    last_seq: int
+    events: Annotated[list[dict[str, Any]], Rows] = Field(default_factory=list)
+
+    class Settings:
+        """Collection and indexes."""
+
+        name = "agent-execution-calls"
+        indexes = (own_index("rootExecutionId", "lastSeq"), own_index("executionId", "lastSeq"))
+
+
 class SentPrompt(Document):
     """The messages of a model call as they were sent, found by their hash within a tree."""
 

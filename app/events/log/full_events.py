@@ -11,7 +11,7 @@ from app.database.connection import Database, Raw
 from app.database.expressions import array_in
 from app.errors import NotFound
 from app.events.log.log_rows import ROW_BYTES, Page, Stored
-from app.events.replay import BATCH_ROWS, PAGE_ROWS, StreamHead, read_events, read_head, tree_range
+from app.events.replay import BATCH_ROWS, PAGE_ROWS, StreamHead, find_archive, read_events, read_head, tree_range
 from app.events.stored_numbers import MAX_SEQ
 from app.events.types import Frame
 from app.kit.json_values import JsonObject
@@ -39,10 +39,13 @@ async def read_full_event(database: Database, head: StreamHead, seq: int) -> byt
         raise EventNotFound(head.execution_id, seq)
     if head.is_foreign or not is_cut(found[0]):
         return Frame(found[0]).data
-    texts = await full_texts(database, found)
-    if seq not in texts:
+    if head.archive is None and (text := (await full_texts(database, found)).get(seq)) is not None:
+        return text
+    archive = head.archive or await find_archive(database, head)
+    text = await archive.payload(seq, found[0]["sha256"]) if archive else None
+    if text is None:
         raise EventNotFound(head.execution_id, seq)
-    return texts[seq]
+    return text
 
 
 async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:

@@ -109,10 +109,13 @@ class Subscription:
 
 
 async def replay(subscription: Subscription, reads: SharedReads) -> None:
-    """Deliver a finished stream from the database."""
-    while not subscription.end_if_over():
-        await subscription.sink.drained()
-        await give_page(subscription, reads, known=0)
+    """Deliver a finished stream from the database or its archive; an archive that is unreadable fails it."""
+    try:
+        while not subscription.end_if_over():
+            await subscription.sink.drained()
+            await give_page(subscription, reads, known=0)
+    except AppError as error:
+        subscription.fail(error)
 
 
 async def give_page(subscription: Subscription, reads: SharedReads, *, known: int) -> bool:

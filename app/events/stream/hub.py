@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from app.database.connection import Database
+from app.events.archive.reader import Archives
 from app.events.replay import StreamHead, read_head
 from app.events.stream.broadcaster import Subscription, TreeBroadcaster, replay
 from app.events.stream.bus import Ending, EventBus
@@ -21,6 +22,7 @@ class EventHub:
 
     database: Database
     bus: EventBus
+    archives: Archives | None = None
     _reads: SharedReads = field(init=False)
     _broadcasters: dict[str, TreeBroadcaster] = field(default_factory=dict[str, TreeBroadcaster], init=False)
     _stopping: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]], init=False)
@@ -34,7 +36,7 @@ class EventHub:
         Raises:
             ExecutionNotFound: no execution has this id.
         """
-        return await read_head(self.database, execution_id)
+        return await read_head(self.database, execution_id, self.archives)
 
     def subscribe(self, subscription: Subscription) -> None:
         """Deliver every event after the subscription's number to its sink, then its `Ending`, or a `Failure`.

@@ -1,0 +1,48 @@
+"""Leases by which one process at a time does a job: the `process-leases` collection, by the database's clock."""
+
+from dataclasses import dataclass
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from app.database.connection import Database, Raw
+
+COLLECTION = "process-leases"
+
+
+@dataclass(frozen=True)
+class ProcessLease:
+    """The lease on a job for one owner; it expires after `seconds` without a renewal."""
+
+    database: Database
+    job: str
+    owner: str
+    seconds: float = 60.0
+
+    async def take(self, *, pause_seconds: float = 0.0) -> bool:
+        """Take the lease, or renew it; return whether it is this owner's now.
+
+        It is not taken while another owner has it, or within `pause_seconds` after it was last released.
+
+        Raises:
+            PyMongoError: the database is unavailable.
+        """
+        pause: Raw = {"$dateSubtract": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(pause_seconds * 1000)}}
+        is_free = {"$and": [{"$lt": ["$until", "$$NOW"]}, {"$lte": [{"$ifNull": ["$releasedAt", pause]}, pause]}]}
+        selector = {"_id": self.job, "$expr": {"$or": [{"$eq": ["$owner", self.owner]}, is_free]}}
+        until = {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(self.seconds * 1000)}}
+        try:
+            await self.database[COLLECTION].find_one_and_update(
+                selector,
+                [{"$set": {"owner": self.owner, "until": until}}],
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+            )
+        except DuplicateKeyError:  # the upsert of a lease that exists and is not free
+            return False
+        return True
+
+    async def release(self) -> None:
+        """Give the lease back, if this owner still has it."""
+        released = {"owner": "", "until": "$$NOW", "releasedAt": "$$NOW"}
+        await self.database[COLLECTION].update_one({"_id": self.job, "owner": self.owner}, [{"$set": released}])
