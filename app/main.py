@@ -29,6 +29,7 @@ from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.opening import open_models
 from app.services.quality.analytics import QualityQueries
 from app.services.quality.weights import WeightStore
+from app.services.retention.passes import open_retention
 from app.services.runs.accept.starter import open_starter
 from app.services.runs.approvals.store import ApprovalStore
 from app.services.runs.engine.opening import make_run_context, open_engine
@@ -116,14 +117,15 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         authenticator = await enter(open_authenticator(settings, database, admin_key))
         credentials = await enter(open_credential_watch(authenticator))
         await enter(running_in_background(keep_prompts_indexed(database), "prompt index"))
-        executions = ExecutionQueries(database)
+        archives = await enter(open_retention(settings, database, is_worker=is_worker))
+        executions = ExecutionQueries(database, archives)
         starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
         known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
             settings=settings,
             database=database,
             bus=bus,
-            hub=EventHub(database, bus),
+            hub=EventHub(database, bus, archives),
             catalog=CatalogQueries(database),
             editor=CatalogEditor(database, ToolChecker(sandbox), known_models, toolbox.mcp, on_write=loader.forget_all),
             executions=executions,

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     gemini_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
     """Another address for Gemini's calls, which ends in `/v1beta`."""
     data_dir: Path = Path(".data")
-    """The directory of the embedded database, the admin key and the logs of child processes."""
+    """The directory of the embedded database, the admin key, archives and the logs of child processes."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
@@ -183,6 +183,9 @@ class Settings(BaseSettings):
     approval_ttl_seconds: Seconds = 604_800
     """How long a tool call waits for a person's approval. After that the model receives the error
     `approval-expired`, and the run continues."""
+    execution_retention_days: float | None = Field(default=None, gt=0, le=36_500)
+    """How many days after its end a run is moved to an archive in `DATA_DIR/archive`: its events, prompts and outputs
+    leave the database. Unset: never."""
     response_cache_ttl_seconds: float = Field(default=3600, ge=0, le=MAX_SECONDS)
     """How long a stored model answer serves identical requests of its project. `0` turns the cache off."""
     model_first_byte_seconds: Seconds = 60

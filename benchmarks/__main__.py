@@ -16,6 +16,7 @@ from benchmarks.console import console_tables
 from benchmarks.department_run import department_run_tables
 from benchmarks.economy import economy_tables
 from benchmarks.events import event_tables
+from benchmarks.retention import retention_tables
 from benchmarks.run_engine import run_engine_tables
 from benchmarks.start_up import start_up_tables
 from benchmarks.tools import tools_tables
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "events": event_tables,
     "console": console_tables,
     "run-engine": run_engine_tables,
+    "retention": retention_tables,
     "economy": economy_tables,
     "usage-analytics": usage_analytics_tables,
 }

@@ -23,6 +23,7 @@ from app.cli.document_notes import (
 )
 from app.cli.probe import print_probes
 from app.cli.progress import plain
+from app.cli.retention.checks import examine_retention
 from app.database.connection import DOCUMENTS, Database, expected_indexes
 from app.database.opening import open_database
 from app.demo.provider import register_demo_provider
@@ -108,6 +109,8 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
         if issubclass(document, PayloadDocument):
             async for finding in examine_documents(database, document, known):
                 yield finding
+    async for ok, text in examine_retention(settings, database):
+        yield Finding("archives", ok, text)
     yield Finding(
         "Payload",
         None,

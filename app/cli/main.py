@@ -278,6 +278,23 @@ def usage(
     run(print_usage(settings, options))
 
 
+@app.command()
+def archive(
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", help="How long ago a run ended, such as 90d or 12h. Default: EXECUTION_RETENTION_DAYS."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be archived.")] = False,
+) -> None:
+    """Archive old runs now: their events, prompts and outputs move from the database to DATA_DIR/archive."""
+    settings = load_settings(log_level="warning")
+    from app.cli.retention.archive import archive_old_runs  # noqa: PLC0415 - heavy, see the module's docstring
+
+    run(archive_old_runs(settings, older_than, dry_run=dry_run))
+
+
 def start_and_follow(
     kind: str,
     target: str,

@@ -1,13 +1,15 @@
 """Leases by which one process at a time does a job: the `process-leases` collection, by the database's clock."""
 
+import contextlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from app.database.connection import Database, Raw
 
 COLLECTION = "process-leases"
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -27,20 +29,19 @@ class ProcessLease:
         Raises:
             PyMongoError: the database is unavailable.
         """
-        pause: Raw = {"$dateSubtract": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(pause_seconds * 1000)}}
+        pause: Raw = {
+            "$dateSubtract": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(pause_seconds * 1000)}
+        }
         is_free = {"$and": [{"$lt": ["$until", "$$NOW"]}, {"$lte": [{"$ifNull": ["$releasedAt", pause]}, pause]}]}
         selector = {"_id": self.job, "$expr": {"$or": [{"$eq": ["$owner", self.owner]}, is_free]}}
         until = {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(self.seconds * 1000)}}
-        try:
-            await self.database[COLLECTION].find_one_and_update(
-                selector,
-                [{"$set": {"owner": self.owner, "until": until}}],
-                upsert=True,
-                return_document=ReturnDocument.AFTER,
-            )
-        except DuplicateKeyError:  # the upsert of a lease that exists and is not free
-            return False
-        return True
+        taking = [{"$set": {"owner": self.owner, "until": until}}]
+        leases = self.database[COLLECTION]
+        if (await leases.update_one(selector, taking)).matched_count:
+            return True
+        with contextlib.suppress(DuplicateKeyError):
+            await leases.insert_one({"_id": self.job, "owner": "", "until": LONG_AGO})
+        return (await leases.update_one(selector, taking)).matched_count > 0
 
     async def release(self) -> None:
         """Give the lease back, if this owner still has it."""

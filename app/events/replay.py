@@ -194,13 +194,11 @@ async def find_archive(database: Database, head: StreamHead) -> TreeArchive | No
     if head.archives is None or head.is_foreign:
         return None
     fields = {"rootExecutionId": 1, "archivedAt": 1, "archive": 1}
-    found = await database[AgentExecution.get_collection_name()].find_one({"executionId": head.execution_id}, fields)
+    found = await collection_of(database, AgentExecution).find_one({"executionId": head.execution_id}, fields)
     return head.archives.find(found) if found else None
 
 
-async def archived_events(
-    archive: TreeArchive, head: StreamHead, after: int, limit: int
-) -> AsyncGenerator[JsonObject]:
+async def archived_events(archive: TreeArchive, head: StreamHead, after: int, limit: int) -> AsyncGenerator[JsonObject]:
     """Yield the events of a stream from its archive, up to the first gap."""
     of = None if head.is_tree else head.execution_id
     async for _, event in archive.events(after, limit, of):

@@ -34,7 +34,7 @@ class ExecutionEventPage(Document):
 
 
 class ArchivedCalls(Document):
-    """The ledger rows of some events of an archived execution, in the form of a page: they stay when events are archived.
+    """The ledger rows of some events of an archived execution, in the form of a page: they stay in the database.
 
     Each row of `events` holds `{"event": {"seq", "calls"}}`.
     """

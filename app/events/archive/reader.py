@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from app.events.archive.errors import ArchiveUnreadable
 from app.events.archive.files import Damaged, ensure_present, file_sha256, read_block, read_manifest
 from app.events.archive.form import MONTH, SAFE_ID, Block, LineKind, Manifest, data_name, manifest_name
-from app.events.tree_digest import EventsHash, EventUnreadable
+from app.events.tree_digest import EventsHash
 from app.kit.json_limits import JsonObject
 
 MAX_KEPT_MANIFESTS = 64

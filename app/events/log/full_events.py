@@ -10,6 +10,7 @@ from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import array_in
 from app.errors import NotFound
+from app.events.archive.reader import Archives, TreeArchive
 from app.events.log.log_rows import ROW_BYTES, Page, Stored
 from app.events.replay import BATCH_ROWS, PAGE_ROWS, StreamHead, find_archive, read_events, read_head, tree_range
 from app.events.stored_numbers import MAX_SEQ
@@ -75,29 +76,75 @@ async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
     }
 
 
-async def tree_events(database: Database, root_id: str) -> AsyncGenerator[tuple[str, JsonObject]]:
-    """Yield every stored event of a tree without a writer, in full and in order, with its execution's id."""
-    async for rows in tree_rows(database, root_id):
-        texts = await full_texts(database, [row["event"] for row in rows if is_cut(row["event"])])
+async def tree_events(
+    database: Database, root_id: str, archives: Archives | None = None
+) -> AsyncGenerator[tuple[str, JsonObject]]:
+    """Yield every stored event of a tree without a writer, in full and in order, with its execution's id.
+
+    Raises:
+        ExecutionNotFound: the root does not exist.
+        ArchiveUnreadable: the tree is in one of the archives, which is missing or damaged.
+    """
+    async for rows, archive in rows_and_archive(database, root_id, archives):
+        cut = [row["event"] for row in rows if is_cut(row["event"])]
+        texts = await (archived_texts(archive, cut) if archive else full_texts(database, cut))
         for row in rows:
             text = texts.get(row["event"]["seq"])
             yield row["of"], row["event"] if text is None else orjson.loads(text)
 
 
-async def stored_tree_events(database: Database, root_id: str) -> AsyncGenerator[JsonObject]:
+async def stored_tree_events(
+    database: Database, root_id: str, archives: Archives | None = None
+) -> AsyncGenerator[JsonObject]:
     """Yield every stored event of a tree without a writer, in order, oversized ones truncated as `/events` shows them.
 
     Raises:
         ExecutionNotFound: the root does not exist.
+        ArchiveUnreadable: the tree is in one of the archives, which is missing or damaged.
     """
-    async for rows in tree_rows(database, root_id):
+    async for rows in tree_rows(database, root_id, archives):
         for row in rows:
             yield row["event"]
 
 
-async def tree_rows(database: Database, root_id: str) -> AsyncGenerator[list[Raw]]:
-    """Yield the numbered rows of a tree in order, a page at a time, each `{"of": execution id, "event"}`."""
-    head = replace(await read_head(database, root_id), is_foreign=False)
+async def tree_rows(database: Database, root_id: str, archives: Archives | None = None) -> AsyncGenerator[list[Raw]]:
+    """Yield the numbered rows of a tree in order, a page at a time, each `{"of": execution id, "event"}`.
+
+    They come from the tree's archive if it is in one of the archives.
+    """
+    async for rows, _ in rows_and_archive(database, root_id, archives):
+        yield rows
+
+
+async def rows_and_archive(
+    database: Database, root_id: str, archives: Archives | None
+) -> AsyncGenerator[tuple[list[Raw], TreeArchive | None]]:
+    """Yield the rows of a tree, and the archive that they come from."""
+    head = replace(await read_head(database, root_id, archives), is_foreign=False)
+    after = 0
+    if head.archive is None:
+        async for rows in database_rows(database, head):
+            after = int(rows[-1]["event"]["seq"])
+            yield rows, None
+    if after < head.last_seq and (archive := head.archive or await find_archive(database, head)):
+        async for rows in archived_rows(archive, after):
+            yield rows, archive
+
+
+async def archived_rows(archive: TreeArchive, after: int) -> AsyncGenerator[list[Raw]]:
+    """Yield the rows of an archived tree that follow a number."""
+    rows: list[Raw] = []
+    async for of, event in archive.events(after, MAX_SEQ):
+        rows.append({"of": of, "event": event})
+        if len(rows) >= PAGE_ROWS:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+async def database_rows(database: Database, head: StreamHead) -> AsyncGenerator[list[Raw]]:
+    """Yield the rows of a tree that are in the database."""
     executions = collection_of(database, AgentExecution)
     shape = {"of": "$executionId", "event": "$rows.event"}
     after = 0
@@ -116,6 +163,12 @@ async def tree_rows(database: Database, root_id: str) -> AsyncGenerator[list[Raw
             continue
         after = until
         yield rows
+
+
+async def archived_texts(archive: TreeArchive, cut: Sequence[JsonObject]) -> dict[int, bytes]:
+    """Return the full JSON of truncated events of an archived tree by number; missing ones are left out."""
+    found = {event["seq"]: await archive.payload(event["seq"], event["sha256"]) for event in cut}
+    return {seq: text for seq, text in found.items() if text is not None}
 
 
 def is_cut(event: JsonObject) -> bool:

@@ -3,14 +3,32 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
 
 from app.dependencies import AdminRole, ControlDep, RunnerRole
 from app.routers.executions.runs import RUN_RESPONSES, IdempotencyKey, RunResponderDep
 from app.routers.http.path_parameters import ExecutionIdPath
-from app.routers.http.problems import problem_responses
+from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.lifecycle.control import RetryFrom
 from app.services.runs.queries.execution_shapes import ExecutionRead
+
+
+class ExecutionUpdate(BaseModel):
+    """Changes of a run."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        use_attribute_docstrings=True,
+        json_schema_extra={"examples": [{"legalHold": True}]},
+    )
+
+    legal_hold: bool | None = None
+    """Whether the run is under a legal hold; `null` releases it."""
+
 
 router = APIRouter(prefix="/executions", tags=["executions"], route_class=StrictRoute)
 
@@ -56,6 +74,23 @@ async def retry_execution(
     return await responder.answer(accepted, caller)
 
 
+@router.patch(
+    "/{execution_id}",
+    operation_id="updateExecution",
+    response_description="The changed execution.",
+    responses=problem_responses(*BODY_PROBLEMS, 403, 404, 409),
+)
+async def update_execution(
+    execution_id: ExecutionIdPath, body: ExecutionUpdate, control: ControlDep, caller: AdminRole
+) -> ExecutionRead:
+    """Put a run under a legal hold, or release it, by a merge patch. A held run is neither archived nor deleted.
+
+    Only the root of a run can be held; the hold protects its whole tree. A run that is archived already stays so.
+    """
+    held = bool(body.legal_hold) if "legal_hold" in body.model_fields_set else None
+    return await control.hold(execution_id, held=held, caller=caller)
+
+
 @router.delete(
     "/{execution_id}",
     operation_id="deleteExecution",
@@ -64,5 +99,8 @@ async def retry_execution(
     responses=problem_responses(403, 404, 409),
 )
 async def delete_execution(execution_id: ExecutionIdPath, control: ControlDep, caller: AdminRole) -> None:
-    """Delete a finished run with all its executions and events. The agents' statistics do not change."""
+    """Delete a finished run with all its executions, events and its archive. The agents' statistics do not change.
+
+    A run under a legal hold is 409 `execution-held`.
+    """
     await control.delete(execution_id, caller)

@@ -57,7 +57,7 @@ class EventPage(ApiModel):
     operation_id="listExecutionEvents",
     response_description="The stored events of the page.",
     response_model=EventPage,
-    responses=problem_responses(403, 404),
+    responses=problem_responses(403, 404, 410),
 )
 async def list_execution_events(
     execution_id: ExecutionIdPath,
@@ -85,7 +85,7 @@ async def list_execution_events(
             "description": "`id` is `seq`, `event` the type, `data` the event.",
         },
         204: {"description": "The run has ended and nothing follows."},
-        **problem_responses(403, 404, 429),
+        **problem_responses(403, 404, 410, 429),
     },
 )
 async def stream_execution_events(
@@ -107,6 +107,8 @@ async def stream_execution_events(
     if head.status.is_terminal and position >= head.last_seq:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     head.ensure_reached(position)
+    if head.archive is not None:
+        await head.archive.manifest()  # a stream that cannot begin is a problem, not a stream
     key = stream_key(caller, request)
     streams.ensure_room(key)
     sink = QueueSink()
@@ -121,7 +123,7 @@ async def stream_execution_events(
     operation_id="getExecutionEvent",
     response_description="The complete event.",
     response_model=dict[str, Any],
-    responses=problem_responses(403, 404),
+    responses=problem_responses(403, 404, 410),
 )
 async def get_execution_event(
     execution_id: ExecutionIdPath, seq: Seq, hub: HubDep, database: DatabaseDep, caller: ViewerRole

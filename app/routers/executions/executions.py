@@ -93,6 +93,9 @@ async def execution_filter(
     ] = None,
     conversation_id: Annotated[Name, Query(alias="conversationId", description="A conversation's name.")] = None,
     min_cost_usd: LeastCost = None,
+    legal_hold: Annotated[
+        bool | None, Query(alias="legalHold", description="Whether the run, shown by its root, is under a legal hold.")
+    ] = None,
     started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,
     started_to: Annotated[Moment | None, Query(alias="to", description="Started before this time.")] = None,
 ) -> ExecutionFilter:
@@ -111,6 +114,7 @@ async def execution_filter(
         api_key=api_key,
         root_execution_id=root_execution_id,
         conversation_id=conversation_id,
+        legal_hold=legal_hold,
         min_cost_usd=min_cost_usd,
         started_from=started_from,
         started_to=started_to,

@@ -15,7 +15,7 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
     "/{execution_id}/prompts",
     operation_id="getExecutionPrompts",
     response_description="The prompts.",
-    responses=problem_responses(403, 404),
+    responses=problem_responses(403, 404, 410),
 )
 async def get_execution_prompts(execution_id: ExecutionIdPath, prompts: PromptsDep, caller: AdminRole) -> ShownPrompts:
     """Show the prompts of an execution: the last call of each purpose, and the number of calls.

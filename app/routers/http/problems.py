@@ -65,6 +65,7 @@ PROBLEM_DESCRIPTIONS = {
     403: "The caller's role or projects do not permit the operation.",
     404: "The path names something that does not exist, or that the caller may not see.",
     409: "The operation conflicts with the current state; `code` says how.",
+    410: "The run is archived, and its archive cannot be read here.",
     412: "The entry has changed since the `ETag` in `If-Match` was read.",
     413: "The body is larger than 1 MiB.",
     415: "The body is not declared as JSON.",

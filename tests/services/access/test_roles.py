@@ -86,7 +86,7 @@ async def test_an_admin_key_made_for_a_project_edits_nothing_that_all_projects_s
     body = {"name": "of the matrix", "role": "admin", "projects": [PROJECT]}
     headers = {"X-API-Key": (await shared_service.http.post("/api/v1/api-keys", json=body)).json()["key"]}
     document: dict[str, Any] = (await caller.get("/openapi.json")).json()
-    own = {"deleteExecution", "getExecutionPrompts"}
+    own = {"deleteExecution", "getExecutionPrompts", "updateExecution"}
     wrong: list[str] = []
 
     for path, methods in document["paths"].items():

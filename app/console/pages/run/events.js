@@ -11,9 +11,9 @@ import { EVENT_GROUPS } from "../../model/run-state.js";
 const ROW_HEIGHT = 33;
 
 /**
- * @param {{ run: import("../../model/run-state.js").RunState, version: number, state: string, selectedSeq: number | null, onSelect: (event: any) => void }} props
+ * @param {{ run: import("../../model/run-state.js").RunState, version: number, state: string, isGone: boolean, selectedSeq: number | null, onSelect: (event: any) => void }} props
  */
-export function Events({ run, version, state, selectedSeq, onSelect }) {
+export function Events({ run, version, state, isGone, selectedSeq, onSelect }) {
   const [group, setGroup] = useState("All");
   const [isNewestFirst, setNewestFirst] = useState(true);
   /** @type {any[]} */
@@ -21,7 +21,8 @@ export function Events({ run, version, state, selectedSeq, onSelect }) {
   const at = (/** @type {number} */ index) => shown[isNewestFirst ? shown.length - 1 - index : index];
   const selectedPlace = selectedSeq === null ? -1 : shown.findIndex((event) => event.seq === selectedSeq);
   const reveal = selectedPlace < 0 ? null : isNewestFirst ? shown.length - 1 - selectedPlace : selectedPlace;
-  const word = { live: "Live", ended: "Complete", connecting: "Connecting", reconnecting: "Reconnecting" }[state] ?? state;
+  const noEvents = isGone ? "The events are gone" : "No events yet";
+  const word = isGone ? "Unreadable" : { live: "Live", ended: "Complete", connecting: "Connecting", reconnecting: "Reconnecting" }[state] ?? state;
 
   return html`<section class="events" aria-label="Events of the run">
     <div class="events-bar">
@@ -34,7 +35,7 @@ export function Events({ run, version, state, selectedSeq, onSelect }) {
     </div>
     <div class="events-frame">
       ${shown.length === 0
-        ? html`<${Empty} icon="runs" title=${run.events.length ? "No event of this kind" : "No events yet"} />`
+        ? html`<${Empty} icon="runs" title=${run.events.length ? "No event of this kind" : noEvents} />`
         : html`<${VirtualList} label="Events" count=${shown.length} rowHeight=${ROW_HEIGHT} rowKey=${(/** @type {number} */ index) => at(index).seq} reveal=${reveal}
             row=${(/** @type {number} */ index) => html`<${EventRow} event=${at(index)} isSelected=${at(index).seq === selectedSeq} onSelect=${onSelect} />`} />`}
     </div>

@@ -9,6 +9,7 @@ import { html, useState } from "../../lib/html.js";
 import { agentName, agents, departmentName } from "../../lib/names.js";
 import { Link, navigate } from "../../lib/router.js";
 import { api, may } from "../../lib/session.js";
+import { HoldSwitch } from "./archive.js";
 import { ReviewDialog } from "./review-dialog.js";
 
 /**
@@ -29,10 +30,13 @@ export function Header({ run, root, selected, version, now, refresh }) {
       <${Status} status=${status} pill />
       ${run.approvals.length > 0 && html`<span class="status warn pill"><${Icon} name="pause" /><span>Waits for approval</span></span>`}
       ${run.root.reviewStatus !== "pending" && html`<${Status} status=${run.root.reviewStatus} pill />`}
+      ${root.archivedAt && html`<span class="status idle pill"><${Icon} name="inbox" /><span>Archived</span></span>`}
+      ${root.legalHold && html`<span class="status warn pill"><${Icon} name="pause" /><span>Under legal hold</span></span>`}
       <div class="actions push">
         <button class="button" onClick=${() => copy(readCommand(path), "Command")}>Copy as curl</button>
         ${isEnded(status) && html`<button class="button" onClick=${() => navigate(`/compare?left=${encodeURIComponent(root.executionId)}`)}>Compare</button>`}
-        ${may("runner") && html`<${Actions} root=${root} status=${status} canReview=${selected.status === "completed"} onReview=${() => setReviewing(true)} refresh=${refresh} />`}
+        ${may("admin") && html`<${HoldSwitch} root=${root} refresh=${refresh} />`}
+        ${may("runner") && !root.archivedAt && html`<${Actions} root=${root} status=${status} canReview=${selected.status === "completed"} onReview=${() => setReviewing(true)} refresh=${refresh} />`}
       </div>
     </div>
     <${Facts} run=${run} root=${root} version=${version} now=${now} />

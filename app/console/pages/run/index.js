@@ -6,6 +6,7 @@ import { useNow } from "../../lib/now.js";
 import { navigate, route, setQuery } from "../../lib/router.js";
 import { api } from "../../lib/session.js";
 import { waitingIn } from "./approvals.js";
+import { areEventsGone, ArchiveNote } from "./archive.js";
 import { Details } from "./details.js";
 import { Events } from "./events.js";
 import { useRun } from "./follow.js";
@@ -44,11 +45,12 @@ function Run({ rootId }) {
   const selected = run.executions.get(selectedId) ?? run.root;
   return html`<div class="run">
     <${Header} run=${run} root=${root} selected=${selected} version=${version} now=${now} refresh=${refresh} />
-    ${error && html`<div class="run-problem"><${Problem} error=${error} onRetry=${refresh} /></div>`}
+    ${root.archivedAt && html`<div class="run-problem"><${ArchiveNote} root=${root} /></div>`}
+    ${error && !areEventsGone(root) && html`<div class="run-problem"><${Problem} error=${error} onRetry=${refresh} /></div>`}
     <div class="board">
       <div class="trace">
         <${Timeline} run=${run} below=${below} version=${version} now=${now} selectedId=${selected.id} onSelect=${select} />
-        <${Events} run=${run} version=${version} state=${state} selectedSeq=${selectedSeq} onSelect=${selectEvent} />
+        <${Events} run=${run} version=${version} state=${state} isGone=${areEventsGone(root)} selectedSeq=${selectedSeq} onSelect=${selectEvent} />
       </div>
       <${Details} key=${selected.id} run=${run} execution=${selected} version=${selected.version} waiting=${waitingIn(run, selected)} selectedSeq=${selectedSeq} />
     </div>

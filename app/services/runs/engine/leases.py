@@ -24,6 +24,8 @@ CLOCK_DOUBT = timedelta(seconds=1)
 """How far another process may lag in its estimate of the database's clock: a queued lease has expired for it too."""
 UNFINISHED = [ExecutionStatus.PENDING.value, ExecutionStatus.RUNNING.value]
 REVISABLE = [ExecutionStatus.COMPLETED.value, ExecutionStatus.FAILED.value]
+IN_DATABASE: Raw = {"archivedAt": None}
+"""Matches trees that are not archived: nothing is added to an archived one."""
 WITHOUT_BULK: Raw = {"events": 0, "runState": 0}
 
 
@@ -117,7 +119,7 @@ class Leases:
         The same transaction stores the revision request, so the next owner of the tree can apply it, and the review, so
         the caller's answer shows it. Returns `None` if the tree has not ended, was cancelled, or is already reopened.
         """
-        ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}}
+        ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}, **IN_DATABASE}
         limit = seconds_from_now(self.run_seconds)
         changes = {
             "takeovers": 0,
@@ -128,7 +130,7 @@ class Leases:
 
     async def lock_ended(self, root_id: str) -> AgentExecution | None:
         """Raise the fence of an ended tree for one addition, without a lease; returns `None` if it has not ended."""
-        ended = {"executionId": root_id, "status": {"$nin": UNFINISHED}}
+        ended = {"executionId": root_id, "status": {"$nin": UNFINISHED}, **IN_DATABASE}
         return await self._own_tree(ended, {"lease": None, "deadline": "$deadline"})
 
     async def _own_tree(

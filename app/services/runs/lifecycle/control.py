@@ -4,17 +4,21 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
 
+import structlog
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import PyMongoError
 
 from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.natural_keys import find_agent_id, find_slug
 from app.database.transactions import in_transaction
 from app.errors import AppError
+from app.events.archive.claims import claim_removal, remove_claimed
+from app.events.archive.errors import ExecutionArchived
 from app.events.outbox import Outbox
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions
 from app.models.approval import Approval
-from app.models.execution_events import EventPayload, ExecutionEventPage, SentPrompt
+from app.models.execution_events import ArchivedCalls, EventPayload, ExecutionEventPage, SentPrompt
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound
@@ -27,7 +31,10 @@ from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.conversations import ExecutionUnfinished
 
 RetryFrom = Literal["checkpoint", "start"]
-TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload, SentPrompt, Approval)
+ARCHIVE_FIELDS = {"executionId": 1, "archivedAt": 1, "archive": 1}
+TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload, SentPrompt, ArchivedCalls, Approval)
+
+log = structlog.get_logger(__name__)
 
 
 class ExecutionAlreadyFinished(AppError):
@@ -60,6 +67,16 @@ class ExecutionNotRoot(AppError):
 
     def __init__(self, execution_id: str, root_id: str, what: str) -> None:
         super().__init__(f"Execution {execution_id} is a part of the run {root_id}: {what} that one.")
+
+
+class ExecutionHeld(AppError):
+    """The run is under a legal hold."""
+
+    code = "execution-held"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(f"Execution {execution_id} is under a legal hold: an admin must release it first.")
 
 
 class ExecutionForeign(AppError):
@@ -109,7 +126,8 @@ class ExecutionControl:
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
-            ExecutionForeign, ExecutionNotRoot, ExecutionUnfinished, ExecutionNotFailed: it cannot be retried.
+            ExecutionForeign, ExecutionNotRoot, ExecutionUnfinished, ExecutionNotFailed, ExecutionArchived: it cannot be
+                retried.
             AgentNotFound, AgentInactive, AgentWithoutDepartment: its agent cannot run.
             DepartmentNotFound, DepartmentInactive, DepartmentWithoutHead: its department cannot.
             ModelNotConfigured: its model has no usable entry.
@@ -119,6 +137,8 @@ class ExecutionControl:
             return made
         failed = await self.executions.find_visible(execution_id, caller)
         self._refuse_part(failed, "retry")
+        if failed.archived_at is not None:
+            raise ExecutionArchived(execution_id, "start a new run instead")
         if not failed.status.is_terminal:
             raise ExecutionUnfinished(execution_id, "retry it when it has")
         if failed.status is ExecutionStatus.COMPLETED:
@@ -148,28 +168,63 @@ class ExecutionControl:
         return await self.starter.store(again, agent)
 
     async def delete(self, execution_id: str, caller: Caller) -> None:
-        """Delete a finished run with all its executions, events and payloads; statistics and usage keep counting it.
+        """Delete a finished run with all its executions, events, payloads and archive.
+
+        Statistics and usage keep counting it.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionNotRoot: it is a part of a run, whose events would have a gap without it.
             ExecutionUnfinished: it is still running.
+            ExecutionHeld: it is under a legal hold.
         """
         execution = await self.executions.find_visible(execution_id, caller)
+        if execution.legal_hold:
+            raise ExecutionHeld(execution_id)
         if execution.is_ours:
             self._refuse_part(execution, "delete")
             await self.outbox.settle_tree(execution_id)
 
         async def delete_tree(session: AsyncClientSession) -> None:
             executions = collection_of(self.database, AgentExecution)
-            ended = {"executionId": execution_id, "status": {"$nin": UNFINISHED}}
-            if (await executions.delete_one(ended, session=session)).deleted_count == 0:
+            ended = {"executionId": execution_id, "status": {"$nin": UNFINISHED}, "legalHold": {"$ne": True}}
+            deleted = await executions.find_one_and_delete(ended, ARCHIVE_FIELDS, session=session)
+            if deleted is None:
                 raise ExecutionUnfinished(execution_id, "cancel it, or wait for its end, before you delete it")
             for document in TREE_DOCUMENTS:
                 members = collection_of(self.database, document)
                 await members.delete_many({"rootExecutionId": execution_id}, session=session)
+            await claim_removal(self.database, deleted, session)
 
         await in_transaction(self.database, delete_tree)
+        await self._remove_archive(execution_id)
+
+    async def hold(self, execution_id: str, *, held: bool | None, caller: Caller) -> ExecutionRead:
+        """Put a run under a legal hold, or release it; `None` changes nothing. Returns the execution.
+
+        Raises:
+            ExecutionNotFound: the execution does not exist, or the caller may not see it.
+            ExecutionForeign, ExecutionNotRoot: it is no run of this service.
+        """
+        execution = await self.executions.find_visible(execution_id, caller)
+        self._refuse_part(execution, "hold")
+        if held is None:
+            return await self.executions.get_execution(execution_id, caller)
+        change = {"$set": {"legalHold": True}} if held else {"$unset": {"legalHold": ""}}
+        before = {"executionId": execution_id, "legalHold": None if held else True}
+
+        async def store_hold(session: AsyncClientSession) -> None:
+            await collection_of(self.database, AgentExecution).update_one(before, change, session=session)
+
+        await in_transaction(self.database, store_hold)
+        return await self.executions.get_execution(execution_id, caller)
+
+    async def _remove_archive(self, execution_id: str) -> None:
+        """Remove the archive of a run that was deleted; whatever fails here is done by the next pass of retention."""
+        try:
+            await remove_claimed(self.database, self.executions.archives, execution_id)
+        except (OSError, PyMongoError) as error:
+            log.error("archive-not-removed", executionId=execution_id, error=str(error))
 
     def _refuse_part(self, execution: AgentExecution, what: str) -> None:
         if not execution.is_ours:

@@ -10,6 +10,7 @@ from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.natural_keys import find_agent_id, find_agent_ids
 from app.errors import AppError, InvalidInput
+from app.events.archive.errors import ExecutionArchived
 from app.events.log.full_events import read_stored
 from app.events.log.tree_log import TreeLog, TreeLost
 from app.events.replay import read_head
@@ -97,12 +98,15 @@ class ReviewService:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionForeign: another program created it.
             ExecutionUnfinished: its run has not ended.
+            ExecutionArchived: its run is archived.
             ExecutionNotRevisable: it has no finished work to revise.
             AgentInactive, DepartmentInactive: an agent that the revision needs cannot run.
         """
         execution = await self.executions.find_visible(execution_id, caller)
         if not execution.is_ours:
             raise ExecutionForeign(execution_id)
+        if execution.archived_at is not None:
+            raise ExecutionArchived(execution_id, "it can no longer be reviewed")
         if asked.status == ReviewStatus.REVISION_NEEDED:
             await self._send_back(execution, asked.notes or "", caller)
         else:

@@ -2,20 +2,24 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.database.collections import Collection, collection_of
+from beanie import Document
+
 from app.database.connection import Database
 from app.database.expressions import array_in
-from app.events.replay import with_pages
 from app.kit.json_values import JsonObject
 from app.kit.paging import LIST_MILLISECONDS, forged_cursor
 from app.kit.schemas import ApiModel, Page, Timestamp
 from app.models.agent_execution import AgentExecution
+from app.models.execution_events import ArchivedCalls, ExecutionEventPage
 from app.services.access.api_keys import Caller
 from app.services.llm.calls import CacheStatus, CallOutcome, PriceStatus, RunPurpose, UsageStatus
 from app.services.runs.queries.executions import ExecutionQueries
 
+Sources = Sequence[type[Document]]
+"""The collections that have the events of a tree with ledger rows, in the form of pages."""
 PLACE = re.compile(r"(\d{1,16})\.(\d{1,9})")
 
 
@@ -102,12 +106,15 @@ class CallQueries:
         is_root = execution.root_id == execution_id
         selector: JsonObject = {"rootExecutionId" if is_root else "executionId": execution_id}
         after = place_of(cursor) if cursor is not None else (0, -1)
-        rows = await self._read(selector, after, limit + 1)
+        sources = [ArchivedCalls] if execution.archived_at else [AgentExecution, ExecutionEventPage]
+        rows = await self._read(sources, selector, after, limit + 1)
         items = [ModelCallRead.model_validate(found["row"]) for found in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
-        return Page(items, await self._count(selector), cursor_of(last) if last else None)
+        return Page(items, await self._count(sources, selector), cursor_of(last) if last else None)
 
-    async def _read(self, selector: JsonObject, after: tuple[int, int], limit: int) -> list[JsonObject]:
+    async def _read(
+        self, sources: Sources, selector: JsonObject, after: tuple[int, int], limit: int
+    ) -> list[JsonObject]:
         seq, place = after
         beyond = {"$or": [{"row.seq": {"$gt": seq}}, {"row.seq": seq, "place": {"$gt": place}}]}
         extract: list[JsonObject] = [
@@ -116,30 +123,22 @@ class CallQueries:
             {"$replaceWith": {"row": "$rows.event.calls", "place": "$place"}},
             {"$match": beyond},
         ]
-        pipeline = [
-            {"$match": selector | {"lastSeq": {"$gte": seq}}},
-            *extract,
-            with_pages([{"$match": selector | {"lastSeq": {"$gte": seq}}}, *extract]),
-            {"$sort": {"row.seq": 1, "place": 1}},
-            {"$limit": limit},
-        ]
-        async with await self._collection.aggregate(pipeline, maxTimeMS=LIST_MILLISECONDS) as found:
-            return await found.to_list()
+        matched = [{"$match": selector | {"lastSeq": {"$gte": seq}}}, *extract]
+        ordered: list[JsonObject] = [{"$sort": {"row.seq": 1, "place": 1}}, {"$limit": limit}]
+        return await self._find_in(sources, matched, ordered)
 
-    async def _count(self, selector: JsonObject) -> int:
+    async def _count(self, sources: Sources, selector: JsonObject) -> int:
         counted: list[JsonObject] = [*reporting_events(0), {"$project": {"count": {"$size": "$rows.event.calls"}}}]
-        pipeline = [
-            {"$match": selector},
-            *counted,
-            with_pages([{"$match": selector}, *counted]),
-            {"$group": {"_id": None, "count": {"$sum": "$count"}}},
-        ]
-        async with await self._collection.aggregate(pipeline, maxTimeMS=LIST_MILLISECONDS) as found:
-            return sum([one["count"] async for one in found])
+        total: list[JsonObject] = [{"$group": {"_id": None, "count": {"$sum": "$count"}}}]
+        return sum(one["count"] for one in await self._find_in(sources, [{"$match": selector}, *counted], total))
 
-    @property
-    def _collection(self) -> Collection:
-        return collection_of(self.database, AgentExecution)
+    async def _find_in(self, sources: Sources, matched: list[JsonObject], then: list[JsonObject]) -> list[JsonObject]:
+        """Return what the stages find in all sources together, after further stages."""
+        first, *others = (source.get_collection_name() for source in sources)
+        union = [{"$unionWith": {"coll": name, "pipeline": matched}} for name in others]
+        collection = self.database[first]
+        async with await collection.aggregate([*matched, *union, *then], maxTimeMS=LIST_MILLISECONDS) as found:
+            return await found.to_list()
 
 
 def reporting_events(seq: int) -> list[JsonObject]:

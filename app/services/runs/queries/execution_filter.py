@@ -60,6 +60,7 @@ class ExecutionFilter:
     api_key: str | None = None
     root_execution_id: str | None = None
     conversation_id: str | None = None
+    legal_hold: bool | None = None
     min_cost_usd: float | None = None
     started_from: datetime | None = None
     started_to: datetime | None = None
@@ -81,6 +82,8 @@ class ExecutionFilter:
             fields["agent"] = await find_id(Agent, {"agentId": self.agent})
         if self.department is not None:
             fields["department"] = await find_id(Department, {"slug": self.department})
+        if self.legal_hold is not None:
+            fields["legalHold"] = True if self.legal_hold else {"$ne": True}
         if self.is_root is not None:
             fields["parentExecutionId"] = None if self.is_root else {"$ne": None}
         if self.min_cost_usd is not None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.events.archive.form import data_name
+from app.events.archive.reader import TreeArchive
 from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import count_values
 from app.kit.json_values import JsonObject, clean_json
@@ -99,6 +101,20 @@ class WaitingForRead(ApiModel):
     """The ids of the pending approvals; of a root, those of its tree."""
 
 
+class ArchiveRead(ApiModel):
+    """The archive that has the events, prompts and outputs of an execution's tree."""
+
+    file: str
+    """The compressed file, relative to `DATA_DIR/archive`."""
+    sha256: str
+    """The SHA-256 of the compressed file."""
+    readable: bool
+    """Whether this server can read it. If not, `params`, `output` and `runState` are `null`, the prompt is shortened,
+    and the events are 410."""
+    problem: str | None
+    """Why it cannot be read; `null` if it can."""
+
+
 class ExecutionSummary(ApiModel):
     """The fields of an execution that every response has; `agent` and `department` are natural keys."""
 
@@ -127,7 +143,7 @@ class ExecutionSummary(ApiModel):
     previous_execution_id: str | None
     """The id of the execution whose conversation this one continues."""
     prompt: str
-    """The task."""
+    """The task. In lists, that of an archived execution is cut to its first 500 characters."""
     started_at: Timestamp | None
     """When the first process began to work on it; `null` until then."""
     completed_at: Timestamp | None
@@ -172,6 +188,10 @@ class ExecutionSummary(ApiModel):
     """The number of model calls that were made again because they had failed, those of its judge included."""
     waiting_for: WaitingForRead | None
     """The decisions of people that it waits for; `null` if it waits for none. Until then it stays `running`."""
+    archived_at: Timestamp | None
+    """When the run was archived; `null` if it is not."""
+    legal_hold: bool
+    """Of a root: whether the run is under a legal hold, which keeps it from being archived or deleted."""
     created_at: Timestamp
     """When the execution was accepted."""
     updated_at: Timestamp
@@ -197,6 +217,8 @@ class ExecutionRead(ExecutionSummary):
     """The notes of the latest review."""
     last_seq: int
     """The number of its last event; for a root, of the last event in its tree."""
+    archive: ArchiveRead | None = None
+    """The archive of an archived run; `null` if it is not archived."""
 
 
 class TreeNode(ApiModel):
@@ -255,8 +277,21 @@ def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = 
         "truncated": bool(execution.truncated),
         "error": error_of(execution, is_admin=is_admin),
         "waiting_for": WaitingForRead(approvals=execution.waiting_for) if execution.waiting_for else None,
+        "legal_hold": execution.legal_hold is True,
+        "archive": None,
         "links": ExecutionLinks.of(execution.execution_id),
     }
+
+
+def archive_fields(execution: AgentExecution) -> JsonObject:
+    """Return the stored fields by which the archive of an execution is found."""
+    return {"archivedAt": execution.archived_at, "archive": execution.archive}
+
+
+def archive_read(archive: TreeArchive, problem: str | None) -> ArchiveRead:
+    """Describe an archive, and the problem that keeps it from being read."""
+    file = f"{archive.month}/{data_name(archive.root_id)}"
+    return ArchiveRead(file=file, sha256=archive.sha256, readable=problem is None, problem=problem)
 
 
 def gate_of(execution: AgentExecution) -> QualityGateRead | None:

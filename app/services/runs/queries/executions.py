@@ -6,6 +6,8 @@ from bson import ObjectId
 
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database
+from app.events.archive.errors import ArchiveUnreadable
+from app.events.archive.reader import Archives, TreeArchive
 from app.events.replay import ExecutionNotFound, count_rows
 from app.events.stored_numbers import last_seq_of
 from app.kit.json_values import JsonObject
@@ -21,10 +23,13 @@ from app.services.catalog.loader import parsed
 from app.services.runs.queries.execution_filter import ExecutionFilter
 from app.services.runs.queries.execution_shapes import (
     NO_NAMES,
+    ArchiveRead,
     ExecutionRead,
     ExecutionSummary,
     Names,
     TreeNode,
+    archive_fields,
+    archive_read,
     by_parent,
     read_of,
     summary_fields,
@@ -43,6 +48,7 @@ class ExecutionQueries:
     """Reads the executions that a caller may see."""
 
     database: Database
+    archives: Archives
 
     async def get_execution(self, execution_id: str, caller: Caller, known: Names = NO_NAMES) -> ExecutionRead:
         """Return one execution; natural keys that are `known` are not looked up again.
@@ -52,7 +58,10 @@ class ExecutionQueries:
         """
         execution = await self._get(execution_id, caller, {"events": 0})
         execution.last_seq = await self._last_seq(execution)
-        return await self.read(execution, await self._names([execution], known), caller)
+        archive = await self._restore(execution)
+        found = await self.read(execution, await self._names([execution], known), caller)
+        found.archive = archive
+        return found
 
     async def read(self, execution: AgentExecution, names: Names, caller: Caller) -> ExecutionRead:
         """Return an execution in the form of the API; the document of a root with one execution is enough."""
@@ -103,6 +112,26 @@ class ExecutionQueries:
         if execution is None or not caller.may_see(str(execution.project) if execution.project else None):
             raise ExecutionNotFound(execution_id)
         return execution
+
+    def archive_of(self, execution: AgentExecution) -> TreeArchive | None:
+        """Return the archive of an execution's tree; `None` if it is not archived."""
+        return self.archives.find({"rootExecutionId": execution.root_id, **archive_fields(execution)})
+
+    async def _restore(self, execution: AgentExecution) -> ArchiveRead | None:
+        """Fill in what is in the archive of an execution, and describe the archive; `None` if there is none."""
+        archive = self.archive_of(execution)
+        if archive is None:
+            return None
+        try:
+            document = await archive.document(execution.execution_id)
+        except ArchiveUnreadable as error:
+            return archive_read(archive, error.problem)
+        if document is None:
+            return archive_read(archive, "it does not have the execution")
+        execution.prompt = document.get("prompt", "")
+        execution.params, execution.output = document.get("params"), document.get("output")
+        execution.run_state = document.get("runState")
+        return archive_read(archive, None)
 
     async def _last_seq(self, execution: AgentExecution) -> int:
         """Return the number of the last event in an execution's stream: for a root, in its complete tree."""

@@ -1,6 +1,6 @@
 """The prompts that models received for an execution, for people who write instructions or examine a result."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -127,7 +127,7 @@ class PromptQueries:
                 execution_id=execution_id, prompts_version=None, current_version=PROMPTS_VERSION, calls=[]
             )
         execution = await self.executions.get_execution(execution_id, caller)
-        events = [event async for owner, event in tree_events(self.database, document.root_id) if owner == execution_id]
+        events = [event async for owner, event in self._events(document) if owner == execution_id]
         account = await self._account(document, execution, events)
         for event in events:
             account.take(event)
@@ -138,19 +138,28 @@ class PromptQueries:
             calls=list(account.found.values()),
         )
 
+    def _events(self, document: AgentExecution) -> AsyncGenerator[tuple[str, JsonObject]]:
+        return tree_events(self.database, document.root_id, self.executions.archives)
+
     async def _account(self, document: AgentExecution, execution: ExecutionRead, events: list[JsonObject]) -> Account:
         limit = (document.options or RunOptions()).max_revisions
         final = ExecutionState(max_revisions=limit)
         for event in events:
             final.apply(event)
         hashes = {str(event["promptHash"]) for event in events if event.get("promptHash")}
-        found = {sha256: await find_prompt(self.database, document.root_id, sha256) for sha256 in hashes}
+        found = {sha256: await self._prompt(document, sha256) for sha256 in hashes}
         return Account(
             execution=execution,
             opening=opening_of(execution.run_state, len(final.turns)),
             state=ExecutionState(max_revisions=limit),
             kept={sha256: messages for sha256, messages in found.items() if messages},
         )
+
+    async def _prompt(self, document: AgentExecution, sha256: str) -> list[JsonObject] | None:
+        archive = self.executions.archive_of(document)
+        if archive is not None:
+            return await archive.prompt(sha256)
+        return await find_prompt(self.database, document.root_id, sha256)
 
 
 def opening_of(run_state: object, turns: int) -> list[JsonObject]:

@@ -9,6 +9,7 @@ import orjson
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.errors import AppError, InvalidInput
+from app.events.archive.errors import ExecutionArchived
 from app.events.log.full_events import tree_events
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionStatus, RunOptions
@@ -58,15 +59,18 @@ async def check_previous(database: Database, execution_id: str, project: str, ca
     Raises:
         InvalidInput: the project has no such execution, or it keeps no history.
         ExecutionUnfinished: it is still running.
+        ExecutionArchived: it is archived.
     """
     kept = {"omitted": "$runState.omitted", "kept": {"$type": "$runState.messages"}}
-    fields = {"project": 1, "status": 1, "rootExecutionId": 1, "conversationId": 1, **kept}
+    fields = {"project": 1, "status": 1, "rootExecutionId": 1, "conversationId": 1, "archivedAt": 1, **kept}
     found = await collection_of(database, AgentExecution).find_one({"executionId": execution_id}, fields)
     theirs = str(found["project"]) if found and found.get("project") else None
     if found is None or theirs != project.lower() or not caller.may_see(theirs):
         raise InvalidInput.of_field(FIELD, f"There is no execution {execution_id[:100]!r} in this project.")
     if found.get("status") in (ExecutionStatus.PENDING, ExecutionStatus.RUNNING):
         raise ExecutionUnfinished(execution_id, "a run can continue it when it has")
+    if found.get("archivedAt") is not None:
+        raise ExecutionArchived(execution_id, "a run can no longer continue it")
     is_readable = found.get("kept") == "array" and (not found.get("omitted") or found.get("rootExecutionId"))
     if not is_readable:
         raise InvalidInput.of_field(FIELD, f"Execution {execution_id} has no message history to continue.")
