@@ -1,4 +1,4 @@
-"""What retention costs: reads and runs beside a pass, the service's memory, and trees archived in a second."""
+"""The cost of retention: reads and runs beside a pass, the memory of the service, and trees archived in a second."""
 
 import asyncio
 import itertools

@@ -32,7 +32,7 @@ def days_of(older_than: str | None, settings: Settings) -> float:
     """Return an age in days, such as `90d` or `12h`; by default `EXECUTION_RETENTION_DAYS`.
 
     Raises:
-        StartupError: the age is invalid, or there is none.
+        StartupError: the age is invalid, or it is missing.
     """
     if older_than is None:
         if settings.execution_retention_days is None:

@@ -1,4 +1,4 @@
-"""What keeps an archived tree from being read or continued."""
+"""The errors of archived trees that cannot be read, or that something wants to continue."""
 
 from http import HTTPStatus
 

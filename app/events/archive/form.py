@@ -58,7 +58,7 @@ class Block(ManifestPart):
 
 
 class Manifest(ManifestPart):
-    """What the archive of a tree holds."""
+    """The contents of the archive of a tree."""
 
     format: int = FORMAT
     root_execution_id: str

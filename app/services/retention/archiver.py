@@ -27,7 +27,7 @@ class ArchiveNotVerified(Exception):
 
 @dataclass
 class Archived:
-    """What a pass has done."""
+    """The results of a pass."""
 
     trees: int = 0
     events: int = 0

@@ -1,4 +1,4 @@
-"""What a pass would do, and the state of what earlier passes have done."""
+"""A look at what a pass would do, and at the state of what earlier passes have done."""
 
 import random
 from collections import Counter

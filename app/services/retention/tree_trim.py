@@ -1,4 +1,4 @@
-"""What happens in the database once the archive of a tree was verified: the tree is marked, then trimmed.
+"""The steps in the database once the archive of a tree was verified: the tree is marked, then trimmed.
 
 Both steps can be repeated. From the mark on, readers use the archive, so a process that dies between the two leaves
 nothing but space that the next pass frees.

@@ -118,7 +118,7 @@ class ExecutionQueries:
         return self.archives.find({"rootExecutionId": execution.root_id, **archive_fields(execution)})
 
     async def _restore(self, execution: AgentExecution) -> ArchiveRead | None:
-        """Fill in what is in the archive of an execution, and describe the archive; `None` if there is none."""
+        """Fill in what is in the archive of an execution, and describe the archive; `None` without one."""
         archive = self.archive_of(execution)
         if archive is None:
             return None
