@@ -74,9 +74,9 @@ fuzz: $(VENV)/.dev  ## Run random hostile tools in the sandbox for ten minutes (
 	@$(BIN)/python -m tests.services.tools.sandbox.fuzz --seconds $(or $(SECONDS),600)
 
 lock:  ## Lock the requirements again (needs uv)
-	@$(COMPILE) pyproject.toml --extra embedded --group build --group dev --output-file requirements/dev.lock
-	@$(COMPILE) pyproject.toml --extra embedded --group build --constraint requirements/dev.lock --output-file requirements/local.lock
-	@$(COMPILE) pyproject.toml --constraint requirements/dev.lock --output-file requirements/runtime.lock
+	@$(COMPILE) pyproject.toml --extra embedded --extra otel --group build --group dev --output-file requirements/dev.lock
+	@$(COMPILE) pyproject.toml --extra embedded --extra otel --group build --constraint requirements/dev.lock --output-file requirements/local.lock
+	@$(COMPILE) pyproject.toml --extra otel --constraint requirements/dev.lock --output-file requirements/runtime.lock
 	@$(COMPILE) --group build --constraint requirements/dev.lock --output-file requirements/build.lock
 
 clean:  ## Remove the environment and the embedded data

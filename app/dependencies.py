@@ -41,6 +41,7 @@ from app.services.usage.analytics import UsageQueries
 from app.services.usage.budgets.budgets import Budgets
 from app.services.usage.open_streams import OpenStreams
 from app.settings import Settings
+from app.telemetry.tracing import Traces
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Services:
     streams: OpenStreams
     tickets: StreamTickets
     budgets: Budgets
+    traces: Traces
 
     @cached_property
     def sign_in_code(self) -> SignInCode:

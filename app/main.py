@@ -48,6 +48,7 @@ from app.services.usage.open_streams import OpenStreams
 from app.services.usage.rollups import UsageRollups
 from app.services.usage.statistics import Statistics
 from app.settings import Settings
+from app.telemetry.tracing import open_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +101,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
     redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        traces = await enter(open_tracing(settings))
         database = await enter(open_seeded_database(settings, is_worker=is_worker))
         register_demo_provider()
         models = await enter(open_models(settings, table))
@@ -112,7 +114,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         budgets = await enter(open_budgets(database))
         cache = await enter(open_response_cache(settings, database, models))
         context = make_run_context(settings, models, toolbox, bus, outbox, budgets, cache)
-        engine = await enter(open_engine(settings, database, bus, loader, context, outbox, is_worker=is_worker))
+        engine = await enter(open_engine(settings, database, bus, loader, context, outbox, traces, is_worker=is_worker))
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
         authenticator = await enter(open_authenticator(settings, database, admin_key))
         credentials = await enter(open_credential_watch(authenticator))
@@ -148,4 +150,5 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),
             tickets=StreamTickets(database),
             budgets=budgets,
+            traces=traces,
         )

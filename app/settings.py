@@ -196,6 +196,11 @@ class Settings(BaseSettings):
     """How long a model call may take in total. The `timeout` in `MODELS_CONFIG` (default 120) applies too."""
     litellm_patches: Literal["on", "off"] = "on"
     """`off` runs LiteLLM without the patches that only make it faster, to find out whether one causes a problem."""
+    otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(is_http_address)] | None = None
+    """The address of an OpenTelemetry collector that accepts OTLP over HTTP: `http://collector:4318`. The extra `otel`
+    must be installed. Unset: no traces."""
+    otel_capture_content: bool = False
+    """Whether traces hold prompts, answers, and the inputs and results of tools."""
     console: bool = True
     """Whether the console, the pages for browsers, is served at `/`."""
     log_format: Literal["console", "json"] = "console"

@@ -227,6 +227,8 @@ class AgentExecution(PayloadDocument):
     started_by: StartedBy | None = None
     reopening: RevisionRequest | None = None
     """On a root: the revision request that the tree's owner has not turned into events yet."""
+    trace: dict[str, str] | None = None
+    """On a root: `traceparent` and `tracestate` of the request that started it, if that process records traces."""
     truncated: bool | None = None
     """Whether the output stopped at the model's output limit."""
     quality_gate: Any = None

@@ -21,6 +21,7 @@ from app.routers.http.request_context import API_BASE, CROSS_ORIGIN, RequestCont
 from app.routers.http.trusted_proxies import TrustedProxies
 from app.routers.sockets import agent_events
 from app.settings import Settings
+from app.telemetry.tracing import NO_TELEMETRY, Traces, http_tracing
 
 API_ROUTERS = (
     departments,
@@ -78,6 +79,11 @@ log = structlog.get_logger(__name__)
 
 def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     """The application that serves the API; the lifespan sets `app.state.services`."""
+
+    def traces() -> Traces:
+        return app.state.services.traces
+
+    tracing = http_tracing(settings, traces)
     app = FastAPI(
         title="Dynamic Agents",
         version=version("dynamic-agents"),
@@ -92,6 +98,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would lead to whatever host the client names
         separate_input_output_schemas=False,
+        telemetry=tracing.telemetry,
         responses={500: {"model": Problem, "description": PROBLEM_DESCRIPTIONS[500]}},
     )
     if settings.answers_unnamed_hosts:
@@ -99,7 +106,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     if settings.allowed_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.allowed_origins, **CROSS_ORIGIN)
     app.add_middleware(HostCheck, allowed=settings.answered_hosts)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, trace_id=tracing.trace_id)
     app.add_middleware(TrustedProxies, trusted=settings.trusted_proxies)
     add_problem_handlers(app)
     for module in API_ROUTERS:
@@ -124,6 +131,7 @@ def make_worker_api() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.include_router(health.router)
     app.include_router(metrics.router)

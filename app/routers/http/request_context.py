@@ -3,6 +3,7 @@
 import re
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -47,10 +48,14 @@ class BodyTooLarge(HTTPException):
 
 
 class RequestContext:
-    """ASGI middleware: binds `requestId` to the log, answers with `X-Request-Id`, writes one line a request."""
+    """ASGI middleware: binds `requestId` to the log, answers with `X-Request-Id`, writes one line a request.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `trace_id` returns the id of the request's trace, if there is one, which its log lines then carry.
+    """
+
+    def __init__(self, app: ASGIApp, trace_id: Callable[[], str | None] = lambda: None) -> None:
         self._app = app
+        self._trace_id = trace_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request or one socket."""
@@ -61,6 +66,8 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         client = scope.get("client")
         structlog.contextvars.bind_contextvars(requestId=request_id, address=client[0] if client else "")
+        if (trace_id := self._trace_id()) is not None:
+            structlog.contextvars.bind_contextvars(trace_id=trace_id)
         started = time.perf_counter()
         status = 403 if scope["type"] == "websocket" else 500  # what a refused or crashed one is answered
 

@@ -3,8 +3,10 @@
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import ModelRequest
 from app.services.llm.model_info.capabilities import Capabilities, Wire
+from app.telemetry.tracing import outgoing_headers
 
 PROXY = "litellm_proxy"
+TRACE_CONTEXT = "trace_context"
 USER_SERVERS = frozenset({"openai", "azure"})
 """Providers that accept any `user`."""
 
@@ -23,6 +25,17 @@ def attributed(arguments: JsonObject, model: Capabilities, request: ModelRequest
     own: JsonObject = model.entry.params.get("extra_body") or {}
     labels = {name: value for name, value in labels.items() if value and model.entry.params.get(name) is None} | own
     return {**arguments, "extra_body": labels} if labels else arguments
+
+
+def with_trace(arguments: JsonObject, model: Capabilities) -> JsonObject:
+    """The arguments with the trace that the call belongs to, if `model_info` of the entry asks for it.
+
+    Only an operator knows whether a server may learn of a trace, and whether it is a proxy that continues it.
+    """
+    if model.entry.info.get(TRACE_CONTEXT) is not True:
+        return arguments
+    headers = {**(arguments.get("extra_headers") or {}), **outgoing_headers()}
+    return {**arguments, "extra_headers": headers}
 
 
 def user_of(request: ModelRequest) -> str | None:

@@ -12,7 +12,7 @@ import structlog
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
 from app.services.llm.calls import ModelRequest
-from app.services.llm.fitting.attribution import attributed
+from app.services.llm.fitting.attribution import attributed, with_trace
 from app.services.llm.fitting.cache_markers import fit_shared
 from app.services.llm.fitting.request import fit_request
 from app.services.llm.model_info.capabilities import Capabilities
@@ -86,7 +86,7 @@ class Deployments:
         record = RECORD.get()
         if record is not None:
             fitted = fit_shared(fitted, model, record.request.shared)
-            fitted = attributed(fitted, model, record.request)
+            fitted = with_trace(attributed(fitted, model, record.request), model)
             sent = model.entry.params | fitted
             record.attempts.append(Attempt(model, sent, model.lessons.all, utc_now(), time.monotonic()))
         return fitted

@@ -20,6 +20,8 @@ from app.services.runs.approvals.writes import request_writes
 from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed
+from app.telemetry import gen_ai
+from app.telemetry.tracing import FinishedSpan
 
 EVERY_TOOL = "all"
 """The value of a run's `approvals` with which every call waits for a person."""
@@ -54,11 +56,24 @@ async def approved_input(run: ExecutionRun, tool: ToolDefinition, call: OpenTool
         approval = await wait_for_decision(run, call.approval_id or "", store)
         if approval is not None and not call.is_decided:
             run.append(decision_event(run, approval))
+            record_wait_span(run, approval)
         tool_input = checked_input(approval, call)
         if approval is None or approval.tool_digest == tool.digest:
             return tool_input
         ensure_not_begun(tool, call)
         call.approval_id = None
+
+
+def record_wait_span(run: ExecutionRun, approval: Approval) -> None:
+    """Record how long a call has waited for its decision."""
+    if run.context.trace.is_on:
+        facts = {
+            gen_ai.TOOL_NAME: approval.tool_name,
+            gen_ai.TOOL_CALL_ID: approval.tool_call_id,
+            gen_ai.APPROVAL_STATUS: approval.status.value,
+        }
+        ended = approval.decided_at or utc_now()
+        run.context.trace.record(run.id, FinishedSpan("wait_for_approval", approval.requested_at, ended, facts))
 
 
 def ensure_not_begun(tool: ToolDefinition, call: OpenToolCall) -> None:

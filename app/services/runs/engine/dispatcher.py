@@ -11,10 +11,12 @@ from pymongo.errors import OperationFailure, PyMongoError
 from app.failpoints import failpoint
 from app.kit.concurrency import end_tasks
 from app.models.agent_execution import AgentExecution
+from app.services.runs.engine.execution_spans import record_queue_wait
 from app.services.runs.engine.owned_trees import OwnedTrees
 from app.services.runs.engine.queue import RunQueue, WaitingRun
 from app.services.runs.engine.timings import Timings
 from app.telemetry.metrics import QUEUE_WAIT, TAKEOVERS
+from app.telemetry.tracing import NO_TRACES, Traces
 
 CLAIMS_AT_ONCE = 8
 
@@ -44,6 +46,7 @@ class Dispatcher:
     timings: Timings
     holds_leases: Callable[[], bool]
     run: Callable[[AgentExecution], None]
+    traces: Traces = NO_TRACES
     is_draining: bool = field(default=False, init=False)
     _reserved: int = field(default=0, init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -138,7 +141,9 @@ class Dispatcher:
             return False
         if root is None:
             return False
-        QUEUE_WAIT.observe(max((self.queue.leases.server_now() - waiting.since).total_seconds(), 0))
+        now = self.queue.leases.server_now()
+        QUEUE_WAIT.observe(max((now - waiting.since).total_seconds(), 0))
+        record_queue_wait(self.traces, root, waiting.since, now, was_owned=waiting.was_owned)
         if waiting.was_owned:
             TAKEOVERS.inc()
         log.info("run-taken", executionId=waiting.root_id, takeovers=root.takeovers)

@@ -22,6 +22,7 @@ from app.services.runs.work.execution_run import RunContext
 from app.services.tools.toolbox import Toolbox
 from app.services.usage.budgets.budgets import Budgets
 from app.settings import Settings
+from app.telemetry.tracing import NO_TRACES, Traces
 
 STOP_GRACE_SECONDS = 5.0
 """How long runs may take to end when the process stops; the rest continue in another process."""
@@ -35,6 +36,7 @@ async def open_engine(
     loader: DefinitionLoader,
     context: RunContext,
     outbox: Outbox,
+    traces: Traces = NO_TRACES,
     *,
     is_worker: bool,
 ) -> AsyncGenerator[RunEngine]:
@@ -49,7 +51,7 @@ async def open_engine(
         run_seconds=settings.max_run_seconds,
     )
     open_wakeups = partial(RedisWakeups, settings.redis_url.get_secret_value()) if settings.redis_url else None
-    engine = RunEngine(database, bus, loader, context, outbox, limits, open_wakeups=open_wakeups)
+    engine = RunEngine(database, bus, loader, context, outbox, limits, open_wakeups=open_wakeups, traces=traces)
     await engine.start()
     try:
         yield engine

@@ -30,6 +30,7 @@ from app.services.runs.engine.tree_runner import TreeRunner
 from app.services.runs.engine.wakeups import OpenWakeups, Wakeups
 from app.services.runs.work.execution_run import RunContext
 from app.telemetry.metrics import QUEUE_WAIT
+from app.telemetry.tracing import NO_TRACES, Traces
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,7 @@ class RunEngine:
     timings: Timings = DEFAULT_TIMINGS
     open_wakeups: OpenWakeups | None = None
     """Makes the wake-ups if several processes share the work: any of them can then run what this one accepts."""
+    traces: Traces = NO_TRACES
     hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set to hand runs over without a grace period when the engine stops."""
     owned: OwnedTrees = field(default_factory=OwnedTrees, init=False)
@@ -72,6 +74,7 @@ class RunEngine:
             on_stored_end=self.outbox.notify,
             on_released=lambda: self.dispatcher.slot_freed(),
             on_available=lambda: self.dispatcher.wake(),
+            traces=self.traces,
         )
         self.approval_watch = ApprovalWatch(
             store=ApprovalStore(self.database),
@@ -86,6 +89,7 @@ class RunEngine:
             timings=self.timings,
             holds_leases=lambda: self.lease_renewer.holds,
             run=lambda root: self.runner.start(root, Claimed.RECOVERED),
+            traces=self.traces,
         )
         self.wakeups = self.open_wakeups(self.dispatcher) if self.open_wakeups else None
 
@@ -123,6 +127,7 @@ class RunEngine:
         """
         is_alone = self.limits.per_department is None and self.wakeups is None
         root.fence = 1
+        root.trace = self.traces.current()
         if is_alone and self.dispatcher.room > 0 and self.lease_renewer.holds:
             with self.dispatcher.reserved_slot():
                 self.leases.give(root)

@@ -20,7 +20,9 @@ from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import AgentNotFound, DefinitionLoader
 from app.services.llm.cache.response_cache import CachedModels
 from app.services.llm.context.window import ContextWindow
+from app.services.llm.traced_models import TracedModels
 from app.services.runs.approvals.store import ApprovalStore
+from app.services.runs.engine.execution_spans import record_end_span, reopened_at, repeat_end_spans
 from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.origins import Accepted, Claimed, Origin
 from app.services.runs.engine.owned_trees import OwnedTree, OwnedTrees
@@ -39,6 +41,7 @@ from app.services.runs.work.orchestration_run import OrchestrationRun
 from app.services.runs.work.revision_request import apply_revision_request
 from app.services.runs.work.run_tree import RunTree, note_budget_mark, note_model_retry, scope_of
 from app.telemetry.run_metrics import record_calls, record_end
+from app.telemetry.tracing import NO_TRACES, Traces
 
 MAX_TAKEOVERS = 3
 
@@ -70,6 +73,7 @@ def record_stored(tree: RunTree, row: Row) -> None:
     if row.ending is not None:
         kind = tree.kind_of(row.ending.execution_id)
         record_end(kind.value, row.ending.status.value, row.changes.get("executionTime") or 0)
+        record_end_span(tree, row)
 
 
 def has_run(root: AgentExecution) -> bool:
@@ -95,6 +99,7 @@ class TreeRunner:
     on_stored_end: Callable[[], None]
     on_released: Callable[[], None]
     on_available: Callable[[], None]
+    traces: Traces = NO_TRACES
 
     def start(self, root: AgentExecution, origin: Origin) -> None:
         """Run an owned tree as a task; returns at once."""
@@ -119,6 +124,7 @@ class TreeRunner:
         runs: dict[str, ExecutionRun] = {}
         run_budget = run_budget_of(root)
         cache = self.context.response_cache
+        trace = self.traces.tree(root.execution_id, root.trace, partial(reopened_at, runs))
         models = model_chain(
             self.context.models,
             window=ContextWindow(self.context.context_rules),
@@ -129,6 +135,9 @@ class TreeRunner:
             use_cache=root.options.cache if root.options else True,
             ensure_owned=tree_log.ensure_owned,
             cached=partial(CachedModels, cache=cache) if cache is not None else unchanged,
+            traced=partial(TracedModels, trace=trace, conversation_id=root.conversation_id)
+            if trace.is_on
+            else unchanged,
             kept=kept_in(self.database, root.execution_id),
             budgeted=partial(
                 BudgetedModels,
@@ -139,7 +148,7 @@ class TreeRunner:
                 note_mark=partial(note_budget_mark, runs),
             ),
         )
-        return RunTree(root, tree_log, replace(self.context, models=models), runs, run_budget)
+        return RunTree(root, tree_log, replace(self.context, models=models, trace=trace), runs, run_budget)
 
     async def _run(self, tree: RunTree, origin: Origin, owned: OwnedTree) -> AgentExecution | None:
         """Run a tree to its end; a crash in it becomes a failed run here.
@@ -148,6 +157,8 @@ class TreeRunner:
         """
         root = tree.root
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
+        if tree.context.trace.trace_id is not None:
+            structlog.contextvars.bind_contextvars(trace_id=tree.context.trace.trace_id)
         is_new, is_last_try = isinstance(origin, Accepted), root.takeovers > MAX_TAKEOVERS
         try:
             if self.context.budgets is not None and has_run(root):
@@ -245,6 +256,7 @@ class TreeRunner:
             apply_revision_request(tree, tree.root.reopening)
         else:
             tree.note_takeover()
+            repeat_end_spans(tree)
         if tree.root.takeovers > MAX_TAKEOVERS:
             raise WorkerLost(tree.root.takeovers)
         agent_id = await find_agent_id(self.database, tree.root.agent)

@@ -29,6 +29,8 @@ from app.services.runs.queries.execution_shapes import ExecutionRead
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.conversations import ExecutionUnfinished
 from app.services.runs.work.revision_request import chain_of, person_review
+from app.telemetry import gen_ai
+from app.telemetry.tracing import FinishedSpan
 
 MAX_NOTES_CHARACTERS = 20_000
 ATTEMPTS = 5
@@ -148,6 +150,7 @@ class ReviewService:
             try:
                 log.append(execution_id, event, changes=changes)
                 await log.committed()
+                self._record_review(root, execution_id, status)
                 return
             except TreeLost:
                 continue
@@ -175,6 +178,14 @@ class ReviewService:
         chain = [one.execution_id for one in chain_of(members, execution.execution_id)]
         if not await self.engine.reopen(root.execution_id, chain, revision_request):
             raise ExecutionUnfinished(execution.execution_id, "review it when its run has ended")
+        self._record_review(root, execution.execution_id, ReviewStatus.REVISION_NEEDED)
+
+    def _record_review(self, root: AgentExecution, execution_id: str, status: ReviewStatus) -> None:
+        """Record a decision in the trace of the run, with a link to the trace of the reviewer's request."""
+        if self.engine.traces.is_on:
+            now = utc_now()
+            span = FinishedSpan("review", now, now, {gen_ai.REVIEW_STATUS: status.value})
+            self.engine.traces.tree(root.execution_id, root.trace).record(execution_id, span)
 
     async def _members(self, root_id: str) -> list[AgentExecution]:
         found = collection_of(self.database, AgentExecution).find({"rootExecutionId": root_id}, WITHOUT_BULK)

@@ -43,13 +43,13 @@ from app.services.tools.toolbox import Toolbox
 from app.services.usage.budgets.amounts import NOTHING, Amount
 from app.services.usage.budgets.budgets import Budgets
 from app.services.usage.budgets.errors import BudgetExhausted, BudgetRefused
+from app.telemetry.tracing import NO_TRACE, TreeTrace
 
 MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 12_000_000
 """The size limit of an execution's document: MongoDB refuses more than 16 MiB, even the write of an end."""
 OTHER_FIELDS_BYTES = 256 * 1024
 """Space for the fields beside events, texts and those of the end, a later review included."""
-
 WEEK_SECONDS = 7 * 24 * 3600.0
 
 ANSWERS = {
@@ -92,6 +92,8 @@ class RunContext:
     """The fields of projects and episodes that agents and judges are given."""
     worst_case: Callable[[ModelRequest], Amount] = lambda _: NOTHING
     """The most that a request can use, which budgets reserve."""
+    trace: TreeTrace = NO_TRACE
+    """The spans of the tree."""
 
 
 @dataclass
@@ -230,11 +232,9 @@ class ExecutionRun:
             fields = call_fields(failed)
             state = replace(state, calls=[*state.calls])
             state.count(fields)
-        spent = (
-            {"model": fields["model"], "usage": fields["usage"], "costUsd": fields["cost_usd"]}
-            if "usage" in fields
-            else None
-        )
+        spent = None
+        if "usage" in fields:
+            spent = {"model": fields["model"], "usage": fields["usage"], "costUsd": fields["cost_usd"]}
         last = AgentError(
             agent_id=self.agent.agent_id,
             error=detail,

@@ -1,7 +1,8 @@
-"""The chain of a run tree's model calls: scoped, fitted, fenced, kept, retried, owned, budgeted, cached, gateway.
+"""The chain of a run tree's model calls.
 
-Each link is a `ModelCaller` around the next. LiteLLM's Router chooses the deployment and falls back within one try; the
-number of further tries is `num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
+It is: scoped, fitted, fenced, kept, retried, owned, budgeted, cached, traced, gateway. Each link is a `ModelCaller`
+around the next. LiteLLM's Router chooses the deployment and falls back within one try; the number of further tries is
+`num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
 """
 
 import asyncio
@@ -196,6 +197,7 @@ def model_chain(
     ensure_owned: Callable[[], None],
     budgeted: Callable[[ModelCaller], ModelCaller] = unchanged,
     cached: Callable[[ModelCaller], ModelCaller] = unchanged,
+    traced: Callable[[ModelCaller], ModelCaller] = unchanged,
     kept: Callable[[ModelCaller], ModelCaller] = unchanged,
     scope_of: Callable[[str], CallScope] = lambda _: NO_SCOPE,
     use_cache: bool = True,
@@ -203,7 +205,7 @@ def model_chain(
     pauses: RetryPauses = DEFAULT_PAUSES,
 ) -> ModelCaller:
     """Returns the chain of one tree; a request passes the links from the last built to the first."""
-    owned = OwnedModels(budgeted(cached(gateway)), ensure_owned)
+    owned = OwnedModels(budgeted(cached(traced(gateway))), ensure_owned)
     retried = RetriedModels(owned, retries, pauses, note_retry)
     fitted = FittedModels(FencedModels(kept(retried)), window, note_retry)
     return ScopedModels(fitted, scope_of, use_cache)

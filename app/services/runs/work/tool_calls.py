@@ -1,6 +1,8 @@
 """The tool calls of a turn: they run at the same time, and errors are returned to the model."""
 
 import asyncio
+import json
+from contextlib import AbstractContextManager, nullcontext
 
 from app.events.types import ToolResult
 from app.failpoints import failpoint
@@ -18,9 +20,12 @@ from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.state import OpenToolCall
 from app.services.tools.outcomes import ToolFailed, ToolOutcome
+from app.telemetry import gen_ai
 from app.telemetry.metrics import TOOL_CALLS
+from app.telemetry.tracing import NO_SPAN, Span
 
 MAX_CALLS_A_TURN = 16
+MAX_SPAN_CHARACTERS = 16_384
 OUTCOMES = {"tool-timeout": "timeout", "declined": "declined", "approval-expired": "declined"}
 """The outcomes of failed calls in metrics; others are errors."""
 NO_OBJECT = "The arguments are not a JSON object."
@@ -44,6 +49,7 @@ async def run_open_calls(run: ExecutionRun) -> None:
 async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
     """Run one call, once a person has approved it where that is required; an error becomes its result."""
     tool = next((tool for tool in run.agent.tools if tool.name == call.name), None)
+    began = False
     with run.waits.working():
         try:
             if tool is None:
@@ -55,14 +61,47 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
             if call.approval_id is not None:
                 await ensure_still_approved(run, call, tool_input)
             failpoint("before-tool-call")
-            outcome = await run.context.tools.run(tool, tool_input, context_of(run))
+            began = True
+            with tool_span(run, tool, call, tool_input) as span:
+                outcome = await run.context.tools.run(tool, tool_input, context_of(run))
+                note_result(run, span, outcome)
         except ToolFailed as error:
             count_call(tool, error)
+            if not began:
+                with tool_span(run, tool, call, call.input) as span:
+                    span.fail(error.code)
             record_failure(run, call, error)
         else:
             count_call(tool, None)
             failpoint("after-tool-call")
             record(run, call, outcome, None if tool_input == call.input else tool_input)
+
+
+def tool_span(
+    run: ExecutionRun, tool: ToolDefinition | None, call: OpenToolCall, tool_input: JsonObject
+) -> AbstractContextManager[Span]:
+    """Returns the span of a tool call; a tool that the agent does not have has no name: models name it as they like."""
+    trace = run.context.trace
+    if not trace.is_on:
+        return nullcontext(NO_SPAN)
+    facts = {gen_ai.OPERATION: gen_ai.EXECUTE_TOOL, gen_ai.TOOL_CALL_ID: call.id, gen_ai.TOOL_TYPE: gen_ai.FUNCTION}
+    if tool is None:
+        return trace.span(run.id, gen_ai.EXECUTE_TOOL, facts)
+    facts |= {gen_ai.TOOL_NAME: tool.name, gen_ai.TOOL_SOURCE: tool.source.value}
+    if trace.captures_content:
+        facts[gen_ai.TOOL_ARGUMENTS] = content_text(tool_input)
+    return trace.span(run.id, f"{gen_ai.EXECUTE_TOOL} {tool.name}", facts)
+
+
+def note_result(run: ExecutionRun, span: Span, outcome: ToolOutcome) -> None:
+    """Add a result to the span of its call, if spans hold content."""
+    if run.context.trace.captures_content:
+        span.set({gen_ai.TOOL_RESULT: content_text(outcome.output)})
+
+
+def content_text(value: object) -> str:
+    """Returns an input or a result as a span holds it: JSON, cut to a bounded length."""
+    return json.dumps(value, ensure_ascii=False)[:MAX_SPAN_CHARACTERS]
 
 
 def count_call(tool: ToolDefinition | None, error: ToolFailed | None) -> None:

@@ -18,6 +18,7 @@ from app.services.tools.mcp.settings import McpServerSettings
 from app.services.tools.mcp.tools import McpConnectionState, McpServerState, McpTool
 from app.services.tools.mcp.transports import client_of
 from app.services.tools.outcomes import ToolFailed
+from app.telemetry.tracing import hidden_trace
 
 FIND_SECONDS = 5.0
 LIST_SECONDS = 15.0
@@ -153,7 +154,9 @@ class McpConnection:
             ToolFailed: the server's answer is an error or unusable; the connection is intact.
         """
         try:
-            return await client.call_tool(tool, tool_input)
+            # The SDK puts the current trace into the request.
+            with contextlib.nullcontext() if self.settings.trace_context else hidden_trace():
+                return await client.call_tool(tool, tool_input)
         except MCPError as error:
             if error.code == REQUEST_TIMEOUT:
                 raise TimeoutError from None

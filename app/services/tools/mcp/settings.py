@@ -80,6 +80,8 @@ class McpServerSettings(BaseModel):
     startup_timeout: float | None = Field(default=None, gt=0, le=MAX_TIMEOUT_SECONDS)
     allowed_tools: list[str] | None = None
     disabled: bool = False
+    trace_context: bool = False
+    """Whether calls carry the trace that they belong to, so that the server can continue it."""
 
     @field_validator("type", mode="before")
     @classmethod
