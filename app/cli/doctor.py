@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from datetime import datetime
 
 from beanie import Document
 from pymongo.errors import PyMongoError
@@ -21,6 +21,7 @@ from app.cli.document_notes import (
     problems_of,
     tally_bare_texts,
 )
+from app.cli.findings import MARKS, Finding, Part, in_order, summary
 from app.cli.probe import print_probes
 from app.cli.progress import plain
 from app.cli.retention.checks import examine_retention
@@ -36,38 +37,38 @@ from app.services.access.admin_key import load_admin_key
 from app.services.catalog.loader import problem_in
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.model_info.model_table import load_model_table
+from app.services.runs.engine.queue import without_owner
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress.guard import Egress
 from app.services.tools.mcp.settings import McpServerSettings, load_mcp_servers
 from app.services.tools.mcp.tools import McpConnectionState
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.settings import Settings
+from app.telemetry.trace_settings import traces_endpoint
+from app.telemetry.tracing import ADVICE
 
 REDIS_SECONDS = 3
 MCP_SECONDS = 30
 MAX_NAMED = 20
+MAX_WAITING = 1000
+LONG_WAIT_SECONDS = 60
 INDEX_OPTIONS = ("key", "unique", "partialFilterExpression")
 STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check; `ok` is `None` for a note, which is no problem."""
-
-    subject: str
-    ok: bool | None
-    text: str
-
-
 async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
-    """Print every finding, and with `probe` the models' abilities; return whether there is no problem."""
+    """Print every finding, what to fix first at the top, and with `probe` the models' abilities.
+
+    Returns whether there is no problem.
+    """
     console = run_console()
-    healthy = True
-    async for finding in examine(settings):
-        mark = {True: "ok  ", False: "WRONG", None: "note"}[finding.ok]
-        with contextlib.suppress(BrokenPipeError):  # after `| head -3`, the other checks still decide the exit code
-            console.print(Text(f"{mark:<6}{finding.subject}: {plain(finding.text)}", style=STYLES[finding.ok]))
-        healthy = healthy and finding.ok is not False
+    findings = in_order([finding async for finding in examine(settings)])
+    with contextlib.suppress(BrokenPipeError):  # after `| head -3`, the exit code still says whether all is well
+        for finding in findings:
+            line = f"{MARKS[finding.ok]:<6}{finding.subject}: {plain(finding.text)}"
+            console.print(Text(line, style=STYLES[finding.ok]))
+        console.print(summary(findings), markup=False)
+    healthy = all(finding.ok is not False for finding in findings)
     if probe:
         healthy = await print_probes(settings, console) and healthy
     return healthy
@@ -76,21 +77,23 @@ async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
 async def examine(settings: Settings) -> AsyncGenerator[Finding]:
     """Run all checks and yield their findings."""
     for variable in Settings.misspelled():
-        yield Finding("settings", False if variable.likely else None, str(variable))
+        yield Finding(Part.SETTINGS, "settings", False if variable.likely else None, str(variable))
     try:
         async with open_database(settings, share=True) as database:
             async for finding in examine_database(settings, database):
                 yield finding
     except StartupError as error:
-        yield Finding("MongoDB", False, str(error))
+        yield Finding(Part.DATABASE, "MongoDB", False, str(error))
     except PyMongoError as error:
-        yield Finding("MongoDB", False, f"The server stopped responding ({type(error).__name__}).")
+        text = f"The server stopped responding ({type(error).__name__}). Check it and the network, then run this again."
+        yield Finding(Part.DATABASE, "MongoDB", False, text)
     yield examine_start(settings)
     yield await examine_redis(settings)
     async for finding in examine_tools(settings):
         yield finding
     async for finding in examine_models(settings):
         yield finding
+    yield await examine_traces(settings)
 
 
 async def examine_database(settings: Settings, database: Database) -> AsyncGenerator[Finding]:
@@ -99,7 +102,12 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
     hello = await database.command("hello")
     where = "embedded" if settings.embedded else "MONGODB_URI"
     replica_set = hello.get("setName", "sharded cluster")
-    yield Finding("MongoDB", True, f"{build['version']}, replica set {replica_set}, database {database.name} ({where})")
+    yield Finding(
+        Part.DATABASE,
+        "MongoDB",
+        True,
+        f"{build['version']}, replica set {replica_set}, database {database.name} ({where})",
+    )
     for document in DOCUMENTS:
         yield await examine_indexes(database, document)
         async for finding in examine_unique_keys(database, document):
@@ -110,12 +118,32 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
             async for finding in examine_documents(database, document, known):
                 yield finding
     async for ok, text in examine_retention(settings, database):
-        yield Finding("archives", ok, text)
+        yield Finding(Part.DOCUMENTS, "archives", ok, text)
+    yield await examine_runs(database)
     yield Finding(
+        Part.DOCUMENTS,
         "Payload",
         None,
         "If a Payload CMS shares this database, its URI needs replicaSet=…, or its saves lose events.",
     )
+
+
+async def examine_runs(database: Database) -> Finding:
+    """Check that processes take the runs that wait."""
+    hello = await database.command("hello")
+    now: datetime = hello["localTime"]
+    executions = database[AgentExecution.get_collection_name()]
+    waiting = [raw async for raw in executions.find(without_owner(now), {"lease.until": 1}).limit(MAX_WAITING)]
+    if not waiting:
+        return Finding(Part.RUNS, "runs", True, "none waits for a process")
+    since = [raw["lease"]["until"] for raw in waiting if isinstance(raw["lease"]["until"], datetime)]
+    seconds = max((now - min(since, default=now)).total_seconds(), 0)
+    count = f"{len(waiting)} or more" if len(waiting) == MAX_WAITING else str(len(waiting))
+    text = f"{count} wait for a process, the first for {seconds:.0f} s"
+    if seconds < LONG_WAIT_SECONDS:
+        return Finding(Part.RUNS, "runs", None, text)
+    advice = "Start 'dynamic-agents serve' or 'worker', or raise MAX_CONCURRENT_RUNS or MAX_DEPARTMENT_RUNS."
+    return Finding(Part.RUNS, "runs", False, f"{text}. {advice}")
 
 
 def known_models(settings: Settings) -> frozenset[str]:
@@ -150,8 +178,8 @@ async def examine_indexes(database: Database, document: type[Document]) -> Findi
             wrong.append(f"{wanted['name']} has other options")
     if wrong:
         advice = "Remove the obstacle (a duplicate document, or an index with the same name) and restart."
-        return Finding(name, False, f"{'; '.join(wrong)}. {advice}")
-    return Finding(name, True, "all indexes are there")
+        return Finding(Part.DATABASE, name, False, f"{'; '.join(wrong)}. {advice}")
+    return Finding(Part.DATABASE, name, True, "all indexes are there")
 
 
 async def examine_unique_keys(database: Database, document: type[Document]) -> AsyncGenerator[Finding]:
@@ -173,7 +201,7 @@ async def examine_unique_keys(database: Database, document: type[Document]) -> A
             key = ", ".join(f"{field} {value}" for field, value in group["_id"].items())
             shared = ", ".join(map(str, group["documents"][:MAX_NAMED]))
             text = f"{len(group['documents'])} documents share {key or fields[0]}: {shared}. Keep one of them."
-            yield Finding(name, False, text)
+            yield Finding(Part.DATABASE, name, False, text)
 
 
 async def examine_documents(
@@ -188,20 +216,21 @@ async def examine_documents(
         if problem := problem_in(document, raw):
             unusable += 1
             if unusable <= MAX_NAMED:
-                yield Finding(name, False, f"The document {raw['_id']} cannot be used: {problem}")
+                text = f"The document {raw['_id']} cannot be used: {problem} Correct or remove it."
+                yield Finding(Part.DOCUMENTS, name, False, text)
             continue
         for broken in problems_of(document, raw, known):
             tallies[broken].add(raw)
         for note in notes_of(raw, known):
             notes[note].add(raw)
     if unusable > MAX_NAMED:
-        yield Finding(name, False, f"{unusable - MAX_NAMED} more documents cannot be used.")
+        yield Finding(Part.DOCUMENTS, name, False, f"{unusable - MAX_NAMED} more documents cannot be used.")
     if document is AgentExecution:
         tallies |= await tally_bare_texts(database)
     for broken, tally in tallies.items():
-        yield Finding(name, False, tally.summary(broken))
+        yield Finding(Part.DOCUMENTS, name, False, tally.summary(broken))
     for note, tally in notes.items():
-        yield Finding(name, None, tally.summary(note))
+        yield Finding(Part.DOCUMENTS, name, None, tally.summary(note))
 
 
 def examine_start(settings: Settings) -> Finding:
@@ -213,23 +242,30 @@ def examine_start(settings: Settings) -> Finding:
     except StartupError as error:
         if "is in use" in str(error):
             return Finding(
-                "start", None, f"{settings.host}:{settings.port} is in use, by this service if it is running"
+                Part.START,
+                "start",
+                None,
+                f"{settings.host}:{settings.port} is in use, by this service if it is running",
             )
-        return Finding("start", False, str(error))
-    return Finding("start", True, f"{settings.host}:{settings.port} is free")
+        return Finding(Part.START, "start", False, str(error))
+    return Finding(Part.START, "start", True, f"{settings.host}:{settings.port} is free")
 
 
 async def examine_redis(settings: Settings) -> Finding:
     """Check that Redis responds, if it is configured."""
     if settings.redis_url is None:
-        return Finding("Redis", None, "REDIS_URL is not set. A single process does not need Redis.")
+        return Finding(Part.REDIS, "Redis", None, "REDIS_URL is not set. A single process does not need Redis.")
     try:
         async with asyncio.timeout(REDIS_SECONDS):
             async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
                 await redis.execute_command("PING")
     except (RedisError, OSError, TimeoutError, ValueError) as error:
-        return Finding("Redis", False, f"REDIS_URL: the server does not respond ({type(error).__name__}).")
-    return Finding("Redis", True, "the server responds")
+        text = (
+            f"REDIS_URL: the server does not respond ({type(error).__name__}). Start it or correct the address; until "
+            "then, runs and events of other processes are found up to two seconds later."
+        )
+        return Finding(Part.REDIS, "Redis", False, text)
+    return Finding(Part.REDIS, "Redis", True, "the server responds")
 
 
 async def examine_tools(settings: Settings) -> AsyncGenerator[Finding]:
@@ -241,13 +277,13 @@ async def examine_tools(settings: Settings) -> AsyncGenerator[Finding]:
         servers = load_mcp_servers(settings.mcp_servers)
         await sandbox.start()
     except StartupError as error:
-        yield Finding("tools", False, str(error))
+        yield Finding(Part.TOOLS, "tools", False, str(error))
         return
     weaknesses = sandbox.weaknesses
     await sandbox.close()
-    yield Finding("tools", True, "the sandbox runs")
+    yield Finding(Part.TOOLS, "tools", True, "the sandbox runs")
     for weakness in weaknesses:
-        yield Finding("tools", None, f"weaker here: {weakness}")
+        yield Finding(Part.TOOLS, "tools", None, f"weaker here: {weakness}")
     async for finding in examine_mcp_servers(settings, servers):
         yield finding
 
@@ -270,7 +306,10 @@ async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSett
     for server in found:
         kind = f"{server.transport}, {len(server.tools)} tools"
         ok = None if server.state is McpConnectionState.DISABLED else server.connected
-        yield Finding(f"MCP server {server.name}", ok, server.problem or kind)
+        text = server.problem or kind
+        if ok is False:
+            text += ". Its tools fail until it is connected: correct its entry in MCP_SERVERS, or start it."
+        yield Finding(Part.MCP, f"MCP server {server.name}", ok, text)
 
 
 async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
@@ -279,15 +318,34 @@ async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
         register_demo_provider()
         gateway = ModelGateway(load_model_table(settings))
     except StartupError as error:
-        yield Finding("models", False, str(error))
+        yield Finding(Part.MODELS, "models", False, str(error))
         return
-    yield Finding("models", None, f"from {gateway.table.source}")
+    yield Finding(Part.MODELS, "models", None, f"from {gateway.table.source}")
     for model in gateway.describe():
         price = "price known" if model.price_known else "price unknown: its costs will be null"
         retires = f"; its provider retires it on {model.retires_on}" if model.retires_on else ""
-        yield Finding(model.name, model.usable, model.problem or f"{price}{retires}")
+        yield Finding(Part.MODELS, model.name, model.usable, model.problem or f"{price}{retires}")
     for name in settings.allowed_models:
         if name not in gateway.table.names:
             reason = gateway.table.reason_for_absence(name)
-            yield Finding(name, None, f"not configured, so agents that name it fail: {reason}")
+            yield Finding(Part.MODELS, name, None, f"not configured, so agents that name it fail: {reason}")
     await gateway.close()
+
+
+async def examine_traces(settings: Settings) -> Finding:
+    """Check that the collector of traces answers, if there is one."""
+    try:
+        endpoint = traces_endpoint(settings)
+    except StartupError as error:
+        return Finding(Part.TRACES, "traces", False, str(error))
+    if endpoint is None:
+        return Finding(Part.TRACES, "traces", None, "off: OTEL_EXPORTER_OTLP_ENDPOINT is not set")
+    try:
+        from app.telemetry.otel import reach  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        return Finding(Part.TRACES, "traces", False, f"The extra 'otel' is not installed. {ADVICE}")
+    problem = await reach(endpoint)
+    if problem is None:
+        return Finding(Part.TRACES, "traces", True, "the collector accepts spans")
+    advice = "Runs continue without traces. Start the collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT or its headers."
+    return Finding(Part.TRACES, "traces", False, f"The collector {problem}. {advice}")

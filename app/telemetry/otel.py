@@ -16,6 +16,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from uuid import uuid4
 
+import httpx
 import structlog
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -27,6 +28,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.re import parse_env_headers
 
 from app.errors import StartupError
 from app.telemetry.gen_ai import ERROR_TYPE, SCHEMA_URL
@@ -38,6 +40,7 @@ SCOPE = "dynamic_agents"
 CLOSE_SECONDS = 3.0
 """How long a process that stops waits for the collector; after that, the last spans are lost."""
 COMPLAIN_EVERY_SECONDS = 60.0
+REACH_SECONDS = 3.0
 MAX_STATE_CHARACTERS = 512
 """A longer `tracestate` is not stored with a run: the W3C demands that at least this much be passed on."""
 
@@ -271,6 +274,18 @@ async def recorded_traces(endpoint: str, *, captures_content: bool) -> AsyncGene
     finally:
         PROPAGATION.headers, PROPAGATION.hidden = dict, contextlib.nullcontext
         await close(provider)
+
+
+async def reach(endpoint: str) -> str | None:
+    """Send an export without spans; return its problem, such as `does not answer`, or `None` if it is accepted."""
+    given = variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or variable("OTEL_EXPORTER_OTLP_HEADERS")
+    headers = {**parse_env_headers(given, liberal=True), "content-type": "application/x-protobuf"}
+    try:
+        async with httpx.AsyncClient(timeout=REACH_SECONDS) as http:
+            answer = await http.post(endpoint, content=b"", headers=headers)
+    except httpx.HTTPError as error:
+        return f"does not answer ({type(error).__name__})"
+    return None if answer.is_success else f"answers with {answer.status_code}"
 
 
 async def close(provider: TracerProvider) -> None:

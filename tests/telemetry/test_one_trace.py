@@ -4,17 +4,19 @@ import asyncio
 import json
 import secrets
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from app.database.connection import connect
+from app.kit.times import utc_now
 from tests.fixtures.exposition import scrape
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, plan_of
 from tests.fixtures.otlp_receiver import OtlpReceiver, ReceivedSpan, otlp_receiver
 from tests.fixtures.processes import ServeProcess, serving
-from tests.fixtures.runs import LONG_AGO, subfolder
+from tests.fixtures.runs import subfolder
 from tests.fixtures.services import ADMIN_KEY, PROJECT, write_models_config
 
 CALLER = "b7ad6b7169203331"
@@ -81,7 +83,7 @@ async def run_and_kill(
         victim = await owner_of_the_run(workers)
         victim.process.kill()
         await victim.process.wait()
-        expired = {"$set": {"lease.until": LONG_AGO}}
+        expired = {"$set": {"lease.until": utc_now() - timedelta(seconds=1)}}
         await database["agent-executions"].update_one({"executionId": run["executionId"]}, expired)
         killed.set()
         await collector.until("invoke_agent story-head-001", seconds=40)
