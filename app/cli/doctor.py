@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncGenerator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from beanie import Document
 from pymongo.errors import PyMongoError
@@ -131,12 +131,13 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
 async def examine_runs(database: Database) -> Finding:
     """Check that processes take the runs that wait."""
     hello = await database.command("hello")
-    now: datetime = hello["localTime"]
+    now: datetime = hello["localTime"].replace(tzinfo=UTC)
     executions = database[AgentExecution.get_collection_name()]
     waiting = [raw async for raw in executions.find(without_owner(now), {"lease.until": 1}).limit(MAX_WAITING)]
     if not waiting:
         return Finding(Part.RUNS, "runs", True, "none waits for a process")
-    since = [raw["lease"]["until"] for raw in waiting if isinstance(raw["lease"]["until"], datetime)]
+    untils = [raw["lease"]["until"] for raw in waiting]
+    since = [until.replace(tzinfo=UTC) for until in untils if isinstance(until, datetime)]
     seconds = max((now - min(since, default=now)).total_seconds(), 0)
     count = f"{len(waiting)} or more" if len(waiting) == MAX_WAITING else str(len(waiting))
     text = f"{count} wait for a process, the first for {seconds:.0f} s"
