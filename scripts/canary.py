@@ -27,6 +27,7 @@ SEAMS = {
         "tests/routers/docs/test_openapi.py",
         "tests/routers/http/test_strict_input.py",
         "tests/routers/http/test_problems.py",
+        "tests/telemetry/test_traces.py",
     ),
     "httptools": ("tests/security/test_requests.py",),
     "litellm": ("tests/services/llm",),
