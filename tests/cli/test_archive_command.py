@@ -23,6 +23,11 @@ def settings_of(**given: object) -> Settings:
     return Settings(_env_file=None, **given)  # pyright: ignore[reportCallIssue, reportArgumentType] - any setting
 
 
+def archives_in(directory: Path) -> list[str]:
+    """The names of the compressed files."""
+    return sorted(path.name for path in directory.rglob("*.zst"))
+
+
 async def old_run(database: Database, name: str, **fields: object) -> None:
     """Store a run of one event that ended long ago."""
     event: Raw = {"type": "agent-complete", "seq": 1, "executionId": name, "rootExecutionId": name}
@@ -53,10 +58,10 @@ async def test_a_dry_run_says_what_would_happen_and_the_command_does_it(database
     variables = {"MONGODB_URI": database_uri, "DATA_DIR": str(tmp_path)}
 
     dry = await run_command("archive", "--older-than", "90d", "--dry-run", cwd=tmp_path, **variables)
-    nothing = list(tmp_path.rglob("*.zst"))
+    nothing = archives_in(tmp_path)
     done = await run_command("archive", "--older-than", "90d", cwd=tmp_path, **variables)
     again = await run_command("archive", "--older-than", "90d", cwd=tmp_path, **variables)
-    archived = [path.name for path in sorted(tmp_path.rglob("*.zst"))]
+    archived = archives_in(tmp_path)
     await database.client.close()
 
     assert dry[0] == 0, dry[1]

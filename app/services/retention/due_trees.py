@@ -17,7 +17,17 @@ DUE_FIELDS = dict.fromkeys(("executionId", "rootExecutionId", "completedAt", "le
 STATE_FIELDS = dict.fromkeys(
     (
         *("executionId", "parentExecutionId", "status", "reviewStatus", "fence", "lastSeq", "updatedAt", "completedAt"),
-        *("lease", "reopening", "waitingFor", "uncounted", "outbox", "legalHold", "archivedAt", "archive"),
+        *(
+            "personReview",
+            "lease",
+            "reopening",
+            "waitingFor",
+            "uncounted",
+            "outbox",
+            "legalHold",
+            "archivedAt",
+            "archive",
+        ),
     ),
     1,
 )
@@ -57,27 +67,22 @@ async def cutoff_before(database: Database, days: float) -> datetime:
 
 
 async def due_trees(database: Database, cutoff: datetime) -> AsyncGenerator[list[DueTree]]:
-    """Yield the trees that ended before a time and are not archived, the oldest first, a step at a time.
+    """Yield the trees that ended before a time and are not archived, in the order of an index, a step at a time.
 
-    Each is found once, by an index, whether it can be archived or not.
+    Each is found once, whether it can be archived or not. Nothing is sorted: the index begins with the oldest.
     """
-    executions = collection_of(database, AgentExecution)
-    after: list[Raw] = []
-    while True:
-        selector: Raw = {"parentExecutionId": None, "archivedAt": None, "completedAt": {"$lt": cutoff}}
-        if after:
-            selector |= {"completedAt": {"$lt": cutoff, "$gte": after[0]["completedAt"]}, "$or": after}
-        found = executions.find(selector, DUE_FIELDS).sort([("completedAt", 1), ("_id", 1)]).hint(DUE_INDEX)
-        raws = await found.limit(STEP_TREES).to_list()
-        if trees := [DueTree(raw["executionId"], raw["completedAt"]) for raw in raws if is_own_root(raw)]:
-            yield trees
-        if len(raws) < STEP_TREES:
-            return
-        last = raws[-1]
-        after = [
-            {"completedAt": last["completedAt"], "_id": {"$gt": last["_id"]}},
-            {"completedAt": {"$gt": last["completedAt"]}},
-        ]
+    selector: Raw = {"parentExecutionId": None, "archivedAt": None, "completedAt": {"$lt": cutoff}}
+    found = collection_of(database, AgentExecution).find(selector, DUE_FIELDS, hint=DUE_INDEX, batch_size=STEP_TREES)
+    trees: list[DueTree] = []
+    async with found:
+        async for raw in found:
+            if is_own_root(raw):
+                trees.append(DueTree(raw["executionId"], raw["completedAt"]))
+            if len(trees) >= STEP_TREES:
+                yield trees
+                trees = []
+    if trees:
+        yield trees
 
 
 def is_own_root(raw: Mapping[str, Any]) -> bool:
@@ -101,7 +106,7 @@ def obstacle_of(root_id: str, states: Sequence[Raw]) -> Obstacle | None:
         return Obstacle.HELD
     if root.get("lease") or root.get("reopening") or any(map(is_unfinished, states)):
         return Obstacle.RUNNING
-    if any(one.get("reviewStatus") == ReviewStatus.REVISION_NEEDED for one in states):
+    if any(map(awaits_person, states)):
         return Obstacle.REVIEW
     if any(map(has_marks, states)):
         return Obstacle.UNCOUNTED
@@ -111,6 +116,13 @@ def obstacle_of(root_id: str, states: Sequence[Raw]) -> Obstacle | None:
 def is_unfinished(state: Raw) -> bool:
     """Return whether an execution has not ended, or waits for a decision."""
     return state.get("status") not in TERMINAL_STATUSES or bool(state.get("waitingFor"))
+
+
+def awaits_person(state: Raw) -> bool:
+    """Return whether a person sent an execution back and no one has decided on the revised work since."""
+    review: Any = state.get("personReview")
+    by_person = isinstance(review, dict) and review.get("status") == ReviewStatus.REVISION_NEEDED
+    return by_person and state.get("reviewStatus") == ReviewStatus.REVISION_NEEDED
 
 
 def has_marks(state: Raw) -> bool:

@@ -102,12 +102,13 @@ class TreeExport:
     async def _write_events(self, rows: int) -> tuple[list[JsonObject], list[JsonObject]]:
         """Write the events; return the documents for their ledger rows, and the events that are truncated."""
         calls, cut = KeptCalls(self.tree.root_id), list[JsonObject]()
-        before = 0
+        before = 0.0
         async for page in tree_rows(self.database, self.tree.root_id):
             for row in page:
-                if not isinstance(row["event"]["seq"], int) or row["event"]["seq"] <= before:
-                    raise NotExportable(f"two events have the number {row['event']['seq']}")
-                before = row["event"]["seq"]
+                seq: float = row["event"]["seq"]  # a whole number, or a double where a CMS has saved the document
+                if seq <= before:
+                    raise NotExportable(f"two events have the number {seq}")
+                before = seq
             await asyncio.to_thread(self._writer.add_events, page)
             calls.add(page)
             cut += [head_of_cut(row["event"]) for row in page if is_cut(row["event"])]

@@ -21,7 +21,7 @@ OBSTACLES: list[tuple[dict[str, Any], Obstacle]] = [
     ({"status": "running"}, Obstacle.RUNNING),
     ({"lease": {"owner": "another", "until": LONG_AGO}}, Obstacle.RUNNING),
     ({"waitingFor": ["approval_1"]}, Obstacle.RUNNING),
-    ({"reviewStatus": "revision-needed"}, Obstacle.REVIEW),
+    ({"reviewStatus": "revision-needed", "personReview": {"status": "revision-needed"}}, Obstacle.REVIEW),
     ({"uncounted": {}}, Obstacle.UNCOUNTED),
     ({"outbox": {"usage": {"1": {}}}}, Obstacle.UNCOUNTED),
     ({"events": [{"event": {"type": "a row of another program"}, "id": "1"}]}, Obstacle.DAMAGED),
@@ -43,6 +43,35 @@ async def test_a_tree_that_something_keeps_is_passed_over(
     assert "archivedAt" not in document
     assert document["output"]["text"]
     assert files_in(keeper.archives.directory) == before
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reviewStatus": "revision-needed", "reviewNotes": "The head's last word."},
+        {"reviewStatus": "approved", "personReview": {"status": "revision-needed", "superseded": True}},
+        {"outbox": {"usage": {}}, "cancelRequested": True, "status": "cancelled", "lease": None},
+    ],
+)
+async def test_a_tree_that_nothing_keeps_is_archived(keeper: Keeper, fields: dict[str, Any]) -> None:
+    root_id = await keeper.old_run(**fields)
+
+    done = await keeper.run()
+
+    assert (done.trees, done.obstacles) == (1, {})
+    assert "archivedAt" in await keeper.document(root_id)
+
+
+async def test_due_trees_are_found_by_the_index_without_sorting(keeper: Keeper) -> None:
+    await keeper.old_run()
+    selector = {"parentExecutionId": None, "archivedAt": None, "completedAt": {"$lt": CUTOFF}}
+
+    plan = await keeper.executions.find(selector).hint("retention_1").explain()
+
+    examined = plan["executionStats"]["totalDocsExamined"]
+    assert "SORT" not in str(plan["queryPlanner"]["winningPlan"])
+    assert examined == 1
+    await keeper.run()
 
 
 async def test_a_run_that_an_unfinished_run_retries_or_continues_is_passed_over(keeper: Keeper) -> None:
