@@ -13,6 +13,7 @@ kills mongod as well. The guard exits with the status of mongod, 128 + N after s
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     """Run mongod until it ends or must stop, and return its exit status."""
     service_pid, grace_seconds, command = int(arguments[0]), float(arguments[1]), arguments[2:]
     signals_fd = _watch_signals()
+    _raise_open_files()
     try:
         # There is one thread only, so code between fork and exec is safe. The command comes from the service.
         mongod = subprocess.Popen(  # noqa: S603
@@ -49,6 +51,13 @@ def main(arguments: list[str]) -> int:
         _stop(mongod, grace_seconds)
     status = mongod.wait()
     return status if status >= 0 else 128 - status
+
+
+def _raise_open_files() -> None:
+    """Allow as many open files as this user may have: mongod needs two for each index, and stops at the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _watch_signals() -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -108,6 +109,15 @@ async def test_ctrl_c_in_the_terminal_of_the_service_does_not_reach_it(running: 
     sessions = {os.getsid(pid) for pid in (mongod.pid, mongod.guard_pid) if pid}
 
     assert sessions == {mongod.guard_pid}
+
+
+async def test_it_may_open_as_many_files_as_its_user(running: Running) -> None:
+    mongod, _, _ = running
+    assert mongod.pid is not None
+
+    soft, hard = resource.prlimit(mongod.pid, resource.RLIMIT_NOFILE)
+
+    assert soft == hard
 
 
 async def test_a_second_service_on_the_same_directory_is_refused_at_once(running: Running) -> None:

@@ -151,13 +151,13 @@ class ApprovalStore:
     async def release(self, root_id: str, fence: int, owner: str, awaited: Ids[str]) -> bool:
         """Give up the lease on a tree in which everything waits for these approvals; returns whether the tree waits.
 
-        If one of them has been decided meanwhile, the tree is available to the queue at once.
+        If one of them has been decided meanwhile, the tree is available to the queue at once, like one that has waited.
         """
         stored = {"$cond": [{"$isArray": "$waitingFor"}, "$waitingFor", []]}
         waits = {"$setIsSubset": [{"$literal": list(awaited)}, stored]}
         released: Raw = {
             "lease": {"$cond": [waits, None, AVAILABLE]},
-            "waitingSince": {"$cond": [waits, "$$NOW", "$$REMOVE"]},
+            "waitingSince": "$$NOW",
         }
         owned = {"executionId": root_id, "fence": fence, "lease.owner": owner}
         root: Raw | None = await self._executions.find_one_and_update(

@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.services.runs.approvals.store import ApprovalStore
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.timings import DEFAULT_TIMINGS
 from tests.fixtures.approvals import BASE, decide, pending
@@ -94,6 +96,35 @@ async def test_a_waiting_tree_takes_no_slot_and_its_wait_does_not_count_as_run_t
     ends = [await finished(service, execution_id) for execution_id in waiting]
     assert [end["status"] for end in ends] == ["completed"] * 3
     assert abs((ends[0]["deadline"] - before["deadline"]).total_seconds()) < 60
+
+
+async def test_a_decision_that_comes_while_a_tree_is_released_leaves_no_trace_of_a_takeover(
+    service: Service,
+    model_server: ModelServer,
+    start_process: StartProcess,
+    catalog: Catalog,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await catalog.edit_tool("echo", requiresApproval=True, executeFunction=EFFECT)
+    model_server.on("work", calls_tool("echo", {"n": 1}))
+    release, outcomes = ApprovalStore.release, list[bool]()
+
+    async def decided_first(
+        store: ApprovalStore, root_id: str, fence: int, owner: str, awaited: Collection[str]
+    ) -> bool:
+        if not outcomes:
+            [approval] = await pending(service, root_id)
+            await decide(service, approval)
+        outcomes.append(await release(store, root_id, fence, owner, awaited))
+        return outcomes[-1]
+
+    monkeypatch.setattr(ApprovalStore, "release", decided_first)
+    process = await start_process()
+    ended = await finished(service, await accept(service, process, "agent", judge=False))
+
+    assert outcomes == [False]
+    assert (ended["status"], ended["takeovers"]) == ("completed", 0)
+    assert "agent-retry" not in types_of(await all_events(service, ended["executionId"]))
 
 
 async def test_a_tree_keeps_its_owner_while_something_in_it_can_progress(
