@@ -32,7 +32,7 @@ class ProcessLease:
         pause: Raw = {
             "$dateSubtract": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(pause_seconds * 1000)}
         }
-        is_free = {"$and": [{"$lt": ["$until", "$$NOW"]}, {"$lte": [{"$ifNull": ["$releasedAt", pause]}, pause]}]}
+        is_free = {"$and": [{"$lte": ["$until", "$$NOW"]}, {"$lte": [{"$ifNull": ["$releasedAt", pause]}, pause]}]}
         selector = {"_id": self.job, "$expr": {"$or": [{"$eq": ["$owner", self.owner]}, is_free]}}
         until = {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(self.seconds * 1000)}}
         taking = [{"$set": {"owner": self.owner, "until": until}}]

@@ -48,8 +48,8 @@ class TreeArchiver:
     owner: str
     """The name of this process among those that archive."""
 
-    async def archive(self, tree: DueTree, done: Archived) -> None:
-        """Archive a tree, or count what keeps it from being archived.
+    async def archive(self, tree: DueTree, done: Archived, continued: frozenset[str] = frozenset()) -> None:
+        """Archive a tree, or count what keeps it from being archived; `continued` are the ids that other runs need.
 
         Raises:
             ArchiveNotVerified: the archive that was written is damaged.
@@ -57,7 +57,10 @@ class TreeArchiver:
             PyMongoError: the database is unavailable.
         """
         states = await read_states(self.database, tree.root_id)
-        if obstacle := obstacle_of(tree.root_id, states):
+        obstacle = obstacle_of(tree.root_id, states)
+        if obstacle is None and any(one["executionId"] in continued for one in states):
+            obstacle = Obstacle.CONTINUED
+        if obstacle is not None:
             done.passed_over(obstacle)
             return
         claims, claim = self.database[CLAIMS], {"_id": tree.root_id, "owner": self.owner}

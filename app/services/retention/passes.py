@@ -3,7 +3,7 @@
 import asyncio
 import errno
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
@@ -19,7 +19,7 @@ from app.events.stream.opening import running_in_background
 from app.kit.concurrency import end_tasks
 from app.services.retention.archive_file import ArchiveBusy, locked
 from app.services.retention.archiver import Archived, ArchiveNotVerified, TreeArchiver, is_anything_left
-from app.services.retention.due_trees import Obstacle, continued_ids, cutoff_before, due_trees
+from app.services.retention.due_trees import DueTree, continued_ids, cutoff_before, due_trees
 from app.settings import Settings
 
 JOB = "retention"
@@ -68,19 +68,21 @@ class RetentionPass:
             log.info("archives-recovered", trees=left)
         if cutoff is None:
             return done
-        async for trees in due_trees(self.database, cutoff):
-            if not await lease.take():
-                log.warning("retention-lease-lost")
-                break
-            continued = await continued_ids(self.database)
-            for tree in trees:
-                began = perf_counter()
-                if tree.root_id in continued:
-                    done.passed_over(Obstacle.CONTINUED)
-                    continue
-                await archiver.archive(tree, done)
-                await asyncio.sleep((perf_counter() - began) * (1 - self.share) / self.share)
+        async with aclosing(due_trees(self.database, cutoff)) as steps:
+            async for trees in steps:
+                if not await lease.take():
+                    log.warning("retention-lease-lost")
+                    break
+                await self._archive(archiver, trees, done)
         return done
+
+    async def _archive(self, archiver: TreeArchiver, trees: list[DueTree], done: Archived) -> None:
+        """Archive some trees, with a pause after each."""
+        continued = await continued_ids(self.database)
+        for tree in trees:
+            began = perf_counter()
+            await archiver.archive(tree, done, continued)
+            await asyncio.sleep((perf_counter() - began) * (1 - self.share) / self.share)
 
 
 async def keep(lease: ProcessLease) -> None:

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -46,11 +47,12 @@ async def survey(database: Database, cutoff: datetime, most: int | None = None) 
     found = Survey()
     looked_at = 0
     continued = await continued_ids(database)
-    async for trees in due_trees(database, cutoff):
-        await add_trees(database, found, trees, continued)
-        looked_at += len(trees)
-        if most is not None and looked_at >= most:
-            break
+    async with aclosing(due_trees(database, cutoff)) as steps:
+        async for trees in steps:
+            await add_trees(database, found, trees, continued)
+            looked_at += len(trees)
+            if most is not None and looked_at >= most:
+                break
     return found
 
 
