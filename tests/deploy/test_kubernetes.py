@@ -258,3 +258,8 @@ def test_the_guide_names_every_file_and_secret() -> None:
 
     assert {name for name in folders if f"`{name}/" not in guide and f"/{name}`" not in guide} == set()
     assert "secret-template.yaml" in guide
+
+
+def test_nothing_is_archived_into_a_directory_that_is_lost_with_the_pod() -> None:
+    assert "EXECUTION_RETENTION_DAYS" not in resource("ConfigMap", "dynamic-agents")["data"]
+    assert "EXECUTION_RETENTION_DAYS" in GUIDE.read_text()
