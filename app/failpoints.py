@@ -24,6 +24,8 @@ PLACES = (
     "after-commit",
     "after-end",
     "before-outbox-commit",
+    "before-audit-append",
+    "after-audit-append",
 )
 
 

@@ -17,6 +17,8 @@ from app.routers.application import make_api, make_worker_api
 from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.opening import open_authenticator, open_credential_watch
 from app.services.access.stream_tickets import StreamTickets
+from app.services.audit.appender import AuditAppender
+from app.services.audit.ends import AuditEnds
 from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editor import CatalogEditor
 from app.services.catalog.opening import open_loader
@@ -110,7 +112,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         await store_builtin_tools(database, toolbox.builtins)
         bus = await enter(open_bus(redis_url, database))
         loader = await enter(open_loader(settings, database, toolbox.mcp))
-        outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database)]))
+        outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database), AuditEnds(database)]))
         budgets = await enter(open_budgets(database))
         cache = await enter(open_response_cache(settings, database, models))
         context = make_run_context(settings, models, toolbox, bus, outbox, budgets, cache)
@@ -121,6 +123,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         await enter(running_in_background(keep_prompts_indexed(database), "prompt index"))
         archives = await enter(open_retention(settings, database, is_worker=is_worker))
         executions = ExecutionQueries(database, archives)
+        await enter(running_in_background(AuditAppender(database).run(), "audit log"))
         starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
         known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(

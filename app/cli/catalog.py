@@ -1,5 +1,7 @@
 """`dynamic-agents seed` and `keys`: commands that change the database, even while the service runs."""
 
+import getpass
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -7,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.progress import plain
+from app.database.audit_marks import Actor
 from app.database.connection import Database
 from app.database.opening import open_database
 from app.errors import AppError, StartupError
@@ -28,6 +31,15 @@ from app.settings import Settings
 KEYS_A_PAGE = 200
 
 
+def command_line() -> Actor:
+    """The author of what a command changes, by the name of the user who runs it."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        name = f"uid {os.getuid()}"
+    return Actor("command-line", name)
+
+
 async def seed_database(settings: Settings, folder: Path | None) -> bool:
     """Insert missing seeds, update documents that differ from their seed, and return whether none was refused.
 
@@ -44,7 +56,7 @@ async def seed_database(settings: Settings, folder: Path | None) -> bool:
                 console.print(Text(plain(problem)), soft_wrap=True)
             console.print(f"{len(problems)} problems; nothing was stored.")
             return False
-        report = await upsert_seeds(database, folder or SEEDS)
+        report = await upsert_seeds(database, folder or SEEDS, command_line())
     for outcome in Outcome:
         count = report.count(outcome)
         console.print(
@@ -95,7 +107,9 @@ async def revoke_key(settings: Settings, key_id: str) -> None:
     """
     async with open_database(settings, share=True) as database:
         try:
-            await delete_api_key(database, key_id, has_bootstrap_key=bool(load_admin_key(settings).text))
+            await delete_api_key(
+                database, command_line(), key_id, has_bootstrap_key=bool(load_admin_key(settings).text)
+            )
         except AppError as error:
             raise StartupError(str(error)) from None
     run_console().print("Revoked. No process accepts the key five seconds from now.")
@@ -126,6 +140,6 @@ async def print_new_key(settings: Settings, name: str, role: str) -> None:
         ApiKeyCreate(name=name, role=Role(role))
     except ValidationError as error:
         raise StartupError(f"--name: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
-    async with open_database(settings, share=True):
-        _, key = await create_api_key(name, Role(role))
+    async with open_database(settings, share=True) as database:
+        _, key = await create_api_key(database, command_line(), name, Role(role))
     run_console().print(key, soft_wrap=True)

@@ -16,6 +16,7 @@ from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import ApiKey
 from app.models.approval import Approval
+from app.models.audit import AuditEntry, AuditMark
 from app.models.budget import Budget
 from app.models.cached_answer import CachedAnswer
 from app.models.custom_tool import CustomTool
@@ -44,6 +45,8 @@ DOCUMENTS: tuple[type[Document], ...] = (
     UsageHour,
     Budget,
     Approval,
+    AuditMark,
+    AuditEntry,
 )
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000

@@ -48,6 +48,8 @@ class ExecutionEnd:
     """The number of those rows that an earlier end has already reported; the rows after them are new."""
     tags: tuple[str, ...] = ()
     """The tags of the run."""
+    seq: int = 0
+    """The number of the event that ends it."""
 
 
 class OutboxConsumer(Protocol):

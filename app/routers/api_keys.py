@@ -99,9 +99,11 @@ async def list_keys(
     status_code=201,
     responses=problem_responses(403, *BODY_PROBLEMS),
 )
-async def create_key(body: ApiKeyCreate, _: ServiceAdmin) -> ApiKeyCreated:
+async def create_key(body: ApiKeyCreate, database: DatabaseDep, caller: ServiceAdmin) -> ApiKeyCreated:
     """Create a key. Only this response shows its text: the service stores a hash of it."""
-    document, key = await create_api_key(body.name, body.role, body.projects, body.run_rate_limit)
+    document, key = await create_api_key(
+        database, caller.actor, body.name, body.role, body.projects, body.run_rate_limit
+    )
     return ApiKeyCreated.model_validate({**ApiKeyRead.of(document).model_dump(), "key": key})
 
 
@@ -120,6 +122,6 @@ async def get_key(key_id: KeyIdPath, _: ServiceAdmin) -> ApiKeyRead:
     status_code=204,
     responses=problem_responses(403, 404, 409),
 )
-async def delete_key(key_id: KeyIdPath, database: DatabaseDep, keys: ApiKeysDep, _: ServiceAdmin) -> None:
+async def delete_key(key_id: KeyIdPath, database: DatabaseDep, keys: ApiKeysDep, caller: ServiceAdmin) -> None:
     """Revoke a key, which becomes invalid within five seconds. The last admin key cannot be revoked."""
-    await delete_api_key(database, key_id, has_bootstrap_key=keys.has_bootstrap_key)
+    await delete_api_key(database, caller.actor, key_id, has_bootstrap_key=keys.has_bootstrap_key)

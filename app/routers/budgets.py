@@ -51,13 +51,13 @@ async def get_budget(scope: ScopePath, budgets: BudgetsDep, _: ServiceAdmin) -> 
     response_description="The budget.",
     responses=problem_responses(403, 404, *BODY_PROBLEMS),
 )
-async def set_budget(scope: ScopePath, body: BudgetWrite, budgets: BudgetsDep, _: ServiceAdmin) -> BudgetRead:
+async def set_budget(scope: ScopePath, body: BudgetWrite, budgets: BudgetsDep, caller: ServiceAdmin) -> BudgetRead:
     """Set the limits of a scope; all fields are replaced. Every process observes them within a second.
 
     What is used stays, so a limit below it exhausts the budget at once, and a higher one lets stopped runs be retried
     from their checkpoint. Another `period` starts the count over.
     """
-    return BudgetRead.of(await budgets.put(parse_scope(scope), body))
+    return BudgetRead.of(await budgets.put(parse_scope(scope), body, caller.actor))
 
 
 @router.delete(
@@ -67,6 +67,6 @@ async def set_budget(scope: ScopePath, body: BudgetWrite, budgets: BudgetsDep, _
     status_code=204,
     responses=problem_responses(403, 404),
 )
-async def delete_budget(scope: ScopePath, budgets: BudgetsDep, _: ServiceAdmin) -> None:
+async def delete_budget(scope: ScopePath, budgets: BudgetsDep, caller: ServiceAdmin) -> None:
     """Delete a budget with what it has counted. Its scope is then unlimited."""
-    await budgets.delete(parse_scope(scope))
+    await budgets.delete(parse_scope(scope), caller.actor)

@@ -44,12 +44,12 @@ async def set_quality_weights(
     slug: WeightsPath,
     body: WeightsUpdate,
     weights: WeightsDep,
-    _: ServiceAdmin,
+    caller: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> WeightsRead:
     """Set the weights of a department, or of `default`. The next run is scored with them."""
-    return answer_entry(await weights.set_weights(slug, body, if_match), response)
+    return answer_entry(await weights.set_weights(slug, body, if_match, caller.actor), response)
 
 
 @router.delete(
@@ -60,7 +60,7 @@ async def set_quality_weights(
     responses=problem_responses(403, 404, 412),
 )
 async def reset_quality_weights(
-    slug: WeightsPath, weights: WeightsDep, _: ServiceAdmin, if_match: IfMatch = None
+    slug: WeightsPath, weights: WeightsDep, caller: ServiceAdmin, if_match: IfMatch = None
 ) -> None:
     """Remove the stored weights of a department, which returns to those that come with the service."""
-    await weights.reset_weights(slug, if_match)
+    await weights.reset_weights(slug, if_match, caller.actor)

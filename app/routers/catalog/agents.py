@@ -65,12 +65,12 @@ async def list_agents(
     status_code=201,
     responses=problem_responses(*CREATE_PROBLEMS),
 )
-async def create_agent(body: AgentCreate, editor: EditorDep, _: ServiceAdmin, response: Response) -> AgentRead:
+async def create_agent(body: AgentCreate, editor: EditorDep, caller: ServiceAdmin, response: Response) -> AgentRead:
     """Create an agent in a department.
 
     A department has at most one head: a second one is a conflict that names the first.
     """
-    entry = await editor.create_agent(body)
+    entry = await editor.create_agent(body, caller.actor)
     return answer_entry(entry, response, f"/api/v1/agents/{entry.shape.agent_id}")
 
 
@@ -92,7 +92,7 @@ async def update_agent(
     agent_id: AgentIdPath,
     body: AgentUpdate,
     editor: EditorDep,
-    _: ServiceAdmin,
+    caller: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> AgentRead:
@@ -100,7 +100,7 @@ async def update_agent(
 
     The next run uses the change. A run that has started does not.
     """
-    return answer_entry(await editor.update_agent(agent_id, body, if_match), response)
+    return answer_entry(await editor.update_agent(agent_id, body, if_match, caller.actor), response)
 
 
 @router.delete(
@@ -110,9 +110,11 @@ async def update_agent(
     status_code=204,
     responses=problem_responses(*DELETE_PROBLEMS),
 )
-async def delete_agent(agent_id: AgentIdPath, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
+async def delete_agent(
+    agent_id: AgentIdPath, editor: EditorDep, caller: ServiceAdmin, if_match: IfMatch = None
+) -> None:
     """Delete an agent. Its executions remain."""
-    await editor.delete_agent(agent_id, if_match)
+    await editor.delete_agent(agent_id, if_match, caller.actor)
 
 
 @router.post(

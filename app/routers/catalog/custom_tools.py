@@ -50,13 +50,13 @@ async def list_custom_tools(
     responses=problem_responses(*CREATE_PROBLEMS),
 )
 async def create_custom_tool(
-    body: CustomToolCreate, editor: EditorDep, _: ServiceAdmin, response: Response
+    body: CustomToolCreate, editor: EditorDep, caller: ServiceAdmin, response: Response
 ) -> CustomToolRead:
     """Create a custom tool.
 
     Its code must compile, its schema must be valid, and every example must succeed.
     """
-    entry = await editor.create_custom_tool(body)
+    entry = await editor.create_custom_tool(body, caller.actor)
     return answer_entry(entry, response, f"/api/v1/custom-tools/{entry.shape.tool_name}")
 
 
@@ -83,7 +83,7 @@ async def update_custom_tool(
     tool_name: ToolNamePath,
     body: CustomToolUpdate,
     editor: EditorDep,
-    _: ServiceAdmin,
+    caller: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> CustomToolRead:
@@ -91,7 +91,7 @@ async def update_custom_tool(
 
     The changed fields are checked as on creation. A change of code or schema needs a higher `version`.
     """
-    return answer_entry(await editor.update_custom_tool(tool_name, body, if_match), response)
+    return answer_entry(await editor.update_custom_tool(tool_name, body, if_match, caller.actor), response)
 
 
 @router.delete(
@@ -102,10 +102,10 @@ async def update_custom_tool(
     responses=problem_responses(*DELETE_PROBLEMS),
 )
 async def delete_custom_tool(
-    tool_name: ToolNamePath, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None
+    tool_name: ToolNamePath, editor: EditorDep, caller: ServiceAdmin, if_match: IfMatch = None
 ) -> None:
     """Delete a custom tool. Agents must no longer name it."""
-    await editor.delete_custom_tool(tool_name, if_match)
+    await editor.delete_custom_tool(tool_name, if_match, caller.actor)
 
 
 @router.post(

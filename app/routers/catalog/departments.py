@@ -61,10 +61,10 @@ async def list_departments(
     responses=problem_responses(*CREATE_PROBLEMS),
 )
 async def create_department(
-    body: DepartmentCreate, editor: EditorDep, _: ServiceAdmin, response: Response
+    body: DepartmentCreate, editor: EditorDep, caller: ServiceAdmin, response: Response
 ) -> DepartmentRead:
     """Create a department."""
-    entry = await editor.create_department(body)
+    entry = await editor.create_department(body, caller.actor)
     return answer_entry(entry, response, f"/api/v1/departments/{entry.shape.slug}")
 
 
@@ -89,12 +89,12 @@ async def update_department(
     slug: DepartmentPath,
     body: DepartmentUpdate,
     editor: EditorDep,
-    _: ServiceAdmin,
+    caller: ServiceAdmin,
     response: Response,
     if_match: IfMatch = None,
 ) -> DepartmentRead:
     """Change a department by a merge patch. The next run uses the change."""
-    return answer_entry(await editor.update_department(slug, body, if_match), response)
+    return answer_entry(await editor.update_department(slug, body, if_match, caller.actor), response)
 
 
 @router.delete(
@@ -104,9 +104,11 @@ async def update_department(
     status_code=204,
     responses=problem_responses(*DELETE_PROBLEMS),
 )
-async def delete_department(slug: DepartmentPath, editor: EditorDep, _: ServiceAdmin, if_match: IfMatch = None) -> None:
+async def delete_department(
+    slug: DepartmentPath, editor: EditorDep, caller: ServiceAdmin, if_match: IfMatch = None
+) -> None:
     """Delete a department. It must no longer have agents, and no tool may name it."""
-    await editor.delete_department(slug, if_match)
+    await editor.delete_department(slug, if_match, caller.actor)
 
 
 @router.post(

@@ -10,21 +10,27 @@ from http import HTTPStatus
 
 import structlog
 from async_lru import alru_cache
+from beanie import PydanticObjectId
+from beanie.odm.utils.dump import get_dict
 from bson import ObjectId
 from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.database.audit_marks import Actor, add_audit_marks, audit_mark
 from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.transactions import in_transaction
 from app.errors import AppError, InvalidInput, NotFound
 from app.kit.paging import PageRequest, RawPage, read_page
 from app.models.api_key import ApiKey, Role
+from app.models.audit import AuditAction
 from app.models.stored_document import StoredDocumentInvalid
 
 log = structlog.get_logger(__name__)
 
 KEY_PREFIX = "da_"
+SUBJECT_PREFIX = "token:"
+"""Begins the `id` of a caller with a token."""
 CACHE_SECONDS = 3
 MAX_CACHED = 1024
 ROLE_ORDER = (Role.VIEWER, Role.RUNNER, Role.ADMIN)
@@ -67,6 +73,13 @@ class Caller:
     """The key under which its limits are counted."""
     run_rate_limit: str | None = None
 
+    @property
+    def actor(self) -> Actor:
+        """The caller as records name it: as an API key, a token or anonymous."""
+        if self.id.startswith(SUBJECT_PREFIX):
+            return Actor("token", self.name)
+        return Actor("api-key" if self.id else "anonymous", self.name)
+
     def has(self, role: Role) -> bool:
         """Whether the caller's role includes another."""
         return self.role is not None and ROLE_ORDER.index(self.role) >= ROLE_ORDER.index(role)
@@ -82,7 +95,12 @@ def hash_key(key: str) -> str:
 
 
 async def create_api_key(
-    name: str, role: Role, projects: list[str] | None = None, run_rate_limit: str | None = None
+    database: Database,
+    actor: Actor,
+    name: str,
+    role: Role,
+    projects: list[str] | None = None,
+    run_rate_limit: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Store a new key and return it with its text, which cannot be retrieved later.
 
@@ -95,6 +113,7 @@ async def create_api_key(
         )
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     document = ApiKey(
+        id=PydanticObjectId(),
         name=name,
         role=role,
         key_hash=hash_key(key),
@@ -102,7 +121,16 @@ async def create_api_key(
         all_projects=projects is None,
         run_rate_limit=run_rate_limit,
     )
-    await document.insert()
+
+    async def insert(session: AsyncClientSession) -> None:
+        raw = get_dict(document, to_db=True, keep_nulls=False)
+        await collection_of(database, ApiKey).insert_one(raw, session=session)
+        detail = {"name": name, "role": role.value, "projects": len(projects) if projects else None}
+        await add_audit_marks(
+            database, [audit_mark(AuditAction.API_KEY_CREATE, actor, str(document.id), detail)], session
+        )
+
+    await in_transaction(database, insert)
     return document, key
 
 
@@ -131,7 +159,7 @@ async def get_api_key(key_id: str) -> ApiKey:
     return found
 
 
-async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: bool) -> None:
+async def delete_api_key(database: Database, actor: Actor, key_id: str, *, has_bootstrap_key: bool) -> None:
     """Revoke a key; within seconds no process accepts it any longer.
 
     The transaction touches every admin key, so that one of two concurrent deletions sees the other.
@@ -153,6 +181,8 @@ async def delete_api_key(database: Database, key_id: str, *, has_bootstrap_key: 
             if admins.matched_count == 1:
                 raise LastAdminKey
         await collection.delete_one(selector, session=session)
+        detail = {"name": found.get("name"), "role": found.get("role")}
+        await add_audit_marks(database, [audit_mark(AuditAction.API_KEY_REVOKE, actor, key_id, detail)], session)
 
     await in_transaction(database, delete)
 

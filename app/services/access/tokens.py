@@ -7,13 +7,12 @@ import jwt
 
 from app.kit.json_values import clean_text
 from app.models.api_key import Role
-from app.services.access.api_keys import Caller
+from app.services.access.api_keys import SUBJECT_PREFIX, Caller
 from app.services.access.published_keys import RSA_ALGORITHMS, PublishedKeys
 
 SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
 PUBLISHED_ALGORITHMS = (*RSA_ALGORITHMS, "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_SECONDS = 10
-SUBJECT_PREFIX = "token:"
 """Begins the ids of callers with tokens."""
 MAX_CANDIDATES = 8
 """The maximum number of keys that are tried for a token: those of its key id, or all if it has none."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
+from app.database.audit_marks import Actor
 from app.database.collections import Collection, collection_of
 from app.database.connection import Raw
 from app.database.transactions import Session
@@ -80,7 +81,9 @@ class CatalogEditor(CatalogWriter):
     mcp: McpTools = field(default_factory=NoServers)
 
     @catalog_write
-    async def create_department(self, session: Session, wanted: DepartmentCreate) -> Entry[DepartmentRead]:
+    async def create_department(
+        self, session: Session, wanted: DepartmentCreate, actor: Actor
+    ) -> Entry[DepartmentRead]:
         """Create a department. It starts with the default quality weights, even if its slug had others before.
 
         Raises:
@@ -89,11 +92,11 @@ class CatalogEditor(CatalogWriter):
         self._check_model(wanted.default_model, "defaultModel")
         await self._drop_weights(wanted.slug, session)
         fields = with_criteria_rows(wanted.model_dump(by_alias=True))
-        return department_entry(await self.insert(Department, fields, session))
+        return department_entry(await self.insert(Department, fields, actor, session))
 
     @catalog_write
     async def update_department(
-        self, session: Session, slug: str, patch: DepartmentUpdate, if_match: str | None
+        self, session: Session, slug: str, patch: DepartmentUpdate, if_match: str | None, actor: Actor
     ) -> Entry[DepartmentRead]:
         """Change a department; its quality weights follow its slug.
 
@@ -107,11 +110,11 @@ class CatalogEditor(CatalogWriter):
         if new_slug != slug and slug != DEFAULT_SLUG:
             await self._drop_weights(new_slug, session)
             await self._weights.update_one({"slug": slug}, {"$set": {"slug": new_slug}}, session=session)
-        changed = await self.change(Department, raw, with_criteria_rows(changes), slug, session)
+        changed = await self.change(Department, raw, with_criteria_rows(changes), slug, actor, session)
         return department_entry(changed)
 
     @catalog_write
-    async def delete_department(self, session: Session, slug: str, if_match: str | None) -> None:
+    async def delete_department(self, session: Session, slug: str, if_match: str | None, actor: Actor) -> None:
         """Delete a department that has no agents and no tools, and its quality weights.
 
         Raises:
@@ -123,10 +126,10 @@ class CatalogEditor(CatalogWriter):
         if tools := await self._tool_names({"departments": raw["_id"]}, session):
             raise DepartmentHasTools(slug, tools)
         await self._drop_weights(slug, session)
-        await self.delete(Department, raw, session)
+        await self.delete(Department, raw, actor, session)
 
     @catalog_write
-    async def create_agent(self, session: Session, wanted: AgentCreate) -> Entry[AgentRead]:
+    async def create_agent(self, session: Session, wanted: AgentCreate, actor: Actor) -> Entry[AgentRead]:
         """Create an agent. It takes the model and the steps that it does not name from its department.
 
         Raises:
@@ -139,12 +142,12 @@ class CatalogEditor(CatalogWriter):
             fields["model"] = fields["model"] or defaults.model
             fields["maxAgentSteps"] = fields["maxAgentSteps"] or defaults.max_agent_steps
         await self.refuse_second_head(fields, None, wanted.department, session)
-        raw = await self.insert(Agent, fields, session)
+        raw = await self.insert(Agent, fields, actor, session)
         return agent_entry(raw, departments)
 
     @catalog_write
     async def update_agent(
-        self, session: Session, agent_id: str, patch: AgentUpdate, if_match: str | None
+        self, session: Session, agent_id: str, patch: AgentUpdate, if_match: str | None, actor: Actor
     ) -> Entry[AgentRead]:
         """Change an agent.
 
@@ -161,36 +164,36 @@ class CatalogEditor(CatalogWriter):
         if changes.get("isDepartmentHead") is True and merged.get("department") is None:
             raise InvalidInput.of_field("department", "is required for a department head")
         await self.refuse_second_head(merged, raw["_id"], given.get("department"), session)
-        written = await self.change(Agent, raw, changes, agent_id, session)
+        written = await self.change(Agent, raw, changes, agent_id, actor, session)
         return agent_entry(written, await read_departments(self.database, session))
 
     @catalog_write
-    async def delete_agent(self, session: Session, agent_id: str, if_match: str | None) -> None:
+    async def delete_agent(self, session: Session, agent_id: str, if_match: str | None, actor: Actor) -> None:
         """Delete an agent and keep its executions.
 
         Raises:
             AgentNotFound, EditedMeanwhile
         """
         raw = await self.find_current(Agent, {"agentId": agent_id}, AgentNotFound(agent_id), if_match, session)
-        await self.delete(Agent, raw, session)
+        await self.delete(Agent, raw, actor, session)
 
-    async def create_custom_tool(self, wanted: CustomToolCreate) -> Entry[CustomToolRead]:
+    async def create_custom_tool(self, wanted: CustomToolCreate, actor: Actor) -> Entry[CustomToolRead]:
         """Create a custom tool whose code compiles, whose schema is valid and whose examples pass.
 
         Raises:
             InvalidInput, KeyTaken
         """
         await self.tools.check(wanted.execute_function, wanted.input_schema, wanted.example_inputs)
-        return await self._insert_tool(wanted)
+        return await self._insert_tool(wanted, actor)
 
     @catalog_write
-    async def _insert_tool(self, session: Session, wanted: CustomToolCreate) -> Entry[CustomToolRead]:
+    async def _insert_tool(self, session: Session, wanted: CustomToolCreate, actor: Actor) -> Entry[CustomToolRead]:
         fields = await self._tool_fields(wanted.model_dump(by_alias=True), session)
-        raw = await self.insert(CustomTool, fields, session)
+        raw = await self.insert(CustomTool, fields, actor, session)
         return custom_tool_entry(raw, await read_departments(self.database, session), with_code=True)
 
     async def update_custom_tool(
-        self, tool_name: str, patch: CustomToolUpdate, if_match: str | None
+        self, tool_name: str, patch: CustomToolUpdate, if_match: str | None, actor: Actor
     ) -> Entry[CustomToolRead]:
         """Change a custom tool. The changed tool is checked like a new one; its version rises with code and schema.
 
@@ -198,7 +201,8 @@ class CatalogEditor(CatalogWriter):
             CustomToolNotFound, EditedMeanwhile, InvalidInput, KeyTaken, ToolInUse, ToolIsBuiltin
         """
         given = patch.given()
-        return await self._change_tool(tool_name, given, await self._check_changed_tool(tool_name, given), if_match)
+        checked = await self._check_changed_tool(tool_name, given)
+        return await self._change_tool(tool_name, given, checked, if_match, actor)
 
     async def _check_changed_tool(self, tool_name: str, given: JsonObject) -> Raw | None:
         """Check the tool as it will be, before the transaction because examples can run for seconds.
@@ -220,7 +224,13 @@ class CatalogEditor(CatalogWriter):
 
     @catalog_write
     async def _change_tool(
-        self, session: Session, tool_name: str, given: JsonObject, checked: Raw | None, if_match: str | None
+        self,
+        session: Session,
+        tool_name: str,
+        given: JsonObject,
+        checked: Raw | None,
+        if_match: str | None,
+        actor: Actor,
     ) -> Entry[CustomToolRead]:
         """Change a tool, unless the fields that it was checked with have changed since."""
         missing = CustomToolNotFound(tool_name)
@@ -235,11 +245,11 @@ class CatalogEditor(CatalogWriter):
             require_risen_version({"inputSchema": {}, **raw}, {"inputSchema": {}, **raw} | changes)
         if changes.get("toolName", tool_name) != tool_name:
             await self._refuse_if_named(tool_name, session)
-        written = await self.change(CustomTool, raw, changes, tool_name, session)
+        written = await self.change(CustomTool, raw, changes, tool_name, actor, session)
         return custom_tool_entry(written, await read_departments(self.database, session), with_code=True)
 
     @catalog_write
-    async def delete_custom_tool(self, session: Session, tool_name: str, if_match: str | None) -> None:
+    async def delete_custom_tool(self, session: Session, tool_name: str, if_match: str | None, actor: Actor) -> None:
         """Delete a custom tool that no agent names.
 
         Raises:
@@ -249,7 +259,7 @@ class CatalogEditor(CatalogWriter):
         raw = await self.find_current(CustomTool, {"toolName": tool_name}, missing, if_match, session)
         refuse_builtin(raw)
         await self._refuse_if_named(tool_name, session)
-        await self.delete(CustomTool, raw, session)
+        await self.delete(CustomTool, raw, actor, session)
 
     async def _drop_weights(self, slug: str, session: Session) -> None:
         if slug != DEFAULT_SLUG:

@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
+from app.database.audit_marks import Actor, add_audit_marks, audit_mark
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import Session, transactional
@@ -20,7 +21,9 @@ from app.errors import AppError, InvalidInput
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
 from app.models.agent import Agent
+from app.models.audit import AuditAction
 from app.models.base import PayloadDocument, Relation
+from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.catalog.etags import REFERRED, check_if_match
 from app.services.catalog.loader import valid
@@ -53,6 +56,44 @@ class DepartmentHasHead(CatalogWriteConflict):
     def __init__(self, department: str, head: str, *, is_trashed: bool = False) -> None:
         advice = " It is in the trash of the CMS: restore or delete it there, or unset its isDepartmentHead."
         super().__init__(f"The department {department!r} already has a head: {head}.{advice if is_trashed else ''}")
+
+
+@dataclass(frozen=True)
+class RecordedKind:
+    """How the audit log names changes of one kind of document, whose natural key is in the field `key`."""
+
+    key: str
+    create: AuditAction
+    update: AuditAction
+    delete: AuditAction
+
+    def key_of(self, raw: Raw) -> str:
+        """Return the natural key of a document."""
+        return str(raw.get(self.key))
+
+
+RECORDED: dict[type[PayloadDocument], RecordedKind] = {
+    Department: RecordedKind(
+        "slug", AuditAction.DEPARTMENT_CREATE, AuditAction.DEPARTMENT_UPDATE, AuditAction.DEPARTMENT_DELETE
+    ),
+    Agent: RecordedKind("agentId", AuditAction.AGENT_CREATE, AuditAction.AGENT_UPDATE, AuditAction.AGENT_DELETE),
+    CustomTool: RecordedKind("toolName", AuditAction.TOOL_CREATE, AuditAction.TOOL_UPDATE, AuditAction.TOOL_DELETE),
+}
+
+
+def creation_mark(document: type[PayloadDocument], raw: Raw, actor: Actor) -> Raw:
+    """Return the audit mark of a new document."""
+    recorded = RECORDED[document]
+    return audit_mark(recorded.create, actor, recorded.key_of(raw))
+
+
+def change_mark(document: type[PayloadDocument], raw: Raw, written: Raw, actor: Actor) -> Raw:
+    """Return the audit mark of a change, which names the fields that differ and none of their values."""
+    recorded = RECORDED[document]
+    names = sorted({*raw, *written} - {"updatedAt", REFERRED})
+    detail: JsonObject = {"changed": [name for name in names if raw.get(name) != written.get(name)]}
+    before, after = recorded.key_of(raw), recorded.key_of(written)
+    return audit_mark(recorded.update, actor, before, detail if before == after else {**detail, "newKey": after})
 
 
 @dataclass(frozen=True)
@@ -89,10 +130,11 @@ class CatalogWriter:
             raise InvalidInput.of_field(path, f"{value!r} does not exist")
         return found
 
-    async def insert(self, document: type[PayloadDocument], fields: JsonObject, session: Session) -> Raw:
+    async def insert(self, document: type[PayloadDocument], fields: JsonObject, actor: Actor, session: Session) -> Raw:
         """Insert a new document in Payload's form, with all defaults, and return it."""
         raw = document.model_validate(fields | {"_id": ObjectId()}).as_stored()
         await self.collection(document).insert_one(raw, session=session)
+        await add_audit_marks(self.database, [creation_mark(document, raw, actor)], session)
         return raw
 
     async def find_current(
@@ -116,7 +158,7 @@ class CatalogWriter:
         return raw
 
     async def change(
-        self, document: type[PayloadDocument], raw: Raw, changes: JsonObject, name: str, session: Session
+        self, document: type[PayloadDocument], raw: Raw, changes: JsonObject, name: str, actor: Actor, session: Session
     ) -> Raw:
         """Set the fields that change and no others (`null` unsets), and return the changed document.
 
@@ -125,6 +167,8 @@ class CatalogWriter:
         """
         written = await self._set(document, raw, changes, session) if changes else raw
         valid(document, written, name)
+        if changes:
+            await add_audit_marks(self.database, [change_mark(document, raw, written, actor)], session)
         return written
 
     async def _set(self, document: type[PayloadDocument], raw: Raw, changes: JsonObject, session: Session) -> Raw:
@@ -137,9 +181,11 @@ class CatalogWriter:
         assert written is not None  # noqa: S101 - the same transaction has read it
         return written
 
-    async def delete(self, document: type[PayloadDocument], raw: Raw, session: Session) -> None:
+    async def delete(self, document: type[PayloadDocument], raw: Raw, actor: Actor, session: Session) -> None:
         """Delete a document."""
         await self.collection(document).delete_one({"_id": raw["_id"]}, session=session)
+        mark = audit_mark(RECORDED[document].delete, actor, RECORDED[document].key_of(raw))
+        await add_audit_marks(self.database, [mark], session)
 
     async def refuse_second_head(self, agent: Raw, own_id: ObjectId | None, slug: str | None, session: Session) -> None:
         """Refuse a head for a department that has one, and name that one. A unique index catches concurrent writes.

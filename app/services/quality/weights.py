@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 
+from app.database.audit_marks import Actor, add_audit_marks, audit_mark
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
 from app.kit.schemas import ApiModel, Entry
 from app.kit.times import utc_now
+from app.models.audit import AuditAction
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.etags import REFERRED, check_if_match, etag_of
@@ -104,7 +106,9 @@ class WeightStore:
             raise DepartmentNotFound(slug)
         return entry_of(await self._weights_of(slug))
 
-    async def set_weights(self, slug: str, weights: WeightsUpdate, if_match: str | None) -> Entry[WeightsRead]:
+    async def set_weights(
+        self, slug: str, weights: WeightsUpdate, if_match: str | None, actor: Actor
+    ) -> Entry[WeightsRead]:
         """Store a department's own weights.
 
         Raises:
@@ -116,11 +120,13 @@ class WeightStore:
             await self._lock(slug, if_match, session)
             changes = {"weights": weights.model_dump(), "updatedAt": utc_now()}
             await self._collection.update_one({"slug": slug}, {"$set": changes}, upsert=True, session=session)
+            mark = audit_mark(AuditAction.WEIGHTS_UPDATE, actor, slug, weights.model_dump())
+            await add_audit_marks(self.database, [mark], session)
             return entry_of(await self._weights_of(slug, session))
 
         return await self._in_transaction(store)
 
-    async def reset_weights(self, slug: str, if_match: str | None) -> None:
+    async def reset_weights(self, slug: str, if_match: str | None, actor: Actor) -> None:
         """Restore the report's weights, or the default if the report has none for the department.
 
         Raises:
@@ -131,6 +137,7 @@ class WeightStore:
         async def remove(session: AsyncClientSession) -> None:
             await self._lock(slug, if_match, session)
             await self._collection.delete_one({"slug": slug}, session=session)
+            await add_audit_marks(self.database, [audit_mark(AuditAction.WEIGHTS_RESET, actor, slug)], session)
 
         await self._in_transaction(remove)
 

@@ -11,6 +11,7 @@ from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from structlog.testing import capture_logs
 
+from app.database.audit_marks import SERVICE
 from app.database.connection import Database, Raw
 from app.models.base import new_row_id
 from app.models.stored_document import StoredDocumentInvalid
@@ -310,7 +311,7 @@ async def test_a_write_is_in_use_at_once_in_the_process_that_made_it(
     editor = CatalogEditor(database, ToolChecker(warm_sandbox), frozenset(), on_write=loader.forget_all)
     before = await loader.get_agent("plot-specialist-001")
 
-    await editor.update_agent("plot-specialist-001", AgentUpdate.model_validate({"name": "Plotter"}), None)
+    await editor.update_agent("plot-specialist-001", AgentUpdate.model_validate({"name": "Plotter"}), None, SERVICE)
 
     assert before.name != "Plotter"
     assert (await loader.get_agent("plot-specialist-001")).name == "Plotter"

@@ -8,8 +8,10 @@ import structlog
 from pydantic import ValidationError
 from pymongo.errors import BulkWriteError
 
+from app.database.audit_marks import BY_SEEDS, Actor, add_audit_marks
 from app.database.collections import collection_of
-from app.database.connection import Database
+from app.database.connection import Database, Raw
+from app.database.transactions import Session, in_transaction
 from app.kit.json_values import JsonObject
 from app.models.agent import Agent
 from app.models.base import PayloadDocument, Relation
@@ -17,6 +19,7 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.catalog.loader import first_problem
 from app.services.catalog.seeds.files import SEEDS, Seeds, SeedUnreadable, read_seeds
+from app.services.catalog.writer import creation_mark
 
 log = structlog.get_logger(__name__)
 
@@ -82,14 +85,30 @@ async def insert_missing(database: Database, document: type[PayloadDocument], ke
     missing = [validated(document, seed, seed[key]).as_stored() for seed in seeds if seed[key] not in present]
     if not missing:
         return 0
+    if await insert_recorded(database, document, missing, BY_SEEDS):
+        return len(missing)
+    inserted = 0
+    for raw in missing:
+        if await insert_recorded(database, document, [raw], BY_SEEDS):
+            inserted += 1
+        else:
+            log.warning("seed-not-inserted", collection=collection.name, key=raw[key])
+    return inserted
+
+
+async def insert_recorded(database: Database, document: type[PayloadDocument], raws: list[Raw], actor: Actor) -> bool:
+    """Insert documents with their audit marks, all or none; return whether no unique index refused one."""
+
+    async def insert(session: Session) -> None:
+        await collection_of(database, document).insert_many(raws, session=session)
+        marks = [creation_mark(document, raw, actor) for raw in raws]
+        await add_audit_marks(database, marks, session)
+
     try:
-        await collection.insert_many(missing, ordered=False)
-    except BulkWriteError as error:
-        refused: list[JsonObject] = error.details.get("writeErrors", [])
-        for one in refused:
-            log.warning("seed-not-inserted", collection=collection.name, key=one.get("op", {}).get(key))
-        return len(missing) - len(refused)
-    return len(missing)
+        await in_transaction(database, insert)
+    except BulkWriteError:
+        return False
+    return True
 
 
 def validated(document: type[PayloadDocument], seed: JsonObject, key: str) -> PayloadDocument:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
 
+from app.database.audit_marks import BY_SEEDS, Actor
 from app.database.connection import Database, Raw
 from app.database.transactions import Session
 from app.errors import AppError
@@ -62,7 +63,7 @@ class SeedReport:
         return SeedCount(*(self.counts[outcome, document] for document in (Department, Agent, CustomTool)))
 
 
-async def upsert_seeds(database: Database, folder: Path = SEEDS) -> SeedReport:
+async def upsert_seeds(database: Database, folder: Path = SEEDS, actor: Actor = BY_SEEDS) -> SeedReport:
     """Insert missing documents, and set the fields that seeds name in stored ones.
 
     Seeds are refused if they would make a second head of a department, change a built-in tool, or change the code or
@@ -73,7 +74,7 @@ async def upsert_seeds(database: Database, folder: Path = SEEDS) -> SeedReport:
     """
     seeds = await read_usable_seeds(database, folder)
     report = SeedReport()
-    writer = SeedWriter(database)
+    writer = SeedWriter(database, actor)
     await upsert_all(writer, Department, "slug", seeds.departments, report)
     ids = await department_ids(database)
     agents = [with_department(seed, ids) for seed in seeds.agents]
@@ -114,6 +115,8 @@ async def upsert(writer: "SeedWriter", document: type[PayloadDocument], key: str
 class SeedWriter(CatalogWriter):
     """Writes the documents of seeds, one transaction each."""
 
+    actor: Actor
+
     @catalog_write
     async def insert_seed(self, session: Session, document: type[PayloadDocument], seed: JsonObject) -> None:
         """Insert the document of a seed.
@@ -123,7 +126,7 @@ class SeedWriter(CatalogWriter):
         """
         await refuse_broken_rules(self, document, {}, seed, session)
         fields = {name: value for name, value in seed.items() if name not in READ_ONLY}
-        await self.insert(document, fields, session)
+        await self.insert(document, fields, self.actor, session)
 
     @catalog_write
     async def apply_seed(
@@ -139,7 +142,7 @@ class SeedWriter(CatalogWriter):
         changes = changes_of(document, raw, seed, key)
         if changes:
             await refuse_broken_rules(self, document, raw, raw | changes, session)
-        await self.change(document, raw, changes, name, session)
+        await self.change(document, raw, changes, name, self.actor, session)
         return Outcome.CHANGED if changes else Outcome.UNCHANGED
 
 

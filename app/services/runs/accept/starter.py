@@ -11,7 +11,6 @@ from pymongo.errors import DuplicateKeyError
 from app.errors import AppError, DatabaseUnavailable, InvalidInput, NotFound
 from app.models.agent_execution import AgentExecution, ExecutionKind, Idempotency, RunOptions, StartedBy
 from app.services.access.api_keys import Caller
-from app.services.access.tokens import SUBJECT_PREFIX
 from app.services.catalog.answer_schemas import check_output_schema
 from app.services.catalog.definitions import AgentDefinition
 from app.services.catalog.loader import CatalogConflict, DefinitionLoader, DepartmentNotFound
@@ -305,11 +304,8 @@ class RunStarter:
 
 def started_by(caller: Caller) -> StartedBy:
     """Returns the caller as the run's executions name it."""
-    if caller.id.startswith(SUBJECT_PREFIX):
-        return StartedBy(type="token", name=caller.name)
-    if not caller.id:
-        return StartedBy(type="anonymous", name=caller.name)
-    return StartedBy(type="api-key", name=caller.name, api_key=caller.id)
+    actor = caller.actor
+    return StartedBy(type=actor.type, name=actor.name, api_key=caller.id if actor.type == "api-key" else None)
 
 
 def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:

@@ -8,12 +8,14 @@ from collections.abc import Collection as Ids
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.database.audit_marks import Actor, add_audit_marks, audit_mark
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import Session, transactional
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution
 from app.models.approval import Approval, ApprovalStatus
+from app.models.audit import AuditAction
 from app.services.runs.approvals.errors import (
     ApprovalAlreadyDecided,
     ApprovalCancelled,
@@ -101,6 +103,7 @@ class ApprovalStore:
             "message": decision.message,
             "editedInput": decision.edited_input,
         }
+        await add_audit_marks(self.database, [decision_mark(approval, decision)], session)
         return await self._close(approval, changes, session)
 
     async def expire_due(self, now: datetime) -> list[str]:
@@ -172,6 +175,19 @@ class ApprovalStore:
     @property
     def _executions(self) -> Collection:
         return collection_of(self.database, AgentExecution)
+
+
+def decision_mark(approval: Approval, decision: Decision) -> Raw:
+    """Returns the audit mark of a decision."""
+    detail = {
+        "status": decision.status.value,
+        "toolName": approval.tool_name,
+        "executionId": approval.execution_id,
+        "inputDigest": approval.input_digest,
+        "isEdited": decision.edited_input is not None,
+    }
+    actor = Actor(str(decision.decided_by.get("type")), str(decision.decided_by.get("name")))
+    return audit_mark(AuditAction.APPROVAL_DECIDE, actor, approval.approval_id, detail)
 
 
 def refuse_final(approval: Approval) -> None:

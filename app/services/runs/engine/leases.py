@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from app.database.audit_marks import mark_insert
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import number_in
@@ -101,23 +102,27 @@ class Leases:
         waiting = {"executionId": root_id, "lease.owner": NOBODY, "status": ExecutionStatus.PENDING.value, "lastSeq": 0}
         return await self._own_root(waiting, {}, session)
 
-    async def cancel(self, root_id: str) -> AgentExecution | None:
+    async def cancel(self, root_id: str, mark: Raw | None = None) -> AgentExecution | None:
         """Become the owner of an unfinished tree in order to end it as cancelled; its approvals are cancelled too.
+
+        The transaction also stores the audit mark of the cancel.
 
         Either this transaction or the run's last write succeeds, never both. Returns `None` if the tree has ended or
         is already being cancelled.
         """
         running = {"executionId": root_id, "rootExecutionId": root_id, "status": {"$in": UNFINISHED}}
         uncancelled = {**running, "cancelRequested": {"$ne": True}}
-        return await self._own_tree(uncancelled, {"cancelRequested": True}, side_writes=tree_cancel_writes(root_id))
+        writes = [*tree_cancel_writes(root_id), *marking(mark)]
+        return await self._own_tree(uncancelled, {"cancelRequested": True}, side_writes=writes)
 
     async def reopen(
-        self, root_id: str, reopened: list[str], revision_request: RevisionRequest
+        self, root_id: str, reopened: list[str], revision_request: RevisionRequest, mark: Raw | None = None
     ) -> AgentExecution | None:
         """Become the owner of an ended tree in order to revise some of its executions, as a person requested.
 
-        The same transaction stores the revision request, so the next owner of the tree can apply it, and the review, so
-        the caller's answer shows it. Returns `None` if the tree has not ended, was cancelled, or is already reopened.
+        The same transaction stores the revision request, so the next owner of the tree can apply it, the review, so
+        the caller's answer shows it, and the audit mark of the review. Returns `None` if the tree has not ended, was
+        cancelled, or is already reopened.
         """
         ended = {"executionId": root_id, "status": {"$in": REVISABLE}, "cancelRequested": {"$ne": True}, **IN_DATABASE}
         limit = seconds_from_now(self.run_seconds)
@@ -126,7 +131,7 @@ class Leases:
             "deadline": limit,
             "reopening": {"$literal": revision_request.model_dump(by_alias=True)},
         }
-        return await self._own_tree(ended, changes, reopened, revision_request)
+        return await self._own_tree(ended, changes, reopened, revision_request, marking(mark))
 
     async def lock_ended(self, root_id: str) -> AgentExecution | None:
         """Raise the fence of an ended tree for one addition, without a lease; returns `None` if it has not ended."""
@@ -180,6 +185,11 @@ class Leases:
     @property
     def _executions(self) -> Collection:
         return collection_of(self.database, AgentExecution)
+
+
+def marking(mark: Raw | None) -> list[SideWrite]:
+    """Returns the write that stores an audit mark, if there is one."""
+    return [] if mark is None else [SideWrite(*mark_insert(mark))]
 
 
 def seconds_from_now(seconds: float) -> Raw:

@@ -9,12 +9,13 @@ import structlog
 from pydantic import ValidationError
 from pymongo.errors import OperationFailure
 
+from app.database.audit_marks import end_mark, mark_insert
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.natural_keys import find_agent_ids
 from app.errors import AppError
 from app.events.log.full_events import read_stored, tree_events
-from app.events.log.log_rows import MAX_DOCUMENT_ROWS, Page, Stored
+from app.events.log.log_rows import MAX_DOCUMENT_ROWS, Page, SideWrite, Stored
 from app.events.log.tree_log import TreeLog
 from app.events.stored_numbers import plausible
 from app.events.types import AgentCancelled, AgentError
@@ -148,8 +149,11 @@ def full_document(raw: Raw) -> Stored:
 def append_ending(tree_log: TreeLog, execution_id: str, *, is_cancelled: bool) -> None:
     """End an execution of which only the id is known."""
     now = utc_now()
-    closed = tree_cancel_writes(tree_log.root_id) if execution_id == tree_log.root_id else ()
+    closed = tree_cancel_writes(tree_log.root_id) if execution_id == tree_log.root_id else []
     ending: dict[str, Any] = {"completedAt": now, "updatedAt": now, "lease": None}
+    if execution_id == tree_log.root_id:
+        status = ExecutionStatus.CANCELLED if is_cancelled else ExecutionStatus.FAILED
+        closed.append(SideWrite(*mark_insert(end_mark(execution_id, status.value, tree_log.last_seq + 1, now))))
     if is_cancelled:
         ending |= {"status": ExecutionStatus.CANCELLED.value, "stopReason": StopReason.CANCELLED.value}
         tree_log.append(execution_id, AgentCancelled(), changes=ending, side_writes=closed)

@@ -9,7 +9,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from app.database.collections import collection_of
-from app.database.connection import Database
+from app.database.connection import Database, Raw
 from app.events.outbox import Outbox
 from app.events.stream.bus import EventBus
 from app.failpoints import failpoint
@@ -154,13 +154,13 @@ class RunEngine:
             self.wakeups.notify(root_id)
         self.dispatcher.wake()
 
-    async def cancel(self, root_id: str) -> bool:
+    async def cancel(self, root_id: str, mark: Raw | None = None) -> bool:
         """End a tree as cancelled, wherever it runs, and wait until that is stored; returns whether this call did it.
 
-        After the transaction no write of the previous owner succeeds. An owner in this process is stopped at once, one
-        elsewhere notices by the fence.
+        The transaction that does it stores the audit mark too. After it no write of the previous owner succeeds. An
+        owner in this process is stopped at once, one elsewhere notices by the fence.
         """
-        root = await self.leases.cancel(root_id)
+        root = await self.leases.cancel(root_id, mark)
         if root is None:
             return False
         log.info("run-cancelled", executionId=root_id)
@@ -171,10 +171,12 @@ class RunEngine:
                 await self.wait_for_end(root_id)
         return True
 
-    async def reopen(self, root_id: str, reopened: list[str], revision_request: RevisionRequest) -> bool:
+    async def reopen(
+        self, root_id: str, reopened: list[str], revision_request: RevisionRequest, mark: Raw | None = None
+    ) -> bool:
         """Continue executions of an ended tree, as a person requested; returns whether this process does."""
         await self.wait_for_end(root_id)
-        root = await self.leases.reopen(root_id, reopened, revision_request)
+        root = await self.leases.reopen(root_id, reopened, revision_request, mark)
         if root is None:
             return False
         log.info("run-reopened", executionId=root_id)

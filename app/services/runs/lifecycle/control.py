@@ -1,5 +1,6 @@
 """Operations on existing executions: cancel, retry, delete."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal
@@ -8,6 +9,7 @@ import structlog
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
+from app.database.audit_marks import add_audit_marks, audit_mark
 from app.database.collections import collection_of
 from app.database.connection import Database
 from app.database.natural_keys import find_agent_id, find_slug
@@ -15,9 +17,11 @@ from app.database.transactions import in_transaction
 from app.errors import AppError
 from app.events.archive.claims import claim_removal, remove_claimed
 from app.events.archive.errors import ExecutionArchived
+from app.events.marked_trees import TreeUnhashed, hash_marked_trees, refuse_unhashed
 from app.events.outbox import Outbox
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus, RunOptions
 from app.models.approval import Approval
+from app.models.audit import AuditAction
 from app.models.execution_events import ArchivedCalls, EventPayload, ExecutionEventPage, SentPrompt
 from app.services.access.api_keys import Caller
 from app.services.catalog.definitions import AgentDefinition
@@ -35,6 +39,7 @@ ARCHIVE_FIELDS = {"executionId": 1, "archivedAt": 1, "archive": 1}
 TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload, SentPrompt, ArchivedCalls, Approval)
 
 log = structlog.get_logger(__name__)
+DELETE_ATTEMPTS = 5
 
 
 class ExecutionAlreadyFinished(AppError):
@@ -115,7 +120,9 @@ class ExecutionControl:
             raise ExecutionForeign(execution_id)
         if execution.status.is_terminal:
             raise ExecutionAlreadyFinished(execution_id, execution.status)
-        cancelled = await self.engine.cancel(execution.root_id)
+        detail = {"executionId": execution_id} if execution_id != execution.root_id else {}
+        mark = audit_mark(AuditAction.EXECUTION_CANCEL, caller.actor, execution.root_id, detail)
+        cancelled = await self.engine.cancel(execution.root_id, mark)
         found = await self.executions.get_execution(execution_id, caller)
         if not cancelled and found.status in (ExecutionStatus.COMPLETED, ExecutionStatus.FAILED):
             raise ExecutionAlreadyFinished(execution_id, found.status)
@@ -183,9 +190,10 @@ class ExecutionControl:
             raise ExecutionHeld(execution_id)
         if execution.is_ours:
             self._refuse_part(execution, "delete")
-            await self.outbox.settle_tree(execution_id)
+        mark = audit_mark(AuditAction.EXECUTION_DELETE, caller.actor, execution_id, {"status": execution.status.value})
 
         async def delete_tree(session: AsyncClientSession) -> None:
+            await refuse_unhashed(self.database, execution_id, session)
             executions = collection_of(self.database, AgentExecution)
             ended = {"executionId": execution_id, "status": {"$nin": UNFINISHED}, "legalHold": {"$ne": True}}
             deleted = await executions.find_one_and_delete(ended, ARCHIVE_FIELDS, session=session)
@@ -195,9 +203,17 @@ class ExecutionControl:
                 members = collection_of(self.database, document)
                 await members.delete_many({"rootExecutionId": execution_id}, session=session)
             await claim_removal(self.database, deleted, session)
+            await add_audit_marks(self.database, [mark], session)
 
-        await in_transaction(self.database, delete_tree)
-        await self._remove_archive(execution_id)
+        for _ in range(DELETE_ATTEMPTS):
+            if execution.is_ours:
+                await self.outbox.settle_tree(execution_id)
+                await hash_marked_trees(self.database, execution_id)
+            with suppress(TreeUnhashed):  # it was reviewed meanwhile: the review's entry needs its events too
+                await in_transaction(self.database, delete_tree)
+                await self._remove_archive(execution_id)
+                return
+        raise ExecutionUnfinished(execution_id, "others are reviewing it right now; try again")
 
     async def hold(self, execution_id: str, *, held: bool | None, caller: Caller) -> ExecutionRead:
         """Put a run under a legal hold, or release it; `None` changes nothing. Returns the execution.
@@ -213,8 +229,12 @@ class ExecutionControl:
         change = {"$set": {"legalHold": True}} if held else {"$unset": {"legalHold": ""}}
         before = {"executionId": execution_id, "legalHold": None if held else True}
 
+        mark = audit_mark(AuditAction.EXECUTION_HOLD, caller.actor, execution_id, {"legalHold": held})
+
         async def store_hold(session: AsyncClientSession) -> None:
-            await collection_of(self.database, AgentExecution).update_one(before, change, session=session)
+            stored = await collection_of(self.database, AgentExecution).update_one(before, change, session=session)
+            if stored.modified_count:
+                await add_audit_marks(self.database, [mark], session)
 
         await in_transaction(self.database, store_hold)
         return await self.executions.get_execution(execution_id, caller)

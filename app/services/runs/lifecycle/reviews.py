@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.database.audit_marks import TreeRecord, audit_mark, mark_insert
 from app.database.collections import collection_of
-from app.database.connection import Database
+from app.database.connection import Database, Raw
 from app.database.natural_keys import find_agent_id, find_agent_ids
 from app.errors import AppError, InvalidInput
 from app.events.archive.errors import ExecutionArchived
 from app.events.log.full_events import read_stored
+from app.events.log.log_rows import SideWrite
 from app.events.log.tree_log import TreeLog, TreeLost
 from app.events.replay import read_head
 from app.events.stream.bus import EventBus
@@ -19,6 +21,7 @@ from app.events.types import ReviewStatusChanged
 from app.kit.schemas import Text
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus, ReviewStatus, RevisionRequest
+from app.models.audit import AuditAction
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import AgentNotFound, parsed
 from app.services.runs.accept.starter import RunStarter, started_by
@@ -148,7 +151,8 @@ class ReviewService:
                 "personReview": person_review(started_by(caller), status, notes, utc_now(), present),
             }
             try:
-                log.append(execution_id, event, changes=changes)
+                mark = review_mark(caller, execution, status, TreeRecord(root_id, head.last_seq + 1))
+                log.append(execution_id, event, changes=changes, side_writes=[SideWrite(*mark_insert(mark))])
                 await log.committed()
                 self._record_review(root, execution_id, status)
                 return
@@ -176,7 +180,8 @@ class ReviewService:
             person_review=person_review(started_by(caller), ReviewStatus.REVISION_NEEDED, notes, utc_now(), present),
         )
         chain = [one.execution_id for one in chain_of(members, execution.execution_id)]
-        if not await self.engine.reopen(root.execution_id, chain, revision_request):
+        mark = review_mark(caller, execution, ReviewStatus.REVISION_NEEDED)
+        if not await self.engine.reopen(root.execution_id, chain, revision_request, mark):
             raise ExecutionUnfinished(execution.execution_id, "review it when its run has ended")
         self._record_review(root, execution.execution_id, ReviewStatus.REVISION_NEEDED)
 
@@ -199,3 +204,9 @@ class ReviewService:
             if agent not in agent_ids:
                 raise AgentNotFound(str(agent))
             await self.engine.loader.get_agent(agent_ids[agent])
+
+
+def review_mark(caller: Caller, execution: AgentExecution, status: ReviewStatus, tree: TreeRecord | None = None) -> Raw:
+    """Returns the audit mark of a person's review; `tree` names the events that the review leaves."""
+    detail = {"status": status.value, "rootExecutionId": execution.root_id}
+    return audit_mark(AuditAction.EXECUTION_REVIEW, caller.actor, execution.execution_id, detail, tree=tree)

@@ -220,7 +220,10 @@ class ExecutionRun:
             cost_usd=self.state.cost_usd,
             stop_reason=stop_reason.value,
         )
-        self.append(*before, last, **self._ending(self.state, ExecutionStatus.COMPLETED, stop_reason, output=output))
+        seq = self.log.last_seq + len(before) + 1
+        self.append(
+            *before, last, **self._ending(self.state, seq, ExecutionStatus.COMPLETED, stop_reason, output=output)
+        )
 
     def fail(self, error: AppError) -> None:
         """End with an error, including the cost of a last answer that could not be used."""
@@ -244,7 +247,8 @@ class ExecutionRun:
             cost_usd=state.cost_usd,
             stop_reason=failure_reason(error).value,
         )
-        ending = self._ending(state, ExecutionStatus.FAILED, failure_reason(error), error=detail, **self._kept(error))
+        kept, reason = self._kept(error), failure_reason(error)
+        ending = self._ending(state, self.log.last_seq + 1, ExecutionStatus.FAILED, reason, error=detail, **kept)
         closed = cancel_writes(state.undecided, (self.id, self.log.root_id))
         self.append_with(closed, last, **ending, **provider_words(error))
 
@@ -262,12 +266,15 @@ class ExecutionRun:
         return {"output": kept | {"data": None} if lacks_data else kept}
 
     def _ending(
-        self, state: ExecutionState, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
+        self, state: ExecutionState, seq: int, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
     ) -> JsonObject:
-        """Returns the fields that an end sets; the message history is written here, once, not at every step."""
+        """Returns the fields that an end with event `seq` sets.
+
+        The message history is written here, once, not at every step.
+        """
         opening = self.opening or asked_of(self.execution, state, self.history)
         ending = ending_fields(self.execution, state, status, stop_reason, self.cost_below())
-        ending |= self.context.outbox_marks(end_of(self.execution, state, status))
+        ending |= self.context.outbox_marks(end_of(self.execution, state, status, seq))
         ending |= {**outcome, "qualityThreshold": self.agent.quality_threshold}
         return with_history(ending, [*opening, *state.turns], self.execution)
 
@@ -325,8 +332,8 @@ def ending_fields(
     return ending
 
 
-def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionStatus) -> ExecutionEnd:
-    """Returns an execution's end as the outbox's consumers see it."""
+def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionStatus, seq: int) -> ExecutionEnd:
+    """Returns an execution's end, by event `seq`, as the outbox's consumers see it."""
     return ExecutionEnd(
         execution,
         status,
@@ -335,6 +342,7 @@ def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionSt
         calls=tuple(state.calls),
         counted_calls=state.counted_calls,
         tags=tuple(execution.options.tags) if execution.options else (),
+        seq=seq,
     )
 
 

@@ -250,7 +250,7 @@ class RunTree:
         last = last.model_copy(update={"agent_id": self.agent_ids.get(execution_id), **spent})
         below = self.cost_below() if execution is self.root else 0.0
         ending = ending_fields(execution, state, status, stop_reason, below) | changes
-        ending |= self.context.outbox_marks(end_of(execution, state, status))
+        ending |= self.context.outbox_marks(end_of(execution, state, status, self.log.last_seq + 1))
         asked = asked_of(execution, state, self.history if execution is self.root else [])
         changes = with_history(ending, [*asked, *state.turns], execution)
         closed = cancel_writes(state.undecided, (execution_id, self.root.execution_id))

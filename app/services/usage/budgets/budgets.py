@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import structlog
 from pymongo.errors import PyMongoError
 
+from app.database.audit_marks import Actor
 from app.database.connection import Database, Raw
 from app.kit.paging import PageRequest, RawPage
 from app.services.usage.budgets.amounts import NOTHING, Amount, dollars_of, read_units
@@ -173,23 +174,23 @@ class Budgets:
             if scope in found and is_exhausted(found[scope], least):
                 raise BudgetExhausted(scope, seconds_until(found[scope].get("resetsAt"), found[scope]["now"]))
 
-    async def put(self, scope: str, body: BudgetWrite) -> Raw:
+    async def put(self, scope: str, body: BudgetWrite, actor: Actor) -> Raw:
         """Create or change the budget of a scope; this process observes it at once, others within a second.
 
         Raises:
             InvalidInput: MongoDB does not know the time zone.
         """
-        raw = await self.store.put(scope, body.as_stored())
+        raw = await self.store.put(scope, body.as_stored(), actor)
         await self.known.refresh()
         return raw
 
-    async def delete(self, scope: str) -> None:
+    async def delete(self, scope: str, actor: Actor) -> None:
         """Delete the budget of a scope.
 
         Raises:
             BudgetNotFound: the scope has none.
         """
-        await self.store.delete(scope)
+        await self.store.delete(scope, actor)
         await self.known.refresh()
 
     async def page(self, page: PageRequest) -> RawPage:

@@ -8,12 +8,15 @@ import structlog
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
+from app.database.audit_marks import SERVICE, Actor, add_audit_marks, audit_mark
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
+from app.database.transactions import Session, in_transaction
 from app.errors import InvalidInput
 from app.kit.paging import PageRequest, RawPage, read_page
+from app.models.audit import AuditAction
 from app.models.budget import Budget
-from app.services.usage.budgets.amounts import Amount
+from app.services.usage.budgets.amounts import Amount, dollars_of, read_units
 from app.services.usage.budgets.errors import BudgetNotFound, BudgetUnavailable
 from app.services.usage.budgets.pipelines import NOW, Now, as_now, putting, releasing, reserving, settling
 
@@ -92,15 +95,21 @@ class BudgetStore:
         """Drop the reservations of a run tree in all scopes: the process that made them no longer runs it."""
         await self._budgets.update_many({"reservations.root": root_id}, releasing("root", root_id, self.now))
 
-    async def put(self, scope: str, limits: Raw) -> Raw:
+    async def put(self, scope: str, limits: Raw, actor: Actor = SERVICE) -> Raw:
         """Create the budget of a scope or change its limits; returns it.
 
         Raises:
             InvalidInput: MongoDB does not know the time zone.
         """
+        mark = audit_mark(AuditAction.BUDGET_SET, actor, scope, shown_limits(limits))
+
+        async def set_limits(session: Session) -> None:
+            await self._budgets.update_one({"scope": scope}, putting(limits, self.now), upsert=True, session=session)
+            await add_audit_marks(self.database, [mark], session)
+
         for _ in range(2):
             try:
-                await self._budgets.update_one({"scope": scope}, putting(limits, self.now), upsert=True)
+                await in_transaction(self.database, set_limits)
                 break
             except DuplicateKeyError:  # two processes created it at the same time
                 continue
@@ -134,19 +143,34 @@ class BudgetStore:
         """
         return await read_page(self._budgets, {}, page, as_now(self.now))
 
-    async def delete(self, scope: str) -> None:
+    async def delete(self, scope: str, actor: Actor = SERVICE) -> None:
         """Delete a budget with what it has counted.
 
         Raises:
             BudgetNotFound: the scope has none.
         """
-        if (await self._budgets.delete_one({"scope": scope})).deleted_count == 0:
-            raise BudgetNotFound(scope)
+
+        async def remove(session: Session) -> None:
+            if (await self._budgets.delete_one({"scope": scope}, session=session)).deleted_count == 0:
+                raise BudgetNotFound(scope)
+            await add_audit_marks(self.database, [audit_mark(AuditAction.BUDGET_DELETE, actor, scope)], session)
+
+        await in_transaction(self.database, remove)
 
     async def scopes(self) -> frozenset[str]:
         """Return the scopes that have a budget."""
         found = self._budgets.find({}, {"_id": 0, "scope": 1})
         return frozenset([raw["scope"] async for raw in found if isinstance(raw.get("scope"), str)])
+
+
+def shown_limits(limits: Raw) -> Raw:
+    """Return a budget's limits as the audit log shows them."""
+    most = limits.get("maxCost")
+    return {
+        "maxTokens": limits.get("maxTokens"),
+        "maxCostUsd": None if most is None else dollars_of(read_units(most)),
+        "period": limits.get("period"),
+    }
 
 
 def holds(budget: Raw, reservation_id: str) -> bool:

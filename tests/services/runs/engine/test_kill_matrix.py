@@ -44,8 +44,11 @@ from tests.fixtures.services import Service
 from tests.fixtures.web_server import WebServer, web_server
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
-ELSEWHERE = ("before-insert", "after-insert", "before-outbox-commit", "after-decision")
-"""The places that these workers do not pass: they accept no run, and no one decides."""
+ELSEWHERE = (
+    *("before-insert", "after-insert", "before-outbox-commit", "after-decision"),
+    *("before-audit-append", "after-audit-append"),
+)
+"""The places that these workers do not pass: they accept no run, no one decides, and others append audit entries."""
 OF_WORKERS = [place for place in PLACES if place not in ELSEWHERE]
 LATER = ["before-model-call:kill:2", "after-model-call:kill:2", "after-tool-call:kill:3", "after-commit:kill:2"]
 RING = """async ({ run }, { fetch }) => (await fetch("http://127.0.0.1:PORT/NAME/" + run)).status"""

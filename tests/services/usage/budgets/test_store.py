@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.database.audit_marks import SERVICE
 from app.database.connection import Database
 from app.services.usage.budgets.amounts import Amount, read_units, units_of
 from app.services.usage.budgets.budgets import Budgets
@@ -225,12 +226,12 @@ async def test_another_process_learns_of_a_new_budget_within_a_second(database: 
     await other.start()
     try:
         budgets = Budgets(BudgetStore(database), mine)
-        await budgets.put("agent:a", limits(5))
+        await budgets.put("agent:a", limits(5), SERVICE)
         assert mine.among(SCOPES) == ("agent:a",)
         async with asyncio.timeout(1):
             while not other.any:  # noqa: ASYNC110 - the other process sets no event here
                 await asyncio.sleep(0.01)
-        await budgets.delete("agent:a")
+        await budgets.delete("agent:a", SERVICE)
         async with asyncio.timeout(1):
             while other.any:  # noqa: ASYNC110 - the other process sets no event here
                 await asyncio.sleep(0.01)
