@@ -20,6 +20,7 @@ from app.services.access.authenticator import Authenticator, key_in, require, re
 from app.services.access.credential_watch import CredentialWatch
 from app.services.access.sign_in_code import SignInCode
 from app.services.access.stream_tickets import StreamTickets
+from app.services.audit.opening import AuditLog
 from app.services.catalog.editor import CatalogEditor
 from app.services.catalog.queries import CatalogQueries
 from app.services.catalog.tool_tester import ToolTester
@@ -75,6 +76,7 @@ class Services:
     tickets: StreamTickets
     budgets: Budgets
     traces: Traces
+    audit: AuditLog
 
     @cached_property
     def sign_in_code(self) -> SignInCode:
@@ -125,6 +127,7 @@ ApiKeysDep = Annotated[ApiKeyStore, provided(lambda services: services.authentic
 CredentialsDep = Annotated[CredentialWatch, provided(lambda services: services.credentials)]
 StreamsDep = Annotated[OpenStreams, provided(lambda services: services.streams)]
 BudgetsDep = Annotated[Budgets, provided(lambda services: services.budgets)]
+AuditDep = Annotated[AuditLog, provided(lambda services: services.audit)]
 TicketsDep = Annotated[StreamTickets, provided(lambda services: services.tickets)]
 
 bearer = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer KEY`.")

@@ -6,6 +6,7 @@ makes a tree irregular, although a reader might not notice it.
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeGuard
 
 from pymongo.errors import OperationFailure
 
@@ -22,7 +23,7 @@ SMALL_BYTES = 256 * 1024
 """The documents of a tree up to this size are read at once, together with those of other trees."""
 TREES_A_READ = 50
 MAX_CUT = 10_000
-MEMBER_FIELDS = {"rootExecutionId": 1, "executionId": 1, "status": 1, "pagesFrom": 1, "events": 1}
+MEMBER_FIELDS = {"rootExecutionId": 1, "executionId": 1, "status": 1, "pagesFrom": 1, "archivedAt": 1, "events": 1}
 
 
 class TreeIrregular(Exception):
@@ -34,8 +35,8 @@ class CutEvent:
     """A truncated event: the size and the SHA-256 of its full text, which is stored separately."""
 
     seq: int
-    size: int
-    sha256: str
+    size: Any
+    sha256: Any
 
 
 @dataclass
@@ -48,6 +49,8 @@ class TreeState:
     """How many events follow that number."""
     status: str | None = None
     """The root's status; `None` if there is no root."""
+    is_archived: bool = False
+    """Whether the root says that its events are in the archive."""
     problem: str | None = None
     """Why the events are irregular, if they are; then nothing else says anything."""
     cut: list[CutEvent] = field(default_factory=list[CutEvent])
@@ -62,6 +65,7 @@ class LoadedTree:
     size_bytes: int = 0
     is_large: bool = False
     status: str | None = None
+    is_archived: bool = False
     problem: str | None = None
 
     def add(self, raw: Raw, root_id: str) -> None:
@@ -69,7 +73,7 @@ class LoadedTree:
         self.size_bytes += raw["size"]
         self.is_large = self.is_large or self.size_bytes > SMALL_BYTES or raw.get("pagesFrom") is not None
         if raw.get("executionId") == root_id:
-            self.status = str(raw.get("status"))
+            self.status, self.is_archived = str(raw.get("status")), raw.get("archivedAt") is not None
         if self.is_large:
             self.events.clear()
             return
@@ -110,7 +114,7 @@ async def load_trees(database: Database, roots: list[str]) -> dict[str, LoadedTr
 
 async def state_of(database: Database, root_id: str, tree: LoadedTree, until: int) -> TreeState:
     """Return the state of a tree that was read."""
-    state = TreeState(status=tree.status, problem=tree.problem)
+    state = TreeState(status=tree.status, is_archived=tree.is_archived, problem=tree.problem)
     if state.problem is not None or state.status is None:
         return state
     try:
@@ -131,7 +135,7 @@ async def noted(events: AsyncGenerator[JsonObject], until: int, state: TreeState
             state.beyond += 1
             continue
         if is_cut(event) and len(state.cut) < MAX_CUT:
-            state.cut.append(CutEvent(int(event["seq"]), int(event["size"]), str(event["sha256"])))
+            state.cut.append(CutEvent(event["seq"], event.get("size"), event.get("sha256")))
         yield event
 
 
@@ -170,7 +174,7 @@ def checked_rows(raw: Raw, root_id: str) -> Iterator[JsonObject]:
     for place, row in enumerate(rows):
         event = row.get("event") if isinstance(row, dict) else None
         seq = event.get("seq") if isinstance(event, dict) else None
-        if event is None or not isinstance(seq, int | float) or isinstance(seq, bool) or seq != int(seq):
+        if event is None or not is_whole(seq):
             raise TreeIrregular(f"row {place} of {execution_id} is no numbered event")
         if event.get("executionId") != execution_id or event.get("rootExecutionId") != root_id:
             raise TreeIrregular(f"event {seq} in {execution_id} belongs to another execution")
@@ -178,3 +182,8 @@ def checked_rows(raw: Raw, root_id: str) -> Iterator[JsonObject]:
             raise TreeIrregular(f"event {seq} of {execution_id} is out of order")
         before = seq
         yield event
+
+
+def is_whole(value: object) -> TypeGuard[int | float]:
+    """Return whether a stored value is a whole number, which other programs may store as a double."""
+    return not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))

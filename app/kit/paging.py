@@ -19,7 +19,7 @@ from app.kit.json_values import JsonObject, clean_text
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 LIST_MILLISECONDS = 5000
-UNIQUE_FIELDS = frozenset({"slug", "agentId", "toolName"})
+UNIQUE_FIELDS = frozenset({"slug", "agentId", "toolName", "_id"})
 MAX_INT64 = 2**63 - 1
 
 
@@ -72,14 +72,14 @@ class PageRequest:
         content = {"s": self.sort, "v": row.get(self.field), "i": row["_id"]}
         return base64.urlsafe_b64encode(dumps(content, json_options=CANONICAL_JSON_OPTIONS).encode()).decode()
 
-    def _decode(self, cursor: str) -> tuple[Any, ObjectId]:
+    def _decode(self, cursor: str) -> tuple[Any, ObjectId | int]:
         try:
             content = loads(base64.urlsafe_b64decode(cursor.encode()).decode(), json_options=CANONICAL_JSON_OPTIONS)
             value, last_id = content["v"], content["i"]
-            fits = content["s"] == self.sort and isinstance(last_id, ObjectId)
+            fits = content["s"] == self.sort and isinstance(last_id, ObjectId | int)
         except FORGERIES:
             raise forged_cursor() from None
-        if not fits or not is_sortable(value):
+        if not fits or not is_sortable(value) or (isinstance(last_id, int) and not is_sortable(last_id)):
             raise forged_cursor()
         return value, last_id
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from app.routers import analytics, api_keys, budgets, console, health, me, metrics, models, quality
+from app.routers import analytics, api_keys, audit, budgets, console, health, me, metrics, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
 from app.routers.docs import api_docs, async_api, error_reference, openapi
 from app.routers.executions import approvals, executions, orchestrations, reviews, stream_tickets
@@ -41,6 +41,7 @@ API_ROUTERS = (
     analytics,
     budgets,
     api_keys,
+    audit,
     me,
     models,
 )
@@ -69,6 +70,7 @@ TAGS = [
     {"name": "analytics", "description": "Figures over all executions."},
     {"name": "budgets", "description": "Limits of tokens and cost."},
     {"name": "api keys", "description": "The keys of callers, and the caller of the request."},
+    {"name": "audit", "description": "The record of changes, reviews and ends of runs, which proves itself."},
     {"name": "models", "description": "The configured models."},
     {"name": "operating", "description": "Probes for load balancers and orchestrators."},
 ]

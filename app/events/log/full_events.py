@@ -171,6 +171,13 @@ async def archived_texts(archive: TreeArchive, cut: Sequence[JsonObject]) -> dic
     return {seq: text for seq, text in found.items() if text is not None}
 
 
+async def tree_payload_parts(database: Database, root_id: str, seq: int, sha256: str) -> AsyncGenerator[bytes]:
+    """Yield the parts of the full JSON of a truncated event."""
+    selector = {"rootExecutionId": root_id, "seq": seq, "sha256": sha256}
+    async for part in database[EventPayload.get_collection_name()].find(selector).sort("part", 1).batch_size(2):
+        yield part["text"] if isinstance(part["text"], bytes) else b""
+
+
 def is_cut(event: JsonObject) -> bool:
     """Return whether an event stored by this service is the truncated form of a larger one."""
     return event.get("truncated") is True and "sha256" in event

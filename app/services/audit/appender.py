@@ -38,6 +38,11 @@ class AuditAppender:
     _head: Head | None = field(default=None, init=False)
     """The head after this process's last batch; the database refuses entries that continue an older one."""
 
+    @property
+    def head(self) -> Head | None:
+        """The head after the last batch of this process, if it is known."""
+        return self._head
+
     async def run(self) -> None:
         """Append entries until cancelled. Processes look at different times, so that they rarely collide."""
         while True:
@@ -112,6 +117,6 @@ async def read_head(database: Database) -> Head:
     Raises:
         PyMongoError: the database is unavailable.
     """
-    fields = {"hash": 1}
-    found = await collection_of(database, AuditEntry).find({}, fields).sort("_id", -1).limit(1).to_list()
+    numbered = {"_id": {"$type": "number"}}
+    found = await collection_of(database, AuditEntry).find(numbered, {"hash": 1}).sort("_id", -1).limit(1).to_list()
     return Head(int(found[0]["_id"]), str(found[0].get("hash", NO_HASH))) if found else Head()

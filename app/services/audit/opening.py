@@ -1,0 +1,43 @@
+"""Opening the audit log of a process."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.database.connection import Database
+from app.events.stream.opening import running_in_background
+from app.services.audit.appender import AuditAppender
+from app.services.audit.chain import Head
+from app.services.audit.head_notes import HeadNotes
+from app.services.audit.queries import AuditQueries
+from app.services.audit.tree_checks import TreeArchives
+from app.services.audit.verification import AuditVerifier, Verification
+
+
+@dataclass(frozen=True)
+class AuditLog:
+    """The audit log as routers use it."""
+
+    queries: AuditQueries
+    verifier: AuditVerifier
+    appender: AuditAppender
+
+    async def verify(self, noted: Sequence[Head]) -> Verification:
+        """Verify the log, also against the last head that this process has appended."""
+        seen = self.appender.head
+        return await self.verifier.verify([*noted, seen] if seen is not None else noted)
+
+
+@asynccontextmanager
+async def open_audit_log(
+    database: Database, data_dir: Path, archives: TreeArchives, *, is_worker: bool
+) -> AsyncGenerator[AuditLog]:
+    """The audit log, to which entries are appended while the context lasts; workers note no heads."""
+    appender = AuditAppender(database)
+    notes = HeadNotes.under(database, data_dir)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(running_in_background(appender.run(), "audit log"))
+        if not is_worker:
+            await stack.enter_async_context(running_in_background(notes.run(), "audit heads"))
+        yield AuditLog(AuditQueries(database), AuditVerifier(database, archives), appender)
