@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.text import Text
 
+from app.cli.audit.examination import examine_audit
 from app.cli.document_notes import (
     WITHOUT_LARGE_FIELDS,
     Known,
@@ -120,6 +121,8 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
     async for ok, text in examine_retention(settings, database):
         yield Finding(Part.DOCUMENTS, "archives", ok, text)
     yield await examine_runs(database)
+    for found in await examine_audit(database, settings.data_dir):
+        yield Finding(Part.DOCUMENTS, "audit log", found.ok, found.text)
     yield Finding(
         Part.DOCUMENTS,
         "Payload",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from app.cli.approvals.commands import approvals_app
+from app.cli.audit.commands import audit_app
 from app.cli.running import DEFAULT_URL, Key, Url, finish, run
 from app.errors import StartupError
 
@@ -38,6 +39,7 @@ app.add_typer(tool_app, name="tool")
 budgets_app = typer.Typer(help="Limits of tokens and cost on a server.", no_args_is_help=True)
 app.add_typer(budgets_app, name="budgets")
 app.add_typer(approvals_app, name="approvals")
+app.add_typer(audit_app, name="audit")
 
 
 def print_version(wanted: bool) -> None:

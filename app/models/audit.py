@@ -12,7 +12,7 @@ from app.models.base import optional_index, own_index, stored_name
 
 
 class AuditAction(DescribedEnum):
-    """What was done; the part before the dot names the kind of thing it was done to."""
+    """The kinds of changes; the part before the dot names the kind of thing that was changed."""
 
     DEPARTMENT_CREATE = "department.create"
     """A department was created."""

@@ -1,5 +1,5 @@
 /** Form fields: a label, a control, a hint, and the API's own error beside it. */
-import { html, useId } from "../lib/html.js";
+import { html, useEffect, useId, useState } from "../lib/html.js";
 import { CodeEditor } from "./code-editor.js";
 
 /**
@@ -46,6 +46,17 @@ function controlOf(kind, control, options, error) {
     </select>`;
   }
   return html`<input class="input" type=${kind} ...${control} />`;
+}
+
+/**
+ * A filter that applies once its text is complete.
+ *
+ * @param {{ label: string, value: string, onDone: (value: string) => void, [name: string]: any }} props
+ */
+export function TextFilter({ value, onDone, label, ...rest }) {
+  const [text, setText] = useState(value);
+  useEffect(() => setText(value), [value]);
+  return html`<${Field} ...${rest} label=${label} value=${text} onInput=${setText} onChange=${() => onDone(text)} />`;
 }
 
 /**

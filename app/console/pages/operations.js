@@ -1,4 +1,4 @@
-/** Health first, then models, MCP servers and keys. */
+/** Health first, then models, MCP servers, keys and the audit log. */
 import { Dialog } from "../components/dialog.js";
 import { Field } from "../components/field.js";
 import { Icon } from "../components/icon.js";
@@ -11,6 +11,7 @@ import { useLoad } from "../lib/load.js";
 import { readAll } from "../lib/names.js";
 import { api, mayEdit } from "../lib/session.js";
 import { errorsByField } from "../lib/use-form.js";
+import { AuditLog } from "./audit.js";
 
 const EVERY_MS = 10_000;
 const PER_MILLION = 1_000_000;
@@ -22,6 +23,7 @@ export default function OperationsPage() {
     <${Models} />
     <${McpServers} />
     ${mayEdit.value && html`<${Keys} />`}
+    ${mayEdit.value && html`<${AuditLog} />`}
   </div>`;
 }
 

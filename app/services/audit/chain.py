@@ -45,7 +45,7 @@ class BadEntry:
 
 
 def parse_head(text: str) -> Head | None:
-    """Return the head in a text such as `12:9f86…`, or `None` if it is none."""
+    """Return the head in a text such as `12:9f86…`, or `None` if it has another form."""
     match = HEAD.fullmatch(text.strip())
     return Head(int(match[1]), match[2]) if match else None
 

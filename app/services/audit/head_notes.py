@@ -78,7 +78,7 @@ def append_line(path: Path, head: Head) -> None:
 
 
 def last_noted(path: Path) -> Head | None:
-    """Return the head in the last line of the file; `None` if there is none, or the file cannot be read."""
+    """Return the head in the last line of the file; `None` without one, or if the file cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)

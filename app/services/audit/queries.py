@@ -48,12 +48,12 @@ class AuditEntryRead(ApiModel):
     actor: ActorRead
     """The author of the change."""
     action: str
-    """What was done, such as `agent.update`: the kind of the target, and a verb."""
+    """The change, such as `agent.update`: the kind of the target, and a verb."""
     target: TargetRead
     """The thing that was changed."""
     detail: dict[str, Any]
     """More about the change, without secrets, prompts or texts. At the end of a run tree and after a review, `lastSeq`
-    is the number of its last event and `eventsHash` the SHA-256 over its events; `problem` says why there is none."""
+    is the number of its last event and `eventsHash` the SHA-256 over its events; `problem` says why it is missing."""
     hash: str
     """The SHA-256 over `previousHash` and the RFC 8785 form of the entry without its two hashes, in lower-case
     hexadecimal digits."""

@@ -30,7 +30,7 @@ class FirstBad(ApiModel):
     execution_id: str | None = None
     """The id of the root of the run tree; left out for an entry."""
     reason: str
-    """What does not match."""
+    """The difference that was found."""
 
     @model_serializer(mode="wrap")
     def only_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class NoArchives:
 
 @dataclass(frozen=True)
 class RecordedTree:
-    """What an entry says about a tree: the hash of its events up to a number."""
+    """A tree in an entry: the hash of its events up to a number."""
 
     seq: int
     """The number of the entry."""
@@ -116,7 +116,7 @@ class TreeChecks:
     async def _difference(self, one: RecordedTree, state: TreeState, gone: frozenset[str]) -> str | None:
         """Return how a tree differs from its entry, or `None` if it does not.
 
-        A difference that a change explains whose entry follows later is none.
+        A difference that a change explains whose entry follows later does not count.
         """
         if state.is_archived and AuditAction.EXECUTION_ARCHIVE in gone:
             return await self._archive_difference(one)

@@ -318,7 +318,7 @@ async def test_a_process_that_continues_a_cut_chain_shows_the_gap(database: Data
     assert (await verify(database)).bad == BadEntry(4, Reason("4 to 5 are missing"))
 
 
-async def test_what_happened_since_is_no_tampering(database: Database) -> None:
+async def test_changes_that_followed_are_no_tampering(database: Database) -> None:
     deleted, continued = await ended_tree(database), await ended_tree(database)
     await append(database)
     await collection_of(database, AgentExecution).delete_many({"rootExecutionId": deleted.id})

@@ -1,7 +1,8 @@
 /** The list of runs: filters in the address, live status, pages by cursor. */
-import { Field } from "../../components/field.js";
+import { Field, TextFilter } from "../../components/field.js";
 import { Icon } from "../../components/icon.js";
 import { DepartmentMark } from "../../components/mark.js";
+import { Pages } from "../../components/pages.js";
 import { Empty, Loaded } from "../../components/states.js";
 import { Status } from "../../components/status.js";
 import { Table } from "../../components/table.js";
@@ -124,17 +125,6 @@ function Filters({ filters }) {
   </div>`;
 }
 
-/**
- * A filter that applies once its text is complete.
- *
- * @param {{ label: string, value: string, onDone: (value: string) => void, [name: string]: any }} props
- */
-function TextFilter({ value, onDone, ...rest }) {
-  const [text, setText] = useState(value);
-  useEffect(() => setText(value), [value]);
-  return html`<${Field} ...${rest} value=${text} onInput=${setText} onChange=${() => onDone(text)} />`;
-}
-
 /** @param {{ value: string, onInput: (value: string) => void }} props */
 function KeyFilter({ value, onInput }) {
   const load = useLoad(async () => (mayEdit.value ? readAll("/api-keys") : []), []);
@@ -189,20 +179,4 @@ function NoRuns({ hasFilter }) {
     <p>Start the sample: the Story department outlines a short film.</p>
     ${may("runner") && html`<${Link} to="/start?sample=1" class="button primary">Start the sample run<//>`}
   <//>`;
-}
-
-/** @param {{ page: any, cursors: string[] }} props */
-function Pages({ page, cursors }) {
-  if (!page.nextCursor && cursors.length === 0) return null;
-  const go = (/** @type {string[]} */ next) => {
-    const query = new URLSearchParams(location.search);
-    query.delete("cursor");
-    for (const one of next) query.append("cursor", one);
-    navigate(`/runs?${query}`);
-  };
-  return html`<div class="actions" role="group" aria-label="Pages">
-    <button class="button" disabled=${cursors.length === 0} onClick=${() => go(cursors.slice(0, -1))}>Previous</button>
-    <span class="meta">Page ${cursors.length + 1}</span>
-    <button class="button" disabled=${!page.nextCursor} onClick=${() => go([...cursors, page.nextCursor])}>Next</button>
-  </div>`;
 }

@@ -1,0 +1,1 @@
+"""`dynamic-agents audit`: verification and export of the audit log."""
