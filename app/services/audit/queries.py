@@ -50,7 +50,7 @@ class AuditEntryRead(ApiModel):
     action: str
     """The change, such as `agent.update`: the kind of the target, and a verb."""
     target: TargetRead
-    """The thing that was changed."""
+    """Its target: the thing that was changed."""
     detail: dict[str, Any]
     """More about the change, without secrets, prompts or texts. At the end of a run tree and after a review, `lastSeq`
     is the number of its last event and `eventsHash` the SHA-256 over its events; `problem` says why it is missing."""
