@@ -19,7 +19,6 @@ from app.services.access.opening import open_authenticator, open_credential_watc
 from app.services.access.stream_tickets import StreamTickets
 from app.services.audit.ends import AuditEnds
 from app.services.audit.opening import open_audit_log
-from app.services.audit.tree_checks import NoArchives
 from app.services.catalog.builtin_tools import store_builtin_tools
 from app.services.catalog.editor import CatalogEditor
 from app.services.catalog.opening import open_loader
@@ -123,7 +122,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         credentials = await enter(open_credential_watch(authenticator))
         await enter(running_in_background(keep_prompts_indexed(database), "prompt index"))
         archives = await enter(open_retention(settings, database, is_worker=is_worker))
-        audit = await enter(open_audit_log(database, settings.data_dir, NoArchives(), is_worker=is_worker))
+        audit = await enter(open_audit_log(database, settings.data_dir, archives, is_worker=is_worker))
         executions = ExecutionQueries(database, archives)
         starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
         known_models = frozenset({*settings.allowed_models, *table.names})

@@ -211,7 +211,7 @@ async def test_filters_select_entries(audited: Service) -> None:
     assert one["detail"] == {"maxTokens": 9, "maxCostUsd": None, "period": "day"}
     assert await entries(audited, target="budget/agent:filtered", to=one["at"]) == []
     assert await entries(audited, target="budget/agent:filtered", **{"from": one["at"]}) == [one]
-    assert await entries(audited, actor="Nobody") == []
+    assert await entries(audited, actor="Unknown") == []
     latest = done(await audited.http.get("/api/v1/audit", params={"limit": 1}))
     assert latest["items"][0]["seq"] == latest["total"]
     for query in ({"target": "budget"}, {"action": "b.$"}, {"from": "soon"}, {"sort": "at"}, {"cursor": "x"}):

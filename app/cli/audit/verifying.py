@@ -9,11 +9,11 @@ import orjson
 
 from app.database.opening import open_database
 from app.errors import StartupError
+from app.events.archive.reader import Archives
 from app.kit.json_values import JsonObject
 from app.server.console import run_console
 from app.services.audit.chain import BadEntry, Head, check_entries, parse_head
 from app.services.audit.head_notes import FILE_NAME, last_noted
-from app.services.audit.tree_checks import NoArchives
 from app.services.audit.verification import AuditVerifier, Verification, differs_from_noted, missing_end
 from app.settings import Settings
 
@@ -30,7 +30,7 @@ async def verify_database(settings: Settings, heads: list[str]) -> bool:
     if own := last_noted(settings.data_dir / FILE_NAME):
         noted.append(own)
     async with open_database(settings, share=True) as database:
-        found = await AuditVerifier(database, NoArchives()).verify(noted)
+        found = await AuditVerifier(database, Archives.under(settings.data_dir)).verify(noted)
     print_result(found, with_trees=True)
     return found.bad is None
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.database.connection import Database
+from app.events.archive.reader import Archives
 from app.events.stream.opening import running_in_background
 from app.services.audit.appender import AuditAppender
 from app.services.audit.chain import Head
 from app.services.audit.head_notes import HeadNotes
 from app.services.audit.queries import AuditQueries
-from app.services.audit.tree_checks import TreeArchives
 from app.services.audit.verification import AuditVerifier, Verification
 
 
@@ -31,7 +31,7 @@ class AuditLog:
 
 @asynccontextmanager
 async def open_audit_log(
-    database: Database, data_dir: Path, archives: TreeArchives, *, is_worker: bool
+    database: Database, data_dir: Path, archives: Archives, *, is_worker: bool
 ) -> AsyncGenerator[AuditLog]:
     """The audit log, to which entries are appended while the context lasts; workers note no heads."""
     appender = AuditAppender(database)

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
-from app.errors import AppError
+from app.events.archive.errors import ArchiveUnreadable
+from app.events.archive.reader import Archives
 from app.events.log.full_events import tree_payload_parts
 from app.events.marked_trees import AUDIT_CONSUMER
 from app.events.outbox import field_of
@@ -18,30 +19,6 @@ from app.models.agent_execution import TERMINAL_STATUSES, AgentExecution
 from app.models.audit import AuditAction, AuditEntry, AuditMark
 
 GONE = (AuditAction.EXECUTION_DELETE.value, AuditAction.EXECUTION_ARCHIVE.value)
-
-
-class TreeArchives(Protocol):
-    """Archives of trees whose events are no longer in the database."""
-
-    async def events_digest(self, root_id: str) -> str:
-        """Return the hash of the events in a tree's archive, read from its file.
-
-        Raises:
-            AppError: the archive is missing or damaged; the message says how.
-        """
-        ...
-
-
-class NoArchives:
-    """No archives: a tree that says that it is archived has none."""
-
-    async def events_digest(self, root_id: str) -> str:
-        """Refuse, because there is no archive.
-
-        Raises:
-            AppError: always.
-        """
-        raise AppError(f"Run {root_id} has no archive.")
 
 
 @dataclass(frozen=True)
@@ -68,7 +45,7 @@ class TreeChecks:
     """Checks the trees that entries name; `checked` counts them."""
 
     database: Database
-    archives: TreeArchives
+    archives: Archives
     checked: int = 0
 
     async def check(self, entries: Sequence[JsonObject]) -> BadTree | None:
@@ -126,11 +103,17 @@ class TreeChecks:
         return found
 
     async def _archive_difference(self, one: RecordedTree) -> str | None:
+        """Return how the archive of a tree differs from its entry; a missing one cannot match."""
+        fields = {"rootExecutionId": 1, "archivedAt": 1, "archive": 1}
+        raw = await collection_of(self.database, AgentExecution).find_one({"executionId": one.root_id}, fields)
+        archive = self.archives.find(raw) if raw else None
         try:
-            digest = await self.archives.events_digest(one.root_id)
-        except AppError as error:
-            return error.message
-        return None if digest == one.events_hash else f"its archive has other events than entry {one.seq} recorded"
+            manifest = await archive.verify() if archive else None
+        except ArchiveUnreadable as error:
+            return f"its archive cannot be read: {error.problem}"
+        if manifest is None or manifest.events_sha256 == one.events_hash:
+            return None
+        return f"its archive has other events than entry {one.seq} recorded"
 
     async def _payload_difference(self, one: RecordedTree, cut: Sequence[CutEvent]) -> str | None:
         """Return which full payload of the truncated events is missing or changed."""

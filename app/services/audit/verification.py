@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
+from app.events.archive.reader import Archives
 from app.kit.check_thread import in_check_thread
 from app.models.audit import AuditEntry
 from app.services.audit.appender import read_head
 from app.services.audit.chain import BadEntry, Head, check_entries, shown_entry
-from app.services.audit.tree_checks import BadTree, TreeArchives, TreeChecks
+from app.services.audit.tree_checks import BadTree, TreeChecks
 
 ENTRIES_A_PAGE = 500
 LOWEST: Raw = {"$gte": float("-inf")}
@@ -35,7 +36,7 @@ class AuditVerifier:
     """Verifies the audit log, once at a time: memory and load do not grow with callers or entries."""
 
     database: Database
-    archives: TreeArchives
+    archives: Archives
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def verify(self, noted: Sequence[Head] = ()) -> Verification:

@@ -7,12 +7,15 @@ nothing but space that the next pass frees.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.database.audit_marks import SERVICE, add_audit_marks, audit_mark
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import number_in
 from app.database.transactions import Session, in_transaction
 from app.events.archive.claims import CLAIMS
+from app.events.marked_trees import TreeUnhashed, hash_marked_trees, refuse_unhashed
 from app.models.agent_execution import AgentExecution
+from app.models.audit import AuditAction
 from app.models.execution_events import ArchivedCalls, EventPayload, ExecutionEventPage, SentPrompt
 from app.services.retention.due_trees import have_changed, obstacle_of, read_states
 from app.services.retention.tree_export import ExportedTree
@@ -34,13 +37,16 @@ class TreeTrim:
     async def mark(self, root_id: str, exported: ExportedTree, states: Sequence[Raw]) -> bool:
         """Mark a tree as archived if it is still as it was read; return whether it was.
 
-        The transaction raises the fence on every document of the tree, so a write that began before fails.
+        The transaction raises the fence on every document of the tree, so a write that began before fails. The audit
+        log gets an entry, and has the hash of the events by then.
         """
         named = {
             "month": exported.archive.month,
             "sha256": exported.archive.sha256,
             "manifestSha256": exported.archive.manifest_sha256,
         }
+        detail = {"month": exported.archive.month, "sha256": exported.archive.sha256}
+        entry = audit_mark(AuditAction.EXECUTION_ARCHIVE, SERVICE, root_id, detail)
         members = {"rootExecutionId": root_id}
         changes = {"archivedAt": "$$NOW", "archive": {"$literal": named}, "fence": {"$add": [number_in("$fence"), 1]}}
 
@@ -56,9 +62,15 @@ class TreeTrim:
             if exported.calls:
                 copies = [dict(one) for one in exported.calls]  # PyMongo adds ids, and the transaction may run again
                 await collection_of(self.database, ArchivedCalls).insert_many(copies, session=session)
+            await refuse_unhashed(self.database, root_id, session)
+            await add_audit_marks(self.database, [entry], session)
             return True
 
-        return await in_transaction(self.database, mark)
+        await hash_marked_trees(self.database, root_id)
+        try:
+            return await in_transaction(self.database, mark)
+        except TreeUnhashed:
+            return False
 
     async def trim(self, root_id: str) -> None:
         """Remove from the database what the archive of a marked tree holds; repeating it changes nothing."""

@@ -1,4 +1,4 @@
-"""Processes of the operating system that write at the same time, and die: one dense chain, and each change in it once."""
+"""Processes that write at the same time, and die: one dense chain, and each change in it once."""
 
 import asyncio
 import os

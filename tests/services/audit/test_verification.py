@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from app.database.audit_marks import add_audit_marks, audit_mark, end_mark
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
+from app.events.archive.reader import Archives
 from app.events.log import log_rows
 from app.events.outbox import Outbox
 from app.events.types import AgentComplete
@@ -21,7 +23,7 @@ from app.models.execution_events import EventPayload, ExecutionEventPage
 from app.services.audit.appender import AuditAppender, read_head
 from app.services.audit.chain import BadEntry, Head
 from app.services.audit.ends import AuditEnds
-from app.services.audit.tree_checks import BadTree, NoArchives
+from app.services.audit.tree_checks import BadTree
 from app.services.audit.verification import AuditVerifier, Verification
 from tests.fixtures.audit_chains import BOB, make_chain, read_chain
 from tests.fixtures.event_trees import RecordingBus, Tree, new_execution, said
@@ -58,7 +60,7 @@ async def append(database: Database) -> None:
 
 
 async def verify(database: Database, *noted: Head) -> Verification:
-    return await AuditVerifier(database, NoArchives()).verify(noted)
+    return await AuditVerifier(database, Archives(Path("nowhere"))).verify(noted)
 
 
 @dataclass(frozen=True)
