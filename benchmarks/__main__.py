@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.agent_run import agent_run_tables
+from benchmarks.audit import audit_tables
 from benchmarks.catalog import catalog_tables
 from benchmarks.console import console_tables
 from benchmarks.department_run import department_run_tables
@@ -33,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "console": console_tables,
     "run-engine": run_engine_tables,
     "retention": retention_tables,
+    "audit": audit_tables,
     "economy": economy_tables,
     "usage-analytics": usage_analytics_tables,
 }

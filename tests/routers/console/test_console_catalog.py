@@ -127,4 +127,5 @@ async def test_a_key_is_created_shown_once_and_revoked(console: Visit) -> None:
     await page.get_by_role("button", name="Revoke night shift").click()
     await page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
 
-    await expect(page.get_by_role("row").filter(has_text="night shift")).to_have_count(0)
+    keys = page.get_by_role("table", name="Keys")
+    await expect(keys.get_by_role("row").filter(has_text="night shift")).to_have_count(0)

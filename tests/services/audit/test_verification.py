@@ -1,5 +1,6 @@
 """Verification of the audit log: any change of an entry, or of a stored event of an ended tree, is found and named."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
 from app.events.archive.reader import Archives
 from app.events.log import log_rows
-from app.events.outbox import Outbox
+from app.events.outbox import ExecutionEnd, Outbox
 from app.events.types import AgentComplete
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionStatus
@@ -337,6 +338,19 @@ async def test_changes_that_followed_are_no_tampering(database: Database) -> Non
         {"executionId": continued.id}, {"$set": {"status": ExecutionStatus.COMPLETED.value}}
     )
     assert (await verify(database)).bad == BadTree(continued.id, Reason("follow"))
+
+
+async def test_the_end_of_a_root_costs_a_field_of_its_own_write_and_that_of_a_child_nothing(database: Database) -> None:
+    root = new_execution()
+    ends = [
+        ExecutionEnd(one, ExecutionStatus.COMPLETED, Counter(), is_first=True, seq=7)
+        for one in (root, new_execution(root.execution_id, parent=root.execution_id))
+    ]
+
+    [(name, mark)], none = (list(AuditEnds(database).mark(end).items()) for end in ends)
+
+    assert name.startswith("outbox.audit.")
+    assert (mark["status"], mark["lastSeq"], none) == ("completed", 7, [])
 
 
 async def test_an_end_has_one_entry_with_the_hash_of_its_events(database: Database) -> None:
