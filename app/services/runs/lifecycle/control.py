@@ -228,7 +228,6 @@ class ExecutionControl:
             return await self.executions.get_execution(execution_id, caller)
         change = {"$set": {"legalHold": True}} if held else {"$unset": {"legalHold": ""}}
         before = {"executionId": execution_id, "legalHold": None if held else True}
-
         mark = audit_mark(AuditAction.EXECUTION_HOLD, caller.actor, execution_id, {"legalHold": held})
 
         async def store_hold(session: AsyncClientSession) -> None:
