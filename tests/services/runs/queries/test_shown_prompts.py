@@ -147,4 +147,4 @@ def test_the_templates_are_those_of_their_versions() -> None:
     digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (prompts, judging)]
 
     assert (PROMPTS_VERSION, digests[0]) == ("3", "6753e924cf8538f5")
-    assert (JUDGE_VERSION, digests[1]) == ("4", "196bd23bc1b77587")
+    assert (JUDGE_VERSION, digests[1]) == ("5", "196bd23bc1b77587")
