@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false
 """Metrics: each series shows the work that was done, in one process and over several, with bounded labels."""
 
 import asyncio
@@ -11,8 +12,10 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from app.telemetry.metrics import OTHER, LabelValues
-from tests.fixtures.exposition import Change, scrape
+from app.routers.http.request_context import observe
+from app.telemetry import run_metrics
+from app.telemetry.metrics import MAX_LABEL_VALUES, OTHER, LabelValues, exposition
+from tests.fixtures.exposition import Change, Exposition, scrape
 from tests.fixtures.model_server import ModelServer, completion, fault, plan_of
 from tests.fixtures.processes import serving
 from tests.fixtures.services import ADMIN_KEY, PROJECT, Service, StartService, write_models_config
@@ -188,6 +191,34 @@ async def test_routes_are_shown_by_their_templates_and_addresses_of_clients_are_
     assert change.get(name, route="/api/v1/agents/{agent_id}", method="GET", status="404") == 1
     assert "plot-specialist-001" not in " ".join(change.after.values(name, "route"))
     assert change.after.values(name, "method") <= {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER}
+
+
+def test_a_thousand_hostile_models_codes_paths_and_methods_create_a_bounded_number_of_series(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for metric in ("TOKENS", "COST", "MODEL_ERRORS", "MODEL_SECONDS"):
+        original = getattr(run_metrics, metric)
+        labels = original._labelnames
+        monkeypatch.setattr(
+            run_metrics, metric, type(original)(f"hostile_{metric.lower()}", "x", labels, registry=None)
+        )
+    monkeypatch.setattr(run_metrics, "_models", LabelValues())
+    monkeypatch.setattr(run_metrics, "_codes", LabelValues())
+    before = Exposition.of(exposition().decode()).values("http_request_duration_seconds_count", "route")
+
+    for number in range(1000):
+        text = f'"}}\\n{number}\n\u202e' + "x" * number
+        row = {"cached": False, "model": text, "purpose": "work", "durationMs": 1, "costUsd": 1, "errorCode": text}
+        run_metrics.record_calls([row | dict.fromkeys(run_metrics.TOKEN_FIELDS, 1)])
+        observe({"type": "http", "path": f"/api/v1/{text}", "method": text}, 404, 0.1)
+
+    samples = [sample for metric in run_metrics.TOKENS.collect() for sample in metric.samples]
+    errors = [sample for metric in run_metrics.MODEL_ERRORS.collect() for sample in metric.samples]
+    after = Exposition.of(exposition().decode()).values("http_request_duration_seconds_count", "route")
+    assert len({sample.labels["model"] for sample in samples}) == MAX_LABEL_VALUES + 1
+    assert len({sample.labels["code"] for sample in errors}) == MAX_LABEL_VALUES + 1
+    assert len(errors) <= 2 * (MAX_LABEL_VALUES + 1)
+    assert after - before <= {"unmatched"}
 
 
 def test_a_label_has_a_bounded_number_of_values() -> None:

@@ -12,7 +12,7 @@ import httpx
 
 from app.database.connection import connect
 from app.kit.times import utc_now
-from tests.fixtures.exposition import scrape
+from tests.fixtures.exposition import Exposition, scrape
 from tests.fixtures.model_server import Call, ModelServer, Reply, completion, plan_of
 from tests.fixtures.otlp_receiver import OtlpReceiver, ReceivedSpan, otlp_receiver
 from tests.fixtures.processes import ServeProcess, serving
@@ -23,12 +23,17 @@ CALLER = "b7ad6b7169203331"
 FIRST, SECOND = "plot-specialist-001", "theme-specialist-001"
 
 
+async def metrics_of(process: ServeProcess) -> Exposition:
+    """The metrics of a process: each is a target of its own."""
+    async with httpx.AsyncClient(base_url=process.url.removesuffix("/readyz")) as http:
+        return await scrape(http)
+
+
 async def owner_of_the_run(workers: list[ServeProcess]) -> ServeProcess:
     """The worker that runs something."""
     for worker in workers:
-        async with httpx.AsyncClient(base_url=worker.url.removesuffix("/readyz")) as http:
-            if (await scrape(http)).get("executions_running"):
-                return worker
+        if (await metrics_of(worker)).get("executions_running"):
+            return worker
     raise AssertionError("No worker runs anything.")
 
 
@@ -87,6 +92,8 @@ async def run_and_kill(
         await database["agent-executions"].update_one({"executionId": run["executionId"]}, expired)
         killed.set()
         await collector.until("invoke_agent story-head-001", seconds=40)
+        [heir] = [worker for worker in workers if worker is not victim]
+        assert [(await metrics_of(one)).get("takeovers_total") for one in (api, heir)] == [0, 1]
         return (await http.get(f"/api/v1/executions/{run['executionId']}")).json()
 
 

@@ -16,6 +16,7 @@ from app.events.stream.hub import EventHub
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
 from tests.fixtures.event_trees import ENDED, RecordingBus, Tree, said
+from tests.fixtures.exposition import counted
 
 EVENTS = 90
 
@@ -124,7 +125,7 @@ async def test_a_follower_that_cannot_keep_up_reads_what_it_missed_from_the_data
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus_module, "MAX_BUFFERED_COMMITS", 3)
-    hub, log = EventHub(tree.database, tree.bus), tree.open_log()
+    hub, log, resyncs = EventHub(tree.database, tree.bus), tree.open_log(), counted("stream_resyncs_total")
     log.append(tree.id, said("first"))
     await log.committed()
     stream = hub.follow(await hub.head(tree.id), 0)
@@ -140,6 +141,7 @@ async def test_a_follower_that_cannot_keep_up_reads_what_it_missed_from_the_data
     assert isinstance(first, Frame)
     assert numbers_of([first, *rest]) == list(range(1, 43))
     assert isinstance(rest[-1], Ending)
+    assert counted("stream_resyncs_total") > resyncs
 
 
 async def test_a_commit_that_the_bus_lost_is_read_from_the_database_before_the_next(tree: Tree) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from tests.fixtures.approvals import decide, pending, start
+from tests.fixtures.exposition import counted
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of
 from tests.fixtures.runs import (
     ADA,
@@ -107,6 +108,7 @@ async def test_a_declined_call_is_not_made_and_the_model_receives_the_message(
 ) -> None:
     await catalog.edit_tool("echo", requiresApproval=True)
     model_server.on("work", calls_tool("echo", {"n": 1}))
+    declined = counted("tool_calls_total", source="custom", outcome="declined")
     execution_id = await start(service, RUN, judge=False)
     [approval] = await pending(service, execution_id)
 
@@ -116,6 +118,7 @@ async def test_a_declined_call_is_not_made_and_the_model_receives_the_message(
     received = model_server.calls_for("work")[-1].tool_results
     assert answer.json()["status"] == "declined"
     assert received == [{"error": {"code": "declined", "message": "Not this one."}}]
+    assert counted("tool_calls_total", source="custom", outcome="declined") == declined + 1
     assert (ended["status"], ended["output"]["text"]) == ("completed", "Done.")
     [result] = of_type(await all_events(service, execution_id), "tool-result")
     assert (result["output"], result["durationMs"]) == (received[0], 0)

@@ -12,6 +12,7 @@ from app.database.connection import Raw
 from app.events.log import log_rows as rows_module
 from app.models.agent_execution import AgentExecution
 from app.services.runs.engine.dispatcher import RunLimits
+from tests.fixtures.exposition import counted
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, plan_of, review
 from tests.fixtures.runs import (
     ADA,
@@ -165,6 +166,8 @@ async def test_a_call_that_may_have_had_an_effect_is_made_again_only_where_its_a
     code: str,
 ) -> None:
     await catalog.edit_tool("hang", executeFunction="(input, { fetch }) => { for (;;) {} }", idempotent=idempotent)
+    outcome = "timeout" if idempotent else "error"
+    takeovers, outcomes = counted("takeovers_total"), counted("tool_calls_total", outcome=outcome)
     model_server.on("work", first_then(completion(None, ("hang", {})), "Done."))
     first = await start_process()
     execution_id = await accept(service, first, "agent", judge=False)
@@ -179,6 +182,8 @@ async def test_a_call_that_may_have_had_an_effect_is_made_again_only_where_its_a
     assert document["status"] == "completed"
     assert [result["output"]["error"]["code"] for result in results] == [code]
     assert model_server.calls[-1].tool_results[0]["error"]["code"] == code
+    assert counted("takeovers_total") == takeovers + 1
+    assert counted("tool_calls_total", outcome=outcome) == outcomes + 1
 
 
 @pytest.mark.slow

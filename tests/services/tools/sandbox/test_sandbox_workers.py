@@ -15,6 +15,7 @@ from app.services.tools.outcomes import ToolFailed
 from app.services.tools.sandbox import worker_process
 from app.services.tools.sandbox.replies import breakdown
 from app.services.tools.sandbox.tool_sandbox import ToolInvocation, ToolSandbox, is_reply, outcome_of
+from tests.fixtures.exposition import counted
 from tests.fixtures.sandboxes import Call, is_running, is_there, resident_bytes, running, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -61,6 +62,7 @@ async def test_a_cancelled_call_does_not_poison_the_next(sandbox: ToolSandbox, c
 async def test_a_cancelled_call_that_cannot_be_interrupted_loses_its_process(sandbox: ToolSandbox) -> None:
     await until(lambda: len(sandbox.worker_pids) == 2)
     before = {pid: cpu_ticks(pid) for pid in sandbox.worker_pids}
+    kills = counted("sandbox_kills_total", reason="cancelled")
     task = asyncio.create_task(sandbox.run(UNINTERRUPTIBLE))
     await until(lambda: any(cpu_ticks(pid) > ticks + 5 for pid, ticks in before.items()))
 
@@ -68,6 +70,7 @@ async def test_a_cancelled_call_that_cannot_be_interrupted_loses_its_process(san
 
     await until(lambda: not all(is_running(pid) for pid in before))
     assert task.cancelled()
+    assert counted("sandbox_kills_total", reason="cancelled") == kills + 1
 
 
 @pytest.mark.slow
@@ -84,6 +87,8 @@ async def test_a_worker_that_dies_in_a_call_fails_that_call_alone(
 ) -> None:
     await until(lambda: len(sandbox.worker_pids) == 2)
     before = {pid: cpu_ticks(pid) for pid in sandbox.worker_pids}
+    reason = "timeout" if code == "tool-timeout" else "crashed"
+    kills, all_kills = counted("sandbox_kills_total", reason=reason), counted("sandbox_kills_total")
     task = asyncio.create_task(sandbox.run(ENDLESS))
     await until(lambda: any(cpu_ticks(pid) > ticks + 5 for pid, ticks in before.items()))
 
@@ -94,6 +99,8 @@ async def test_a_worker_that_dies_in_a_call_fails_that_call_alone(
         with pytest.raises(ToolFailed) as caught:
             await task
     assert (caught.value.code, caught.value.message) == (code, message)
+    assert counted("sandbox_kills_total", reason=reason) == kills + 1
+    assert counted("sandbox_kills_total") == all_kills + 1
     assert [entry["ending"] for entry in logs if entry["event"] == "tool-worker-lost"] == [number.name]
     assert await asyncio.gather(*(call("n => n", n) for n in range(4))) == list(range(4))
 
