@@ -133,7 +133,8 @@ class RecordedTree(TreeTrace):
             try:
                 yield recorded
             except BaseException as error:
-                recorded.fail(str(getattr(error, "code", type(error).__name__)))
+                code = getattr(error, "code", None)
+                recorded.fail(code if isinstance(code, str) else type(error).__name__)
                 raise
 
     def record(self, execution_id: str | None, span: FinishedSpan) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from beanie import init_beanie
+from websockets.asyncio.client import connect
 
 from app.database.connection import DOCUMENTS
 from tests.fixtures.model_server import ModelServer, completion, fault, plan_of
 from tests.fixtures.otlp_receiver import CLIENT, SERVER, OtlpReceiver, ReceivedSpan, otlp_receiver
-from tests.fixtures.services import PROJECT, Service, running_service, write_models_config
+from tests.fixtures.services import ADMIN_KEY, PROJECT, Service, running_service, write_models_config
 from tests.fixtures.waiting import wait_until
 
 CALLER = "b7ad6b7169203331"
@@ -218,6 +219,21 @@ async def test_probes_and_the_metrics_have_no_spans(traced: Traced) -> None:
 
     names = {span.name for span in traced.collector.spans}
     assert names.isdisjoint({"GET /healthz", "GET /readyz", "GET /metrics", "GET"})
+
+
+async def test_sockets_and_streams_work_beside_traces(traced: Traced) -> None:
+    run = await traced.run("/agents/plot-specialist-001/runs")
+    execution_id = run.run["executionId"]
+    headers = {"X-API-Key": ADMIN_KEY}
+
+    async with connect(traced.service.websocket_url, additional_headers=headers) as socket:
+        await socket.send(json.dumps({"type": "subscribe", "executionId": execution_id}))
+        while json.loads(await socket.recv())["type"] != "execution-end":
+            pass
+    streamed = await traced.service.http.get(f"/api/v1/executions/{execution_id}/events/stream")
+
+    assert "event: execution-end" in streamed.text
+    await traced.collector.until("GET /api/v1/executions/{execution_id}/events/stream")
 
 
 async def test_content_is_recorded_and_the_trace_passed_on_where_the_operator_asks_for_it(

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
+
 from app.events.log.log_rows import Row
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution
@@ -11,6 +13,8 @@ from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.run_tree import RunTree
 from app.telemetry import gen_ai
 from app.telemetry.tracing import FinishedSpan, Traces
+
+log = structlog.get_logger(__name__)
 
 REPEATED = timedelta(minutes=1)
 """How long before a takeover an execution ended whose span the dead process may not have exported."""
@@ -28,7 +32,10 @@ def record_end_span(tree: RunTree, row: Row) -> None:
         return
     execution = next((one for one in tree.members if one.execution_id == row.ending.execution_id), None)
     if execution is not None:
-        record_execution(tree, execution, {**row.changes, "status": row.ending.status.value})
+        try:
+            record_execution(tree, execution, {**row.changes, "status": row.ending.status.value})
+        except Exception:  # the end is stored, whatever becomes of its span
+            log.exception("span-lost")
 
 
 def repeat_end_spans(tree: RunTree) -> None:
