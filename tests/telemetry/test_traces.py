@@ -254,8 +254,9 @@ async def test_content_is_recorded_and_the_trace_passed_on_where_the_operator_as
     tool = run.the("execute_tool textStatistics")
     chats = run.named("chat ")
     asked = json.loads(chats[1].attributes["gen_ai.input.messages"])
-    assert agent.attributes["gen_ai.input.messages"] == SECRET
-    assert agent.attributes["gen_ai.output.messages"] == "The answer."
+    prompt, answer = (json.loads(agent.attributes[f"gen_ai.{way}.messages"]) for way in ("input", "output"))
+    assert prompt == [{"role": "user", "parts": [{"type": "text", "content": SECRET}]}]
+    assert answer == [{"role": "assistant", "parts": [{"type": "text", "content": "The answer."}]}]
     assert json.loads(tool.attributes["gen_ai.tool.call.arguments"]) == {"text": "One two."}
     assert "words" in json.loads(tool.attributes["gen_ai.tool.call.result"])
     assert [message["role"] for message in asked] == ["system", "user", "assistant", "tool"]

@@ -9,6 +9,7 @@ import structlog
 from app.events.log.log_rows import Row
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution
+from app.services.llm.traced_models import messages_text
 from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.run_tree import RunTree
 from app.telemetry import gen_ai
@@ -75,7 +76,10 @@ def record_execution(tree: RunTree, execution: AgentExecution, end: Mapping[str,
         gen_ai.TAKEOVERS: tree.root.takeovers if execution is tree.root else None,
     }
     if tree.context.trace.captures_content:
-        facts |= {gen_ai.INPUT_MESSAGES: execution.prompt, gen_ai.OUTPUT_MESSAGES: text_in(end.get("output"))}
+        facts |= {
+            gen_ai.INPUT_MESSAGES: messages_text([{"role": "user", "content": execution.prompt}]),
+            gen_ai.OUTPUT_MESSAGES: messages_text([{"role": "assistant", "content": text_in(end.get("output"))}]),
+        }
     ended = end.get("completedAt") or utc_now()
     name = f"{gen_ai.INVOKE_AGENT} {agent_id}" if agent_id else gen_ai.INVOKE_AGENT
     span = FinishedSpan(name, began_at(execution, run, end) or ended, ended, known(facts), code_in(end.get("error")))
