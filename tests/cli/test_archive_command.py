@@ -49,6 +49,7 @@ def test_another_age_is_refused(text: str | None) -> None:
         days_of(text, settings_of())
 
 
+@pytest.mark.slow
 async def test_a_dry_run_says_what_would_happen_and_the_command_does_it(database_uri: str, tmp_path: Path) -> None:
     database = await connect(database_uri)
     await bind_documents(database)
@@ -73,6 +74,7 @@ async def test_a_dry_run_says_what_would_happen_and_the_command_does_it(database
     assert archived == ["exec_1_a.jsonl.zst", "exec_1_b.jsonl.zst"]
 
 
+@pytest.mark.slow
 async def test_the_doctor_names_a_backlog_and_damaged_archives(database_uri: str, tmp_path: Path) -> None:
     database = await connect(database_uri)
     await bind_documents(database)

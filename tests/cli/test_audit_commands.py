@@ -4,6 +4,8 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from app.cli.audit.examination import examine_audit
 from app.database.collections import collection_of
 from app.database.connection import Database
@@ -14,6 +16,7 @@ from tests.fixtures.audit_chains import leave_marks, make_chain
 from tests.fixtures.processes import run_command
 
 
+@pytest.mark.slow
 async def test_the_log_is_verified_exported_and_verified_without_the_database(
     database: Database, database_uri: str, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from tests.fixtures.blocking_peers import MASK, Peer, close_frame, connected, re
 from tests.fixtures.model_server import serve_app, stop_server
 from tests.fixtures.services import ADMIN_KEY
 
-CONNECTIONS = 60
+CONNECTIONS = 40
 CLIENTS = 15
 OBJECTS_PER_CONNECTION = 1
 """How many may be left. They were 26 of a silent connection, 40 of a request, 110 of a socket or a cut stream."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from app.database.connection import connect
 from app.kit.times import utc_now
@@ -103,6 +104,7 @@ def log_lines(folder: Path, execution_id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if f'"{execution_id}"' in line and "run-" in line]
 
 
+@pytest.mark.slow
 async def test_a_run_whose_worker_is_killed_is_one_trace_over_all_processes(
     mongod_uri: str, redis_url: str, tmp_path: Path, model_server: ModelServer
 ) -> None:

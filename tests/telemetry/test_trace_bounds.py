@@ -114,6 +114,7 @@ async def test_an_invalid_queue_stops_the_start(monkeypatch: pytest.MonkeyPatch)
             pass
 
 
+@pytest.mark.slow
 async def test_a_collector_that_hangs_neither_slows_nor_fails_runs_nor_the_end_of_the_process(
     start_service: StartService, models_config: Path, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

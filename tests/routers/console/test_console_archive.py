@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from playwright.async_api import expect
 
 from app.services.retention.passes import RetentionPass
@@ -13,6 +14,7 @@ AGENT = "dialogue-specialist-001"
 LONG_AGO = datetime(2020, 1, 31, tzinfo=UTC)
 
 
+@pytest.mark.slow
 async def test_a_run_shows_its_hold_its_archive_and_the_loss_of_its_events(
     console: Visit, model_server: ModelServer, project: str
 ) -> None:

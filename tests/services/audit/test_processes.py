@@ -8,6 +8,8 @@ from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from app.database.collections import collection_of
 from app.database.connection import Database
 from app.models.audit import AuditMark
@@ -27,6 +29,7 @@ async def start(uri: str, name: str, failpoints: str) -> Process:
     return await asyncio.create_subprocess_exec(*command, stdout=PIPE, cwd=ROOT, env=environment)
 
 
+@pytest.mark.slow
 async def test_three_processes_make_one_dense_chain_whichever_dies(database: Database, database_uri: str) -> None:
     processes = [await start(database_uri, name, place) for name, place in DEATHS.items()]
     async with asyncio.timeout(120):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+import pytest
 import websockets
 
 from tests.fixtures.model_server import ModelServer
@@ -41,6 +42,7 @@ async def frames_of(service: Service, execution_id: str) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 async def test_an_archived_department_run_answers_byte_for_byte_as_before(
     service: Service, model_server: ModelServer, keeper: Keeper
 ) -> None:

@@ -25,6 +25,8 @@ PLACES = (
     "after-archive-marked",
     "after-archive-trimmed",
 )
+QUICK_PLACES = ("after-archive-verified", "after-archive-marked")
+"""Before and after the moment that decides; the others take their time in the long tests."""
 
 
 async def archive_command(service: Service, keeper: Keeper, folder: Path, **variables: str) -> tuple[int, str]:
@@ -34,7 +36,10 @@ async def archive_command(service: Service, keeper: Keeper, folder: Path, **vari
     return await run_command("archive", "--older-than", "365d", cwd=folder, **settings)
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=[] if place in QUICK_PLACES else pytest.mark.long) for place in PLACES]
+)
 async def test_a_pass_that_is_killed_loses_nothing_and_the_next_one_finishes(
     service: Service, keeper: Keeper, tmp_path: Path, place: str
 ) -> None:
