@@ -26,6 +26,7 @@ from app.cli.findings import MARKS, Finding, Part, in_order, summary
 from app.cli.probe import print_probes
 from app.cli.progress import plain
 from app.cli.retention.checks import examine_retention
+from app.database.clock import database_time
 from app.database.connection import DOCUMENTS, Database, expected_indexes
 from app.database.opening import open_database
 from app.demo.provider import register_demo_provider
@@ -133,8 +134,7 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
 
 async def examine_runs(database: Database) -> Finding:
     """Check that processes take the runs that wait."""
-    hello = await database.command("hello")
-    now: datetime = hello["localTime"].replace(tzinfo=UTC)
+    now = await database_time(database)
     executions = database[AgentExecution.get_collection_name()]
     waiting = [raw async for raw in executions.find(without_owner(now), {"lease.until": 1}).limit(MAX_WAITING)]
     if not waiting:

@@ -93,15 +93,15 @@ async def pending(database: Database, name: str) -> int:
 
 
 async def test_each_consumer_gets_each_end_once(database: Database) -> None:
-    consumers = [Ledger(database, "costs"), Ledger(database, "audit")]
+    consumers = [Ledger(database, "costs"), Ledger(database, "bills")]
     outboxes = [Outbox(database, consumers) for _ in range(3)]
     for calls in range(1, 21):
         await store_end(database, outboxes[0], end_with(calls))
 
     await asyncio.gather(*(outbox.settle() for outbox in outboxes))
 
-    assert [await total(database, name) for name in ("costs", "audit")] == [(210, 20), (210, 20)]
-    assert [await pending(database, name) for name in ("costs", "audit")] == [0, 0]
+    assert [await total(database, name) for name in ("costs", "bills")] == [(210, 20), (210, 20)]
+    assert [await pending(database, name) for name in ("costs", "bills")] == [0, 0]
 
 
 async def test_a_second_end_keeps_the_mark_of_the_first(database: Database) -> None:
@@ -147,12 +147,12 @@ async def test_a_consumer_that_fails_does_not_hold_up_the_others_and_catches_up(
             raise RuntimeError("broken")
 
     is_broken = True
-    outbox = Outbox(database, [Ledger(database, "costs", fail), Ledger(database, "audit")], QUICK)
+    outbox = Outbox(database, [Ledger(database, "costs", fail), Ledger(database, "bills")], QUICK)
     for _ in range(3):
         await store_end(database, outbox, end_with(1))
 
     outbox.start()
-    await until_total(database, "audit", 3)
+    await until_total(database, "bills", 3)
     assert (await total(database, "costs"), await pending(database, "costs")) == ((0, 0), 3)
     is_broken = False
     await until_total(database, "costs", 3)

@@ -48,19 +48,22 @@ export function duration(milliseconds) {
   return `${Math.floor(value / HOUR)} h ${Math.floor((value % HOUR) / MINUTE)} m`;
 }
 
+/** @param {string | null | undefined} moment in ISO 8601 */
+const isMoment = (moment) => Boolean(moment) && !Number.isNaN(Date.parse(String(moment)));
+
 /**
  * The time of a moment, with its milliseconds.
  *
  * @param {string | null | undefined} moment in ISO 8601
  */
 export function time(moment) {
-  if (!moment) return "–";
+  if (!moment || !isMoment(moment)) return "–";
   const date = new Date(moment);
   return `${clock.format(date)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
 /** @param {string | null | undefined} moment in ISO 8601 */
-export const fullTime = (moment) => (moment ? full.format(new Date(moment)) : "–");
+export const fullTime = (moment) => (moment && isMoment(moment) ? full.format(new Date(moment)) : "–");
 
 /**
  * How long ago a moment was: "now", "5 min ago", "3 h ago", then the day.
@@ -69,7 +72,7 @@ export const fullTime = (moment) => (moment ? full.format(new Date(moment)) : "�
  * @param {number} [now] in milliseconds
  */
 export function ago(moment, now = Date.now()) {
-  if (!moment) return "–";
+  if (!moment || !isMoment(moment)) return "–";
   const age = now - new Date(moment).getTime();
   if (age < 10_000) return "now";
   if (age < MINUTE) return `${Math.floor(age / 1000)} s ago`;

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from app.database.clock import database_time
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.events.archive.form import SAFE_ID
@@ -62,8 +63,7 @@ class DueTree:
 
 async def cutoff_before(database: Database, days: float) -> datetime:
     """Return the time some days ago, by the database's clock."""
-    hello: Raw = await database.command("hello")
-    return hello["localTime"] - timedelta(days=days)
+    return await database_time(database) - timedelta(days=days)
 
 
 async def due_trees(database: Database, cutoff: datetime) -> AsyncGenerator[list[DueTree]]:

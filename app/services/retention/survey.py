@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 
+from app.database.clock import database_time
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.process_lease import COLLECTION
@@ -79,9 +80,9 @@ async def add_trees(database: Database, found: Survey, trees: list[DueTree], con
 async def last_pass(database: Database) -> tuple[datetime | None, bool]:
     """Return when the last pass of any process ended, if one has, and whether one is at work now."""
     lease = await database[COLLECTION].find_one({"_id": JOB}) or {}
-    hello: Raw = await database.command("hello")
+    now = await database_time(database)
     ended, until = lease.get("releasedAt"), lease.get("until")
-    return ended, isinstance(until, datetime) and until > hello["localTime"]
+    return ended, isinstance(until, datetime) and until > now
 
 
 async def count_claims(database: Database) -> int:

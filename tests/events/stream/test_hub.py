@@ -136,6 +136,9 @@ async def test_a_follower_that_cannot_keep_up_reads_what_it_missed_from_the_data
     log.append(tree.id, said("the end"), changes=ENDED)
     await log.committed()
 
+    for _ in range(5):  # more than the buffer holds, before the follower has a turn
+        tree.bus.publish(Committed(tree.id, ()))
+
     rest = [item async for item in stream]
 
     assert isinstance(first, Frame)

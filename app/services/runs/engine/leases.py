@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.database.audit_marks import mark_insert
+from app.database.clock import database_time
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.expressions import number_in
@@ -42,8 +43,8 @@ class Leases:
 
     async def read_clock(self) -> None:
         """Read the database's clock, so that this machine's clock may be wrong or jump."""
-        hello: Raw = await self.database.command("hello")
-        self._clock_offset = hello["localTime"].timestamp() - asyncio.get_running_loop().time()
+        now = await database_time(self.database)
+        self._clock_offset = now.timestamp() - asyncio.get_running_loop().time()
 
     def server_now(self) -> datetime:
         """Returns the database's time, by this process's monotonic clock."""
