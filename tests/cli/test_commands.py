@@ -129,7 +129,7 @@ async def test_serve_shows_the_admin_key_once_keeps_its_data_and_ends_in_order(t
     assert processes_in(tmp_path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_an_admin_key_is_made_by_no_start_that_fails_and_in_place_of_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / ".data" / "admin-key"
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -198,7 +198,7 @@ async def test_keys_are_listed_and_revoked(tmp_path: Path) -> None:
     assert again[1].startswith("dynamic-agents: ")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     command = f"{COMMAND} doctor 2>&1 | head -1; echo ${{PIPESTATUS[0]}}"
     process = await asyncio.create_subprocess_exec(

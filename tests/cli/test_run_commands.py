@@ -91,7 +91,7 @@ async def test_ctrl_c_stops_watching_and_says_that_the_run_continues(tmp_path: P
     assert cancelled == (0, f"Execution {execution} is cancelled.\n")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_the_first_ctrl_c_says_what_is_waited_for_and_the_second_does_not_wait(
     tmp_path: Path, model_server: ModelServer
 ) -> None:

@@ -24,7 +24,7 @@ from tests.fixtures.processes import bare_environment
 from tests.fixtures.services import ADMIN_KEY, Service, StartService
 
 FUZZER = Path(sys.executable).with_name("schemathesis")
-FUZZ_REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "300"))
+FUZZ_REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "150"))
 FUZZ_SECONDS = 240 + FUZZ_REQUESTS
 """Only a fuzzer that hangs takes this long."""
 MAX_RANDOM_RUNS = 20

@@ -95,7 +95,7 @@ async def test_events_behind_a_gap_are_found_without_counting_through_it(databas
 
 @pytest.mark.slow
 @pytest.mark.parametrize("events", [{"a": 1}, "gone", 5, [5], [{"event": 5}], [{"event": {"seq": "x"}}]])
-@pytest.mark.parametrize("status", ["completed", "running"])
+@pytest.mark.parametrize("status", [pytest.param("completed", marks=pytest.mark.long), "running"])
 async def test_events_that_are_no_list_of_events_end_a_stream_and_fail_no_call(
     service: Service, events: object, status: str
 ) -> None:

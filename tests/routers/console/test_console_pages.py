@@ -142,7 +142,7 @@ async def test_five_hundred_executions_are_few_rows_in_the_page(console: Visit, 
     await executions.delete_many({"executionId": {"$in": [copy["executionId"] for copy in copies]}})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_ten_thousand_events_are_a_short_list_in_the_page(console: Visit, project: str) -> None:
     run = await console.service.run_agent("plot-specialist-001", project=project, judge=False)
     events = await console.service.events(run["executionId"])

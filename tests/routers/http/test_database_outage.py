@@ -95,6 +95,7 @@ async def test_every_request_is_answered_in_time_when_the_database_hangs(
     assert later < PROMISED_SECONDS
 
 
+@pytest.mark.long
 async def test_a_caller_that_waits_learns_that_its_run_was_accepted_when_the_database_fails(
     tmp_path: Path, model_server: ModelServer, released: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

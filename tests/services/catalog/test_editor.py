@@ -181,7 +181,7 @@ async def test_a_key_that_exists_is_a_conflict(http: httpx.AsyncClient) -> None:
     assert (renamed.status_code, renamed.json()["code"]) == (409, "already-exists")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_fifty_second_heads_at_once_give_one_head(http: httpx.AsyncClient, service: Service) -> None:
     await create(http, "departments", DEPARTMENT)
 

@@ -88,6 +88,7 @@ async def test_a_stream_that_the_server_ended_is_opened_again(
     await watcher.stop()
 
 
+@pytest.mark.long
 async def test_edits_are_seen_after_the_primary_has_changed(tmp_path: Path) -> None:
     async with running_replica_set(tmp_path) as replica_set:
         database = await connect(replica_set.uri)

@@ -86,6 +86,7 @@ async def run_through(service: Service, model_server: ModelServer, outage: Any) 
     assert seen == stored
 
 
+@pytest.mark.long
 async def test_runs_survive_a_lost_primary_and_an_unavailable_database(
     tmp_path: Path, model_server: ModelServer
 ) -> None:

@@ -116,7 +116,7 @@ async def test_a_sandbox_in_which_a_cancelled_tool_runs_is_killed(service: Servi
     assert len(model_server.calls) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_of_a_cancel_and_a_completion_one_wins_and_nothing_begins_a_second_later(
     service: Service, model_server: ModelServer
 ) -> None:

@@ -92,7 +92,9 @@ async def test_a_judge_that_fails_leaves_the_score_unset_and_says_so(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of requests over 1 MiB
-@pytest.mark.parametrize("result", ["'x'.repeat(250000)", "Array(100000).fill(1)"])
+@pytest.mark.parametrize(
+    "result", ["'x'.repeat(250000)", pytest.param("Array(100000).fill(1)", marks=pytest.mark.long)]
+)
 async def test_a_run_whose_tools_give_more_than_its_document_can_hold_ends_well(
     service: Service, model_server: ModelServer, catalog: Catalog, result: str
 ) -> None:
