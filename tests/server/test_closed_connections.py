@@ -35,6 +35,14 @@ OBJECTS_OF_AN_OPERATION = 240
 """How many one operation of the driver leaves that is cancelled in the middle, when the last stream of a run ends."""
 FOLLOWING = ("stream_that_is_left", "stream_behind_which_more_is_asked", "socket_that_follows_and_is_cut")
 """The kinds of peers that follow a run."""
+COMMON = frozenset(
+    {
+        *("silent", "kept_alive", "last_request", "cut_in_the_head", "cut_in_the_body", "refused_by_the_parser"),
+        *("pipelined_and_cut", "unread", "without_credentials", "answered", "socket_closed_by_the_client"),
+        *FOLLOWING,
+    }
+)
+"""The kinds of every test run; the long tests try the others too."""
 QUIET_SECONDS = 10.0
 SHORT_SECONDS = 0.2
 JSON = b"Content-Type: application/json\r\n"
@@ -354,7 +362,9 @@ def described(found: object) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in COMMON else pytest.mark.long) for name in KINDS]
+)
 def test_a_closed_connection_leaves_no_garbage(name: str, listener: Listener) -> None:
     connect(listener, KINDS[name], 2 * CLIENTS)
     gc.collect()
