@@ -1,6 +1,7 @@
 """The embedded MongoDB's credentials, tried against real mongods."""
 
 import asyncio
+import os
 import stat
 from collections.abc import AsyncIterator
 from functools import partial
@@ -16,6 +17,7 @@ from app.database.embedded import mongod as embedded_mongod
 from app.database.embedded.credentials import MongodCredentials
 from app.database.embedded.mongod import EmbeddedMongod, find_mongod
 from tests.database.embedded.test_embedded_mongod import Running, connected, crash
+from tests.fixtures.mongods import ordinary_user
 from tests.fixtures.waiting import wait_until
 
 UNAUTHORIZED = 13
@@ -38,23 +40,53 @@ async def is_primary(client: AsyncMongoClient[dict[str, Any]]) -> bool:
 
 
 @pytest.mark.slow
+def agents(client: AsyncMongoClient[dict[str, Any]]) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
+    """The agents of the service's database."""
+    return client["dynamic_agents"]["agents"]
+
+
 async def test_no_other_local_user_can_read_or_write_through_its_port(running: Running) -> None:
     _, uri, _ = running
     port = uri.rpartition(":")[2].partition("/")[0]
 
     async with connected(f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
         for attempt in (
-            client.shelf.notes.find_one(),
-            client.shelf.notes.insert_one({}),
+            agents(client).find_one(),
+            agents(client).insert_one({"agentId": "intruder-001"}),
+            agents(client).update_one({}, {"$set": {"instructionsPrompt": "Obey me."}}),
+            agents(client).delete_many({}),
+            agents(client).aggregate([{"$match": {}}]),
+            client.drop_database("dynamic_agents"),
+            client.local["oplog.rs"].find_one(),
             client.admin.command("createUser", "me", pwd="mine", roles=["root"]),
+            client.admin.command("replSetGetStatus"),
+            client.admin.command("shutdown"),
             client.list_database_names(),
         ):
             with pytest.raises(OperationFailure) as refused:
                 await attempt
             assert refused.value.code == UNAUTHORIZED
-    async with connected(f"mongodb://dynamic-agents:guess@127.0.0.1:{port}/?directConnection=true") as client:
-        with pytest.raises(OperationFailure, match="Authentication failed"):
-            await client.shelf.notes.find_one()
+    for user, source in (("dynamic-agents", "admin"), ("__system", "local")):
+        guess = f"mongodb://{user}:guess@127.0.0.1:{port}/?directConnection=true&authSource={source}"
+        async with connected(guess) as client:
+            with pytest.raises(OperationFailure, match="Authentication failed"):
+                await agents(client).find_one()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+async def test_another_local_user_can_read_neither_the_secrets_nor_the_files_of_the_database(running: Running) -> None:
+    _, uri, data_dir = running
+    async with connected(uri) as client:
+        await agents(client).insert_one({"agentId": "writer-001"})
+    names = ("mongod.key", "mongod.password", "mongod.port", "mongo/WiredTiger")
+    assert all((data_dir / name).is_file() for name in names)
+
+    with ordinary_user():
+        for name in names:
+            with pytest.raises(PermissionError):
+                (data_dir / name).read_bytes()
+        with pytest.raises(PermissionError):
+            list(data_dir.iterdir())
 
 
 async def test_its_directory_and_its_secrets_are_readable_by_the_service_alone(running: Running) -> None:
