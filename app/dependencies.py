@@ -70,7 +70,6 @@ class Services:
     approvals: ApprovalService
     prompts: PromptQueries
     admin_key: AdminKey
-    authenticator: Authenticator
     credentials: CredentialWatch
     streams: OpenStreams
     tickets: StreamTickets
@@ -82,6 +81,11 @@ class Services:
     def sign_in_code(self) -> SignInCode:
         """The code of the link that opens the console signed in."""
         return SignInCode(self.admin_key.text)
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """Identifies callers by their credentials."""
+        return self.credentials.authenticator
 
 
 def services_of(connection: HTTPConnection) -> Services:

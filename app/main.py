@@ -6,8 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from fastapi import FastAPI
 
-from app.database.connection import Database
-from app.database.opening import open_database
 from app.demo.provider import register_demo_provider
 from app.dependencies import Services
 from app.events.outbox import open_outbox
@@ -15,16 +13,12 @@ from app.events.stream.hub import EventHub
 from app.events.stream.opening import open_bus, running_in_background
 from app.routers.application import make_api, make_worker_api
 from app.services.access.admin_key import AdminKey, load_admin_key
-from app.services.access.opening import open_authenticator, open_credential_watch
+from app.services.access.opening import open_credentials
 from app.services.access.stream_tickets import StreamTickets
 from app.services.audit.ends import AuditEnds
 from app.services.audit.opening import open_audit_log
-from app.services.catalog.builtin_tools import store_builtin_tools
-from app.services.catalog.editor import CatalogEditor
-from app.services.catalog.opening import open_loader
+from app.services.catalog.opening import make_editor, open_loader, open_seeded_database, open_stored_tools
 from app.services.catalog.queries import CatalogQueries
-from app.services.catalog.seeds.insertion import insert_missing_seeds
-from app.services.catalog.tool_checker import ToolChecker
 from app.services.catalog.tool_tester import ToolTester
 from app.services.llm.cache.opening import open_response_cache
 from app.services.llm.model_info.model_table import load_model_table
@@ -42,8 +36,6 @@ from app.services.runs.queries.approvals import ApprovalQueries
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.queries.prompt_index import keep_prompts_indexed
 from app.services.runs.queries.prompts import PromptQueries
-from app.services.tools.opening import open_toolbox
-from app.services.tools.sandbox.opening import open_sandbox
 from app.services.usage.analytics import UsageQueries
 from app.services.usage.budgets.budgets import open_budgets
 from app.services.usage.open_streams import OpenStreams
@@ -82,15 +74,6 @@ def create_worker_app(services: Services) -> FastAPI:
 
 
 @asynccontextmanager
-async def open_seeded_database(settings: Settings, *, is_worker: bool) -> AsyncGenerator[Database]:
-    """The database, with the seeds that it lacks where the settings ask for them."""
-    async with open_database(settings, share=is_worker) as database:
-        if settings.seeds_on_start:
-            await insert_missing_seeds(database)
-        yield database
-
-
-@asynccontextmanager
 async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
 
@@ -107,9 +90,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         database = await enter(open_seeded_database(settings, is_worker=is_worker))
         register_demo_provider()
         models = await enter(open_models(settings, table))
-        sandbox = await enter(open_sandbox(settings))
-        toolbox = await enter(open_toolbox(settings, sandbox))
-        await store_builtin_tools(database, toolbox.builtins)
+        toolbox = await enter(open_stored_tools(settings, database))
         bus = await enter(open_bus(redis_url, database))
         loader = await enter(open_loader(settings, database, toolbox.mcp))
         outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database), AuditEnds(database)]))
@@ -118,25 +99,23 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         context = make_run_context(settings, models, toolbox, bus, outbox, budgets, cache)
         engine = await enter(open_engine(settings, database, bus, loader, context, outbox, traces, is_worker=is_worker))
         admin_key = AdminKey() if is_worker else load_admin_key(settings)
-        authenticator = await enter(open_authenticator(settings, database, admin_key))
-        credentials = await enter(open_credential_watch(authenticator))
+        credentials = await enter(open_credentials(settings, database, admin_key))
         await enter(running_in_background(keep_prompts_indexed(database), "prompt index"))
         archives = await enter(open_retention(settings, database, is_worker=is_worker))
         audit = await enter(open_audit_log(database, settings.data_dir, archives, is_worker=is_worker))
         executions = ExecutionQueries(database, archives)
         starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
-        known_models = frozenset({*settings.allowed_models, *table.names})
         yield Services(
             settings=settings,
             database=database,
             bus=bus,
             hub=EventHub(database, bus, archives),
             catalog=CatalogQueries(database),
-            editor=CatalogEditor(database, ToolChecker(sandbox), known_models, toolbox.mcp, on_write=loader.forget_all),
+            editor=make_editor(settings, database, toolbox, loader, table.names),
             executions=executions,
             tool_tester=ToolTester(database, toolbox),
             mcp=toolbox.mcp,
-            sandbox=sandbox,
+            sandbox=toolbox.sandbox,
             weights=WeightStore(database, loader),
             quality=QualityQueries(database),
             usage=UsageQueries(database),
@@ -148,7 +127,6 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
             reviews=ReviewService(database, bus, executions, engine, starter),
             approvals=ApprovalService(ApprovalStore(database), ApprovalQueries(database), engine),
             admin_key=admin_key,
-            authenticator=authenticator,
             credentials=credentials,
             streams=OpenStreams(settings.max_streams, settings.max_streams_per_key),
             tickets=StreamTickets(database),

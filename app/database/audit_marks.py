@@ -11,14 +11,12 @@ from datetime import datetime
 from bson import ObjectId
 from pymongo import InsertOne
 
+from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import Session
 from app.kit.json_values import JsonObject, clean_json
 from app.kit.times import utc_now
 from app.models.audit import AuditAction, AuditMark
-
-MARKS = AuditMark.get_collection_name
-"""Returns the name of the collection of marks."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,9 @@ def end_mark(root_id: str, status: str, last_seq: int, at: datetime) -> Raw:
 async def add_audit_marks(database: Database, marks: Iterable[Raw], session: Session) -> None:
     """Store marks inside the transaction of the changes that they record."""
     if documents := list(marks):
-        await database[MARKS()].insert_many(documents, session=session)
+        await collection_of(database, AuditMark).insert_many(documents, session=session)
 
 
 def mark_insert(mark: Raw) -> tuple[str, InsertOne[Raw]]:
     """Return the collection and the operation that store a mark, for writes that are made together with others."""
-    return MARKS(), InsertOne(mark)
+    return AuditMark.get_collection_name(), InsertOne(mark)

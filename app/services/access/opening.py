@@ -38,11 +38,14 @@ async def open_authenticator(
 
 
 @asynccontextmanager
-async def open_credential_watch(authenticator: Authenticator) -> AsyncGenerator[CredentialWatch]:
-    """The watch over the credentials of open connections, which checks them while the context lasts."""
-    watch = CredentialWatch(authenticator)
-    async with running_in_background(watch.run(), "credential watch"):
-        yield watch
+async def open_credentials(
+    settings: Settings, database: Database, admin_key: AdminKey
+) -> AsyncGenerator[CredentialWatch]:
+    """The authenticator, and the watch that checks the credentials of open connections while the context lasts."""
+    async with open_authenticator(settings, database, admin_key) as authenticator:
+        watch = CredentialWatch(authenticator)
+        async with running_in_background(watch.run(), "credential watch"):
+            yield watch
 
 
 def make_token_verifier(settings: Settings) -> TokenVerifier:

@@ -1,9 +1,10 @@
-"""Continuing a conversation: the message history of a finished execution, as the beginning of another."""
+"""Message histories: an execution stores one at its end, and another one can continue it."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 
+import bson
 import orjson
 
 from app.database.collections import collection_of
@@ -11,11 +12,12 @@ from app.database.connection import Database, Raw
 from app.errors import AppError, InvalidInput
 from app.events.archive.errors import ExecutionArchived
 from app.events.log.full_events import tree_events
+from app.events.log.log_rows import MAX_DOCUMENT_EVENT_BYTES
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionStatus, RunOptions
 from app.services.access.api_keys import Caller
 from app.services.llm.context.omission import droppable_turns
-from app.services.llm.messages.turns import CARRIED_FIELDS
+from app.services.llm.messages.turns import CARRIED_FIELDS, portable
 from app.services.prompts.agents import task_prompt
 from app.services.prompts.fences import user_message
 from app.services.runs.work.state import ExecutionState
@@ -26,6 +28,11 @@ MESSAGE_FIELDS = {
     "assistant": ("content", "tool_calls", *CARRIED_FIELDS),
     "tool": ("content", "tool_call_id", "name"),
 }
+MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
+MAX_DOCUMENT_BYTES = 12_000_000
+"""The size limit of an execution's document: MongoDB refuses more than 16 MiB, even the write of an end."""
+OTHER_FIELDS_BYTES = 256 * 1024
+"""Space for the fields beside events, texts and those of the end, a later review included."""
 MAX_HISTORY_BYTES = 8 * 1024 * 1024
 """More than the largest context holds."""
 HISTORY_FIELDS = dict.fromkeys(
@@ -154,3 +161,33 @@ def missing_results(open_calls: dict[str, str]) -> Iterator[JsonObject]:
     """Yields a result for each call without one."""
     for identity, name in open_calls.items():
         yield {"role": "tool", "tool_call_id": identity, "name": name, "content": NO_RESULT}
+
+
+def asked_of(execution: AgentExecution, state: ExecutionState, history: list[JsonObject]) -> list[JsonObject]:
+    """Returns the messages before an execution's own turns, if it ends without having been resumed.
+
+    They are the conversation that it continues, its prompt and a head's plan, without the agent's instructions.
+    """
+    asked = [*history, user_message(task_prompt(execution.prompt, execution.params))]
+    return asked if state.plan is None else [*asked, plan_turn(state.plan)]
+
+
+def plan_turn(plan: JsonObject) -> JsonObject:
+    """Returns the plan as the head's turn in the stored history."""
+    return {"role": "assistant", "content": plan["rationale"], "plan": plan}
+
+
+def with_history(ending: JsonObject, messages: list[JsonObject], execution: AgentExecution) -> JsonObject:
+    """Returns an end's fields with the `runState` of its execution.
+
+    A history that is too large for its document loses the data that only its own model can use, such as reasoning. One
+    that is still too large is left out: the events hold it.
+    """
+    kept: JsonObject = {name: getattr(execution, name) for name in ("prompt", "params", "output", "error")}
+    taken = MAX_DOCUMENT_EVENT_BYTES + OTHER_FIELDS_BYTES + len(bson.encode(kept | ending))
+    room = min(MAX_DOCUMENT_BYTES - taken, MAX_RUN_STATE_BYTES)
+    for history in ({"messages": messages}, {"messages": [portable(message) for message in messages]}):
+        if len(bson.encode(history)) <= room:
+            return ending | {"runState": history}
+    omitted = "The history is too large for one document; the events hold it."
+    return ending | {"runState": {"messages": [], "omitted": omitted}}

@@ -24,7 +24,8 @@ from app.services.runs.outputs.formatting import compile_schema_of, output_of
 from app.services.runs.spending.kept_outputs import joined_outputs, raise_if_exhausted
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import judge
-from app.services.runs.work.execution_run import ExecutionRun, plan_turn
+from app.services.runs.work.conversations import plan_turn
+from app.services.runs.work.execution_run import ExecutionRun
 from app.services.runs.work.plan import Assignment, Plan, plan_for_all, usable_plan
 from app.services.runs.work.report import department_report, outputs_of, work_of
 from app.services.runs.work.run_tree import RunTree

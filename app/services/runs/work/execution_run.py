@@ -5,10 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import bson
-
 from app.errors import AppError
-from app.events.log.log_rows import MAX_DOCUMENT_EVENT_BYTES, SideWrite
+from app.events.log.log_rows import SideWrite
 from app.events.log.tree_log import TreeLog
 from app.events.outbox import ExecutionEnd
 from app.events.types import AgentComplete, AgentError, AgentStart, Event, ReviewStatusChanged
@@ -27,9 +25,8 @@ from app.services.llm.cache.response_cache import ResponseCache
 from app.services.llm.calls import CallMetadata, ModelCaller, ModelRequest, RunPurpose, add_costs, call_fields
 from app.services.llm.context.window import ContextRules
 from app.services.llm.failures.errors import ModelCallFailed
-from app.services.llm.messages.turns import portable
 from app.services.llm.purpose_models import AGENTS_OWN, PurposeModels
-from app.services.prompts.agents import HANDED_ON_CHARACTERS, agent_profile, agent_system_prompt, task_prompt
+from app.services.prompts.agents import HANDED_ON_CHARACTERS, agent_profile, agent_system_prompt
 from app.services.prompts.fences import system_message, user_message
 from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.quality.gates import DEFAULT_THRESHOLDS, Thresholds
@@ -37,6 +34,7 @@ from app.services.runs.approvals.waits import TreeWaits
 from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.material.cms_documents import NO_CONTEXT, CmsContext, ContextFields
 from app.services.runs.outputs.answer_data import text_output
+from app.services.runs.work.conversations import asked_of, with_history
 from app.services.runs.work.model_calls import DEFAULT_PAUSES, RetryPauses
 from app.services.runs.work.state import ExecutionState
 from app.services.tools.toolbox import Toolbox
@@ -45,11 +43,6 @@ from app.services.usage.budgets.budgets import Budgets
 from app.services.usage.budgets.errors import BudgetExhausted, BudgetRefused
 from app.telemetry.tracing import NO_TRACE, TreeTrace
 
-MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
-MAX_DOCUMENT_BYTES = 12_000_000
-"""The size limit of an execution's document: MongoDB refuses more than 16 MiB, even the write of an end."""
-OTHER_FIELDS_BYTES = 256 * 1024
-"""Space for the fields beside events, texts and those of the end, a later review included."""
 WEEK_SECONDS = 7 * 24 * 3600.0
 
 ANSWERS = {
@@ -353,36 +346,6 @@ def worked_milliseconds(execution: AgentExecution, state: ExecutionState, starte
         started = datetime.fromisoformat(state.reopened_at)
         before = execution.execution_time or 0
     return before + max(round((now - started).total_seconds() * 1000), 0)
-
-
-def asked_of(execution: AgentExecution, state: ExecutionState, history: list[JsonObject]) -> list[JsonObject]:
-    """Returns the messages before an execution's own turns, if it ends without having been resumed.
-
-    They are the conversation that it continues, its prompt and a head's plan, without the agent's instructions.
-    """
-    asked = [*history, user_message(task_prompt(execution.prompt, execution.params))]
-    return asked if state.plan is None else [*asked, plan_turn(state.plan)]
-
-
-def plan_turn(plan: JsonObject) -> JsonObject:
-    """Returns the plan as the head's turn in the stored history."""
-    return {"role": "assistant", "content": plan["rationale"], "plan": plan}
-
-
-def with_history(ending: JsonObject, messages: list[JsonObject], execution: AgentExecution) -> JsonObject:
-    """Returns an end's fields with the `runState` of its execution.
-
-    A history that is too large for its document loses the data that only its own model can use, such as reasoning. One
-    that is still too large is left out: the events hold it.
-    """
-    kept: JsonObject = {name: getattr(execution, name) for name in ("prompt", "params", "output", "error")}
-    taken = MAX_DOCUMENT_EVENT_BYTES + OTHER_FIELDS_BYTES + len(bson.encode(kept | ending))
-    room = min(MAX_DOCUMENT_BYTES - taken, MAX_RUN_STATE_BYTES)
-    for history in ({"messages": messages}, {"messages": [portable(message) for message in messages]}):
-        if len(bson.encode(history)) <= room:
-            return ending | {"runState": history}
-    omitted = "The history is too large for one document; the events hold it."
-    return ending | {"runState": {"messages": [], "omitted": omitted}}
 
 
 def error_detail(error: AppError) -> JsonObject:

@@ -17,16 +17,15 @@ from app.services.llm.failures.errors import ModelCallFailed, calls_in
 from app.services.runs.approvals.waits import TreeWaits
 from app.services.runs.approvals.writes import cancel_writes
 from app.services.runs.material.cms_documents import NO_CONTEXT, CmsContext
+from app.services.runs.work.conversations import asked_of, with_history
 from app.services.runs.work.execution_run import (
     ExecutionRun,
     RunContext,
-    asked_of,
     end_of,
     ending_fields,
     error_detail,
     failure_reason,
     provider_words,
-    with_history,
 )
 from app.services.runs.work.state import ExecutionState
 from app.services.usage.budgets.budgets import BudgetMark

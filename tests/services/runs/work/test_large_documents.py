@@ -7,7 +7,7 @@ import pytest
 from pydantic import JsonValue
 
 from app.models.agent_execution import AgentExecution
-from app.services.runs.work.execution_run import MAX_DOCUMENT_BYTES, MAX_RUN_STATE_BYTES, with_history
+from app.services.runs.work.conversations import MAX_DOCUMENT_BYTES, MAX_RUN_STATE_BYTES, with_history
 from tests.fixtures.model_server import ModelServer, completion
 from tests.fixtures.runs import ADA, Catalog, first_then, stored
 from tests.fixtures.services import Service

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.services.llm.messages.turns import INVALID
-from app.services.runs.work import execution_run
+from app.services.runs.work import conversations
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, completion, fault
 from tests.fixtures.runs import (
     ADA,
@@ -147,7 +147,7 @@ async def test_a_continuation_gives_turns_back_to_their_own_model_alone(
 async def test_a_history_that_is_too_large_with_its_reasoning_is_kept_without(
     service: Service, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execution_run, "MAX_RUN_STATE_BYTES", 4_000)
+    monkeypatch.setattr(conversations, "MAX_RUN_STATE_BYTES", 4_000)
     reply = thoughtful()
     reply["choices"][0]["message"]["reasoning_content"] = "I think. " * 1_000
     model_server.on("work", first_then(reply, "Done."))
