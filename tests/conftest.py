@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from beanie import init_beanie
 
-from app import main
 from app.database.connection import DOCUMENTS, Database, bind_documents, connect
 from app.database.embedded.mongod import EmbeddedMongod
+from app.services.catalog import opening as catalog_opening
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.settings import Settings
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
@@ -133,7 +133,7 @@ async def warm_sandbox() -> AsyncGenerator[ToolSandbox]:
 @pytest.fixture(autouse=True)
 def share_the_sandbox(monkeypatch: pytest.MonkeyPatch, warm_sandbox: ToolSandbox) -> None:
     """Services with the tests' usual limits use the session's sandbox; others start one of their own."""
-    open_another = main.open_sandbox
+    open_another = catalog_opening.open_sandbox
 
     @asynccontextmanager
     async def open_sandbox(settings: Settings) -> AsyncGenerator[ToolSandbox]:
@@ -144,7 +144,7 @@ def share_the_sandbox(monkeypatch: pytest.MonkeyPatch, warm_sandbox: ToolSandbox
         async with open_another(settings) as sandbox:
             yield sandbox
 
-    monkeypatch.setattr(main, "open_sandbox", open_sandbox)
+    monkeypatch.setattr(catalog_opening, "open_sandbox", open_sandbox)
 
 
 @pytest.fixture

@@ -70,15 +70,24 @@ class TreeChecks:
         return None
 
     async def _latest(self, recorded: list[RecordedTree]) -> list[RecordedTree]:
-        """Leave out what later entries say again about the same tree."""
+        """Leave out what other entries say about more events of the same tree, or say again.
+
+        The entry of a review can come before that of the end that was reviewed: the outbox makes the latter later.
+        """
         roots = [one.root_id for one in recorded]
         pipeline = [
             {"$match": {"detail.rootExecutionId": {"$in": roots}, "detail.eventsHash": {"$type": "string"}}},
-            {"$group": {"_id": "$detail.rootExecutionId", "last": {"$max": "$_id"}}},
+            {"$sort": {"detail.lastSeq": 1, "_id": 1}},
+            {
+                "$group": {
+                    "_id": "$detail.rootExecutionId",
+                    "last": {"$last": "$_id"},
+                }
+            },
         ]
         async with await self._entries.aggregate(pipeline) as found:
             last = {raw["_id"]: raw["last"] async for raw in found}
-        return [one for one in recorded if last.get(one.root_id, one.seq) <= one.seq]
+        return [one for one in recorded if last.get(one.root_id, one.seq) == one.seq]
 
     async def _gone(self, roots: list[str]) -> dict[str, frozenset[str]]:
         """Return which trees were deleted or archived, also by changes whose entry is pending."""
@@ -141,8 +150,8 @@ class TreeChecks:
                 return True
         if await self._gone([one.root_id]):
             return True
-        newer = {"detail.rootExecutionId": one.root_id, "detail.eventsHash": {"$exists": True}}
-        return is_longer and await self._entries.find_one({**newer, "_id": {"$gt": one.seq}}, {"_id": 1}) is not None
+        newer = {"detail.rootExecutionId": one.root_id, "detail.lastSeq": {"$gt": one.last_seq}}
+        return is_longer and await self._entries.find_one(newer, {"_id": 1}) is not None
 
     @property
     def _entries(self) -> Collection:

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
-from app.database.audit_marks import add_audit_marks, audit_mark, end_mark
+from app.database.audit_marks import TreeRecord, add_audit_marks, audit_mark, end_mark
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
@@ -338,6 +339,21 @@ async def test_changes_that_followed_are_no_tampering(database: Database) -> Non
         {"executionId": continued.id}, {"$set": {"status": ExecutionStatus.COMPLETED.value}}
     )
     assert (await verify(database)).bad == BadTree(continued.id, Reason("follow"))
+
+
+async def test_a_review_whose_entry_comes_before_that_of_the_end_is_no_tampering(database: Database) -> None:
+    before = utc_now() - timedelta(seconds=1)
+    tree = await ended_tree(database)
+    await add_an_event(Stored(database, tree))
+    reviewed = TreeRecord(tree.id, 9)
+    await leave(database, audit_mark(AuditAction.EXECUTION_REVIEW, BOB, tree.id, tree=reviewed, at=before))
+    await append(database)
+
+    actions = [(entry["action"], entry["detail"]["lastSeq"]) for entry in await read_chain(database)]
+    assert actions == [("execution.review", 9), ("execution.end", 8)]
+    assert (await verify(database)).bad is None
+    await add_an_event(Stored(database, tree))
+    assert (await verify(database)).bad == BadTree(tree.id, Reason("follow"))
 
 
 async def test_the_end_of_a_root_costs_a_field_of_its_own_write_and_that_of_a_child_nothing(database: Database) -> None:
