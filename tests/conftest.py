@@ -16,10 +16,10 @@ from app.database.embedded.mongod import EmbeddedMongod
 from app.services.catalog import opening as catalog_opening
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.settings import Settings
+from tests.fixtures.databases import DatabasePool
 from tests.fixtures.model_server import ModelServer, model_server_app, serve_app, stop_server
 from tests.fixtures.providers.server import ProviderServer, provider_server_app
 from tests.fixtures.services import (
-    DATABASE_NUMBERS,
     TOOL_TIMEOUT_SECONDS,
     Service,
     StartService,
@@ -54,10 +54,21 @@ async def mongod_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator
         await mongod.stop()
 
 
+@pytest.fixture(scope="session")
+def databases(mongod_uri: str) -> DatabasePool:
+    """The databases of the session's mongod."""
+    return DatabasePool(mongod_uri)
+
+
 @pytest.fixture
-def database_uri(mongod_uri: str) -> str:
-    """A database of this test alone."""
-    return mongod_uri.replace("/?", f"/test_{next(DATABASE_NUMBERS)}?")
+async def database_uri(request: pytest.FixtureRequest, databases: DatabasePool) -> AsyncGenerator[str]:
+    """A database of this test alone: a new one where the test starts services itself, which make its collections."""
+    if not {"database", "service"} & set(request.fixturenames):
+        yield databases.new()
+        return
+    uri = databases.take()
+    yield uri
+    await databases.give_back(uri)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ async def test_the_demo_shows_a_complete_department_run_and_leaves_nothing_behin
     assert processes_in(tmp_path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_on_a_terminal_the_demo_offers_its_run_in_the_console(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     process = await asyncio.create_subprocess_exec(
@@ -152,7 +152,7 @@ async def test_an_admin_key_is_made_by_no_start_that_fails_and_in_place_of_an_em
     assert "The admin key is stored in .data/admin-key" in "".join(second.printed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_killed_service_leaves_no_mongod_and_its_run_is_carried_on(
     tmp_path: Path, model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

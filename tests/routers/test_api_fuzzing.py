@@ -98,9 +98,10 @@ include-operation-id = ["deleteBudget"]
 parameters."path.scope" = {{ dictionary = "spare_scopes", probability = 0.9 }}
 
 [[operations]]
-include-operation-id = ["deleteDepartment", "deleteCustomTool"]
-parameters."path.slug" = {{ dictionary = "spare", probability = 0.8 }}
-parameters."path.tool_name" = {{ dictionary = "spare", probability = 0.8 }}
+include-operation-id = ["deleteAgent", "deleteDepartment", "deleteCustomTool"]
+parameters."path.agent_id" = {{ dictionary = "spare", probability = 0.9 }}
+parameters."path.slug" = {{ dictionary = "spare", probability = 0.9 }}
+parameters."path.tool_name" = {{ dictionary = "spare", probability = 0.9 }}
 
 [[operations]]
 include-operation-id = "cancelExecution"
@@ -166,7 +167,7 @@ async def test_no_request_makes_the_service_break_its_own_description(
 
 
 async def create_spares(service: Service) -> None:
-    """Departments, tools and budgets that nothing refers to, for the fuzzer to delete."""
+    """Departments, agents, tools and budgets that nothing refers to, for the fuzzer to delete."""
     for scope in (*SCOPES, *SPARE_SCOPES):
         answer = await service.http.put(f"/api/v1/budgets/{scope}", json={"maxTokens": 10**9, "period": "day"})
         assert answer.status_code in (200, 201), answer.text
@@ -174,7 +175,10 @@ async def create_spares(service: Service) -> None:
         department = {"slug": name, "name": name, "description": "It has no agents."}
         tool = {"toolName": name, "displayName": name, "description": "It is unused."}
         code = {"inputSchema": {"type": "object"}, "executeFunction": "(input) => input"}
-        for path, body in (("departments", department), ("custom-tools", tool | code)):
+        agent = {"agentId": name, "name": name, "description": "It is unused.", "department": "story"}
+        instructions = {"instructionsPrompt": "Do nothing."}
+        bodies = {"departments": department, "custom-tools": tool | code, "agents": agent | instructions}
+        for path, body in bodies.items():
             answer = await service.http.post(f"/api/v1/{path}", json=body)
             assert answer.status_code == 201, answer.text
 
@@ -223,7 +227,7 @@ def configuration(
     service: Service, executions: Mapping[str, list[str]], approvals: list[Approval], operation_count: int
 ) -> str:
     """The fuzzer's configuration; a text in JSON is one in TOML too."""
-    examples = max(1, FUZZ_REQUESTS // operation_count)
+    examples = max(3, FUZZ_REQUESTS // operation_count)
     return CONFIGURATION.format(
         url=json.dumps(service.url),
         authorization=json.dumps(f"Bearer {ADMIN_KEY}"),

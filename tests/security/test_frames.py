@@ -13,7 +13,10 @@ KEY = b"X-API-Key: " + ADMIN_KEY.encode()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*FLOODS, *(f"{name}, with a key" for name in FLOODS)])
+@pytest.mark.parametrize(
+    "name",
+    [*FLOODS, *(pytest.param(f"{name}, with a key", marks=pytest.mark.long) for name in FLOODS)],
+)
 async def test_a_flood_of_frames_is_closed_and_others_are_answered(name: str, attack_service: AttackService) -> None:
     outcome = await attack_service(name)
 

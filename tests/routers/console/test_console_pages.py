@@ -40,7 +40,7 @@ async def paths(session_service: Service) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 async def test_axe_finds_no_violation(
     browser: Browser, shared_service: Service, paths: list[str], scheme: Literal["light", "dark"]
 ) -> None:
@@ -83,7 +83,7 @@ async def test_no_page_scrolls_sideways_at_360_pixels(console: Visit, paths: lis
     assert wide == {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_nothing_that_models_tools_or_documents_say_runs_or_loads(
     console: Visit, model_server: ModelServer, project: str
 ) -> None:

@@ -46,7 +46,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("switch", ["on", "off"])
+@pytest.mark.parametrize("switch", [pytest.param("on", marks=pytest.mark.long), "off"])
 async def test_a_call_is_answered_with_and_without_the_performance_patches(
     tmp_path: Path, model_server: ModelServer, switch: str
 ) -> None:

@@ -42,7 +42,7 @@ def two_work(call: Call) -> Reply:
     return TWO if call.purpose == "plan" else all_goes_well(call)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_the_books_agree_after_faults_a_kill_and_the_revisions_of_the_head_and_of_a_person(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -18,16 +20,21 @@ AGENT = "plot-specialist-001"
 BODY = {"prompt": "Write.", "project": PROJECT, "judge": False}
 
 
+@asynccontextmanager
+async def retrying_service(uri: str, folder: Path, model_url: str, **limits: float) -> AsyncGenerator[Service]:
+    """A service that calls a model up to three times."""
+    config = write_models_config(folder / "models.yaml", model_url, num_retries=2, disable_cooldowns=True)
+    async with running_service(uri, folder / "data", models_config=config, **limits) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 async def patient_service(
     mongod_uri: str, shared_model_server: ModelServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncGenerator[Service]:
-    """A service that calls a model up to three times."""
-    folder = tmp_path_factory.mktemp("patient-service")
-    config = write_models_config(folder / "models.yaml", shared_model_server.url, num_retries=2, disable_cooldowns=True)
+    """A service that waits for a model as long as any other does."""
     uri = mongod_uri.replace("/?", "/test_patient?")
-    limits = {"model_first_byte_seconds": 0.3, "model_idle_seconds": 0.3}
-    async with running_service(uri, folder / "data", models_config=config, **limits) as running:
+    async with retrying_service(uri, tmp_path_factory.mktemp("patient-service"), shared_model_server.url) as running:
         yield running
 
 
@@ -239,23 +246,32 @@ CALL_PART = (
     ids=["no first byte", "stalls", "cut"],
 )
 async def test_a_stream_that_stalls_or_is_cut_is_no_answer_and_its_tool_call_never_runs(
-    patient: Service, model_server: ModelServer, parts: tuple[str, ...], hangs: bool, code: str
+    database_uri: str,
+    tmp_path: Path,
+    model_server: ModelServer,
+    monkeypatch: pytest.MonkeyPatch,
+    parts: tuple[str, ...],
+    hangs: bool,
+    code: str,
 ) -> None:
     ending = asyncio.Event()
     if not hangs:
         ending.set()
+    limits = {"model_first_byte_seconds": 0.5, "model_idle_seconds": 0.5} if hangs else {}
 
     def work(_: Call) -> Reply:
         return StreamingResponse(stream_of(*parts, until=ending), media_type="text/event-stream")
 
     model_server.on("work", work)
 
-    try:
-        done = await patient.run_agent(AGENT, judge=False, deltas=True)
-    finally:
-        ending.set()
+    async with retrying_service(database_uri, tmp_path, model_server.url, **limits) as service:
+        pause_less(service, monkeypatch, 0.02)
+        try:
+            done = await service.run_agent(AGENT, judge=False, deltas=True)
+        finally:
+            ending.set()
+        events = await service.events(done["executionId"])
 
-    events = await patient.events(done["executionId"])
     assert (done["status"], done["error"]["code"]) == ("failed", code)
     assert len(model_server.calls) == 3
     assert of_type(events, "tool-call") == []
