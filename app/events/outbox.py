@@ -111,133 +111,47 @@ DEFAULT_TIMINGS = OutboxTimings()
 
 
 @dataclass
-class ConsumerLoop:
-    """Feeds one consumer in one process; the loops of several processes share the work."""
+class HeldBack:
+    """The executions whose updates failed for one consumer; they are left out until `retry_at`."""
 
-    database: Database
-    consumer: OutboxConsumer
-    timings: OutboxTimings
-    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _held_back: list[Any] = field(default_factory=list[Any], init=False)
-    """The executions whose updates failed; they are left out until `_retry_at`."""
-    _retry_at: float = field(default=0.0, init=False)
-    _failures: int = field(default=0, init=False)
-    _batch_executions: int = field(default=BATCH_EXECUTIONS, init=False)
-    """The executions of the next batch: fewer after a batch that took too long for its transaction."""
+    ids: list[Any] = field(default_factory=list[Any])
+    retry_at: float = 0.0
+    failures: int = 0
 
-    def notify(self) -> None:
-        """Look for marks soon."""
-        self._wake.set()
+    def release_if_due(self) -> None:
+        """Let the executions be tried again, if their pause has passed."""
+        if asyncio.get_running_loop().time() >= self.retry_at:
+            self.ids.clear()
 
-    async def run(self) -> None:
-        """Apply marks until cancelled."""
-        await self._build_index()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.timings.look_every_seconds):
-                    await self._wake.wait()
-                    await asyncio.sleep(self.timings.batch_seconds)
-            self._wake.clear()
-            try:
-                await self.drain()
-            except Exception:
-                log.exception("outbox-crashed", consumer=self.consumer.name)
-
-    async def drain(self) -> None:
-        """Apply every pending mark; those that fail are tried again after a pause that doubles."""
-        now = asyncio.get_running_loop().time
-        if now() >= self._retry_at:
-            self._held_back.clear()
-        failed = False
-        try:
-            while len(self._held_back) < MAX_HELD_BACK and (batch := await self._find_pending()):
-                failures = await self._apply_all(batch)
-                self._held_back += failures
-                failed = failed or bool(failures)
-                if len(batch) < self._batch_executions:
-                    break
-                self._batch_executions = min(self._batch_executions * 2, BATCH_EXECUTIONS)
-        except PyMongoError as error:
-            self._batch_executions = max(self._batch_executions // 2, 1)
-            log.warning("outbox-read-failed", consumer=self.consumer.name, error=type(error).__name__)
+    def note(self, failed: bool, timings: OutboxTimings) -> None:
+        """Set the next pause after a round: it doubles while the consumer fails."""
         if failed:
-            pause = self.timings.look_every_seconds * 2**self._failures
-            self._retry_at = now() + min(pause, self.timings.longest_pause_seconds)
-            self._failures = min(self._failures + 1, MAX_DOUBLINGS)
-        elif not self._held_back:
-            self._failures = 0
-
-    async def _find_pending(self) -> list[Any]:
-        """Returns the ids of some marked executions."""
-        selector: Raw = {self.consumer.field: {"$exists": True}}
-        if self._held_back:
-            selector["_id"] = {"$nin": self._held_back}
-        found = self._executions.find(selector, {"_id": 1}).limit(self._batch_executions)
-        return [raw["_id"] async for raw in found]
-
-    async def _apply_all(self, ids: list[Any]) -> list[Any]:
-        """Apply a batch, or each of its executions alone if the batch fails; returns the ids of those that failed.
-
-        Raises:
-            PyMongoError: the database is unavailable.
-        """
-        try:
-            await in_transaction(self.database, lambda session: self._apply(session, ids))
-        except PyMongoError as error:
-            passes = error.timeout or error.has_error_label("TransientTransactionError")
-            if passes or not isinstance(error, OperationFailure):
-                raise
-            failure: Exception = error
-        except Exception as error:  # noqa: BLE001 - logged below, or by the call for each execution
-            failure = error
-        else:
-            return []
-        if len(ids) > 1:
-            return [failed for one in ids for failed in await self._apply_all([one])]
-        log.error("outbox-update-failed", consumer=self.consumer.name, execution=str(ids[0]), exc_info=failure)
-        return ids
-
-    async def _apply(self, session: AsyncClientSession, ids: list[Any]) -> None:
-        """Remove the marks that are still there and apply the consumer's updates for them.
-
-        Marks are read inside the transaction: one that is added meanwhile makes it conflict and run again.
-        """
-        marked = {"_id": {"$in": ids}, self.consumer.field: {"$exists": True}}
-        fields = {**self.consumer.projection, self.consumer.field: 1}
-        batch = await self._executions.find(marked, fields, session=session).to_list()
-        if not batch:
-            return
-        await self._executions.update_many(
-            {"_id": {"$in": [raw["_id"] for raw in batch]}}, {"$unset": {self.consumer.field: ""}}, session=session
-        )
-        await self.consumer.apply(batch, session)
-        failpoint("before-outbox-commit")
-
-    async def _build_index(self) -> None:
-        """Index the executions that have a mark; without the index the loop works, slowly."""
-        name, marked = f"{self.consumer.field}_1", {self.consumer.field: {"$exists": True}}
-        try:
-            await self._executions.create_index(
-                [(self.consumer.field, ASCENDING)], name=name, partialFilterExpression=marked
-            )
-        except PyMongoError as error:
-            log.warning("index-build-failed", index=name, error=type(error).__name__)
-
-    @property
-    def _executions(self) -> Collection:
-        return collection_of(self.database, AgentExecution)
+            pause = min(timings.look_every_seconds * 2**self.failures, timings.longest_pause_seconds)
+            self.retry_at = asyncio.get_running_loop().time() + pause
+            self.failures = min(self.failures + 1, MAX_DOUBLINGS)
+        elif not self.ids:
+            self.failures = 0
 
 
 class Outbox:
-    """The consumers of this process, each with its own loop, so that a failing consumer does not delay the others."""
+    """Feeds the consumers in one process; several processes share the work.
+
+    A batch is one transaction for all consumers. If it fails, each consumer gets the batch alone, and then each of its
+    executions, so that neither a failing consumer nor a damaged execution delays the others.
+    """
 
     def __init__(
         self, database: Database, consumers: Sequence[OutboxConsumer], timings: OutboxTimings = DEFAULT_TIMINGS
     ) -> None:
         self.consumers = tuple(consumers)
         self._database = database
-        self._loops = [ConsumerLoop(database, consumer, timings) for consumer in self.consumers]
-        self._tasks: list[asyncio.Task[None]] = []
+        self._timings = timings
+        self._held_back = {consumer.name: HeldBack() for consumer in self.consumers}
+        self._batch_executions = BATCH_EXECUTIONS
+        """The executions of the next batch: fewer after a batch that took too long for its transaction."""
+        self._wake = asyncio.Event()
+        self._draining = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
 
     def marks(self, end: ExecutionEnd) -> JsonObject:
         """Returns the stored fields that mark an end for all consumers; the write that ends the execution sets them."""
@@ -248,29 +162,174 @@ class Outbox:
 
     def start(self) -> None:
         """Start to apply marks, those of processes that died too."""
-        self._tasks = [asyncio.create_task(loop.run(), name=f"outbox {loop.consumer.name}") for loop in self._loops]
+        self._task = asyncio.create_task(self._run(), name="outbox")
 
     def notify(self) -> None:
         """Look for new marks soon; returns at once."""
-        for loop in self._loops:
-            loop.notify()
+        self._wake.set()
 
     async def settle_tree(self, root_execution_id: str) -> None:
         """Apply the marks of a run tree that is about to be deleted, with all others that are pending."""
-        executions = collection_of(self._database, AgentExecution)
         has_mark = [{consumer.field: {"$exists": True}} for consumer in self.consumers]
         selector = {"rootExecutionId": root_execution_id, "$or": has_mark}
-        if self.consumers and await executions.find_one(selector, {"_id": 1}):
+        if self.consumers and await self._executions.find_one(selector, {"_id": 1}):
             await self.settle()
 
     async def settle(self) -> None:
-        """Apply every pending mark now; those that fail stay pending."""
-        await asyncio.gather(*(loop.drain() for loop in self._loops))
+        """Apply every pending mark now; those that fail stay pending, and are tried again after a pause that doubles.
+
+        Marks that another process is applying may still be pending for a moment when this returns.
+        """
+        async with self._draining:
+            for held in self._held_back.values():
+                held.release_if_due()
+            failed: set[str] = set()
+            try:
+                before: list[Any] = []
+                while (batch := await self._find_pending()) and batch != before:
+                    failed |= await self._apply_all(batch, self.consumers)
+                    if len(batch) < self._batch_executions:
+                        break
+                    before = batch
+                    self._batch_executions = min(self._batch_executions * 2, BATCH_EXECUTIONS)
+            except PyMongoError as error:
+                self._batch_executions = max(self._batch_executions // 2, 1)
+                log.warning("outbox-read-failed", error=type(error).__name__)
+            for name, held in self._held_back.items():
+                held.note(name in failed, self._timings)
 
     async def stop(self) -> None:
-        """Stop the loops, and apply what is pending."""
-        await end_tasks(*self._tasks)
+        """Stop the loop, and apply what is pending."""
+        if self._task:
+            await end_tasks(self._task)
         await self.settle()
+
+    async def _run(self) -> None:
+        """Apply marks until cancelled."""
+        await self._build_indexes()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timings.look_every_seconds):
+                    await self._wake.wait()
+                    await asyncio.sleep(self._timings.batch_seconds)
+            self._wake.clear()
+            try:
+                await self.settle()
+            except Exception:
+                log.exception("outbox-crashed")
+
+    async def _find_pending(self) -> list[Any]:
+        """Returns the ids of some executions that have a mark for a consumer which is not held back from them."""
+        waiting: list[Raw] = []
+        for consumer in self.consumers:
+            held = self._held_back[consumer.name].ids
+            if len(held) < MAX_HELD_BACK:
+                waiting.append({consumer.field: {"$exists": True}} | ({"_id": {"$nin": held}} if held else {}))
+        if not waiting:
+            return []
+        found = self._executions.find({"$or": waiting}, {"_id": 1}).limit(self._batch_executions)
+        return [raw["_id"] async for raw in found]
+
+    async def _apply_all(self, ids: list[Any], consumers: Sequence[OutboxConsumer]) -> set[str]:
+        """Apply a batch; if it fails, once for each consumer, and then for each execution.
+
+        Returns the names of the consumers that failed; the executions that they failed with are held back from them.
+
+        Raises:
+            PyMongoError: the database is unavailable.
+        """
+        try:
+            await in_transaction(self._database, lambda session: self._apply(session, ids, consumers))
+        except PyMongoError as error:
+            passes = error.timeout or error.has_error_label("TransientTransactionError")
+            if passes or not isinstance(error, OperationFailure):
+                raise
+            failure: Exception = error
+        except Exception as error:  # noqa: BLE001 - logged below, or by the call for each execution
+            failure = error
+        else:
+            return set()
+        if len(consumers) > 1:
+            return set().union(*[await self._apply_all(ids, [consumer]) for consumer in consumers])
+        if len(ids) > 1:
+            return set().union(*[await self._apply_all([one], consumers) for one in ids])
+        [consumer] = consumers
+        log.error("outbox-update-failed", consumer=consumer.name, execution=str(ids[0]), exc_info=failure)
+        self._held_back[consumer.name].ids += ids
+        return {consumer.name}
+
+    async def _apply(self, session: AsyncClientSession, ids: list[Any], consumers: Sequence[OutboxConsumer]) -> None:
+        """Remove the marks that are still there and apply the consumers' updates for them.
+
+        Marks are read inside the transaction: one that is added meanwhile makes it conflict and run again.
+        """
+        fields = {name: 1 for consumer in consumers for name in (*consumer.projection, marks_root(consumer))}
+        batch = await self._executions.find({"_id": {"$in": ids}}, fields, session=session).to_list()
+        work = [(consumer, self._marked(batch, consumer)) for consumer in consumers]
+        for removed, marked in marks_to_remove(batch, work).items():
+            await self._executions.update_many(
+                {"_id": {"$in": marked}}, {"$unset": dict.fromkeys(removed, "")}, session=session
+            )
+        for consumer, marked in work:
+            if marked:
+                await consumer.apply(marked, session)
+        failpoint("before-outbox-commit")
+
+    def _marked(self, batch: Sequence[Raw], consumer: OutboxConsumer) -> list[Raw]:
+        """Returns the executions of a batch that a consumer has a mark in and is not held back from."""
+        held = self._held_back[consumer.name].ids
+        return [raw for raw in batch if has_mark(raw, consumer) and raw["_id"] not in held]
+
+    async def _build_indexes(self) -> None:
+        """Index the executions that have a mark; without the indexes the loop works, slowly."""
+        for consumer in self.consumers:
+            name, marked = f"{consumer.field}_1", {consumer.field: {"$exists": True}}
+            try:
+                await self._executions.create_index(
+                    [(consumer.field, ASCENDING)], name=name, partialFilterExpression=marked
+                )
+            except PyMongoError as error:
+                log.warning("index-build-failed", index=name, error=type(error).__name__)
+
+    @property
+    def _executions(self) -> Collection:
+        return collection_of(self._database, AgentExecution)
+
+
+def marks_root(consumer: OutboxConsumer) -> str:
+    """Returns the top-level field that a consumer's marks are in."""
+    return consumer.field.partition(".")[0]
+
+
+def has_mark(raw: Raw, consumer: OutboxConsumer) -> bool:
+    """Returns whether a consumer has a mark in a stored execution."""
+    root, _, name = consumer.field.partition(".")
+    if not name:
+        return root in raw
+    marks = raw.get(root)
+    return isinstance(marks, dict) and name in marks
+
+
+def marks_to_remove(
+    batch: Sequence[Raw], work: Sequence[tuple[OutboxConsumer, Sequence[Raw]]]
+) -> dict[tuple[str, ...], list[Any]]:
+    """Returns the executions by the fields to remove from them: the consumers' marks, or all of `outbox` with the last.
+
+    A newer version beside this one may have consumers that this one does not know: their marks are kept.
+    """
+    applied: dict[Any, list[str]] = {}
+    for consumer, marked in work:
+        for raw in marked:
+            applied.setdefault(raw["_id"], []).append(consumer.field)
+    removed: dict[tuple[str, ...], list[Any]] = {}
+    for raw in batch:
+        fields = applied.get(raw["_id"], [])
+        in_outbox = [name for name in fields if name.startswith(f"{MARKS_FIELD}.")]
+        if in_outbox and len(in_outbox) == len(raw[MARKS_FIELD]):
+            fields = [name for name in fields if name not in in_outbox] + [MARKS_FIELD]
+        if fields:
+            removed.setdefault(tuple(fields), []).append(raw["_id"])
+    return removed
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
-from app.events.marked_trees import hash_marked_tree
+from app.events.marked_trees import hashed_marks
 from app.failpoints import failpoint
 from app.models.audit import AuditEntry, AuditMark
 from app.services.audit.chain import NO_HASH, Head, linked
@@ -64,7 +64,7 @@ class AuditAppender:
         marks = await self._marks.find().sort([("at", 1), ("_id", 1)]).limit(BATCH_MARKS).to_list()
         if not marks:
             return 0
-        marks = [await hash_marked_tree(self.database, mark) for mark in marks]
+        marks = await hashed_marks(self.database, marks)
         for _ in range(MAX_CONFLICTS):
             if await self._append(marks):
                 break
