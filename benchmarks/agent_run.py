@@ -49,7 +49,7 @@ class Comparison:
         return statistics.median(getattr(sample, figure) for sample in self.samples[name, at_once])
 
     def ratio(self, name: str, to: str, at_once: int, figure: str) -> float:
-        """The middle of the rounds' ratios: each round compares neighbours in time."""
+        """The middle of the rounds' ratios: each round compares neighbors in time."""
         pairs = zip(self.samples[name, at_once], self.samples[to, at_once], strict=True)
         return statistics.median(getattr(one, figure) / getattr(other, figure) for one, other in pairs)
 

@@ -36,7 +36,7 @@ WORK_CHARACTERS, LONG_WORK_CHARACTERS, REPORT_CHARACTERS = 4_800, 12_000, 6_000
 LONG_WORKERS = re.compile(r"\((?:plot|psychology|cinematographer|editor|dialogue-editor|first-assistant)[\w-]*\)")
 """Specialists whose work is long: one in each department."""
 DRAFT = re.compile(r"[Dd]raft (\d+) by [^(]*\((?P<agent>[\w-]+)\)")
-REVISED = re.compile(r"theme|arc|costume|colourist|composer|line-producer")
+REVISED = re.compile(r"theme|arc|costume|colorist|composer|line-producer")
 """Specialists whose first draft is sent back: one in each department."""
 EXAMPLES: dict[str, JsonObject] = {}
 
@@ -114,7 +114,7 @@ def score_of(text: str) -> float:
 
 
 def verdict(text: str) -> JsonObject:
-    """A judgement of an output."""
+    """A judgment of an output."""
     reasoning = "It covers its ground, stays close to the request and argues with figures. One section stays thin."
     return {**dict.fromkeys(DIMENSIONS, score_of(text)), "reasoning": reasoning}
 
@@ -141,7 +141,7 @@ def planned(agents: list[str]) -> JsonObject:
 
 
 def structured(purpose: str, schema: JsonObject, asked: str) -> str:
-    """The answer to a plan, a judgement or a review."""
+    """The answer to a plan, a judgment or a review."""
     properties = schema.get("properties", {})
     if purpose == "plan":
         return plain(planned(properties["assignments"]["items"]["properties"]["agentId"]["enum"]))

@@ -63,7 +63,7 @@ def test_the_level_decides_what_is_logged() -> None:
     assert [json.loads(line)["event"] for line in lines_of("json", "error")] == ["crashed"]
 
 
-def test_on_the_console_no_text_can_forge_a_line_or_colour_the_terminal() -> None:
+def test_on_the_console_no_text_can_forge_a_line_or_color_the_terminal() -> None:
     lines = lines_of("console")
 
     (failed,) = [line for line in lines if "run-failed" in line]

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from beanie import Document
 from pymongo.errors import PyMongoError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.text import Text
 
@@ -31,6 +30,7 @@ from app.database.connection import DOCUMENTS, Database, expected_indexes
 from app.database.opening import open_database
 from app.demo.provider import register_demo_provider
 from app.errors import StartupError
+from app.kit.redis import redis_client
 from app.models.agent_execution import AgentExecution
 from app.models.base import PayloadDocument
 from app.server.console import run_console
@@ -261,7 +261,7 @@ async def examine_redis(settings: Settings) -> Finding:
         return Finding(Part.REDIS, "Redis", None, "REDIS_URL is not set. A single process does not need Redis.")
     try:
         async with asyncio.timeout(REDIS_SECONDS):
-            async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+            async with redis_client(settings.redis_url.get_secret_value()) as redis:
                 await redis.execute_command("PING")
     except (RedisError, OSError, TimeoutError, ValueError) as error:
         text = (

@@ -19,7 +19,7 @@ AGENT_WIDTH = 25
 TYPE_WIDTH = 19
 HEAD_FIELDS = frozenset({"type", "seq", "executionId", "rootExecutionId", "timestamp", "agentId"})
 CONTROL_CHARACTERS = dict.fromkeys((*range(32), 127, *range(128, 160)), " ")
-COLOURS = {
+COLORS = {
     "agent-start": "cyan",
     "agent-thinking": "white",
     "tool-call": "yellow",
@@ -44,7 +44,7 @@ def event_line(event: JsonObject) -> Text:
     line = Text()
     line.append(f"{str(event.get('timestamp'))[11:23]}  ", style="dim")
     line.append(f"{plain(event.get('agentId') or ''):<{AGENT_WIDTH}.{AGENT_WIDTH}}  ")
-    line.append(f"{kind:<{TYPE_WIDTH}}  ", style=COLOURS.get(kind, ""))
+    line.append(f"{kind:<{TYPE_WIDTH}}  ", style=COLORS.get(kind, ""))
     line.append(plain(gist_of(event)))
     return line
 
@@ -57,7 +57,7 @@ def print_event(console: Console, event: JsonObject) -> None:
     heading = Text()
     heading.append(f"{str(event.get('timestamp'))[11:19]} ", style="dim")
     heading.append(f"{plain(event.get('agentId') or '')} ")
-    heading.append(event["type"], style=COLOURS.get(event["type"], ""))
+    heading.append(event["type"], style=COLORS.get(event["type"], ""))
     console.print(heading, no_wrap=True, overflow="ellipsis", crop=True)
     lines = Text(plain(gist_of(event))).wrap(console, max(console.width - len(INDENT), 1))
     for line in lines[:MAX_WRAPPED_LINES]:

@@ -21,7 +21,7 @@ from app.demo.studio.reading import (
     tool_results,
 )
 from app.demo.studio.reports import entries_in, write_report
-from app.demo.studio.verdicts import write_judgement, write_judgements, write_review
+from app.demo.studio.verdicts import write_judgment, write_judgments, write_review
 from app.demo.studio.vocabulary import PROSE_NAMES, Draft
 from app.demo.studio.works import MAX_CALLS, excerpt_of, thinking, wanted_calls, write_work
 from app.kit.json_values import JsonObject
@@ -74,13 +74,13 @@ def answer(
 
 
 def decision(purpose: str, chat: Conversation, schema: JsonObject | None) -> JsonObject:
-    """The data of a plan, judgement or review, or data built from the schema if it asks for other fields."""
+    """The data of a plan, judgment or review, or data built from the schema if it asks for other fields."""
     match purpose:
         case "plan":
             value = write_plan(chat, schema)
         case "judge":
             batch = ids_allowed(schema, "verdicts")
-            value = write_judgements(chat, batch) if batch else write_judgement(chat)
+            value = write_judgments(chat, batch) if batch else write_judgment(chat)
         case _:
             value = write_review(chat)
     if all(name in value for name in as_list(as_object(schema).get("required"))):

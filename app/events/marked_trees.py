@@ -74,7 +74,7 @@ def one_of_each_tree(marks: Iterable[Raw]) -> Iterator[dict[str, Raw]]:
 
 
 def hash_fields(state: TreeState) -> Raw:
-    """Return the fields of a mark that hold a tree's hash, or say why there is none."""
+    """Return the fields of a mark that hold a tree's hash, or the reason why it cannot be computed."""
     if state.problem is not None or state.status is None:
         return {"tree.isHashed": True, "tree.problem": state.problem or "the tree is missing"}
     return {"tree.isHashed": True, "tree.eventsHash": state.hashed.hexdigest()}

@@ -52,7 +52,7 @@ class ModelTurn(Event):
     cached: bool | None = None
     """Whether the answer came from the response cache."""
     prompt_hash: str | None = None
-    """The SHA-256 of the messages that were sent, which are kept for plans, judgements, reviews and formatting."""
+    """The SHA-256 of the messages that were sent, which are kept for plans, judgments, reviews and formatting."""
 
     def body(self) -> JsonObject:
         """The event's own fields in wire form."""

@@ -185,7 +185,7 @@ def test_missing_work_is_sent_back_and_finally_rejected(draft: int, decision: st
     assert reviewed(PLOT, "To follow.", draft)["decision"] == decision
 
 
-def test_a_judgement_distinguishes_full_work_from_none() -> None:
+def test_a_judgment_distinguishes_full_work_from_none() -> None:
     full, empty = judged(say("work", task(PLOT)).text), judged("")
 
     assert all(0.55 <= full[name] <= 0.93 for name in DIMENSIONS)
@@ -200,8 +200,8 @@ def test_a_revised_dialogue_is_judged_better_than_the_first() -> None:
     assert mean(judged(second)) > mean(judged(first)) + 0.03
 
 
-def mean(judgement: JsonObject) -> float:
-    return sum(judgement[name] for name in DIMENSIONS) / len(DIMENSIONS)
+def mean(judgment: JsonObject) -> float:
+    return sum(judgment[name] for name in DIMENSIONS) / len(DIMENSIONS)
 
 
 def story_works() -> list[SpecialistWork]:

@@ -17,7 +17,7 @@ ALLOWED_MODELS = {
     "openai/gpt-4",
     "openai/gpt-4-turbo",
 }
-# slug, name, description, icon, colour, priority
+# slug, name, description, icon, color, priority
 DEPARTMENTS = [
     ("story", "Story Department", "Develops narrative structure, plot, themes, and story arcs", "📖", "#8B5CF6", 1),
     (

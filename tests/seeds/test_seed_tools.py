@@ -75,7 +75,7 @@ async def test_beat_sheet_timing_puts_the_beats_of_110_pages_where_they_belong()
         "INT. KITCHEN - DAY\n\n  MAYA\n  (low)\n  Where were\n  you?\n\n  TOM (V.O.)\n  Out.\n\nHe leaves.",
         "Maya: Where were you?\nTom: (beat) Out.",
     ],
-    ids=["inline", "centred", "title case"],
+    ids=["inline", "centered", "title case"],
 )
 async def test_dialogue_share_reads_each_form_of_cue(screenplay: str) -> None:
     result = await run_tool("dialogueShare", {"screenplay": screenplay})
@@ -237,9 +237,9 @@ async def test_storage_estimate_multiplies_rate_hours_and_copies() -> None:
 
 async def test_schedule_rollup_counts_days_moves_and_hold_days() -> None:
     rows = [
-        ("1", 12, "Harbour", "Maya"),
+        ("1", 12, "Harbor", "Maya"),
         ("2", 40, "Court", "Tom"),
-        ("3", 12, "Harbour", "Maya"),
+        ("3", 12, "Harbor", "Maya"),
         ("4", 4, "Hut", "Tom"),
     ]
     scenes: list[Document] = [{"scene": s, "eighths": e, "location": place, "cast": [who]} for s, e, place, who in rows]
@@ -247,7 +247,7 @@ async def test_schedule_rollup_counts_days_moves_and_hold_days() -> None:
     grouped = await run_tool("scheduleRollup", {"scenes": scenes})
     as_given = await run_tool("scheduleRollup", {"scenes": scenes, "order": "as-given"})
 
-    # grouped: Harbour 24 | Court 32 | Court 8, move 8, Hut 4; as given: 12 | 32 | 8, move 8, 12, and no room for a move
+    # grouped: Harbor 24 | Court 32 | Court 8, move 8, Hut 4; as given: 12 | 32 | 8, move 8, 12, and no room for a move
     assert [day["eighths"] for day in grouped["days"]] == [24, 32, 12]
     assert (grouped["companyMoves"], grouped["totalPages"], grouped["scenesOverADay"]) == (
         1,

@@ -310,7 +310,7 @@ class EmbeddedMongod:
             raise self._failure(self._guard.returncode)
 
     async def _configure(self, client: AsyncMongoClient[dict[str, Any]], port: int, stalled_at: float) -> None:
-        """Take one step towards a replica set whose only member is this mongod at this port.
+        """Take one step toward a replica set whose only member is this mongod at this port.
 
         A member with another port in its configuration first asks the program at that port whether it is itself, and
         accepts no configuration commands until it has an answer: up to 30 s if a silent program holds the old port. In

@@ -18,7 +18,6 @@ ROWS_OF = {
     "shots": 5,
     "draftbeats": 5,
     "colors": 4,
-    "colours": 4,
     "lines": 4,
     "cues": 4,
     "mixes": 2,

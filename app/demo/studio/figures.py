@@ -49,7 +49,7 @@ TELLING = (
 TELLING_WHEN_EMPTY = ("silentCharacters", "failing", "overlaps", "errors", "warnings")
 READ_ONLY = ("flatStretches", "draftComparison", "colors")
 """Lists whose rows repeat other figures."""
-NO_MEASUREMENT = "No tool measured anything for this draft; what stands here is judgement."
+NO_MEASUREMENT = "No tool measured anything for this draft; what stands here is judgment."
 
 
 def describe_outcomes(outcomes: list[ToolResult], *, explained: bool = True) -> str:

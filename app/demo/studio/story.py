@@ -166,7 +166,7 @@ def words_of(premise: Premise) -> dict[str, str]:
         "texture": world["texture"],
         "hazard": world["hazard"],
         "instrument": world["instrument"],
-        "palette": ", ".join(f"{name} {code}" for name, code in world["colours"]),
+        "palette": ", ".join(f"{name} {code}" for name, code in world["colors"]),
         "beat_table": beat_table(premise),
         "scene_table": scene_table(premise),
         "page_search": str(premise.page(40)),
@@ -178,8 +178,8 @@ def words_of(premise: Premise) -> dict[str, str]:
     }
     words |= {f"place_{number}": place for number, (place, _) in enumerate(world["places"], start=1)}
     words |= {f"sound_{number}": sound for number, sound in enumerate(world["sounds"], start=1)}
-    words |= {f"colour_{number}": name for number, (name, _) in enumerate(world["colours"], start=1)}
-    words |= {f"hex_{number}": code for number, (_, code) in enumerate(world["colours"], start=1)}
+    words |= {f"color_{number}": name for number, (name, _) in enumerate(world["colors"], start=1)}
+    words |= {f"hex_{number}": code for number, (_, code) in enumerate(world["colors"], start=1)}
     words |= {f"line_{number}": line for number, (_, line) in enumerate(speeches_of(premise), start=1)}
     capitalised = {name[:1].upper() + name[1:]: text[:1].upper() + text[1:] for name, text in words.items()}
     return {**capitalised, **words, "HERO": premise.hero.cue, "FOIL": premise.foil.cue}

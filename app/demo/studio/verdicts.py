@@ -1,4 +1,4 @@
-"""Judgements and reviews of the demo model, computed from the work, so that better work gets a better verdict."""
+"""Judgments and reviews of the demo model, computed from the work, so that better work gets a better verdict."""
 
 import hashlib
 import re
@@ -62,7 +62,7 @@ def evidence_in(output: str, request: str) -> Evidence:
     )
 
 
-def write_judgement(conversation: Conversation) -> JsonObject:
+def write_judgment(conversation: Conversation) -> JsonObject:
     """The six dimensions of the output in the latest ask, with a strength and a weakness."""
     outputs = [fence.text for fence in materials(conversation)]
     asked = asks(conversation)
@@ -71,8 +71,8 @@ def write_judgement(conversation: Conversation) -> JsonObject:
     return judged(requests[0] if requests else "", outputs[-1] if outputs else "")
 
 
-def write_judgements(conversation: Conversation, agent_ids: list[str]) -> JsonObject:
-    """The judgements on the outputs in the latest ask, which are in the order of their agents."""
+def write_judgments(conversation: Conversation, agent_ids: list[str]) -> JsonObject:
+    """The judgments on the outputs in the latest ask, which are in the order of their agents."""
     asked = asks(conversation)
     found = fences(asked[-1]) if asked else []
     tasks = [fence.text for fence in found if fence.label == "ASSIGNMENT"]
@@ -136,7 +136,7 @@ def reasoning_of(output: str, found: Evidence, scores: dict[str, float]) -> str:
         "relevance": "would hold for other films too",
         "consistency": "makes claims that are not met again",
         "creativity": "takes the expected choice where the premise allows a bolder one",
-        "technical": "relies on judgement that could have been measured",
+        "technical": "relies on judgment that could have been measured",
     }
     above = {name: scores[name] - usual for name, usual in USUAL_SCORES.items()}
     best = max(strengths, key=lambda name: above[name])

@@ -136,8 +136,8 @@ def write_of(group: list[Row], fence: int) -> GroupWrite:
     payloads = [part for row in group if row.full_text is not None for part in payload_parts(row, row.full_text)]
     side_writes = [write for row in group for write in row.side_writes]
     if all(row.page is None for row in group):
-        neighbours = [list(rows) for _, rows in groupby(group, key=lambda row: row.document)]
-        updates = [document_update(rows, fence) for rows in neighbours]
+        neighbors = [list(rows) for _, rows in groupby(group, key=lambda row: row.document)]
+        updates = [document_update(rows, fence) for rows in neighbors]
         return GroupWrite(updates, payloads=payloads, side_writes=side_writes)
     documents: dict[ObjectId, list[Row]] = {}
     pages: dict[ObjectId, list[Row]] = {}

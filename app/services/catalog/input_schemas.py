@@ -62,7 +62,7 @@ Name = Annotated[
 ]
 Prose = Annotated[str, Field(min_length=1, max_length=20_000)]
 Instructions = Annotated[str, Field(min_length=1, max_length=200_000)]
-Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", examples=["#8B5CF6"])]
+Color = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", examples=["#8B5CF6"])]
 Steps = Annotated[int, Field(ge=5, le=100)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, examples=["anthropic/claude-sonnet-4.5"])]
 Criterion = Annotated[
@@ -137,7 +137,7 @@ class DepartmentOptions(CatalogInput):
 
     icon: Annotated[str, Field(max_length=64)] | None = None
     """The name of an icon for user interfaces; `null` for none."""
-    color: Colour | None = None
+    color: Color | None = None
     """A color for user interfaces; `null` for none."""
     priority: Annotated[int, Field(ge=1, le=10)] = 5
     """The place in an orchestration: lower numbers run first, equal ones concurrently."""

@@ -77,13 +77,13 @@ REVIEW_SCHEMA: JsonObject = {
 }
 
 
-def review_prompt(agent: AgentDefinition, brief: Brief, work: str, draft: int, judgement: str) -> str:
+def review_prompt(agent: AgentDefinition, brief: Brief, work: str, draft: int, judgment: str) -> str:
     """Ask for a decision on a specialist's work; `draft` counts from 1."""
     task = "" if brief.task is None else f"\n\nThe assignment:\n{fenced('ASSIGNMENT', brief.task)}"
     return (
         f"{review_context(brief)}{task}\n\n"
         f"This is draft {draft} by {agent.name} ({agent.agent_id}):\n"
-        f"{fenced(f'{WORK} {agent.agent_id}', shortened(work, MAX_WORK_CHARACTERS))}\n\n{judgement}"
+        f"{fenced(f'{WORK} {agent.agent_id}', shortened(work, MAX_WORK_CHARACTERS))}\n\n{judgment}"
     )
 
 

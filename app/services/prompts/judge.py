@@ -90,7 +90,7 @@ NO_MATERIAL = JudgeMaterial()
 
 
 def judge_context(department: str, material: JudgeMaterial) -> str:
-    """Returns the beginning of a judge's prompt, which all judgements of a department in a project share."""
+    """Returns the beginning of a judge's prompt, which all judgments of a department in a project share."""
     parts = [f"Department: {department}"]
     if material.department_criteria:
         parts.append(f"The department's criteria:\n{criteria_text(DEPARTMENT_CRITERIA, material.department_criteria)}")

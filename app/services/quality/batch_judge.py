@@ -60,7 +60,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
-class PendingJudgement:
+class PendingJudgment:
     """A submission that waits for its verdict."""
 
     submission: Submission
@@ -78,7 +78,7 @@ class BatchJudge:
     models: ModelCaller
     context_tokens: Callable[[str], int | None]
     _working: int = field(default=0, init=False)
-    _waiting: list[PendingJudgement] = field(default_factory=list[PendingJudgement], init=False)
+    _waiting: list[PendingJudgment] = field(default_factory=list[PendingJudgment], init=False)
     _all_idle: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @contextmanager
@@ -97,7 +97,7 @@ class BatchJudge:
         """Judge an output, alone or together with others that are ready."""
         if self.context_tokens(submission.model) is None:
             return await judge_output(self.models, submission)
-        item = PendingJudgement(submission, asyncio.get_running_loop().create_future())
+        item = PendingJudgment(submission, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         if len(self._waiting) == 1:
             await self._wait_for_others(worked_seconds)
@@ -114,7 +114,7 @@ class BatchJudge:
         except TimeoutError:
             return
 
-    async def _judge_all(self, items: list[PendingJudgement]) -> None:
+    async def _judge_all(self, items: list[PendingJudgment]) -> None:
         """Judge for all waiting callers; if this is cancelled, so are they."""
         try:
             await all_of(self._judge_some(some) for some in self._batches(items))
@@ -123,7 +123,7 @@ class BatchJudge:
                 if not item.done.done():
                     item.done.cancel()
 
-    def _batches(self, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
+    def _batches(self, items: list[PendingJudgment]) -> list[list[PendingJudgment]]:
         """Group the submissions of each judge into as few calls as its context allows.
 
         Their order is that of their agents, so that the same outputs make the same prompt, whoever finished first.
@@ -136,10 +136,10 @@ class BatchJudge:
             for batch in self._batches_of(model, [item for item in ordered if item.submission.model == model])
         ]
 
-    def _batches_of(self, model: str, items: list[PendingJudgement]) -> list[list[PendingJudgement]]:
+    def _batches_of(self, model: str, items: list[PendingJudgment]) -> list[list[PendingJudgment]]:
         room = int((self.context_tokens(model) or 0) * CHARACTERS_A_TOKEN * CONTEXT_SHARE)
         room -= len(items[0].submission.material.context)
-        batches: list[list[PendingJudgement]] = []
+        batches: list[list[PendingJudgment]] = []
         taken = 0
         for item in items:
             size = size_of(item.submission)
@@ -150,7 +150,7 @@ class BatchJudge:
             taken += size
         return batches
 
-    async def _judge_some(self, items: list[PendingJudgement]) -> None:
+    async def _judge_some(self, items: list[PendingJudgment]) -> None:
         """Judge one batch; each of its callers raises an error of the call."""
         submissions = [item.submission for item in items]
         try:
@@ -179,7 +179,7 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
     agent_ids = [one.agent.agent_id for one in submissions]
     parts = [(one.agent.agent_id, one.brief, one.output) for one in submissions]
     truncated = frozenset(one.agent.agent_id for one in submissions if one.truncated)
-    schema = AnswerSchema("quality_judgements", batch_schema(agent_ids))
+    schema = AnswerSchema("quality_judgments", batch_schema(agent_ids))
     slug, material = submissions[0].agent.department.slug, submissions[0].material
     criteria = {one.agent.agent_id: one.material.agent_criteria for one in submissions}
     call = ModelRequest(

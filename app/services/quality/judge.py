@@ -27,7 +27,7 @@ from app.services.quality.scores import calculate_score, usable_dimensions, weig
 JUDGE_TEMPERATURE = 0.2
 JUDGE_MAX_TOKENS = 500
 MAX_REASONING_CHARACTERS = 4_000
-JUDGE_ANSWER = AnswerSchema("quality_judgement", JUDGE_SCHEMA)
+JUDGE_ANSWER = AnswerSchema("quality_judgment", JUDGE_SCHEMA)
 
 log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ def needs_review(agent: AgentDefinition, quality_score: float | None) -> bool:
     return agent.requires_review or (quality_score is not None and quality_score < agent.quality_threshold)
 
 
-def judgement_of(
+def judgment_of(
     agent: AgentDefinition, quality_score: float | None, check: JsonObject | None, *, truncated: bool = False
 ) -> str:
     """Return the judge's verdict for the reviewer, and whether the draft is complete."""
@@ -48,7 +48,7 @@ async def review_work(
     brief: Brief,
     work: str,
     draft: int,
-    judgement: str,
+    judgment: str,
 ) -> ReviewStatusChanged:
     """Ask the head for a decision on draft number `draft`; `context` is the text of the project and the episode.
 
@@ -58,7 +58,7 @@ async def review_work(
         model=model,
         messages=[
             system_message(agent_system_prompt(head, context=context)),
-            user_message(review_prompt(specialist, brief, work, draft, judgement)),
+            user_message(review_prompt(specialist, brief, work, draft, judgment)),
         ],
         purpose=RunPurpose.REVIEW,
         shared=review_context(brief),

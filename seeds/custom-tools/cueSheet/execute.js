@@ -56,7 +56,7 @@
   const musicSeconds = musicFrames / fps;
   const { programSeconds } = input;
   if (programSeconds !== undefined && musicSeconds > programSeconds) {
-    throw new Error(`the music lasts ${round(musicSeconds)} s, longer than the programme of ${programSeconds} s`);
+    throw new Error(`the music lasts ${round(musicSeconds)} s, longer than the program of ${programSeconds} s`);
   }
   return {
     cues: cues.map(({ cue, title, composer, use, frames, in: first, out }) => ({

@@ -1,5 +1,5 @@
 (input) => {
-  // Below this saturation the eye sees a grey, whose hue means nothing.
+  // Below this saturation the eye sees a gray, whose hue means nothing.
   const NEUTRAL_SATURATION_PERCENT = 10;
   const minimumRatio = input.minimumRatio ?? 4.5;
   const round = (value, digits) => Math.round(value * 10 ** digits) / 10 ** digits;

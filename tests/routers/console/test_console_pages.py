@@ -9,7 +9,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
 from tests.fixtures.browser import Visit
-from tests.fixtures.model_server import Call, ModelServer, completion, judgement
+from tests.fixtures.model_server import Call, ModelServer, completion, judgment
 from tests.fixtures.services import Service
 
 PAGES = (
@@ -101,7 +101,7 @@ async def test_nothing_that_models_tools_or_documents_say_runs_or_loads(
         return completion(CANARY)
 
     model_server.on("work", work)
-    model_server.on("judge", completion(judgement(confidence=0.9, reasoning=CANARY)))
+    model_server.on("judge", completion(judgment(confidence=0.9, reasoning=CANARY)))
     run = await console.service.run_agent("canary-001", project=project, prompt=CANARY, tags=[CANARY[:99]])
     await http.post(f"/api/v1/executions/{run['executionId']}/review", json={"status": "approved", "notes": CANARY})
 

@@ -27,7 +27,7 @@ async def prompts(shared_service: Service, project: str) -> dict[str, str]:
     """Three runs, by a word of their prompts."""
     texts = {
         "harbor": "Describe the Harbor at night, in Straße and CAFÉ.",
-        "market": "The harbour market: fish, ropes.",
+        "market": "The harbor market: fish, ropes.",
         "late": " ".join(f"filler{n}" for n in range(40)) + " zeppelin",
     }
     return {

@@ -10,7 +10,7 @@ from bson import ObjectId
 from app.database.connection import Raw
 from app.services.quality.analytics import FACETS, FIELDS
 from tests.database.test_indexes import stages_of
-from tests.fixtures.model_server import Call, ModelServer, Reply, judgement, plan_of, review
+from tests.fixtures.model_server import Call, ModelServer, Reply, judgment, plan_of, review
 from tests.fixtures.services import PROJECT, Service
 
 ANALYTICS = "/api/v1/analytics/quality"
@@ -117,12 +117,12 @@ async def test_the_figures_are_those_counted_by_hand(service: Service) -> None:
         ({"to": "2026-11-01T12:00:00Z"}, 0),
     ],
 )
-async def test_filters_choose_the_executions(analysed: Service, query: dict[str, str], executions: int) -> None:
-    assert (await read(analysed, **query))["executions"] == executions
+async def test_filters_choose_the_executions(analyzed: Service, query: dict[str, str], executions: int) -> None:
+    assert (await read(analyzed, **query))["executions"] == executions
 
 
 @pytest.fixture(scope="module")
-async def analysed_service(session_service: Service) -> Service:
+async def analyzed_service(session_service: Service) -> Service:
     """The executions of the filters' test, in the shared service's database."""
     await session_service.services.database["agent-executions"].delete_many({})
     await insert(
@@ -136,17 +136,17 @@ async def analysed_service(session_service: Service) -> Service:
 
 
 @pytest.fixture
-async def analysed(analysed_service: Service, shared_service: Service) -> Service:
+async def analyzed(analyzed_service: Service, shared_service: Service) -> Service:
     """The same for one test."""
-    assert analysed_service is shared_service
+    assert analyzed_service is shared_service
     return shared_service
 
 
-async def test_a_key_of_certain_projects_counts_those_alone(analysed: Service) -> None:
+async def test_a_key_of_certain_projects_counts_those_alone(analyzed: Service) -> None:
     body = {"name": "one project", "role": "viewer", "projects": [OTHER_PROJECT.upper()]}
-    key = (await analysed.http.post("/api/v1/api-keys", json=body)).json()["key"]
+    key = (await analyzed.http.post("/api/v1/api-keys", json=body)).json()["key"]
 
-    async with httpx.AsyncClient(base_url=analysed.url, headers={"X-API-Key": key}) as viewer:
+    async with httpx.AsyncClient(base_url=analyzed.url, headers={"X-API-Key": key}) as viewer:
         all_seen = (await viewer.get(ANALYTICS)).json()
         elsewhere = (await viewer.get(ANALYTICS, params={"project": PROJECT})).json()
 
@@ -173,7 +173,7 @@ async def test_real_runs_are_counted_with_their_revisions_gates_and_reviews(
     service: Service, model_server: ModelServer
 ) -> None:
     def judge(call: Call) -> Reply:
-        return judgement(**dict.fromkeys(("completeness", "relevance"), 0.1)) if "First." in call.text else judgement()
+        return judgment(**dict.fromkeys(("completeness", "relevance"), 0.1)) if "First." in call.text else judgment()
 
     drafts = iter(("First.", "Second."))
     model_server.on("plan", plan_of(("composer-001", "Compose.", [])))
@@ -194,7 +194,7 @@ async def test_real_runs_are_counted_with_their_revisions_gates_and_reviews(
     assert [group["key"] for group in found["byAgent"]] == ["audio-head-001", "composer-001"]
 
 
-async def test_the_figures_come_from_an_index_alone(analysed: Service) -> None:
+async def test_the_figures_come_from_an_index_alone(analyzed: Service) -> None:
     selector = {"qualityGate.name": {"$gt": ""}, "startedAt": {"$gte": datetime(1970, 1, 1, tzinfo=UTC)}}
     command = {
         "aggregate": "agent-executions",
@@ -202,7 +202,7 @@ async def test_the_figures_come_from_an_index_alone(analysed: Service) -> None:
         "cursor": {},
     }
 
-    plan = await analysed.services.database.command({"explain": command, "verbosity": "queryPlanner"})
+    plan = await analyzed.services.database.command({"explain": command, "verbosity": "queryPlanner"})
 
     stages = set(stages_of(plan))
     assert "IXSCAN" in stages

@@ -19,7 +19,7 @@ from app.services.prompts.fences import fenced
 from app.services.quality.batch_judge import BatchJudge, divide
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
-from tests.fixtures.model_server import GOOD_SCORES, Call, ModelServer, Reply, fault, judgement
+from tests.fixtures.model_server import GOOD_SCORES, Call, ModelServer, Reply, fault, judgment
 from tests.fixtures.services import Service
 from tests.fixtures.waiting import wait_until
 
@@ -90,7 +90,7 @@ def by_schema(change: Callable[[Rows], Any] = unchanged) -> Callable[[Call], Rep
         if agents:
             return json.dumps({"verdicts": change([row(agent_id) for agent_id in agents])})
         agent_id = call.execution_id.removeprefix("exec_")
-        return judgement(**dict.fromkeys(GOOD_SCORES, SCORES[agent_id])).replace("As scripted.", "So.")
+        return judgment(**dict.fromkeys(GOOD_SCORES, SCORES[agent_id])).replace("As scripted.", "So.")
 
     return script
 
@@ -154,7 +154,7 @@ async def test_an_output_without_a_valid_verdict_in_a_batch_is_judged_alone(
 
 
 @pytest.mark.parametrize(
-    "reply", ["No JSON.", "[]", '{"verdicts": "good"}', '{"verdicts": [[]]}', judgement(), fault(403)]
+    "reply", ["No JSON.", "[]", '{"verdicts": "good"}', '{"verdicts": [[]]}', judgment(), fault(403)]
 )
 async def test_a_batch_that_gives_nothing_is_judged_one_by_one(
     shared_service: Service, model_server: ModelServer, reply: Reply

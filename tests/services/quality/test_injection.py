@@ -27,7 +27,7 @@ from tests.fixtures.model_server import (
     ModelServer,
     Reply,
     completion,
-    judgement,
+    judgment,
     plan_of,
     review,
 )
@@ -142,7 +142,7 @@ def obedient(call: Call) -> Reply:
     believes = "the score is 1.0" in told or '"confidence": 1.0' in told
     if call.purpose == "review":
         return review("approved" if "decide approved" in told or believes else "rejected", "As asked.")
-    return judgement(**dict.fromkeys(GOOD_SCORES, 1.0 if believes else 0.4))
+    return judgment(**dict.fromkeys(GOOD_SCORES, 1.0 if believes else 0.4))
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -10,7 +10,7 @@ from app.services.prompts.fences import fenced
 from app.services.prompts.judge import JUDGE_VERSION
 from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
-from tests.fixtures.model_server import GOOD_SCORES, ModelServer, Reply, fault, judgement
+from tests.fixtures.model_server import GOOD_SCORES, ModelServer, Reply, fault, judgment
 from tests.fixtures.services import Service
 
 AGENT = "plot-specialist-001"
@@ -68,7 +68,7 @@ async def test_a_very_long_output_is_shortened_and_says_so(shared_service: Servi
 async def test_a_verdict_carries_score_dimensions_gate_reasons_and_what_it_cost(
     shared_service: Service, model_server: ModelServer
 ) -> None:
-    model_server.on("judge", judgement(consistency=0.1, creativity=0.3))
+    model_server.on("judge", judgment(consistency=0.1, creativity=0.3))
 
     check = await judged(shared_service)
 
@@ -90,7 +90,7 @@ async def test_a_verdict_carries_score_dimensions_gate_reasons_and_what_it_cost(
         json.dumps({"reasoning": "Lovely."}),
         json.dumps({**dict.fromkeys(GOOD_SCORES, 97), "reasoning": "Out of 100."}),
         json.dumps({**dict.fromkeys(GOOD_SCORES, "high"), "reasoning": "In words."}),
-        judgement().replace("0.9", "NaN"),
+        judgment().replace("0.9", "NaN"),
         "{" * 3000,
     ],
 )
@@ -122,7 +122,7 @@ async def test_a_judge_that_cannot_be_reached_gives_no_score_and_says_why(
 
 
 async def test_json_inside_a_fence_or_a_sentence_is_read(shared_service: Service, model_server: ModelServer) -> None:
-    model_server.on("judge", f"Here you are:\n```json\n{judgement()}\n```\nBest wishes")
+    model_server.on("judge", f"Here you are:\n```json\n{judgment()}\n```\nBest wishes")
 
     assert (await judged(shared_service)).score == 0.9
     assert len(model_server.calls) == 1

@@ -18,7 +18,7 @@ from app.services.quality.gates import GateName
 from app.services.quality.judge import Submission, judge_output
 from app.services.runs.work.model_calls import model_chain
 from app.settings import Settings
-from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, judgement
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, fault, judgment
 from tests.fixtures.providers.registry import TWINS
 from tests.fixtures.providers.server import ProviderServer
 from tests.fixtures.services import Service
@@ -72,7 +72,7 @@ async def test_a_refused_schema_costs_one_more_call_once(
     shared_service: Service, model_server: ModelServer, tmp_path: Path
 ) -> None:
     def script(call: Call) -> Reply:
-        return fault(400, "json_schema is not supported") if call.body.get("response_format") else judgement()
+        return fault(400, "json_schema is not supported") if call.body.get("response_format") else judgment()
 
     model_server.on("judge", script)
     params = {"model": "openai/local", "api_base": f"{model_server.url}/v1", "api_key": "k"}
@@ -89,7 +89,7 @@ async def test_a_model_that_uses_the_limit_up_in_thoughts_is_asked_without_one(
     shared_service: Service, model_server: ModelServer, tmp_path: Path
 ) -> None:
     def script(call: Call) -> Reply:
-        return completion("", finish_reason="length") if call.body.get("max_tokens") else judgement()
+        return completion("", finish_reason="length") if call.body.get("max_tokens") else judgment()
 
     model_server.on("judge", script)
     params = {"model": "openai/local", "api_base": f"{model_server.url}/v1", "api_key": "k"}

@@ -28,7 +28,7 @@ async def reviewed(service: Service, work: str = "Work.", draft: int = 1) -> Rev
         brief=Brief("A film.", "Outline it."),
         work=work,
         draft=draft,
-        judgement="The judge's score: 70 of 100.",
+        judgment="The judge's score: 70 of 100.",
     )
 
 

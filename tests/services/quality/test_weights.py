@@ -8,7 +8,7 @@ import pytest
 
 from app.services.quality.scores import DEFAULT_WEIGHTS, DEPARTMENT_WEIGHTS
 from tests.fixtures.busy_writes import when_not_busy
-from tests.fixtures.model_server import ModelServer, judgement
+from tests.fixtures.model_server import ModelServer, judgment
 from tests.fixtures.services import Service, StartService
 from tests.fixtures.waiting import wait_until
 
@@ -52,7 +52,7 @@ async def test_the_weights_are_the_report_s_until_they_are_changed(shared_servic
 async def test_the_stored_score_of_each_department_is_the_one_added_up_by_hand(
     shared_service: Service, model_server: ModelServer, slug: str
 ) -> None:
-    model_server.on("judge", judgement(**UNEVEN))
+    model_server.on("judge", judgment(**UNEVEN))
 
     done = await shared_service.run_agent(SPECIALISTS[slug])
 
@@ -65,7 +65,7 @@ async def test_the_stored_score_of_each_department_is_the_one_added_up_by_hand(
 async def test_dimensions_that_cannot_be_used_are_left_out_of_the_stored_score(
     shared_service: Service, model_server: ModelServer
 ) -> None:
-    odd = judgement(**(UNEVEN | {"technical": 97, "creativity": "high", "consistency": -0.1}))
+    odd = judgment(**(UNEVEN | {"technical": 97, "creativity": "high", "consistency": -0.1}))
     model_server.on("judge", odd.replace('"relevance": 0.7', '"relevance": NaN'))
 
     done = await shared_service.run_agent(SPECIALISTS["story"])
@@ -78,7 +78,7 @@ async def test_dimensions_that_cannot_be_used_are_left_out_of_the_stored_score(
 async def test_changed_weights_score_the_next_run_in_every_process_and_a_deletion_takes_them_back(
     start_service: StartService, model_server: ModelServer, models_config: Path
 ) -> None:
-    model_server.on("judge", judgement(**UNEVEN))
+    model_server.on("judge", judgment(**UNEVEN))
     async with start_service(models_config=models_config) as first, start_service(models_config=models_config) as other:
 
         async def scores(expected: float) -> bool:
@@ -114,7 +114,7 @@ async def test_a_department_without_weights_of_its_own_has_the_default_as_it_sta
     assert await put(service, "sound-lab", UNEVEN) == 200
     listed = (await service.http.get(WEIGHTS)).json()
     assert (listed["default"], listed["sound-lab"]) == (ONLY_TECHNICAL, UNEVEN)
-    model_server.on("judge", judgement(**UNEVEN))
+    model_server.on("judge", judgment(**UNEVEN))
     await service.http.patch(f"/api/v1/agents/{SPECIALISTS['audio']}", json={"department": "sound-lab"})
     assert (await service.run_agent(SPECIALISTS["audio"]))["qualityScore"] == 78.89  # 3.55 of 4.5
 
@@ -231,7 +231,7 @@ async def test_there_are_no_weights_of_a_department_that_does_not_exist(shared_s
 @pytest.mark.slow
 async def test_stored_weights_that_make_no_sense_are_passed_over(service: Service, model_server: ModelServer) -> None:
     await service.services.database["quality-weights"].insert_one({"slug": "story", "weights": {"technical": "much"}})
-    model_server.on("judge", judgement(**UNEVEN))
+    model_server.on("judge", judgment(**UNEVEN))
 
     assert (await service.run_agent(SPECIALISTS["story"]))["qualityScore"] == 72.5
 
@@ -240,7 +240,7 @@ async def test_stored_weights_that_make_no_sense_are_passed_over(service: Servic
 async def test_a_gate_s_threshold_is_a_setting(
     start_service: StartService, model_server: ModelServer, models_config: Path
 ) -> None:
-    model_server.on("judge", judgement(**dict.fromkeys(UNEVEN, 0.8)))
+    model_server.on("judge", judgment(**dict.fromkeys(UNEVEN, 0.8)))
     async with start_service(models_config=models_config, specialist_gate=0.81, department_gate=0.8) as service:
         done = await service.run_department("audio")
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.models.agent_execution import AgentExecution
 from tests.fixtures.ledger_rows import History, shown, sums_by
-from tests.fixtures.model_server import ModelServer, fault, judgement, plan_of, review
+from tests.fixtures.model_server import ModelServer, fault, judgment, plan_of, review
 from tests.fixtures.services import Service, StartService, write_models_config
 from tests.fixtures.waiting import wait_until
 
@@ -56,7 +56,7 @@ async def test_a_department_run_with_failures_and_a_person_s_revision_is_counted
     drafts = iter((fault(429, "slow down"), "First.", "Second.", "Third."))
     model_server.on("plan", plan_of(("composer-001", "Compose.", [])))
     model_server.on("work", lambda _: next(drafts))
-    model_server.on("judge", lambda _: judgement())
+    model_server.on("judge", lambda _: judgment())
     decisions = iter((review("revision-needed", "More."), review("approved"), review("approved")))
     model_server.on("review", lambda _: next(decisions))
     config = write_models_config(tmp_path / "models.yaml", model_server.url, num_retries=2, disable_cooldowns=True)

@@ -1,7 +1,7 @@
-"""The messages of plans, judgements, reviews and formatting calls, kept as they were sent.
+"""The messages of plans, judgments, reviews and formatting calls, kept as they were sent.
 
 They are not a part of any conversation that `runState` stores. Equal messages of a tree, such as those of a batch of
-judgements, are stored once.
+judgments, are stored once.
 """
 
 import asyncio

@@ -68,7 +68,7 @@ class Account:
     opening: list[JsonObject]
     state: ExecutionState
     kept: Mapping[str, list[JsonObject]]
-    """The kept messages of plans, judgements, reviews and formatting calls, by their hash."""
+    """The kept messages of plans, judgments, reviews and formatting calls, by their hash."""
     version: str | None = None
     found: dict[RunPurpose, ShownCall] = field(default_factory=dict[RunPurpose, ShownCall])
 

@@ -1,4 +1,4 @@
-"""A specialist's part of a department run: work, judgement and review, repeated while the head asks for revisions."""
+"""A specialist's part of a department run: work, judgment and review, repeated while the head asks for revisions."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from app.services.llm.calls import RunPurpose
 from app.services.prompts.agents import brief_of, task_prompt
 from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
-from app.services.quality.review import judgement_of, needs_review, review_work
+from app.services.quality.review import judgment_of, needs_review, review_work
 from app.services.runs.outputs.formatting import compile_schema_of, output_of
 from app.services.runs.work.agent_loop import stop_reason_of, work
 from app.services.runs.work.agent_run import submission_of
@@ -54,7 +54,7 @@ async def review(run: ExecutionRun, head: ExecutionRun) -> None:
         brief=brief_of(run.execution.prompt),
         work=run.state.answer or "",
         draft=run.state.retry_count + 1,
-        judgement=judgement_of(run.agent, run.state.quality_score, run.state.check, truncated=run.state.truncated),
+        judgment=judgment_of(run.agent, run.state.quality_score, run.state.check, truncated=run.state.truncated),
     )
     run.append(decision, **run.review_changes(decision.status, decision.notes, head.agent))
 

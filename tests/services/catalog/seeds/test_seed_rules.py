@@ -46,7 +46,7 @@ EDITS = [
     (AGENT, "qualityThreshold: 80", "qualityThreshold: 180", "qualityThreshold: Input should be less than or equal"),
     (AGENT, "model: anthropic/claude-sonnet-4.5", "model: unknown/nothing", "model: 'unknown/nothing' is not one of"),
     (AGENT, "toolNames:", "toolNames: [noSuchTool]\nskills:  #", "toolNames.0: there is no tool 'noSuchTool'"),
-    (AGENT, "specialization: ", "favouriteColour: ", "favouriteColour: Extra inputs are not permitted"),
+    (AGENT, "specialization: ", "favoriteColor: ", "favoriteColor: Extra inputs are not permitted"),
     (LATER, "agentId: theme-specialist-001", "agentId: story-head-001", "agentId: 'story-head-001' is taken by"),
     (LATER, "isDepartmentHead: false", "isDepartmentHead: true", "isDepartmentHead: 'story' already has the head"),
     (AGENT, "department: story", "department: nowhere", "department: there is no department 'nowhere'"),

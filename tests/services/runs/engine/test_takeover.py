@@ -231,7 +231,7 @@ def as_far_as(document: Raw, seq: int, root_id: str) -> Raw:
     return left | fresh | state | {"events": rows}
 
 
-def is_one_step(neighbours: list[Json]) -> bool:
+def is_one_step(neighbors: list[Json]) -> bool:
     """Whether two events are appended together, so that no death falls between them."""
     together = (
         ["agent-start", "department-start"],
@@ -239,7 +239,7 @@ def is_one_step(neighbours: list[Json]) -> bool:
         ["tool-call", "tool-call"],
         ["department-complete", "agent-complete"],
     )
-    return types_of(neighbours) in together
+    return types_of(neighbors) in together
 
 
 @pytest.mark.slow

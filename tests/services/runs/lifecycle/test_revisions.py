@@ -9,7 +9,7 @@ import pytest
 
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, RevisionRequest
-from tests.fixtures.model_server import Call, Json, ModelServer, Reply, fault, judgement, one_does_all, review
+from tests.fixtures.model_server import Call, Json, ModelServer, Reply, fault, judgment, one_does_all, review
 from tests.fixtures.runs import (
     ADA,
     BOB,
@@ -46,7 +46,7 @@ async def test_a_specialist_that_is_sent_back_revises_and_the_report_is_rewritte
 ) -> None:
     done, ids = await two_specialists(service, model_server)
     model_server.on("work", "Ada's warmer work.")
-    model_server.on("judge", judgement(**dict.fromkeys(("relevance", "completeness", "consistency"), 0.7)))
+    model_server.on("judge", judgment(**dict.fromkeys(("relevance", "completeness", "consistency"), 0.7)))
     model_server.on("review", review("approved", "Much warmer."))
     model_server.on("report", "## Summary\nWarmer.")
     before = await all_events(service, done["executionId"])

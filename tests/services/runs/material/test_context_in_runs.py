@@ -70,7 +70,7 @@ async def test_every_call_of_a_department_has_the_context_fenced_and_nothing_els
     assert len(starts[0]["contextHash"]) == 64
 
 
-async def test_a_batch_of_judgements_has_context_and_criteria_once(
+async def test_a_batch_of_judgments_has_context_and_criteria_once(
     service: Service, model_server: ModelServer, project: Json, catalog: Catalog
 ) -> None:
     await catalog.edit_specialists(model="anthropic/claude-3-haiku")

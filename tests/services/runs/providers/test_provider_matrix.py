@@ -169,7 +169,7 @@ async def take_over_in_mid_turn(stand: Stand, start_process: StartProcess) -> No
 
 
 async def run_a_department(stand: Stand) -> None:
-    """A plan, specialists with tools, one sent back, judgements, reviews, a report."""
+    """A plan, specialists with tools, one sent back, judgments, reviews, a report."""
     sent_back: set[str] = set()
 
     def reviewing(ask: Ask) -> Reply:

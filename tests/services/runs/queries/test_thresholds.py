@@ -3,11 +3,11 @@
 import pytest
 
 from app.services.quality.gates import meets_threshold
-from tests.fixtures.model_server import ModelServer, judgement
+from tests.fixtures.model_server import ModelServer, judgment
 from tests.fixtures.runs import ADA, Catalog
 from tests.fixtures.services import Service
 
-BELOW = judgement(**dict.fromkeys(("confidence", "completeness", "relevance", "consistency"), 0.55))
+BELOW = judgment(**dict.fromkeys(("confidence", "completeness", "relevance", "consistency"), 0.55))
 
 
 @pytest.mark.parametrize(

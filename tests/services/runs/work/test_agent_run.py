@@ -16,7 +16,7 @@ from tests.fixtures.model_server import (
     Reply,
     completion,
     fault,
-    judgement,
+    judgment,
 )
 from tests.fixtures.runs import ADA, PRICED_MODEL, Catalog, calls_tool, first_then, stored, types_of
 from tests.fixtures.services import PROJECT, Service
@@ -368,7 +368,7 @@ def comparable(events: list[Json]) -> list[Json]:
 async def test_a_judge_s_score_is_weighted_by_the_agent_s_department(
     service: Service, model_server: ModelServer
 ) -> None:
-    model_server.on("judge", judgement(consistency=0.1))
+    model_server.on("judge", judgment(consistency=0.1))
 
     story = await service.run_agent("plot-specialist-001")
     writers = await service.run_agent(ADA)

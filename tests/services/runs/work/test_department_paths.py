@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.database.connection import Raw
-from tests.fixtures.model_server import GOOD_SCORES, Call, Json, ModelServer, Reply, fault, judgement, plan_of, review
+from tests.fixtures.model_server import GOOD_SCORES, Call, Json, ModelServer, Reply, fault, judgment, plan_of, review
 from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, Catalog, all_events, first_then, gapless, stored_tree
 from tests.fixtures.services import Service
 
@@ -22,7 +22,7 @@ REPORT = [
     "head: agent-complete completed",
 ]
 JUST_ADA = plan_of((ADA, "Write it.", []))
-WEAK = judgement(**dict.fromkeys(GOOD_SCORES, 0.4))
+WEAK = judgment(**dict.fromkeys(GOOD_SCORES, 0.4))
 
 
 def by_agent(ada: Reply, head: Reply) -> Any:  # noqa: ANN401 - a script
@@ -128,7 +128,7 @@ PATHS = {
         agent={"requiresReview": False, "qualityThreshold": 90.01},
     ),
     "below the gate": Path(
-        {"judge": by_agent(WEAK, judgement())},
+        {"judge": by_agent(WEAK, judgment())},
         [
             *BEGIN,
             "ada: agent-response",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.services.prompts.fences import fenced
-from tests.fixtures.model_server import Call, ModelServer, Reply, judgement, one_does_all
+from tests.fixtures.model_server import Call, ModelServer, Reply, judgment, one_does_all
 from tests.fixtures.runs import (
     DEPARTMENT,
     Catalog,
@@ -154,7 +154,7 @@ async def test_the_last_gate_passes_at_exactly_its_threshold(
     dimensions: dict[str, Any] = dict.fromkeys(
         ("confidence", "completeness", "relevance", "consistency", "creativity", "technical"), score
     )
-    model_server.on("judge", judgement(**dimensions))
+    model_server.on("judge", judgment(**dimensions))
     model_server.on("plan", one_does_all)
 
     done = await service.run_orchestration("story")

@@ -3,7 +3,7 @@
 import pytest
 
 from app.database.connection import Raw
-from tests.fixtures.model_server import Call, ModelServer, Reply, fault, judgement, plan_of, review
+from tests.fixtures.model_server import Call, ModelServer, Reply, fault, judgment, plan_of, review
 from tests.fixtures.runs import ADA, BOB, DEPARTMENT, Catalog, first_then, of_type, stored_tree
 from tests.fixtures.services import Service
 
@@ -48,7 +48,7 @@ async def test_work_that_is_sent_back_is_done_again_with_the_notes(service: Serv
 async def test_a_revised_draft_is_judged_again_and_keeps_the_last_score(
     service: Service, model_server: ModelServer
 ) -> None:
-    low, high = judgement(**dict.fromkeys(("relevance", "consistency", "completeness"), 0.3)), judgement()
+    low, high = judgment(**dict.fromkeys(("relevance", "consistency", "completeness"), 0.3)), judgment()
     model_server.on("judge", first_then(low, high))
 
     ada = await run_with_review(service, model_server, review("revision-needed"), review("approved"))
@@ -108,7 +108,7 @@ async def test_the_quality_threshold_decides_on_a_review_that_is_not_required(
     await catalog.edit_specialists(requiresReview=False, qualityThreshold=80)
     dimensions = ("confidence", "completeness", "relevance", "consistency", "creativity", "technical")
     model_server.on("plan", JUST_ADA)
-    model_server.on("judge", judgement(**dict.fromkeys(dimensions, score)))
+    model_server.on("judge", judgment(**dict.fromkeys(dimensions, score)))
 
     done = await service.run_department(DEPARTMENT)
 
@@ -122,8 +122,8 @@ async def test_a_draft_that_was_sent_back_is_reviewed_again_however_well_it_scor
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     await catalog.edit_specialists(requiresReview=False)
-    low = judgement(**dict.fromkeys(("relevance", "consistency", "completeness"), 0.3))
-    model_server.on("judge", first_then(low, judgement()))
+    low = judgment(**dict.fromkeys(("relevance", "consistency", "completeness"), 0.3))
+    model_server.on("judge", first_then(low, judgment()))
 
     ada = await run_with_review(service, model_server, review("revision-needed"), review("approved", "Good now."))
 
@@ -153,7 +153,7 @@ async def test_work_without_a_score_is_reviewed_only_where_a_review_is_required(
 async def test_a_dimension_that_is_no_number_from_0_to_1_is_left_out_and_the_rest_normalised(
     service: Service, model_server: ModelServer, odd: object
 ) -> None:
-    scores = judgement(creativity=odd if odd != "NaN" else "nan").replace('"nan"', "NaN")
+    scores = judgment(creativity=odd if odd != "NaN" else "nan").replace('"nan"', "NaN")
     model_server.on("judge", scores)
 
     done = await service.run_agent(ADA)
@@ -166,7 +166,7 @@ async def test_a_dimension_that_is_no_number_from_0_to_1_is_left_out_and_the_res
 
 
 async def test_a_judge_may_correct_its_answer_once(service: Service, model_server: ModelServer) -> None:
-    model_server.on("judge", first_then("It is good.", judgement()))
+    model_server.on("judge", first_then("It is good.", judgment()))
 
     done = await service.run_agent(ADA)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from app.services.prompts.fences import CUT_NOTE
-from tests.fixtures.model_server import Call, ModelServer, Reply, completion, judgement, plan_of
+from tests.fixtures.model_server import Call, ModelServer, Reply, completion, judgment, plan_of
 from tests.fixtures.runs import ADA, BOB, DEPARTMENT, HEAD, SPECIALISTS, all_events, first_then, of_type, stored_tree
 from tests.fixtures.services import Service
 
@@ -105,7 +105,7 @@ async def test_a_plan_that_was_cut_is_not_used(service: Service, model_server: M
 async def test_a_verdict_that_was_cut_is_asked_for_again_without_a_limit(
     service: Service, model_server: ModelServer
 ) -> None:
-    model_server.on("judge", first_then(completion(judgement()[:40], finish_reason="length"), judgement()))
+    model_server.on("judge", first_then(completion(judgment()[:40], finish_reason="length"), judgment()))
 
     done = await service.run_agent(ADA)
 
