@@ -1,6 +1,6 @@
 """The project and the episode of a run, as far as agents and judges are given them.
 
-The database itself cuts the configured fields to size, so that a document of any size and content costs the same.
+The database itself cuts the configured fields of a large document to size, so that no content costs much.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from bson import Decimal128, ObjectId
+from bson.errors import InvalidBSON
 from pymongo.errors import OperationFailure
 
 from app.database.connection import Database, Raw
@@ -27,6 +28,9 @@ MAX_LIST_ITEMS = 200
 MAX_ITEM_CHARACTERS = 2_000
 READ_MILLISECONDS = 2_000
 CUT = "…"
+SMALL_DOCUMENT_BYTES = 64 * 1024
+LARGE: Raw = {}
+"""Stands for the fields of a document that is not small."""
 
 log = structlog.get_logger(__name__)
 
@@ -72,17 +76,49 @@ async def read_fields(
     """Returns the texts, numbers, booleans and lists of them among some fields of a document, within 16 KiB."""
     if document_id is None or not names:
         return {}
-    stages: list[Raw] = [
-        {"$match": {"_id": {"$in": [document_id, str(document_id)]}}},
-        {"$limit": 1},
-        {"$project": {"_id": 0, **{name: cut_to_size(name) for name in names}}},
-    ]
+    selector = {"_id": {"$in": [document_id, str(document_id)]}}
     try:
-        found = await (await database[collection].aggregate(stages, maxTimeMS=READ_MILLISECONDS)).to_list(1)
-    except OperationFailure as error:  # the server refuses what it cannot cut, such as a text that is not UTF-8
-        log.warning("context-unreadable", collection=collection, id=str(document_id), code=error.code)
+        found = await read_small(database, collection, selector, names)
+        if found is LARGE:
+            found = await read_cut(database, collection, selector, names)
+    except (OperationFailure, InvalidBSON) as error:  # such as a text that is not UTF-8
+        log.warning("context-unreadable", collection=collection, id=str(document_id), error=type(error).__name__)
         return {}
-    return within_limit([(name, plain(found[0].get(name))) for name in names]) if found else {}
+    return within_limit([(name, plain(found.get(name))) for name in names])
+
+
+async def read_small(database: Database, collection: str, selector: Raw, names: tuple[str, ...]) -> Raw:
+    """Returns some fields of a document, none if it does not exist, or `LARGE`.
+
+    The expressions that cut fields take the server longer than all else, and most documents are small.
+    """
+    is_small = {"$lte": [{"$bsonSize": "$$ROOT"}, SMALL_DOCUMENT_BYTES]}
+    projection = {"_id": 0, "fields": {"$cond": [is_small, {name: f"${name}" for name in names}, None]}}
+    found = await database[collection].find_one(selector, projection, max_time_ms=READ_MILLISECONDS)
+    if found is None:
+        return {}
+    return LARGE if found["fields"] is None else {name: cut(value) for name, value in found["fields"].items()}
+
+
+async def read_cut(database: Database, collection: str, selector: Raw, names: tuple[str, ...]) -> Raw:
+    """Returns some fields of a document of any size, which the server cuts as `cut` does."""
+    projection = {"_id": 0, **{name: cut_to_size(name) for name in names}}
+    return await database[collection].find_one(selector, projection, max_time_ms=READ_MILLISECONDS) or {}
+
+
+def cut(value: Any) -> Any:  # noqa: ANN401 - any stored value
+    """Returns a stored text or list, cut, a number or a boolean; `None` for anything else."""
+    if isinstance(value, list):
+        items: list[Any] = value[:MAX_LIST_ITEMS]
+        return [cut_scalar(item, MAX_ITEM_CHARACTERS) for item in items]
+    return cut_scalar(value, MAX_TEXT_CHARACTERS)
+
+
+def cut_scalar(value: Any, most_characters: int) -> Any:  # noqa: ANN401 - any stored value
+    """Returns a stored text, which is cut, a number or a boolean; `None` for anything else."""
+    if type(value) is str:  # a subclass is JavaScript
+        return value[:most_characters]
+    return value if isinstance(value, bool | int | float | Decimal128) else None
 
 
 def cut_to_size(name: str) -> Raw:
