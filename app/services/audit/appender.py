@@ -21,7 +21,7 @@ from app.models.audit import AuditEntry, AuditMark
 from app.services.audit.chain import NO_HASH, Head, linked
 
 BATCH_MARKS = 200
-LOOK_EVERY_SECONDS = 1.0
+LOOK_EVERY_SECONDS = 1.5
 CONFLICT_PAUSE_SECONDS = 0.05
 MAX_CONFLICTS = 50
 DUPLICATE_KEY = 11000
