@@ -97,7 +97,7 @@ def field_of(name: str) -> str:
 class OutboxTimings:
     """Intervals of the outbox, in seconds."""
 
-    batch_seconds: float = 0.5
+    batch_seconds: float = 1.0
     """How long marks collect after a wake-up: many short runs then share few updates."""
     look_every_seconds: float = 2.0
     longest_pause_seconds: float = 60.0
