@@ -39,12 +39,12 @@ async def is_primary(client: AsyncMongoClient[dict[str, Any]]) -> bool:
     return bool((await client.admin.command("hello"))["isWritablePrimary"])
 
 
-@pytest.mark.slow
 def agents(client: AsyncMongoClient[dict[str, Any]]) -> Any:  # noqa: ANN401 - PyMongo's collection of raw documents
     """The agents of the service's database."""
     return client["dynamic_agents"]["agents"]
 
 
+@pytest.mark.slow
 async def test_no_other_local_user_can_read_or_write_through_its_port(running: Running) -> None:
     _, uri, _ = running
     port = uri.rpartition(":")[2].partition("/")[0]
