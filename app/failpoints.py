@@ -24,6 +24,8 @@ PLACES = (
     "after-commit",
     "after-end",
     "before-outbox-commit",
+    "after-outbox-commit",
+    "after-outbox-removal",
     "before-audit-append",
     "after-audit-append",
 )

@@ -22,6 +22,7 @@ from app.models.cached_answer import CachedAnswer
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.execution_events import ArchivedCalls, EventPayload, ExecutionEventPage, SentPrompt
+from app.models.outbox_claim import OutboxClaim
 from app.models.quality_weights import QualityWeights
 from app.models.stream_ticket import StreamTicket
 from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
@@ -47,6 +48,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Approval,
     AuditMark,
     AuditEntry,
+    OutboxClaim,
 )
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000

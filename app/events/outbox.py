@@ -1,9 +1,9 @@
 """The outbox: work that follows the end of an execution, done exactly once for each consumer.
 
-The write that ends an execution also leaves a mark in its document for each consumer. A consumer's task then takes
-batches of marked executions: one transaction removes the marks and applies the consumer's updates, so neither happens
-without the other, whichever process dies. Every process looks for marks after a wake-up and every few seconds, and so
-finds those that others left.
+The write that ends an execution also leaves a mark in its document for each consumer. A task then takes batches of
+marked executions: one transaction claims the marks and applies the consumers' updates, so neither happens without the
+other, whichever process dies. Afterward the marks are removed, and then the claims (see `outbox_marks`). Every process
+looks for marks after a wake-up and every few seconds, and so finds those that others left.
 """
 
 import asyncio
@@ -23,13 +23,20 @@ from pymongo.errors import OperationFailure, PyMongoError
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import in_transaction
+from app.events.outbox_marks import (
+    MARKS_FIELD,
+    Mark,
+    claim_new,
+    marks_in,
+    remove_applied,
+    remove_orphans,
+    root_of,
+    with_marks,
+)
 from app.failpoints import failpoint
 from app.kit.concurrency import end_tasks
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution, ExecutionStatus
-
-MARKS_FIELD = "outbox"
-"""The field of an execution with the marks by consumer, and under each consumer by the mark's id."""
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +114,7 @@ class OutboxTimings:
 BATCH_EXECUTIONS = 500
 MAX_HELD_BACK = 10_000
 MAX_DOUBLINGS = 16
+ORPHANS_EVERY_SECONDS = 3600.0
 DEFAULT_TIMINGS = OutboxTimings()
 
 
@@ -178,7 +186,7 @@ class Outbox:
     async def settle(self) -> None:
         """Apply every pending mark now; those that fail stay pending, and are tried again after a pause that doubles.
 
-        Marks that another process is applying may still be pending for a moment when this returns.
+        Marks that another process is applying may still be there for a moment when this returns.
         """
         async with self._draining:
             for held in self._held_back.values():
@@ -207,6 +215,7 @@ class Outbox:
     async def _run(self) -> None:
         """Apply marks until cancelled."""
         await self._build_indexes()
+        orphans_looked_for = -ORPHANS_EVERY_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._timings.look_every_seconds):
@@ -215,6 +224,11 @@ class Outbox:
             self._wake.clear()
             try:
                 await self.settle()
+                if asyncio.get_running_loop().time() - orphans_looked_for >= ORPHANS_EVERY_SECONDS:
+                    orphans_looked_for = asyncio.get_running_loop().time()
+                    await remove_orphans(self._database)
+            except PyMongoError as error:
+                log.warning("outbox-read-failed", error=type(error).__name__)
             except Exception:
                 log.exception("outbox-crashed")
 
@@ -239,7 +253,7 @@ class Outbox:
             PyMongoError: the database is unavailable.
         """
         try:
-            await in_transaction(self._database, lambda session: self._apply(session, ids, consumers))
+            batch, marks = await in_transaction(self._database, lambda session: self._apply(session, ids, consumers))
         except PyMongoError as error:
             passes = error.timeout or error.has_error_label("TransientTransactionError")
             if passes or not isinstance(error, OperationFailure):
@@ -248,6 +262,7 @@ class Outbox:
         except Exception as error:  # noqa: BLE001 - logged below, or by the call for each execution
             failure = error
         else:
+            await remove_applied(self._database, batch, marks)
             return set()
         if len(consumers) > 1:
             return set().union(*[await self._apply_all(ids, [consumer]) for consumer in consumers])
@@ -258,27 +273,35 @@ class Outbox:
         self._held_back[consumer.name].ids += ids
         return {consumer.name}
 
-    async def _apply(self, session: AsyncClientSession, ids: list[Any], consumers: Sequence[OutboxConsumer]) -> None:
-        """Remove the marks that are still there and apply the consumers' updates for them.
+    async def _apply(
+        self, session: AsyncClientSession, ids: list[Any], consumers: Sequence[OutboxConsumer]
+    ) -> tuple[list[Raw], list[Mark]]:
+        """Apply the updates of the consumers for the marks that are still there and have no claim yet.
 
-        Marks are read inside the transaction: one that is added meanwhile makes it conflict and run again.
+        Returns the executions that were read, and all their marks, which can be removed after the commit.
         """
-        fields = {name: 1 for consumer in consumers for name in (*consumer.projection, marks_root(consumer))}
+        fields = {name: 1 for consumer in consumers for name in (*consumer.projection, root_of(consumer.field))}
         batch = await self._executions.find({"_id": {"$in": ids}}, fields, session=session).to_list()
-        work = [(consumer, self._marked(batch, consumer)) for consumer in consumers]
-        for removed, marked in marks_to_remove(batch, work).items():
-            await self._executions.update_many(
-                {"_id": {"$in": marked}}, {"$unset": dict.fromkeys(removed, "")}, session=session
-            )
-        for consumer, marked in work:
-            if marked:
-                await consumer.apply(marked, session)
+        found = {consumer.name: self._marks_of(batch, consumer) for consumer in consumers}
+        marks = [mark for one in found.values() for mark in one]
+        new = await claim_new(self._database, marks, session) if marks else set[Mark]()
+        for consumer in consumers:
+            by_execution: dict[Any, list[Mark]] = {}
+            for mark in found[consumer.name]:
+                if mark in new:
+                    by_execution.setdefault(mark.execution, []).append(mark)
+            if by_execution:
+                marked = [raw for raw in batch if raw["_id"] in by_execution]
+                await consumer.apply(
+                    [with_marks(raw, consumer.field, by_execution[raw["_id"]]) for raw in marked], session
+                )
         failpoint("before-outbox-commit")
+        return batch, marks
 
-    def _marked(self, batch: Sequence[Raw], consumer: OutboxConsumer) -> list[Raw]:
-        """Returns the executions of a batch that a consumer has a mark in and is not held back from."""
+    def _marks_of(self, batch: Sequence[Raw], consumer: OutboxConsumer) -> list[Mark]:
+        """Returns the marks for a consumer in the executions of a batch, except for those held back from it."""
         held = self._held_back[consumer.name].ids
-        return [raw for raw in batch if has_mark(raw, consumer) and raw["_id"] not in held]
+        return [mark for raw in batch if raw["_id"] not in held for mark in marks_in(raw, consumer.field)]
 
     async def _build_indexes(self) -> None:
         """Index the executions that have a mark; without the indexes the loop works, slowly."""
@@ -294,42 +317,6 @@ class Outbox:
     @property
     def _executions(self) -> Collection:
         return collection_of(self._database, AgentExecution)
-
-
-def marks_root(consumer: OutboxConsumer) -> str:
-    """Returns the top-level field that a consumer's marks are in."""
-    return consumer.field.partition(".")[0]
-
-
-def has_mark(raw: Raw, consumer: OutboxConsumer) -> bool:
-    """Returns whether a consumer has a mark in a stored execution."""
-    root, _, name = consumer.field.partition(".")
-    if not name:
-        return root in raw
-    marks = raw.get(root)
-    return isinstance(marks, dict) and name in marks
-
-
-def marks_to_remove(
-    batch: Sequence[Raw], work: Sequence[tuple[OutboxConsumer, Sequence[Raw]]]
-) -> dict[tuple[str, ...], list[Any]]:
-    """Returns the executions by the fields to remove from them: the consumers' marks, or all of `outbox` with the last.
-
-    A newer version beside this one may have consumers that this one does not know: their marks are kept.
-    """
-    applied: dict[Any, list[str]] = {}
-    for consumer, marked in work:
-        for raw in marked:
-            applied.setdefault(raw["_id"], []).append(consumer.field)
-    removed: dict[tuple[str, ...], list[Any]] = {}
-    for raw in batch:
-        fields = applied.get(raw["_id"], [])
-        in_outbox = [name for name in fields if name.startswith(f"{MARKS_FIELD}.")]
-        if in_outbox and len(in_outbox) == len(raw[MARKS_FIELD]):
-            fields = [name for name in fields if name not in in_outbox] + [MARKS_FIELD]
-        if fields:
-            removed.setdefault(tuple(fields), []).append(raw["_id"])
-    return removed
 
 
 @asynccontextmanager

@@ -1,20 +1,30 @@
+# pyright: reportPrivateUsage=false
 """The outbox: what follows the end of an execution happens once for each consumer, whichever process dies or fails."""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import pytest
 from bson import ObjectId
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import ExecutionTimeout
 
+from app import failpoints
 from app.database.connection import Database, Raw
+from app.database.transactions import in_transaction
+from app.events import outbox as outbox_module
+from app.events import outbox_marks
 from app.events.outbox import ExecutionEnd, Outbox, OutboxTimings, field_of, mark_of
+from app.events.outbox_marks import remove_applied, remove_orphans
+from app.failpoints import FailpointReached
 from app.kit.json_values import JsonObject
+from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, ExecutionKind, ExecutionStatus
+from app.models.outbox_claim import OutboxClaim
 from tests.fixtures.services import Service
 
 LEDGER = "ledger-of-the-tests"
@@ -194,6 +204,79 @@ async def test_another_process_applies_marks_that_a_dead_one_left(database: Data
     await outbox.stop()
 
     assert await total(database, "costs") == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("place", "module", "applied"),
+    [
+        ("before-outbox-commit", outbox_module, 0),
+        ("after-outbox-commit", outbox_marks, 3),
+        ("after-outbox-removal", outbox_marks, 3),
+    ],
+)
+async def test_a_process_that_dies_anywhere_leaves_nothing_undone_and_nothing_done_twice(
+    database: Database, monkeypatch: pytest.MonkeyPatch, place: str, module: ModuleType, applied: int
+) -> None:
+    consumers = [Ledger(database, "costs"), Ledger(database, "bills")]
+    execution_id = await store_end(database, Outbox(database, consumers), end_with(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "failpoint", failpoints.armed(f"{place}:raise"))
+        with pytest.raises(FailpointReached):
+            await apply_marks(database, execution_id, consumers)
+    assert [(await total(database, one.name))[0] for one in consumers] == [applied, applied]
+    executions = database[AgentExecution.get_collection_name()]
+    await executions.update_one({"executionId": execution_id}, {"$set": consumers[0].mark(end_with(10))})
+
+    await Outbox(database, consumers).settle()
+
+    assert [await total(database, one.name) for one in consumers] == [(13, 2), (3, 1)]
+    assert "outbox" not in (await executions.find_one({"executionId": execution_id}) or {})
+    await age_claims(database)
+    await remove_orphans(database)
+    assert await database[OutboxClaim.get_collection_name()].count_documents({}) == 0
+
+
+async def test_a_claim_is_kept_as_long_as_its_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    consumers = [Ledger(database, "costs")]
+    execution_id = await store_end(database, Outbox(database, consumers), end_with(3))
+    ids = [await stored_id(database, execution_id)]
+    await in_transaction(database, lambda session: Outbox(database, consumers)._apply(session, ids, consumers))
+    await age_claims(database)
+
+    await remove_orphans(database)
+    await Outbox(database, consumers).settle()
+
+    assert await total(database, "costs") == (3, 1)
+
+
+async def test_marks_of_a_newer_version_are_kept(database: Database) -> None:
+    known, newer = Ledger(database, "costs"), Ledger(database, "of-a-newer-version")
+    await store_end(database, Outbox(database, [known, newer]), end_with(2))
+
+    await Outbox(database, [known]).settle()
+
+    assert await total(database, "costs") == (2, 1)
+    assert (await pending(database, "costs"), await pending(database, newer.name)) == (0, 1)
+
+
+async def apply_marks(database: Database, execution_id: str, consumers: Sequence[Ledger]) -> None:
+    """Apply the marks of an execution, as an outbox does with a batch."""
+    outbox, ids = Outbox(database, consumers), [await stored_id(database, execution_id)]
+    read = await in_transaction(database, lambda session: outbox._apply(session, ids, consumers))
+    await remove_applied(database, *read)
+
+
+async def stored_id(database: Database, execution_id: str) -> ObjectId:
+    """The `_id` of an execution."""
+    found = await database[AgentExecution.get_collection_name()].find_one({"executionId": execution_id}, {"_id": 1})
+    assert found is not None
+    return found["_id"]
+
+
+async def age_claims(database: Database) -> None:
+    """Let the claims be two hours old."""
+    claims = database[OutboxClaim.get_collection_name()]
+    await claims.update_many({}, {"$set": {"at": utc_now() - timedelta(hours=2)}})
 
 
 async def until_total(database: Database, name: str, amount: int) -> None:

@@ -45,7 +45,8 @@ from tests.fixtures.web_server import WebServer, web_server
 
 pytestmark = pytest.mark.usefixtures("lone_processes")
 ELSEWHERE = (
-    *("before-insert", "after-insert", "before-outbox-commit", "after-decision"),
+    *("before-insert", "after-insert", "after-decision"),
+    *("before-outbox-commit", "after-outbox-commit", "after-outbox-removal"),
     *("before-audit-append", "after-audit-append"),
 )
 """The places that these workers do not pass: they accept no run, no one decides, and others append audit entries."""
