@@ -50,7 +50,7 @@ PASSWORD = "of-the-tests"
 
 @dataclass(frozen=True)
 class State:
-    """The content of the database at the time of a backup: run ids by what became of the run, their events, and the keys."""
+    """The content of the database at the time of a backup: run ids by kind, their events, and the keys."""
 
     runs: dict[str, str]
     events: dict[str, list[Json]]
