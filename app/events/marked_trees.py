@@ -31,30 +31,48 @@ async def hash_marked_trees(database: Database, root_id: str) -> None:
     Raises:
         PyMongoError: the database is unavailable.
     """
-    await hashed_marks(database, await collection_of(database, AuditMark).find(unhashed(root_id)).to_list())
+    marks = collection_of(database, AuditMark)
+    waiting = await marks.find(unhashed(root_id)).to_list()
+    if found := await hashes_of(database, waiting):
+        unhashed_marks = [({"_id": one, "tree.isHashed": {"$ne": True}}, tree) for one, tree in found.items()]
+        await marks.bulk_write([UpdateOne(mark, {"$set": tree}) for mark, tree in unhashed_marks], ordered=False)
 
 
 async def hashed_marks(database: Database, marks: list[Raw]) -> list[Raw]:
-    """Compute the hashes that marks wait for; return the marks as they are stored then.
+    """Return marks with the hashes that they wait for.
 
-    Of several processes that do so at the same time, the first one's result stands, so the hash is of a time when the
-    tree was certainly complete.
+    A tree is deleted or trimmed only after its hash is stored in its mark. So a mark that is still without one after
+    the tree was read had a complete tree; of the others, the stored hash counts.
 
     Raises:
         PyMongoError: the database is unavailable.
     """
-    updates: list[UpdateOne] = []
+    found = await hashes_of(database, marks)
+    if not found:
+        return marks
+    stored = {raw["_id"]: raw async for raw in collection_of(database, AuditMark).find({"_id": {"$in": list(found)}})}
+    return [with_hash(stored.get(mark["_id"], mark), found.get(mark["_id"])) for mark in marks]
+
+
+def with_hash(mark: Raw, found: Raw | None) -> Raw:
+    """Return a mark with the fields that were found for it, unless it has its hash already."""
+    if found is None or not waits_for_hash(mark):
+        return mark
+    tree = {name.partition(".")[2]: value for name, value in found.items()}
+    return {**mark, "tree": {**mark["tree"], **tree}}
+
+
+async def hashes_of(database: Database, marks: Iterable[Raw]) -> dict[Any, Raw]:
+    """Return the fields that marks wait for, by the `_id` of the mark.
+
+    Raises:
+        PyMongoError: the database is unavailable.
+    """
+    found: dict[Any, Raw] = {}
     for group in one_of_each_tree(mark for mark in marks if waits_for_hash(mark)):
         states = await tree_states(database, {root_id: int(mark["tree"]["lastSeq"]) for root_id, mark in group.items()})
-        for root_id, mark in group.items():
-            unhashed_mark = {"_id": mark["_id"], "tree.isHashed": {"$ne": True}}
-            updates.append(UpdateOne(unhashed_mark, {"$set": hash_fields(states[root_id])}))
-    if not updates:
-        return marks
-    collection = collection_of(database, AuditMark)
-    await collection.bulk_write(updates, ordered=False)
-    stored = {raw["_id"]: raw async for raw in collection.find({"_id": {"$in": [mark["_id"] for mark in marks]}})}
-    return [stored.get(mark["_id"], mark) for mark in marks]
+        found |= {mark["_id"]: hash_fields(states[root_id]) for root_id, mark in group.items()}
+    return found
 
 
 def waits_for_hash(mark: Raw) -> bool:
