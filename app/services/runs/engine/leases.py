@@ -77,7 +77,7 @@ class Leases:
         """Release every tree of this process, so that others can take it at once."""
         await self._executions.update_many(
             {"lease.until": {"$exists": True}, "lease.owner": self.owner},
-            [{"$set": {"lease": {"owner": NOBODY, "until": seconds_from_now(-CLOCK_DOUBT.total_seconds())}}}],
+            [{"$set": {"lease": UNOWNED}}],
         )
 
     async def find_lost(self, fences: Mapping[str, int]) -> list[str]:
@@ -117,9 +117,17 @@ class Leases:
         return await self._own_tree(uncancelled, {"cancelRequested": True}, side_writes=writes)
 
     async def reopen(
-        self, root_id: str, reopened: list[str], revision_request: RevisionRequest, mark: Raw | None = None
+        self,
+        root_id: str,
+        reopened: list[str],
+        revision_request: RevisionRequest,
+        mark: Raw | None = None,
+        *,
+        to_queue: bool = False,
     ) -> AgentExecution | None:
         """Become the owner of an ended tree in order to revise some of its executions, as a person requested.
+
+        With `to_queue`, the tree gets no owner: any process with room can take it at once.
 
         The same transaction stores the revision request, so the next owner of the tree can apply it, the review, so
         the caller's answer shows it, and the audit mark of the review. Returns `None` if the tree has not ended, was
@@ -131,6 +139,7 @@ class Leases:
             "takeovers": 0,
             "deadline": limit,
             "reopening": {"$literal": revision_request.model_dump(by_alias=True)},
+            **({"lease": UNOWNED} if to_queue else {}),
         }
         return await self._own_tree(ended, changes, reopened, revision_request, marking(mark))
 
@@ -207,3 +216,7 @@ def validated(raw: Raw | None) -> AgentExecution | None:
     except ValidationError:
         kept = {name: raw.get(stored_name(name)) for name in ("execution_id", "fence", "takeovers", "cancel_requested")}
         return AgentExecution.model_construct(root_execution_id=raw["executionId"], **kept)
+
+
+UNOWNED: Raw = {"owner": NOBODY, "until": seconds_from_now(-CLOCK_DOUBT.total_seconds())}
+"""The expression for the lease of a tree that any process may take at once."""

@@ -174,13 +174,20 @@ class RunEngine:
     async def reopen(
         self, root_id: str, reopened: list[str], revision_request: RevisionRequest, mark: Raw | None = None
     ) -> bool:
-        """Continue executions of an ended tree, as a person requested; returns whether this process does."""
+        """Continue executions of an ended tree, as a person requested; returns whether they are continued.
+
+        A process that takes no runs leaves the tree to one that does.
+        """
         await self.wait_for_end(root_id)
-        root = await self.leases.reopen(root_id, reopened, revision_request, mark)
+        takes_none = self.limits.max_concurrent == 0
+        root = await self.leases.reopen(root_id, reopened, revision_request, mark, to_queue=takes_none)
         if root is None:
             return False
         log.info("run-reopened", executionId=root_id)
-        self.runner.start(root, Claimed.REOPENED)
+        if not takes_none:
+            self.runner.start(root, Claimed.REOPENED)
+        elif self.wakeups is not None:
+            self.wakeups.notify(root_id)
         return True
 
     async def wait_for_end(self, root_id: str) -> AgentExecution | None:

@@ -163,7 +163,7 @@ class ReviewService:
         raise ReviewOvertaken(execution_id)
 
     async def _send_back(self, execution: AgentExecution, notes: str, caller: Caller) -> None:
-        """Reopen the tree in this process: the execution is revised, and its ancestors redo their work."""
+        """Reopen the tree: the execution is revised, and its ancestors redo their work."""
         members = await self._members(execution.root_id)
         root = next(one for one in members if one.execution_id == execution.root_id)
         present = next(one for one in members if one.execution_id == execution.execution_id)

@@ -9,6 +9,7 @@ import pytest
 
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution, RevisionRequest
+from app.services.runs.engine.dispatcher import RunLimits
 from tests.fixtures.model_server import Call, Json, ModelServer, Reply, fault, judgment, one_does_all, review
 from tests.fixtures.runs import (
     ADA,
@@ -299,3 +300,30 @@ async def test_a_revision_whose_process_dies_is_carried_on_by_another(
     assert [event["reason"] for event in of_type(events, "agent-retry")] == ["revision", *["taken-over"] * noted]
     assert root["lease"] is None
     assert (await stored_tree(service, execution_id))[ADA]["retryCount"] == 1
+
+
+@pytest.mark.usefixtures("lone_processes")
+async def test_a_process_that_takes_no_runs_leaves_a_revision_to_one_that_does(
+    service: Service, model_server: ModelServer, start_process: StartProcess
+) -> None:
+    idle, worker = await start_process(RunLimits(max_concurrent=0)), await start_process()
+    model_server.on("plan", TWO)
+    execution_id = await accept(service, worker, "department")
+    await finished(service, execution_id)
+    ids = {agent: raw["executionId"] for agent, raw in (await stored_tree(service, execution_id)).items()}
+    model_server.on("work", "Warmer.")
+    revision_request = RevisionRequest(
+        execution_id=ids[ADA], notes="Warmer.", name="someone", person_review={"status": "x"}
+    )
+
+    assert await idle.reopen(execution_id, [ids[ADA], execution_id], revision_request)
+
+    assert execution_id not in idle.owned
+    root = await stored_once(
+        service, execution_id, lambda document: document["status"] == "completed" and not document.get("reopening")
+    )
+    events = await all_events(service, execution_id)
+    assert gapless(events)
+    assert [event["reason"] for event in of_type(events, "agent-retry")] == ["revision"]
+    assert (await stored_tree(service, execution_id))[ADA]["output"]["text"] == "Warmer."
+    assert (root["lease"], root["takeovers"]) == (None, 0)
