@@ -133,6 +133,23 @@ async def until_it_is(status: str, http: httpx.AsyncClient, execution_id: str) -
     await wait_until(has_ended, TAKEOVER_SECONDS)
 
 
+async def until_recorded(fleet: Fleet, root: str) -> None:
+    """Wait until the audit log has the end of a run."""
+    ends = {"action": "execution.end", "target": f"execution/{root}"}
+
+    async def is_recorded() -> bool:
+        return bool((await fleet.new.get("/api/v1/audit", params=ends)).json()["items"])
+
+    await wait_until(is_recorded, 20)
+
+
+async def suspected(fleet: Fleet) -> str | None:
+    """The first run that differs from the audit log, if any."""
+    found = (await fleet.new.get("/api/v1/audit/verify")).json()
+    assert found["ok"] == (found["firstBad"] is None)
+    return None if found["ok"] else found["firstBad"]["executionId"]
+
+
 def has_ledger(events: list[Json]) -> bool:
     """Whether the events have the rows of the ledger, which version 0.1.0 does not write."""
     return any("calls" in event for event in events)
@@ -214,6 +231,9 @@ async def test_the_earlier_version_continues_the_runs_of_a_stopped_worker_of_thi
         cancelled = await fleet.studio.hold_one_more(fleet.new)
         assert (await fleet.old.post(f"/api/v1/executions/{cancelled}/cancel")).status_code in (200, 202)
         await until_it_is("cancelled", fleet.new, cancelled)
+        ended = await start_run(fleet.old, "Write.")
+        await until_it_is("completed", fleet.new, ended)
+        await until_recorded(fleet, ended)
         root = await fleet.studio.hold_one_more(fleet.old)
         begun = await events_of(fleet.new, root)
         assert has_ledger(begun)
@@ -221,7 +241,32 @@ async def test_the_earlier_version_continues_the_runs_of_a_stopped_worker_of_thi
 
     async with fleet.starting("old", "worker"):
         await until_it_is("completed", fleet.new, root)
+        await check_revision(fleet, ended)
     await check_takeover(fleet, root, begun)
+
+
+async def check_revision(fleet: Fleet, root: str) -> None:
+    """A worker of version 0.1.0 revises a run of this version; the audit log matches once this version reviews it."""
+    before = await events_of(fleet.new, root)
+    tree = (await fleet.new.get(f"/api/v1/executions/{root}/tree")).json()
+    child = tree["children"][0]["executionId"]
+    notes = {"status": "revision-needed", "notes": "Warmer."}
+    sent_back = await fleet.new.post(f"/api/v1/executions/{child}/review", json=notes)
+    assert sent_back.status_code == 202, sent_back.text
+
+    async def is_revised() -> bool:
+        added = (await events_of(fleet.new, root))[len(before) :]
+        return any((event["type"], event["executionId"]) == ("agent-complete", root) for event in added)
+
+    await wait_until(is_revised, TAKEOVER_SECONDS)
+    events = await events_of(fleet.new, root)
+    assert events[: len(before)] == before
+    assert gapless(events)
+    assert await events_of(fleet.old, root) == events
+    assert not has_ledger(events[len(before) :])
+    assert await suspected(fleet) == root
+    assert (await fleet.new.post(f"/api/v1/executions/{root}/review", json={"status": "approved"})).status_code == 200
+    assert await suspected(fleet) is None
 
 
 async def run_load(fleet: Fleet) -> tuple[list[str], list[asyncio.Task[list[Json]]]]:
@@ -260,23 +305,16 @@ async def test_workers_of_both_versions_share_the_load_until_the_earlier_one_is_
 
 
 async def check_audit(fleet: Fleet, root: str) -> None:
-    """The log matches the runs of both versions, but not what the earlier one did to a recorded run, until repeated."""
-    ends = {"action": "execution.end", "target": f"execution/{root}"}
-
-    async def is_recorded() -> bool:
-        return bool((await fleet.new.get("/api/v1/audit", params=ends)).json()["items"])
-
-    async def verified() -> Json:
-        return (await fleet.new.get("/api/v1/audit/verify")).json()
-
-    await wait_until(is_recorded, 20)
-    untouched = await verified()
-    for http, is_ok in ((fleet.old, False), (fleet.new, True)):
-        review = await http.post(f"/api/v1/executions/{root}/review", json={"status": "approved"})
-        assert review.status_code == 200, review.text
-        found = await verified()
-        assert (found["ok"], (found["firstBad"] or {}).get("executionId")) == (is_ok, None if is_ok else root)
-    assert untouched["ok"], untouched
+    """The log shows changes of a recorded run by version 0.1.0: a review until it is repeated, a deletion for good."""
+    path = f"/api/v1/executions/{root}"
+    await until_recorded(fleet, root)
+    assert await suspected(fleet) is None
+    assert (await fleet.old.post(f"{path}/review", json={"status": "approved"})).status_code == 200
+    assert await suspected(fleet) == root
+    assert (await fleet.new.post(f"{path}/review", json={"status": "approved"})).status_code == 200
+    assert await suspected(fleet) is None
+    assert (await fleet.old.delete(path)).status_code == 204
+    assert await suspected(fleet) == root
 
 
 async def test_keys_are_valid_in_both_versions_and_revoked_in_both(fleet: Fleet) -> None:
