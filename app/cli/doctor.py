@@ -51,6 +51,7 @@ from app.telemetry.tracing import ADVICE
 
 REDIS_SECONDS = 3
 MCP_SECONDS = 30
+UNPRICED = "price unknown, so its costs are null: set input_cost_per_token and output_cost_per_token in its model_info"
 MAX_NAMED = 20
 MAX_WAITING = 1000
 LONG_WAIT_SECONDS = 60
@@ -228,7 +229,12 @@ async def examine_documents(
         for note in notes_of(raw, known):
             notes[note].add(raw)
     if unusable > MAX_NAMED:
-        yield Finding(Part.DOCUMENTS, name, False, f"{unusable - MAX_NAMED} more documents cannot be used.")
+        yield Finding(
+            Part.DOCUMENTS,
+            name,
+            False,
+            f"{unusable - MAX_NAMED} more documents cannot be used. Correct those above, then run this again.",
+        )
     if document is AgentExecution:
         tallies |= await tally_bare_texts(database)
     for broken, tally in tallies.items():
@@ -326,7 +332,7 @@ async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
         return
     yield Finding(Part.MODELS, "models", None, f"from {gateway.table.source}")
     for model in gateway.describe():
-        price = "price known" if model.price_known else "price unknown: its costs will be null"
+        price = "price known" if model.price_known else UNPRICED
         retires = f"; its provider retires it on {model.retires_on}" if model.retires_on else ""
         yield Finding(Part.MODELS, model.name, model.usable, model.problem or f"{price}{retires}")
     for name in settings.allowed_models:

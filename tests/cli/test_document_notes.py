@@ -148,5 +148,5 @@ async def test_many_are_counted_and_the_first_few_named(database: Database) -> N
         "agent-executions: 7 documents (exec-0, exec-1, exec-2, exec-3, exec-4, …): qualityScore is not from 0 to 100: "
         "a Payload CMS cannot save the document"
     ) in reported
-    assert "agent-executions: 2 more documents cannot be used." in reported
+    assert "agent-executions: 2 more documents cannot be used. Correct those above, then run this again." in reported
     assert len(reported) == 22

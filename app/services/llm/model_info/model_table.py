@@ -127,7 +127,7 @@ class ModelTable:
         """The reason why a name has no entry, and the remedy."""
         provider = name.partition("/")[0]
         if not self.providers or provider in self.providers:
-            return f"{self.source} has no entry with that model_name."
+            return f"{self.source} has no entry with that model_name. Add one, or take the name out of ALLOWED_MODELS."
         return (
             f"{key_variable(provider)} is not set. Set it, or {start_with(self.providers[0])}. For this name alone: "
             f"{config_line(name, current_model(self.providers[0]))}"
