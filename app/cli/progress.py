@@ -196,6 +196,11 @@ def nodes_of(tree: JsonObject) -> list[JsonObject]:
     return [tree, *(node for child in tree["children"] for node in nodes_of(child))]
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, by default with an `s` for more than one."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def cost_text(cost: float | None) -> str:
     """Format a cost in US dollars."""
     return "price unknown" if cost is None else f"${cost:.4f}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 
+from app.cli.progress import counted
 from app.database.opening import open_database
 from app.errors import StartupError
 from app.events.archive.reader import Archives
@@ -88,12 +89,13 @@ def parsed_heads(heads: list[str]) -> list[Head]:
 def print_result(found: Verification, *, with_trees: bool) -> None:
     """Print the result of a verification, and the head to note."""
     console = run_console()
-    runs = f" and the events of {found.trees} runs" if with_trees else ""
+    runs = f" and the events of {counted(found.trees, 'run')}" if with_trees else ""
+    checked = f"{counted(found.checked, 'entry', 'entries')}{runs}"
     if found.bad is None:
-        console.print(f"The audit log matches: {found.checked} entries{runs} were checked.", highlight=False)
+        console.print(f"The audit log matches: {checked} checked.", highlight=False)
     else:
         where = f"entry {found.bad.seq}" if isinstance(found.bad, BadEntry) else f"run {found.bad.root_id}"
         text = f"The audit log does not match at {where}: {found.bad.reason}."
         console.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"{found.checked} entries{runs} match before that.", highlight=False)
+        console.print(f"{checked} checked until then.", highlight=False)
     console.print(f"Head: {found.head}", highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
+from app.cli.progress import counted
 from app.database.connection import Database
 from app.database.opening import open_database
 from app.errors import StartupError
@@ -98,8 +99,3 @@ def print_obstacles(obstacles: Mapping[Obstacle, int]) -> None:
     """Print how many runs are left, and why."""
     for obstacle, count in sorted(obstacles.items()):
         run_console().print(f"{counted(count, 'run')} left: {REASONS[obstacle]}.", soft_wrap=True, markup=False)
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from app.cli.retention.archive import counted
+from app.cli.progress import counted
 from app.database.connection import Database
 from app.events.archive.reader import Archives
 from app.kit.times import iso_milliseconds
