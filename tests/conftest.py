@@ -14,6 +14,8 @@ from beanie import init_beanie
 from app.database.connection import DOCUMENTS, Database, bind_documents, connect
 from app.database.embedded.mongod import EmbeddedMongod
 from app.services.catalog import opening as catalog_opening
+from app.services.llm.cache import opening as cache_opening
+from app.services.llm.cache.bounded_store import BoundedStore
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.settings import Settings
 from tests.fixtures.databases import DatabasePool
@@ -156,6 +158,12 @@ def share_the_sandbox(monkeypatch: pytest.MonkeyPatch, warm_sandbox: ToolSandbox
             yield sandbox
 
     monkeypatch.setattr(catalog_opening, "open_sandbox", open_sandbox)
+
+
+@pytest.fixture
+def patient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services wait for their response cache however slow the machine is, where a test counts what it saves."""
+    monkeypatch.setattr(cache_opening, "BoundedStore", partial(BoundedStore, answer_seconds=10))
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from tests.fixtures.processes import serving
 from tests.fixtures.services import ADMIN_KEY, PROJECT, Service, StartService, write_models_config
 from tests.fixtures.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("patient_cache")
+
 SERIES = {
     **{"executions": "counter", "execution_duration_seconds": "histogram", "executions_running": "gauge"},
     **{"queue_depth": "gauge", "queue_wait_seconds": "histogram", "takeovers": "counter"},

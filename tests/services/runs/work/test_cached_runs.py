@@ -25,7 +25,7 @@ from tests.fixtures.runs import (
 from tests.fixtures.services import PROJECT, Service, StartService
 from tests.fixtures.valkey import ValkeyProcess
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patient_cache")]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.fixtures.runs import first_then, pause_less
 from tests.fixtures.services import Service, StartService
 from tests.services.runs.reviewing import send_review
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("patient_cache")]
 
 DEPARTMENT = "story"
 HISTORIES = st.lists(st.sampled_from(Behavior), max_size=40)
