@@ -236,7 +236,7 @@ async def test_a_process_that_dies_anywhere_leaves_nothing_undone_and_nothing_do
     assert await database[OutboxClaim.get_collection_name()].count_documents({}) == 0
 
 
-async def test_a_claim_is_kept_as_long_as_its_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_claim_is_kept_as_long_as_its_mark(database: Database) -> None:
     consumers = [Ledger(database, "costs")]
     execution_id = await store_end(database, Outbox(database, consumers), end_with(3))
     ids = [await stored_id(database, execution_id)]
