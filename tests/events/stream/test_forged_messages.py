@@ -13,7 +13,7 @@ from app.events.stream.redis_bus import MAX_WISHES, PREFIX, WISHES, RedisBus, en
 from app.events.stream.signatures import MessageSigner
 from app.events.types import AgentDelta, Frame
 from app.models.agent_execution import ExecutionStatus
-from tests.events.stream.test_two_processes import Watcher, is_healthy, two_processes
+from tests.events.stream.test_two_processes import Watcher, has_listener, is_healthy, two_processes
 from tests.fixtures.event_trees import ENDED, Tree, said
 from tests.fixtures.waiting import wait_until
 
@@ -39,7 +39,7 @@ async def test_forged_messages_reach_no_subscriber(tree: Tree, redis_url: str, k
         watcher = Watcher(watches, tree, deltas=True)
         bus = watches.bus
         assert isinstance(bus, RedisBus)
-        await wait_until(lambda: channel in bus._subscribed, 10)  # pyright: ignore[reportPrivateUsage]
+        await wait_until(lambda: has_listener(redis_url, tree.id), 10)
         for body in forgeries(tree.id):
             await attacker.publish(channel, MessageSigner(key).sign(channel, body) if key else body)
             await attacker.publish(channel, b"")

@@ -18,10 +18,11 @@ from app.events.stream import broadcaster
 from app.events.stream.bus import Committed, Ending, InProcessBus
 from app.events.stream.hub import EventHub
 from app.events.stream.opening import open_bus
-from app.events.stream.redis_bus import RedisBus, decode, encode
+from app.events.stream.redis_bus import PREFIX, RedisBus, decode, encode
 from app.events.stream.signatures import MessageSigner
 from app.events.stream.tree_state import TreeState
 from app.events.types import AgentDelta, Frame
+from app.kit.redis import redis_client
 from app.models.agent_execution import ExecutionStatus
 from tests.fixtures.event_trees import ENDED, Tree, said
 from tests.fixtures.valkey import ValkeyProcess
@@ -56,6 +57,13 @@ async def two_processes(database: Database, redis_url: str | None) -> AsyncGener
 async def is_healthy(process: Process) -> bool:
     """Whether the process hears from Redis."""
     return isinstance(process.bus, RedisBus) and process.bus.is_healthy
+
+
+async def has_listener(redis_url: str, root_id: str) -> bool:
+    """Whether Redis passes a tree's messages on to anyone."""
+    async with redis_client(redis_url) as redis:
+        ((_, listeners),) = await redis.pubsub_numsub(f"{PREFIX}{root_id}")
+    return listeners > 0
 
 
 class Watcher:
@@ -185,7 +193,7 @@ async def test_live_text_crosses_processes_to_who_asked_for_it(tree: Tree, redis
         unwanted = runs.bus.wants_deltas(tree.id)
         asks, other = Watcher(watches, tree, deltas=True), Watcher(watches, tree)
         await wait_until(lambda: runs.bus.wants_deltas(tree.id), 10)
-        await wait_until(lambda: f"dynamic-agents:events:{tree.id}" in watches.bus._subscribed, 10)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType]
+        await wait_until(lambda: has_listener(redis_url, tree.id), 10)
 
         log.show_delta(tree.id, "ada-001", "Once")
         await wait_until(lambda: asks.deltas == ["Once"], 10)

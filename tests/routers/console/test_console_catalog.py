@@ -24,7 +24,8 @@ async def test_an_agent_is_created_edited_used_and_deleted(console: Visit, proje
     await expect(page).to_have_url(f"{console.service.url}/catalog/agents/{AGENT}")
 
     await page.get_by_label("instructionsPrompt").fill("You write about Tuvalu.")
-    await page.get_by_role("button", name="Save").click()
+    async with page.expect_response(lambda answer: answer.request.method == "PATCH"):
+        await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_role("status", name="Messages")).to_contain_text("The next run uses it.")
     run = await console.service.run_agent(AGENT, project=project, judge=False)
     assert "You write about Tuvalu." in str(run["runState"]["messages"])

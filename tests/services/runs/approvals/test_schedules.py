@@ -191,14 +191,15 @@ class World:
         self.lost_plans += 1
         owner = await self.owner()
         if step is Step.TAKE_OVER:
-            await self.drop_lease()
+            if owner is not None:
+                await self.drop_lease(owner.leases.owner)
             return
         victim = owner or self.engines[0]
         self.engines.remove(victim)
         if step is Step.CRASH:
             await die(victim)
             if owner is not None:
-                await self.drop_lease()
+                await self.drop_lease(owner.leases.owner)
         else:
             await victim.stop(0)
         await self.start_engine()
@@ -208,10 +209,12 @@ class World:
         lease = (await stored(self.service, self.root_id)).get("lease") or {}
         return next((one for one in self.engines if one.leases.owner == lease.get("owner")), None)
 
-    async def drop_lease(self) -> None:
-        """Let the lease run out; takeovers are not counted, so that the tree is never given up."""
+    async def drop_lease(self, owner: str) -> None:
+        """Let a lease run out unless another process holds it by now; takeovers are not counted, so that the tree is
+        never given up.
+        """
         executions = self.service.services.database["agent-executions"]
-        held = {"executionId": self.root_id, "lease.owner": {"$gt": ""}}
+        held = {"executionId": self.root_id, "lease.owner": owner}
         await executions.update_one(held, {"$set": {"lease.until": LONG_AGO, "takeovers": 0}})
 
     async def expire(self, approval: Approval) -> None:
@@ -245,7 +248,7 @@ class World:
                     await self.decide(approval, self.random.choice((Step.APPROVE, Step.DECLINE)))
                 lease = document.get("lease") or {"owner": ""}
                 if lease["owner"] not in ("", *(one.leases.owner for one in self.engines)):
-                    await self.drop_lease()
+                    await self.drop_lease(lease["owner"])
                 await asyncio.sleep(0.05)
 
     async def check(self, document: Json) -> None:
