@@ -9,6 +9,7 @@ from app.errors import StartupError
 from app.services.llm.calls import CallLimits, RunPurpose
 from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
+from app.services.llm.litellm_patches.inline_executor import use_inline_executor
 from app.services.llm.model_info.model_table import ModelTable
 from app.services.llm.purpose_models import PurposeModels
 from app.settings import CATALOG_MODELS, Settings
@@ -69,6 +70,8 @@ async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[M
     Raises:
         StartupError: a setting names a model that cannot be called, or LiteLLM refuses the table.
     """
+    if settings.litellm_patches == "on":
+        use_inline_executor()
     models = ModelGateway(table, call_limits(settings), performance_patches=settings.litellm_patches == "on")
     try:
         check_named_models(settings, models)
