@@ -1,9 +1,11 @@
 """How a process came to own a run tree."""
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
 from app.services.catalog.definitions import AgentDefinition
+from app.services.runs.material.cms_documents import CmsContext
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,8 @@ class Accepted:
     """The process has just stored the root, which has no events yet; `agent` is the definition it was accepted with."""
 
     agent: AgentDefinition
+    cms: asyncio.Task[CmsContext | None]
+    """Reads the run's project and episode, since before the root was stored; its result is `None` if that fails."""
 
 
 class Claimed(StrEnum):

@@ -28,6 +28,7 @@ from app.services.runs.engine.queue import RunQueue
 from app.services.runs.engine.timings import DEFAULT_TIMINGS, Timings
 from app.services.runs.engine.tree_runner import TreeRunner
 from app.services.runs.engine.wakeups import OpenWakeups, Wakeups
+from app.services.runs.material.cms_documents import CmsContext
 from app.services.runs.work.execution_run import RunContext
 from app.telemetry.metrics import QUEUE_WAIT
 from app.telemetry.tracing import NO_TRACES, Traces
@@ -131,9 +132,14 @@ class RunEngine:
         if is_alone and self.dispatcher.room > 0 and self.lease_renewer.holds:
             with self.dispatcher.reserved_slot():
                 self.leases.give(root)
-                await self._insert(root)
+                cms = asyncio.create_task(self._read_context(root))
+                try:
+                    await self._insert(root)
+                except BaseException:
+                    cms.cancel()
+                    raise
             QUEUE_WAIT.observe(0)
-            self.runner.start(root, Accepted(agent))
+            self.runner.start(root, Accepted(agent, cms))
             return
         self.leases.leave_to_queue(root)
         await self._insert(root)
@@ -141,6 +147,12 @@ class RunEngine:
             self.wakeups.notify(root.execution_id)
         else:
             self.dispatcher.wake()
+
+    async def _read_context(self, root: AgentExecution) -> CmsContext | None:
+        """Returns a run's context, or `None` if the database fails: the run then reads it again."""
+        with contextlib.suppress(PyMongoError):
+            return await self.runner.read_context(root)
+        return None
 
     async def _insert(self, root: AgentExecution) -> None:
         failpoint("before-insert")

@@ -27,7 +27,7 @@ from app.services.runs.engine.leases import Leases
 from app.services.runs.engine.origins import Accepted, Claimed, Origin
 from app.services.runs.engine.owned_trees import OwnedTree, OwnedTrees
 from app.services.runs.engine.recovery import RunUnreadable, open_log
-from app.services.runs.material.cms_documents import read_context
+from app.services.runs.material.cms_documents import CmsContext, read_context
 from app.services.runs.material.sent_prompts import kept_in
 from app.services.runs.spending.budgeted_models import BudgetedModels
 from app.services.runs.spending.run_limits import run_budget_of, spent_in
@@ -212,10 +212,13 @@ class TreeRunner:
         try:
             async with limit:
                 match origin:
-                    case Accepted(agent):
+                    case Accepted(agent, cms):
+                        tree.cms = await cms or await self.read_context(tree.root)
                         await self._run_root(tree, agent, accepted=False)
                     case Claimed():
-                        await self._run_root(tree, await self._resume(tree), accepted=True)
+                        agent = await self._resume(tree)
+                        tree.cms = await self.read_context(tree.root)
+                        await self._run_root(tree, agent, accepted=True)
             log.info("run-completed", kind=tree.root.kind.value)
         except AppError as error:
             log.info("run-failed", code=error.code)
@@ -239,7 +242,6 @@ class TreeRunner:
             await CheckpointCopier(self.database, tree, root.retry_of).copy_remaining()
         if root.previous_execution_id is not None and not tree.history:
             tree.history = await read_history(self.database, root.previous_execution_id)
-        tree.cms = await read_context(self.database, root.project, root.episode, self.context.context_fields)
         run = tree.run_of(root, agent)
         match root.kind:
             case ExecutionKind.DEPARTMENT:
@@ -249,6 +251,10 @@ class TreeRunner:
                 await OrchestrationRun(run, tree, self.loader).run()
             case ExecutionKind.AGENT:
                 await run_agent(run)
+
+    async def read_context(self, root: AgentExecution) -> CmsContext:
+        """Returns the project and the episode of a tree as agents and judges see them."""
+        return await read_context(self.database, root.project, root.episode, self.context.context_fields)
 
     async def _resume(self, tree: RunTree) -> AgentDefinition:
         """Record in the events why a stored tree continues; returns its agent's current definition, active or not."""

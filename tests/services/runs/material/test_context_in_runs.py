@@ -1,11 +1,15 @@
 """Agents, heads, reviewers and judges are given the CMS's documents, the criteria and the material of a run."""
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 from bson import ObjectId
+from pymongo.errors import AutoReconnect
 
 from app.services.prompts.fences import FENCE_RULE
+from app.services.runs.engine import tree_runner
+from app.services.runs.material.cms_documents import CmsContext, read_context
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, one_does_all
 from tests.fixtures.runs import ADA, DEPARTMENT, HEAD, JUDGE_OF_ROOMY_MODEL, Catalog, calls_tool, of_type, stored_tree
 from tests.fixtures.services import Service
@@ -206,3 +210,22 @@ async def test_criteria_are_edited_through_the_api(service: Service) -> None:
         assert cleared.json()["qualityCriteria"] == []
     seeded = (await service.http.get("/api/v1/departments")).json()["items"]
     assert all(one["qualityCriteria"] for one in seeded if one["slug"] != DEPARTMENT)
+
+
+async def test_a_context_that_could_not_be_read_at_first_is_read_again(
+    service: Service, model_server: ModelServer, project: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = 0
+
+    async def fail_once(*arguments: Any) -> CmsContext:  # noqa: ANN401 - those of the real function
+        nonlocal failures
+        monkeypatch.setattr(tree_runner, "read_context", read_context)
+        failures += 1
+        raise AutoReconnect("connection closed")
+
+    monkeypatch.setattr(tree_runner, "read_context", fail_once)
+    done = await service.run_agent(ADA, **project, judge=False)
+
+    assert (done["status"], failures) == ("completed", 1)
+    [call] = model_server.calls
+    assert fenced_only(call, "The Light", '"Dawn"')
