@@ -12,6 +12,7 @@ from typing import Any
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import AgentProfile, CallMetadata
 from app.services.prompts.agents import last_step_prompt
+from app.services.prompts.fences import same_as
 
 FENCE_LINE = re.compile(r"^<<<(?P<end>END )?(?P<label>[^<>\n]+) (?P<key>[0-9a-f]{8})>>>$", re.M)
 INSTRUCTED_HEADING = re.compile(r"`##\s+([^`\n]{2,60})`")
@@ -157,6 +158,7 @@ def materials(conversation: Conversation) -> list[Fence]:
 def tool_results(conversation: Conversation) -> list[ToolResult]:
     """The results of tools since the latest ask, in order."""
     names: dict[str, str] = {}
+    repeated: dict[str, str] = {}
     results: list[ToolResult] = []
     for message in conversation.messages:
         if message.get("role") == "user" and not steers(message):
@@ -165,8 +167,11 @@ def tool_results(conversation: Conversation) -> list[ToolResult]:
             names[str(call.get("id"))] = str(as_object(call.get("function")).get("name") or "")
         if message.get("role") == "tool":
             name = names.get(str(message.get("tool_call_id"))) or str(message.get("name") or "the tool")
-            shown = fences(text_of(message))
-            results.append(ToolResult(name, parsed(shown[0].text if shown else text_of(message))))
+            text = text_of(message)
+            shown = fences(text)
+            result = shown[0].text if shown else repeated.get(text, text)
+            repeated[same_as(text)] = result
+            results.append(ToolResult(name, parsed(result)))
     return results
 
 

@@ -3,7 +3,6 @@
 Definitions are immutable copies of documents: a run keeps the ones that it started with.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 
 from app.kit.canonical_json import canonical_digest
 from app.kit.check_thread import in_check_thread
-from app.kit.json_values import JsonObject, clean_json
+from app.kit.json_values import JsonObject, clean_json, compact_json
 from app.models.agent import Agent
 from app.models.base import MAX_CRITERIA, MAX_CRITERION_CHARACTERS, CriterionRow, Relation
 from app.models.catalog_document import CatalogState
@@ -173,7 +172,7 @@ def described(description: str, examples: Iterable[JsonObject]) -> str:
     """Return a tool's description with as many of its example inputs as models' limits leave room for."""
     text = description
     for number, example in enumerate(examples):
-        line = json.dumps(example, ensure_ascii=False)
+        line = compact_json(example)
         shown = f"{text}\n{line}" if number else f"{text}\nExample inputs:\n{line}"
         if len(shown) > MAX_DESCRIPTION_CHARACTERS:
             break

@@ -25,6 +25,11 @@ def fenced(label: str, text: str) -> str:
     return f"<<<{label} {key}>>>\n{text}\n<<<END {label} {key}>>>"
 
 
+def same_as(shown: str) -> str:
+    """Returns a text that stands for another: the fenced one, which the reader has already."""
+    return f"The result is the same as above: {shown.partition('>>>')[0].removeprefix('<<<')}."
+
+
 def leading_fence(text: str, label: str) -> tuple[str, str, str] | None:
     """The label, the content and the rest of a text that begins with a fence; `label` is a regular expression.
 

@@ -28,13 +28,18 @@ class SpecialistWork:
 
 def plan_prompt(request: str, specialists: tuple[AgentDefinition, ...]) -> str:
     """Ask which specialists work, with what instructions, which after which."""
+    return f"{plan_context(specialists)}\n\nThe request:\n{fenced(REQUEST, request)}"
+
+
+def plan_context(specialists: tuple[AgentDefinition, ...]) -> str:
+    """Returns the beginning of a plan's prompt, which all runs of a department share."""
     crew = "\n".join(f"- {line}" for line in map(describe_specialist, specialists))
     return (
         "Plan the work on a request. Choose the specialists whose craft the request needs. Give each one instructions "
         "of its own: what to deliver, in what form, with what limits. Each one is given the request, so do not repeat "
         "it. Name under dependsOn the specialists whose output it must have first; leave it empty where work can go "
         "on at the same time. Answer with the plan as a JSON object.\n\n"
-        f"Your specialists:\n{crew}\n\nThe request:\n{fenced(REQUEST, request)}"
+        f"Your specialists:\n{crew}"
     )
 
 

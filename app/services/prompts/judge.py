@@ -20,7 +20,7 @@ OUTPUT = "OUTPUT"
 DEPARTMENT_CRITERIA = "CRITERIA OF DEPARTMENT"
 AGENT_CRITERIA = "CRITERIA OF AGENT"
 NO_CRITERIA: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-JUDGE_VERSION = "5"
+JUDGE_VERSION = "6"
 """Incremented with every change of the judge's prompts: scores of different versions are not comparable."""
 MAX_OUTPUT_CHARACTERS = 40_000
 MAX_SOURCE_CHARACTERS = 1_500
@@ -104,9 +104,9 @@ def criteria_text(label: str, criteria: tuple[str, ...]) -> str:
     return fenced(label, "\n".join(f"- {' '.join(one.split())}" for one in criteria))
 
 
-def agent_criteria_text(criteria: tuple[str, ...]) -> str:
+def agent_criteria_texts(criteria: tuple[str, ...]) -> list[str]:
     """Returns the paragraph of an agent's criteria; nothing if it has none."""
-    return f"The agent's criteria:\n{criteria_text(AGENT_CRITERIA, criteria)}\n\n" if criteria else ""
+    return [f"The agent's criteria:\n{criteria_text(AGENT_CRITERIA, criteria)}"] if criteria else []
 
 
 def source_texts(sources: tuple[tuple[str, str], ...]) -> list[str]:
@@ -152,12 +152,14 @@ def batch_prompt(
         f"Request{f' {place}' if several else ''}:\n{fenced('REQUEST', shortened(request, MAX_OUTPUT_CHARACTERS))}"
         for request, place in numbers.items()
     ]
-    asked = [
-        f"{agent_id}\n{agent_criteria_text(criteria.get(agent_id, ()))}"
-        f"{task_of(brief, numbers.get(brief.request) if several else None)}\n\n"
-        f"The output:\n{shown_output(output, truncated=agent_id in truncated)}"
-        for agent_id, brief, output in parts
-    ]
+    asked: list[str] = []
+    for agent_id, brief, output in parts:
+        paragraphs = [
+            *agent_criteria_texts(criteria.get(agent_id, ())),
+            task_of(brief, numbers.get(brief.request) if several else None),
+            f"The output:\n{shown_output(output, truncated=agent_id in truncated)}",
+        ]
+        asked.append(f"{agent_id}\n" + "\n\n".join(paragraphs))
     return "\n\n---\n\n".join(["\n\n".join([judge_context(department, material), *requests]), *asked])
 
 
@@ -173,18 +175,22 @@ def judge_prompt(
     department: str, brief: Brief, output: str, *, truncated: bool = False, material: JudgeMaterial = NO_MATERIAL
 ) -> str:
     """Ask for a verdict on an output; `truncated` where its model did not finish it."""
-    request = f"The request:\n{fenced('REQUEST', shortened(brief.request, MAX_OUTPUT_CHARACTERS))}"
-    task = [] if brief.task is None else [task_of(brief, None)]
     continues = [f"It continues this conversation:\n{fenced('CONVERSATION', material.conversation)}"]
     parts = [
-        judge_context(department, material),
-        f"{agent_criteria_text(material.agent_criteria)}{request}",
+        judge_opening(department, brief, material),
         *(continues if material.conversation else []),
-        *task,
+        *agent_criteria_texts(material.agent_criteria),
+        *([] if brief.task is None else [task_of(brief, None)]),
         *source_texts(material.sources),
         f"The output:\n{shown_output(output, truncated=truncated)}",
     ]
     return "\n\n".join(parts)
+
+
+def judge_opening(department: str, brief: Brief, material: JudgeMaterial) -> str:
+    """Returns the beginning of a judge's prompt, which the single judgments of a department run share."""
+    request = f"The request:\n{fenced('REQUEST', shortened(brief.request, MAX_OUTPUT_CHARACTERS))}"
+    return f"{judge_context(department, material)}\n\n{request}"
 
 
 def shown_output(output: str, *, truncated: bool) -> str:

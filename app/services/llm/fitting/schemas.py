@@ -252,6 +252,8 @@ def is_open(schema: Any) -> bool:  # noqa: ANN401 - a schema may be `true`
 def closed(schema: JsonObject) -> JsonObject:
     """One level of a schema with closed objects, and bounds moved to the description."""
     bounds = [f"{name}: {json.dumps(schema[name])}" for name in BOUNDS if name in schema]
+    if "minimum" in schema and "maximum" in schema:
+        bounds[:2] = [f"{json.dumps(schema['minimum'])} to {json.dumps(schema['maximum'])}"]
     changed = {name: value for name, value in schema.items() if name not in BOUNDS}
     if "oneOf" in changed:
         changed["anyOf"] = [*(changed.get("anyOf") or ()), *changed.pop("oneOf")]

@@ -16,7 +16,7 @@ from app.services.prompts.versions import PROMPTS_VERSION
 from app.services.runs.material.sent_prompts import KEPT_PURPOSES, find_prompt
 from app.services.runs.queries.execution_shapes import ExecutionRead
 from app.services.runs.queries.executions import ExecutionQueries
-from app.services.runs.work.model_calls import with_fence
+from app.services.runs.work.model_calls import with_fences
 from app.services.runs.work.state import ExecutionState
 
 PURPOSE_OF_TYPE = {"quality-check": RunPurpose.JUDGE, "review-status": RunPurpose.REVIEW}
@@ -105,7 +105,7 @@ class Account:
         if self._purpose_of(event) in KEPT_PURPOSES:
             return self.kept.get(event.get("promptHash") or "", [])
         messages = [*self.opening, *self.state.turns] if self.opening else []
-        return [with_fence(message) for message in messages]
+        return with_fences(messages)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A department run: the head plans, specialists work, their work is judged and reviewed, the head reports."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -16,7 +16,7 @@ from app.services.llm.calls import RunPurpose
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
 from app.services.prompts.agents import assignment_prompt, task_prompt
 from app.services.prompts.fences import user_message
-from app.services.prompts.heads import WORK, plan_prompt, plan_schema, report_prompt
+from app.services.prompts.heads import WORK, plan_context, plan_prompt, plan_schema, report_prompt
 from app.services.quality.batch_judge import BatchJudge
 from app.services.quality.gates import GateName
 from app.services.runs.outputs.answer_data import OutputSchema
@@ -87,11 +87,8 @@ class DepartmentRun:
             return Plan.from_json(head.state.plan)
         specialists = self.team.specialists
         head.open_with(plan_prompt(self.request, specialists))
-        answer = await ask_structured(
-            head.context.models,
-            head.request(head.opening, RunPurpose.PLAN, []),
-            AnswerSchema("plan", plan_schema(specialists)),
-        )
+        call = replace(head.request(head.opening, RunPurpose.PLAN, []), shared=plan_context(specialists))
+        answer = await ask_structured(head.context.models, call, AnswerSchema("plan", plan_schema(specialists)))
         plan = usable_plan(answer.value if answer.valid else None, specialists)
         if isinstance(plan, str):
             plan = plan_for_all(specialists, plan)

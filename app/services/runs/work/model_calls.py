@@ -8,7 +8,7 @@ around the next. LiteLLM's Router chooses the deployment and falls back within o
 import asyncio
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,13 +17,15 @@ from app.failpoints import failpoint
 from app.kit.json_values import JsonObject
 from app.services.llm.calls import NO_SCOPE, CallScope, Completion, ModelCaller, ModelRequest
 from app.services.llm.context.window import ContextWindow
-from app.services.llm.failures.errors import ModelAnswerEmpty, ModelCallFailed, ModelContextExceeded
-from app.services.prompts.fences import fenced
+from app.services.llm.failures.errors import AnswerNotCached, ModelAnswerEmpty, ModelCallFailed, ModelContextExceeded
+from app.services.prompts.fences import fenced, same_as
 
 RESULT = "RESULT OF"
 NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]")
 """A model can name a tool that does not exist, in any characters."""
 MAX_LABEL_CHARACTERS = 64
+LEAST_REPEATED_CHARACTERS = 400
+"""A result of this length is shown once, however often calls return it, as those do that a revision repeats."""
 MAX_ADAPTED = 8
 """How many parts of a request may be refused, one after the other."""
 
@@ -172,8 +174,21 @@ class FencedModels:
             ModelCallFailed: the call failed.
             TreeLost: this process no longer owns the tree.
         """
-        messages = [with_fence(message) for message in request.messages]
-        return await self.following.complete(replace(request, messages=messages))
+        return await self.following.complete(replace(request, messages=with_fences(request.messages)))
+
+
+def with_fences(messages: Iterable[JsonObject]) -> list[JsonObject]:
+    """Returns messages with each tool's result fenced; a long one that is shown already is named by its fence."""
+    sent: list[JsonObject] = []
+    shown: set[str] = set()
+    for message in map(with_fence, messages):
+        content = message.get("content")
+        if message.get("role") == "tool" and isinstance(content, str) and len(content) >= LEAST_REPEATED_CHARACTERS:
+            sent.append({**message, "content": same_as(content)} if content in shown else message)
+            shown.add(content)
+        else:
+            sent.append(message)
+    return sent
 
 
 def with_fence(message: JsonObject) -> JsonObject:

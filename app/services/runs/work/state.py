@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.kit.json_values import JsonObject
+from app.kit.json_values import JsonObject, compact_json
 from app.models.agent_execution import ReviewStatus
 from app.models.approval import ApprovalStatus
 from app.services.llm.calls import TokenUsage, add_costs, usage_in
@@ -276,7 +276,7 @@ def tool_message(event: JsonObject) -> JsonObject:
     output = event.get("output")
     if event.get("editedInput") is not None:
         output = {"note": EDITED_NOTE, "input": event["editedInput"], "output": output}
-    content = json.dumps(output, ensure_ascii=False)
+    content = compact_json(output)
     return {
         "role": "tool",
         "tool_call_id": event["toolCallId"],

@@ -119,7 +119,7 @@ def test_structured_output_gets_closed_objects_and_its_bounds_in_words() -> None
     assert form["properties"]["rows"]["items"]["additionalProperties"] is False
     assert form["properties"]["rows"]["items"]["properties"]["s"] == {
         "type": "number",
-        "description": "How good. (minimum: 0; maximum: 1)",
+        "description": "How good. (0 to 1)",
     }
     assert "minItems" not in form["properties"]["rows"]
 

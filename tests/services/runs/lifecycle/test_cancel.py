@@ -180,8 +180,8 @@ async def test_a_cancelled_run_keeps_what_was_asked_and_the_conversation_before_
     assert (before[1]["content"], "dry" in before[3]["content"]) == ("One?", True)
     assert last == [*before, {"role": "user", "content": "Three?"}]
     sent = before[-1]["content"]
-    assert '{"n": 1}' in sent
-    kept = [*before[1:-1], before[-1] | {"content": '{"n": 1}'}]  # a result is fenced when it is sent
+    assert '{"n":1}' in sent
+    kept = [*before[1:-1], before[-1] | {"content": '{"n":1}'}]  # a result is fenced when it is sent
     assert (await stored(service, execution_id))["runState"]["messages"] == kept
     prompts = (await service.http.get(f"/api/v1/executions/{execution_id}/prompts")).json()
     assert [(call["purpose"], call["source"]) for call in prompts["calls"]] == [("work", "missing")]

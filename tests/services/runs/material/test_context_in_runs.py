@@ -184,7 +184,7 @@ async def test_example_inputs_are_shown_with_the_tool(
 
     tools = model_server.calls_for("work")[0].body["tools"]
     [shown] = [tool["function"]["description"] for tool in tools if tool["function"]["name"] == "echo"]
-    assert shown == 'echo\nExample inputs:\n{"text": "two words"}'
+    assert shown == 'echo\nExample inputs:\n{"text":"two words"}'
 
 
 async def test_tools_that_cannot_be_used_are_named_mcp_tools_too(service: Service, catalog: Catalog) -> None:

@@ -7,7 +7,7 @@ import httpx
 from app.errors import FieldError
 from app.services.prompts.agents import Brief, assignment_prompt, last_step_prompt, revision_prompt, task_prompt
 from app.services.prompts.context import context_text
-from app.services.prompts.fences import FENCE_RULE
+from app.services.prompts.fences import FENCE_RULE, fenced, same_as
 from app.services.prompts.formats import FORMAT_SYSTEM_PROMPT, format_prompt, format_repair, schema_instruction
 from app.services.prompts.heads import SpecialistWork, report_prompt
 from app.services.prompts.judge import (
@@ -126,6 +126,7 @@ def test_the_templates_are_those_of_their_versions() -> None:
             format_prompt("Text.", schema={"type": "array"}, truncated=True),
             format_repair((FieldError("a", "is missing"),)),
             str(with_fence({"role": "tool", "name": "echo", "content": "{}"})),
+            same_as(fenced("RESULT OF echo", "{}")),
             assignment_prompt("Ask.", "Do.", {"bob-001": "Done."}),
             revision_prompt("More."),
             revision_prompt("More.", by_person=True),
@@ -146,5 +147,5 @@ def test_the_templates_are_those_of_their_versions() -> None:
 
     digests = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (prompts, judging)]
 
-    assert (PROMPTS_VERSION, digests[0]) == ("3", "6753e924cf8538f5")
-    assert (JUDGE_VERSION, digests[1]) == ("5", "196bd23bc1b77587")
+    assert (PROMPTS_VERSION, digests[0]) == ("4", "7b4b3bdfa1626f7e")
+    assert (JUDGE_VERSION, digests[1]) == ("6", "db25c789c172d416")

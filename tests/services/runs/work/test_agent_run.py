@@ -130,7 +130,7 @@ async def test_the_message_history_is_complete_once_the_run_has_ended(
     assert others == [
         {"role": "user", "content": "Count."},
         {"role": "assistant", "content": "Let me see.", "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "call_1_echo", "name": "echo", "content": '{"n": 1}'},
+        {"role": "tool", "tool_call_id": "call_1_echo", "name": "echo", "content": '{"n":1}'},
         {"role": "assistant", "content": "Done."},
     ]
 
