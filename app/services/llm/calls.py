@@ -1,6 +1,6 @@
 """The requests and answers of model calls, independent of the provider."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -141,6 +141,10 @@ class ModelRequest:
     scope: CallScope = NO_SCOPE
     use_cache: bool = True
     """Whether a cached answer may be returned."""
+    only_cached: bool = False
+    """Whether only a cached answer is wanted: without one, `AnswerNotCached` is raised and no model is called."""
+    also_answers: Callable[["Completion"], Iterable[tuple["ModelRequest", "Completion"]]] | None = None
+    """Returns the requests that an answer answers as well, each with its own part of it: they are cached too."""
     attempt: int = 1
     """The number of this attempt at the call."""
 

@@ -15,6 +15,7 @@ from app.kit.json_values import JsonObject
 from app.services.llm.calls import CallLimits, Completion, ModelRequest
 from app.services.llm.failures.classification import failure_of
 from app.services.llm.failures.errors import (
+    AnswerNotCached,
     ModelAnswerEmpty,
     ModelAnswerInvalid,
     ModelCallFailed,
@@ -212,9 +213,12 @@ class ModelGateway:
         """Answer one request; it is streamed only if `on_delta` is set or the entry says so.
 
         Raises:
+            AnswerNotCached: only a cached answer was wanted.
             ModelNotConfigured: the catalog name has no usable entry.
             ModelCallFailed: no usable answer, after the Router's retries and fallbacks.
         """
+        if request.only_cached:
+            raise AnswerNotCached
         self.check(request.model)
         with self._deployments.recording(request) as record:
             try:

@@ -2,12 +2,17 @@
 
 A batched verdict is checked and scored exactly like a single one. An output without a valid verdict in the batch is
 judged alone. The tokens and cost of a batch are divided among its outputs so that they add up exactly.
+
+Which outputs meet in a batch depends on time, so a repeated run seldom has the same batches. Each verdict is therefore
+cached under the request that asks for it alone, and outputs with a cached verdict join no batch.
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
+import json
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -41,7 +46,9 @@ from app.services.quality.judge import (
     JUDGE_MAX_TOKENS,
     JUDGE_TEMPERATURE,
     Submission,
+    find_verdict,
     judge_output,
+    judge_request,
     unscored,
     verdict,
 )
@@ -97,6 +104,10 @@ class BatchJudge:
         """Judge an output, alone or together with others that are ready."""
         if self.context_tokens(submission.model) is None:
             return await judge_output(self.models, submission)
+        with self.at_work():  # those that wait already wait for this one too
+            known = await find_verdict(self.models, submission)
+        if known is not None:
+            return known
         item = PendingJudgment(submission, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         if len(self._waiting) == 1:
@@ -109,8 +120,11 @@ class BatchJudge:
         patience = min(max(worked_seconds * PATIENCE, LEAST_PATIENCE_SECONDS), MOST_PATIENCE_SECONDS)
         try:
             async with asyncio.timeout(patience):
-                await self._all_idle.wait()
-                await asyncio.sleep(0)  # specialists that finish in the same turn of the loop join the batch too
+                while True:
+                    await self._all_idle.wait()
+                    await asyncio.sleep(0)  # specialists that finish in the same turn of the loop join the batch too
+                    if not self._working:
+                        return
         except TimeoutError:
             return
 
@@ -194,6 +208,7 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
         response_format=schema.response_format,
         temperature=JUDGE_TEMPERATURE,
         max_tokens=JUDGE_MAX_TOKENS * len(submissions),
+        also_answers=partial(verdicts_alone, submissions, schema),
     )
     try:
         completion = await models.complete(call)
@@ -209,6 +224,17 @@ async def judge_together(models: ModelCaller, submissions: Sequence[Submission])
         one_of_batch(models, one, valid.get(one.agent.agent_id), completion, share, len(submissions))
         for one, share in zip(submissions, shares, strict=True)
     )
+
+
+def verdicts_alone(
+    submissions: Sequence[Submission], schema: AnswerSchema, completion: Completion
+) -> Iterator[tuple[ModelRequest, Completion]]:
+    """Yield the valid verdicts of a batch as the answers to calls of their own, each with its share of the cost."""
+    valid = valid_verdicts(parse_object(completion.text, schema)[0], [one.agent.agent_id for one in submissions])
+    for one, share in zip(submissions, shares_of(completion.calls[-1:], submissions), strict=True):
+        if given := valid.get(one.agent.agent_id):
+            alone = replace(completion, text=json.dumps(given), reasoning=None, provider_data=None, calls=share)
+            yield judge_request(one), alone
 
 
 async def one_of_batch(

@@ -1,6 +1,6 @@
 """The judge: a model that rates an output. Without a usable answer the score stays unset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -8,7 +8,7 @@ from app.events.types import QualityCheck
 from app.kit.json_values import clean_text
 from app.services.catalog.definitions import AgentDefinition
 from app.services.llm.calls import ModelCaller, ModelRequest, RunPurpose
-from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, calls_in
+from app.services.llm.failures.errors import AnswerNotCached, ModelCallFailed, ModelNotConfigured, calls_in
 from app.services.llm.messages.structured_output import AnswerSchema, StructuredAnswer, ask_structured
 from app.services.prompts.agents import Brief
 from app.services.prompts.fences import system_message, user_message
@@ -19,6 +19,7 @@ from app.services.prompts.judge import (
     NO_MATERIAL,
     JudgeMaterial,
     judge_context,
+    judge_opening,
     judge_prompt,
 )
 from app.services.quality.gates import GateName, pass_gate
@@ -48,21 +49,38 @@ class Submission:
     material: JudgeMaterial = NO_MATERIAL
 
 
-async def judge_output(models: ModelCaller, submission: Submission) -> QualityCheck:
-    """Rate an output on six dimensions and check the department's weighted score against a gate."""
-    slug, material = submission.agent.department.slug, submission.material
-    prompt = judge_prompt(slug, submission.brief, submission.output, truncated=submission.truncated, material=material)
-    call = ModelRequest(
+def judge_request(submission: Submission) -> ModelRequest:
+    """Returns the call that rates an output by itself."""
+    slug, brief, material = submission.agent.department.slug, submission.brief, submission.material
+    prompt = judge_prompt(slug, brief, submission.output, truncated=submission.truncated, material=material)
+    shared = judge_context(slug, material) if material.context else None
+    if brief.task is not None or material.sources:
+        shared = judge_opening(slug, brief, material)
+    return ModelRequest(
         model=submission.model,
         messages=[system_message(JUDGE_SYSTEM_PROMPT), user_message(prompt)],
         purpose=RunPurpose.JUDGE,
-        shared=judge_context(slug, material) if material.context else None,
+        shared=shared,
         execution_id=submission.execution_id,
+        response_format=JUDGE_ANSWER.response_format,
         temperature=JUDGE_TEMPERATURE,
         max_tokens=JUDGE_MAX_TOKENS,
     )
+
+
+async def find_verdict(models: ModelCaller, submission: Submission) -> QualityCheck | None:
+    """Return the verdict that the response cache has on an equal output with an equal task, if any."""
+    request = replace(judge_request(submission), only_cached=True)
     try:
-        answer = await ask_structured(models, call, JUDGE_ANSWER)
+        return verdict(submission, await ask_structured(models, request, JUDGE_ANSWER))
+    except (AnswerNotCached, ModelCallFailed, ModelNotConfigured):
+        return None
+
+
+async def judge_output(models: ModelCaller, submission: Submission) -> QualityCheck:
+    """Rate an output on six dimensions and check the department's weighted score against a gate."""
+    try:
+        answer = await ask_structured(models, judge_request(submission), JUDGE_ANSWER)
     except (ModelCallFailed, ModelNotConfigured) as error:
         log.warning("judge-failed", agentId=submission.agent.agent_id, code=error.code)
         check = unscored(submission, f"The judge could not answer: {error.message}")

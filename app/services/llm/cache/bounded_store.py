@@ -31,6 +31,10 @@ class BoundedStore:
     _alone_until: float = field(default=0.0, init=False)
     _is_down: bool = field(default=False, init=False)
 
+    async def find(self, key: str) -> bytes | None:
+        """Return the entry, if it exists and the store answers."""
+        return await self._ask(lambda: self.store.find(key))
+
     async def look(self, key: str, claim: str, claim_ms: int) -> bytes | Claim:
         """Return the entry or whose turn it is to make it."""
         answer = await self._ask(lambda: self.store.look(key, claim, claim_ms))

@@ -7,7 +7,7 @@ are shared: after an error or an answer that is not stored, those that waited ma
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,7 +21,7 @@ from app.services.llm.cache.entries import StoredAnswer, stored_answer
 from app.services.llm.cache.key import DeploymentGroups, key_of
 from app.services.llm.cache.stores import Claim
 from app.services.llm.calls import CacheStatus, Completion, ModelCall, ModelCaller, ModelRequest
-from app.services.llm.failures.errors import ModelCallFailed
+from app.services.llm.failures.errors import AnswerNotCached, ModelCallFailed
 from app.telemetry.metrics import CACHE_REQUESTS
 
 
@@ -80,13 +80,20 @@ class ResponseCache:
         while True:
             found = await self.store.look(key, claim, int(self.timings.claim_seconds * 1000))
             if isinstance(found, bytes):
-                body = self.signer.open(key, found)
-                answer = StoredAnswer.from_bytes(body) if body is not None else None
-                return answer or Claim.UNAVAILABLE
+                return self._opened(key, found) or Claim.UNAVAILABLE
             if found is not Claim.TAKEN or loop.time() >= deadline:
                 return found
             await asyncio.sleep(pause)
             pause = min(pause * 2, self.timings.longest_pause_seconds)
+
+    async def find(self, key: str) -> StoredAnswer | None:
+        """Return the stored answer, if there is one; waits for no other process."""
+        found = await self.store.find(key)
+        return None if found is None else self._opened(key, found)
+
+    def _opened(self, key: str, entry: bytes) -> StoredAnswer | None:
+        body = self.signer.open(key, entry)
+        return None if body is None else StoredAnswer.from_bytes(body)
 
     async def keep(self, key: str, answer: StoredAnswer) -> bool:
         """Store an answer and end the claim on it; returns whether it can be stored."""
@@ -122,8 +129,11 @@ class CachedModels:
         """Answer one request.
 
         Raises:
+            AnswerNotCached: only a cached answer was wanted, and the cache has no answer.
             ModelCallFailed: there was no cached answer, and the call failed.
         """
+        if request.only_cached:
+            return await self._find(request)
         if not request.use_cache:
             CACHE_REQUESTS.labels("bypass").inc()
             return await self.following.complete(request)
@@ -135,6 +145,18 @@ class CachedModels:
             if shared is Unshared.UNUSABLE:
                 return (await self._ask(request))[0]
         return await self._lead(request, key, started_at)
+
+    async def _find(self, request: ModelRequest) -> Completion:
+        """Return the cached answer; a request without one makes a call later, which is then the miss.
+
+        Raises:
+            AnswerNotCached: the cache has no answer.
+        """
+        started_at = utc_now()
+        found = await self.cache.find(key_of(request, self.cache.groups)) if request.use_cache else None
+        if found is None:
+            raise AnswerNotCached
+        return hit(request, found, started_at)
 
     async def _lead(self, request: ModelRequest, key: str, started_at: datetime) -> Completion:
         """Answer a request and the identical ones that arrive meanwhile."""
@@ -176,7 +198,16 @@ class CachedModels:
         except ModelCallFailed as error:
             error.calls = missed(error.calls)
             raise
+        if request.also_answers is not None:
+            await self._keep_parts(request, request.also_answers(completion))
         return replace(completion, calls=missed(completion.calls)), stored_answer(request, completion)
+
+    async def _keep_parts(self, request: ModelRequest, parts: Iterable[tuple[ModelRequest, Completion]]) -> None:
+        """Store the answers to the requests that were answered along with one."""
+        for part, completion in parts:
+            answer = stored_answer(part, completion)
+            if answer is not None:
+                await self.cache.keep(key_of(replace(part, scope=request.scope), self.cache.groups), answer)
 
 
 def missed(calls: tuple[ModelCall, ...]) -> tuple[ModelCall, ...]:

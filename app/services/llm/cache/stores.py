@@ -11,6 +11,7 @@ from typing import Protocol
 
 from bson import Binary
 from pymongo import ReturnDocument, WriteConcern
+from pymongo.read_concern import ReadConcern
 from redis.asyncio import Redis
 
 from app.database.collections import Collection
@@ -39,6 +40,10 @@ class Claim(Enum):
 
 class AnswerStore(Protocol):
     """Keeps entries under keys, and claims on those that are being made. A claim is a random text of its owner."""
+
+    async def find(self, key: str) -> bytes | None:
+        """Return the entry, if it exists; claims nothing."""
+        ...
 
     async def look(self, key: str, claim: str, claim_ms: int) -> bytes | Claim:
         """Return the entry, or claim it for so many milliseconds if it does not exist."""
@@ -69,6 +74,11 @@ class RedisStore:
         name = hashlib.sha256(self.secret + key.encode()).hexdigest()
         return f"{PREFIX}{{{name}}}:entry", f"{PREFIX}{{{name}}}:claim"
 
+    async def find(self, key: str) -> bytes | None:
+        """Return the entry, if it exists; claims nothing."""
+        answer = await self.redis.get(self._names(key)[0])
+        return answer if isinstance(answer, bytes) else None
+
     async def look(self, key: str, claim: str, claim_ms: int) -> bytes | Claim:
         """Return the entry, or claim it for so many milliseconds if it does not exist."""
         answer = await self.redis.eval(LOOK, 2, *self._names(key), claim, claim_ms)  # pyright: ignore[reportGeneralTypeIssues] - typed for both clients
@@ -94,10 +104,20 @@ class RedisStore:
 
 
 class MongoStore:
-    """Keeps entries in the documents of `CachedAnswer`; a lost write only costs a call, so one node confirms it."""
+    """Keeps entries in the documents of `CachedAnswer`.
+
+    A lost write only costs a call, so one node confirms it, and entries are read as soon as that node has them.
+    """
 
     def __init__(self, collection: Collection) -> None:
-        self._collection = collection.with_options(write_concern=WriteConcern(w=1))
+        self._collection = collection.with_options(write_concern=WriteConcern(w=1), read_concern=ReadConcern("local"))
+
+    async def find(self, key: str) -> bytes | None:
+        """Return the entry, if it exists; claims nothing."""
+        is_fresh = {"$expr": {"$gt": ["$freshUntil", "$$NOW"]}}
+        found = await self._collection.find_one({"_id": key, **is_fresh}, {"entry": True})
+        entry = found.get("entry") if found else None
+        return bytes(entry) if isinstance(entry, bytes) else None
 
     async def look(self, key: str, claim: str, claim_ms: int) -> bytes | Claim:
         """Return the entry, or claim it for so many milliseconds if it does not exist."""

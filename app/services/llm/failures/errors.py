@@ -11,6 +11,10 @@ from app.kit.json_values import JsonObject
 from app.services.llm.calls import ModelCall, call_fields
 
 
+class AnswerNotCached(Exception):
+    """The response cache has no answer to a request that wants only a cached one."""
+
+
 class ModelNotConfigured(AppError):
     """The model has no usable entry in MODELS_CONFIG."""
 

@@ -71,11 +71,15 @@ class KeptPrompts:
         """Answer one request; the completion names its kept messages.
 
         Raises:
+            AnswerNotCached: only a cached answer was wanted, and the cache has no answer.
             ModelCallFailed: the call failed.
             TreeLost: this process no longer owns the tree.
         """
         if request.purpose not in KEPT_PURPOSES:
             return await self.following.complete(request)
+        if request.only_cached:  # without an answer, the messages were not sent
+            completion = await self.following.complete(request)
+            return replace(completion, prompt_hash=await self.keep(request.messages))
         keeping = asyncio.create_task(self.keep(request.messages))
         try:
             completion = await self.following.complete(request)

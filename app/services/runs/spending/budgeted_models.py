@@ -43,11 +43,14 @@ class BudgetedModels:
         """Answer one request.
 
         Raises:
+            AnswerNotCached: only a cached answer was wanted, and the cache has no answer.
             BudgetExhausted, BudgetUnpriced: a budget does not permit the call.
             ModelCallFailed: the call failed, or a budget could not be checked.
         """
         if self._exhausted is not None:
             raise BudgetExhausted(self._exhausted)
+        if request.only_cached:  # it costs nothing
+            return await self.following.complete(request)
         scope = request.scope
         callers = CallScopes(scope.agent, scope.department, scope.project, scope.api_key)
         applying = self.budgets.applying(callers) if self.budgets is not None else ()

@@ -68,9 +68,12 @@ class ScopedModels:
         """Answer one request.
 
         Raises:
+            AnswerNotCached: only a cached answer was wanted, and the cache has no answer.
             ModelCallFailed: the call failed.
             TreeLost: this process no longer owns the tree.
         """
+        if request.only_cached and not self.use_cache:
+            raise AnswerNotCached
         scope = self.scope_of(request.execution_id)
         return await self.following.complete(replace(request, scope=scope, use_cache=self.use_cache))
 
@@ -90,6 +93,8 @@ class OwnedModels:
             TreeLost: this process no longer owns the tree.
         """
         self.ensure_owned()
+        if request.only_cached:
+            return await self.following.complete(request)
         failpoint("before-model-call")
         completion = await self.following.complete(request)
         failpoint("after-model-call")
@@ -223,4 +228,4 @@ def model_chain(
     owned = OwnedModels(budgeted(cached(traced(gateway))), ensure_owned)
     retried = RetriedModels(owned, retries, pauses, note_retry)
     fitted = FittedModels(FencedModels(kept(retried)), window, note_retry)
-    return ScopedModels(fitted, scope_of, use_cache)
+    return ScopedModels(fitted, scope_of, use_cache and cached is not unchanged)

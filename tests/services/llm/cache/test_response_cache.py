@@ -20,7 +20,7 @@ from app.services.llm.cache.key import DeploymentGroups, key_of
 from app.services.llm.cache.response_cache import CachedModels, CacheTimings, ResponseCache
 from app.services.llm.cache.stores import AnswerStore, Claim, MongoStore, RedisStore
 from app.services.llm.calls import CacheStatus, Completion, TokenUsage
-from app.services.llm.failures.errors import ModelCallFailed
+from app.services.llm.failures.errors import AnswerNotCached, ModelCallFailed
 from tests.fixtures.gateways import OpenGateway, entry, request
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, fault
 from tests.fixtures.runs import Gate
@@ -314,6 +314,27 @@ async def test_a_damaged_entry_is_a_miss_and_is_replaced(
     assert status(await models.complete(request())) is CacheStatus.MISS
     assert status(await models.complete(request())) is CacheStatus.HIT
     assert len(model_server.calls) == 2
+
+
+async def test_a_request_that_wants_only_a_cached_answer_calls_and_claims_nothing(
+    open_process: OpenProcess, model_server: ModelServer, store: AnswerStore
+) -> None:
+    models, wanted = open_process(), request(only_cached=True)
+    with pytest.raises(AnswerNotCached):
+        await models.complete(wanted)
+    assert await store.look(key_of(wanted, models.cache.groups), "mine", 1) is Claim.OWN
+    await models.complete(request())
+
+    found = await models.complete(wanted)
+
+    assert status(found) is CacheStatus.HIT
+    assert len(model_server.calls) == 1
+    for caller, refused in ((models, replace(wanted, use_cache=False)), (models.following, wanted)):
+        with pytest.raises(AnswerNotCached):
+            await caller.complete(refused)
+    await store.keep(key_of(wanted, models.cache.groups), b"damaged", 60_000)
+    with pytest.raises(AnswerNotCached):
+        await models.complete(wanted)
 
 
 @pytest.mark.slow
