@@ -3,7 +3,8 @@
 The workload: the six seeded departments, each asked A, B and A again. A cached input token weighs 0.1,
 every other token 1; the column "surcharge" adds the quarter that Anthropic charges for tokens written to its cache.
 `BENCH_BEFORE` names a checkout of an earlier commit: the first row
-then runs its code, because prompts that repeat nothing have no switch.
+then runs its code, because prompts that repeat nothing have no switch. It gets today's seeds, so that all rows have
+the same agents.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ import orjson
 import uvloop
 from rich.table import Table
 
-from benchmarks.children import Child, running
+from benchmarks.children import PROJECT_ROOT, Child, running
 from benchmarks.load import client_session
 from benchmarks.service import ADMIN_KEY, PROJECT, running_service, service_environment
 from benchmarks.tables import goal, table_of
@@ -128,8 +129,17 @@ def environment_of(directory: Path, config: Path, on: Measures) -> dict[str, str
     if not on.lean_prompts:
         found["HANDED_ON_CHARACTERS"] = "20000"
         if BEFORE:
-            found["PYTHONPATH"] = BEFORE
+            found["PYTHONPATH"] = str(with_todays_seeds(Path(BEFORE), directory))
     return found
+
+
+def with_todays_seeds(checkout: Path, directory: Path) -> Path:
+    """A folder with the code of a checkout beside the seeds of this one."""
+    folder = directory / "before"
+    folder.mkdir()
+    (folder / "app").symlink_to(checkout.resolve() / "app")
+    (folder / "seeds").symlink_to(PROJECT_ROOT / "seeds")
+    return folder
 
 
 async def get(http: aiohttp.ClientSession, url: str) -> Json:
