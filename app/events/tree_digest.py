@@ -1,17 +1,13 @@
 """The digest of a tree's events, by which anyone can tell later whether they are as they were at its end."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 from app.kit.canonical_json import canonical_json
+from app.kit.concurrency import Turns
 from app.kit.json_values import JsonObject
-
-SLICE_SECONDS = 0.004
-"""How long hashing holds the event loop before others get a turn."""
 
 
 class EventUnreadable(ValueError):
@@ -58,19 +54,20 @@ async def tree_events_digest(events: AsyncIterable[JsonObject]) -> str:
     return (await hash_events(events)).hexdigest()
 
 
-async def hash_events(events: AsyncIterable[JsonObject], until: int | None = None) -> EventsHash:
+async def hash_events(
+    events: AsyncIterable[JsonObject], until: int | None = None, turns: Turns | None = None
+) -> EventsHash:
     """Return the hash over the events up to number `until`, by default over all.
+
+    Who hashes many short trees passes the same `turns` for all of them.
 
     Raises:
         EventUnreadable: an event has no canonical form.
     """
-    hashed = EventsHash()
-    pause_at = perf_counter() + SLICE_SECONDS
+    hashed, turns = EventsHash(), turns or Turns()
     async for event in events:
         if until is not None and event["seq"] > until:
             break
         hashed.add(event)
-        if perf_counter() > pause_at:
-            await asyncio.sleep(0)
-            pause_at = perf_counter() + SLICE_SECONDS
+        await turns.give()
     return hashed

@@ -15,6 +15,7 @@ from app.database.connection import Database, Raw
 from app.events.log.full_events import is_cut, stored_tree_events
 from app.events.replay import ExecutionNotFound
 from app.events.tree_digest import EventsHash, EventUnreadable, hash_events
+from app.kit.concurrency import Turns
 from app.kit.json_values import JsonObject
 from app.models.agent_execution import AgentExecution
 from app.models.execution_events import ExecutionEventPage
@@ -22,6 +23,8 @@ from app.models.execution_events import ExecutionEventPage
 SMALL_BYTES = 256 * 1024
 """The documents of a tree up to this size are read at once, together with those of other trees."""
 TREES_A_READ = 50
+DOCUMENTS_A_BATCH = 16
+"""PyMongo decodes a batch of documents at once, meanwhile nothing else runs."""
 MAX_CUT = 10_000
 MEMBER_FIELDS = {"rootExecutionId": 1, "executionId": 1, "status": 1, "pagesFrom": 1, "archivedAt": 1, "events": 1}
 
@@ -90,29 +93,36 @@ async def tree_states(database: Database, wanted: Mapping[str, int]) -> dict[str
         PyMongoError: the database is unavailable.
     """
     states: dict[str, TreeState] = {}
-    roots = list(wanted)
+    roots, turns = list(wanted), Turns()
     for start in range(0, len(roots), TREES_A_READ):
-        loaded = await load_trees(database, roots[start : start + TREES_A_READ])
+        loaded = await load_trees(database, roots[start : start + TREES_A_READ], turns)
         for root_id, tree in loaded.items():
-            states[root_id] = await state_of(database, root_id, tree, wanted[root_id])
+            states[root_id] = await state_of(database, root_id, tree, wanted[root_id], turns)
     return states
 
 
-async def load_trees(database: Database, roots: list[str]) -> dict[str, LoadedTree]:
+async def load_trees(database: Database, roots: list[str], turns: Turns) -> dict[str, LoadedTree]:
     """Read the documents of trees; those of large ones are left to `stored_tree_events`."""
     loaded = {root_id: LoadedTree() for root_id in roots}
     members = {"rootExecutionId": {"$in": roots}}
     for root_id in await collection_of(database, ExecutionEventPage).distinct("rootExecutionId", members):
         loaded[root_id].is_large = True
     size = {"$bsonSize": {"e": {"$ifNull": ["$events", None]}}}
-    pipeline = [{"$match": members}, {"$project": {**MEMBER_FIELDS, "size": size}}]
-    async with await collection_of(database, AgentExecution).aggregate(pipeline) as found:
+    small = {"$cond": [{"$lte": ["$size", SMALL_BYTES]}, "$events", None]}
+    pipeline = [
+        {"$match": members},
+        {"$project": {**MEMBER_FIELDS, "size": size}},
+        {"$set": {"events": small}},
+    ]
+    executions = collection_of(database, AgentExecution)
+    async with await executions.aggregate(pipeline, batchSize=DOCUMENTS_A_BATCH) as found:
         async for raw in found:
             loaded[raw["rootExecutionId"]].add(raw, raw["rootExecutionId"])
+            await turns.give()
     return loaded
 
 
-async def state_of(database: Database, root_id: str, tree: LoadedTree, until: int) -> TreeState:
+async def state_of(database: Database, root_id: str, tree: LoadedTree, until: int, turns: Turns) -> TreeState:
     """Return the state of a tree that was read."""
     state = TreeState(status=tree.status, is_archived=tree.is_archived, problem=tree.problem)
     if state.problem is not None or state.status is None:
@@ -120,7 +130,7 @@ async def state_of(database: Database, root_id: str, tree: LoadedTree, until: in
     try:
         rows = await check_large(database, root_id) if tree.is_large else len(tree.events)
         events = stored_tree_events(database, root_id) if tree.is_large else in_order(tree.events)
-        state.hashed = await hash_events(noted(events, until, state), until)
+        state.hashed = await hash_events(noted(events, until, state), until, turns)
         if state.hashed.count + state.beyond != rows:
             raise TreeIrregular(f"{rows} events are stored, but {state.hashed.count + state.beyond} can be read")
     except (TreeIrregular, EventUnreadable, ExecutionNotFound, OperationFailure) as error:

@@ -1,17 +1,33 @@
-"""Groups of tasks: the first failure cancels the others and is raised without a group."""
+"""Groups of tasks, whose first failure is raised without a group, and turns on the event loop."""
 
 import asyncio
 from collections.abc import Collection, Coroutine, Generator, Iterable
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, TypeVar
 
 import structlog
 
 CANCEL_AGAIN_SECONDS = 2.0
+SLICE_SECONDS = 0.004
+"""How long a long computation holds the event loop before others get a turn."""
 
 Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)
+
+
+class Turns:
+    """Lets a long computation on the event loop give others a turn every few milliseconds."""
+
+    def __init__(self) -> None:
+        self._due = perf_counter() + SLICE_SECONDS
+
+    async def give(self) -> None:
+        """Let others run if the computation has held the event loop for `SLICE_SECONDS`."""
+        if perf_counter() > self._due:
+            await asyncio.sleep(0)
+            self._due = perf_counter() + SLICE_SECONDS
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:

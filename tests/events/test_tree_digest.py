@@ -9,11 +9,11 @@ import pytest
 import rfc8785
 
 from app.database.connection import Database
-from app.events import tree_digest
 from app.events.log.full_events import stored_tree_events
 from app.events.replay import read_events, read_head
 from app.events.tree_digest import EventUnreadable, hash_events, tree_events_digest
 from app.events.types import AgentComplete
+from app.kit import concurrency
 from app.kit.json_values import JsonObject
 from tests.fixtures.event_trees import Tree, said
 
@@ -44,7 +44,7 @@ async def test_an_event_that_is_not_json_is_named() -> None:
 
 
 async def test_the_event_loop_serves_others_while_events_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree_digest, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(concurrency, "SLICE_SECONDS", 0)
     turns = 0
 
     async def count() -> None:
