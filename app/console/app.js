@@ -28,8 +28,7 @@ const UNLISTED = [
 const MAX_SHOWN_COUNT = 999;
 
 export function App() {
-  if (isOpening.value) return html`<main aria-busy="true"><h1 class="hidden">Dynamic Agents</h1></main>`;
-  if (!session.value) return html`<${SignIn} />`;
+  if (!session.value && !isOpening.value) return html`<${SignIn} />`;
   return html`<${Shell} />`;
 }
 
@@ -42,7 +41,7 @@ function Shell() {
       <div class="main">
         <${Banner} />
         <main class="main" id="content" tabindex="-1">
-          ${page ? html`<${Page} key=${page.path} page=${page} parts=${parts.slice(1)} />` : html`<${Empty} title="There is no such page" />`}
+          ${!session.value ? html`<div class="page"><${Loading} lines=${9} /></div>` : page ? html`<${Page} key=${page.path} page=${page} parts=${parts.slice(1)} />` : html`<${Empty} title="There is no such page" />`}
         </main>
       </div>
     </div>

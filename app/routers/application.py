@@ -7,8 +7,10 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from app.routers import analytics, api_keys, audit, budgets, console, health, me, metrics, models, quality
+from app.routers import analytics, api_keys, audit, budgets, health, me, metrics, models, quality
 from app.routers.catalog import agents, custom_tools, departments, mcp_servers
+from app.routers.console import files as console_files
+from app.routers.console import routes as console
 from app.routers.docs import api_docs, async_api, error_reference, openapi
 from app.routers.executions import approvals, executions, orchestrations, reviews, stream_tickets
 from app.routers.executions import calls as execution_calls
@@ -121,6 +123,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
     app.include_router(health.router)
     app.include_router(metrics.router)
     if settings.console:
+        console_files.prepare()
         app.include_router(console.router)
     return app
 

@@ -1,5 +1,6 @@
 /** Who is signed in. The key stays in this tab's session storage and goes into headers only. */
 import { ApiError, Client } from "../client/index.js";
+import { forgetEarly, send } from "./early.js";
 import { computed, signal } from "./html.js";
 
 const STORED = "dynamic-agents-key";
@@ -12,8 +13,8 @@ export const session = signal(null);
 /** Why the one-time link that opened this page did not sign in. */
 export const linkProblem = signal(/** @type {Error | undefined} */ (undefined));
 
-/** Whether the stored key is still being checked. */
-export const isOpening = signal(true);
+/** Whether the stored key, or the link, is still being checked. */
+export const isOpening = signal(sessionStorage.getItem(STORED) !== null || location.hash.startsWith(LINK));
 
 /** The client of the signed-in caller; pages are shown only while there is one. */
 export const api = () => {
@@ -38,7 +39,7 @@ export const mayEdit = computed(() => may("admin") && session.value?.projects ==
  * @throws {ApiError} the key is invalid
  */
 export async function signIn(apiKey) {
-  const client = new Client({ baseUrl: location.origin, apiKey });
+  const client = new Client({ baseUrl: location.origin, apiKey, fetch: send });
   const caller = await client.me();
   if (!ROLES.includes(caller.role)) {
     throw new ApiError({ status: 403, code: "not-allowed", title: "Forbidden", detail: "This key may not read anything." });
@@ -49,6 +50,7 @@ export async function signIn(apiKey) {
 
 /** Forgets the key. */
 export function signOut() {
+  forgetEarly();
   sessionStorage.removeItem(STORED);
   session.value = null;
 }
@@ -63,7 +65,7 @@ async function keyOfLink() {
   const code = location.hash.slice(LINK.length);
   history.replaceState(history.state, "", location.pathname + location.search);
   try {
-    const answer = await new Client({ baseUrl: location.origin }).post("/me/sign-in", { code });
+    const answer = await new Client({ baseUrl: location.origin, fetch: send }).post("/me/sign-in", { code });
     return answer.apiKey;
   } catch (error) {
     linkProblem.value = /** @type {Error} */ (error);
@@ -79,6 +81,7 @@ export async function resume() {
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) signOut();
   } finally {
+    if (!session.value) forgetEarly();
     isOpening.value = false;
   }
 }

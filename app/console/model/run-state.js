@@ -97,6 +97,18 @@ export function spentBy(rows) {
   return sum;
 }
 
+/**
+ * Keeps an execution ended that its record says has ended, whatever an older event says: nothing flickers while the
+ * stored events are folded.
+ *
+ * @param {ExecutionState} one
+ */
+function keepEnd(one) {
+  if (!one.record?.completedAt) return;
+  one.status = one.record.status;
+  one.endedAt = Date.parse(one.record.completedAt);
+}
+
 /** A run with all its executions. */
 export class RunState {
   /** @param {string} rootId */
@@ -107,6 +119,8 @@ export class RunState {
     /** @type {any[]} */
     this.events = [];
     this.lastSeq = 0;
+    /** The last event that is older than the records. */
+    this.recordedSeq = 0;
     this.version = 0;
     /** Ids in events whose records have not been read. */
     this.hasUnknown = false;
@@ -138,6 +152,7 @@ export class RunState {
    * @param {any[]} records
    */
   takeRecords(records) {
+    for (const { lastSeq = 0 } of records) this.recordedSeq = Math.max(this.recordedSeq, lastSeq); // only the root's has it
     for (const record of records) {
       const one = this.execution(record.executionId);
       one.record = { ...one.record, ...record };
@@ -176,6 +191,7 @@ export class RunState {
       one.endedAt = at;
       one.approvals = [];
     }
+    if (event.seq <= this.recordedSeq) keepEnd(one);
   }
 
   /** @param {any} event */

@@ -1,4 +1,5 @@
 /** Keeping a run's state up to date: its records, then its events without a gap, for as long as the page is open. */
+import { pause } from "../../client/http.js";
 import { useEffect, useRef, useState } from "../../lib/html.js";
 import { isReconnecting } from "../../lib/online.js";
 import { readAll } from "../../lib/names.js";
@@ -7,6 +8,7 @@ import { RunState } from "../../model/run-state.js";
 
 const REOPENED_CHECK_MS = 5000;
 const RECORDS_PAUSE_MS = 400;
+const FOLDING_MS = 600;
 
 /**
  * Follows a run. The state changes in place; `version` counts its changes, at most one a frame.
@@ -45,16 +47,26 @@ class Follower {
     this.frame = 0;
     this.timer = 0;
     this.recordsTimer = 0;
+    /** The record of the root, once it was read. @type {any} */
+    this.root = null;
+    this.onFolded = () => {};
   }
 
+  /** Reads the records and opens the socket at once, and shows the run when its stored events are folded, or soon. */
   async start() {
+    const records = this.#readRecords();
+    const folded = new Promise((resolve) => {
+      this.onFolded = () => resolve(undefined);
+    });
+    this.#follow(records);
     try {
-      await this.#readRecords();
+      await records;
     } catch (error) {
       this.#show({ error });
       return;
     }
-    this.#follow();
+    if (this.run.lastSeq < this.run.recordedSeq) await Promise.race([folded, pause(FOLDING_MS)]);
+    this.#show({ root: this.root });
     this.timer = setInterval(() => this.#checkReopened(), REOPENED_CHECK_MS);
   }
 
@@ -70,6 +82,7 @@ class Follower {
   async refresh() {
     try {
       await this.#readRecords();
+      this.#show({ root: this.root, error: undefined });
       this.#follow();
     } catch (error) {
       this.#show({ error });
@@ -83,26 +96,40 @@ class Follower {
       readAll("/executions", { rootExecutionId: rootId, sort: "createdAt" }),
     ]);
     this.run.takeRecords([...members, root]);
-    this.#show({ root, error: undefined });
+    this.root = root;
   }
 
-  async #follow() {
+  /**
+   * Folds the events from behind the last one until the end of the run.
+   *
+   * @param {Promise<void>} [records] what the events wait for; the socket does not
+   */
+  async #follow(records) {
     if (this.isFollowing) return;
     this.isFollowing = true;
     const onState = (/** @type {string} */ state) => {
       isReconnecting.value = state === "reconnecting";
       this.#show({ state });
     };
-    const events = api().run(this.run.rootId).events({ after: this.run.lastSeq, signal: this.abort.signal, onState });
+    const left = new AbortController();
+    const signal = AbortSignal.any([this.abort.signal, left.signal]);
+    const events = api().run(this.run.rootId).events({ after: this.run.lastSeq, signal, onState });
     try {
-      for await (const event of events) {
-        this.run.take(event);
+      const first = events.next();
+      first.catch(() => {}); // reported below, after the records
+      await records;
+      for (let next = await first; !next.done; next = await events.next()) {
+        this.run.take(next.value);
+        if (this.run.lastSeq >= this.run.recordedSeq) this.onFolded();
         this.#changed();
       }
-      await this.#readRecords();
+      if (this.run.lastSeq > this.run.recordedSeq || !this.root.completedAt) await this.#readRecords();
+      this.#show({ root: this.root, error: undefined });
     } catch (error) {
       if (!this.abort.signal.aborted) this.#show({ error });
     } finally {
+      left.abort(new DOMException("left", "AbortError"));
+      this.onFolded();
       this.isFollowing = false;
     }
   }
@@ -116,7 +143,7 @@ class Follower {
     if (this.run.hasUnknown && !this.recordsTimer) {
       this.recordsTimer = setTimeout(async () => {
         this.recordsTimer = 0;
-        await this.#readRecords().catch(() => {});
+        await this.#readRecords().then(() => this.#show({ root: this.root, error: undefined }), () => {});
       }, RECORDS_PAUSE_MS);
     }
   }

@@ -1,10 +1,8 @@
 /** The page of a run: tree and timeline as one table, events below, details at the right. */
 import { Loading, Problem } from "../../components/states.js";
 import { html, useCallback, useEffect, useMemo } from "../../lib/html.js";
-import { useLoad } from "../../lib/load.js";
 import { useNow } from "../../lib/now.js";
 import { navigate, route, setQuery } from "../../lib/router.js";
-import { api } from "../../lib/session.js";
 import { waitingIn } from "./approvals.js";
 import { areEventsGone, ArchiveNote } from "./archive.js";
 import { Details } from "./details.js";
@@ -19,19 +17,19 @@ import { Timeline } from "./timeline.js";
  * @param {{ executionId: string }} props
  */
 export function RunPage({ executionId }) {
-  const load = useLoad((signal) => api().get(`/executions/${encodeURIComponent(executionId)}`, { omit: "params,output,runState" }, signal), [executionId]);
-  const rootId = load.data?.rootExecutionId;
+  const following = useRun(executionId);
+  const { root, error, refresh } = following;
+  const rootId = root?.rootExecutionId;
   useEffect(() => {
     if (rootId && rootId !== executionId) navigate(`/runs/${encodeURIComponent(rootId)}?at=${encodeURIComponent(executionId)}`, { replace: true });
   }, [rootId]);
-  if (load.error && !load.data) return html`<div class="page"><h1>Run</h1><${Problem} error=${load.error} onRetry=${load.reload} /></div>`;
+  if (error && !root) return html`<div class="page"><h1>Run</h1><${Problem} error=${error} onRetry=${refresh} /></div>`;
   if (rootId !== executionId) return html`<div class="page"><${Loading} lines=${9} /></div>`;
-  return html`<${Run} rootId=${rootId} />`;
+  return html`<${Run} rootId=${rootId} ...${following} />`;
 }
 
-/** @param {{ rootId: string }} props */
-function Run({ rootId }) {
-  const { run, version, root, error, state, refresh } = useRun(rootId);
+/** @param {{ rootId: string } & ReturnType<typeof useRun>} props */
+function Run({ rootId, run, version, root, error, state, refresh }) {
   const query = route.value.query;
   const selectedId = query.get("at") ?? rootId;
   const selectedSeq = Number(query.get("event")) || null;
@@ -41,7 +39,6 @@ function Run({ rootId }) {
   const select = useCallback((/** @type {string} */ id) => setQuery({ at: id === rootId ? null : id, event: null }), [rootId]);
   const selectEvent = useCallback((/** @type {any} */ event) => setQuery({ at: event.executionId === rootId ? null : event.executionId, event: event.seq }), [rootId]);
 
-  if (!root) return html`<div class="page">${error ? html`<${Problem} error=${error} onRetry=${refresh} />` : html`<${Loading} lines=${9} />`}</div>`;
   const selected = run.executions.get(selectedId) ?? run.root;
   return html`<div class="run">
     <${Header} run=${run} root=${root} selected=${selected} version=${version} now=${now} refresh=${refresh} />

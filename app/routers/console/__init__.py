@@ -1,0 +1,1 @@
+"""The console: static files at `/`, which run in a browser and use the public API alone."""
