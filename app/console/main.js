@@ -1,8 +1,10 @@
-/** The console's entry: draws the page over the frame that it was served with. */
+/** The console's entry: draws the page in place of the frame that it was served with. */
 import { App } from "./app.js";
 import { html, render } from "./lib/html.js";
 import { resume } from "./lib/session.js";
 
-render(html`<${App} />`, /** @type {Element} */ (document.getElementById("app")));
+const place = /** @type {Element} */ (document.getElementById("app"));
+place.replaceChildren();
+render(html`<${App} />`, place);
 delete document.documentElement.dataset.visitor;
 resume();

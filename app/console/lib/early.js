@@ -4,10 +4,14 @@ const FRESH_MS = 5000;
 
 /** @type {Map<string, Promise<Response>>} */
 const early = /** @type {any} */ (globalThis).early ?? new Map();
-const loadedAt = performance.now();
+
+/** Forgets the answers that no one took: they become old, or are another caller's. */
+export const forgetEarly = () => early.clear();
+
+setTimeout(forgetEarly, FRESH_MS);
 
 /**
- * Sends a request, unless the page sent it early and its answer is still new. Each early answer is taken once.
+ * Sends a request, unless the page sent it early. Each early answer is taken once.
  *
  * @type {typeof fetch}
  */
@@ -15,9 +19,5 @@ export async function send(address, request) {
   const path = String(address).slice(location.origin.length);
   const answer = early.get(path);
   early.delete(path);
-  if (!answer || performance.now() - loadedAt > FRESH_MS) return fetch(address, request);
-  return answer;
+  return answer ?? fetch(address, request);
 }
-
-/** Forgets the answers that no one took: they are another caller's. */
-export const forgetEarly = () => early.clear();

@@ -4,8 +4,17 @@ import { Problem } from "../components/states.js";
 import { html, useState } from "../lib/html.js";
 import { linkProblem, signIn } from "../lib/session.js";
 
+/** What was typed into the form of the served page, before this one takes its place. */
+let typed = /** @type {HTMLInputElement | null} */ (document.querySelector(".sign-in input"))?.value ?? "";
+
+const takeTyped = () => {
+  const text = typed;
+  typed = "";
+  return text;
+};
+
 export function SignIn() {
-  const [key, setKey] = useState("");
+  const [key, setKey] = useState(takeTyped);
   const [error, setError] = useState(linkProblem.value);
   const [isBusy, setBusy] = useState(false);
 

@@ -1,11 +1,14 @@
 """The console's files over HTTP: their policy, their caching, their size."""
 
+import base64
 import hashlib
 import re
 
 import pytest
 
-from app.routers.console import FILES, PAGES, console_files, page_modules, preloads
+from app.routers.console.bundle import read_module
+from app.routers.console.files import FILES, SCRIPT, STYLE_ORDER, STYLES, console_files, sources
+from app.routers.console.routes import PAGES
 from scripts.vendor_console import CLIENT, CLIENT_COPY, PACKAGES, TARGET
 from tests.fixtures.services import Service, StartService
 
@@ -19,12 +22,17 @@ async def test_every_page_is_served_under_a_strict_policy(shared_service: Servic
     policy = answer.headers["content-security-policy"]
     rules = {rule.split()[0]: rule.partition(" ")[2] for rule in policy.split("; ")}
 
+    inline = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline]
+
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert (rules["default-src"], rules["script-src"], rules["style-src"]) == ("'none'", "'self'", "'self'")
+    assert (rules["default-src"], rules["style-src"]) == ("'none'", "'self'")
+    assert rules["script-src"].split() == ["'self'", *(f"'sha256-{digest}'" for digest in digests)]
+    assert len(inline) == 1
     assert (rules["connect-src"], rules["base-uri"], rules["frame-ancestors"]) == ("'self'", "'none'", "'none'")
     assert "unsafe" not in policy
     assert "://" not in answer.text
-    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! type=\"module\" src=)", answer.text)
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?!>| type=\"module\" src=)", answer.text)
 
 
 async def test_a_browser_keeps_a_file_and_asks_whether_it_has_changed(shared_service: Service) -> None:
@@ -59,23 +67,48 @@ async def test_the_console_can_be_switched_off(start_service: StartService) -> N
     assert [answer.status_code for answer in answers] == [404, 404, 404]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_names_its_modules_before_they_are_asked_for(page: str) -> None:
-    named = re.findall(r"</console/([^>]+)>", preloads(page))
+async def test_the_page_names_its_script_and_its_styles_by_their_content(shared_service: Service) -> None:
+    page = await shared_service.http.get("/runs")
+    addresses = re.findall(r'(?:src|href)="(/console/[^"]+)"', page.text)
+    answers = {address: await shared_service.http.get(address) for address in addresses}
 
-    assert {"main.js", "app.js", page_modules()[page]} <= set(named)
-    assert len(named) == len(set(named))
-    assert set(named) <= set(console_files())
-    assert len(preloads(page)) < 4_000
+    assert {re.sub(r"\.[0-9a-f]{16}\.", ".", address) for address in addresses} == {
+        *("/console/console.js", "/console/console.css", "/console/icon.svg"),
+    }
+    for address, answer in answers.items():
+        assert address.split(".")[1] == hashlib.sha256(answer.content).hexdigest()[:16]
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert answer.headers["content-encoding"] == "gzip"
+        assert answer.headers["vary"] == "Accept-Encoding"
+
+
+async def test_a_page_of_another_version_gets_the_file_of_this_one_for_now(shared_service: Service) -> None:
+    answer = await shared_service.http.get("/console/console.0123456789abcdef.js")
+
+    assert answer.content == console_files()[SCRIPT].content
+    assert answer.headers["cache-control"] == "no-cache"
 
 
 def test_the_first_page_is_small() -> None:
-    styles = [name for name in console_files() if name.startswith("styles/")]
-    scripts = re.findall(r"</console/([^>]+)>", preloads("runs"))
-    run_page = [name for name in console_files() if name.startswith(("pages/run", "model/", "components/", "vendor/"))]
-    shown = {"index.html", *styles, *scripts, *(name for name in run_page if name.endswith(".js"))}
+    assert sum(len(console_files()[name].packed) for name in ("index.html", SCRIPT, STYLES, "icon.svg")) < (
+        MAX_FIRST_PAGE_BYTES
+    )
 
-    assert sum(len(console_files()[name].packed) for name in shown) < MAX_FIRST_PAGE_BYTES
+
+def test_the_styles_are_all_sent() -> None:
+    assert {f"styles/{name}.css" for name in STYLE_ORDER} == {name for name in sources() if name.endswith(".css")}
+
+
+def test_every_module_is_in_the_script() -> None:
+    modules = {name for name in sources() if name.endswith(".js") and name != "first.js"}
+    sent = re.findall(r'^"([^"]+)": \(\) => \{$', console_files()[SCRIPT].content.decode(), re.MULTILINE)
+
+    assert set(sent) == modules
+    assert len(sent) == len(modules)
+    for name in modules:
+        read = read_module(name, sources()[name].decode())
+        assert {*read.uses, *read.pages} <= modules, name
+        assert all(sent.index(used) < sent.index(name) for used in read.uses), name
 
 
 def test_the_files_of_others_are_those_that_were_fetched() -> None:
