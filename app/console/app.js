@@ -11,7 +11,7 @@ import { isOpening, session, signOut } from "./lib/session.js";
 import { isDark, switchTheme } from "./lib/theme.js";
 import { SignIn } from "./pages/sign-in.js";
 
-/** The pages by the first part of their address; each module is loaded when it is first opened. */
+/** The pages by the first part of their address; each module runs when it is first opened. */
 const PAGES = [
   { path: "runs", title: "Runs", icon: "runs", load: () => import("./pages/runs/index.js") },
   { path: "inbox", title: "Inbox", icon: "inbox", load: () => import("./pages/inbox/index.js") },

@@ -96,7 +96,7 @@ def first() -> str:
 
 
 def first_digest() -> str:
-    """What the page's policy allows besides scripts of this origin: this script."""
+    """The digest of that script, by which the page's policy allows it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(first().encode()).digest()).decode()}'"
 
 

@@ -68,7 +68,9 @@ async def test_the_frame_is_painted_without_scripts_where_it_stays(
     assert painted == drawn
 
 
-async def test_who_has_no_key_sees_the_form_before_the_modules_run(browser: Browser, shared_service: Service) -> None:
+async def test_a_visitor_without_a_key_sees_the_form_before_the_modules_run(
+    browser: Browser, shared_service: Service
+) -> None:
     async with fresh_page(browser, script="") as page:
         await without_modules(page)
         await page.goto(shared_service.url)
@@ -95,7 +97,7 @@ async def test_the_chosen_theme_is_painted_first(browser: Browser, shared_servic
     assert color == "rgb(14, 15, 18)"
 
 
-async def test_what_is_typed_before_the_modules_run_stays(browser: Browser, shared_service: Service) -> None:
+async def test_a_key_that_is_typed_before_the_modules_run_stays(browser: Browser, shared_service: Service) -> None:
     typed = asyncio.Event()
 
     async def hold(route: Route) -> None:
@@ -150,7 +152,7 @@ async def test_a_page_does_not_move_while_it_loads(browser: Browser, shared_serv
     assert {path: sum for path, sum in found.items() if sum > MAX_SHIFT} == {}
 
 
-async def test_what_was_asked_for_one_caller_is_not_shown_to_another(browser: Browser, shared_service: Service) -> None:
+async def test_answers_to_one_caller_are_not_shown_to_another(browser: Browser, shared_service: Service) -> None:
     script = "if (!sessionStorage.length) sessionStorage.setItem('dynamic-agents-key', 'da_wrong')"
     async with fresh_page(browser, script) as page:
         visit = Visit(page, shared_service)
