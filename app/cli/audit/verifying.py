@@ -8,10 +8,12 @@ from pathlib import Path
 import orjson
 
 from app.cli.progress import counted
+from app.database.collections import collection_of
 from app.database.opening import open_database
 from app.errors import StartupError
 from app.events.archive.reader import Archives
 from app.kit.json_values import JsonObject
+from app.models.audit import AuditMark
 from app.server.console import run_console
 from app.services.audit.chain import BadEntry, Head, check_entries, parse_head
 from app.services.audit.head_notes import FILE_NAME, last_noted
@@ -19,6 +21,7 @@ from app.services.audit.verification import AuditVerifier, Verification, differs
 from app.settings import Settings
 
 LINES_AT_ONCE = 1000
+MAX_COUNTED = 1000
 
 
 async def verify_database(settings: Settings, heads: list[str]) -> bool:
@@ -32,7 +35,10 @@ async def verify_database(settings: Settings, heads: list[str]) -> bool:
         noted.append(own)
     async with open_database(settings, share=True) as database:
         found = await AuditVerifier(database, Archives.under(settings.data_dir)).verify(noted)
+        pending = await collection_of(database, AuditMark).count_documents({}, limit=MAX_COUNTED)
     print_result(found, with_trees=True)
+    if pending:
+        print_pending(pending)
     return found.bad is None
 
 
@@ -99,3 +105,11 @@ def print_result(found: Verification, *, with_trees: bool) -> None:
         console.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{checked} checked until then.", highlight=False)
     console.print(f"Head: {found.head}", highlight=False, soft_wrap=True)
+
+
+def print_pending(count: int) -> None:
+    """Print how many changes have no entry yet."""
+    changes = f"{MAX_COUNTED} changes or more have" if count == MAX_COUNTED else f"{counted(count, 'change')} have"
+    changes = "1 change has" if count == 1 else changes
+    text = f"{changes} no entry yet: a running service appends them within seconds."
+    run_console().print(text, highlight=False, soft_wrap=True)
