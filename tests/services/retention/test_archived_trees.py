@@ -6,6 +6,7 @@ import orjson
 import pytest
 import websockets
 
+from app.events.log import log_rows
 from tests.fixtures.model_server import ModelServer
 from tests.fixtures.runs import DEPARTMENT, calls_tool
 from tests.fixtures.services import ADMIN_KEY, Service
@@ -43,20 +44,26 @@ async def frames_of(service: Service, execution_id: str) -> list[bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rows", [2000, 3], ids=["events in the documents", "events in pages too"])
 async def test_an_archived_department_run_answers_byte_for_byte_as_before(
-    service: Service, model_server: ModelServer, keeper: Keeper
+    service: Service, model_server: ModelServer, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
+    monkeypatch.setattr(log_rows, "MAX_DOCUMENT_ROWS", rows)
+    monkeypatch.setattr(log_rows, "MAX_PAGE_ROWS", rows)
     model_server.on("work", calls_tool("echo", {"text": BIG}, then="Done."))
     root_id = (await service.run_department(DEPARTMENT, prompt="Write " + "a long line. " * 100))["executionId"]
     await service.http.post(f"/api/v1/executions/{root_id}/review", json={"status": "approved", "notes": "Good."})
     members = [one["executionId"] async for one in keeper.executions.find({"rootExecutionId": root_id})]
     last = (await service.http.get(f"/api/v1/executions/{root_id}")).json()["lastSeq"]
     await keeper.age(root_id)
+    pages = keeper.database["agent-execution-events"]
+    assert (await pages.count_documents({"rootExecutionId": root_id}) > 2) == (rows == 3)
     before = {one: await answers_about(service, one, last) for one in members}
 
     done = await keeper.run()
 
     after = {one: await answers_about(service, one, last) for one in members}
+    assert await pages.count_documents({"rootExecutionId": root_id}) == 0
     assert (done.trees, len(members), done.obstacles) == (1, 4, {})
     for member in members:
         assert {name for name in before[member] if before[member][name] != after[member][name]} == set()
