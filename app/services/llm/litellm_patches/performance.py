@@ -65,8 +65,20 @@ def only_deployments(deployments: list[JsonObject]) -> dict[str, JsonObject]:
     }
 
 
+def model_info_from_cache(model: str, custom_llm_provider: str) -> JsonObject:
+    """What LiteLLM knows about a model, from LiteLLM's own cache, which it clears whenever a model is registered.
+
+    LiteLLM looks this up for each request, in order to learn whether the provider wants another API for the model.
+
+    Raises:
+        ModelNotMappedError: LiteLLM does not know the model.
+    """
+    return dict(litellm_utils.cached_get_model_info_helper(model=model, custom_llm_provider=custom_llm_provider))
+
+
 def patch_litellm() -> None:
     """Install the process-wide patches; installing them again changes nothing."""
     litellm_main.encoding = LazyEncoding()
+    litellm_main.get_model_info_helper = model_info_from_cache
     litellm_utils.json_data = None  # a tokenizer's vocabulary, unused once LiteLLM has made a text of it
     litellm_utils.get_litellm_logging_class = lambda: UnpricedLogging

@@ -17,7 +17,12 @@ import asyncio, json
 from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.litellm_patches.direct_http import DirectHttpHandler
 from app.services.llm.litellm_patches.inline_executor import InlineExecutor
-from app.services.llm.litellm_patches.performance import LazyEncoding, UncountedRouter, UnpricedLogging
+from app.services.llm.litellm_patches.performance import (
+    LazyEncoding,
+    UncountedRouter,
+    UnpricedLogging,
+    model_info_from_cache,
+)
 from app.services.llm.litellm_patches.setup import http_handlers, litellm_main, litellm_utils
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.llm.model_info.opening import open_models
@@ -36,6 +41,7 @@ async def main():
             litellm_utils.get_litellm_logging_class() is UnpricedLogging,
             isinstance(gateway._router, UncountedRouter),
             gateway._is_bare,
+            litellm_main.get_model_info_helper is model_info_from_cache,
             isinstance(asyncio.get_running_loop()._default_executor, InlineExecutor),
         ]
         is_bounded = http_handlers.AsyncHTTPHandler is DirectHttpHandler
@@ -82,5 +88,5 @@ async def test_a_call_is_answered_with_and_without_the_performance_patches(
     report = json.loads(printed.splitlines()[-1])
     assert report["texts"] == ["The work is done."] * 2
     assert report["parts"] == "The work is done."
-    assert report["installed"] == [switch == "on"] * 5
+    assert report["installed"] == [switch == "on"] * 6
     assert report["bounded"], "bounds on answers stay on"
