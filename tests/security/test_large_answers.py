@@ -45,7 +45,7 @@ async def test_a_page_of_large_items_is_encoded_item_by_item() -> None:
 
 
 async def test_an_execution_with_very_many_values_is_read_in_a_thread(shared_service: Service) -> None:
-    params = {"numbers": [0] * 50_000}
+    params = {"numbers": [0] * 400_000}
     execution = AgentExecution.model_construct(execution_id="exec_1", prompt="x", params=params)
 
     found, turns = await with_turns_of_others(read_of(execution, NO_NAMES))

@@ -46,19 +46,19 @@ async def without_modules(page: Page) -> None:
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 async def test_the_frame_is_painted_without_scripts_where_it_stays(
-    browser: Browser, shared_service: Service, size: ViewportSize
+    browser: Browser, service: Service, size: ViewportSize
 ) -> None:
     async with fresh_page(browser, size=size, runs_scripts=False) as page:
-        await page.goto(f"{shared_service.url}/inbox")
+        await page.goto(f"{service.url}/inbox")
         await expect(page.get_by_role("navigation", name="Main")).to_be_visible()
         await expect(page.get_by_label("Loading")).to_be_visible()
         await expect(page.get_by_label("API key")).to_be_hidden()
     async with fresh_page(browser, size=size) as page:
         await without_modules(page)
-        await page.goto(f"{shared_service.url}/inbox")
+        await page.goto(f"{service.url}/inbox")
         painted = await page.evaluate(BOXES)
     async with fresh_page(browser, size=size) as page:
-        await page.goto(f"{shared_service.url}/inbox")
+        await page.goto(f"{service.url}/inbox")
         await page.locator("nav [aria-current=page]").wait_for()
         drawn = await page.evaluate(BOXES)
 
