@@ -66,9 +66,9 @@ def only_deployments(deployments: list[JsonObject]) -> dict[str, JsonObject]:
 
 
 def model_info_from_cache(model: str, custom_llm_provider: str) -> JsonObject:
-    """What LiteLLM knows about a model, from LiteLLM's own cache, which it clears whenever a model is registered.
+    """Return the facts that LiteLLM has about a model, from its own cache, which a new registration clears.
 
-    LiteLLM looks this up for each request, in order to learn whether the provider wants another API for the model.
+    LiteLLM searches its price list for each request, in order to learn whether the model wants another API.
 
     Raises:
         ModelNotMappedError: LiteLLM does not know the model.
