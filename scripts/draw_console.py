@@ -32,6 +32,7 @@ PAGES = {
     "usage": "/usage?by=agent",
     "quality": "/quality",
     "operations": "/operations",
+    "audit": "/operations",
 }
 PROMPTS = (
     ("character", "Who is the keeper, and what did she give up for the light?"),
@@ -82,6 +83,8 @@ async def draw(
     suffix = scheme if size == WIDE else f"{scheme}-narrow"
     for name, path in PAGES.items():
         await open_page(page, server.url + path.replace("OTHER", runs[0]).replace("RUN", runs[1]))
+        if name == "audit":
+            await page.get_by_role("region", name="Audit log").evaluate("section => section.scrollIntoView()")
         await page.screenshot(path=TARGET / f"{name}-{suffix}.png")
     await context.close()
 

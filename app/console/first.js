@@ -1,5 +1,5 @@
 /**
- * Runs before the first paint, as a part of the page: chooses the theme and what the page shows until its modules run,
+ * Runs before the first paint: chooses the theme and what the page shows until its modules run,
  * and sends the first requests of the page, so that their answers are on the way while the modules load.
  * `lib/early.js` takes the answers.
  */

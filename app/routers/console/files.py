@@ -4,7 +4,6 @@ They are read once, when the application is made: no request reads the disk or c
 the styles, go out as one file each, under an address with the digest of its content, which browsers keep for good.
 """
 
-import base64
 import gzip
 import hashlib
 import re
@@ -19,7 +18,7 @@ FILES = Path(__file__).parents[2] / "console"
 INDEX, FIRST, SCRIPT, STYLES, MAP = "index.html", "first.js", "console.js", "console.css", "console.js.map"
 STYLE_ORDER = ("tokens", "base", "components", "shell", "run", "pages")
 ICON = "icon.svg"
-HASHED = re.compile(r"(console|icon)\.[0-9a-f]{16}(\.\w+)")
+HASHED = re.compile(r"(console|first|icon)\.[0-9a-f]{16}(\.\w+)")
 """A name with a digest. An instance of another version may have named it."""
 
 
@@ -71,8 +70,8 @@ def console_files() -> dict[str, ConsoleFile]:
     styles = b"".join(sources()[f"styles/{name}.css"] for name in STYLE_ORDER)
     files[STYLES] = file_of(STYLES, styles)
     files[SCRIPT] = file_of(SCRIPT, bundle().text.replace(f"/console/{ICON}", icon).encode())
-    page = sources()[INDEX].decode().replace(f'<script src="/console/{FIRST}"></script>', f"<script>{first()}</script>")
-    for name in (SCRIPT, STYLES, ICON):
+    page = sources()[INDEX].decode()
+    for name in (FIRST, SCRIPT, STYLES, ICON):
         page = page.replace(f"/console/{name}", f"/console/{hashed(name, files[name])}")
     files[INDEX] = file_of(INDEX, page.encode())
     return files
@@ -90,17 +89,7 @@ def hashed(name: str, file: ConsoleFile) -> str:
     return f"{stem}.{file.digest[:16]}.{ending}"
 
 
-def first() -> str:
-    """The script that runs before the first paint; it is part of the page."""
-    return (FILES / FIRST).read_text()
-
-
-def first_digest() -> str:
-    """The digest of that script, by which the page's policy allows it."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(first().encode()).digest()).decode()}'"
-
-
 def prepare() -> None:
     """Make and compress what every first visit takes."""
-    for name in (INDEX, SCRIPT, STYLES):
+    for name in (INDEX, FIRST, SCRIPT, STYLES):
         _ = console_files()[name].packed

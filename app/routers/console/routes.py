@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from app.routers.console.files import HASHED, INDEX, MAP, ConsoleFile, console_files, first_digest, hashed, map_file
+from app.routers.console.files import HASHED, INDEX, MAP, ConsoleFile, console_files, hashed, map_file
 from app.routers.docs.api_docs import AssetNotFound
 
 PAGES = ("runs", "compare", "start", "inbox", "catalog", "usage", "quality", "operations")
@@ -10,7 +10,7 @@ PAGES = ("runs", "compare", "start", "inbox", "catalog", "usage", "quality", "op
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
-        f"script-src 'self' {first_digest()}",
+        "script-src 'self'",
         "style-src 'self'",
         "img-src 'self'",
         "connect-src 'self'",  # of the same origin, also the event socket

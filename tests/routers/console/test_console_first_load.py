@@ -130,7 +130,7 @@ async def test_the_first_page_asks_for_little_and_for_nothing_twice(
         left = await page.evaluate("() => [...early.keys()]")
 
     files = {address for address in asked if address.startswith("/console/")}
-    assert len(files) == 3, "the script, the styles and the icon"
+    assert len(files) == 4, "both scripts, the styles and the icon"
     assert left == [], "asked for early, and used by no one"
     counted = Counter(address for address in asked if address.startswith("/api/v1/"))
     assert len(counted) >= 5
