@@ -69,6 +69,7 @@ async def draw(
     runs: tuple[str, str],
     scheme: Literal["light", "dark"],
     size: tuple[int, int],
+    target: Path,
 ) -> None:
     """Draw all pages in one color scheme and size."""
     width, height = size
@@ -85,26 +86,25 @@ async def draw(
         await open_page(page, server.url + path.replace("OTHER", runs[0]).replace("RUN", runs[1]))
         if name == "audit":
             await page.get_by_role("region", name="Audit log").evaluate("section => section.scrollIntoView()")
-        await page.screenshot(path=TARGET / f"{name}-{suffix}.png")
+        await page.screenshot(path=target / f"{name}-{suffix}.png")
     await context.close()
 
 
-async def main() -> None:
-    """Draw everything."""
+async def draw_all(target: Path = TARGET) -> None:
+    """Draw everything into a directory."""
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("Chromium is needed (Debian's package is `chromium`).")
-    TARGET.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         settings = demo_settings(Settings.load(data_dir=Path(directory)))
         async with running_server(settings) as server, async_playwright() as playwright:
             runs = await run_departments(server)
             browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
             for size in (WIDE, NARROW):
-                await draw(browser, server, runs, "light", size)
-                await draw(browser, server, runs, "dark", size)
+                await draw(browser, server, runs, "light", size, target)
+                await draw(browser, server, runs, "dark", size, target)
             await browser.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(draw_all())
