@@ -25,7 +25,7 @@ demo: $(VENV)/.local  ## Run a department of agents here, with nothing but Pytho
 serve: $(VENV)/.local  ## Serve the API on http://127.0.0.1:8000
 	@$(BIN)/dynamic-agents serve
 
-test: $(VENV)/.dev  ## Run the quick tests: five to ten minutes on two cores
+test: $(VENV)/.dev  ## Run the quick tests: a few minutes on two cores
 	@$(BIN)/pytest $(PARALLEL) -m "not slow and not long"
 
 test-all: $(VENV)/.dev  ## Run all tests but the long ones, as CI does

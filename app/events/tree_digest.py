@@ -59,7 +59,7 @@ async def hash_events(
 ) -> EventsHash:
     """Return the hash over the events up to number `until`, by default over all.
 
-    Who hashes many short trees passes the same `turns` for all of them.
+    Callers that hash many short trees pass the same `turns` for all of them.
 
     Raises:
         EventUnreadable: an event has no canonical form.

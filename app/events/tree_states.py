@@ -24,7 +24,7 @@ SMALL_BYTES = 256 * 1024
 """The documents of a tree up to this size are read at once, together with those of other trees."""
 TREES_A_READ = 50
 DOCUMENTS_A_BATCH = 16
-"""PyMongo decodes a batch of documents at once, meanwhile nothing else runs."""
+"""PyMongo decodes a batch of documents at once, and nothing else runs meanwhile."""
 MAX_CUT = 10_000
 MEMBER_FIELDS = {"rootExecutionId": 1, "executionId": 1, "status": 1, "pagesFrom": 1, "archivedAt": 1, "events": 1}
 

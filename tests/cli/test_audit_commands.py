@@ -43,7 +43,7 @@ async def test_the_log_is_verified_exported_and_verified_without_the_database(
     await collection_of(database, AuditEntry).delete_one({"_id": 9})
     bad = await audit("verify")
 
-    assert (good[0], f"Head: {head}" in good[1], "no entry yet" in good[1]) == (0, True, False), good[1]
+    assert (good[0], f"Head: {head}" in good[1], "without an entry" in good[1]) == (0, True, False), good[1]
     assert (written[0], "30 entries" in written[1]) == (0, True), written[1]
     assert [json.loads(line) for line in lines] == chain == [json.loads(line) for line in printed[1].splitlines()]
     assert (offline[0], "30 entries" in offline[1]) == (0, True), offline[1]
@@ -52,7 +52,7 @@ async def test_the_log_is_verified_exported_and_verified_without_the_database(
     assert (odd[0], "at entry 1" in odd[1]) == (1, True), odd[1]
     assert (missing[0], "cannot be read" in missing[1]) == (1, True), missing[1]
     assert (wrong[0], "SEQ:HASH" in wrong[1]) == (1, True), wrong[1]
-    assert (bad[0], "at entry 9" in bad[1], "2 changes have no entry yet" in bad[1]) == (1, True, True), bad[1]
+    assert (bad[0], "at entry 9" in bad[1], "2 changes without an entry yet" in bad[1]) == (1, True, True), bad[1]
 
 
 async def test_heads_are_noted_and_the_doctor_compares_them(database: Database, tmp_path: Path) -> None:

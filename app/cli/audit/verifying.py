@@ -22,6 +22,7 @@ from app.settings import Settings
 
 LINES_AT_ONCE = 1000
 MAX_COUNTED = 1000
+"""How many changes without an entry are counted at most."""
 
 
 async def verify_database(settings: Settings, heads: list[str]) -> bool:
@@ -109,7 +110,6 @@ def print_result(found: Verification, *, with_trees: bool) -> None:
 
 def print_pending(count: int) -> None:
     """Print how many changes have no entry yet."""
-    changes = f"{MAX_COUNTED} changes or more have" if count == MAX_COUNTED else f"{counted(count, 'change')} have"
-    changes = "1 change has" if count == 1 else changes
-    text = f"{changes} no entry yet: a running service appends them within seconds."
+    least = "At least " if count == MAX_COUNTED else ""
+    text = f"{least}{counted(count, 'change')} without an entry yet: a running service appends entries within seconds."
     run_console().print(text, highlight=False, soft_wrap=True)
