@@ -6,7 +6,7 @@ millisecond of computation, so a thread gains nothing, and two changes of thread
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -28,15 +28,19 @@ class InlineExecutor(ThreadPoolExecutor):
     _warm: frozenset[str] = frozenset()
     """The providers whose modules have been imported."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401 - any arguments
-        """Run a function in a thread, or in place if it only computes."""
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any arguments
+        """Run a function in a thread, or in place if it only computes.
+
+        The future of a function that ran in place belongs to the event loop, whose `run_in_executor` passes it on as it
+        is; a concurrent one would take another turn of the loop.
+        """
         provider = prepared_for(fn)
         if provider not in self._warm:
             future = super().submit(fn, *args, **kwargs)
             if provider is not None:
                 future.add_done_callback(lambda _: self._note(provider))
             return future
-        done: Future[Any] = Future()
+        done = asyncio.get_running_loop().create_future()
         try:
             done.set_result(fn(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 - an executor passes every error on

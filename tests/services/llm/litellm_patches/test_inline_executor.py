@@ -1,6 +1,7 @@
 """The thread on which LiteLLM prepares requests."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -61,6 +62,23 @@ async def test_an_error_while_a_request_is_prepared_is_the_calls_error(
 
     with pytest.raises(ModelCallFailed):
         await gateway.complete(request())
+
+
+async def test_a_request_that_was_prepared_in_place_is_ready_at_once(
+    open_gateway: OpenGateway, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepared(*, model: str) -> str:
+        return f"prepared for {model}"
+
+    use_inline_executor()
+    await open_gateway(entry(model_server)).complete(request())  # imports the provider's modules, in a thread
+    monkeypatch.setattr(litellm_setup.litellm_main, "completion", prepared)
+
+    prepare = partial(litellm_setup.litellm_main.completion, model="openai/gpt-4")
+    future = asyncio.get_running_loop().run_in_executor(None, partial(contextvars.copy_context().run, prepare))
+
+    assert future.done()
+    assert await future == "prepared for openai/gpt-4"
 
 
 async def test_requests_to_a_provider_that_may_need_credentials_are_prepared_in_a_thread(
