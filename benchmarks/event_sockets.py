@@ -79,14 +79,19 @@ class EventSocket(asyncio.Protocol):
         """Wait until an event has come; 0 is the answer to `subscribe`."""
         if self.subscribed_at and self.after + self._seen >= number:
             return
+        if self.closed:
+            raise ConnectionResetError(f"The service closed the socket of {self.execution_id}.")
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append((number, waiter))
         self._waiting.sort(key=lambda one: one[0])
         await waiter
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note the end."""
+        """Note the end, and fail whoever waits for more."""
         self.closed = True
+        for _, waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(ConnectionResetError(f"The service closed the socket of {self.execution_id}."))
 
 
 def whole_messages(buffer: bytearray) -> tuple[int, int]:

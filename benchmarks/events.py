@@ -23,6 +23,8 @@ TEXT = "x" * 200
 REPLAYED = 5_000
 MANY = 1_000
 STALLED = 50
+LIMITS = {"MAX_STREAMS_PER_KEY": "3000"}
+"""Two thousand sockets are open at once, all with one key."""
 STALLED_TEXT = "x" * 4_000
 LATENCY_GOAL_MS, ATTACHED_GOAL_SECONDS, MEMORY_GOAL_MB, IDLE_GOAL_KB = 50.0, 5.0, 512.0, 40.0
 
@@ -156,7 +158,7 @@ async def measure() -> list[Table]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         command = [sys.executable, "-m", "benchmarks.event_service"]
-        with running("event-service", command, service_environment(directory), directory) as child:
+        with running("event-service", command, service_environment(directory) | LIMITS, directory) as child:
             child.wait_until_ready("/healthz")
             timeout = aiohttp.ClientTimeout(total=300)
             async with aiohttp.ClientSession(timeout=timeout) as http:
