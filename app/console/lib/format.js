@@ -11,6 +11,15 @@ const DAY = 24 * HOUR;
 /** @param {number | null | undefined} value */
 export const count = (value) => (value === null || value === undefined ? "–" : whole.format(value));
 
+/**
+ * A number of things: "1 run", "3 runs".
+ *
+ * @param {number} value
+ * @param {string} one
+ * @param {string} [many]
+ */
+export const counted = (value, one, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+
 const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 
 /** A number for an axis, such as "12.5K". @param {number} value */

@@ -1,6 +1,6 @@
 /** The ticks of a time axis. */
 
-const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400];
+const STEPS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800, 86_400];
 const MAX_TICKS = 7;
 const MINUTE = 60;
 const HOUR = 3600;
@@ -27,6 +27,7 @@ export function ticksOf(length) {
  * @param {number} step in seconds
  */
 function labelOf(at, step) {
+  if (step < 0.1) return `${Math.round(at * 1000)} ms`;
   if (at === 0) return "0 s";
   if (step < 1) return at.toFixed(1);
   if (at < MINUTE || step < 30) return String(at);

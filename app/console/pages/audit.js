@@ -5,7 +5,7 @@ import { Pages } from "../components/pages.js";
 import { Empty, Loaded, Problem } from "../components/states.js";
 import { Table } from "../components/table.js";
 import { copy } from "../lib/clipboard.js";
-import { count, fullTime } from "../lib/format.js";
+import { counted, fullTime } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
 import { Link, route, setQuery } from "../lib/router.js";
@@ -40,7 +40,7 @@ export function AuditLog() {
   const asked = { ...filters, cursor: cursors.at(-1) ?? "", limit: LIMIT };
   const load = useLoad((signal) => api().get("/audit", asked, signal), [JSON.stringify(asked)]);
   return html`<section class="stack" aria-label="Audit log">
-    <div class="card-head"><h2>Audit log</h2>${load.data && html`<span class="meta number">${count(load.data.total)} ${load.data.total === 1 ? "entry" : "entries"}</span>`}</div>
+    <div class="card-head"><h2>Audit log</h2>${load.data && html`<span class="meta number">${counted(load.data.total, "entry", "entries")}</span>`}</div>
     <${Verification} />
     <${Filters} filters=${filters} />
     <${Loaded} load=${load}>${(/** @type {any} */ page) => html`<${Entries} rows=${page.items} hasFilter=${Object.values(filters).some(Boolean)} /><${Pages} page=${page} cursors=${cursors} />`}<//>
@@ -72,7 +72,7 @@ function Result({ result }) {
   const bad = result.firstBad;
   return html`<div class=${`note ${result.ok ? "ok" : "bad"}`} role="status"><${Icon} name=${result.ok ? "check" : "warning"} />
     <div class="stack-2">
-      <b>${result.ok ? `Verified: ${count(result.checked)} entries and ${count(result.trees)} runs match` : `The audit log does not match: ${bad.executionId ? `run ${bad.executionId}` : `entry ${bad.seq}`}`}</b>
+      <b>${result.ok ? `Verified: ${counted(result.checked, "entry", "entries")} and ${counted(result.trees, "run")} match` : `The audit log does not match: ${bad.executionId ? `run ${bad.executionId}` : `entry ${bad.seq}`}`}</b>
       ${bad && html`<span>${bad.reason}</span>`}
       <div class="cluster"><code class="key-shown">${head}</code><button class="button" onClick=${() => copy(head, "Head")}>Copy head</button></div>
     </div>
@@ -95,10 +95,10 @@ function Filters({ filters }) {
 function Entries({ rows, hasFilter }) {
   const columns = [
     { title: "No.", class: "right", cell: (/** @type {any} */ one) => html`<span class="number">${one.seq}</span>` },
-    { title: "Time", cell: (/** @type {any} */ one) => html`<time datetime=${one.at}>${fullTime(one.at)}</time>` },
-    { title: "Actor", cell: (/** @type {any} */ one) => html`${one.actor.name} <span class="meta optional">${one.actor.type}</span>` },
-    { title: "Action", cell: (/** @type {any} */ one) => html`<b>${one.action}</b>` },
-    { title: "Target", cell: (/** @type {any} */ one) => html`<${Target} target=${one.target} />` },
+    { title: "Time", class: "whole moment", cell: (/** @type {any} */ one) => html`<time datetime=${one.at}>${fullTime(one.at)}</time>` },
+    { title: "Actor", class: "whole", cell: (/** @type {any} */ one) => html`${one.actor.name} <span class="meta optional">${one.actor.type}</span>` },
+    { title: "Action", class: "whole", cell: (/** @type {any} */ one) => html`<b>${one.action}</b>` },
+    { title: "Target", class: "key", cell: (/** @type {any} */ one) => html`<${Target} target=${one.target} />` },
     { title: "Detail", class: "grow optional", cell: (/** @type {any} */ one) => html`<span class="meta">${detailText(one.detail)}</span>` },
     { title: "Hash", class: "optional", cell: (/** @type {any} */ one) => html`<code title=${one.hash}>${one.hash.slice(0, HASH_SHOWN)}</code>` },
   ];

@@ -7,7 +7,7 @@ import { DepartmentMark } from "../components/mark.js";
 import { Meter } from "../components/meter.js";
 import { Empty, Loaded } from "../components/states.js";
 import { Table } from "../components/table.js";
-import { count, percent, score } from "../lib/format.js";
+import { count, counted, percent, score } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
 import { agentName, departmentName, orderedDepartments } from "../lib/names.js";
@@ -38,7 +38,7 @@ export default function QualityPage() {
 /** @param {{ data: any }} props */
 function Report({ data }) {
   const { agreement } = data;
-  const points = data.byDay.map((/** @type {any} */ day) => ({ key: day.key, values: [day.averageScore ?? 0], text: `score ${score(day.averageScore)} of ${count(day.executions)} executions` }));
+  const points = data.byDay.map((/** @type {any} */ day) => ({ key: day.key, values: [day.averageScore ?? 0], text: `score ${score(day.averageScore)} of ${counted(day.executions, "execution")}` }));
   return html`<${Figures} figures=${[
       { title: "Average score", value: score(data.averageScore), note: `${count(data.executions)} judged` },
       { title: "Reaching their threshold", value: percent(data.meetingThreshold), note: `target ${percent(data.target)}` },

@@ -7,7 +7,7 @@ import { Icon } from "../components/icon.js";
 import { Meter } from "../components/meter.js";
 import { Empty, Loaded } from "../components/states.js";
 import { Table } from "../components/table.js";
-import { compact, count, dollars, fullTime, percent } from "../lib/format.js";
+import { compact, count, counted, dollars, fullTime, percent } from "../lib/format.js";
 import { html, useState } from "../lib/html.js";
 import { useLoad } from "../lib/load.js";
 import { agentName, departmentName, orderedDepartments, readAll } from "../lib/names.js";
@@ -37,7 +37,7 @@ const MEASURES = [
   {
     id: "cost", title: "Cost", show: (/** @type {number} */ value) => dollars(value),
     series: [{ name: "Cost", tone: "tone-1", of: (/** @type {any} */ day) => day.costUsd ?? 0 }],
-    text: (/** @type {any} */ day) => `${dollars(day.costUsd)} for ${count(day.calls)} calls`,
+    text: (/** @type {any} */ day) => `${dollars(day.costUsd)} for ${counted(day.calls, "call")}`,
   },
   {
     id: "calls", title: "Calls", show: compact,
@@ -46,7 +46,7 @@ const MEASURES = [
       { name: "Cached", tone: "tone-2", of: (/** @type {any} */ day) => day.cachedCalls },
       { name: "Failed", tone: "tone-bad", of: (/** @type {any} */ day) => day.failedCalls },
     ],
-    text: (/** @type {any} */ day) => `${count(day.calls)} calls, ${count(day.cachedCalls)} cached, ${count(day.failedCalls)} failed`,
+    text: (/** @type {any} */ day) => `${counted(day.calls, "call")}, ${count(day.cachedCalls)} cached, ${count(day.failedCalls)} failed`,
   },
 ];
 
@@ -96,11 +96,11 @@ function Report({ usage, days, cache, group }) {
   ];
   return html`<${Figures} figures=${[
       { title: "Tokens", value: count(usage.totalTokens), note: `${count(Math.round(usage.averagePerExecution ?? 0))} per execution` },
-      { title: "Cost", value: dollars(usage.costEstimate), note: usage.unpricedCalls ? `${count(usage.unpricedCalls)} calls without a price` : "list prices" },
+      { title: "Cost", value: dollars(usage.costEstimate), note: usage.unpricedCalls ? `${counted(usage.unpricedCalls, "call")} without a price` : "list prices" },
       { title: "Executions", value: count(usage.executions) },
       { title: "Model calls", value: count(usage.calls), note: `${count(usage.failedCalls)} failed` },
       { title: "Cache hit rate", value: percent(cache.hitRate), note: `${count(cache.hits)} of ${count(cache.hits + cache.misses)}` },
-      { title: "Saved by the cache", value: dollars(cache.savedCostUsd), note: `${count(cache.savedTokens)} tokens` },
+      { title: "Saved by the cache", value: dollars(cache.savedCostUsd), note: `${counted(cache.savedTokens, "token")}` },
     ]} />
     <section class="card" aria-label=${`${measure.title} by day`}>
       <div class="card-head"><h2>${measure.title} by day</h2>

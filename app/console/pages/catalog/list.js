@@ -3,7 +3,7 @@ import { Field } from "../../components/field.js";
 import { Icon } from "../../components/icon.js";
 import { DepartmentMark } from "../../components/mark.js";
 import { Empty, Loaded } from "../../components/states.js";
-import { count, percent } from "../../lib/format.js";
+import { counted, percent } from "../../lib/format.js";
 import { html, useState } from "../../lib/html.js";
 import { useLoad } from "../../lib/load.js";
 import { departmentName, readAll } from "../../lib/names.js";
@@ -15,7 +15,7 @@ export function List({ kind }) {
   const load = useLoad(() => readAll(kind.path), [kind.id]);
   const [words, setWords] = useState("");
   return html`<div class="filters">
-      <${Field} class="search" label="Search" kind="search" value=${words} onInput=${setWords} placeholder=${`Find a ${kind.one}`} />
+      <${Field} class="search" label="Search" kind="search" value=${words} onInput=${setWords} placeholder="Key, name or description" />
       ${mayEdit.value && html`<button class="button primary push" onClick=${() => navigate(`/catalog/${kind.id}/new`)}><${Icon} name="plus" />New</button>`}
     </div>
     <${Loaded} load=${load}>
@@ -32,10 +32,11 @@ export function List({ kind }) {
 function Tile({ kind, entry }) {
   const slug = kind.id === "departments" ? entry.slug : (entry.department ?? entry.departments?.[0]);
   const facts = {
-    departments: `priority ${entry.priority} · ${count(entry.totalExecutions)} executions`,
-    agents: `${departmentName(entry.department)} · ${count(entry.totalExecutions)} executions${entry.successRate === null ? "" : ` · ${percent(entry.successRate / 100)} completed`}`,
-    tools: `version ${entry.version} · ${count(entry.totalExecutions)} calls`,
+    departments: `priority ${entry.priority} · ${counted(entry.totalExecutions, "execution")}`,
+    agents: `${counted(entry.totalExecutions, "execution")}${entry.successRate === null ? "" : ` · ${percent(entry.successRate / 100)} completed`}`,
+    tools: `version ${entry.version} · ${counted(entry.totalExecutions, "call")}`,
   }[kind.id];
+  const place = kind.id === "agents" && entry.department ? ` · ${departmentName(entry.department)}` : "";
   return html`<${Link} class="tile" to=${`/catalog/${kind.id}/${encodeURIComponent(entry[kind.key])}`}>
     <span class="tile-head">
       ${kind.id === "tools" ? html`<span class="mark small"><${Icon} name="tool" /></span>` : html`<${DepartmentMark} slug=${slug} small />`}
@@ -44,6 +45,6 @@ function Tile({ kind, entry }) {
       ${!entry.isActive && html`<span class="tag warn">INACTIVE</span>`}
     </span>
     <p>${entry.description}</p>
-    <span class="meta clip">${entry[kind.key]} · ${facts}</span>
+    <span class="meta"><span class="clip">${entry[kind.key]}${place}</span><span class="clip">${facts}</span></span>
   <//>`;
 }

@@ -1,7 +1,7 @@
 /** The events of a run, newest first, by kind. */
 import { Empty } from "../../components/states.js";
 import { VirtualList } from "../../components/virtual-list.js";
-import { count, time } from "../../lib/format.js";
+import { counted, time } from "../../lib/format.js";
 import { html, useMemo, useState } from "../../lib/html.js";
 import { agentName } from "../../lib/names.js";
 import { isPlainClick } from "../../lib/router.js";
@@ -31,7 +31,7 @@ export function Events({ run, version, state, isGone, selectedSeq, onSelect }) {
         ${Object.keys(EVENT_GROUPS).map((name) => html`<button class="chip" aria-pressed=${name === group ? "true" : "false"} onClick=${() => setGroup(name)}>${name}</button>`)}
       </div>
       <button class="chip push" onClick=${() => setNewestFirst(!isNewestFirst)}>${isNewestFirst ? "Newest first" : "Oldest first"}</button>
-      <span class="meta live"><span class=${`dot ${state === "live" ? "live" : ""}`}></span>${word} · ${count(run.events.length)} events</span>
+      <span class="meta live"><span class=${`dot ${state === "live" ? "live" : ""}`}></span>${word} · ${counted(run.events.length, "event")}</span>
     </div>
     <div class="events-frame">
       ${shown.length === 0

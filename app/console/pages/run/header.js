@@ -4,7 +4,7 @@ import { DepartmentMark } from "../../components/mark.js";
 import { isEnded, Status } from "../../components/status.js";
 import { toast, toastError } from "../../components/toast.js";
 import { copy, readCommand } from "../../lib/clipboard.js";
-import { count, dollars, duration, firstLine, fullTime, percent, score, time } from "../../lib/format.js";
+import { count, counted, dollars, duration, firstLine, fullTime, percent, score, time } from "../../lib/format.js";
 import { html, useState } from "../../lib/html.js";
 import { agentName, agents, departmentName } from "../../lib/names.js";
 import { Link, navigate } from "../../lib/router.js";
@@ -76,7 +76,7 @@ function Facts({ run, root, now }) {
     <div><dt>Tokens</dt><dd>${count(spent.input)} <small>in</small> · ${count(spent.output)} <small>out</small></dd></div>
     <div>
       <dt>Cost</dt>
-      <dd>${dollars(spent.costUsd)}<small>${spent.cached ? ` · ${dollars(spent.savedUsd)} saved by ${spent.cached} cached` : ` · ${count(spent.calls)} calls`}</small></dd>
+      <dd>${dollars(spent.costUsd)}<small>${spent.cached ? ` · ${dollars(spent.savedUsd)} saved by ${spent.cached} cached` : ` · ${counted(spent.calls, "call")}`}</small></dd>
     </div>
     <div><dt>${run.end === null ? "Quality so far" : "Quality"}</dt><dd>${score(shownScore)}${threshold !== undefined && html`<small> · threshold ${Math.round(threshold)}</small>`}</dd></div>
     ${run.root.check?.gate && html`<div><dt>Gate</dt><dd>${run.root.check.gate.passed ? "Passed" : "Not passed"} <small>${percent(run.root.check.score)} of ${percent(run.root.check.gate.threshold)}</small></dd></div>`}

@@ -45,7 +45,7 @@ export function Timeline({ run, below, version, now, selectedId, onSelect }) {
   const grid = useRef(/** @type {HTMLElement | null} */ (null));
   /** @type {ReturnType<typeof rowsOf>} */
   const rows = useMemo(() => rowsOf(run.root, below, folded), [below, folded, run]);
-  const length = Math.max((run.end ?? now) - run.start, 1000);
+  const length = Math.max((run.end ?? now) - run.start, run.end === null ? 1000 : 10);
   const { start } = run;
   const isLive = run.end === null;
   // The same objects as long as they say the same: rows whose execution has not changed are then not drawn again.
