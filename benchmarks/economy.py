@@ -34,7 +34,7 @@ READ_WEIGHT, WRITE_SURCHARGE = 0.1, 0.25
 ROLL_UP_SECONDS = 3.0
 """How long to wait for the roll-ups, which follow an execution's end within two seconds."""
 SAVED_GOAL, HIT_GOAL = 0.6, 0.4
-STRONG, SMALL = "anthropic/claude-sonnet-4.5", "anthropic/claude-3-haiku"
+STRONG, LARGER, SMALL = "anthropic/claude-sonnet-4.5", "anthropic/claude-3-opus", "anthropic/claude-3-haiku"
 WIRES = {
     "anthropic": ("anthropic/claude-sonnet-4-5", "anthropic/claude-haiku-4-5"),
     "openai": ("openai/gpt-4.1", "openai/gpt-4.1-mini"),
@@ -101,7 +101,7 @@ STEPS: tuple[tuple[str, Measures], ...] = (
 
 
 def write_models(path: Path, url: str, wire: str, on: Measures) -> Path:
-    """A MODELS_CONFIG with a strong and a small model on a wire."""
+    """A MODELS_CONFIG with the catalog's strong models and a small one on a wire."""
     kind = "" if wire == "anthropic" else f"/{'cached' if on.prompt_caches else 'plain'}/v1"
     info: Json = {} if on.batch_judging else {"max_input_tokens": 0}
     if not on.prompt_caches:
@@ -112,16 +112,22 @@ def write_models(path: Path, url: str, wire: str, on: Measures) -> Path:
             "litellm_params": {"model": model, "api_base": f"{url}/{wire}{kind}", "api_key": "none-needed"},
             "model_info": info,
         }
-        for name, model in zip((STRONG, SMALL), WIRES[wire], strict=True)
+        for name, model in served_models(wire).items()
     ]
     settings = {"num_retries": 0, "timeout": 120, "disable_cooldowns": True}
     path.write_bytes(orjson.dumps({"model_list": rows, "router_settings": settings}))
     return path
 
 
+def served_models(wire: str) -> dict[str, str]:
+    """LiteLLM's models of a wire by the names in the catalog; two of the seeded agents name a larger one."""
+    strong, small = WIRES[wire]
+    return {STRONG: strong, LARGER: strong, SMALL: small}
+
+
 def environment_of(directory: Path, config: Path, on: Measures) -> dict[str, str]:
     """The settings of a service with these measures."""
-    found = service_environment(directory, config) | {"ALLOWED_MODELS": f"{STRONG},{SMALL}"}
+    found = service_environment(directory, config) | {"ALLOWED_MODELS": ",".join((STRONG, LARGER, SMALL))}
     if on.response_cache:
         found["RESPONSE_CACHE_TTL_SECONDS"] = "3600"
     if not on.own_judge:
