@@ -1,7 +1,7 @@
 """Expected failures, each with a message, a stable code and an HTTP status.
 
 One handler (`app.routers.http.problems`) renders an `AppError` as RFC 9457 problem details; inside a run the same
-`code` and message become the execution's `error`. Other packages define subclasses beside the code that
+`code` and message become the execution's `error`. Other packages define subclasses next to the code that
 raises them; this module has those that several packages share.
 """
 

@@ -77,7 +77,7 @@ def create_worker_app(services: Services) -> FastAPI:
 async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
     """Everything behind the routers, started in order and stopped in reverse.
 
-    A worker executes runs that other processes accept; it shares the embedded database of a service beside it.
+    A worker executes runs that other processes accept; it shares the embedded database of a service on its machine.
 
     Raises:
         StartupError: a service cannot start; the message says which one and why.

@@ -1,9 +1,11 @@
 """Refuse phrases that the style page bans, and links to missing files or headings.
 
-In Markdown, everything but code is checked. In Python, comments, strings and test names are checked, and neither
-docstrings nor test names may begin with "what" or "who". `CHECKED_CODE` lists the folders, `EXEMPT` the exceptions.
+In Markdown, everything but code is checked. In Python, comments, strings and test names are checked. Neither
+docstrings nor test names may begin with "what" or "who", and functions "return", where a docstring could say "returns".
+`CHECKED_CODE` lists the folders, `EXEMPT` the exceptions.
 """
 
+import ast
 import io
 import re
 import sys
@@ -19,6 +21,7 @@ LINK = re.compile(r"\]\(([^)\s:]+)\)")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 
 OPENING = re.compile(r'(?:"""|test )(?P<word>What|Who|Whoever|Whatever)\b', re.IGNORECASE)
+NOT_IMPERATIVE = re.compile(r"(Returns|Yields|Raises)\b")
 TEXT_TOKENS = (tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 CHECKED_CODE = ("app", "benchmarks", "scripts", "tests")
 EXEMPT = (
@@ -61,6 +64,11 @@ def problems_of(root: Path, name: Path, banned: re.Pattern[str]) -> Iterator[tup
 
 def problems_of_code(source: str, banned: re.Pattern[str]) -> Iterator[tuple[int, str]]:
     """Yield the problems of a Python module, each with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if verb := NOT_IMPERATIVE.match(ast.get_docstring(node) or ""):
+            yield node.lineno, f"the docstring of '{node.name}' begins with '{verb[0]}', see {STYLE}"
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         line, text = token.start[0], token.string
         if token.type == tokenize.NAME and text.startswith("test_"):

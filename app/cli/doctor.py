@@ -62,7 +62,7 @@ STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
 async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
     """Print every finding, what to fix first at the top, and with `probe` the models' abilities.
 
-    Returns whether there is no problem.
+    Returns whether no problem was found.
     """
     console = run_console()
     findings = in_order([finding async for finding in examine(settings)])

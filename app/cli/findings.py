@@ -22,7 +22,7 @@ class Part(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; `ok` is `None` for a note, which is no problem.
+    """The result of one check; `ok` is `None` for a note, which is not a problem.
 
     `text` says what was found, and for a problem what to do.
     """

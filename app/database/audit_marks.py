@@ -1,7 +1,7 @@
 """Marks for the audit log: the transaction of a change stores one, so that neither exists without the other.
 
 Any room can leave marks; the consumer in `app.services.audit` turns them into entries. What is stored here is shown to
-admins for years: no secret, no prompt and no text of a run belongs into it.
+admins for years: no secret, no prompt and no text of a run belongs in it.
 """
 
 from collections.abc import Iterable

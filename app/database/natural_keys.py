@@ -11,17 +11,17 @@ from app.models.department import Department
 
 
 async def find_agent_ids(database: Database, agents: Iterable[Any]) -> dict[Relation | None, str]:
-    """Returns the `agentId` of each agent that exists, by its `_id`; values that are no `_id` match nothing."""
+    """Return the `agentId` of each agent that exists, by its `_id`; values that are no `_id` match nothing."""
     found = collection_of(database, Agent).find({"_id": {"$in": list(agents)}}, {"agentId": 1})
     return {raw["_id"]: raw["agentId"] async for raw in found if raw.get("agentId")}
 
 
 async def find_agent_id(database: Database, agent: Relation | None) -> str | None:
-    """Returns an agent's `agentId`, or `None` if the agent does not exist."""
+    """Return an agent's `agentId`, or `None` if the agent does not exist."""
     return (await find_agent_ids(database, [agent])).get(agent)
 
 
 async def find_slug(database: Database, department: Relation | None) -> str | None:
-    """Returns a department's slug, or `None` if the department does not exist."""
+    """Return a department's slug, or `None` if the department does not exist."""
     raw = await collection_of(database, Department).find_one({"_id": department}, {"slug": 1})
     return raw.get("slug") if raw else None

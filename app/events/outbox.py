@@ -78,11 +78,11 @@ class OutboxConsumer(Protocol):
 
     @property
     def projection(self) -> Mapping[str, int]:
-        """The fields of executions that the consumer reads beside its marks."""
+        """The fields of executions that the consumer reads besides its marks."""
         ...
 
     def mark(self, end: ExecutionEnd) -> JsonObject:
-        """Returns the stored fields that mark an end for this consumer: none if it does not concern it."""
+        """Return the stored fields that mark an end for this consumer: none if it does not concern it."""
         ...
 
     async def apply(self, batch: Sequence[Raw], session: AsyncClientSession) -> None:
@@ -96,7 +96,7 @@ def mark_of(name: str, content: JsonObject) -> JsonObject:
 
 
 def field_of(name: str) -> str:
-    """Returns the field that holds the marks of the consumer `name`."""
+    """Return the field that holds the marks of the consumer `name`."""
     return f"{MARKS_FIELD}.{name}"
 
 
@@ -162,7 +162,7 @@ class Outbox:
         self._task: asyncio.Task[None] | None = None
 
     def marks(self, end: ExecutionEnd) -> JsonObject:
-        """Returns the stored fields that mark an end for all consumers; the write that ends the execution sets them."""
+        """Return the stored fields that mark an end for all consumers; the write that ends the execution sets them."""
         marks: JsonObject = {}
         for consumer in self.consumers:
             marks |= consumer.mark(end)
@@ -233,7 +233,7 @@ class Outbox:
                 log.exception("outbox-crashed")
 
     async def _find_pending(self) -> list[Any]:
-        """Returns the ids of some executions that have a mark for a consumer which is not held back from them."""
+        """Return the ids of some executions that have a mark for a consumer which is not held back from them."""
         waiting: list[Raw] = []
         for consumer in self.consumers:
             held = self._held_back[consumer.name].ids
@@ -299,7 +299,7 @@ class Outbox:
         return batch, marks
 
     def _marks_of(self, batch: Sequence[Raw], consumer: OutboxConsumer) -> list[Mark]:
-        """Returns the marks for a consumer in the executions of a batch, except for those held back from it."""
+        """Return the marks for a consumer in the executions of a batch, except for those held back from it."""
         held = self._held_back[consumer.name].ids
         return [mark for raw in batch if raw["_id"] not in held for mark in marks_in(raw, consumer.field)]
 

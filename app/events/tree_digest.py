@@ -11,7 +11,7 @@ from app.kit.json_values import JsonObject
 
 
 class EventUnreadable(ValueError):
-    """A stored event is no JSON object, so it has no canonical form."""
+    """A stored event is not a JSON object, so it has no canonical form."""
 
 
 @dataclass(slots=True)

@@ -173,19 +173,19 @@ def checked_rows(raw: Raw, root_id: str) -> Iterator[JsonObject]:
     """Yield the events of a document or page.
 
     Raises:
-        TreeIrregular: a row is no event of this execution, or does not follow the row before it.
+        TreeIrregular: a row is not an event of this execution, or does not follow the row before it.
     """
     execution_id, rows = raw.get("executionId"), raw.get("events")
     if rows is None:
         return
     if not isinstance(rows, list):
-        raise TreeIrregular(f"the events of {execution_id} are no list")
+        raise TreeIrregular(f"the events of {execution_id} are not a list")
     before = 0
     for place, row in enumerate(rows):
         event = row.get("event") if isinstance(row, dict) else None
         seq = event.get("seq") if isinstance(event, dict) else None
         if event is None or not is_whole(seq):
-            raise TreeIrregular(f"row {place} of {execution_id} is no numbered event")
+            raise TreeIrregular(f"row {place} of {execution_id} is not a numbered event")
         if event.get("executionId") != execution_id or event.get("rootExecutionId") != root_id:
             raise TreeIrregular(f"event {seq} in {execution_id} belongs to another execution")
         if seq <= before:

@@ -36,12 +36,12 @@ class Event(BaseModel):
 
 
 class ModelTurn(Event):
-    """An event that begins what one model call answered: `step` counts the calls of an attempt from 1.
+    """The first event of a model call's answer: `step` counts the calls of an attempt from 1.
 
-    Beside `usage`, `costUsd` is `null` where the model's price is unknown. `omitted` says what of the conversation was
-    not sent, to keep the call within the model's context; the record has all of it. `turns` and `messages` are how many
-    of the oldest were left out, `toolResults` how many of those sent were shortened, `toolResultBytes` and `textBytes`
-    to how many bytes each where they had to be shorter than usual, `contextTokens` the size that it was fitted to.
+    `costUsd` is `null` if the model's price is unknown. `omitted` says which parts of the conversation were not sent,
+    so that the call fits into the model's context; the record has all of them. `turns` and `messages` count the oldest
+    parts that were left out, and `toolResults` the results that were shortened. `toolResultBytes` and `textBytes` are
+    the limits to which they were cut, if those were lower than usual. `contextTokens` is the context that was assumed.
     """
 
     step: int | None = None
@@ -91,7 +91,7 @@ class AgentStart(Event):
 
 
 class AgentThinking(AgentTurn):
-    """The text that a model turn carries beside its tool calls; a head's carries its `plan`.
+    """The text that a model turn carries with its tool calls; a head's carries its `plan`.
 
     With `format`, the message is the answer of a formatting call: `{"attempt", "valid", "problems": [{"path",
     "message"}]}`, and `truncated` if it stopped at the model's output limit.

@@ -16,7 +16,7 @@ def canonical_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     """Return the canonical form of a JSON value, in UTF-8.
 
     Raises:
-        ValueError: the value has a number that JSON cannot represent, or is no JSON value.
+        ValueError: the value has a number that JSON cannot represent, or is not a JSON value.
     """
     try:
         return orjson.dumps(prepared(value), option=orjson.OPT_SORT_KEYS)
@@ -40,7 +40,7 @@ def prepared(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, one that o
 
     Raises:
         UnsortableKey: an object has a key beyond ASCII.
-        ValueError: the value has a number that JSON cannot represent, or is no JSON value.
+        ValueError: the value has a number that JSON cannot represent, or is not a JSON value.
     """
     match value:
         case str() | bool() | None:
@@ -57,7 +57,7 @@ def prepared(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, one that o
         case list() | tuple():
             return [prepared(item) for item in value]
         case _:
-            raise ValueError(f"{type(value).__name__} is no JSON value")
+            raise ValueError(f"{type(value).__name__} is not a JSON value")
 
 
 def with_doubles(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out

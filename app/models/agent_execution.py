@@ -20,7 +20,7 @@ ID_ALPHABET = string.digits + string.ascii_lowercase
 
 
 def new_execution_id() -> str:
-    """Returns a new execution id in the report's form: milliseconds, then nine random characters."""
+    """Return a new execution id in the report's form: milliseconds, then nine random characters."""
     tail = "".join(secrets.choice(ID_ALPHABET) for _ in range(9))
     return f"exec_{time.time_ns() // 1_000_000}_{tail}"
 

@@ -52,7 +52,7 @@ class CriterionRow(EmbeddedRow):
 
 
 def text_rows(value: object) -> object:
-    """Read an array of rows; a bare text counts as a row, anything else that is no row is left out."""
+    """Read an array of rows; a bare text counts as a row, anything else is left out."""
     rows = cast("list[object]", value) if isinstance(value, list) else []
     found = [{"criterion": row} if isinstance(row, str) else row for row in rows]
     return [row for row in found if isinstance(row, dict) and isinstance(cast("JsonRow", row).get("criterion"), str)]

@@ -72,7 +72,7 @@ class Recorder(monitoring.CommandListener):
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Records the commands that the services of this test send to MongoDB."""
+    """Record the commands that the services of this test send to MongoDB."""
     recorder = Recorder()
     client: Any = database_module.AsyncMongoClient
 

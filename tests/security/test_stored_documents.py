@@ -102,7 +102,7 @@ async def test_events_behind_a_gap_are_found_without_counting_through_it(databas
     ],
 )
 @pytest.mark.parametrize("status", [pytest.param("completed", marks=pytest.mark.long), "running"])
-async def test_events_that_are_no_list_of_events_end_a_stream_and_fail_no_call(
+async def test_events_that_are_not_a_list_end_a_stream_and_fail_no_call(
     service: Service, events: object, status: str
 ) -> None:
     await store(service.services.database, events=events, status=status)

@@ -23,8 +23,8 @@ def verify_log(
 ) -> None:
     """Check every entry, and the stored events of every run that has ended.
 
-    Exits with 0 if everything matches, and with 1 if not; the first entry or run that does not match is named. Beside
-    the heads given, the last one in DATA_DIR/audit-heads must match.
+    Exits with 0 if everything matches, and with 1 if not; the first entry or run that does not match is named. In
+    addition to the heads given, the last one in DATA_DIR/audit-heads must match.
     """
     from app.cli.audit.verifying import verify_database, verify_export  # noqa: PLC0415 - heavy, see app/cli/main.py
     from app.cli.main import load_settings  # noqa: PLC0415 - imports this module

@@ -64,7 +64,7 @@ def verify_export(file: Path, heads: list[str]) -> bool:
 
 
 def entries_in(file: Path) -> Iterator[JsonObject]:
-    """Yield the entries in the lines of a file; a line that is no JSON object is an entry without fields.
+    """Yield the entries in the lines of a file; a line that is not a JSON object is an entry without fields.
 
     Raises:
         OSError: the file cannot be read.

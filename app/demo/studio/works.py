@@ -43,7 +43,7 @@ def wanted_calls(tools: list[JsonObject], draft: Draft, turn: int, most: int) ->
 
 
 def thinking(conversation: Conversation, tool_names: list[str]) -> str:
-    """The remark beside the first tool calls."""
+    """The remark that comes with the first tool calls."""
     craft = craft_of_agent(conversation.agent)
     words = words_of(read_premise(request_of(conversation)))
     if conversation.revision_notes is not None:

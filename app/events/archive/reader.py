@@ -153,7 +153,7 @@ class TreeArchive:
         return manifest
 
     async def remove(self) -> None:
-        """Remove both files; missing ones are no error.
+        """Remove both files; missing ones are not an error.
 
         Raises:
             OSError: a file cannot be removed.
@@ -206,6 +206,6 @@ def verify_file(path: Path, manifest: Manifest, sha256: str) -> None:
 
 
 def remove_files(paths: list[Path]) -> None:
-    """Remove some files; missing ones are no error."""
+    """Remove some files; missing ones are not an error."""
     for path in paths:
         path.unlink(missing_ok=True)

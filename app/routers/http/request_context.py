@@ -41,7 +41,7 @@ log = structlog.get_logger(__name__)
 
 
 class BodyTooLarge(HTTPException):
-    """The body passes the bound. FastAPI takes any other error while it reads a body for one of the client's form."""
+    """The body exceeds the limit. FastAPI treats any other error while it reads a body as malformed input."""
 
     def __init__(self) -> None:
         super().__init__(413, f"The body is larger than {MAX_BODY_BYTES} bytes.")
@@ -102,7 +102,7 @@ class RequestContext:
 
 
 def observe(scope: Scope, status: int, seconds: float) -> None:
-    """Count a response that begins by the template of its route; addresses of clients are no label."""
+    """Count a response that begins by the template of its route; addresses of clients are not labels."""
     path = getattr(scope.get("route"), "path", None)
     if path is None:
         path = "unmatched"

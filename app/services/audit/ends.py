@@ -25,7 +25,7 @@ class AuditEnds:
         self._database = database
 
     def mark(self, end: ExecutionEnd) -> JsonObject:
-        """Returns the mark of an end: what the entry says about it, except for the hash of the events."""
+        """Return the mark of an end: what the entry says about it, except for the hash of the events."""
         if end.execution.parent_execution_id is not None or not end.execution.is_ours:
             return {}
         return mark_of(self.name, {"status": end.status.value, "lastSeq": end.seq, "at": utc_now()})

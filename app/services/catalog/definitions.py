@@ -207,7 +207,7 @@ class AgentDefinition:
     quality_criteria: tuple[str, ...] = ()
     """The criteria of the agent's work, for its judge."""
     output_schema: Any = None
-    """The JSON Schema of its data; a stored value that is no schema fails its runs."""
+    """The JSON Schema of its data; a stored value that is not a schema fails its runs."""
     missing_tools: tuple[str, ...] = ()
     """The granted tools that do not exist, are inactive, or are not offered to its department."""
     approval_tools: frozenset[str] = frozenset()

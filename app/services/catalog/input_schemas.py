@@ -197,7 +197,7 @@ class AgentOptions(CatalogInput):
     quality_threshold: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 80
     """0 to 100: an output that scores below it is reviewed by the head."""
     quality_criteria: Criteria = []
-    """The criteria of the agent's work, by which the judge scores its outputs beside the department's criteria."""
+    """The criteria by which the judge scores the agent's outputs, in addition to those of the department."""
     output_schema: JsonObject | None = None
     """The JSON Schema (draft 2020-12, at most 64 KiB, without references to other documents) that `output.data` of the
     agent's executions has to match; `null` for none. An execution whose data does not match fails with

@@ -41,7 +41,7 @@ async def open_stored_tools(settings: Settings, database: Database) -> AsyncGene
 
 @asynccontextmanager
 async def open_loader(settings: Settings, database: Database, mcp: McpTools) -> AsyncGenerator[DefinitionLoader]:
-    """Loads departments, agents and tools for runs; an edit by any process applies to the next run."""
+    """Load departments, agents and tools for runs; an edit by any process applies to the next run."""
     loader = DefinitionLoader(database, ttl_seconds=settings.agent_cache_ttl_seconds, mcp=mcp)
     mcp.on_change(loader.forget_all)
     reload = LiveReload(database, on_edit=loader.forget_all)

@@ -1,4 +1,4 @@
-"""Model calls as spans, one for each call of the gateway; answers of the response cache are no calls."""
+"""Model calls as spans, one for each call of the gateway; answers from the response cache are not calls."""
 
 from dataclasses import dataclass
 

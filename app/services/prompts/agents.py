@@ -34,7 +34,7 @@ def agent_profile(agent: AgentDefinition) -> AgentProfile:
 
 
 def agent_system_prompt(agent: AgentDefinition, schema: object = None, context: str = "") -> str:
-    """Returns the agent's own instructions, its place in the house, the schema of its answer, and the CMS's context."""
+    """Return the agent's own instructions, its place in the house, the schema of its answer, and the CMS's context."""
     place = [f"You are {agent.name} ({agent.agent_id}) of the {agent.department.name}."]
     if agent.specialization:
         place.append(f"Specialisation: {agent.specialization}.")
@@ -60,7 +60,7 @@ def assignment_prompt(
     *,
     handed_on: int = HANDED_ON_CHARACTERS,
 ) -> str:
-    """Returns a specialist's prompt: the client's request, the outputs it builds on, and the assignment.
+    """Return a specialist's prompt: the client's request, the outputs it builds on, and the assignment.
 
     `truncated` names the agents whose model did not finish its output; `handed_on` is the number of characters of an
     output that the specialist is shown.
@@ -82,7 +82,7 @@ class Brief:
 
 
 def brief_of(prompt: str) -> Brief:
-    """Returns the parts of an assignment's prompt; any other prompt is a request.
+    """Return the parts of an assignment's prompt; any other prompt is a request.
 
     The parts are read from the front, each up to the end of its own fence, so that no part can pass for another.
     """
@@ -106,11 +106,11 @@ def brief_of(prompt: str) -> Brief:
 
 
 def revision_prompt(notes: str, *, by_person: bool = False) -> str:
-    """Returns the prompt that sends a specialist back to work."""
+    """Return the prompt that sends a specialist back to work."""
     who = "A person who read your work" if by_person else "Your head of department"
     return f"{who} asks for a revision:\n{notes}\n\nAnswer with the whole revised work."
 
 
 def last_step_prompt() -> str:
-    """Returns the prompt of an agent's last step, when it can no longer call tools."""
+    """Return the prompt of an agent's last step, when it can no longer call tools."""
     return "This is your last step: no more tools. Answer now with what you have, and say what is missing."

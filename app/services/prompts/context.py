@@ -11,7 +11,7 @@ HEADINGS = {PROJECT: "The project that the work belongs to:", EPISODE: "The epis
 
 
 def context_text(project: JsonObject, episode: JsonObject) -> str:
-    """Returns the fields of both documents as fenced data; nothing for an empty document.
+    """Return the fields of both documents as fenced data; nothing for an empty document.
 
     Equal fields make an equal text, which providers' prompt caches need.
     """
@@ -21,6 +21,6 @@ def context_text(project: JsonObject, episode: JsonObject) -> str:
 
 
 def shown(fields: JsonObject) -> str:
-    """Returns fields as JSON, one a line."""
+    """Return fields as JSON, one a line."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
     return f"{{{lines}}}"

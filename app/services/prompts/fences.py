@@ -26,7 +26,7 @@ def fenced(label: str, text: str) -> str:
 
 
 def same_as(shown: str) -> str:
-    """Returns a text that stands for another: the fenced one, which the reader has already."""
+    """Return a text that stands for another: the fenced one, which the reader has already."""
     return f"The result is the same as above: {shown.partition('>>>')[0].removeprefix('<<<')}."
 
 

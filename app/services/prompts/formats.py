@@ -18,12 +18,12 @@ FORMAT_SYSTEM_PROMPT = (
 
 
 def schema_text(schema: JsonObject) -> str:
-    """Returns a schema as fenced data."""
+    """Return a schema as fenced data."""
     return fenced(SCHEMA, json.dumps(clean_json(schema), ensure_ascii=False))
 
 
 def schema_instruction(schema: JsonObject) -> str:
-    """Returns the part of an agent's instructions that asks for an answer in a schema's form."""
+    """Return the part of an agent's instructions that asks for an answer in a schema's form."""
     return (
         "Your final answer has to be one JSON value that matches this JSON schema, without a word before or after it:\n"
         f"{schema_text(schema)}"

@@ -32,7 +32,7 @@ def plan_prompt(request: str, specialists: tuple[AgentDefinition, ...]) -> str:
 
 
 def plan_context(specialists: tuple[AgentDefinition, ...]) -> str:
-    """Returns the beginning of a plan's prompt, which all runs of a department share."""
+    """Return the beginning of a plan's prompt, which all runs of a department share."""
     crew = "\n".join(f"- {line}" for line in map(describe_specialist, specialists))
     return (
         "Plan the work on a request. Choose the specialists whose craft the request needs. Give each one instructions "
@@ -93,7 +93,7 @@ def review_prompt(agent: AgentDefinition, brief: Brief, work: str, draft: int, j
 
 
 def review_context(brief: Brief) -> str:
-    """Returns the beginning of a review's prompt, which all reviews of a department run share."""
+    """Return the beginning of a review's prompt, which all reviews of a department run share."""
     return (
         "Review the work of one of your specialists. "
         "Decide: approved when it can go into the report, revision-needed with notes that say exactly what to change, "

@@ -90,7 +90,7 @@ NO_MATERIAL = JudgeMaterial()
 
 
 def judge_context(department: str, material: JudgeMaterial) -> str:
-    """Returns the beginning of a judge's prompt, which all judgments of a department in a project share."""
+    """Return the beginning of a judge's prompt, which all judgments of a department in a project share."""
     parts = [f"Department: {department}"]
     if material.department_criteria:
         parts.append(f"The department's criteria:\n{criteria_text(DEPARTMENT_CRITERIA, material.department_criteria)}")
@@ -100,17 +100,17 @@ def judge_context(department: str, material: JudgeMaterial) -> str:
 
 
 def criteria_text(label: str, criteria: tuple[str, ...]) -> str:
-    """Returns criteria as fenced data, one a line."""
+    """Return criteria as fenced data, one a line."""
     return fenced(label, "\n".join(f"- {' '.join(one.split())}" for one in criteria))
 
 
 def agent_criteria_texts(criteria: tuple[str, ...]) -> list[str]:
-    """Returns the paragraph of an agent's criteria; nothing if it has none."""
+    """Return the paragraph of an agent's criteria; nothing if it has none."""
     return [f"The agent's criteria:\n{criteria_text(AGENT_CRITERIA, criteria)}"] if criteria else []
 
 
 def source_texts(sources: tuple[tuple[str, str], ...]) -> list[str]:
-    """Returns excerpts of the outputs that a report is made of, as fenced data."""
+    """Return excerpts of the outputs that a report is made of, as fenced data."""
     if not sources:
         return []
     limit = min(MAX_SOURCE_CHARACTERS, MAX_SOURCES_CHARACTERS // len(sources))
@@ -119,7 +119,7 @@ def source_texts(sources: tuple[tuple[str, str], ...]) -> list[str]:
 
 
 def conversation_text(history: list[JsonObject]) -> str:
-    """Returns the newest turns of a conversation as text: the words of its users and of its agents."""
+    """Return the newest turns of a conversation as text: the words of its users and of its agents."""
     parts: list[str] = []
     left = MAX_CONVERSATION_CHARACTERS
     for message in reversed(history):
@@ -164,7 +164,7 @@ def batch_prompt(
 
 
 def task_of(brief: Brief, number: int | None) -> str:
-    """Returns the task behind an output of a batch; `number` is that of its request, if there are several."""
+    """Return the task behind an output of a batch; `number` is that of its request, if there are several."""
     if brief.task is None:
         return f"The request:\n{fenced('REQUEST', shortened(brief.request, MAX_OUTPUT_CHARACTERS))}"
     serves = f", which serves request {number}" if number is not None else ""
@@ -188,7 +188,7 @@ def judge_prompt(
 
 
 def judge_opening(department: str, brief: Brief, material: JudgeMaterial) -> str:
-    """Returns the beginning of a judge's prompt, which the single judgments of a department run share."""
+    """Return the beginning of a judge's prompt, which the single judgments of a department run share."""
     request = f"The request:\n{fenced('REQUEST', shortened(brief.request, MAX_OUTPUT_CHARACTERS))}"
     return f"{judge_context(department, material)}\n\n{request}"
 

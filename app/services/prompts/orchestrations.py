@@ -25,7 +25,7 @@ class DepartmentWork:
 
 
 def orchestrated_prompt(request: str, before: list[DepartmentWork]) -> str:
-    """Returns a department's prompt in an orchestration: the client's request and the earlier reports."""
+    """Return a department's prompt in an orchestration: the client's request and the earlier reports."""
     if not before:
         return request
     limit = min(MAX_REPORT_CHARACTERS, MAX_REPORTS_CHARACTERS // len(before))

@@ -50,7 +50,7 @@ class Submission:
 
 
 def judge_request(submission: Submission) -> ModelRequest:
-    """Returns the call that rates an output by itself."""
+    """Return the call that rates an output by itself."""
     slug, brief, material = submission.agent.department.slug, submission.brief, submission.material
     prompt = judge_prompt(slug, brief, submission.output, truncated=submission.truncated, material=material)
     shared = judge_context(slug, material) if material.context else None

@@ -85,7 +85,7 @@ async def review_work(
         return decided(ReviewStatus.PENDING, f"The head could not review: {error.message}", **calls_in(error))
     spent = answer.as_fields()
     if not answer.valid or answer.value is None:
-        return decided(ReviewStatus.PENDING, "The head's answer was no decision.", **spent)
+        return decided(ReviewStatus.PENDING, "The head's answer was not a decision.", **spent)
     return decided(
         ReviewStatus(answer.value["decision"]), clean_text(answer.value["notes"])[:MAX_NOTES_CHARACTERS], **spent
     )

@@ -59,7 +59,7 @@ class Statistics:
         self._database = database
 
     def mark(self, end: ExecutionEnd) -> JsonObject:
-        """Returns the mark of a first end: an execution that was reopened has been counted already."""
+        """Return the mark of a first end: an execution that was reopened has been counted already."""
         return {self.field: countable(end.tool_calls)} if end.is_first else {}
 
     async def apply(self, batch: Sequence[Raw], session: AsyncClientSession) -> None:
@@ -70,7 +70,7 @@ class Statistics:
 
 
 def countable(tool_calls: Counter[str]) -> JsonObject:
-    """Returns the mark of an ended execution: how often it called each tool.
+    """Return the mark of an ended execution: how often it called each tool.
 
     A model can invent any number of tool names, so the rarest are left out.
     """
@@ -78,7 +78,7 @@ def countable(tool_calls: Counter[str]) -> JsonObject:
 
 
 def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
-    """Returns the updates of a batch by collection; damaged values of an execution are skipped."""
+    """Return the updates of a batch by collection; damaged values of an execution are skipped."""
     agents: defaultdict[Relation | None, Tally] = defaultdict(Tally)
     departments: defaultdict[Relation | None, Tally] = defaultdict(Tally)
     calls: Counter[str] = Counter()
@@ -111,25 +111,25 @@ def updates_for(batch: Sequence[Raw]) -> Mapping[str, list[UpdateOne]]:
 
 
 def tool_counts(count: int, last_used_at: datetime | None) -> JsonObject:
-    """Returns the update of a tool after `count` calls, the last in an execution that ended at `last_used_at`."""
+    """Return the update of a tool after `count` calls, the last in an execution that ended at `last_used_at`."""
     last = {"lastUsedAt": {"$max": ["$lastUsedAt", last_used_at]}} if last_used_at else {}
     return {"totalExecutions": plus("totalExecutions", count), **last}
 
 
 def later(known: datetime | None, other: Any) -> datetime | None:  # noqa: ANN401 - any stored value
-    """Returns the later of two times; a value that is not a time is ignored."""
+    """Return the later of two times; a value that is not a time is ignored."""
     if not isinstance(other, datetime):
         return known
     return other if known is None else max(known, other)
 
 
 def stored_relation(value: Any) -> Relation | None:  # noqa: ANN401 - any stored value
-    """Returns the relation in a stored value, if it is one."""
+    """Return the relation in a stored value, if it is one."""
     return value if isinstance(value, ObjectId | str) else None  # pyright: ignore[reportReturnType] - Beanie's type is an ObjectId
 
 
 def tool_calls_in(uncounted: Any) -> dict[str, int]:  # noqa: ANN401 - any stored value
-    """Returns how often each tool was called, from the mark of an ended execution."""
+    """Return how often each tool was called, from the mark of an ended execution."""
     rows = uncounted.get("toolCalls") if isinstance(uncounted, dict) else None
     found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return {

@@ -79,7 +79,7 @@ def provider() -> Provider:
 
 @pytest.fixture
 async def verifier(provider: Provider, clock: Clock) -> AsyncGenerator[TokenVerifier]:
-    """Accepts the tokens that the provider's keys verify."""
+    """Accept the tokens that the provider's keys verify."""
     del clock
     server, task, url = await serve_app(Starlette(routes=[Route("/jwks", provider.publish)]))
     verifier = TokenVerifier(published=PublishedKeys(f"{url}/jwks"))

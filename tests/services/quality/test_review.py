@@ -94,7 +94,7 @@ async def test_an_answer_that_is_no_decision_twice_leaves_the_work_pending(
 
     event = await reviewed(shared_service)
 
-    assert (event.status, event.notes) == ("pending", "The head's answer was no decision.")
+    assert (event.status, event.notes) == ("pending", "The head's answer was not a decision.")
     assert len(model_server.calls) == 2
     assert (event.usage or {})["total"] == 30
 

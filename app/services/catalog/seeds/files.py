@@ -25,7 +25,7 @@ ROW_FIELDS = {
     "exampleInputs": "example",
     "qualityCriteria": "criterion",
 }
-"""The arrays of the catalog, and the field that each of their rows has beside its id."""
+"""The arrays of the catalog, and the field that each of their rows has besides its id."""
 
 
 class SeedUnreadable(StartupError):

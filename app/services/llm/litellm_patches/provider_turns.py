@@ -22,7 +22,7 @@ def keep_equal_calls() -> None:
 
 
 def is_never_present(*_: object, **__: object) -> bool:
-    """Replaces LiteLLM's search for an equal part among those of the same turn."""
+    """Replace LiteLLM's search for an equal part among those of the same turn."""
     return False
 
 

@@ -96,10 +96,10 @@ for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
 
 
 def hidden_params_of(response: Any) -> JsonObject:  # noqa: ANN401 - a LiteLLM response or stream
-    """The fields that LiteLLM keeps beside an answer: the id of the deployment, the cost, provider fields."""
+    """The fields that LiteLLM keeps with an answer: the id of the deployment, the cost, provider fields."""
     return getattr(response, "_hidden_params", None) or {}
 
 
 def set_hidden_params(response: Any, params: JsonObject) -> None:  # noqa: ANN401 - a LiteLLM response
-    """Add fields to those that LiteLLM keeps beside an answer."""
+    """Add fields to those that LiteLLM keeps with an answer."""
     response._hidden_params = {**hidden_params_of(response), **params}  # noqa: SLF001 - LiteLLM has no setter

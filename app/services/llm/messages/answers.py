@@ -17,7 +17,7 @@ from app.kit.json_values import JsonObject, clean_json, clean_text
 from app.services.llm.calls import RequestedToolCall
 
 CARRIED = ("thinking_blocks", "reasoning_items", "reasoning_details", "extra_content")
-"""Fields of a message, beside its reasoning, that providers want back with the turn."""
+"""Fields of a message, besides its reasoning, that providers want back with the turn."""
 CARRIED_DETAILS = (
     "thought_signatures",
     "server_side_tool_invocations",

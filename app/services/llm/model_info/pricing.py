@@ -80,7 +80,7 @@ def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 -
     """The cost in USD; `None` if the price or the tokens are unknown.
 
     The price is the entry's, not that of the model that the answer names: a name which LiteLLM does not know, and
-    every streamed answer, costs 0 in the figure that it puts beside the answer.
+    every streamed answer, costs 0 in the figure that it returns with the answer.
     """
     if not entry.has_price or not is_counted(response):
         return None

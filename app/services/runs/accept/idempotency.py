@@ -29,18 +29,18 @@ class IdempotencyKeyReused(AppError):
 
 
 def idempotency_of(key: str, caller_id: str, path: str, request: Mapping[str, Any]) -> Idempotency:
-    """Returns the record of a request: the key is scoped to caller and path, the content hashed."""
+    """Return the record of a request: the key is scoped to caller and path, the content hashed."""
     content = orjson.dumps(request, option=orjson.OPT_SORT_KEYS)
     return Idempotency(key=digest(f"{caller_id}\n{path}\n{key}".encode()), fingerprint=digest(content))
 
 
 def digest(content: bytes) -> str:
-    """Returns a hash of fixed length."""
+    """Return a hash of fixed length."""
     return hashlib.sha256(content).hexdigest()
 
 
 async def find_made(database: Database, record: Idempotency) -> AgentExecution | None:
-    """Returns the root that an earlier request with the same key created, if any.
+    """Return the root that an earlier request with the same key created, if any.
 
     Raises:
         IdempotencyKeyReused: that request had another body.

@@ -117,7 +117,7 @@ async def check_params(params: JsonObject | None) -> None:
 
 
 def problems_with_params(params: JsonObject) -> list[FieldError]:
-    """Returns at most 50 problems that keep the parameters from being stored."""
+    """Return at most 50 problems that keep the parameters from being stored."""
     path = (None, "params")
     if problems := list(
         islice(chain(find_problems(params, root_path=path), references_in(params, path)), MAX_PROBLEMS)

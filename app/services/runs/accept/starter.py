@@ -73,7 +73,7 @@ class AcceptedRun:
     replayed: bool = False
 
     async def as_read(self) -> ExecutionRead:
-        """Returns the API form of the root; known natural keys are not looked up again."""
+        """Return the API form of the root; known natural keys are not looked up again."""
         return await read_of(self.root, self.names)
 
 
@@ -164,7 +164,7 @@ class RunStarter:
         return await self._start(ExecutionKind.ORCHESTRATION, team.head, request, caller, record, slugs)
 
     async def _departments_of(self, request: OrchestrationCreate) -> list[str]:
-        """Returns the departments to run, by default all active ones; named ones are checked like department runs."""
+        """Return the departments to run, by default all active ones; named ones are checked like department runs."""
         if request.departments is None:
             active = [one.slug for one in await self.loader.list_departments() if one.is_active]
             if not active:
@@ -270,7 +270,7 @@ class RunStarter:
         return AcceptedRun(root, Names({agent.id: agent.agent_id}, {department.id: department.slug}))
 
     async def find_made(self, record: Idempotency | None) -> AcceptedRun | None:
-        """Returns the run that an earlier request with the same idempotency key created, if any.
+        """Return the run that an earlier request with the same idempotency key created, if any.
 
         Raises:
             IdempotencyKeyReused: that request had another body.
@@ -279,11 +279,11 @@ class RunStarter:
         return AcceptedRun(found, NO_NAMES, replayed=True) if found else None
 
     def _chosen_model(self, request: RunCreate) -> str | None:
-        """Returns the model that the client chose, by name or by complexity."""
+        """Return the model that the client chose, by name or by complexity."""
         return request.model or (self.complexity_models[request.complexity] if request.complexity else None)
 
     def first_model(self, kind: ExecutionKind, own: str) -> str:
-        """Returns the model of a run's first call, which can be that of its purpose instead of the run's own."""
+        """Return the model of a run's first call, which can be that of its purpose instead of the run's own."""
         purpose = FIRST_PURPOSES[kind]
         return self.engine.context.purposes.model_for(purpose, own)
 
@@ -303,13 +303,13 @@ class RunStarter:
 
 
 def started_by(caller: Caller) -> StartedBy:
-    """Returns the caller as the run's executions name it."""
+    """Return the caller as the run's executions name it."""
     actor = caller.actor
     return StartedBy(type=actor.type, name=actor.name, api_key=caller.id if actor.type == "api-key" else None)
 
 
 def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) -> Idempotency | None:
-    """Returns the idempotency record of a request with a key; a missing field equals its default."""
+    """Return the idempotency record of a request with a key; a missing field equals its default."""
     if key is None:
         return None
     return idempotency_of(key, caller.id, path, request.model_dump(mode="json", exclude_defaults=True))

@@ -40,7 +40,7 @@ def needs_approval(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) 
 
 
 async def approved_input(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> JsonObject:
-    """Returns the input with which a person has approved the call, after asking and waiting as far as necessary.
+    """Return the input with which a person has approved the call, after asking and waiting as far as necessary.
 
     A tool that has changed since it was approved is asked about again.
 
@@ -143,7 +143,7 @@ def request_approval(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall
 
 
 async def wait_for_decision(run: ExecutionRun, approval_id: str, store: ApprovalStore) -> Approval | None:
-    """Returns an approval once it is no longer pending, `None` if it has been removed."""
+    """Return an approval once it is no longer pending, `None` if it has been removed."""
     approval = await until_read(lambda: store.find(approval_id))
     while approval is not None and approval.status is ApprovalStatus.PENDING:
         with run.waits.awaiting(approval_id) as decided:
@@ -153,7 +153,7 @@ async def wait_for_decision(run: ExecutionRun, approval_id: str, store: Approval
 
 
 def decision_event(run: ExecutionRun, approval: Approval) -> ApprovalDecided:
-    """Returns the event of a decision."""
+    """Return the event of a decision."""
     return ApprovalDecided(
         agent_id=run.agent.agent_id,
         approval_id=approval.approval_id,
@@ -170,7 +170,7 @@ def decision_event(run: ExecutionRun, approval: Approval) -> ApprovalDecided:
 
 
 def checked_input(approval: Approval | None, call: OpenToolCall) -> JsonObject:
-    """Returns the input that was approved for a call.
+    """Return the input that was approved for a call.
 
     Raises:
         ToolFailed: it was declined, it expired, or its approval has been removed or changed in the database.
@@ -187,7 +187,7 @@ def checked_input(approval: Approval | None, call: OpenToolCall) -> JsonObject:
 
 
 async def until_read(read: Callable[[], Awaitable[Found]]) -> Found:
-    """Returns what is read, after repeated attempts while the database may recover.
+    """Return what is read, after repeated attempts while the database may recover.
 
     Raises:
         TreeLost: the database did not answer for too long.

@@ -51,17 +51,17 @@ class ApprovalStore:
     database: Database
 
     async def find(self, approval_id: str) -> Approval | None:
-        """Returns an approval, if it exists."""
+        """Return an approval, if it exists."""
         raw = await self._approvals.find_one({"approvalId": approval_id})
         return Approval.model_validate(raw) if raw else None
 
     async def find_pending(self, approval_ids: Ids[str]) -> set[str]:
-        """Returns those of some approvals that no one has decided."""
+        """Return those of some approvals that no one has decided."""
         wanted = {"approvalId": {"$in": list(approval_ids)}, "status": ApprovalStatus.PENDING.value}
         return {raw["approvalId"] async for raw in self._approvals.find(wanted, {"approvalId": 1})}
 
     async def find_under_fence(self, approval_id: str, root_id: str, fence: int) -> Approval | None:
-        """Returns an approval as it is stored now, if the tree still has this fence: its owner has not changed."""
+        """Return an approval as it is stored now, if the tree still has this fence: its owner has not changed."""
         guard: list[Raw] = [{"$match": {"fence": fence, "cancelRequested": {"$ne": True}}}, {"$project": {"_id": 1}}]
         root = {
             "from": AgentExecution.get_collection_name(),
@@ -178,7 +178,7 @@ class ApprovalStore:
 
 
 def decision_mark(approval: Approval, decision: Decision) -> Raw:
-    """Returns the audit mark of a decision."""
+    """Return the audit mark of a decision."""
     detail = {
         "status": decision.status.value,
         "toolName": approval.tool_name,

@@ -35,7 +35,7 @@ class TreeWaits:
 
     @contextmanager
     def working(self) -> Generator[None]:
-        """Enter this context in each task that the tree starts beside its main task."""
+        """Enter this context in each task that the tree starts in addition to its main task."""
         self._active += 1
         try:
             yield

@@ -14,7 +14,7 @@ NO_LONGER_WAITS: Raw = {"$set": {"waitingFor": {"$cond": [{"$eq": ["$waitingFor"
 
 
 def request_writes(approval: Approval) -> list[SideWrite]:
-    """Returns the writes that store a new approval, and that its execution and root wait for it."""
+    """Return the writes that store a new approval, and that its execution and root wait for it."""
     waiting = [approval.execution_id, approval.root_execution_id]
     added: Raw = {"$addToSet": {"waitingFor": approval.approval_id}}
     return [
@@ -24,7 +24,7 @@ def request_writes(approval: Approval) -> list[SideWrite]:
 
 
 def cancel_writes(approval_ids: Iterable[str], execution_ids: Iterable[str]) -> list[SideWrite]:
-    """Returns the writes that cancel approvals as far as they are pending: those executions no longer wait for them."""
+    """Return the writes that cancel approvals as far as they are pending: those executions no longer wait for them."""
     ids = list(approval_ids)
     if not ids:
         return []
@@ -41,7 +41,7 @@ def cancel_writes(approval_ids: Iterable[str], execution_ids: Iterable[str]) -> 
 
 
 def tree_cancel_writes(root_id: str) -> list[SideWrite]:
-    """Returns the writes that cancel every pending approval of a tree."""
+    """Return the writes that cancel every pending approval of a tree."""
     cancelled: Raw = {"$set": {"status": ApprovalStatus.CANCELLED.value, "decidedAt": utc_now()}}
     pending = {"rootExecutionId": root_id, "status": ApprovalStatus.PENDING.value}
     waiting = {"rootExecutionId": root_id, "waitingFor": {"$exists": True}}
@@ -52,7 +52,7 @@ def tree_cancel_writes(root_id: str) -> list[SideWrite]:
 
 
 def without(approval_ids: list[str]) -> list[Raw]:
-    """Returns the update after which an execution no longer waits for these approvals."""
+    """Return the update after which an execution no longer waits for these approvals."""
     others = {"$not": [{"$in": ["$$this", {"$literal": approval_ids}]}]}
     stored = {"$cond": [{"$isArray": "$waitingFor"}, "$waitingFor", []]}
     return [{"$set": {"waitingFor": {"$filter": {"input": stored, "cond": others}}}}, NO_LONGER_WAITS]

@@ -22,7 +22,7 @@ REPEATED = timedelta(minutes=1)
 
 
 def reopened_at(runs: Mapping[str, ExecutionRun], execution_id: str) -> str | None:
-    """Returns when an execution was last sent back."""
+    """Return when an execution was last sent back."""
     run = runs.get(execution_id)
     return run.state.reopened_at if run else None
 
@@ -87,7 +87,7 @@ def record_execution(tree: RunTree, execution: AgentExecution, end: Mapping[str,
 
 
 def began_at(execution: AgentExecution, run: ExecutionRun | None, end: Mapping[str, Any]) -> datetime | None:
-    """Returns when an execution began, or when it was last sent back."""
+    """Return when an execution began, or when it was last sent back."""
     if run is not None and run.state.reopened_at is not None:
         return datetime.fromisoformat(run.state.reopened_at)
     return end.get("startedAt") or execution.started_at
@@ -103,15 +103,15 @@ def record_queue_wait(traces: Traces, root: AgentExecution, since: datetime, now
 
 
 def known(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the facts that are known."""
+    """Return the facts that are known."""
     return {name: value for name, value in facts.items() if value is not None}
 
 
 def code_in(error: object) -> str | None:
-    """Returns the code of a stored error."""
+    """Return the code of a stored error."""
     return str(error.get("code")) if isinstance(error, dict) else None
 
 
 def text_in(output: object) -> str | None:
-    """Returns the text of a stored output."""
+    """Return the text of a stored output."""
     return str(output.get("text")) if isinstance(output, dict) else None

@@ -98,5 +98,5 @@ class LeaseRenewer:
 
 
 def now() -> float:
-    """Returns the time of the event loop's monotonic clock."""
+    """Return the time of the event loop's monotonic clock."""
     return asyncio.get_running_loop().time()

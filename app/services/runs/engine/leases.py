@@ -47,7 +47,7 @@ class Leases:
         self._clock_offset = now.timestamp() - asyncio.get_running_loop().time()
 
     def server_now(self) -> datetime:
-        """Returns the database's time, by this process's monotonic clock."""
+        """Return the database's time, by this process's monotonic clock."""
         if self._clock_offset is None:
             raise RuntimeError("Call read_clock first.")
         return datetime.fromtimestamp(asyncio.get_running_loop().time() + self._clock_offset, UTC)
@@ -63,7 +63,7 @@ class Leases:
         root.lease = Lease(owner=NOBODY, until=self.server_now() - CLOCK_DOUBT)
 
     def seconds_left(self, root: AgentExecution) -> float:
-        """Returns how long a run may continue."""
+        """Return how long a run may continue."""
         return (root.deadline - self.server_now()).total_seconds() if root.deadline else self.run_seconds
 
     async def renew(self, root_ids: list[str]) -> None:
@@ -81,7 +81,7 @@ class Leases:
         )
 
     async def find_lost(self, fences: Mapping[str, int]) -> list[str]:
-        """Returns the roots whose fence has changed: another process took them over, or cancelled them."""
+        """Return the roots whose fence has changed: another process took them over, or cancelled them."""
         found = self._executions.find({"executionId": {"$in": list(fences)}}, {"_id": 0, "executionId": 1, "fence": 1})
         stored = {raw["executionId"]: raw.get("fence") async for raw in found}
         return [root_id for root_id, fence in fences.items() if stored.get(root_id) != fence]
@@ -198,17 +198,17 @@ class Leases:
 
 
 def marking(mark: Raw | None) -> list[SideWrite]:
-    """Returns the write that stores an audit mark, if there is one."""
+    """Return the write that stores an audit mark, if there is one."""
     return [] if mark is None else [SideWrite(*mark_insert(mark))]
 
 
 def seconds_from_now(seconds: float) -> Raw:
-    """Returns an aggregation expression for a time by the database's clock."""
+    """Return an aggregation expression for a time by the database's clock."""
     return {"$dateAdd": {"startDate": "$$NOW", "unit": "millisecond", "amount": round(seconds * 1000)}}
 
 
 def validated(raw: Raw | None) -> AgentExecution | None:
-    """Returns the execution in a raw document; from a damaged one, only the fields that its owner needs to end it."""
+    """Return the execution in a raw document; from a damaged one, only the fields that its owner needs to end it."""
     if raw is None:
         return None
     try:

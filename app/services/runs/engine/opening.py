@@ -42,7 +42,7 @@ async def open_engine(
 ) -> AsyncGenerator[RunEngine]:
     """The run engine; with `REDIS_URL` it is woken by other processes and wakes them.
 
-    With `SERVE_RUNS=false`, the engine of a process that is no worker only accepts runs, for other processes.
+    With `SERVE_RUNS=false`, the engine of a process that is not a worker only accepts runs, for other processes.
     """
     works = is_worker or settings.serve_runs
     limits = RunLimits(

@@ -91,11 +91,11 @@ class OwnedTrees:
             tree.stop()
 
     def fences(self) -> dict[str, int]:
-        """Returns the fence of each owned tree by its root's id."""
+        """Return the fence of each owned tree by its root's id."""
         return {root_id: tree.log.fence for root_id, tree in self._trees.items()}
 
     def tasks(self) -> list[asyncio.Task[AgentExecution | None]]:
-        """Returns the tasks of all owned trees."""
+        """Return the tasks of all owned trees."""
         return [tree.task for tree in self._trees.values() if tree.task]
 
     async def wait_for_end(self, root_id: str) -> AgentExecution | None:

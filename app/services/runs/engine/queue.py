@@ -50,7 +50,7 @@ class RunQueue:
     per_department: int | None = None
 
     async def find_waiting(self) -> list[WaitingRun]:
-        """Returns the roots without an owner, in the order in which they should be taken."""
+        """Return the roots without an owner, in the order in which they should be taken."""
         now = self.leases.server_now()
         full = [] if self.per_department is None else await self._full_departments(self.per_department)
         cursor = await self._executions.aggregate(waiting_pipeline(now, full))
@@ -71,7 +71,7 @@ class RunQueue:
         return sorted(waiting, key=lambda run: (not run.begun, run.priority, running[run.project] + run.place))
 
     async def count_waiting(self) -> int:
-        """Returns the number of roots without an owner."""
+        """Return the number of roots without an owner."""
         return await self._executions.count_documents(without_owner(self.leases.server_now()))
 
     async def take(self, run: WaitingRun) -> AgentExecution | None:
@@ -92,11 +92,11 @@ class RunQueue:
         return validated(await in_transaction(self.database, claim))
 
     async def _count_of(self, department: Relation, session: AsyncClientSession | None) -> int:
-        """Returns the number of active runs of a department, in all processes."""
+        """Return the number of active runs of a department, in all processes."""
         return await self._executions.count_documents({**self._held, "department": department}, session=session)
 
     async def _full_departments(self, limit: int) -> list[Relation]:
-        """Returns the departments without room: their waiting runs must not hide those of others."""
+        """Return the departments without room: their waiting runs must not hide those of others."""
         grouped = {"$group": {"_id": relation_in("$department"), "count": {"$sum": 1}}}
         stages = [{"$match": self._held}, grouped, {"$match": {"count": {"$gte": limit}, "_id": {"$ne": None}}}]
         return [raw["_id"] async for raw in await self._executions.aggregate(stages)]
@@ -106,7 +106,7 @@ class RunQueue:
         return {"lease.until": {"$gte": self.leases.server_now()}, "lease.owner": {"$ne": NOBODY}}
 
     async def _count_running(self, now: datetime) -> Counter[Relation | None]:
-        """Returns the number of active runs of each project, in all processes."""
+        """Return the number of active runs of each project, in all processes."""
         held = {"$match": {"lease.until": {"$gte": now}}}
         grouped = {"$group": {"_id": relation_in("$project"), "count": {"$sum": 1}}}
         cursor = await self._executions.aggregate([held, grouped])
@@ -118,12 +118,12 @@ class RunQueue:
 
 
 def without_owner(now: datetime) -> Raw:
-    """Returns the filter of the roots without an owner."""
+    """Return the filter of the roots without an owner."""
     return {"lease.until": {"$exists": True, "$not": {"$gte": now}}, "executionId": {"$type": "string"}}
 
 
 def waiting_pipeline(now: datetime, full: list[Relation]) -> list[Raw]:
-    """Returns the aggregation that ranks the waiting runs; `full` are departments without room.
+    """Return the aggregation that ranks the waiting runs; `full` are departments without room.
 
     The lease of a queued root expired when its wait began. A damaged value ranks like a missing one, so a damaged root
     is taken and ended, and does not block the others.

@@ -112,7 +112,7 @@ async def read_tree(database: Database, tree: RunTree) -> dict[str, Stored]:
 
 
 def ensure_foldable(events: list[JsonObject]) -> None:
-    """Raises one of `DAMAGED` if an execution's events cannot be folded into its state."""
+    """Raise one of `DAMAGED` if an execution's events cannot be folded into its state."""
     state = ExecutionState(max_revisions=0)
     for event in events:
         state.apply(event)
@@ -136,12 +136,12 @@ async def fail_unreadable(database: Database, tree: RunTree) -> None:
 
 
 def stored_seqs(raw: Raw) -> Iterator[int]:
-    """Yields the event numbers that a document or page mentions."""
+    """Yield the event numbers that a document or page mentions."""
     yield from plausible((raw.get("lastSeq"), *raw.get("seqs", ())))
 
 
 def full_document(raw: Raw) -> Stored:
-    """Returns the position of a document that takes no more rows."""
+    """Return the position of a document that takes no more rows."""
     first = raw["pagesFrom"] if isinstance(raw.get("pagesFrom"), int) else None
     return Stored(raw["_id"], MAX_DOCUMENT_ROWS, pages_from=first, page=None if first is None else Page())
 

@@ -149,7 +149,7 @@ class RunEngine:
             self.dispatcher.wake()
 
     async def _read_context(self, root: AgentExecution) -> CmsContext | None:
-        """Returns a run's context, or `None` if the database fails: the run then reads it again."""
+        """Return a run's context, or `None` if the database fails: the run then reads it again."""
         with contextlib.suppress(PyMongoError):
             return await self.runner.read_context(root)
         return None

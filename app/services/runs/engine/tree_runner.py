@@ -120,7 +120,7 @@ class TreeRunner:
         owned.task = asyncio.create_task(self._run(tree, origin, owned), name=f"run {root.execution_id}")
 
     def _build_tree(self, root: AgentExecution, tree_log: TreeLog) -> RunTree:
-        """Returns the tree, whose model calls go through the chain built here."""
+        """Return the tree, whose model calls go through the chain built here."""
         runs: dict[str, ExecutionRun] = {}
         run_budget = run_budget_of(root)
         cache = self.context.response_cache
@@ -253,7 +253,7 @@ class TreeRunner:
                 await run_agent(run)
 
     async def read_context(self, root: AgentExecution) -> CmsContext:
-        """Returns the project and the episode of a tree as agents and judges see them."""
+        """Return the project and the episode of a tree as agents and judges see them."""
         return await read_context(self.database, root.project, root.episode, self.context.context_fields)
 
     async def _resume(self, tree: RunTree) -> AgentDefinition:

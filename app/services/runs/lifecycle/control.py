@@ -220,7 +220,7 @@ class ExecutionControl:
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
-            ExecutionForeign, ExecutionNotRoot: it is no run of this service.
+            ExecutionForeign, ExecutionNotRoot: it is not a run of this service.
         """
         execution = await self.executions.find_visible(execution_id, caller)
         self._refuse_part(execution, "hold")
@@ -252,7 +252,7 @@ class ExecutionControl:
             raise ExecutionNotRoot(execution.execution_id, execution.root_id, what)
 
     async def _agent_of(self, execution: AgentExecution) -> AgentDefinition:
-        """Returns the agent that would run it now: for a department run or an orchestration, the current head."""
+        """Return the agent that would run it now: for a department run or an orchestration, the current head."""
         if execution.kind is not ExecutionKind.AGENT:
             slug = await find_slug(self.database, execution.department)
             if slug is None:
@@ -265,6 +265,6 @@ class ExecutionControl:
 
 
 def retry_options(failed: AgentExecution, origin: RetryFrom) -> RunOptions | None:
-    """Returns the options of a retry; one from the start does not use cached answers."""
+    """Return the options of a retry; one from the start does not use cached answers."""
     options = failed.options or RunOptions()
     return options.model_copy(update={"cache": False}) if origin == "start" else failed.options

@@ -207,6 +207,6 @@ class ReviewService:
 
 
 def review_mark(caller: Caller, execution: AgentExecution, status: ReviewStatus, tree: TreeRecord | None = None) -> Raw:
-    """Returns the audit mark of a person's review; `tree` names the events that the review leaves."""
+    """Return the audit mark of a person's review; `tree` names the events that the review leaves."""
     detail = {"status": status.value, "rootExecutionId": execution.root_id}
     return audit_mark(AuditAction.EXECUTION_REVIEW, caller.actor, execution.execution_id, detail, tree=tree)

@@ -61,7 +61,7 @@ NO_CONTEXT = CmsContext()
 async def read_context(
     database: Database, project: ObjectId | None, episode: ObjectId | None, fields: ContextFields
 ) -> CmsContext:
-    """Returns the context of a run; a document that does not exist, or cannot be read, adds nothing."""
+    """Return the context of a run; a document that does not exist, or cannot be read, adds nothing."""
     return CmsContext(
         context_text(
             await read_fields(database, PROJECTS, project, fields.project),
@@ -73,7 +73,7 @@ async def read_context(
 async def read_fields(
     database: Database, collection: str, document_id: ObjectId | None, names: tuple[str, ...]
 ) -> JsonObject:
-    """Returns the texts, numbers, booleans and lists of them among some fields of a document, within 16 KiB."""
+    """Return the texts, numbers, booleans and lists of them among some fields of a document, within 16 KiB."""
     if document_id is None or not names:
         return {}
     selector = {"_id": {"$in": [document_id, str(document_id)]}}
@@ -88,7 +88,7 @@ async def read_fields(
 
 
 async def read_small(database: Database, collection: str, selector: Raw, names: tuple[str, ...]) -> Raw:
-    """Returns some fields of a document, none if it does not exist, or `LARGE`.
+    """Return some fields of a document, none if it does not exist, or `LARGE`.
 
     The expressions that cut fields take the server longer than all else, and most documents are small.
     """
@@ -101,13 +101,13 @@ async def read_small(database: Database, collection: str, selector: Raw, names: 
 
 
 async def read_cut(database: Database, collection: str, selector: Raw, names: tuple[str, ...]) -> Raw:
-    """Returns some fields of a document of any size, which the server cuts as `cut` does."""
+    """Return some fields of a document of any size, which the server cuts as `cut` does."""
     projection = {"_id": 0, **{name: cut_to_size(name) for name in names}}
     return await database[collection].find_one(selector, projection, max_time_ms=READ_MILLISECONDS) or {}
 
 
 def cut(value: Any) -> Any:  # noqa: ANN401 - any stored value
-    """Returns a stored text or list, cut, a number or a boolean; `None` for anything else."""
+    """Return a stored text or list, cut, a number or a boolean; `None` for anything else."""
     if isinstance(value, list):
         items: list[Any] = value[:MAX_LIST_ITEMS]
         return [cut_scalar(item, MAX_ITEM_CHARACTERS) for item in items]
@@ -115,14 +115,14 @@ def cut(value: Any) -> Any:  # noqa: ANN401 - any stored value
 
 
 def cut_scalar(value: Any, most_characters: int) -> Any:  # noqa: ANN401 - any stored value
-    """Returns a stored text, which is cut, a number or a boolean; `None` for anything else."""
+    """Return a stored text, which is cut, a number or a boolean; `None` for anything else."""
     if type(value) is str:  # a subclass is JavaScript
         return value[:most_characters]
     return value if isinstance(value, bool | int | float | Decimal128) else None
 
 
 def cut_to_size(name: str) -> Raw:
-    """Returns the expression for a field: a text or a list is cut, and a value of another kind is left out."""
+    """Return the expression for a field: a text or a list is cut, and a value of another kind is left out."""
     item = "$$item"
     items = {"input": {"$slice": [f"${name}", MAX_LIST_ITEMS]}, "as": "item", "in": scalar(item, MAX_ITEM_CHARACTERS)}
     is_list = {"$eq": [{"$type": f"${name}"}, "array"]}
@@ -130,7 +130,7 @@ def cut_to_size(name: str) -> Raw:
 
 
 def scalar(value: str, most_characters: int) -> Raw:
-    """Returns the expression for a text, which is cut, a number or a boolean; anything else is `null`."""
+    """Return the expression for a text, which is cut, a number or a boolean; anything else is `null`."""
     kind = {"$type": value}
     branches = [
         {"case": {"$eq": [kind, "string"]}, "then": {"$substrCP": [value, 0, most_characters]}},
@@ -140,7 +140,7 @@ def scalar(value: str, most_characters: int) -> Raw:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any stored value
-    """Returns a value as JSON, or `None` if it says nothing."""
+    """Return a value as JSON, or `None` if it says nothing."""
     match value:
         case list():
             return [item for item in map(plain, value) if item is not None] or None
@@ -155,7 +155,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any stored value
 
 
 def within_limit(fields: list[tuple[str, Any]]) -> JsonObject:
-    """Returns the fields that fit into 16 KiB of JSON, the first ones first; the last one is cut."""
+    """Return the fields that fit into 16 KiB of JSON, the first ones first; the last one is cut."""
     kept: JsonObject = {}
     left = MAX_DOCUMENT_BYTES
     for name, value in fields:
@@ -171,7 +171,7 @@ def within_limit(fields: list[tuple[str, Any]]) -> JsonObject:
 
 
 def fitting(value: Any, room: int) -> Any:  # noqa: ANN401 - JSON in and out
-    """Returns a value that fits into a number of bytes: all of it or its beginning; `None` if nothing fits."""
+    """Return a value that fits into a number of bytes: all of it or its beginning; `None` if nothing fits."""
     if size_of(value) <= room:
         return value
     if isinstance(value, list):
@@ -191,5 +191,5 @@ def fitting(value: Any, room: int) -> Any:  # noqa: ANN401 - JSON in and out
 
 
 def size_of(value: object) -> int:
-    """Returns the bytes of a value as JSON."""
+    """Return the bytes of a value as JSON."""
     return len(json.dumps(value, ensure_ascii=False).encode())

@@ -89,5 +89,5 @@ class KeptPrompts:
 
 
 def kept_in(database: Database, root_id: str) -> Callable[[ModelCaller], ModelCaller]:
-    """Returns the link that keeps the prompts of a tree."""
+    """Return the link that keeps the prompts of a tree."""
     return partial(KeptPrompts, keep=partial(keep_prompt, database, root_id))

@@ -65,7 +65,7 @@ class OutputSchema:
 
     @classmethod
     async def compile(cls, schema: object, agent_id: str) -> "OutputSchema":
-        """Returns the compiled schema.
+        """Return the compiled schema.
 
         Raises:
             OutputSchemaInvalid: it is not a usable JSON Schema.
@@ -84,7 +84,7 @@ class OutputSchema:
         return self.schema.get("type") == "object"
 
     async def read(self, text: str, *, truncated: bool = False, searched: bool = False) -> DataReading:
-        """Returns the data in an answer.
+        """Return the data in an answer.
 
         The answer is JSON, or has one code block that is. If `searched`, JSON between other words counts too: of
         several values the last one that matches.
@@ -118,12 +118,12 @@ class OutputSchema:
 
 
 def within(path: str) -> str:
-    """Returns a path below `data` relative to it."""
+    """Return a path below `data` relative to it."""
     return path.removeprefix("data").removeprefix(".")
 
 
 def candidates(text: str, *, searched: bool) -> Iterator[str]:
-    """Yields the parts of an answer that may be its data, the best one last."""
+    """Yield the parts of an answer that may be its data, the best one last."""
     whole = text.strip()
     blocks = list(islice(code_blocks(text), MAX_BLOCKS))
     is_whole = is_json(whole)
@@ -140,7 +140,7 @@ def candidates(text: str, *, searched: bool) -> Iterator[str]:
 
 
 def code_blocks(text: str) -> Iterator[str]:
-    """Yields the contents of the code blocks in a Markdown text."""
+    """Yield the contents of the code blocks in a Markdown text."""
     block: list[str] | None = None
     for line in text.split("\n"):
         if block is None:
@@ -154,7 +154,7 @@ def code_blocks(text: str) -> Iterator[str]:
 
 
 def is_json(text: str) -> bool:
-    """Returns whether a text is JSON."""
+    """Return whether a text is JSON."""
     try:
         loads(text, UniqueKeys())
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def is_json(text: str) -> bool:
 
 
 def text_output(text: str) -> JsonObject:
-    """Returns an agent's output: its text, and `data` if the text is JSON of at most half a megabyte in BSON."""
+    """Return an agent's output: its text, and `data` if the text is JSON of at most half a megabyte in BSON."""
     try:
         parsed = clean_json(json.loads(text, parse_constant=refuse_constant))
     except (ValueError, RecursionError):

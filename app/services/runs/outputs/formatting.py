@@ -21,7 +21,7 @@ FORMAT_TEMPERATURE = 0.0
 
 
 async def compile_schema_of(run: ExecutionRun) -> OutputSchema | None:
-    """Returns the schema that an execution's data has to match, if it has one.
+    """Return the schema that an execution's data has to match, if it has one.
 
     Raises:
         OutputSchemaInvalid: it cannot be used.
@@ -32,7 +32,7 @@ async def compile_schema_of(run: ExecutionRun) -> OutputSchema | None:
 
 
 async def output_of(run: ExecutionRun, schema: OutputSchema | None) -> JsonObject:
-    """Returns the text of the answer and its data, which matches the schema if there is one.
+    """Return the text of the answer and its data, which matches the schema if there is one.
 
     Without a schema an agent's data is its answer if that is JSON; a report has none.
 
@@ -83,7 +83,7 @@ async def format_once(
 
 
 def outcome_of(completion: Completion, reading: DataReading, attempt: int) -> JsonObject:
-    """Returns what the event says about a formatting call's answer."""
+    """Return what the event says about a formatting call's answer."""
     problems = [{"path": one.path, "message": one.message} for one in reading.problems]
     cut = {"truncated": True} if completion.is_cut else {}
     return {"attempt": attempt, "valid": not problems, "problems": problems} | cut
@@ -92,7 +92,7 @@ def outcome_of(completion: Completion, reading: DataReading, attempt: int) -> Js
 def format_request(
     run: ExecutionRun, schema: OutputSchema, before: list[tuple[str, tuple[FieldError, ...]]]
 ) -> ModelRequest:
-    """Returns the call that asks for the data; providers take a schema of an object as their response format."""
+    """Return the call that asks for the data; providers take a schema of an object as their response format."""
     in_words = None if schema.is_of_objects else schema.schema
     prompt = format_prompt(run.state.answer or "", schema=in_words, truncated=run.state.truncated)
     messages = [system_message(FORMAT_SYSTEM_PROMPT), user_message(prompt)]

@@ -99,7 +99,7 @@ class BudgetedModels:
 
 
 def used_by(calls: tuple[ModelCall, ...], worst: Amount) -> Amount:
-    """Returns what some attempts used.
+    """Return what some attempts used.
 
     An answer whose tokens the provider did not report counts as the worst case: otherwise no budget would ever stop
     that provider's calls.
@@ -118,6 +118,6 @@ def used_by(calls: tuple[ModelCall, ...], worst: Amount) -> Amount:
 
 
 def used_without_rows(completion: Completion, worst: Amount) -> Amount:
-    """Returns what a completion without ledger rows used."""
+    """Return what a completion without ledger rows used."""
     cost = worst.cost if completion.cost_usd is None else units_of(completion.cost_usd)
     return Amount(completion.usage.input + completion.usage.output, cost)

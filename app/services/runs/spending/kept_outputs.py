@@ -19,6 +19,6 @@ def raise_if_exhausted(failures: Iterable[JsonObject | None]) -> None:
 
 
 def joined_outputs(runs: Sequence[ExecutionRun]) -> str:
-    """Returns the texts of some executions under the names of their agents; empty if no one has a text."""
+    """Return the texts of some executions under the names of their agents; empty if no one has a text."""
     texts = [(run.agent.name, str((run.execution.output or {}).get("text") or "")) for run in runs]
     return "\n\n".join(f"## {name}\n\n{text}" for name, text in texts if text.strip())

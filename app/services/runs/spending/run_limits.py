@@ -9,7 +9,7 @@ from app.services.usage.budgets.run_budget import RunBudget
 
 
 def run_budget_of(root: AgentExecution) -> RunBudget:
-    """Returns the budget that the client set for the run, with nothing used."""
+    """Return the budget that the client set for the run, with nothing used."""
     options = root.options
     if options is None:
         return RunBudget()
@@ -18,7 +18,7 @@ def run_budget_of(root: AgentExecution) -> RunBudget:
 
 
 def spent_in(events: Mapping[str, list[JsonObject]]) -> Amount:
-    """Returns what the calls in a tree's stored events used."""
+    """Return what the calls in a tree's stored events used."""
     spent = NOTHING
     for event in (event for stored in events.values() for event in stored):
         for row in event.get("calls") or ():

@@ -64,7 +64,7 @@ async def take_turn(run: ExecutionRun, purpose: RunPurpose) -> None:
 
 
 def last_text(run: ExecutionRun) -> str:
-    """Returns the last text of a model that requests a tool although it was offered none; it may be empty."""
+    """Return the last text of a model that requests a tool although it was offered none; it may be empty."""
     said = (str(turn.get("content") or "") for turn in reversed(run.state.turns) if turn["role"] == "assistant")
     return next((text for text in said if text.strip()), "")
 
@@ -84,7 +84,7 @@ def record_tool_calls(run: ExecutionRun, completion: Completion) -> None:
 
 
 def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, beginning: JsonObject) -> ToolCall:
-    """Returns the event of a requested call; arguments that are not a JSON object are kept as text.
+    """Return the event of a requested call; arguments that are not a JSON object are kept as text.
 
     A call that goes back under another name loses its attached data: a signature is valid for the original call only.
     """
@@ -115,7 +115,7 @@ def is_taken(run: ExecutionRun, call_id: str) -> bool:
 
 
 def begins(completion: Completion) -> JsonObject:
-    """Returns the fields of a turn's first event: the call's cost, and the data that goes back with the turn."""
+    """Return the fields of a turn's first event: the call's cost, and the data that goes back with the turn."""
     return {
         "model": completion.model,
         **call_fields(completion.calls),
@@ -127,5 +127,5 @@ def begins(completion: Completion) -> JsonObject:
 
 
 def stop_reason_of(run: ExecutionRun) -> StopReason:
-    """Returns why the loop stopped: by itself, or because its steps were used up."""
+    """Return why the loop stopped: by itself, or because its steps were used up."""
     return StopReason.MAX_STEPS if run.state.step > run.agent.max_steps else StopReason.COMPLETED

@@ -36,7 +36,7 @@ async def judge(run: ExecutionRun, gate: GateName, sources: Sequence[tuple[str, 
 def submission_of(
     run: ExecutionRun, gate: GateName, brief: Brief, sources: Sequence[tuple[str, str]] = ()
 ) -> Submission:
-    """Returns the current answer in the form that the judge receives."""
+    """Return the current answer in the form that the judge receives."""
     return Submission(
         agent=run.agent,
         model=run.context.purposes.judge_of(run.answering_model),

@@ -115,7 +115,7 @@ class CheckpointCopier:
         self.copies = {copy.retry_of: copy for copy in self.tree.members if copy.retry_of}
 
     async def _old_events(self) -> AsyncIterator[JsonObject]:
-        """Yields the events of the old run without those that ended it."""
+        """Yield the events of the old run without those that ended it."""
         async for execution_id, event in tree_events(self.database, self.old_root):
             if execution_id not in self.old or not is_history(event):
                 continue
@@ -150,7 +150,7 @@ class CheckpointCopier:
         self.tree.append_stored(copy, cast("Event", CopiedEvent(event)), **changes)
 
     async def _of_this_tree(self, event: JsonObject) -> JsonObject:
-        """Returns the event with the old tree's execution ids replaced."""
+        """Return the event with the old tree's execution ids replaced."""
         match event["type"]:
             case "orchestrator-progress":
                 return await self._renamed(event)
@@ -162,13 +162,13 @@ class CheckpointCopier:
                 return event
 
     async def _of_this_output(self, output: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
-        """Returns an output with the execution ids in its report replaced."""
+        """Return an output with the execution ids in its report replaced."""
         if isinstance(output, dict) and "report" in output:
             return output | {"report": await self._renamed(output["report"])}
         return output
 
     async def _renamed(self, value: Any) -> Any:  # noqa: ANN401 - any JSON value in, any JSON value out
-        """Returns the value with the old tree's execution ids replaced."""
+        """Return the value with the old tree's execution ids replaced."""
         match value:
             case dict():
                 return {

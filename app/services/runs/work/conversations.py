@@ -32,7 +32,7 @@ MAX_RUN_STATE_BYTES = 4 * 1024 * 1024
 MAX_DOCUMENT_BYTES = 12_000_000
 """The size limit of an execution's document: MongoDB refuses more than 16 MiB, even the write of an end."""
 OTHER_FIELDS_BYTES = 256 * 1024
-"""Space for the fields beside events, texts and those of the end, a later review included."""
+"""Space for the fields other than events, texts and those of the end, a later review included."""
 MAX_HISTORY_BYTES = 8 * 1024 * 1024
 """More than the largest context holds."""
 HISTORY_FIELDS = dict.fromkeys(
@@ -86,7 +86,7 @@ async def check_previous(database: Database, execution_id: str, project: str, ca
 
 
 async def read_history(database: Database, execution_id: str) -> list[JsonObject]:
-    """Returns the messages of the conversation that a run continues, as far back as a model can take.
+    """Return the messages of the conversation that a run continues, as far back as a model can take.
 
     A history that was too large for its document is read from the events, together with those before it.
 
@@ -113,7 +113,7 @@ async def read_history(database: Database, execution_id: str) -> list[JsonObject
 
 
 async def own_messages(database: Database, raw: Raw) -> list[JsonObject]:
-    """Returns an execution's prompt and own turns, from its events."""
+    """Return an execution's prompt and own turns, from its events."""
     execution_id: str = raw["executionId"]
     state = ExecutionState(max_revisions=(raw.get("options") or {}).get("maxRevisions", RunOptions().max_revisions))
     async for owner, event in tree_events(database, raw.get("rootExecutionId") or execution_id):
@@ -123,7 +123,7 @@ async def own_messages(database: Database, raw: Raw) -> list[JsonObject]:
 
 
 def newest(messages: list[JsonObject]) -> list[JsonObject]:
-    """Returns the messages without the oldest turns, if the conversation is longer than any model takes."""
+    """Return the messages without the oldest turns, if the conversation is longer than any model takes."""
     sizes = [len(orjson.dumps(message)) for message in messages]
     total = sum(sizes)
     gone: set[int] = set()
@@ -136,7 +136,7 @@ def newest(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def continued(messages: Iterable[object]) -> Iterator[JsonObject]:
-    """Yields the turns in the form that models take: without other agents' instructions and our own fields."""
+    """Yield the turns in the form that models take: without other agents' instructions and our own fields."""
     for message in messages:
         names = MESSAGE_FIELDS.get(str(message.get("role"))) if isinstance(message, dict) else None
         if isinstance(message, dict) and names is not None:
@@ -145,7 +145,7 @@ def continued(messages: Iterable[object]) -> Iterator[JsonObject]:
 
 
 def with_results(messages: Iterable[JsonObject]) -> Iterator[JsonObject]:
-    """Yields the turns with a result for every tool call: an interrupted run may have left some without."""
+    """Yield the turns with a result for every tool call: an interrupted run may have left some without."""
     open_calls: dict[str, str] = {}
     for message in messages:
         if message["role"] != "tool":
@@ -158,13 +158,13 @@ def with_results(messages: Iterable[JsonObject]) -> Iterator[JsonObject]:
 
 
 def missing_results(open_calls: dict[str, str]) -> Iterator[JsonObject]:
-    """Yields a result for each call without one."""
+    """Yield a result for each call without one."""
     for identity, name in open_calls.items():
         yield {"role": "tool", "tool_call_id": identity, "name": name, "content": NO_RESULT}
 
 
 def asked_of(execution: AgentExecution, state: ExecutionState, history: list[JsonObject]) -> list[JsonObject]:
-    """Returns the messages before an execution's own turns, if it ends without having been resumed.
+    """Return the messages before an execution's own turns, if it ends without having been resumed.
 
     They are the conversation that it continues, its prompt and a head's plan, without the agent's instructions.
     """
@@ -173,12 +173,12 @@ def asked_of(execution: AgentExecution, state: ExecutionState, history: list[Jso
 
 
 def plan_turn(plan: JsonObject) -> JsonObject:
-    """Returns the plan as the head's turn in the stored history."""
+    """Return the plan as the head's turn in the stored history."""
     return {"role": "assistant", "content": plan["rationale"], "plan": plan}
 
 
 def with_history(ending: JsonObject, messages: list[JsonObject], execution: AgentExecution) -> JsonObject:
-    """Returns an end's fields with the `runState` of its execution.
+    """Return an end's fields with the `runState` of its execution.
 
     A history that is too large for its document loses the data that only its own model can use, such as reasoning. One
     that is still too large is left out: the events hold it.

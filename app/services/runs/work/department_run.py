@@ -81,7 +81,7 @@ class DepartmentRun:
         return task_prompt(self.head.execution.prompt, self.head.execution.params)
 
     async def _plan(self) -> Plan:
-        """Returns the head's plan, or one with all specialists at once if it cannot be used."""
+        """Return the head's plan, or one with all specialists at once if it cannot be used."""
         head = self.head
         if head.state.plan is not None:
             return Plan.from_json(head.state.plan)
@@ -132,7 +132,7 @@ class DepartmentRun:
             return specialist
 
     def _kept_output(self) -> JsonObject | None:
-        """Returns what the department has produced although a budget stops it."""
+        """Return what the department has produced although a budget stops it."""
         children = self.tree.children_of(self.head.execution)
         specialists = [run for child in children if (run := self.tree.runs.get(child.execution_id))]
         text = self.head.state.answer or joined_outputs(specialists)

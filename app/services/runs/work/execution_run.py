@@ -178,7 +178,7 @@ class ExecutionRun:
         self.append(start, *then, status=ExecutionStatus.RUNNING.value, startedAt=utc_now())
 
     def request(self, messages: list[JsonObject], purpose: RunPurpose, tools: list[JsonObject]) -> ModelRequest:
-        """Returns a model call for this execution, streamed if a subscriber watches its text."""
+        """Return a model call for this execution, streamed if a subscriber watches its text."""
         live = self.options.deltas or self.context.wants_deltas(self.log.root_id)
 
         def show(text: str) -> None:
@@ -246,7 +246,7 @@ class ExecutionRun:
         self.append_with(closed, last, **ending, **provider_words(error))
 
     def _kept(self, error: AppError) -> JsonObject:
-        """Returns the output that an execution keeps although it fails.
+        """Return the output that an execution keeps although it fails.
 
         If its budget is exhausted, that is what it has; if its answer could not be turned into data, the answer.
         """
@@ -261,7 +261,7 @@ class ExecutionRun:
     def _ending(
         self, state: ExecutionState, seq: int, status: ExecutionStatus, stop_reason: StopReason, **outcome: JsonObject
     ) -> JsonObject:
-        """Returns the fields that an end with event `seq` sets.
+        """Return the fields that an end with event `seq` sets.
 
         The message history is written here, once, not at every step.
         """
@@ -286,7 +286,7 @@ class ExecutionRun:
         self.append(pending, **changes, **self.execution.superseded_review)
 
     def review_changes(self, status: str, notes: str | None, reviewer: AgentDefinition) -> JsonObject:
-        """Returns the fields that a review sets."""
+        """Return the fields that a review sets."""
         changes: JsonObject = {"reviewStatus": ReviewStatus(status).value, "reviewNotes": notes or ""}
         if status != ReviewStatus.PENDING:
             changes["reviewedBy"] = reviewer.id
@@ -300,7 +300,7 @@ def ending_fields(
     stop_reason: StopReason,
     cost_below: float | None,
 ) -> JsonObject:
-    """Returns the fields that every end sets; `cost_below` is what the executions below a root have cost."""
+    """Return the fields that every end sets; `cost_below` is what the executions below a root have cost."""
     now = utc_now()
     started = execution.started_at or now
     ending: JsonObject = {
@@ -326,7 +326,7 @@ def ending_fields(
 
 
 def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionStatus, seq: int) -> ExecutionEnd:
-    """Returns an execution's end, by event `seq`, as the outbox's consumers see it."""
+    """Return an execution's end, by event `seq`, as the outbox's consumers see it."""
     return ExecutionEnd(
         execution,
         status,
@@ -340,7 +340,7 @@ def end_of(execution: AgentExecution, state: ExecutionState, status: ExecutionSt
 
 
 def worked_milliseconds(execution: AgentExecution, state: ExecutionState, started: datetime, now: datetime) -> float:
-    """Returns how long it ran, without the time between its end and a revision."""
+    """Return how long it ran, without the time between its end and a revision."""
     before = 0.0
     if state.reopened_at is not None:
         started = datetime.fromisoformat(state.reopened_at)
@@ -349,23 +349,23 @@ def worked_milliseconds(execution: AgentExecution, state: ExecutionState, starte
 
 
 def error_detail(error: AppError) -> JsonObject:
-    """Returns an expected failure as executions and events show it."""
+    """Return an expected failure as executions and events show it."""
     details = [{"path": one.path, "message": one.message} for one in error.errors]
     return {"code": error.code, "message": error.message} | ({"details": details} if details else {})
 
 
 def failure_reason(error: AppError) -> StopReason:
-    """Returns why an execution stops that fails with this error."""
+    """Return why an execution stops that fails with this error."""
     return StopReason.BUDGET if isinstance(error, BudgetExhausted) else StopReason.ERROR
 
 
 def kept_text(state: ExecutionState) -> JsonObject | None:
-    """Returns the last text of an unfinished execution as its output."""
+    """Return the last text of an unfinished execution as its output."""
     said = (str(turn.get("content") or "") for turn in reversed(state.turns) if turn["role"] == "assistant")
     text = state.answer or next((text for text in said if text.strip()), "")
     return text_output(text) if text.strip() else None
 
 
 def provider_words(error: AppError) -> JsonObject:
-    """Returns the field with a provider's message, kept apart from `error` because only admins may see it."""
+    """Return the field with a provider's message, kept apart from `error` because only admins may see it."""
     return {"providerMessage": error.provider_message} if error.provider_message else {}

@@ -45,7 +45,7 @@ class RetryPauses:
     """A provider that asks for a longer wait is not called again."""
 
     def before(self, attempt: int, error: ModelCallFailed) -> float | None:
-        """Returns the pause before a retry, at least as long as the provider asks, or `None` if a retry cannot help."""
+        """Return the pause before a retry, at least as long as the provider asks, or `None` if a retry cannot help."""
         asked = error.wait_seconds or 0.0
         if not error.is_passing or asked > self.longest_wait_seconds:
             return None
@@ -183,7 +183,7 @@ class FencedModels:
 
 
 def with_fences(messages: Iterable[JsonObject]) -> list[JsonObject]:
-    """Returns messages with each tool's result fenced; a long one that is shown already is named by its fence."""
+    """Return messages with each tool's result fenced; a long one that is shown already is named by its fence."""
     sent: list[JsonObject] = []
     shown: set[str] = set()
     for message in map(with_fence, messages):
@@ -197,7 +197,7 @@ def with_fences(messages: Iterable[JsonObject]) -> list[JsonObject]:
 
 
 def with_fence(message: JsonObject) -> JsonObject:
-    """Returns a message, with its content fenced if it is a tool's result."""
+    """Return a message, with its content fenced if it is a tool's result."""
     if message.get("role") != "tool":
         return message
     name = NOT_IN_LABELS.sub("_", str(message.get("name") or "tool"))[:MAX_LABEL_CHARACTERS]
@@ -205,7 +205,7 @@ def with_fence(message: JsonObject) -> JsonObject:
 
 
 def unchanged(models: ModelCaller) -> ModelCaller:
-    """Returns the next link itself, in place of a link that a process does not have."""
+    """Return the next link itself, in place of a link that a process does not have."""
     return models
 
 
@@ -224,7 +224,7 @@ def model_chain(
     retries: Callable[[str], int] = lambda _: 0,
     pauses: RetryPauses = DEFAULT_PAUSES,
 ) -> ModelCaller:
-    """Returns the chain of one tree; a request passes the links from the last built to the first."""
+    """Return the chain of one tree; a request passes the links from the last built to the first."""
     owned = OwnedModels(budgeted(cached(traced(gateway))), ensure_owned)
     retried = RetriedModels(owned, retries, pauses, note_retry)
     fitted = FittedModels(FencedModels(kept(retried)), window, note_retry)

@@ -95,7 +95,7 @@ class OrchestrationRun:
         return task_prompt(self.root.execution.prompt, self.root.execution.params)
 
     async def _read_teams(self) -> tuple[list[Team], list[DepartmentOutcome]]:
-        """Returns the current teams in the order in which they run, and the departments that can no longer run."""
+        """Return the current teams in the order in which they run, and the departments that can no longer run."""
         teams: list[Team] = []
         missing: list[DepartmentOutcome] = []
         for slug in self._slugs:
@@ -139,7 +139,7 @@ class OrchestrationRun:
                 self._at_once.release()
 
     def _kept_output(self) -> JsonObject | None:
-        """Returns what the departments have produced although a budget stops the orchestration."""
+        """Return what the departments have produced although a budget stops the orchestration."""
         children = self.tree.children_of(self.root.execution)
         heads = [run for child in children if (run := self.tree.runs.get(child.execution_id))]
         text = self.root.state.answer or joined_outputs(heads)

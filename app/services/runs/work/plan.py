@@ -38,7 +38,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: JsonObject) -> "Plan":
-        """Returns the plan in its wire form."""
+        """Return the plan in its wire form."""
         assignments = tuple(
             Assignment(
                 one["agentId"],
@@ -51,7 +51,7 @@ class Plan:
 
 
 def usable_plan(value: JsonObject | None, specialists: tuple[AgentDefinition, ...]) -> Plan | str:
-    """Returns the plan in a model's answer that matched the schema, or the reason why it cannot be used."""
+    """Return the plan in a model's answer that matched the schema, or the reason why it cannot be used."""
     if value is None:
         return "it did not match the schema"
     plan = Plan.from_json(value)
@@ -76,6 +76,6 @@ def usable_plan(value: JsonObject | None, specialists: tuple[AgentDefinition, ..
 
 
 def plan_for_all(specialists: tuple[AgentDefinition, ...], reason: str) -> Plan:
-    """Returns the plan that replaces an unusable one: all specialists at once."""
+    """Return the plan that replaces an unusable one: all specialists at once."""
     assignments = tuple(Assignment(agent.agent_id, DEFAULT_INSTRUCTIONS) for agent in specialists)
     return Plan(assignments, f"The plan could not be used ({reason}), so all specialists work at once.")

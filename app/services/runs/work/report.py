@@ -27,7 +27,7 @@ class DepartmentOutcome:
 
     @classmethod
     def of(cls, head: ExecutionRun) -> "DepartmentOutcome":
-        """Returns the outcome of a head's ended execution."""
+        """Return the outcome of a head's ended execution."""
         state, department = head.state, head.agent.department
         gate = state.check["gate"] if state.check else None
         return cls(
@@ -42,7 +42,7 @@ class DepartmentOutcome:
         )
 
     def as_work(self) -> DepartmentWork:
-        """Returns the outcome as input of departments that build on it."""
+        """Return the outcome as input of departments that build on it."""
         report = self.report or {"summary": "", "text": ""}
         problem = self.failure["message"] if self.failure else None
         return DepartmentWork(
@@ -50,7 +50,7 @@ class DepartmentOutcome:
         )
 
     def as_line(self) -> JsonObject:
-        """Returns the department's line in the orchestration's report."""
+        """Return the department's line in the orchestration's report."""
         line: JsonObject = {
             "department": self.slug,
             "executionId": self.execution_id,
@@ -62,7 +62,7 @@ class DepartmentOutcome:
 
 
 def work_of(run: ExecutionRun) -> SpecialistWork:
-    """Returns a specialist's work as input of the head's report."""
+    """Return a specialist's work as input of the head's report."""
     failure = run.failure
     return SpecialistWork(
         agent_id=run.agent.agent_id,
@@ -77,12 +77,12 @@ def work_of(run: ExecutionRun) -> SpecialistWork:
 
 
 def outputs_of(runs: list[ExecutionRun], label: str) -> list[tuple[str, str]]:
-    """Returns the outputs that a report is made of, as its judge reads them: a label and a text each."""
+    """Return the outputs that a report is made of, as its judge reads them: a label and a text each."""
     return [(f"{label} {run.agent.agent_id}", run.state.answer) for run in runs if run.state.answer]
 
 
 def department_report(slug: str, text: str, specialists: list[ExecutionRun], check: JsonObject | None) -> JsonObject:
-    """Returns the report for the head's output."""
+    """Return the report for the head's output."""
     gates = [
         run.state.check["gate"] | {"agentId": run.agent.agent_id} for run in specialists if run.state.check is not None
     ]
@@ -98,7 +98,7 @@ def department_report(slug: str, text: str, specialists: list[ExecutionRun], che
 
 
 def orchestration_report(root: ExecutionRun, text: str, outcomes: list[DepartmentOutcome]) -> JsonObject:
-    """Returns the report of an orchestration for the root's output."""
+    """Return the report of an orchestration for the root's output."""
     gates: list[JsonObject] = [one.gate | {"department": one.slug} for one in outcomes if one.gate is not None]
     if root.state.check is not None:
         gates.append(root.state.check["gate"])
@@ -112,7 +112,7 @@ def orchestration_report(root: ExecutionRun, text: str, outcomes: list[Departmen
 
 
 def specialist_line(run: ExecutionRun) -> JsonObject:
-    """Returns a specialist's line in the report."""
+    """Return a specialist's line in the report."""
     line: JsonObject = {
         "agentId": run.agent.agent_id,
         "executionId": run.id,
@@ -125,17 +125,17 @@ def specialist_line(run: ExecutionRun) -> JsonObject:
 
 
 def cut_mark(truncated: bool) -> JsonObject:
-    """Returns the field that marks an incomplete output, if it is one."""
+    """Return the field that marks an incomplete output, if it is one."""
     return {"truncated": True} if truncated else {}
 
 
 def status_of(run: ExecutionRun) -> ExecutionStatus:
-    """Returns how a specialist ended."""
+    """Return how a specialist ended."""
     return ExecutionStatus.FAILED if run.failure else ExecutionStatus.COMPLETED
 
 
 def summary_of(text: str) -> str:
-    """Returns the section headed "Summary", else the first paragraph."""
+    """Return the section headed "Summary", else the first paragraph."""
     blocks = [block.strip() for block in text.replace("\r\n", "\n").split("\n\n") if block.strip()]
     for place, block in enumerate(blocks):
         heading, _, rest = block.partition("\n")

@@ -24,7 +24,7 @@ UNENDED: JsonObject = {
 def person_review(
     reviewer: StartedBy, status: ReviewStatus, notes: str, at: datetime, execution: AgentExecution
 ) -> JsonObject:
-    """Returns the stored form of a person's review: the decision, and the judge's score and gate at that time."""
+    """Return the stored form of a person's review: the decision, and the judge's score and gate at that time."""
     gate = execution.quality_gate if isinstance(execution.quality_gate, dict) else {}
     return {
         "status": status.value,
@@ -38,7 +38,7 @@ def person_review(
 
 
 def chain_of(executions: list[AgentExecution], execution_id: str) -> list[AgentExecution]:
-    """Returns an execution and its ancestors up to the root."""
+    """Return an execution and its ancestors up to the root."""
     by_id = {execution.execution_id: execution for execution in executions}
     chain: list[AgentExecution] = []
     at: str | None = execution_id

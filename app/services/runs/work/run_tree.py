@@ -62,7 +62,7 @@ def note_budget_mark(runs: Mapping[str, ExecutionRun], execution_id: str, mark: 
 
 
 def scope_of(root: AgentExecution, runs: Mapping[str, ExecutionRun], execution_id: str) -> CallScope:
-    """Returns everything that the cost of an execution's calls is attributed to."""
+    """Return everything that the cost of an execution's calls is attributed to."""
     run = runs.get(execution_id)
     return CallScope(
         root_execution_id=root.execution_id,
@@ -107,11 +107,11 @@ class RunTree:
         return (self.root, *self.children.values())
 
     def kind_of(self, execution_id: str) -> ExecutionKind:
-        """Returns the kind of an execution of the tree."""
+        """Return the kind of an execution of the tree."""
         return next((one.kind for one in self.members if one.execution_id == execution_id), ExecutionKind.AGENT)
 
     def count_running(self) -> int:
-        """Returns how many executions have begun and not ended."""
+        """Return how many executions have begun and not ended."""
         return sum(not run.state.ended for run in self.runs.values())
 
     def add_existing(self, execution: AgentExecution, agent_id: str | None) -> None:
@@ -128,7 +128,7 @@ class RunTree:
         self.stored_events.setdefault(execution.execution_id, []).extend(stored)
 
     def run_of(self, execution: AgentExecution, agent: AgentDefinition) -> ExecutionRun:
-        """Returns the run of an execution, which continues from its stored events."""
+        """Return the run of an execution, which continues from its stored events."""
         state = self._stored_state(execution)
         run = ExecutionRun(execution, agent, self.log, self.context, self.options, state, self.waits, cms=self.cms)
         if execution is self.root:
@@ -147,7 +147,7 @@ class RunTree:
     async def start_child(
         self, parent: ExecutionRun, agent: AgentDefinition, prompt: str, kind: ExecutionKind = ExecutionKind.AGENT
     ) -> ExecutionRun:
-        """Returns the agent's execution below `parent`, created with the prompt unless it exists."""
+        """Return the agent's execution below `parent`, created with the prompt unless it exists."""
         child = self.children.get((parent.id, agent.agent_id))
         if child is None:
             child = AgentExecution.new_child(
@@ -212,7 +212,7 @@ class RunTree:
             self._end(execution, AgentCancelled(), ExecutionStatus.CANCELLED, StopReason.CANCELLED)
 
     def cost_below(self) -> float | None:
-        """Returns what the executions below the root have cost; `None` if a price is unknown."""
+        """Return what the executions below the root have cost; `None` if a price is unknown."""
         cost: float | None = 0.0
         for execution in self.children.values():
             run = self.runs.get(execution.execution_id)
@@ -220,11 +220,11 @@ class RunTree:
         return cost
 
     def children_of(self, parent: AgentExecution) -> list[AgentExecution]:
-        """Returns the executions that one started."""
+        """Return the executions that one started."""
         return [child for (parent_id, _), child in self.children.items() if parent_id == parent.execution_id]
 
     def _at_and_below(self, top: AgentExecution) -> list[AgentExecution]:
-        """Returns an execution and all below it, the deepest first."""
+        """Return an execution and all below it, the deepest first."""
         return [*(one for child in self.children_of(top) for one in self._at_and_below(child)), top]
 
     def _unended(self, top: AgentExecution) -> list[AgentExecution]:

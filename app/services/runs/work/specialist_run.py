@@ -60,7 +60,7 @@ async def review(run: ExecutionRun, head: ExecutionRun) -> None:
 
 
 def outcome_of(run: ExecutionRun) -> StopReason:
-    """Returns why the specialist stopped."""
+    """Return why the specialist stopped."""
     if run.state.review_status is ReviewStatus.REJECTED:
         return StopReason.REJECTED
     return stop_reason_of(run)

@@ -107,7 +107,7 @@ class ExecutionState:
         self.started = True
 
     def fold_think(self, event: JsonObject) -> None:
-        """A head's plan, the answer of a formatting call, or the text beside a turn's tool calls."""
+        """A head's plan, the answer of a formatting call, or the text that comes with a turn's tool calls."""
         if "plan" in event:
             self.plan = event["plan"]
         elif "format" in event:
@@ -261,18 +261,18 @@ class ExecutionState:
 
 
 def is_turn(event: JsonObject) -> bool:
-    """Returns whether an event's call belongs to the agent's conversation."""
+    """Return whether an event's call belongs to the agent's conversation."""
     return "plan" not in event and "format" not in event
 
 
 def carried(event: JsonObject) -> JsonObject:
-    """Returns the message fields that return a turn's provider data to the model that made it."""
+    """Return the message fields that return a turn's provider data to the model that made it."""
     fields: JsonObject = dict(event.get("providerData") or {})
     return {"reasoning_content": event["reasoning"], **fields} if event.get("reasoning") else fields
 
 
 def tool_message(event: JsonObject) -> JsonObject:
-    """Returns the chat message with a tool's result; the model learns of an input that a person has edited."""
+    """Return the chat message with a tool's result; the model learns of an input that a person has edited."""
     output = event.get("output")
     if event.get("editedInput") is not None:
         output = {"note": EDITED_NOTE, "input": event["editedInput"], "output": output}

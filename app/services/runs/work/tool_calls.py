@@ -80,7 +80,7 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
 def tool_span(
     run: ExecutionRun, tool: ToolDefinition | None, call: OpenToolCall, tool_input: JsonObject
 ) -> AbstractContextManager[Span]:
-    """Returns the span of a tool call; a tool that the agent does not have has no name: models name it as they like."""
+    """Return the span of a tool call; a tool that the agent does not have has no name: models name it as they like."""
     trace = run.context.trace
     if not trace.is_on:
         return nullcontext(NO_SPAN)
@@ -100,7 +100,7 @@ def note_result(run: ExecutionRun, span: Span, outcome: ToolOutcome) -> None:
 
 
 def content_text(value: object) -> str:
-    """Returns an input or a result as a span holds it: JSON, cut to a bounded length."""
+    """Return an input or a result as a span holds it: JSON, cut to a bounded length."""
     return json.dumps(value, ensure_ascii=False)[:MAX_SPAN_CHARACTERS]
 
 
@@ -112,7 +112,7 @@ def count_call(tool: ToolDefinition | None, error: ToolFailed | None) -> None:
 
 
 async def input_of(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> JsonObject:
-    """Returns the input to call a tool with: the model's, or the one with which a person approved the call.
+    """Return the input to call a tool with: the model's, or the one with which a person approved the call.
 
     An input that does not match the tool's schema is refused before anyone is asked about it.
 
@@ -169,7 +169,7 @@ def record_failure(run: ExecutionRun, call: OpenToolCall, error: ToolFailed) -> 
 
 
 def context_of(run: ExecutionRun) -> JsonObject:
-    """Returns the context that a tool receives about its caller."""
+    """Return the context that a tool receives about its caller."""
     return {
         "executionId": run.id,
         "agentId": run.agent.agent_id,

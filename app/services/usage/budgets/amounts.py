@@ -46,7 +46,7 @@ def stored_units(units: int) -> Decimal128:
 
 
 def read_units(value: Any) -> int:  # noqa: ANN401 - any stored value
-    """The units in a stored value; one that is no number counts as 0."""
+    """The units in a stored value; one that is not a number counts as 0."""
     if isinstance(value, Decimal128):
         decimal = value.to_decimal()
         return int(decimal) if decimal.is_finite() else 0

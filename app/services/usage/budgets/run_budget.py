@@ -1,8 +1,8 @@
 """A run's own limits, kept in the memory of the process that runs it.
 
 One process at a time runs a tree: the fence rejects everything that an earlier owner reports. So its count needs no
-database. Whoever takes the tree over counts the calls in its stored events again; a call whose answer was not stored is
-not counted, exactly as in the stored budgets.
+database. The process that takes the tree over counts the calls in its stored events again; a call whose answer was not
+stored is not counted, exactly as in the stored budgets.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from app.services.usage.budgets.errors import RUN, BudgetExhausted, BudgetUnpric
 
 @dataclass
 class RunBudget:
-    """The limits of one run, in tokens and in trillionths of a US dollar; `None` is no limit."""
+    """The limits of one run, in tokens and in trillionths of a US dollar; `None` means no limit."""
 
     max_tokens: int | None = None
     max_cost: int | None = None

@@ -16,7 +16,7 @@ def parse_scope(text: str) -> str:
     """The scope that a text names, with a project's id in lower case.
 
     Raises:
-        InvalidInput: it is no scope.
+        InvalidInput: it is not a scope.
     """
     kind, colon, identity = text.partition(":")
     if text == GLOBAL:

@@ -91,7 +91,9 @@ async def test_the_first_fields_are_kept_whole_and_the_last_one_is_cut(database:
     assert len(json.dumps(found).encode()) <= MAX_DOCUMENT_BYTES
 
 
-async def test_a_document_whose_id_is_stored_as_text_is_found_and_a_missing_one_is_no_error(database: Database) -> None:
+async def test_a_document_whose_id_is_stored_as_text_is_found_and_a_missing_one_is_not_an_error(
+    database: Database,
+) -> None:
     await database["projects"].insert_one({"_id": str(PROJECT), "name": "Light"})
     fields = ContextFields(("name",), ("title",))
 

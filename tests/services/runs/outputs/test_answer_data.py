@@ -96,7 +96,7 @@ async def test_data_of_more_than_half_a_megabyte_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [[], "text", {"type": "nonsense"}, {"$ref": "https://example.org/schema"}])
-async def test_a_stored_value_that_is_no_schema_is_an_error_with_the_agents_name(value: object) -> None:
+async def test_a_stored_value_that_is_not_a_schema_is_an_error_with_the_agents_name(value: object) -> None:
     with pytest.raises(OutputSchemaInvalid, match="ada-001"):
         await schema(value)
 

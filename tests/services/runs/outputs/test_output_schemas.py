@@ -196,7 +196,7 @@ async def test_a_specialist_without_data_fails_and_the_department_continues(
     assert children[ADA]["output"] == {"text": "The work is done.", "data": None}
 
 
-async def test_a_stored_value_that_is_no_schema_fails_the_run_before_any_call(
+async def test_a_stored_value_that_is_not_a_schema_fails_the_run_before_any_call(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     await catalog.edit_agent(ADA, outputSchema={"type": "nonsense"})

@@ -131,7 +131,7 @@ def test_a_name_without_an_entry_and_an_unknown_purpose_stop_the_start(
 
 
 @pytest.mark.parametrize("value", ["judge", "judge=", "=anthropic/claude-3-haiku", "judge=a,judge=b", "judge:a"])
-def test_a_value_that_is_no_list_of_pairs_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_value_that_is_not_a_list_of_pairs_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("PURPOSE_MODELS", value)
 
     with pytest.raises(StartupError, match=r"PURPOSE_MODELS is invalid: must"):

@@ -86,7 +86,7 @@ async def test_a_reviewer_who_answers_garbage_decides_nothing(service: Service, 
 
     assert len(model_server.calls_for("review")) == 2
     assert (ada["status"], ada["reviewStatus"], ada["retryCount"]) == ("completed", "pending", 0)
-    assert ada["reviewNotes"] == "The head's answer was no decision."
+    assert ada["reviewNotes"] == "The head's answer was not a decision."
 
 
 async def test_a_reviewer_whose_model_fails_decides_nothing(service: Service, model_server: ModelServer) -> None:
@@ -150,7 +150,7 @@ async def test_work_without_a_score_is_reviewed_only_where_a_review_is_required(
 
 
 @pytest.mark.parametrize("odd", [97, -0.1, "NaN", "high", None, [0.9], True])
-async def test_a_dimension_that_is_no_number_from_0_to_1_is_left_out_and_the_rest_normalised(
+async def test_a_dimension_that_is_not_a_number_from_0_to_1_is_left_out_and_the_rest_normalized(
     service: Service, model_server: ModelServer, odd: object
 ) -> None:
     scores = judgment(creativity=odd if odd != "NaN" else "nan").replace('"nan"', "NaN")

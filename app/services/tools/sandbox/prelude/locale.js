@@ -21,7 +21,7 @@
 
   for (const [owner, prototype, name, first, advice] of METHODS) {
     const original = prototype[name];
-    // A method, so that like the original it is no constructor.
+    // A method, so that, like the original, it is not a constructor.
     const { checked } = {
       checked(...given) {
         for (let place = first; place < given.length; place++) {
