@@ -6,10 +6,12 @@ alive. Of these modules, `settings.py` and `tools.py` do not need the SDK, whose
 """
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import structlog
 from pydantic import JsonValue
 
 from app.services.tools.mcp.connection import McpConnection
@@ -20,6 +22,8 @@ from app.services.tools.outcomes import ToolFailed
 START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 
+log = structlog.get_logger(__name__)
+
 
 class McpServers:
     """The configured servers; a server may take `start_seconds` to start, unless its entry sets another limit."""
@@ -27,8 +31,7 @@ class McpServers:
     def __init__(
         self, servers: dict[str, McpServerSettings], *, log_file: Path, start_seconds: float = START_SECONDS
     ) -> None:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        self._errors = log_file.open("a", encoding="utf-8")
+        self._errors = open_log(log_file)
         self._connections = {
             name: McpConnection(name, settings, self._errors, self._changed, start_seconds)
             for name, settings in servers.items()
@@ -110,3 +113,13 @@ class McpServers:
     def describe(self) -> list[McpServerState]:
         """The status of each server."""
         return [connection.describe() for connection in self._connections.values()]
+
+
+def open_log(path: Path) -> TextIO:
+    """Open the log of the servers' standard error, which is lost if the file cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        log.warning("mcp-log-not-written", path=str(path), error=type(error).__name__)
+        return Path(os.devnull).open("a", encoding="utf-8")

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import StartupError
 from app.models.custom_tool import ToolSource
@@ -248,3 +249,14 @@ def test_different_names_stay_different() -> None:
 
 def test_a_server_s_tool_is_not_pure() -> None:
     assert ToolDefinition("n", "d", {}, "", "", True, True, frozenset(), source=ToolSource.MCP).is_pure is False
+
+
+@pytest.mark.slow
+async def test_servers_start_where_their_log_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file in place of the directory")
+
+    with capture_logs() as logs:
+        async with connected(tmp_path / "data" / "mcp-servers.log", fixture=STDIO) as servers:
+            assert await call(servers, "add", a=1, b=2) is not None
+
+    assert [entry["error"] for entry in logs if entry["event"] == "mcp-log-not-written"] == ["FileExistsError"]
