@@ -28,7 +28,8 @@ LABEL org.opencontainers.image.title="Dynamic Agents" \
 
 RUN groupadd --gid 10001 dynamic-agents \
     && useradd --uid 10001 --gid 10001 --shell /usr/sbin/nologin \
-        --home-dir /var/lib/dynamic-agents --create-home dynamic-agents
+        --home-dir /var/lib/dynamic-agents --no-create-home dynamic-agents \
+    && install --directory --owner 10001 --group 10001 /var/lib/dynamic-agents
 
 COPY --from=builder /opt/dynamic-agents /opt/dynamic-agents
 

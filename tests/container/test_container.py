@@ -203,6 +203,18 @@ def test_mongodb_and_redis_take_no_connection_without_a_password(compose: dict[s
     assert environment["REDIS_URL"] == "redis://:${REDIS_PASSWORD}@redis:6379/0"
 
 
+def test_the_volume_of_the_service_holds_its_data_and_belongs_to_its_user(
+    compose: dict[str, Any], stages: list[list[Instruction]]
+) -> None:
+    (mount,) = compose["services"]["dynamic-agents"]["volumes"]
+    directory = mount.split(":")[1]
+
+    # A new volume takes its owner from the directory of the image that it is mounted on.
+    assert the_only(stages[-1], "WORKDIR") == directory
+    assert f"install --directory --owner 10001 --group 10001 {directory}" in the_only(stages[-1], "RUN")
+    assert Settings.model_fields["data_dir"].default == Path(".data")
+
+
 @pytest.mark.slow
 async def test_the_redis_container_refuses_clients_without_the_password(
     compose: dict[str, Any], tmp_path: Path
@@ -237,4 +249,5 @@ def test_stored_data_outlives_the_containers_and_every_service_restarts(compose:
     assert {mount.split(":")[0] for group in mounts.values() for mount in group} == set(compose["volumes"])
     assert "mongodb-data:/data/db" in mounts["mongodb"]
     assert "redis-data:/data" in mounts["redis"]
+    assert "dynamic-agents-data:/var/lib/dynamic-agents" in mounts["dynamic-agents"]
     assert all(service["restart"] == "unless-stopped" for service in compose["services"].values())
