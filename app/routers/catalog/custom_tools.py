@@ -13,7 +13,7 @@ from app.routers.http.path_parameters import ToolNamePath
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.catalog.input_schemas import CustomToolCreate, CustomToolUpdate
-from app.services.catalog.output_schemas import CustomToolRead
+from app.services.catalog.output_schemas import CustomToolRead, CustomToolSummary
 from app.services.catalog.tool_tester import ToolTestFailure, ToolTestInput, ToolTestOutcome
 
 router = APIRouter(prefix="/custom-tools", tags=["custom tools"], route_class=StrictRoute)
@@ -31,15 +31,13 @@ CustomToolSort = Literal["toolName", "-toolName", "createdAt", "-createdAt"]
 )
 async def list_custom_tools(
     catalog: CatalogDep,
-    caller: AnyCaller,
+    _: AnyCaller,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
     sort: Annotated[CustomToolSort, sort_query(toolName="its name", createdAt="its creation")] = "toolName",
-) -> PageRead[CustomToolRead]:
-    """List custom tools. Only admins see their code."""
-    page = PageRequest(limit, sort, cursor)
-    found = await catalog.list_custom_tools(page, with_code=caller.has(Role.ADMIN))
-    return PageRead[CustomToolRead].of(found)
+) -> PageRead[CustomToolSummary]:
+    """List custom tools without their code, which admins read tool by tool."""
+    return PageRead[CustomToolSummary].of(await catalog.list_custom_tools(PageRequest(limit, sort, cursor)))
 
 
 @router.post(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from app.kit.json_values import clean_json
+from app.kit.json_values import JsonObject, clean_json
 from app.kit.schemas import ApiModel, Timestamp
 from app.models.agent import Agent
 from app.models.base import Relation
@@ -157,8 +157,8 @@ class AgentRead(ApiModel):
         return cls.model_validate({**dict(agent), **changed})
 
 
-class CustomToolRead(ApiModel):
-    """A custom tool."""
+class CustomToolSummary(ApiModel):
+    """A custom tool without its code."""
 
     id: str
     """The document's id in MongoDB (24 hexadecimal characters)."""
@@ -172,8 +172,6 @@ class CustomToolRead(ApiModel):
     """The JSON Schema of the tool's input."""
     example_inputs: list[Any]
     """Inputs that the tool was tested with when it was last written."""
-    execute_function: str | None = None
-    """The tool's JavaScript function. Shown to admins only, `null` for other callers."""
     departments: list[str]
     """The slugs of the departments whose agents may use the tool."""
     is_global: bool
@@ -200,16 +198,33 @@ class CustomToolRead(ApiModel):
     """When the document was last changed."""
 
     @classmethod
-    def of(
-        cls, tool: CustomTool, departments: Mapping[Relation, DepartmentDefaults], *, with_code: bool
-    ) -> "CustomToolRead":
+    def of(cls, tool: CustomTool, departments: Mapping[Relation, DepartmentDefaults]) -> "CustomToolSummary":
         """Convert a document."""
-        changed = {
-            "id": str(tool.id),
-            "state": tool.state,
-            "example_inputs": [clean_json(row.example) for row in tool.example_inputs],
-            "departments": [departments[one].slug for one in tool.departments if one in departments],
-            "input_schema": clean_json(tool.input_schema),
-            "execute_function": tool.execute_function if with_code else None,
-        }
-        return cls.model_validate({**dict(tool), **changed})
+        return cls.model_validate(tool_fields(tool, departments))
+
+
+class CustomToolRead(CustomToolSummary):
+    """A custom tool."""
+
+    execute_function: str | None = None
+    """The tool's JavaScript function. Shown to admins only, `null` for other callers."""
+
+    @classmethod
+    def with_code(
+        cls, tool: CustomTool, departments: Mapping[Relation, DepartmentDefaults], *, shown: bool
+    ) -> "CustomToolRead":
+        """Convert a document, with its code if it may be shown."""
+        code = tool.execute_function if shown else None
+        return cls.model_validate({**tool_fields(tool, departments), "execute_function": code})
+
+
+def tool_fields(tool: CustomTool, departments: Mapping[Relation, DepartmentDefaults]) -> JsonObject:
+    """Return the fields of every response with a tool, from its document."""
+    changed = {
+        "id": str(tool.id),
+        "state": tool.state,
+        "example_inputs": [clean_json(row.example) for row in tool.example_inputs],
+        "departments": [departments[one].slug for one in tool.departments if one in departments],
+        "input_schema": clean_json(tool.input_schema),
+    }
+    return {**dict(tool), **changed}

@@ -18,7 +18,13 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.catalog.etags import etag_of
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound, parsed, valid
-from app.services.catalog.output_schemas import AgentRead, CustomToolRead, DepartmentDefaults, DepartmentRead
+from app.services.catalog.output_schemas import (
+    AgentRead,
+    CustomToolRead,
+    CustomToolSummary,
+    DepartmentDefaults,
+    DepartmentRead,
+)
 
 DocumentType = TypeVar("DocumentType", bound=PayloadDocument)
 
@@ -75,12 +81,10 @@ class CatalogQueries:
         raw = await self._get(Agent, {"agentId": agent_id}, AgentNotFound(agent_id))
         return agent_entry(raw, await read_departments(self.database))
 
-    async def list_custom_tools(self, page: PageRequest, *, with_code: bool) -> Page:
-        """Return a page of custom tools."""
+    async def list_custom_tools(self, page: PageRequest) -> Page:
+        """Return a page of custom tools, without their code."""
         departments = await read_departments(self.database)
-        return await self._list(
-            CustomTool, {}, page, lambda tool: CustomToolRead.of(tool, departments, with_code=with_code)
-        )
+        return await self._list(CustomTool, {}, page, lambda tool: CustomToolSummary.of(tool, departments))
 
     async def get_custom_tool(self, tool_name: str, *, with_code: bool) -> Entry[CustomToolRead]:
         """One custom tool.
@@ -148,7 +152,8 @@ def custom_tool_entry(
     raw: Raw, departments: Mapping[Relation, DepartmentDefaults], *, with_code: bool
 ) -> Entry[CustomToolRead]:
     """Return a stored custom tool in the shape of the API."""
-    return Entry(CustomToolRead.of(CustomTool.model_validate(raw), departments, with_code=with_code), etag_of(raw))
+    tool = CustomTool.model_validate(raw)
+    return Entry(CustomToolRead.with_code(tool, departments, shown=with_code), etag_of(raw))
 
 
 async def read_departments(database: Database, session: Session | None = None) -> dict[Relation, DepartmentDefaults]:

@@ -31,18 +31,16 @@ async def test_the_code_of_a_tool_is_hidden_from_all_but_admins(
     page = (await anonymous.get(TOOLS, headers=headers)).json()
 
     assert one["toolName"] == "textStatistics"
-    assert all(tool.get("executeFunction") is None for tool in (one, *page["items"]))
-    assert "=>" not in str([tool.get("executeFunction") for tool in page["items"]])
+    assert one["executeFunction"] is None
+    assert not any("executeFunction" in tool for tool in page["items"])
 
 
-async def test_admins_see_the_code(shared_service: Service, new_key: NewKey) -> None:
+async def test_admins_see_the_code_of_a_single_tool(shared_service: Service, new_key: NewKey) -> None:
     headers = await new_key("admin")
 
     one = (await shared_service.http.get(TOOL, headers=headers)).json()
-    page = (await shared_service.http.get(TOOLS, headers=headers)).json()
 
     assert "input" in one["executeFunction"]
-    assert all(tool["executeFunction"] for tool in page["items"])
 
 
 async def test_a_tool_is_shown_with_its_schema_its_examples_and_its_departments_by_slug(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.database.connection import Database
 from app.errors import InvalidInput
 from app.kit.paging import PageRequest
-from app.services.catalog.output_schemas import AgentRead, CustomToolRead, DepartmentRead
+from app.services.catalog.output_schemas import AgentRead, CustomToolSummary, DepartmentRead
 from app.services.catalog.queries import AgentFilter, CatalogQueries
 
 FIRST = PageRequest(limit=50, sort="agentId", cursor=None)
@@ -154,9 +154,9 @@ async def test_one_foreign_document_does_not_spoil_a_list(catalog: CatalogQuerie
         ]
     )
 
-    page = await catalog.list_custom_tools(PageRequest(50, "toolName", None), with_code=False)
+    page = await catalog.list_custom_tools(PageRequest(50, "toolName", None))
 
-    assert [item.tool_name for item in page.items if isinstance(item, CustomToolRead)] == ["good", "other"]
+    assert [item.tool_name for item in page.items if isinstance(item, CustomToolSummary)] == ["good", "other"]
     for item in page.items:
         json.loads(item.model_dump_json(by_alias=True))
 
