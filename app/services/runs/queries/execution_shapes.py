@@ -171,6 +171,8 @@ class ExecutionSummary(ApiModel):
     """The outcome of the latest review."""
     reviewed_by: str | None
     """The id of the agent that made the latest review; `null` if a person made it."""
+    review_notes: str | None
+    """The notes of the latest review."""
     person_review: PersonReviewRead | None
     """The latest review by a person; `null` without one."""
     stop_reason: StopReason | None
@@ -188,8 +190,12 @@ class ExecutionSummary(ApiModel):
     """The number of model calls that were made again because they had failed, those of its judge included."""
     waiting_for: WaitingForRead | None
     """The decisions of people that it waits for; `null` if it waits for none. Until then it stays `running`."""
+    last_seq: int
+    """The number of its last event; for a root, of the last event in its tree."""
     archived_at: Timestamp | None
     """When the run was archived; `null` if it is not."""
+    archive: ArchiveRead | None = None
+    """The archive of an archived run; `null` if it is not archived."""
     legal_hold: bool
     """Of a root: whether the run is under a legal hold, which keeps it from being archived or deleted."""
     created_at: Timestamp
@@ -213,12 +219,6 @@ class ExecutionRead(ExecutionSummary):
 
     If the execution was cancelled, or failed and was not continued, the agent's instructions are left out. A history
     that is too large for one document is left out and named in `omitted`: read its events instead."""
-    review_notes: str | None
-    """The notes of the latest review."""
-    last_seq: int
-    """The number of its last event; for a root, of the last event in its tree."""
-    archive: ArchiveRead | None = None
-    """The archive of an archived run; `null` if it is not archived."""
 
 
 class TreeNode(ApiModel):

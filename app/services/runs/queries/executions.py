@@ -1,5 +1,6 @@
 """Queries of executions: lists, single ones and trees."""
 
+import asyncio
 from dataclasses import dataclass
 
 from bson import ObjectId
@@ -8,8 +9,7 @@ from app.database.collections import Collection, collection_of
 from app.database.connection import Database
 from app.events.archive.errors import ArchiveUnreadable
 from app.events.archive.reader import Archives, TreeArchive
-from app.events.replay import ExecutionNotFound, count_rows
-from app.events.stored_numbers import last_seq_of
+from app.events.replay import ExecutionNotFound
 from app.kit.json_values import JsonObject
 from app.kit.paging import PageRequest, read_page
 from app.kit.schemas import Page
@@ -35,6 +35,7 @@ from app.services.runs.queries.execution_shapes import (
     summary_fields,
     tree_node,
 )
+from app.services.runs.queries.last_seqs import read_last_seqs
 from app.services.runs.queries.tree_totals import read_totals
 
 SUMMARY_FIELDS = {"events": 0, "runState": 0, "promptWords": 0}
@@ -57,7 +58,7 @@ class ExecutionQueries:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
         """
         execution = await self._get(execution_id, caller, {"events": 0})
-        execution.last_seq = await self._last_seq(execution)
+        execution.last_seq = (await read_last_seqs(self.database, [execution]))[execution_id]
         archive = await self._restore(execution)
         found = await self.read(execution, await self._names([execution], known), caller)
         found.archive = archive
@@ -85,12 +86,16 @@ class ExecutionQueries:
         executions = [one for raw in found.raws if (one := parsed(AgentExecution, raw))]
         names = await self._names(executions)
         is_admin = caller.has(Role.ADMIN)
-        totals = await read_totals(self.database, executions)
+        totals, last_seqs = await asyncio.gather(
+            read_totals(self.database, executions), read_last_seqs(self.database, executions)
+        )
+        archives = await asyncio.gather(*map(self._describe_archive, executions))
         items = [
             ExecutionSummary.model_validate(
-                summary_fields(one, names, is_admin=is_admin) | {"total": totals.get(one.execution_id)}
+                summary_fields(one, names, is_admin=is_admin)
+                | {"total": totals.get(one.execution_id), "last_seq": last_seqs[one.execution_id], "archive": archive}
             )
-            for one in executions
+            for one, archive in zip(executions, archives, strict=True)
         ]
         return Page(items, found.total, found.next_cursor)
 
@@ -117,6 +122,17 @@ class ExecutionQueries:
         """Return the archive of an execution's tree; `None` if it is not archived."""
         return self.archives.find({"rootExecutionId": execution.root_id, **archive_fields(execution)})
 
+    async def _describe_archive(self, execution: AgentExecution) -> ArchiveRead | None:
+        """Describe the archive of an execution without reading what is in it; `None` without one."""
+        archive = self.archive_of(execution)
+        if archive is None:
+            return None
+        try:
+            await archive.manifest()
+        except ArchiveUnreadable as error:
+            return archive_read(archive, error.problem)
+        return archive_read(archive, None)
+
     async def _restore(self, execution: AgentExecution) -> ArchiveRead | None:
         """Fill in what is in the archive of an execution, and describe the archive; `None` without one."""
         archive = self.archive_of(execution)
@@ -132,17 +148,6 @@ class ExecutionQueries:
         execution.params, execution.output = document.get("params"), document.get("output")
         execution.run_state = document.get("runState")
         return archive_read(archive, None)
-
-    async def _last_seq(self, execution: AgentExecution) -> int:
-        """Return the number of the last event in an execution's stream: for a root, in its complete tree."""
-        if not execution.is_ours:
-            return await count_rows(self.database, execution.execution_id)
-        own = {"executionId": execution.execution_id, "lastSeq": execution.last_seq}
-        if execution.root_id != execution.execution_id:
-            return await last_seq_of(self.database, own)
-        fields = {"executionId": 1, "lastSeq": 1, "_id": 0}
-        members = self._executions.find({"rootExecutionId": execution.execution_id}, fields)
-        return max([await last_seq_of(self.database, one) async for one in members], default=0)
 
     async def _selector(self, wanted: ExecutionFilter, caller: Caller) -> JsonObject:
         conditions = await wanted.conditions(self._id_of)
