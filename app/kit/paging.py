@@ -5,7 +5,8 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, Literal, Protocol, TypeVar
 
 from bson import ObjectId
 from bson.errors import BSONError
@@ -19,8 +20,19 @@ from app.kit.json_values import JsonObject, clean_text
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 LIST_MILLISECONDS = 5000
+NameSort = Literal["name", "-name"]
+"""The sorts of a list in memory."""
 UNIQUE_FIELDS = frozenset({"slug", "agentId", "toolName", "_id"})
 MAX_INT64 = 2**63 - 1
+
+
+class Named(Protocol):
+    """An item of a list in memory."""
+
+    name: str
+
+
+NamedType = TypeVar("NamedType", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -154,12 +166,16 @@ async def count(
     return await collection.count_documents(selector, **options)
 
 
-def slice_page(names: Sequence[str], limit: int, cursor: str | None) -> tuple[slice, str | None]:
-    """Return the slice of a page in a list in memory, and the cursor of the next page.
+def slice_page(
+    items: Sequence[NamedType], limit: int, cursor: str | None, sort: NameSort | None = None
+) -> tuple[Sequence[NamedType], str | None]:
+    """Return a page of named items in memory, by default in their own order, and the cursor of the next page.
 
     Raises:
         InvalidInput: the cursor does not belong to this list.
     """
+    ordered = items if sort is None else sorted(items, key=attrgetter("name"), reverse=sort == "-name")
+    names = [f"{sort or ''}={one.name}" for one in ordered]
     start = 0
     if cursor is not None:
         try:
@@ -168,4 +184,4 @@ def slice_page(names: Sequence[str], limit: int, cursor: str | None) -> tuple[sl
             raise forged_cursor() from None
     end = start + limit
     next_cursor = base64.urlsafe_b64encode(names[end - 1].encode()).decode() if end < len(names) else None
-    return slice(start, end), next_cursor
+    return ordered[start:end], next_cursor

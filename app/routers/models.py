@@ -1,14 +1,15 @@
 """The configured models."""
 
 from datetime import date
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import ConfigDict
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelsDep, ViewerRole
-from app.kit.paging import slice_page
+from app.kit.paging import NameSort, slice_page
 from app.kit.schemas import ApiModel
-from app.routers.http.pages import PageRead
+from app.routers.http.pages import PageRead, sort_query
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 
@@ -47,10 +48,13 @@ class ModelList(PageRead[ModelRead]):
     "", operation_id="listModels", response_description="The models of the page.", responses=problem_responses(403)
 )
 async def list_models(
-    models: ModelsDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    models: ModelsDep,
+    _: ViewerRole,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    sort: Annotated[NameSort | None, sort_query(name="its name")] = None,
 ) -> ModelList:
-    """List the configured models."""
+    """List the configured models, by default in the order of the configuration."""
     found = [ModelRead.model_validate(model) for model in models.describe()]
-    shown, next_cursor = slice_page([model.name for model in found], limit, cursor)
-    source = models.table.source
-    return ModelList(items=found[shown], total=len(found), next_cursor=next_cursor, source=source)
+    shown, next_cursor = slice_page(found, limit, cursor, sort)
+    return ModelList(items=list(shown), total=len(found), next_cursor=next_cursor, source=models.table.source)

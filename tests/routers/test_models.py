@@ -43,6 +43,19 @@ async def test_models_are_listed_in_pages(shared_service: Service) -> None:
             assert wrong_fields(answer) == ["cursor"]
 
 
+@pytest.mark.parametrize("sort", ["name", "-name"])
+async def test_models_are_sorted_by_their_names(shared_service: Service, sort: str) -> None:
+    expected = sorted(CATALOG_MODELS, reverse=sort == "-name")
+    params = {"limit": 3, "sort": sort}
+
+    first = (await shared_service.http.get("/api/v1/models", params=params)).json()
+    second = (await shared_service.http.get("/api/v1/models", params={**params, "cursor": first["nextCursor"]})).json()
+    other_sort = await shared_service.http.get("/api/v1/models", params={"cursor": first["nextCursor"]})
+
+    assert [model["name"] for model in (*first["items"], *second["items"])] == expected
+    assert wrong_fields(other_sort) == ["cursor"]
+
+
 @pytest.mark.slow
 async def test_prices_are_shown_if_they_are_known(
     start_service: StartService, tmp_path: Path, model_server: ModelServer

@@ -1,13 +1,13 @@
 """The configured MCP servers and their tools."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 
 from app.dependencies import DEFAULT_PAGE, Cursor, Limit, McpDep, ViewerRole
-from app.kit.paging import slice_page
+from app.kit.paging import NameSort, slice_page
 from app.kit.schemas import ApiModel
-from app.routers.http.pages import PageRead
+from app.routers.http.pages import PageRead, sort_query
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.tools.mcp.tools import McpConnectionState
@@ -55,9 +55,16 @@ class McpServerRead(ApiModel):
     responses=problem_responses(403),
 )
 async def list_mcp_servers(
-    mcp: McpDep, _: ViewerRole, limit: Limit = DEFAULT_PAGE, cursor: Cursor = None
+    mcp: McpDep,
+    _: ViewerRole,
+    limit: Limit = DEFAULT_PAGE,
+    cursor: Cursor = None,
+    sort: Annotated[NameSort | None, sort_query(name="its name")] = None,
 ) -> PageRead[McpServerRead]:
-    """List the MCP servers with their tools, which agents may name in `toolNames`."""
+    """List the MCP servers with their tools, which agents may name in `toolNames`.
+
+    By default they are in the order of the configuration.
+    """
     servers = [McpServerRead.model_validate(server) for server in mcp.describe()]
-    shown, next_cursor = slice_page([server.name for server in servers], limit, cursor)
-    return PageRead[McpServerRead](items=servers[shown], total=len(servers), next_cursor=next_cursor)
+    shown, next_cursor = slice_page(servers, limit, cursor, sort)
+    return PageRead[McpServerRead](items=list(shown), total=len(servers), next_cursor=next_cursor)

@@ -10,7 +10,7 @@ from beanie import Document
 from app.database.connection import Database
 from app.database.expressions import array_in
 from app.kit.json_values import JsonObject
-from app.kit.paging import LIST_MILLISECONDS, forged_cursor
+from app.kit.paging import LIST_MILLISECONDS, PageRequest, forged_cursor
 from app.kit.schemas import ApiModel, Page, Timestamp
 from app.models.agent_execution import AgentExecution
 from app.models.execution_events import ArchivedCalls, ExecutionEventPage
@@ -20,7 +20,7 @@ from app.services.runs.queries.executions import ExecutionQueries
 
 Sources = Sequence[type[Document]]
 """The collections that have the events of a tree with ledger rows, in the form of pages."""
-PLACE = re.compile(r"(\d{1,16})\.(\d{1,9})")
+PLACE = re.compile(r"(-?)(\d{1,16})\.(\d{1,9})")
 
 
 class ModelCallRead(ApiModel):
@@ -95,8 +95,8 @@ class CallQueries:
     database: Database
     executions: ExecutionQueries
 
-    async def list_calls(self, execution_id: str, limit: int, cursor: str | None, caller: Caller) -> Page:
-        """Return the rows of an execution, or of the tree below a root, in the order of their events.
+    async def list_calls(self, execution_id: str, page: PageRequest, caller: Caller) -> Page:
+        """Return the rows of an execution, or of the tree below a root, in the order of their events or its reverse.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
@@ -105,27 +105,33 @@ class CallQueries:
         execution = await self.executions.find_visible(execution_id, caller)
         is_root = execution.root_id == execution_id
         selector: JsonObject = {"rootExecutionId" if is_root else "executionId": execution_id}
-        after = place_of(cursor) if cursor is not None else (0, -1)
+        after = place_of(page) if page.cursor is not None else None
         sources = [ArchivedCalls] if execution.archived_at else [AgentExecution, ExecutionEventPage]
-        rows = await self._read(sources, selector, after, limit + 1)
-        items = [ModelCallRead.model_validate(found["row"]) for found in rows[:limit]]
-        last = rows[limit - 1] if len(rows) > limit else None
-        return Page(items, await self._count(sources, selector), cursor_of(last) if last else None)
+        rows = await self._read(sources, selector, page, after)
+        items = [ModelCallRead.model_validate(found["row"]) for found in rows[: page.limit]]
+        last = rows[page.limit - 1] if len(rows) > page.limit else None
+        return Page(items, await self._count(sources, selector), cursor_of(last, page.sort) if last else None)
 
     async def _read(
-        self, sources: Sources, selector: JsonObject, after: tuple[int, int], limit: int
+        self, sources: Sources, selector: JsonObject, page: PageRequest, after: tuple[int, int] | None
     ) -> list[JsonObject]:
-        seq, place = after
-        beyond = {"$or": [{"row.seq": {"$gt": seq}}, {"row.seq": seq, "place": {"$gt": place}}]}
+        """Return one row more than the page has, if there is one, from the place after which it begins."""
+        is_ascending = page.direction > 0
+        from_seq = after[0] if after and is_ascending else 0
         extract: list[JsonObject] = [
-            *reporting_events(seq),
+            *reporting_events(from_seq),
             {"$unwind": {"path": "$rows.event.calls", "includeArrayIndex": "place"}},
             {"$replaceWith": {"row": "$rows.event.calls", "place": "$place"}},
-            {"$match": beyond},
         ]
-        matched = [{"$match": selector | {"lastSeq": {"$gte": seq}}}, *extract]
-        ordered: list[JsonObject] = [{"$sort": {"row.seq": 1, "place": 1}}, {"$limit": limit}]
-        return await self._find_in(sources, matched, ordered)
+        if after is not None:
+            beyond = "$gt" if is_ascending else "$lt"
+            seq, place = after
+            extract.append(
+                {"$match": {"$or": [{"row.seq": {beyond: seq}}, {"row.seq": seq, "place": {beyond: place}}]}}
+            )
+        matched = [{"$match": selector | {"lastSeq": {"$gte": from_seq}}}, *extract]
+        order = {"row.seq": page.direction, "place": page.direction}
+        return await self._find_in(sources, matched, [{"$sort": order}, {"$limit": page.limit + 1}])
 
     async def _count(self, sources: Sources, selector: JsonObject) -> int:
         counted: list[JsonObject] = [*reporting_events(0), {"$project": {"count": {"$size": "$rows.event.calls"}}}]
@@ -149,21 +155,22 @@ def reporting_events(seq: int) -> list[JsonObject]:
     return [{"$project": {"rows": rows}}, {"$unwind": "$rows"}]
 
 
-def cursor_of(found: JsonObject) -> str:
+def cursor_of(found: JsonObject, sort: str) -> str:
     """Return the cursor that continues after a row."""
-    return base64.urlsafe_b64encode(f"{int(found['row']['seq'])}.{int(found['place'])}".encode()).decode()
+    sign = "-" if sort.startswith("-") else ""
+    return base64.urlsafe_b64encode(f"{sign}{int(found['row']['seq'])}.{int(found['place'])}".encode()).decode()
 
 
-def place_of(cursor: str) -> tuple[int, int]:
-    """Return the number of an event and the position of a row in it.
+def place_of(page: PageRequest) -> tuple[int, int]:
+    """Return the number of an event and the position of a row in it, after which a page begins.
 
     Raises:
         InvalidInput: the cursor does not belong to this list.
     """
     try:
-        match = PLACE.fullmatch(base64.urlsafe_b64decode(cursor.encode()).decode())
+        match = PLACE.fullmatch(base64.urlsafe_b64decode((page.cursor or "").encode()).decode())
     except ValueError:
         match = None
-    if match is None:
+    if match is None or (match[1] == "-") != page.sort.startswith("-"):
         raise forged_cursor()
-    return int(match[1]), int(match[2])
+    return int(match[2]), int(match[3])
