@@ -2,19 +2,26 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from app.dependencies import DEFAULT_PAGE, ApiKeysDep, Cursor, DatabaseDep, Limit, ServiceAdmin
 from app.kit.paging import PageRequest
-from app.kit.schemas import ApiModel, ObjectIdStr, Text, Timestamp
+from app.kit.schemas import ApiModel, Entry, ObjectIdStr, Text, Timestamp
 from app.models.api_key import ApiKey, Role
+from app.routers.http.entries import DELETE_PROBLEMS, IfMatch, answer_entry
 from app.routers.http.pages import PageRead, sort_query
 from app.routers.http.path_parameters import KeyIdPath
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
-from app.services.access.api_keys import create_api_key, delete_api_key, get_api_key, list_api_keys
+from app.services.access.api_keys import (
+    create_api_key,
+    delete_api_key,
+    get_api_key,
+    key_etag,
+    list_api_keys,
+)
 from app.services.catalog.loader import parsed
 from app.setting_values import RateLimit
 
@@ -110,9 +117,10 @@ async def create_key(body: ApiKeyCreate, database: DatabaseDep, caller: ServiceA
 @router.get(
     "/{key_id}", operation_id="getApiKey", response_description="The key.", responses=problem_responses(403, 404, 409)
 )
-async def get_key(key_id: KeyIdPath, _: ServiceAdmin) -> ApiKeyRead:
+async def get_key(key_id: KeyIdPath, _: ServiceAdmin, response: Response) -> ApiKeyRead:
     """Read a key without its text."""
-    return ApiKeyRead.of(await get_api_key(key_id))
+    key = await get_api_key(key_id)
+    return answer_entry(Entry(ApiKeyRead.of(key), key_etag(key)), response)
 
 
 @router.delete(
@@ -120,8 +128,11 @@ async def get_key(key_id: KeyIdPath, _: ServiceAdmin) -> ApiKeyRead:
     operation_id="deleteApiKey",
     response_description="The key has been revoked.",
     status_code=204,
-    responses=problem_responses(403, 404, 409),
+    responses=problem_responses(*DELETE_PROBLEMS),
 )
-async def delete_key(key_id: KeyIdPath, database: DatabaseDep, keys: ApiKeysDep, caller: ServiceAdmin) -> None:
+async def delete_key(
+    key_id: KeyIdPath, database: DatabaseDep, keys: ApiKeysDep, caller: ServiceAdmin, if_match: IfMatch = None
+) -> None:
     """Revoke a key, which becomes invalid within five seconds. The last admin key cannot be revoked."""
-    await delete_api_key(database, caller.actor, key_id, has_bootstrap_key=keys.has_bootstrap_key)
+    has_bootstrap_key = keys.has_bootstrap_key
+    await delete_api_key(database, caller.actor, key_id, has_bootstrap_key=has_bootstrap_key, if_match=if_match)

@@ -2,16 +2,20 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
+from app.database.connection import Raw
 from app.dependencies import DEFAULT_PAGE, BudgetsDep, Cursor, Limit, ServiceAdmin
 from app.kit.paging import PageRequest
+from app.kit.schemas import Entry
+from app.routers.http.entries import IfMatch, answer_entry
 from app.routers.http.pages import PageRead, sort_query
 from app.routers.http.path_parameters import ScopePath
 from app.routers.http.problems import BODY_PROBLEMS, problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.usage.budgets.schemas import BudgetRead, BudgetWrite
 from app.services.usage.budgets.scopes import parse_scope
+from app.services.usage.budgets.store import budget_etag
 
 router = APIRouter(prefix="/budgets", tags=["budgets"], route_class=StrictRoute)
 
@@ -40,24 +44,31 @@ async def list_budgets(
     response_description="The budget.",
     responses=problem_responses(403, 404),
 )
-async def get_budget(scope: ScopePath, budgets: BudgetsDep, _: ServiceAdmin) -> BudgetRead:
-    """Read a budget with what is used and reserved of it now."""
-    return BudgetRead.of(await budgets.store.get(parse_scope(scope)))
+async def get_budget(scope: ScopePath, budgets: BudgetsDep, _: ServiceAdmin, response: Response) -> BudgetRead:
+    """Read a budget with what is used and reserved of it now. Its `ETag` covers the limits only."""
+    return answer_budget(await budgets.store.get(parse_scope(scope)), response)
 
 
 @router.put(
     "/{scope}",
     operation_id="setBudget",
     response_description="The budget.",
-    responses=problem_responses(403, 404, *BODY_PROBLEMS),
+    responses=problem_responses(403, 404, 412, *BODY_PROBLEMS),
 )
-async def set_budget(scope: ScopePath, body: BudgetWrite, budgets: BudgetsDep, caller: ServiceAdmin) -> BudgetRead:
+async def set_budget(
+    scope: ScopePath,
+    body: BudgetWrite,
+    budgets: BudgetsDep,
+    caller: ServiceAdmin,
+    response: Response,
+    if_match: IfMatch = None,
+) -> BudgetRead:
     """Set the limits of a scope; all fields are replaced. Every process observes them within a second.
 
     What is used stays, so a limit below it exhausts the budget at once, and a higher one lets stopped runs be retried
     from their checkpoint. Another `period` starts the count over.
     """
-    return BudgetRead.of(await budgets.put(parse_scope(scope), body, caller.actor))
+    return answer_budget(await budgets.put(parse_scope(scope), body, caller.actor, if_match), response)
 
 
 @router.delete(
@@ -65,8 +76,13 @@ async def set_budget(scope: ScopePath, body: BudgetWrite, budgets: BudgetsDep, c
     operation_id="deleteBudget",
     response_description="The budget has been deleted.",
     status_code=204,
-    responses=problem_responses(403, 404),
+    responses=problem_responses(403, 404, 412),
 )
-async def delete_budget(scope: ScopePath, budgets: BudgetsDep, caller: ServiceAdmin) -> None:
+async def delete_budget(scope: ScopePath, budgets: BudgetsDep, caller: ServiceAdmin, if_match: IfMatch = None) -> None:
     """Delete a budget with what it has counted. Its scope is then unlimited."""
-    await budgets.delete(parse_scope(scope), caller.actor)
+    await budgets.delete(parse_scope(scope), caller.actor, if_match)
+
+
+def answer_budget(raw: Raw, response: Response) -> BudgetRead:
+    """Return a stored budget with its tag in the headers."""
+    return answer_entry(Entry(BudgetRead.of(raw), budget_etag(raw)), response)

@@ -2,17 +2,19 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from app.dependencies import AdminRole, ControlDep, RunnerRole
+from app.kit.schemas import Entry
 from app.routers.executions.runs import RUN_RESPONSES, IdempotencyKey, RunResponderDep
+from app.routers.http.entries import DELETE_PROBLEMS, UPDATE_PROBLEMS, IfMatch, answer_entry
 from app.routers.http.path_parameters import ExecutionIdPath
-from app.routers.http.problems import BODY_PROBLEMS, problem_responses
+from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.lifecycle.control import RetryFrom
-from app.services.runs.queries.execution_shapes import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead, execution_etag
 
 
 class ExecutionUpdate(BaseModel):
@@ -78,17 +80,23 @@ async def retry_execution(
     "/{execution_id}",
     operation_id="updateExecution",
     response_description="The changed execution.",
-    responses=problem_responses(*BODY_PROBLEMS, 403, 404, 409),
+    responses=problem_responses(*UPDATE_PROBLEMS),
 )
 async def update_execution(
-    execution_id: ExecutionIdPath, body: ExecutionUpdate, control: ControlDep, caller: AdminRole
+    execution_id: ExecutionIdPath,
+    body: ExecutionUpdate,
+    control: ControlDep,
+    caller: AdminRole,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> ExecutionRead:
     """Put a run under a legal hold, or release it, by a merge patch. A held run is neither archived nor deleted.
 
     Only the root of a run can be held; the hold protects its whole tree. A run that is archived already stays so.
     """
     held = bool(body.legal_hold) if "legal_hold" in body.model_fields_set else None
-    return await control.hold(execution_id, held=held, caller=caller)
+    changed = await control.hold(execution_id, held=held, caller=caller, if_match=if_match)
+    return answer_entry(Entry(changed, execution_etag(changed)), response)
 
 
 @router.delete(
@@ -96,11 +104,13 @@ async def update_execution(
     operation_id="deleteExecution",
     response_description="The run has been deleted.",
     status_code=204,
-    responses=problem_responses(403, 404, 409),
+    responses=problem_responses(*DELETE_PROBLEMS),
 )
-async def delete_execution(execution_id: ExecutionIdPath, control: ControlDep, caller: AdminRole) -> None:
+async def delete_execution(
+    execution_id: ExecutionIdPath, control: ControlDep, caller: AdminRole, if_match: IfMatch = None
+) -> None:
     """Delete a finished run with all its executions, events and its archive. The agents' statistics do not change.
 
     A run under a legal hold is 409 `execution-held`.
     """
-    await control.delete(execution_id, caller)
+    await control.delete(execution_id, caller, if_match)

@@ -9,15 +9,16 @@ from pydantic import AfterValidator, BeforeValidator
 
 from app.dependencies import DEFAULT_PAGE, Cursor, ExecutionQueriesDep, Limit, ViewerRole
 from app.kit.paging import PageRequest
-from app.kit.schemas import ObjectIdStr
+from app.kit.schemas import Entry, ObjectIdStr
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
+from app.routers.http.entries import answer_entry
 from app.routers.http.omitted_fields import Omit, without
 from app.routers.http.pages import PageRead, answer_large_page, sort_query
 from app.routers.http.path_parameters import ExecutionIdPath
 from app.routers.http.problems import problem_responses
 from app.routers.http.strict_input import StrictRoute
 from app.services.runs.queries.execution_filter import Awaiting, ExecutionFilter
-from app.services.runs.queries.execution_shapes import ExecutionRead, ExecutionSummary, TreeNode
+from app.services.runs.queries.execution_shapes import ExecutionRead, ExecutionSummary, TreeNode, execution_etag
 
 ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -152,10 +153,15 @@ async def list_executions(
     responses=problem_responses(403, 404),
 )
 async def get_execution(
-    execution_id: ExecutionIdPath, executions: ExecutionQueriesDep, caller: ViewerRole, omit: Omit = None
+    execution_id: ExecutionIdPath,
+    executions: ExecutionQueriesDep,
+    caller: ViewerRole,
+    response: Response,
+    omit: Omit = None,
 ) -> ExecutionRead:
     """Read one execution without its events."""
-    return without(await executions.get_execution(execution_id, caller), omit)
+    found = await executions.get_execution(execution_id, caller)
+    return answer_entry(Entry(without(found, omit), execution_etag(found)), response)
 
 
 @router.get(

@@ -18,7 +18,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from app.database.audit_marks import Actor, add_audit_marks, audit_mark
 from app.database.collections import collection_of
-from app.database.connection import Database
+from app.database.connection import Database, Raw
+from app.database.etags import check_tag, tag_of
 from app.database.transactions import in_transaction
 from app.errors import AppError, InvalidInput, NotFound
 from app.kit.paging import PageRequest, RawPage, read_page
@@ -159,13 +160,34 @@ async def get_api_key(key_id: str) -> ApiKey:
     return found
 
 
-async def delete_api_key(database: Database, actor: Actor, key_id: str, *, has_bootstrap_key: bool) -> None:
+def key_etag(key: ApiKey) -> str:
+    """Return the entity tag of a key."""
+    fields = {"name", "role", "key_hash", "projects", "all_projects", "run_rate_limit"}
+    return tag_of({"id": str(key.id), **key.model_dump(mode="json", include=fields)})
+
+
+def check_key_tag(raw: Raw, if_match: str | None) -> None:
+    """Check that a write is meant for the stored key; an invalid document has no tag.
+
+    Raises:
+        EditedMeanwhile: the key is not the one that `if_match` names.
+    """
+    try:
+        check_tag(key_etag(ApiKey.model_validate(raw)), if_match)
+    except ValidationError:
+        check_tag(None, if_match)
+
+
+async def delete_api_key(
+    database: Database, actor: Actor, key_id: str, *, has_bootstrap_key: bool, if_match: str | None = None
+) -> None:
     """Revoke a key; within seconds no process accepts it any longer.
 
     The transaction touches every admin key, so that one of two concurrent deletions sees the other.
 
     Raises:
         ApiKeyNotFound: no key has this id.
+        EditedMeanwhile: the key is no longer the one that `if_match` names.
         LastAdminKey: no other key could administer the service.
     """
     collection = collection_of(database, ApiKey)
@@ -175,6 +197,7 @@ async def delete_api_key(database: Database, actor: Actor, key_id: str, *, has_b
         found = await collection.find_one(selector, session=session)
         if found is None:
             raise ApiKeyNotFound(key_id)
+        check_key_tag(found, if_match)
         is_service_admin = {"$and": [selector, SERVICE_ADMINS]}
         if not has_bootstrap_key and await collection.find_one(is_service_admin, session=session):
             admins = await collection.update_many(SERVICE_ADMINS, {"$inc": {"counted": 1}}, session=session)

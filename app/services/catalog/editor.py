@@ -7,6 +7,7 @@ from typing import Any, cast
 from app.database.audit_marks import Actor
 from app.database.collections import Collection, collection_of
 from app.database.connection import Raw
+from app.database.etags import EditedMeanwhile
 from app.database.transactions import Session
 from app.errors import InvalidInput
 from app.kit.json_values import JsonObject
@@ -17,7 +18,6 @@ from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.answer_schemas import check_output_schema
-from app.services.catalog.etags import EditedMeanwhile
 from app.services.catalog.input_schemas import (
     AgentCreate,
     AgentUpdate,

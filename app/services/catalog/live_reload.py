@@ -12,13 +12,13 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from app.database.connection import Database
+from app.database.etags import IGNORED
 from app.kit.concurrency import end_tasks
 from app.kit.json_values import JsonObject
 from app.models.agent import Agent
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.models.quality_weights import QualityWeights
-from app.services.catalog.etags import IGNORED
 
 RETRY_SECONDS = 1.0
 

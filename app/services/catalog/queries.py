@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
+from app.database.etags import etag_of
 from app.database.transactions import Session
 from app.errors import AppError, NotFound
 from app.kit.json_values import JsonObject
@@ -16,7 +17,6 @@ from app.models.agent import Agent
 from app.models.base import PayloadDocument, Relation
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
-from app.services.catalog.etags import etag_of
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound, parsed, valid
 from app.services.catalog.output_schemas import (
     AgentRead,

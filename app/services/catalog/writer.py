@@ -16,6 +16,7 @@ from pymongo.errors import DuplicateKeyError
 from app.database.audit_marks import Actor, add_audit_marks, audit_mark
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
+from app.database.etags import REFERRED, check_if_match
 from app.database.transactions import Session, transactional
 from app.errors import AppError, InvalidInput
 from app.kit.json_values import JsonObject
@@ -25,7 +26,6 @@ from app.models.audit import AuditAction
 from app.models.base import PayloadDocument, Relation
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
-from app.services.catalog.etags import REFERRED, check_if_match
 from app.services.catalog.loader import valid
 
 Parameters = ParamSpec("Parameters")

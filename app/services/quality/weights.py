@@ -12,13 +12,13 @@ from pymongo.errors import DuplicateKeyError
 from app.database.audit_marks import Actor, add_audit_marks, audit_mark
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
+from app.database.etags import REFERRED, check_if_match, etag_of
 from app.database.transactions import in_transaction
 from app.kit.schemas import ApiModel, Entry
 from app.kit.times import utc_now
 from app.models.audit import AuditAction
 from app.models.department import Department
 from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
-from app.services.catalog.etags import REFERRED, check_if_match, etag_of
 from app.services.catalog.loader import DefinitionLoader, DepartmentNotFound, parsed
 from app.services.catalog.seeds.insertion import department_ids
 from app.services.quality.scores import DEPARTMENT_WEIGHTS, Weights, weights_of

@@ -12,6 +12,7 @@ from pymongo.errors import PyMongoError
 from app.database.audit_marks import add_audit_marks, audit_mark
 from app.database.collections import collection_of
 from app.database.connection import Database
+from app.database.etags import check_tag
 from app.database.natural_keys import find_agent_id, find_slug
 from app.database.transactions import in_transaction
 from app.errors import AppError
@@ -30,11 +31,12 @@ from app.services.runs.accept.idempotency import idempotency_of
 from app.services.runs.accept.starter import AcceptedRun, RunStarter, started_by
 from app.services.runs.engine.leases import UNFINISHED
 from app.services.runs.engine.run_engine import RunEngine
-from app.services.runs.queries.execution_shapes import ExecutionRead
+from app.services.runs.queries.execution_shapes import ExecutionRead, execution_etag
 from app.services.runs.queries.executions import ExecutionQueries
 from app.services.runs.work.conversations import ExecutionUnfinished
 
 RetryFrom = Literal["checkpoint", "start"]
+ETAG_FIELDS = {"executionId": 1, "updatedAt": 1, "legalHold": 1}
 ARCHIVE_FIELDS = {"executionId": 1, "archivedAt": 1, "archive": 1}
 TREE_DOCUMENTS = (AgentExecution, ExecutionEventPage, EventPayload, SentPrompt, ArchivedCalls, Approval)
 
@@ -174,7 +176,7 @@ class ExecutionControl:
         )
         return await self.starter.store(again, agent)
 
-    async def delete(self, execution_id: str, caller: Caller) -> None:
+    async def delete(self, execution_id: str, caller: Caller, if_match: str | None = None) -> None:
         """Delete a finished run with all its executions, events, payloads and archive.
 
         Statistics and usage keep counting it.
@@ -182,10 +184,12 @@ class ExecutionControl:
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionNotRoot: it is a part of a run, whose events would have a gap without it.
+            EditedMeanwhile: it is no longer as `if_match` says.
             ExecutionUnfinished: it is still running.
             ExecutionHeld: it is under a legal hold.
         """
         execution = await self.executions.find_visible(execution_id, caller)
+        check_tag(execution_etag(execution), if_match)
         if execution.legal_hold:
             raise ExecutionHeld(execution_id)
         if execution.is_ours:
@@ -195,6 +199,7 @@ class ExecutionControl:
         async def delete_tree(session: AsyncClientSession) -> None:
             await refuse_unhashed(self.database, execution_id, session)
             executions = collection_of(self.database, AgentExecution)
+            await self._check_still(execution_id, if_match, session)
             ended = {"executionId": execution_id, "status": {"$nin": UNFINISHED}, "legalHold": {"$ne": True}}
             deleted = await executions.find_one_and_delete(ended, ARCHIVE_FIELDS, session=session)
             if deleted is None:
@@ -215,15 +220,19 @@ class ExecutionControl:
                 return
         raise ExecutionUnfinished(execution_id, "others are reviewing it right now; try again")
 
-    async def hold(self, execution_id: str, *, held: bool | None, caller: Caller) -> ExecutionRead:
+    async def hold(
+        self, execution_id: str, *, held: bool | None, caller: Caller, if_match: str | None = None
+    ) -> ExecutionRead:
         """Put a run under a legal hold, or release it; `None` changes nothing. Returns the execution.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionForeign, ExecutionNotRoot: it is not a run of this service.
+            EditedMeanwhile: it is no longer as `if_match` says.
         """
         execution = await self.executions.find_visible(execution_id, caller)
         self._refuse_part(execution, "hold")
+        check_tag(execution_etag(execution), if_match)
         if held is None:
             return await self.executions.get_execution(execution_id, caller)
         change = {"$set": {"legalHold": True}} if held else {"$unset": {"legalHold": ""}}
@@ -231,12 +240,21 @@ class ExecutionControl:
         mark = audit_mark(AuditAction.EXECUTION_HOLD, caller.actor, execution_id, {"legalHold": held})
 
         async def store_hold(session: AsyncClientSession) -> None:
+            await self._check_still(execution_id, if_match, session)
             stored = await collection_of(self.database, AgentExecution).update_one(before, change, session=session)
             if stored.modified_count:
                 await add_audit_marks(self.database, [mark], session)
 
         await in_transaction(self.database, store_hold)
         return await self.executions.get_execution(execution_id, caller)
+
+    async def _check_still(self, execution_id: str, if_match: str | None, session: AsyncClientSession) -> None:
+        """Check in the transaction of a write that the execution has not changed since it was read."""
+        if if_match is not None:
+            found = await collection_of(self.database, AgentExecution).find_one(
+                {"executionId": execution_id}, ETAG_FIELDS, session=session
+            )
+            check_tag(execution_etag(AgentExecution.model_validate(found)) if found else None, if_match)
 
     async def _remove_archive(self, execution_id: str) -> None:
         """Remove the archive of a run that was deleted; whatever fails here is done by the next pass of retention."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from app.database.etags import tag_of
 from app.events.archive.form import data_name
 from app.events.archive.reader import TreeArchive
 from app.kit.check_thread import in_check_thread
@@ -281,6 +282,17 @@ def summary_fields(execution: AgentExecution, names: Names, *, is_admin: bool = 
         "archive": None,
         "links": ExecutionLinks.of(execution.execution_id),
     }
+
+
+def execution_etag(execution: "AgentExecution | ExecutionRead") -> str:
+    """Return the entity tag of an execution, which changes with each of its events, reviews and holds."""
+    return tag_of(
+        {
+            "executionId": execution.execution_id,
+            "updatedAt": execution.updated_at,
+            "legalHold": execution.legal_hold is True,
+        }
+    )
 
 
 def archive_fields(execution: AgentExecution) -> JsonObject:

@@ -174,23 +174,25 @@ class Budgets:
             if scope in found and is_exhausted(found[scope], least):
                 raise BudgetExhausted(scope, seconds_until(found[scope].get("resetsAt"), found[scope]["now"]))
 
-    async def put(self, scope: str, body: BudgetWrite, actor: Actor) -> Raw:
+    async def put(self, scope: str, body: BudgetWrite, actor: Actor, if_match: str | None = None) -> Raw:
         """Create or change the budget of a scope; this process observes it at once, others within a second.
 
         Raises:
+            EditedMeanwhile: its limits are no longer those that `if_match` names.
             InvalidInput: MongoDB does not know the time zone.
         """
-        raw = await self.store.put(scope, body.as_stored(), actor)
+        raw = await self.store.put(scope, body.as_stored(), actor, if_match)
         await self.known.refresh()
         return raw
 
-    async def delete(self, scope: str, actor: Actor) -> None:
+    async def delete(self, scope: str, actor: Actor, if_match: str | None = None) -> None:
         """Delete the budget of a scope.
 
         Raises:
             BudgetNotFound: the scope has none.
+            EditedMeanwhile: its limits are no longer those that `if_match` names.
         """
-        await self.store.delete(scope, actor)
+        await self.store.delete(scope, actor, if_match)
         await self.known.refresh()
 
     async def page(self, page: PageRequest) -> RawPage:

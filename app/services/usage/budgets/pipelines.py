@@ -16,6 +16,8 @@ NOW = "$$NOW"
 Now = str | datetime
 """The time of an update: the database's, or a test's."""
 TOTAL = BudgetPeriod.TOTAL.value
+LIMIT_FIELDS = dict.fromkeys(("scope", "maxTokens", "maxCost", "period", "timezone", "alertAt"), 1)
+"""The fields of a budget that people set."""
 
 
 def opened(now: Now) -> list[Raw]:
@@ -163,7 +165,7 @@ def as_now(now: Now = NOW) -> Raw:
     first = opened(now)[0]["$set"]
     live = first["reservations"]
     return {
-        **dict.fromkeys(("scope", "maxTokens", "maxCost", "period", "timezone", "alertAt"), 1),
+        **LIMIT_FIELDS,
         **{name: first[name] for name in ("usedTokens", "usedCost", "usedUnpriced", "resetsAt")},
         "reservedTokens": {"$sum": {"$map": {"input": live, "in": "$$this.tokens"}}},
         "reservedCost": {"$sum": {"$map": {"input": live, "in": "$$this.cost"}}},

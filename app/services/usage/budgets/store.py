@@ -11,6 +11,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from app.database.audit_marks import SERVICE, Actor, add_audit_marks, audit_mark
 from app.database.collections import Collection, collection_of
 from app.database.connection import Database, Raw
+from app.database.etags import check_tag, tag_of
 from app.database.transactions import Session, in_transaction
 from app.errors import InvalidInput
 from app.kit.paging import PageRequest, RawPage, read_page
@@ -18,7 +19,7 @@ from app.models.audit import AuditAction
 from app.models.budget import Budget
 from app.services.usage.budgets.amounts import Amount, dollars_of, read_units
 from app.services.usage.budgets.errors import BudgetNotFound, BudgetUnavailable
-from app.services.usage.budgets.pipelines import NOW, Now, as_now, putting, releasing, reserving, settling
+from app.services.usage.budgets.pipelines import LIMIT_FIELDS, NOW, Now, as_now, putting, releasing, reserving, settling
 
 RESERVED_SECONDS = 900.0
 """How long a reservation counts if it is neither settled nor released: longer than any model call may take."""
@@ -95,15 +96,17 @@ class BudgetStore:
         """Drop the reservations of a run tree in all scopes: the process that made them no longer runs it."""
         await self._budgets.update_many({"reservations.root": root_id}, releasing("root", root_id, self.now))
 
-    async def put(self, scope: str, limits: Raw, actor: Actor = SERVICE) -> Raw:
+    async def put(self, scope: str, limits: Raw, actor: Actor = SERVICE, if_match: str | None = None) -> Raw:
         """Create the budget of a scope or change its limits; returns it.
 
         Raises:
+            EditedMeanwhile: its limits are no longer those that `if_match` names.
             InvalidInput: MongoDB does not know the time zone.
         """
         mark = audit_mark(AuditAction.BUDGET_SET, actor, scope, shown_limits(limits))
 
         async def set_limits(session: Session) -> None:
+            await self._check(scope, if_match, session)
             await self._budgets.update_one({"scope": scope}, putting(limits, self.now), upsert=True, session=session)
             await add_audit_marks(self.database, [mark], session)
 
@@ -143,24 +146,38 @@ class BudgetStore:
         """
         return await read_page(self._budgets, {}, page, as_now(self.now))
 
-    async def delete(self, scope: str, actor: Actor = SERVICE) -> None:
+    async def delete(self, scope: str, actor: Actor = SERVICE, if_match: str | None = None) -> None:
         """Delete a budget with what it has counted.
 
         Raises:
             BudgetNotFound: the scope has none.
+            EditedMeanwhile: its limits are no longer those that `if_match` names.
         """
 
         async def remove(session: Session) -> None:
+            if await self._budgets.find_one({"scope": scope}, {"_id": 1}, session=session) is None:
+                raise BudgetNotFound(scope)
+            await self._check(scope, if_match, session)
             if (await self._budgets.delete_one({"scope": scope}, session=session)).deleted_count == 0:
                 raise BudgetNotFound(scope)
             await add_audit_marks(self.database, [audit_mark(AuditAction.BUDGET_DELETE, actor, scope)], session)
 
         await in_transaction(self.database, remove)
 
+    async def _check(self, scope: str, if_match: str | None, session: Session) -> None:
+        if if_match is not None:
+            found = await self._budgets.find_one({"scope": scope}, LIMIT_FIELDS, session=session)
+            check_tag(budget_etag(found) if found else None, if_match)
+
     async def scopes(self) -> frozenset[str]:
         """Return the scopes that have a budget."""
         found = self._budgets.find({}, {"_id": 0, "scope": 1})
         return frozenset([raw["scope"] async for raw in found if isinstance(raw.get("scope"), str)])
+
+
+def budget_etag(raw: Raw) -> str:
+    """Return the entity tag of a budget, which covers its limits but not what is used of them."""
+    return tag_of({name: raw.get(name) for name in LIMIT_FIELDS})
 
 
 def shown_limits(limits: Raw) -> Raw:
