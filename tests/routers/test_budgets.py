@@ -1,5 +1,6 @@
 """Budgets over HTTP: set, read, listed and deleted by admins, and what is refused."""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -11,12 +12,17 @@ BUDGETS = "/api/v1/budgets"
 
 
 @pytest.fixture
-async def no_budgets(shared_service: Service) -> Service:
-    """The shared service without budgets."""
-    services = shared_service.services
-    await services.database["agent-budgets"].delete_many({})
-    await services.budgets.known.refresh()
-    return shared_service
+async def no_budgets(shared_service: Service) -> AsyncGenerator[Service]:
+    """The shared service without budgets; those of the test are deleted after it."""
+    await delete_budgets(shared_service)
+    yield shared_service
+    await delete_budgets(shared_service)
+
+
+async def delete_budgets(service: Service) -> None:
+    """Delete all budgets of a service."""
+    await service.services.database["agent-budgets"].delete_many({})
+    await service.services.budgets.known.refresh()
 
 
 async def test_a_budget_is_set_read_listed_and_deleted(no_budgets: Service) -> None:
