@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
 from beanie import Document
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 from redis.exceptions import RedisError
 from rich.text import Text
 
@@ -28,6 +28,7 @@ from app.cli.retention.checks import examine_retention
 from app.database.clock import database_time
 from app.database.connection import DOCUMENTS, Database, expected_indexes
 from app.database.opening import open_database
+from app.database.transactions import LONG_LIFETIME_SECONDS, TRANSACTION_LIFETIME_SECONDS
 from app.demo.provider import register_demo_provider
 from app.errors import StartupError
 from app.kit.redis import redis_client
@@ -51,6 +52,7 @@ from app.telemetry.tracing import ADVICE
 
 REDIS_SECONDS = 3
 MCP_SECONDS = 30
+TRANSACTION_LIFETIME = "transactionLifetimeLimitSeconds"
 UNPRICED = "price unknown, so its costs are null: set input_cost_per_token and output_cost_per_token in its model_info"
 MAX_NAMED = 20
 MAX_WAITING = 1000
@@ -111,6 +113,8 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
         True,
         f"{build['version']}, replica set {replica_set}, database {database.name} ({where})",
     )
+    if note := await examine_transactions(database):
+        yield note
     for document in DOCUMENTS:
         yield await examine_indexes(database, document)
         async for finding in examine_unique_keys(database, document):
@@ -130,6 +134,24 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
         "Payload",
         None,
         "If a Payload CMS shares this database, its URI needs replicaSet=…, or its saves lose events.",
+    )
+
+
+async def examine_transactions(database: Database) -> Finding | None:
+    """Return a note if the server keeps the locks of a dead process's transaction for long, and says so."""
+    asked = {"getParameter": 1, TRANSACTION_LIFETIME: 1}
+    try:
+        seconds = (await database.client.admin.command(asked))[TRANSACTION_LIFETIME]
+    except OperationFailure:  # without the privilege, or from a router of a sharded cluster
+        return None
+    if seconds <= LONG_LIFETIME_SECONDS:
+        return None
+    return Finding(
+        Part.DATABASE,
+        "transactions",
+        None,
+        f"{TRANSACTION_LIFETIME} is {seconds}: a run that a killed process was changing can stay locked for up to "
+        f"{seconds * 1.5:.0f} s. Set it to {TRANSACTION_LIFETIME_SECONDS}, unless other programs need longer ones.",
     )
 
 

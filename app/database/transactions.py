@@ -11,6 +11,14 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from app.database.connection import Database
 
 TRANSACTION_SECONDS = 4.5
+TRANSACTION_LIFETIME_SECONDS = 10
+"""The `transactionLifetimeLimitSeconds` of a MongoDB server that only this service uses.
+
+A process killed inside a transaction leaves the documents that it changed locked until the server ends the transaction,
+by default after 60 to 90 s. No transaction of a living process lasts longer than `TRANSACTION_SECONDS`.
+"""
+LONG_LIFETIME_SECONDS = 30
+"""The limit above which the wait for a dead process's transaction is worth a note."""
 
 Session = AsyncClientSession
 Parameters = ParamSpec("Parameters")

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import pymongo
 from pymongo import UpdateOne
 
 from app.database.collections import collection_of
 from app.database.connection import Database, Raw
-from app.database.transactions import Session
+from app.database.transactions import TRANSACTION_SECONDS, Session
 from app.failpoints import failpoint
 from app.kit.times import utc_now
 from app.models.agent_execution import AgentExecution
@@ -103,7 +104,8 @@ async def remove_applied(database: Database, batch: Sequence[Raw], marks: Sequen
     executions = collection_of(database, AgentExecution)
     failpoint("after-outbox-commit")
     if updates := removals(batch, marks):
-        result = await executions.bulk_write(updates, ordered=False)
+        with pymongo.timeout(TRANSACTION_SECONDS):  # a transaction that a killed process left open may lock some
+            result = await executions.bulk_write(updates, ordered=False)
         if result.matched_count < len(updates):  # another process changed some; claims stay
             single = [UpdateOne({"_id": mark.execution}, {"$unset": {mark.path: ""}}) for mark in marks if mark.key]
             if single:

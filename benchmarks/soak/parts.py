@@ -218,6 +218,7 @@ def cluster_in(directory: Path, models_config: Path, models_host: str) -> Cluste
     mongod = [
         *(str(find_mongod(None)), "--replSet", "soak", "--bind_ip", "127.0.0.1", "--port", str(mongo_port)),
         *("--dbpath", str(directory / "mongo"), "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--quiet"),
+        *("--setParameter", "transactionLifetimeLimitSeconds=10"),  # as docs/operating.md advises
     ]
     valkey = [str(get_binary_path()), "--port", str(valkey_port), "--bind", "127.0.0.1", "--save", ""]
     shared = {

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.doctor import examine_runs, examine_traces
+from app.cli.doctor import examine_runs, examine_traces, examine_transactions
 from app.cli.findings import Finding, Part, in_order, summary
 from app.database.connection import Database
+from app.database.transactions import TRANSACTION_LIFETIME_SECONDS
 from app.kit.times import utc_now
 from app.settings import Settings
 from tests.fixtures.otlp_receiver import otlp_receiver
@@ -18,6 +19,9 @@ from tests.fixtures.web_server import plain, web_server
 def settings(endpoint: str | None) -> Settings:
     """Settings with a collector's address."""
     return Settings(_env_file=None, otel_exporter_otlp_endpoint=endpoint)  # pyright: ignore[reportCallIssue]
+
+
+LIFETIME = "transactionLifetimeLimitSeconds"
 
 
 def test_problems_come_first_and_among_them_what_others_need() -> None:
@@ -54,6 +58,23 @@ async def test_the_output_begins_with_the_database_and_ends_with_a_summary(
     assert subjects[0] == "departments:"
     assert marks == sorted(marks, key=("WRONG", "note", "ok").index)
     assert lines[-1].endswith("Begin with the first: departments.")
+
+
+async def test_a_server_that_keeps_the_locks_of_dead_processes_for_long_is_noted(database: Database) -> None:
+    admin = database.client.admin
+    before = await admin.command({"getParameter": 1, LIFETIME: 1})
+    try:
+        found = dict[int, Finding | None]()
+        for seconds in (TRANSACTION_LIFETIME_SECONDS, 60):
+            await admin.command({"setParameter": 1, LIFETIME: seconds})
+            found[seconds] = await examine_transactions(database)
+    finally:
+        await admin.command({"setParameter": 1, LIFETIME: before[LIFETIME]})
+
+    assert found[TRANSACTION_LIFETIME_SECONDS] is None
+    assert found[60] is not None
+    assert found[60].ok is None
+    assert "for up to 90 s" in found[60].text
 
 
 async def test_runs_that_wait_for_long_are_a_problem(database: Database) -> None:

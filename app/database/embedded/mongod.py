@@ -26,7 +26,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from app.database.embedded.credentials import MongodCredentials
 from app.database.embedded.guard import KILL_ORDER
-from app.database.embedded.server_log import reason_in
+from app.database.embedded.server_log import is_loader_error, reason_in
+from app.database.transactions import TRANSACTION_LIFETIME_SECONDS
 from app.errors import StartupError
 
 MINIMUM_FREE_BYTES = 500_000_000
@@ -41,7 +42,6 @@ _POLL_SECONDS = 0.02
 _STALL_SECONDS = 1.0
 _NOT_YET_INITIALIZED = 94
 _GUARD = Path(__file__).with_name("guard.py")
-_LOADER_ERRORS = ("loading shared libraries", "not found (required by", "symbol lookup error", "Library not loaded")
 _WAYS_OUT = "set MONGODB_URI to a running MongoDB, or MONGOD_BINARY to another mongod"
 _ANOTHER_DIRECTORY = "set DATA_DIR to another directory"
 
@@ -356,7 +356,7 @@ class EmbeddedMongod:
             return self._disk_full("the disk is full")
         if status == 128 + signal.SIGILL:
             return self._does_not_run_here("it requires instructions that this processor lacks")
-        if any(sign in reason for sign in _LOADER_ERRORS):
+        if is_loader_error(reason):
             return self._does_not_run_here(reason)
         return EmbeddedMongodError(
             f"The embedded MongoDB ended while starting, with status {status}: {reason or 'no reason logged'}. "
@@ -379,12 +379,12 @@ def _mongod_options(database_dir: Path, port: int) -> tuple[str, ...]:
         f"--dbpath={database_dir}",
         f"--bind_ip={_LOOPBACK}",
         f"--port={port}",
-        "--nounixsocket",
-        "--quiet",
+        *("--nounixsocket", "--quiet"),
         "--wiredTigerCacheSizeGB=0.25",
         "--wiredTigerEngineConfigString=log=(prealloc=false)",  # 200 MB less disk, half the time of the first start
         "--oplogSize=512",
         "--setParameter=diagnosticDataCollectionEnabled=false",
+        f"--setParameter=transactionLifetimeLimitSeconds={TRANSACTION_LIFETIME_SECONDS}",
         "--setParameter=enableLocalhostAuthBypass=false",  # or any first client could become an administrator
     )
 

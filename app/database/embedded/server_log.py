@@ -1,8 +1,15 @@
-"""The reason for mongod's end, from its log."""
+"""The reason for the end of mongod, from its log."""
 
 import json
 from collections.abc import Mapping
 from typing import Any, cast
+
+LOADER_ERRORS = ("loading shared libraries", "not found (required by", "symbol lookup error", "Library not loaded")
+
+
+def is_loader_error(reason: str) -> bool:
+    """Return whether the system could not load the program."""
+    return any(sign in reason for sign in LOADER_ERRORS)
 
 
 def reason_in(lines: list[str]) -> str:

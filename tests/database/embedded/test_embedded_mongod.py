@@ -18,6 +18,7 @@ from pymongo.read_concern import ReadConcern
 
 from app.database.embedded import mongod as embedded_mongod
 from app.database.embedded.mongod import EmbeddedMongod
+from app.database.transactions import TRANSACTION_LIFETIME_SECONDS, TRANSACTION_SECONDS
 from tests.fixtures.mongods import is_alive, silent_listener, start_error
 
 Running = tuple[EmbeddedMongod, str, Path]
@@ -69,6 +70,15 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
         yield mongod, await mongod.start(), data_dir
     finally:
         await crash(mongod)
+
+
+@pytest.mark.slow
+async def test_the_transaction_of_a_dead_process_ends_soon(running: Running) -> None:
+    _, uri, _ = running
+    async with connected(uri) as client:
+        asked = {"getParameter": 1, "transactionLifetimeLimitSeconds": 1}
+        found = await client.admin.command(asked)
+    assert TRANSACTION_SECONDS < found["transactionLifetimeLimitSeconds"] <= TRANSACTION_LIFETIME_SECONDS
 
 
 @pytest.mark.slow

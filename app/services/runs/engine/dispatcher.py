@@ -136,8 +136,11 @@ class Dispatcher:
         """Become the owner of a waiting run; returns whether this process did."""
         try:
             root = await self.queue.take(waiting)
-        except OperationFailure as error:
-            log.warning("run-claim-failed", executionId=waiting.root_id, error=type(error).__name__, code=error.code)
+        except PyMongoError as error:
+            if not isinstance(error, OperationFailure) and not error.timeout:
+                raise
+            code = error.code if isinstance(error, OperationFailure) else None
+            log.warning("run-claim-failed", executionId=waiting.root_id, error=type(error).__name__, code=code)
             return False
         if root is None:
             return False

@@ -27,6 +27,8 @@ class LeaseRenewer:
     stop_lost: Callable[[str, str], None]
     timings: Timings = DEFAULT_TIMINGS
     _renewed: float = field(default=0.0, init=False)
+    _locked: dict[str, float] = field(default_factory=dict[str, float], init=False)
+    """The last renewals of the trees whose roots a transaction locks."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]], init=False)
 
     async def start(self) -> None:
@@ -52,11 +54,14 @@ class LeaseRenewer:
         return bool(self._tasks) and not any(task.done() for task in self._tasks) and self.holds
 
     async def _renew(self) -> None:
-        began = now()
+        began, owned = now(), list(self.fences())
+        before = {root_id: self._locked[root_id] for root_id in owned if root_id in self._locked}
+        locked: list[str] = []
+        if owned:
+            locked = await self.leases.renew([root_id for root_id in owned if root_id not in before], before)
         async with asyncio.timeout(self.timings.answer_seconds):
-            if owned := list(self.fences()):
-                await self.leases.renew(owned)
             await self.leases.read_clock()
+        self._locked = {root_id: before.get(root_id, self._renewed) for root_id in locked}
         self._renewed = began
 
     async def _renew_regularly(self) -> None:
@@ -76,6 +81,12 @@ class LeaseRenewer:
         for root_id in list(self.fences()):
             self.stop_lost(root_id, "The leases could not be renewed.")
 
+    def _stop_locked(self) -> None:
+        """Stop the trees that have been locked for so long that their leases may end."""
+        for root_id, renewed in self._locked.items():
+            if now() - renewed >= self.timings.give_up_seconds:
+                self.stop_lost(root_id, "A transaction locks the run, so its lease could not be renewed.")
+
     async def _watch(self) -> None:
         """Notice take-overs and cancels by other processes."""
         while True:
@@ -83,6 +94,7 @@ class LeaseRenewer:
             if not self.holds:
                 self._give_up()
                 continue
+            self._stop_locked()
             fences = dict(self.fences())
             try:
                 async with asyncio.timeout(self.timings.answer_seconds):

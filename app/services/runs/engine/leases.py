@@ -1,12 +1,16 @@
 """Leases on run trees by the database's clock, and the fence that rejects the writes of a process that lost one."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import pymongo
+import structlog
 from pydantic import ValidationError
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import PyMongoError
 
 from app.database.audit_marks import mark_insert
 from app.database.clock import database_time
@@ -29,6 +33,8 @@ REVISABLE = [ExecutionStatus.COMPLETED.value, ExecutionStatus.FAILED.value]
 IN_DATABASE: Raw = {"archivedAt": None}
 """Matches trees that are not archived: nothing is added to an archived one."""
 WITHOUT_BULK: Raw = {"events": 0, "runState": 0}
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -66,19 +72,60 @@ class Leases:
         """Return how long a run may continue."""
         return (root.deadline - self.server_now()).total_seconds() if root.deadline else self.run_seconds
 
-    async def renew(self, root_ids: list[str]) -> None:
-        """Renew the leases on those of the trees that this process still owns."""
-        await self._executions.update_many(
-            {"executionId": {"$in": root_ids}, "lease.owner": self.owner},
-            [{"$set": {"lease.until": seconds_from_now(self.timings.lease_seconds)}}],
-        )
+    async def renew(self, root_ids: list[str], locked: Iterable[str] = ()) -> list[str]:
+        """Renew the leases on those of the trees that this process still owns; return the roots that are locked.
+
+        A process killed inside a transaction leaves the documents that it changed locked until MongoDB ends the
+        transaction. `locked` are roots that were locked before; they are renewed one by one.
+
+        Raises:
+            PyMongoError: the database is unavailable.
+        """
+        renewed = {"lease.until": seconds_from_now(self.timings.lease_seconds)}
+        together = self._set_together({"executionId": {"$in": root_ids}}, renewed)
+        found = await asyncio.gather(together, self._set_singly(locked, renewed))
+        return [root_id for one in found for root_id in one]
 
     async def hand_over(self) -> None:
-        """Release every tree of this process, so that others can take it at once."""
-        await self._executions.update_many(
-            {"lease.until": {"$exists": True}, "lease.owner": self.owner},
-            [{"$set": {"lease": UNOWNED}}],
-        )
+        """Release every tree of this process, so that others can take it at once; locked ones expire.
+
+        Raises:
+            PyMongoError: the database is unavailable.
+        """
+        await self._set_together({"lease.until": {"$exists": True}}, {"lease": UNOWNED})
+
+    async def _set_together(self, selector: Raw, fields: Raw) -> list[str]:
+        """Set fields of owned roots in one update, or one by one if a locked root blocks it; return the locked ones."""
+        owned = {**selector, "lease.owner": self.owner}
+        try:
+            with pymongo.timeout(self.timings.answer_seconds):
+                await self._executions.update_many(owned, [{"$set": fields}])
+        except PyMongoError as error:
+            if not error.timeout:
+                raise
+            log.warning("lease-update-blocked", seconds=self.timings.answer_seconds)
+            with pymongo.timeout(self.timings.answer_seconds):
+                root_ids = [raw["executionId"] async for raw in self._executions.find(owned, {"executionId": 1})]
+            return await self._set_singly(root_ids, fields)
+        return []
+
+    async def _set_singly(self, root_ids: Iterable[str], fields: Raw) -> list[str]:
+        """Set fields of owned roots one by one, and return those that are locked."""
+
+        async def set_one(root_id: str) -> bool:
+            owned = {"executionId": root_id, "lease.owner": self.owner}
+            try:
+                with pymongo.timeout(self.timings.answer_seconds / 2):
+                    await self._executions.update_one(owned, [{"$set": fields}])
+            except PyMongoError as error:
+                if not error.timeout:
+                    raise
+                return False
+            return True
+
+        wanted = list(root_ids)
+        done = await asyncio.gather(*(set_one(root_id) for root_id in wanted))
+        return [root_id for root_id, is_set in zip(wanted, done, strict=True) if not is_set]
 
     async def find_lost(self, fences: Mapping[str, int]) -> list[str]:
         """Return the roots whose fence has changed: another process took them over, or cancelled them."""
@@ -99,7 +146,11 @@ class Leases:
         return validated(first) or await self._own_tree(expired, {"takeovers": counted})
 
     async def take_waiting(self, root_id: str, session: AsyncClientSession | None) -> Raw | None:
-        """Become the first owner of a queued root: one update, because its tree has no other document yet."""
+        """Become the first owner of a queued root: one update, because its tree has no other document yet.
+
+        Raises:
+            PyMongoError: the root is locked, or the database is unavailable.
+        """
         waiting = {"executionId": root_id, "lease.owner": NOBODY, "status": ExecutionStatus.PENDING.value, "lastSeq": 0}
         return await self._own_root(waiting, {}, session)
 
@@ -188,9 +239,10 @@ class Leases:
             "waitingSince": "$$REMOVE",
             **changes,
         }
-        return await self._executions.find_one_and_update(
-            selector, [{"$set": owned}], projection=WITHOUT_BULK, return_document=True, session=session
-        )
+        with pymongo.timeout(self.timings.answer_seconds) if session is None else contextlib.nullcontext():
+            return await self._executions.find_one_and_update(
+                selector, [{"$set": owned}], projection=WITHOUT_BULK, return_document=True, session=session
+            )
 
     @property
     def _executions(self) -> Collection:
