@@ -104,3 +104,27 @@ async def test_a_process_stops_in_time_although_a_run_is_locked_and_hands_the_ot
     await start_process()
     await expire(service, runs[1])
     assert [(await finished(service, one))["status"] for one in runs] == ["completed"] * 3
+
+
+async def test_requests_that_change_a_locked_run_are_refused_in_time(
+    service: Service, model_server: ModelServer, gate: Gate
+) -> None:
+    async def work(_: Call) -> Reply:
+        return await gate.passed("Done.")
+
+    model_server.on("work", work)
+    execution_id = await accept(service, service.services.engine, "agent")
+    await until(lambda: gate.waiting == 1)
+
+    async with locked(service, execution_id):
+        for method, path, body in (
+            ("POST", f"/api/v1/executions/{execution_id}/cancel", None),
+            ("PATCH", f"/api/v1/executions/{execution_id}", {"legalHold": True}),
+        ):
+            async with asyncio.timeout(15):
+                answer = await service.http.request(method, path, json=body)
+            assert answer.status_code == 503, answer.text
+            assert "Retry-After" in answer.headers
+
+    cancelled = await service.http.post(f"/api/v1/executions/{execution_id}/cancel")
+    assert cancelled.status_code == 202, cancelled.text
