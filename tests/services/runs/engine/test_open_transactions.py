@@ -15,7 +15,7 @@ from tests.fixtures.runs import Gate, StartProcess, accept, expire, finished, st
 from tests.fixtures.services import Service
 
 LIFETIME = "transactionLifetimeLimitSeconds"
-pytestmark = pytest.mark.usefixtures("lone_processes", "lasting_transactions")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lone_processes", "lasting_transactions")]
 
 IMPATIENT = Timings(
     lease_seconds=6.0, renew_every_seconds=0.3, answer_seconds=1.0, give_up_seconds=4.0, look_every_seconds=0.2
