@@ -16,7 +16,7 @@ from app.services.access.admin_key import AdminKey, load_admin_key
 from app.services.access.opening import open_credentials
 from app.services.access.stream_tickets import StreamTickets
 from app.services.audit.ends import AuditEnds
-from app.services.audit.opening import open_audit_log
+from app.services.audit.opening import appending_audit_entries, open_audit_log
 from app.services.catalog.opening import make_editor, open_loader, open_seeded_database, open_stored_tools
 from app.services.catalog.queries import CatalogQueries
 from app.services.catalog.tool_tester import ToolTester
@@ -93,6 +93,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         toolbox = await enter(open_stored_tools(settings, database))
         bus = await enter(open_bus(redis_url, database))
         loader = await enter(open_loader(settings, database, toolbox.mcp))
+        appender = await enter(appending_audit_entries(database))  # stops after the runs and the outbox
         outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database), AuditEnds(database)]))
         budgets = await enter(open_budgets(database))
         cache = await enter(open_response_cache(settings, database, models))
@@ -102,7 +103,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         credentials = await enter(open_credentials(settings, database, admin_key))
         await enter(running_in_background(keep_prompts_indexed(database), "prompt index"))
         archives = await enter(open_retention(settings, database, is_worker=is_worker))
-        audit = await enter(open_audit_log(database, settings.data_dir, archives, is_worker=is_worker))
+        audit = await enter(open_audit_log(appender, settings.data_dir, archives, is_worker=is_worker))
         executions = ExecutionQueries(database, archives)
         starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
         yield Services(

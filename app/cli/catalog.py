@@ -8,17 +8,19 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.progress import plain
+from app.cli.progress import counted, plain
 from app.database.audit_marks import Actor
 from app.database.connection import Database
 from app.database.opening import open_database
 from app.errors import AppError, StartupError
 from app.kit.paging import PageRequest
+from app.kit.validation_words import message_of
 from app.models.api_key import ApiKey, Role
 from app.routers.api_keys import ApiKeyCreate
 from app.server.console import run_console
 from app.services.access.admin_key import load_admin_key
 from app.services.access.api_keys import create_api_key, delete_api_key, list_api_keys
+from app.services.audit.appender import AuditAppender
 from app.services.catalog.loader import parsed
 from app.services.catalog.seeds.files import SEEDS
 from app.services.catalog.seeds.rules import SeedRules
@@ -54,14 +56,15 @@ async def seed_database(settings: Settings, folder: Path | None) -> bool:
         if problems := await problems_with_seeds(settings, database, folder or SEEDS):
             for problem in problems:
                 console.print(Text(plain(problem)), soft_wrap=True)
-            console.print(f"{len(problems)} problems; nothing was stored.")
+            console.print(f"{counted(len(problems), 'problem')}; nothing was stored.")
             return False
         report = await upsert_seeds(database, folder or SEEDS, command_line())
+        await AuditAppender(database).append_rest()
     for outcome in Outcome:
         count = report.count(outcome)
         console.print(
-            f"{outcome.capitalize()} {count.departments} departments, {count.agents} agents, "
-            f"{count.custom_tools} custom tools."
+            f"{outcome.capitalize()} {counted(count.departments, 'department')}, {counted(count.agents, 'agent')}, "
+            f"{counted(count.custom_tools, 'custom tool')}."
         )
     for refusal in report.refused:
         console.print(Text(f"Refused and left unchanged: {plain(refusal)}"), soft_wrap=True)
@@ -94,7 +97,7 @@ async def print_keys(settings: Settings) -> None:
     console = run_console()
     console.print(table)
     where = f"embedded in {settings.data_dir}" if settings.embedded else "MONGODB_URI"
-    console.print(Text(f"{table.row_count} keys in the database {database.name} ({where}).", style="dim"))
+    console.print(Text(f"{counted(table.row_count, 'key')} in the database {database.name} ({where}).", style="dim"))
     if load_admin_key(settings).text:
         console.print(Text("The bootstrap admin key is not listed because it is not stored.", style="dim"))
 
@@ -112,6 +115,7 @@ async def revoke_key(settings: Settings, key_id: str) -> None:
             )
         except AppError as error:
             raise StartupError(str(error)) from None
+        await AuditAppender(database).append_rest()
     run_console().print("Revoked. No process accepts the key five seconds from now.")
 
 
@@ -139,7 +143,8 @@ async def print_new_key(settings: Settings, name: str, role: str) -> None:
     try:
         ApiKeyCreate(name=name, role=Role(role))
     except ValidationError as error:
-        raise StartupError(f"--name: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+        raise StartupError(f"--name: {message_of(dict(error.errors()[0]))}.") from None
     async with open_database(settings, share=True) as database:
         _, key = await create_api_key(database, command_line(), name, Role(role))
+        await AuditAppender(database).append_rest()
     run_console().print(key, soft_wrap=True)

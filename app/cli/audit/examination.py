@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from app.cli.progress import counted
 from app.database.collections import collection_of
 from app.database.connection import Database
 from app.kit.times import utc_now
@@ -41,7 +42,7 @@ async def examine_backlog(database: Database) -> AuditFinding:
     late = await marks.count_documents({"at": {"$lt": utc_now() - BACKLOG_AGE}})
     if late:
         advice = "Start a service or a worker, or read its log for audit-append-failed."
-        return AuditFinding(False, f"{late} changes have waited for their entry for more than a minute. {advice}")
+        return AuditFinding(False, f"{counted(late, 'change')} waited more than a minute for an audit entry. {advice}")
     return AuditFinding(True, "every change has its entry")
 
 

@@ -11,6 +11,7 @@ from app.errors import StartupError
 from app.events.archive.reader import Archives
 from app.kit.times import iso_milliseconds
 from app.server.console import run_console
+from app.services.audit.appender import AuditAppender
 from app.services.retention.archiver import ArchiveNotVerified
 from app.services.retention.due_trees import Obstacle, cutoff_before
 from app.services.retention.passes import RetentionPass
@@ -58,6 +59,7 @@ async def archive_old_runs(settings: Settings, older_than: str | None, *, dry_ru
             await print_survey(database, cutoff)
         else:
             await print_pass(database, Archives.under(settings.data_dir), cutoff)
+            await AuditAppender(database).append_rest()
 
 
 async def print_survey(database: Database, cutoff: datetime) -> None:

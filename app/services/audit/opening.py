@@ -30,14 +30,22 @@ class AuditLog:
 
 
 @asynccontextmanager
-async def open_audit_log(
-    database: Database, data_dir: Path, archives: Archives, *, is_worker: bool
-) -> AsyncGenerator[AuditLog]:
-    """The audit log, to which entries are appended while the context lasts; workers note no heads."""
+async def appending_audit_entries(database: Database) -> AsyncGenerator[AuditAppender]:
+    """An appender that works while the context lasts, and once more at its end, for the changes of a stop."""
     appender = AuditAppender(database)
+    async with running_in_background(appender.run(), "audit log"):
+        yield appender
+    await appender.append_rest()
+
+
+@asynccontextmanager
+async def open_audit_log(
+    appender: AuditAppender, data_dir: Path, archives: Archives, *, is_worker: bool
+) -> AsyncGenerator[AuditLog]:
+    """The audit log to which an appender appends; workers note no heads."""
+    database = appender.database
     notes = HeadNotes.under(database, data_dir)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(running_in_background(appender.run(), "audit log"))
         if not is_worker:
             await stack.enter_async_context(running_in_background(notes.run(), "audit heads"))
         yield AuditLog(AuditQueries(database), AuditVerifier(database, archives), appender)

@@ -1,6 +1,7 @@
 """The consumer of audit marks: one dense chain, each mark in it once, however many processes append and die."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from pymongo.errors import AutoReconnect
@@ -13,6 +14,8 @@ from app.models.audit import AuditEntry, AuditMark
 from app.services.audit import appender as appender_module
 from app.services.audit.appender import AuditAppender
 from tests.fixtures.audit_chains import assert_dense, leave_marks, make_chain, read_chain
+from tests.fixtures.processes import run_command
+from tests.fixtures.services import StartService
 
 
 async def pending(database: Database) -> int:
@@ -107,3 +110,27 @@ async def test_an_unavailable_database_stops_no_appender(database: Database, mon
     task.cancel()
 
     assert_dense(await read_chain(database), 2)
+
+
+async def test_a_process_that_stops_leaves_no_change_without_its_entry(
+    database: Database, start_service: StartService
+) -> None:
+    async with start_service() as service:
+        entry = {"slug": "press", "name": "Press", "description": "Writes announcements."}
+        assert (await service.http.post("/api/v1/departments", json=entry)).status_code == 201
+
+    chain = await read_chain(database)
+    assert await pending(database) == 0
+    assert ("department.create", "press") in {(entry["action"], entry["target"]["key"]) for entry in chain}
+
+
+async def test_a_command_that_changes_something_leaves_no_change_without_its_entry(
+    database: Database, database_uri: str, tmp_path: Path
+) -> None:
+    made = await run_command(
+        "keys", "create", "--name", "ci", "--role", "runner", cwd=tmp_path, MONGODB_URI=database_uri
+    )
+
+    assert made[0] == 0
+    assert [entry["action"] for entry in await read_chain(database)] == ["api-key.create"]
+    assert await pending(database) == 0

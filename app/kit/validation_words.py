@@ -1,0 +1,38 @@
+"""What is wrong with an invalid value, in words that a person understands without knowing pydantic or patterns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_WORDS: dict[str, str] = {}
+"""What each pattern asks for."""
+
+
+def worded(pattern: str, words: str) -> str:
+    """Return a pattern, and say in words what a text that does not match it must be."""
+    _WORDS[pattern] = words
+    return pattern
+
+
+def words_of(pattern: str) -> str | None:
+    """Return what a pattern asks for, if someone said it."""
+    return _WORDS.get(pattern)
+
+
+def message_of(error: Mapping[str, Any]) -> str:
+    """Return the problem with a field; pydantic counts the characters of a validated text as items: correct that."""
+    match error["type"], error.get("input"):
+        case "string_pattern_mismatch", _:
+            return words_of(error["ctx"]["pattern"]) or str(error["msg"])
+        case "extra_forbidden", _:
+            return "is not a known field"
+        case "too_short", str():
+            return f"String should have at least {characters(error['ctx']['min_length'])}"
+        case "too_long", str():
+            return f"String should have at most {characters(error['ctx']['max_length'])}"
+        case _:
+            return str(error["msg"]).removeprefix("Value error, ")
+
+
+def characters(count: int) -> str:
+    """Return a number of characters, in pydantic's words."""
+    return f"{count} character{'' if count == 1 else 's'}"
