@@ -14,6 +14,7 @@ from app.dependencies import EngineDep, ExecutionQueriesDep, HubDep, StreamsDep
 from app.errors import AppError
 from app.events.stream.bus import Ending
 from app.events.stream.hub import EventHub
+from app.kit.validation_words import worded
 from app.routers.http.problems import BODY_PROBLEMS
 from app.services.access.api_keys import Caller
 from app.services.runs.accept.starter import AcceptedRun
@@ -52,7 +53,7 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=255,
-        pattern=r"^[\x21-\x7e]+$",
+        pattern=worded(r"^[\x21-\x7e]+$", "must consist of printable ASCII characters without spaces"),
         description="Any key. Repeated requests with the same key and body return the same execution.",
     ),
 ]
@@ -77,9 +78,10 @@ class RunResponder:
         else:
             found = await accepted.as_read()
         self.response.headers["Location"] = found.links.self
-        ended = await self._find_ended(accepted, caller, wait_seconds(self.prefer))
+        seconds = wait_seconds(self.prefer)
+        ended = await self._find_ended(accepted, caller, seconds)
         if ended is None:
-            return found
+            return await self._as_it_is_now(accepted, caller) or found if seconds else found
         self.response.status_code = HTTPStatus.OK
         self.response.headers["Preference-Applied"] = "wait"
         return ended
@@ -102,6 +104,12 @@ class RunResponder:
                 elif not accepted.replayed:
                     return await self.executions.read(ended, accepted.names, caller)
                 return await self.executions.get_execution(execution_id, caller, known=accepted.names)
+        return None
+
+    async def _as_it_is_now(self, accepted: AcceptedRun, caller: Caller) -> ExecutionRead | None:
+        """Return an execution that has not ended after a wait, for it has changed since it was accepted."""
+        with contextlib.suppress(PyMongoError, AppError):
+            return await self.executions.get_execution(accepted.root.execution_id, caller, known=accepted.names)
         return None
 
     async def _follow_to_end(self, execution_id: str) -> None:
