@@ -7,6 +7,7 @@ const STATES = {
   pending: { word: "Pending", tone: "idle", icon: "clock" },
   queued: { word: "Queued", tone: "idle", icon: "clock" },
   running: { word: "Running", tone: "run", icon: "ring" },
+  waiting: { word: "Waits for approval", tone: "warn", icon: "pause" },
   completed: { word: "Completed", tone: "ok", icon: "check" },
   failed: { word: "Failed", tone: "bad", icon: "cross" },
   cancelled: { word: "Cancelled", tone: "idle", icon: "stop" },
@@ -28,6 +29,9 @@ export function Status({ status, pill = false, iconOnly = false }) {
     ${icon}<span class=${iconOnly ? "hidden" : ""}>${state.word}</span>
   </span>`;
 }
+
+/** The status of a run in a list: one that waits for a person does not work. @param {any} run */
+export const shownStatus = (run) => (run.waitingFor ? "waiting" : run.status);
 
 /** @param {string} status */
 export const isEnded = (status) => status === "completed" || status === "failed" || status === "cancelled";

@@ -38,7 +38,7 @@ export function dollars(value) {
 }
 
 /** @param {number | null | undefined} share 0 to 1 */
-export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(share * 100)} %`);
+export const percent = (share) => (share === null || share === undefined ? "–" : `${Math.round(share * 100)}%`);
 
 /** @param {number | null | undefined} value 0 to 100 */
 export const score = (value) => (value === null || value === undefined ? "–" : String(Math.round(value)));

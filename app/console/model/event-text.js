@@ -28,7 +28,7 @@ const TEXTS = {
   "department-start": (event) => `Department ${event.departmentSlug} starts`,
   "department-complete": (event) => firstLine(event.report?.summary ?? event.report?.text),
   "orchestrator-progress": (event) => `${event.message} (${event.done} of ${event.total})`,
-  "budget-alert": (event) => `${event.scope}: ${Math.round(event.ratio * 100)} % of the budget is used, ${dollars(event.usedCostUsd)}`,
+  "budget-alert": (event) => `${event.scope}: ${Math.round(event.ratio * 100)}% of the budget is used, ${dollars(event.usedCostUsd)}`,
 };
 
 /** @param {any} event */

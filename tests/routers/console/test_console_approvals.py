@@ -73,3 +73,27 @@ async def test_a_run_shows_what_it_waits_for_and_continues_after_a_decision(
     outputs = [one["output"] for one in await output_texts(console, execution_id)]
     assert {"error": {"code": "declined", "message": "Not this one."}} in outputs
     await expect(page.get_by_role("list", name="Events")).to_contain_text("approval-decided")
+
+
+async def test_a_list_says_that_a_run_waits_and_every_status_is_one_line(
+    console: Visit, model_server: ModelServer, project: str
+) -> None:
+    page = console.page
+    execution_id = await waiting_run(console, model_server, project, {"text": "One."})
+
+    await console.open("/runs")
+    row = page.get_by_role("row").filter(has=page.locator(f"a[href='/runs/{execution_id}']"))
+    await expect(row.locator(".status").first).to_have_text("Waits for approval")
+    assert set(await directions(console)) == {"row"}
+
+    await console.open(f"/runs/{execution_id}")
+    await expect(page.locator(".run-title .status").first).to_have_text("Running")
+    assert set(await directions(console)) == {"row"}
+    await console.service.http.post(f"/api/v1/executions/{execution_id}/cancel")
+
+
+async def directions(console: Visit) -> list[str]:
+    """How the icon and the word of each status are arranged: a class of a page must not reach them."""
+    return await console.page.locator(".status").evaluate_all(
+        "found => found.map(one => getComputedStyle(one).flexDirection)"
+    )

@@ -51,7 +51,7 @@ export function differenceOf(left, right, show, better) {
   const difference = right - left;
   if (difference === 0 || show(left) === show(right)) return { text: "=", tone: "" };
   const sign = difference > 0 ? "+" : "−";
-  const share = left === 0 ? "" : ` (${sign}${Math.round(Math.abs(difference / left) * 100)} %)`;
+  const share = left === 0 ? "" : ` (${sign}${Math.round(Math.abs(difference / left) * 100)}%)`;
   const text = `${sign}${show(Math.abs(difference))}${share}`;
   if (!better || Math.abs(difference) < Math.abs(left) * MIN_SHARE) return { text, tone: "" };
   const isBetter = (better === "more") === difference > 0;

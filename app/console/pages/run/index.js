@@ -40,7 +40,7 @@ function Run({ rootId, run, version, root, error, state, refresh }) {
   const selectEvent = useCallback((/** @type {any} */ event) => setQuery({ at: event.executionId === rootId ? null : event.executionId, event: event.seq }), [rootId]);
 
   const selected = run.executions.get(selectedId) ?? run.root;
-  return html`<div class="run">
+  return html`<div class="run-page">
     <${Header} run=${run} root=${root} selected=${selected} version=${version} now=${now} refresh=${refresh} />
     ${root.archivedAt && html`<div class="run-problem"><${ArchiveNote} root=${root} /></div>`}
     ${error && !areEventsGone(root) && html`<div class="run-problem"><${Problem} error=${error} onRetry=${refresh} /></div>`}
