@@ -68,6 +68,8 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 - any JSON value
         MalformedJson: the text is not JSON.
         InvalidInput: the value is ambiguous or cannot be stored; at most 50 problems are listed.
     """
+    if not text.strip():
+        raise MalformedJson("The body is empty. Send a JSON value.")
     if has_too_many_values(text):
         raise InvalidInput.of_field("body", TOO_MANY)
     pairs = UniqueKeys()

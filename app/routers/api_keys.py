@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from app.dependencies import DEFAULT_PAGE, ApiKeysDep, Cursor, DatabaseDep, Limit, ServiceAdmin
 from app.kit.paging import PageRequest
 from app.kit.schemas import ApiModel, Entry, ObjectIdStr, Text, Timestamp
+from app.kit.validation_words import worded
 from app.models.api_key import ApiKey, Role
 from app.routers.http.entries import DELETE_PROBLEMS, IfMatch, answer_entry
 from app.routers.http.pages import PageRead, sort_query
@@ -41,7 +42,7 @@ class ApiKeyCreate(BaseModel):
         json_schema_extra={"examples": [{"name": "nightly runs", "role": "runner"}]},
     )
 
-    name: Annotated[Text, Field(min_length=1, max_length=200, pattern=r"\S")]
+    name: Annotated[Text, Field(min_length=1, max_length=200, pattern=worded(r"\S", "must not be blank"))]
     """A name for the key's holder, shown in reviews and lists."""
     role: Role
     """The role of requests that carry the key."""

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 from app.dependencies import DEFAULT_PAGE, AuditDep, Cursor, Limit, ServiceAdmin
 from app.kit.paging import PageRequest
 from app.kit.schemas import Text
+from app.kit.validation_words import worded
 from app.routers.executions.executions import Moment
 from app.routers.http.pages import PageRead, sort_query
 from app.routers.http.problems import problem_responses
@@ -35,7 +36,7 @@ async def list_audit_entries(
         str | None,
         Query(
             max_length=100,
-            pattern=r"^[a-z]+(-[a-z]+)*\.([a-z]+|\*)$",
+            pattern=worded(r"^[a-z]+(-[a-z]+)*\.([a-z]+|\*)$", "must be an action such as 'agent.update' or 'agent.*'"),
             description="An action such as `agent.update`, or all actions on one kind of thing, such as `agent.*`.",
         ),
     ] = None,
@@ -63,7 +64,9 @@ async def verify_audit_log(
     head: Annotated[
         str | None,
         Query(
-            pattern=f"^{HEAD.pattern}$",
+            pattern=worded(
+                f"^{HEAD.pattern}$", "must be SEQ:HASH, such as a line of DATA_DIR/audit-heads without its time"
+            ),
             description="A head that was noted earlier, `SEQ:HASH`: the chain must still have it. It finds an end that "
             "was cut off.",
         ),

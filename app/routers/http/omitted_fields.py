@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Query
 
+from app.kit.validation_words import worded
 from app.services.runs.queries.execution_shapes import ExecutionRead
 
 FIELDS = {"params": "params", "output": "output", "runState": "run_state"}
@@ -12,7 +13,7 @@ ANY_FIELD = f"({'|'.join(FIELDS)})"
 Omit = Annotated[
     str | None,
     Query(
-        pattern=f"^{ANY_FIELD}(,{ANY_FIELD})*$",
+        pattern=worded(f"^{ANY_FIELD}(,{ANY_FIELD})*$", f"must name some of {', '.join(FIELDS)}, separated by commas"),
         max_length=100,
         description="Fields to leave out, separated by commas: `params`, `output`, `runState`. They become `null`.",
     ),

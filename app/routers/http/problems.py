@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from app.errors import MAX_PROBLEMS, AppError, DatabaseUnavailable, FieldError
 from app.kit.strict_json import shown
+from app.kit.validation_words import message_of
 from app.routers.http.security_headers import SECURITY_HEADERS
 
 MEDIA_TYPE = "application/problem+json"
@@ -167,24 +168,6 @@ async def render_validation_error(request: Request, error: Exception) -> JSONRes
     )
 
 
-def message_of(error: dict[str, Any]) -> str:
-    """The problem with a field. Pydantic counts the characters of a validated text as items: correct that."""
-    if isinstance(error.get("input"), str):
-        match error["type"]:
-            case "too_short":
-                return f"String should have at least {characters(error['ctx']['min_length'])}"
-            case "too_long":
-                return f"String should have at most {characters(error['ctx']['max_length'])}"
-            case _:
-                pass
-    return str(error["msg"]).removeprefix("Value error, ")
-
-
-def characters(count: int) -> str:
-    """A number of characters, in pydantic's words."""
-    return f"{count} character{'' if count == 1 else 's'}"
-
-
 def path_of(location: Sequence[Any]) -> str:
     """The dotted path of a field, without the part of the request that contains it."""
     parts = [shown(str(part)) for part in location[1:]]
@@ -199,8 +182,22 @@ async def render_http_exception(request: Request, error: Exception) -> JSONRespo
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(allowed_methods(request))
-    detail = f"{error.detail.rstrip('.')}." if error.detail else f"{phrase}."
+    detail = f"{(error.detail or phrase).rstrip('.')}."
+    if error.detail == phrase:
+        detail = no_such_thing(request, error.status_code, headers.get("Allow")) or detail
     return problem(request, status=error.status_code, code=code, detail=detail, headers=headers)
+
+
+def no_such_thing(request: Request, status: int, allowed: str | None) -> str | None:
+    """The sentence about a path or a method that the service does not have."""
+    path = shown(request.scope["path"])
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            return f"There is nothing at '{path}'. /docs and /openapi.json describe what there is."
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return f"'{path}' does not accept {request.method}, only {allowed}."
+        case _:
+            return None
 
 
 def allowed_methods(request: Request) -> list[str]:

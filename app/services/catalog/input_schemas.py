@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 
 from app.kit.json_values import JsonObject
+from app.kit.validation_words import worded
 from app.models.base import MAX_CRITERIA, MAX_CRITERION_CHARACTERS
 from app.models.quality_weights import DEFAULT_SLUG
 from app.services.tools.names import MCP_TOOL_NAME
@@ -30,7 +31,8 @@ READ_ONLY = frozenset(
 )
 """Fields that the service maintains. Requests may contain them, without effect."""
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9-]+$", max_length=100, examples=["story"])]
+SLUG = worded(r"^[a-z0-9-]+$", "must consist of lower-case letters, digits and hyphens, such as 'music-rights'")
+Slug = Annotated[str, Field(pattern=SLUG, max_length=100, examples=["story"])]
 
 
 def not_default(slug: str) -> str:
@@ -41,13 +43,21 @@ def not_default(slug: str) -> str:
 
 
 DepartmentSlug = Annotated[Slug, AfterValidator(not_default)]
-AgentId = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, examples=["plot-specialist-002"])
-]
-ToolName = Annotated[str, Field(pattern=r"^[a-z][a-zA-Z0-9]*$", max_length=64, examples=["countScenes"])]
-GrantedTool = Annotated[
-    str, Field(pattern=rf"^([a-z][a-zA-Z0-9]*|{MCP_TOOL_NAME})$", max_length=200, examples=["countScenes"])
-]
+AGENT_ID = worded(
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    "must consist of letters, digits, dots, underscores and hyphens, and begin with a letter or digit",
+)
+AgentId = Annotated[str, Field(pattern=AGENT_ID, max_length=100, examples=["plot-specialist-002"])]
+TOOL_NAME = worded(
+    r"^[a-z][a-zA-Z0-9]*$",
+    "must begin with a lower-case letter and consist of letters and digits, such as 'countScenes'",
+)
+ToolName = Annotated[str, Field(pattern=TOOL_NAME, max_length=64, examples=["countScenes"])]
+GRANTED_TOOL = worded(
+    rf"^([a-z][a-zA-Z0-9]*|{MCP_TOOL_NAME})$",
+    "must be the name of a tool, such as 'countScenes' or 'mcp:files/read_file'",
+)
+GrantedTool = Annotated[str, Field(pattern=GRANTED_TOOL, max_length=200, examples=["countScenes"])]
 
 
 def not_blank(text: str) -> str:
@@ -62,7 +72,8 @@ Name = Annotated[
 ]
 Prose = Annotated[str, Field(min_length=1, max_length=20_000)]
 Instructions = Annotated[str, Field(min_length=1, max_length=200_000)]
-Color = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$", examples=["#8B5CF6"])]
+COLOR = worded(r"^#[0-9A-Fa-f]{6}$", "must be a color such as '#8B5CF6'")
+Color = Annotated[str, Field(pattern=COLOR, examples=["#8B5CF6"])]
 Steps = Annotated[int, Field(ge=5, le=100)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, examples=["anthropic/claude-sonnet-4.5"])]
 Criterion = Annotated[
@@ -74,8 +85,9 @@ Criteria = Annotated[list[Criterion], Field(max_length=MAX_CRITERIA)]
 NUMBER = "(0|[1-9][0-9]*)"
 PRE_RELEASE = "(0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
 BUILD = "[0-9a-zA-Z-]+"
-VERSION = (
-    rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE}(\.{PRE_RELEASE})*)?(\+{BUILD}(\.{BUILD})*)?$"  # from semver.org
+VERSION = worded(
+    rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{PRE_RELEASE}(\.{PRE_RELEASE})*)?(\+{BUILD}(\.{BUILD})*)?$",  # from semver.org
+    "must be a version of three numbers, such as '1.2.0'",
 )
 Version = Annotated[str, Field(pattern=VERSION, max_length=64)]
 Code = Annotated[str, Field(min_length=1, max_length=200_000)]

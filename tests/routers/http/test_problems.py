@@ -1,7 +1,7 @@
 """Every failure comes out as problem details: whole, stable, and silent about the inside."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -10,6 +10,7 @@ from pymongo.errors import ServerSelectionTimeoutError
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
+from app.kit.validation_words import words_of
 from app.routers.http.request_context import MAX_BODY_BYTES
 from app.services.catalog.queries import CatalogQueries
 from tests.fixtures.http_api import NewKey, assert_problem, wrong_fields
@@ -18,6 +19,8 @@ from tests.fixtures.services import PROJECT, Service
 RUNS = "/api/v1/agents/plot-specialist-001/runs"
 JSON = {"Content-Type": "application/json"}
 BODY = {"prompt": "Write.", "project": PROJECT}
+OBJECT_ID = "^[0-9a-fA-F]{24}$"
+"""Described as a pattern, and checked by a function with words of its own."""
 SECRET = "mongodb://admin:secret-word@10.0.0.7:27017"
 
 
@@ -249,3 +252,44 @@ async def test_a_harmless_request_id_is_taken_over_and_another_one_is_made_up(an
     ids = {answer.headers["x-request-id"] for answer in (*made, *refused)}
     assert len(ids) == 6
     assert all(one.startswith("req_") for one in ids)
+
+
+async def test_what_is_not_there_is_named_with_what_is(shared_service: Service) -> None:
+    unknown = await shared_service.http.get("/api/v1/agents/")
+    method = await shared_service.http.put("/api/v1/agents")
+    empty = await shared_service.http.post(RUNS, content=b"", headers=JSON)
+
+    nothing = "There is nothing at '/api/v1/agents/'. /docs and /openapi.json describe what there is."
+    assert assert_problem(unknown, 404, "not-found")["detail"] == nothing
+    refused = assert_problem(method, 405, "method-not-allowed")["detail"]
+    assert refused == "'/api/v1/agents' does not accept PUT, only GET, POST."
+    assert assert_problem(empty, 400, "malformed-json")["detail"] == "The body is empty. Send a JSON value."
+
+
+async def test_no_request_is_answered_with_a_pattern(shared_service: Service) -> None:
+    described = (await shared_service.http.get("/openapi.json")).json()
+    parameters = [
+        one for path in described["paths"].values() for way in path.values() for one in way.get("parameters", [])
+    ]
+    inputs = [schema for name, schema in described["components"]["schemas"].items() if not name.endswith("Read")]
+    patterns = {*patterns_in(parameters), *patterns_in(inputs)}
+
+    wrong = await shared_service.http.patch("/api/v1/custom-tools/textStatistics", json={"version": "1", "verson": "2"})
+    problems = assert_problem(wrong, 422, "validation-error")["errors"]
+    assert len(patterns) > 5
+    assert [pattern for pattern in patterns if words_of(pattern) is None] == [OBJECT_ID]
+    assert {one["path"]: one["message"] for one in problems} == {
+        "version": "must be a version of three numbers, such as '1.2.0'",
+        "verson": "is not a known field",
+    }
+
+
+def patterns_in(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+    """All patterns in a part of a description."""
+    if isinstance(value, dict):
+        if isinstance(value.get("pattern"), str):
+            yield value["pattern"]
+        yield from patterns_in(list(value.values()))
+    elif isinstance(value, list):
+        for one in value:
+            yield from patterns_in(one)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from app.errors import StartupError
+from app.kit.files import why_unreadable
 from app.kit.json_values import JsonObject
 from app.models.base import new_row_id
 from app.models.quality_weights import DEFAULT_SLUG
@@ -88,7 +89,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SeedUnreadable(f"The seed file {path} cannot be read ({type(error).__name__}).") from None
+        raise SeedUnreadable(f"The seed file {path} cannot be read ({why_unreadable(error)}).") from None
 
 
 def parse_yaml(text: str, path: Path) -> Any:  # noqa: ANN401 - whatever the file holds

@@ -15,6 +15,7 @@ from app.database.collections import collection_of
 from app.database.connection import Database
 from app.errors import AppError
 from app.kit.json_limits import JsonObject
+from app.kit.validation_words import message_of
 from app.models.custom_tool import CustomTool
 from app.models.department import Department
 from app.services.catalog.input_schemas import AgentUpdate, CustomToolUpdate, DepartmentUpdate
@@ -116,7 +117,7 @@ def form_problems(seeds: list[LocatedSeed], key: str, model: type[BaseModel]) ->
         except ValidationError as error:
             for one in error.errors(include_url=False, include_input=False):
                 path = ".".join(map(str, one["loc"]))
-                yield seed.problem(path, one["msg"].removeprefix("Value error, "))
+                yield seed.problem(path, message_of(one))
         other = first.setdefault(seed.key, seed)
         if other is not seed:
             yield seed.problem(key, f"{seed.key!r} is taken by {other.path}:{other.line}")

@@ -46,13 +46,13 @@ EDITS = [
     (AGENT, "qualityThreshold: 80", "qualityThreshold: 180", "qualityThreshold: Input should be less than or equal"),
     (AGENT, "model: anthropic/claude-sonnet-4.5", "model: unknown/nothing", "model: 'unknown/nothing' is not one of"),
     (AGENT, "toolNames:", "toolNames: [noSuchTool]\nskills:  #", "toolNames.0: there is no tool 'noSuchTool'"),
-    (AGENT, "specialization: ", "favoriteColor: ", "favoriteColor: Extra inputs are not permitted"),
+    (AGENT, "specialization: ", "favoriteColor: ", "favoriteColor: is not a known field"),
     (LATER, "agentId: theme-specialist-001", "agentId: story-head-001", "agentId: 'story-head-001' is taken by"),
     (LATER, "isDepartmentHead: false", "isDepartmentHead: true", "isDepartmentHead: 'story' already has the head"),
     (AGENT, "department: story", "department: nowhere", "department: there is no department 'nowhere'"),
     (AGENT, "maxAgentSteps: 20", "maxAgentSteps: 1", "maxAgentSteps: Input should be greater than or equal to 5"),
-    ("departments.yaml", "slug: story", "slug: Story!", "slug: String should match pattern"),
-    (TOOL, "toolName: cueSheet", "toolName: CueSheet", "toolName: String should match pattern"),
+    ("departments.yaml", "slug: story", "slug: Story!", "slug: must consist of lower-case letters"),
+    (TOOL, "toolName: cueSheet", "toolName: CueSheet", "toolName: must begin with a lower-case letter"),
     (TOOL, "inputSchema:\n  type: object", "inputSchema:\n  type: array", "inputSchema: type: A tool's input is an"),
 ]
 
