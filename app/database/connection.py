@@ -99,7 +99,12 @@ async def connect(uri: str) -> Database:
     except PyMongoError as error:
         await client.close()
         reason = "refuses the login" if isinstance(error, OperationFailure) else "does not answer"
-        raise StartupError(f"MONGODB_URI: the MongoDB server {reason} ({type(error).__name__}).") from None
+        remedy = (
+            "Correct the user or the password"
+            if isinstance(error, OperationFailure)
+            else "Start it, or correct the address"
+        )
+        raise StartupError(f"MONGODB_URI: the MongoDB server {reason} ({type(error).__name__}). {remedy}.") from None
     except StartupError:
         await client.close()
         raise

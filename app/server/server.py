@@ -184,7 +184,10 @@ def listening_problem(host: str, port: int, error: Exception) -> str:
     """Name the setting that keeps the service from listening, and the fix."""
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
-        return f"PORT {port} on {host} is in use by another program. Stop that program, or set PORT to a free one."
+        return (
+            f"PORT {port} on {host} is in use by another program, perhaps by a service that you started earlier. "
+            "Stop that program, or set PORT to a free one."
+        )
     if code in (errno.EACCES, errno.EPERM):
         return f"PORT {port} on {host} requires privileges that this user does not have. Set PORT to 1024 or higher."
     reason = getattr(error, "strerror", None) or str(error)

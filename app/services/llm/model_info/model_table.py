@@ -10,6 +10,7 @@ import yaml
 from pydantic import SecretStr
 
 from app.errors import StartupError
+from app.kit.files import why_unreadable
 from app.kit.json_values import JsonObject
 from app.services.llm.litellm_patches.setup import LISTED_MODELS, litellm
 from app.services.llm.model_info.provider_models import (
@@ -126,6 +127,8 @@ class ModelTable:
     def reason_for_absence(self, name: str) -> str:
         """The reason why a name has no entry, and the remedy."""
         provider = name.partition("/")[0]
+        if all(entry.record_name == "demo" for entry in self.entries):
+            return "It is no name that the demo model answers for. Set MODELS_CONFIG or a provider key for real models."
         if not self.providers or provider in self.providers:
             return f"{self.source} has no entry with that model_name. Add one, or take the name out of ALLOWED_MODELS."
         return (
@@ -214,7 +217,7 @@ def read_models_config(settings: Settings) -> ModelTable:
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
     except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"MODELS_CONFIG: {path} cannot be read ({type(error).__name__}).") from None
+        raise StartupError(f"MODELS_CONFIG: {path} cannot be read ({why_unreadable(error)}).") from None
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where else ""

@@ -40,7 +40,7 @@ def check_named_models(settings: Settings, models: ModelGateway) -> None:
             )
         if problem := problem_of(models, name):
             known = ", ".join(model.name for model in models.describe() if model.usable)
-            raise StartupError(f"PURPOSE_MODELS is invalid for {purpose}: {problem} Add it, or use one of: {known}.")
+            raise StartupError(f"PURPOSE_MODELS is invalid for {purpose}: {problem} Usable names: {known}.")
     if "allowed_models" in settings.model_fields_set:
         for name in settings.allowed_models:
             if problem := problem_of(models, name):

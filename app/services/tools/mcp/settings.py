@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic.alias_generators import to_camel
 
 from app.errors import StartupError
+from app.kit.files import why_unreadable
 
 Transport = Literal["stdio", "http", "sse"]
 
@@ -141,7 +142,7 @@ def read_entries(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(f"MCP_SERVERS is invalid: {path} cannot be read ({type(error).__name__}).") from None
+        raise StartupError(f"MCP_SERVERS is invalid: {path} cannot be read ({why_unreadable(error)}).") from None
     except yaml.YAMLError:
         raise StartupError(f"MCP_SERVERS is invalid: {path} is not YAML or JSON with an object mcpServers.") from None
     if not isinstance(content, dict) or not isinstance(entries_of(content), dict):

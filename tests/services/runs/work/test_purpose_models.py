@@ -113,7 +113,10 @@ def chosen(**settings: Any) -> Settings:  # noqa: ANN401 - any setting
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("judge=house/none", "PURPOSE_MODELS is invalid for judge: .*'house/none' cannot be used: .* use one of: anth"),
+        (
+            "judge=house/none",
+            "PURPOSE_MODELS is invalid for judge: .*'house/none' cannot be used: .* Usable names: anth",
+        ),
         (
             "judging=anthropic/claude-3-opus",
             "there is no purpose 'judging'; use plan, work, judge, review, report,",
