@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.client import service_client
-from app.cli.run_following import start, watch
+from app.cli.run_following import program, start, watch
 from app.server.server import RunningServer, running_server
 from app.settings import CATALOG_MODELS, Settings
 
@@ -74,7 +74,7 @@ async def offer_console(console: Console, server: RunningServer, settings: Setti
     """Show where the console has the run: now, while a person looks, else from the next start on."""
     page = f"/runs/{execution_id}"
     if not (console.is_terminal and sys.stdin.isatty()):
-        line = f"The run in the console: DATA_DIR={settings.data_dir} dynamic-agents serve, then open {page}"
+        line = f"The run in the console: DATA_DIR={settings.data_dir} {program()} serve, then open {page}"
         console.print(line, soft_wrap=True, markup=False)
         return
     link = f"{server.url}{page}#sign-in={server.sign_in_code.create()}"

@@ -124,6 +124,7 @@ GISTS: dict[str, Callable[[JsonObject], str]] = {
     "agent-error": lambda event: f"{event['error']['code']}: {event['error']['message']}",
     "department-start": lambda event: event["departmentSlug"],
     "department-complete": lambda event: event["report"]["summary"],
+    "agent-retry": lambda event: f"{event['reason']}, attempt {event['attempt']}",
     "approval-requested": lambda event: (
         f"{event['toolName']}({compact(event.get('input'))}) waits for a person: {event['approvalId']}"
     ),

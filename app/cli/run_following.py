@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import shlex
+import shutil
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +20,16 @@ from app.cli.progress import print_event, print_outcome
 from app.errors import StartupError
 from app.kit.json_values import JsonObject
 from app.server.console import run_console
+
+NAME = "dynamic-agents"
+
+
+def program() -> str:
+    """Return how the person calls this command: by its name if the shell finds it, else by the path they used."""
+    called = Path(sys.argv[0])
+    if called.name != NAME or shutil.which(NAME) == shutil.which(str(called)):
+        return NAME
+    return shlex.quote(str(called))
 
 
 def read_schema(path: Path) -> JsonObject:
@@ -68,8 +81,8 @@ async def watch(client: ServiceClient, console: Console, execution_id: str) -> b
     except asyncio.CancelledError:
         console.print(
             f"\nStopped watching: the run continues on {client.url}.\n"
-            f"Follow it:  dynamic-agents follow {execution_id} --url {client.url}\n"
-            f"Cancel it:  dynamic-agents cancel {execution_id} --url {client.url}",
+            f"Follow it:  {program()} follow {execution_id} --url {client.url}\n"
+            f"Cancel it:  {program()} cancel {execution_id} --url {client.url}",
             soft_wrap=True,
         )
         raise

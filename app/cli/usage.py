@@ -91,9 +91,10 @@ def show(console: Console, heading: str, usage: UsageAnalytics, cache: CacheAnal
     if usage.unpriced_calls:
         console.print(f"{usage.unpriced_calls:,} calls have no known price and are not part of the cost.")
     if cache.hit_rate is not None:
+        saved = dollars(cache.saved_cost_usd if cache.hits else 0.0)
         console.print(
             f"The response cache answered {cache.hits:,} of {cache.hits + cache.misses:,} calls "
-            f"({cache.hit_rate:.0%}) and saved {cache.saved_tokens:,} tokens, {dollars(cache.saved_cost_usd)}."
+            f"({cache.hit_rate:.0%}) and saved {cache.saved_tokens:,} tokens, {saved}."
         )
 
 

@@ -65,7 +65,7 @@ async def test_the_demo_shows_a_complete_department_run_and_leaves_nothing_behin
     assert re.search(r"^department +0\.\d\d +0\.60 +passed", printed, re.MULTILINE)
     assert re.search(r"^orchestrator +0\.75", printed, re.MULTILINE)
     assert re.search(r"^total +\d+ +\d+ +\$0\.\d{4}", printed, re.MULTILINE)
-    offer = r"^The run in the console: DATA_DIR=\S+ dynamic-agents serve, then open /runs/exec_\w+$"
+    offer = r"^The run in the console: DATA_DIR=\S+ \S*dynamic-agents serve, then open /runs/exec_\w+$"
     assert re.search(offer, printed, re.MULTILINE)
     assert processes_in(tmp_path) == []
 

@@ -42,7 +42,8 @@ async def print_approvals(url: str, key: str | None, status: str, project: str |
     if not approvals:
         console.print(f"No approval is {status}.")
         return
-    table = Table("id", "requested", "agent", "tool", "input")
+    table = Table("id", "requested", "agent", "tool", box=None, pad_edge=False)
+    table.add_column("input", no_wrap=True, overflow="ellipsis")
     for one in approvals:
         requested = one["requestedAt"][:19].replace("T", " ")
         table.add_row(one["id"], requested, plain(one["agent"]), plain(one["toolName"]), plain(compact(one["input"])))
@@ -81,11 +82,12 @@ async def decide(
     async with server_at(url, key) as client:
         approval = await read(client, approval_id)
         await show(client, console, approval)
-        if edit:
+        open_yet = approval["status"] == "pending"  # else the service says who decided, without a question first
+        if edit and open_yet:
             edited_input = edited(approval["input"])
         if edited_input is not None:
             console.print(Text(f"\nEdited input\n{indented(edited_input)}"))
-        if not confirmed and not typer.confirm(f"\n{decision.capitalize()} this call?"):
+        if open_yet and not confirmed and not typer.confirm(f"\n{decision.capitalize()} this call?"):
             return False
         body: JsonObject = {"decision": decision, "inputDigest": approval["inputDigest"]}
         body |= {"input": edited_input} if edited_input is not None else {}
