@@ -44,5 +44,5 @@ def print_trial(console: Console, tried: JsonObject) -> None:
     else:
         console.print(Text(json.dumps(tried["output"], indent=2, ensure_ascii=True)))
     memory = tried.get("memoryBytes")
-    held = "" if memory is None else f", {memory / 2**20:.1f} MiB"
+    held = "" if not memory else f", {memory / 2**20:.1f} MiB"
     console.print(Text(f"{tried['durationMs']:.1f} ms{held}", style="dim"))

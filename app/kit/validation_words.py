@@ -1,10 +1,10 @@
-"""What is wrong with an invalid value, in words that a person understands without knowing pydantic or patterns."""
+"""Problems with invalid values, in words that a person understands who knows neither pydantic nor patterns."""
 
 from collections.abc import Mapping
 from typing import Any
 
 _WORDS: dict[str, str] = {}
-"""What each pattern asks for."""
+"""The words for each pattern."""
 
 
 def worded(pattern: str, words: str) -> str:

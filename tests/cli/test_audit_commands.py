@@ -71,7 +71,7 @@ async def test_heads_are_noted_and_the_doctor_compares_them(database: Database, 
     await collection_of(database, AuditEntry).delete_one({"_id": 3})
     backlog, cut = await examine_audit(database, tmp_path / "data")
 
-    assert (backlog.ok, "1 changes" in backlog.text) == (False, True)
+    assert (backlog.ok, "1 change waited" in backlog.text) == (False, True)
     assert (cut.ok, "ends with entry 2" in cut.text) == (False, True)
     await collection_of(database, AuditEntry).delete_one({"_id": 1})
     assert "broken at entry 1" in (await examine_audit(database, tmp_path))[1].text

@@ -256,7 +256,7 @@ async def test_keys_and_seed_work_beside_a_running_service(tmp_path: Path) -> No
     assert "Inserted 0 departments, 0 agents, 0 custom tools" in seeded[1]
     assert "Unchanged 6 departments, 28 agents, 17 custom tools" in seeded[1]
     assert changing[0] == 1
-    assert "Changed 1 departments, 0 agents, 0 custom tools" in changing[1]
+    assert "Changed 1 department, 0 agents, 0 custom tools" in changing[1]
     assert "cueSheet: version: must be greater than 1.0.0 because the code changed" in changing[1]
     assert story.json()["name"] == "Narrative Department"
 

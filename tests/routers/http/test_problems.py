@@ -254,7 +254,7 @@ async def test_a_harmless_request_id_is_taken_over_and_another_one_is_made_up(an
     assert all(one.startswith("req_") for one in ids)
 
 
-async def test_what_is_not_there_is_named_with_what_is(shared_service: Service) -> None:
+async def test_an_unknown_path_or_method_and_an_empty_body_are_named(shared_service: Service) -> None:
     unknown = await shared_service.http.get("/api/v1/agents/")
     method = await shared_service.http.put("/api/v1/agents")
     empty = await shared_service.http.post(RUNS, content=b"", headers=JSON)

@@ -127,7 +127,7 @@ class ModelTable:
     def reason_for_absence(self, name: str) -> str:
         """The reason why a name has no entry, and the remedy."""
         provider = name.partition("/")[0]
-        if all(entry.record_name == "demo" for entry in self.entries):
+        if self.entries and all(entry.record_name == "demo" for entry in self.entries):
             return "It is no name that the demo model answers for. Set MODELS_CONFIG or a provider key for real models."
         if not self.providers or provider in self.providers:
             return f"{self.source} has no entry with that model_name. Add one, or take the name out of ALLOWED_MODELS."
