@@ -83,7 +83,6 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         StartupError: a service cannot start; the message says which one and why.
     """
     table = load_model_table(settings)
-    redis_url = settings.redis_url.get_secret_value() if settings.redis_url else None
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         traces = await enter(open_tracing(settings))
@@ -91,7 +90,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         register_demo_provider()
         models = await enter(open_models(settings, table))
         toolbox = await enter(open_stored_tools(settings, database))
-        bus = await enter(open_bus(redis_url, database))
+        bus = await enter(open_bus(settings.redis_uri, database))
         loader = await enter(open_loader(settings, database, toolbox.mcp))
         appender = await enter(appending_audit_entries(database))  # stops after the runs and the outbox
         outbox = await enter(open_outbox(database, [Statistics(database), UsageRollups(database), AuditEnds(database)]))
@@ -105,7 +104,7 @@ async def open_services(settings: Settings, *, is_worker: bool = False) -> Async
         archives = await enter(open_retention(settings, database, is_worker=is_worker))
         audit = await enter(open_audit_log(appender, settings.data_dir, archives, is_worker=is_worker))
         executions = ExecutionQueries(database, archives)
-        starter = await enter(open_starter(settings, redis_url, loader, models, engine, budgets))
+        starter = await enter(open_starter(settings, loader, models, engine, budgets))
         yield Services(
             settings=settings,
             database=database,

@@ -270,6 +270,11 @@ class Settings(BaseSettings):
         return self.host in WILDCARDS and not self.allowed_hosts
 
     @property
+    def redis_uri(self) -> str | None:
+        """`REDIS_URL` with its password."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
+
+    @property
     def embedded(self) -> bool:
         """Whether the service starts its own `mongod`."""
         return self.mongodb_uri is None

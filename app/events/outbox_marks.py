@@ -106,11 +106,11 @@ async def remove_applied(database: Database, batch: Sequence[Raw], marks: Sequen
     if updates := removals(batch, marks):
         with pymongo.timeout(TRANSACTION_SECONDS):  # a transaction that a killed process left open may lock some
             result = await executions.bulk_write(updates, ordered=False)
-        if result.matched_count < len(updates):  # another process changed some; claims stay
-            single = [UpdateOne({"_id": mark.execution}, {"$unset": {mark.path: ""}}) for mark in marks if mark.key]
-            if single:
-                await executions.bulk_write(single, ordered=False)
-            return
+            if result.matched_count < len(updates):  # another process changed some; claims stay
+                single = [UpdateOne({"_id": mark.execution}, {"$unset": {mark.path: ""}}) for mark in marks if mark.key]
+                if single:
+                    await executions.bulk_write(single, ordered=False)
+                return
     failpoint("after-outbox-removal")
     if marks:
         await collection_of(database, OutboxClaim).delete_many({"_id": {"$in": [mark.claim_id for mark in marks]}})

@@ -82,12 +82,12 @@ async def decide(
     async with server_at(url, key) as client:
         approval = await read(client, approval_id)
         await show(client, console, approval)
-        open_yet = approval["status"] == "pending"  # else the service says who decided, without a question first
-        if edit and open_yet:
+        is_pending = approval["status"] == "pending"  # otherwise the service says who decided, without a question first
+        if edit and is_pending:
             edited_input = edited(approval["input"])
         if edited_input is not None:
             console.print(Text(f"\nEdited input\n{indented(edited_input)}"))
-        if open_yet and not confirmed and not typer.confirm(f"\n{decision.capitalize()} this call?"):
+        if is_pending and not confirmed and not typer.confirm(f"\n{decision.capitalize()} this call?"):
             return False
         body: JsonObject = {"decision": decision, "inputDigest": approval["inputDigest"]}
         body |= {"input": edited_input} if edited_input is not None else {}

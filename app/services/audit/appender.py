@@ -60,7 +60,7 @@ class AuditAppender:
     async def append_rest(self) -> None:
         """Append the entries of all pending marks, as far as the database allows it in a second.
 
-        Whoever stops leaves no mark behind that would wait for the next process.
+        A process that stops leaves no mark behind that would wait for the next one.
         """
         with contextlib.suppress(TimeoutError, PyMongoError):
             async with asyncio.timeout(LAST_SECONDS):

@@ -318,13 +318,12 @@ def record_of(key: str | None, caller: Caller, path: str, request: RunCreate) ->
 @asynccontextmanager
 async def open_starter(
     settings: Settings,
-    redis_url: str | None,
     loader: DefinitionLoader,
     models: ModelGateway,
     engine: RunEngine,
     budgets: Budgets,
 ) -> AsyncGenerator[RunStarter]:
     """Open the starter of runs, whose rate limit all processes share that have the same Redis."""
-    async with open_counter(redis_url) as counter:
+    async with open_counter(settings.redis_uri) as counter:
         limiter = RateLimiter("Starting runs", settings.run_rate_limit, counter)
         yield RunStarter(loader, models, engine, settings.allowed_models, settings.complexity_models, limiter, budgets)

@@ -27,8 +27,8 @@ class LeaseRenewer:
     stop_lost: Callable[[str, str], None]
     timings: Timings = DEFAULT_TIMINGS
     _renewed: float = field(default=0.0, init=False)
-    _locked: dict[str, float] = field(default_factory=dict[str, float], init=False)
-    """The last renewals of the trees whose roots a transaction locks."""
+    _locked: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float], init=False)
+    """The last renewals of the trees, by root and fence, whose roots a transaction locks."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]], init=False)
 
     async def start(self) -> None:
@@ -54,14 +54,16 @@ class LeaseRenewer:
         return bool(self._tasks) and not any(task.done() for task in self._tasks) and self.holds
 
     async def _renew(self) -> None:
-        began, owned = now(), list(self.fences())
-        before = {root_id: self._locked[root_id] for root_id in owned if root_id in self._locked}
+        began, fences = now(), dict(self.fences())
+        before = {tree: renewed for tree, renewed in self._locked.items() if tree in fences.items()}
+        known = [root_id for root_id, _ in before]
         locked: list[str] = []
-        if owned:
-            locked = await self.leases.renew([root_id for root_id in owned if root_id not in before], before)
+        if fences:
+            locked = await self.leases.renew([root_id for root_id in fences if root_id not in known], known)
         async with asyncio.timeout(self.timings.answer_seconds):
             await self.leases.read_clock()
-        self._locked = {root_id: before.get(root_id, self._renewed) for root_id in locked}
+        trees = [(root_id, fences[root_id]) for root_id in locked]
+        self._locked = {tree: before.get(tree, self._renewed) for tree in trees}
         self._renewed = began
 
     async def _renew_regularly(self) -> None:
@@ -83,8 +85,9 @@ class LeaseRenewer:
 
     def _stop_locked(self) -> None:
         """Stop the trees that have been locked for so long that their leases may end."""
-        for root_id, renewed in self._locked.items():
-            if now() - renewed >= self.timings.give_up_seconds:
+        fences = self.fences()
+        for (root_id, fence), renewed in self._locked.items():
+            if fences.get(root_id) == fence and now() - renewed >= self.timings.give_up_seconds:
                 self.stop_lost(root_id, "A transaction locks the run, so its lease could not be renewed.")
 
     async def _watch(self) -> None:

@@ -19,6 +19,7 @@ from app.database.connection import Database, Raw
 from app.database.expressions import number_in
 from app.database.transactions import in_transaction
 from app.events.log.log_rows import SideWrite
+from app.kit.concurrency import all_of
 from app.models.agent_execution import AgentExecution, ExecutionStatus, Lease, RevisionRequest
 from app.models.base import stored_name
 from app.services.runs.approvals.writes import tree_cancel_writes
@@ -83,7 +84,7 @@ class Leases:
         """
         renewed = {"lease.until": seconds_from_now(self.timings.lease_seconds)}
         together = self._set_together({"executionId": {"$in": root_ids}}, renewed)
-        found = await asyncio.gather(together, self._set_singly(locked, renewed))
+        found = await all_of([together, self._set_singly(locked, renewed)])
         return [root_id for one in found for root_id in one]
 
     async def hand_over(self) -> None:
@@ -124,7 +125,7 @@ class Leases:
             return True
 
         wanted = list(root_ids)
-        done = await asyncio.gather(*(set_one(root_id) for root_id in wanted))
+        done = await all_of([set_one(root_id) for root_id in wanted])
         return [root_id for root_id, is_set in zip(wanted, done, strict=True) if not is_set]
 
     async def find_lost(self, fences: Mapping[str, int]) -> list[str]:

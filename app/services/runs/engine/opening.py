@@ -50,7 +50,7 @@ async def open_engine(
         per_department=settings.max_department_runs,
         run_seconds=settings.max_run_seconds,
     )
-    open_wakeups = partial(RedisWakeups, settings.redis_url.get_secret_value()) if settings.redis_url else None
+    open_wakeups = partial(RedisWakeups, settings.redis_uri) if settings.redis_uri else None
     engine = RunEngine(database, bus, loader, context, outbox, limits, open_wakeups=open_wakeups, traces=traces)
     await engine.start()
     try:

@@ -5,7 +5,7 @@ from app.database.connection import Database
 from app.events.replay import count_rows
 from app.events.stored_numbers import last_seq_of
 from app.kit.paging import LIST_MILLISECONDS
-from app.models.agent_execution import AgentExecution
+from app.models.agent_execution import AgentExecution, ExecutionKind
 
 
 async def read_last_seqs(database: Database, executions: list[AgentExecution]) -> dict[str, int]:
@@ -17,7 +17,8 @@ async def read_last_seqs(database: Database, executions: list[AgentExecution]) -
         else:
             own = {"executionId": one.execution_id, "lastSeq": one.last_seq}
             found[one.execution_id] = await last_seq_of(database, own)
-    roots = [one.execution_id for one in executions if one.is_ours and one.root_id == one.execution_id]
+    own_roots = [one for one in executions if one.is_ours and one.root_id == one.execution_id]
+    roots = [one.execution_id for one in own_roots if one.kind is not ExecutionKind.AGENT]
     if roots:
         fields = {"executionId": 1, "rootExecutionId": 1, "lastSeq": 1, "_id": 0}
         members = collection_of(database, AgentExecution).find({"rootExecutionId": {"$in": roots}}, fields)

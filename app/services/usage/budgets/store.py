@@ -155,11 +155,10 @@ class BudgetStore:
         """
 
         async def remove(session: Session) -> None:
-            if await self._budgets.find_one({"scope": scope}, {"_id": 1}, session=session) is None:
+            found = await self._budgets.find_one_and_delete({"scope": scope}, LIMIT_FIELDS, session=session)
+            if found is None:
                 raise BudgetNotFound(scope)
-            await self._check(scope, if_match, session)
-            if (await self._budgets.delete_one({"scope": scope}, session=session)).deleted_count == 0:
-                raise BudgetNotFound(scope)
+            check_tag(budget_etag(found), if_match)
             await add_audit_marks(self.database, [audit_mark(AuditAction.BUDGET_DELETE, actor, scope)], session)
 
         await in_transaction(self.database, remove)

@@ -9,11 +9,13 @@ import pytest
 from app.models.agent_execution import AgentExecution
 from app.services.runs.engine.dispatcher import RunLimits
 from app.services.runs.engine.leases import NOBODY
+from app.services.runs.engine.run_engine import RunEngine
 from app.services.runs.engine.timings import Timings
 from tests.fixtures.model_server import Call, ModelServer, Reply
 from tests.fixtures.runs import Gate, StartProcess, accept, expire, finished, stored, until
 from tests.fixtures.services import Service
 
+AtWork = tuple[RunEngine, list[str]]
 LIFETIME = "transactionLifetimeLimitSeconds"
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lone_processes", "lasting_transactions")]
 
@@ -32,6 +34,20 @@ async def lasting_transactions(service: Service) -> AsyncGenerator[None]:
     await admin.command({"setParameter": 1, LIFETIME: before["was"]})
 
 
+@pytest.fixture
+async def at_work(service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate) -> AtWork:
+    """A process, and three runs of it whose model calls wait for the gate."""
+
+    async def work(_: Call) -> Reply:
+        return await gate.passed("Done.")
+
+    model_server.on("work", work)
+    process = await start_process(timings=IMPATIENT)
+    runs = [await accept(service, process, "agent") for _ in range(3)]
+    await until(lambda: gate.waiting == 3)
+    return process, runs
+
+
 @asynccontextmanager
 async def locked(service: Service, execution_id: str) -> AsyncGenerator[None]:
     """Hold an execution's document in a transaction that is never committed, as a killed process does."""
@@ -43,16 +59,8 @@ async def locked(service: Service, execution_id: str) -> AsyncGenerator[None]:
         await session.abort_transaction()
 
 
-async def test_a_locked_run_costs_no_other_run_its_lease(
-    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
-) -> None:
-    async def work(_: Call) -> Reply:
-        return await gate.passed("Done.")
-
-    model_server.on("work", work)
-    process = await start_process(timings=IMPATIENT)
-    runs = [await accept(service, process, "agent") for _ in range(3)]
-    await until(lambda: gate.waiting == 3)
+async def test_a_locked_run_costs_no_other_run_its_lease(service: Service, at_work: AtWork, gate: Gate) -> None:
+    process, runs = at_work
 
     async with locked(service, runs[1]):
         await asyncio.sleep(IMPATIENT.give_up_seconds + 2)
@@ -83,15 +91,9 @@ async def test_a_locked_run_in_the_queue_delays_no_other(service: Service, start
 
 
 async def test_a_process_stops_in_time_although_a_run_is_locked_and_hands_the_others_over(
-    service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
+    service: Service, at_work: AtWork, start_process: StartProcess, gate: Gate
 ) -> None:
-    async def work(_: Call) -> Reply:
-        return await gate.passed("Done.")
-
-    model_server.on("work", work)
-    process = await start_process(timings=IMPATIENT)
-    runs = [await accept(service, process, "agent") for _ in range(3)]
-    await until(lambda: gate.waiting == 3)
+    process, runs = at_work
 
     async with locked(service, runs[1]):
         async with asyncio.timeout(15):
