@@ -17,10 +17,10 @@ from rich.table import Table
 from app.database.connection import Database
 from app.database.opening import open_database
 from app.kit.times import utc_now
-from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ExecutionStatus
 from app.models.base import new_row_id
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.department import Department
 from app.services.catalog.loader import DefinitionLoader
 from app.settings import Settings
 from benchmarks.children import Child, running

@@ -16,8 +16,8 @@ import uvloop
 from rich.table import Table
 
 from app.database.opening import open_database
-from app.models.agent import Agent
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.department import Department
 from app.settings import Settings
 from benchmarks.children import Child, running
 from benchmarks.load import client_session

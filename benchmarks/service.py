@@ -9,9 +9,9 @@ import orjson
 from pydantic import SecretStr
 
 from app.database.opening import open_database
-from app.models.agent import Agent, ToolNameRow
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent, ToolNameRow
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 from app.settings import Settings
 from benchmarks.children import Child, running
 from benchmarks.load import Target

@@ -16,13 +16,13 @@ from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.kit.json_limits import MAX_INTEGER
 from app.kit.json_values import JsonObject, clean_json
-from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.base import PayloadDocument
-from app.models.catalog_document import CatalogState
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
-from app.models.quality_weights import DEFAULT_SLUG
+from app.models.catalog.agent import Agent
+from app.models.catalog.catalog_document import CatalogState
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
+from app.models.catalog.quality_weights import DEFAULT_SLUG
 from app.services.catalog.loader import parsed
 from app.services.catalog.seeds.files import ROW_FIELDS
 from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX

@@ -12,18 +12,18 @@ from pymongo.uri_parser import parse_uri
 
 from app.database.pymongo_patch import patch_waits
 from app.errors import StartupError
-from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import ApiKey
 from app.models.approval import Approval
 from app.models.audit import AuditEntry, AuditMark
 from app.models.budget import Budget
 from app.models.cached_answer import CachedAnswer
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
+from app.models.catalog.quality_weights import QualityWeights
 from app.models.execution_events import ArchivedCalls, EventPayload, ExecutionEventPage, SentPrompt
 from app.models.outbox_claim import OutboxClaim
-from app.models.quality_weights import QualityWeights
 from app.models.stream_ticket import StreamTicket
 from app.models.usage_bucket import UsageBucket, UsageDetail, UsageHour
 

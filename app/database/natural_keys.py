@@ -5,9 +5,9 @@ from typing import Any
 
 from app.database.collections import collection_of
 from app.database.connection import Database
-from app.models.agent import Agent
 from app.models.base import Relation
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.department import Department
 
 
 async def find_agent_ids(database: Database, agents: Iterable[Any]) -> dict[Relation | None, str]:

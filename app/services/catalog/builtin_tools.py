@@ -14,7 +14,7 @@ from app.database.connection import Database, Raw
 from app.database.transactions import Session, in_transaction
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
-from app.models.custom_tool import CustomTool, ToolSource
+from app.models.catalog.custom_tool import CustomTool, ToolSource
 from app.services.catalog.seeds.insertion import insert_recorded
 from app.services.catalog.writer import change_mark
 from app.services.tools.builtin import BuiltinTool

@@ -11,11 +11,11 @@ from typing import Any
 from app.kit.canonical_json import canonical_digest
 from app.kit.check_thread import in_check_thread
 from app.kit.json_values import JsonObject, clean_json, compact_json
-from app.models.agent import Agent
 from app.models.base import MAX_CRITERIA, MAX_CRITERION_CHARACTERS, CriterionRow, Relation
-from app.models.catalog_document import CatalogState
-from app.models.custom_tool import CustomTool, ToolSource
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.catalog_document import CatalogState
+from app.models.catalog.custom_tool import CustomTool, ToolSource
+from app.models.catalog.department import Department
 from app.services.tools.mcp.tools import McpTool
 from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX, function_name
 from app.services.tools.schemas import InputValidator, compile_schema

@@ -12,11 +12,11 @@ from app.database.transactions import Session
 from app.errors import InvalidInput
 from app.kit.json_values import JsonObject
 from app.kit.schemas import Entry
-from app.models.agent import Agent
 from app.models.base import new_row_id
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
-from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
+from app.models.catalog.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.answer_schemas import check_output_schema
 from app.services.catalog.input_schemas import (
     AgentCreate,

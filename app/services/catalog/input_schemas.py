@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from app.kit.json_values import JsonObject
 from app.kit.validation_words import worded
 from app.models.base import MAX_CRITERIA, MAX_CRITERION_CHARACTERS
-from app.models.quality_weights import DEFAULT_SLUG
+from app.models.catalog.quality_weights import DEFAULT_SLUG
 from app.services.tools.names import MCP_TOOL_NAME
 
 READ_ONLY = frozenset(

@@ -15,10 +15,10 @@ from app.database.connection import Database
 from app.database.etags import IGNORED
 from app.kit.concurrency import end_tasks
 from app.kit.json_values import JsonObject
-from app.models.agent import Agent
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
-from app.models.quality_weights import QualityWeights
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
+from app.models.catalog.quality_weights import QualityWeights
 
 RETRY_SECONDS = 1.0
 

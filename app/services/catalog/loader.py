@@ -19,11 +19,11 @@ from app.database.connection import Database, Raw
 from app.errors import AppError, NotFound
 from app.kit.check_thread import in_check_thread
 from app.kit.json_limits import JsonObject
-from app.models.agent import Agent
-from app.models.catalog_document import CatalogState
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
-from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.models.catalog.agent import Agent
+from app.models.catalog.catalog_document import CatalogState
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
+from app.models.catalog.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.models.stored_document import StoredDocumentInvalid
 from app.services.catalog.definitions import AgentDefinition, DepartmentDefinition, Team, ToolDefinition
 from app.services.tools.mcp.tools import McpTools, NoServers

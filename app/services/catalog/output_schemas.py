@@ -8,11 +8,11 @@ from pydantic import Field
 
 from app.kit.json_values import JsonObject, clean_json
 from app.kit.schemas import ApiModel, Timestamp
-from app.models.agent import Agent
 from app.models.base import Relation
-from app.models.catalog_document import CatalogState
-from app.models.custom_tool import CustomTool, ToolSource
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.catalog_document import CatalogState
+from app.models.catalog.custom_tool import CustomTool, ToolSource
+from app.models.catalog.department import Department
 
 State = Annotated[
     CatalogState,

@@ -13,10 +13,10 @@ from app.errors import AppError, NotFound
 from app.kit.json_values import JsonObject
 from app.kit.paging import PageRequest, read_page
 from app.kit.schemas import ApiModel, Entry, Page
-from app.models.agent import Agent
 from app.models.base import PayloadDocument, Relation
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 from app.services.catalog.loader import AgentNotFound, DepartmentNotFound, parsed, valid
 from app.services.catalog.output_schemas import (
     AgentRead,

@@ -6,7 +6,7 @@ from typing import cast
 from app.database.connection import Raw
 from app.errors import InvalidInput
 from app.kit.json_values import JsonObject
-from app.models.custom_tool import ToolSource
+from app.models.catalog.custom_tool import ToolSource
 from app.services.catalog.writer import CatalogWriteConflict
 
 MAX_VERSION_CHARACTERS = 256

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from app.database.collections import collection_of
 from app.database.connection import Database
 from app.kit.schemas import ApiModel
-from app.models.custom_tool import CustomTool
+from app.models.catalog.custom_tool import CustomTool
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.input_schemas import CatalogInput
 from app.services.catalog.loader import valid

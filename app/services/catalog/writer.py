@@ -21,11 +21,11 @@ from app.database.transactions import Session, transactional
 from app.errors import AppError, InvalidInput
 from app.kit.json_values import JsonObject
 from app.kit.times import utc_now
-from app.models.agent import Agent
 from app.models.audit import AuditAction
 from app.models.base import PayloadDocument, Relation
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 from app.services.catalog.loader import valid
 
 Parameters = ParamSpec("Parameters")

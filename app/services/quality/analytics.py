@@ -10,9 +10,9 @@ from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.kit.json_values import JsonObject
 from app.kit.schemas import ApiModel
-from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution, ReviewStatus
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.department import Department
 from app.services.access.api_keys import Caller
 from app.services.quality.gates import GateName
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from app.models.quality_weights import DEFAULT_SLUG
+from app.models.catalog.quality_weights import DEFAULT_SLUG
 
 Weights = Mapping[str, float]
 

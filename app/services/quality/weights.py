@@ -17,8 +17,8 @@ from app.database.transactions import in_transaction
 from app.kit.schemas import ApiModel, Entry
 from app.kit.times import utc_now
 from app.models.audit import AuditAction
-from app.models.department import Department
-from app.models.quality_weights import DEFAULT_SLUG, QualityWeights
+from app.models.catalog.department import Department
+from app.models.catalog.quality_weights import DEFAULT_SLUG, QualityWeights
 from app.services.catalog.loader import DefinitionLoader, DepartmentNotFound, parsed
 from app.services.catalog.seeds.insertion import department_ids
 from app.services.quality.scores import DEPARTMENT_WEIGHTS, Weights, weights_of

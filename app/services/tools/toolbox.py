@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import JsonValue
 
-from app.models.custom_tool import ToolSource
+from app.models.catalog.custom_tool import ToolSource
 from app.services.tools.builtin import BuiltinTool
 from app.services.tools.mcp.tools import McpTools, NoServers
 from app.services.tools.outcomes import ToolFailed, ToolOutcome

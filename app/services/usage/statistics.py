@@ -14,11 +14,11 @@ from app.database.connection import Database, Raw
 from app.database.statistics_updates import counting_update, plus
 from app.events.outbox import ExecutionEnd
 from app.kit.json_values import JsonObject
-from app.models.agent import Agent
 from app.models.agent_execution import ExecutionStatus
 from app.models.base import Relation
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 
 MAX_COUNTED_TOOLS = 1000
 

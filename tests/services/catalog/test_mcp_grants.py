@@ -9,7 +9,7 @@ from bson import ObjectId
 from app.cli.document_notes import Known, problems_of
 from app.database.connection import Database
 from app.models.base import new_row_id
-from app.models.custom_tool import CustomTool, ToolSource
+from app.models.catalog.custom_tool import CustomTool, ToolSource
 from app.services.catalog.definitions import ToolDefinition, with_unique_names
 from app.services.catalog.loader import DefinitionLoader
 from app.services.tools.mcp.servers import McpServers

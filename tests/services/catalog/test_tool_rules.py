@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.models.custom_tool import CustomTool
+from app.models.catalog.custom_tool import CustomTool
 from app.services.catalog.definitions import ToolDefinition
 from app.services.catalog.tool_rules import precedence, same_json
 from tests.fixtures.services import Service

@@ -12,7 +12,7 @@ from app.errors import StartupError
 from app.kit.files import why_unreadable
 from app.kit.json_values import JsonObject
 from app.models.base import new_row_id
-from app.models.quality_weights import DEFAULT_SLUG
+from app.models.catalog.quality_weights import DEFAULT_SLUG
 
 PACKAGE = Path(str(files("app")))
 INSTALLED_SEEDS = PACKAGE / "seeds"

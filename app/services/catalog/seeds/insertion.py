@@ -13,10 +13,10 @@ from app.database.collections import collection_of
 from app.database.connection import Database, Raw
 from app.database.transactions import Session, in_transaction
 from app.kit.json_values import JsonObject
-from app.models.agent import Agent
 from app.models.base import PayloadDocument, Relation
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 from app.services.catalog.loader import first_problem
 from app.services.catalog.seeds.files import SEEDS, Seeds, SeedUnreadable, read_seeds
 from app.services.catalog.writer import creation_mark

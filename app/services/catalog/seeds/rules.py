@@ -16,8 +16,8 @@ from app.database.connection import Database
 from app.errors import AppError
 from app.kit.json_limits import JsonObject
 from app.kit.validation_words import message_of
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 from app.services.catalog.input_schemas import AgentUpdate, CustomToolUpdate, DepartmentUpdate
 from app.services.catalog.seeds.files import YAML_LOADER, SeedUnreadable, read_text
 from app.services.catalog.tool_checker import ToolChecker

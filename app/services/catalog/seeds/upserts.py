@@ -16,10 +16,10 @@ from app.database.connection import Database, Raw
 from app.database.transactions import Session
 from app.errors import AppError
 from app.kit.json_values import JsonObject
-from app.models.agent import Agent
 from app.models.base import PayloadDocument
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 from app.services.catalog.input_schemas import READ_ONLY
 from app.services.catalog.seeds.files import ROW_FIELDS, SEEDS
 from app.services.catalog.seeds.insertion import (

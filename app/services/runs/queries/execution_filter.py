@@ -10,9 +10,9 @@ from bson import ObjectId
 from app.kit.described_enums import DescribedEnum
 from app.kit.json_values import JsonObject
 from app.kit.words import words_in
-from app.models.agent import Agent
 from app.models.agent_execution import ExecutionKind, ExecutionStatus, ReviewStatus
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.department import Department
 
 MAX_SEARCH_WORDS = 8
 NOTHING: JsonObject = {"promptWords": {"$in": []}}

@@ -13,11 +13,11 @@ from app.events.replay import ExecutionNotFound
 from app.kit.json_values import JsonObject
 from app.kit.paging import PageRequest, read_page
 from app.kit.schemas import Page
-from app.models.agent import Agent
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import Role
 from app.models.base import Relation
-from app.models.department import Department
+from app.models.catalog.agent import Agent
+from app.models.catalog.department import Department
 from app.services.access.api_keys import Caller
 from app.services.catalog.loader import parsed
 from app.services.runs.queries.execution_filter import ExecutionFilter

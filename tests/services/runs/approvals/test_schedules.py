@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from app.events.log.full_events import tree_events
 from app.models.approval import Approval, ApprovalStatus
-from app.models.custom_tool import CustomTool, ToolSource
+from app.models.catalog.custom_tool import CustomTool, ToolSource
 from app.services.llm.calls import Completion, ModelRequest, RequestedToolCall, TokenUsage
 from app.services.runs.approvals.errors import ApprovalConflict
 from app.services.runs.approvals.store import ApprovalStore, Decision

@@ -19,7 +19,7 @@ from bson import ObjectId
 
 from app.database.connection import Raw
 from app.failpoints import PLACES
-from app.models.custom_tool import CustomTool
+from app.models.catalog.custom_tool import CustomTool
 from app.services.runs.engine.dispatcher import RunLimits
 from tests.fixtures.model_server import Call, Json, ModelServer, completion, plan_of
 from tests.fixtures.processes import serving

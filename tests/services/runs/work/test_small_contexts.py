@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.models.agent import Agent, ToolNameRow
-from app.models.custom_tool import CustomTool
-from app.models.department import Department
+from app.models.catalog.agent import Agent, ToolNameRow
+from app.models.catalog.custom_tool import CustomTool
+from app.models.catalog.department import Department
 from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.context.window import ContextRules, ContextWindow
 from app.services.runs.work.model_calls import with_fence

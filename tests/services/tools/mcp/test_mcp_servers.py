@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import StartupError
-from app.models.custom_tool import ToolSource
+from app.models.catalog.custom_tool import ToolSource
 from app.services.catalog.definitions import ToolDefinition
 from app.services.tools.mcp.servers import McpServers
 from app.services.tools.mcp.settings import McpServerSettings, load_mcp_servers

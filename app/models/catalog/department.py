@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from app.models.base import TIMESTAMP_INDEXES, CriterionRow, CriterionRows, WholeNumber, own_index, payload_index
-from app.models.catalog_document import CatalogDocument
+from app.models.catalog.catalog_document import CatalogDocument
 
 
 class Department(CatalogDocument):

@@ -16,7 +16,7 @@ from app.models.base import (
     own_index,
     payload_index,
 )
-from app.models.catalog_document import CatalogDocument
+from app.models.catalog.catalog_document import CatalogDocument
 
 
 class ToolSource(DescribedEnum):

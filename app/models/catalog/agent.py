@@ -18,7 +18,7 @@ from app.models.base import (
     own_index,
     payload_index,
 )
-from app.models.catalog_document import CatalogDocument
+from app.models.catalog.catalog_document import CatalogDocument
 
 ONE_HEAD_INDEX = "department_1_head_unique"
 
