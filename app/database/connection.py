@@ -10,7 +10,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from app.database.pymongo_patch import patch_waits
+from app.database.pymongo_patch import patch_client
 from app.errors import StartupError
 from app.models.agent_execution import AgentExecution
 from app.models.api_key import ApiKey
@@ -74,7 +74,7 @@ async def connect(uri: str) -> Database:
     Raises:
         StartupError: the URI is malformed, the server does not answer, or it is not a replica set.
     """
-    patch_waits()
+    patch_client()
     timeouts: dict[str, Any] = {"connectTimeoutMS": CONNECT_MS, "heartbeatFrequencyMS": HEARTBEAT_MS}
     try:
         parsed = parse_uri(uri)

@@ -1,19 +1,26 @@
-"""A patch that makes PyMongo's waits under its own locks safe against repeated cancellation on Python 3.11.
+"""Patches that make PyMongo's asynchronous client safe for callers that are cancelled.
 
-PyMongo waits for a server or a connection with `asyncio.wait_for(condition.wait(), …)` while it holds a lock. Up to
-Python 3.11 `wait_for` runs the wait in a separate task. When its caller is cancelled twice (by a time-out and a client
-that disconnects, for example), it returns before that task has reacquired the lock. The lock is then released by the
-wrong task or never, and every later operation of the client fails with "Lock is not acquired", or hangs.
-`asyncio.timeout`, which `wait_for` uses from Python 3.12 on, waits in the task of the caller.
+1. PyMongo waits for a server or a connection with `asyncio.wait_for(condition.wait(), …)` while it holds a lock. Up to
+   Python 3.11 `wait_for` runs the wait in a separate task. When its caller is cancelled twice (by a time-out and a
+   client that disconnects, for example), it returns before that task has reacquired the lock. The lock is then released
+   by the wrong task or never, and every later operation of the client fails with "Lock is not acquired", or hangs.
+   `asyncio.timeout`, which `wait_for` uses from Python 3.12 on, waits in the task of the caller.
+2. MongoDB runs the operations of a session one after another, and PyMongo lends the sessions of its pool to operations.
+   It discards the session of an operation whose connection fails, but gives that of a cancelled operation to the next
+   one, while the server may still work on the first, for as long as a transaction locks what it wants to change. The
+   next operation, which has nothing to do with that lock, waits as long.
 """
 
 import asyncio
 import sys
 from typing import Any
 
-from pymongo.asynchronous import pool, topology
+from pymongo.asynchronous import mongo_client, pool, topology
 
-PATCHED_NAME = "_async_cond_wait"
+WAIT = "_async_cond_wait"
+CHECKOUT = "_ClientCheckout"
+handle_error = getattr(mongo_client, CHECKOUT).handle
+"""Tells the client about the error that ends an operation; with no error, does nothing."""
 
 
 async def wait_in_place(condition: Any, timeout: float | None) -> bool:  # noqa: ANN401, ASYNC109 - PyMongo's signature
@@ -25,9 +32,21 @@ async def wait_in_place(condition: Any, timeout: float | None) -> bool:  # noqa:
         return False
 
 
-def patch_waits() -> None:
-    """Make PyMongo wait in the task of its caller on Python 3.11."""
+async def discard_session_and_handle(
+    checkout: Any,  # noqa: ANN401 - private
+    exc_type: type[BaseException] | None,
+    exc_val: BaseException | None,
+) -> None:
+    """Handle the error that ends an operation; the session of a cancelled one is discarded, never lent again."""
+    if isinstance(exc_val, asyncio.CancelledError) and checkout.session:
+        checkout.session._server_session.mark_dirty()  # noqa: SLF001 - as for a connection that fails
+    await handle_error(checkout, exc_type, exc_val)
+
+
+def patch_client() -> None:
+    """Discard the sessions of cancelled operations; on Python 3.11, wait in the task of the caller."""
+    setattr(getattr(mongo_client, CHECKOUT), handle_error.__name__, discard_session_and_handle)
     if sys.version_info < (3, 12):
         for module in (pool, topology):
-            assert hasattr(module, PATCHED_NAME)  # noqa: S101 - a PyMongo that waits in another way needs a new review
-            setattr(module, PATCHED_NAME, wait_in_place)
+            assert hasattr(module, WAIT)  # noqa: S101 - a PyMongo that waits in another way needs a new review
+            setattr(module, WAIT, wait_in_place)

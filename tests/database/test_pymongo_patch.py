@@ -1,4 +1,4 @@
-"""A MongoDB client survives callers that are cancelled repeatedly while they wait for a server."""
+"""A MongoDB client survives callers that are cancelled: while they wait for a server, and for a locked document."""
 
 import asyncio
 from concurrent.futures import Future
@@ -9,7 +9,8 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import ServerSelectionTimeoutError
 
-from app.database.pymongo_patch import patch_waits
+from app.database.connection import Database
+from app.database.pymongo_patch import patch_client
 
 NOBODY = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"
 CALLERS, ROUNDS, CANCELS = 60, 4, 4
@@ -19,7 +20,7 @@ PATIENCE_SECONDS = 20
 @pytest.mark.slow
 def test_cancelling_again_and_again_leaves_the_client_usable() -> None:
     """In a thread of its own: waits for a lock that is never released end neither by a cancel nor with their loop."""
-    patch_waits()
+    patch_client()
     outcome = Future[None]()
     Thread(target=run_storm, args=(outcome,), daemon=True).start()
 
@@ -50,3 +51,21 @@ async def cancel_again_and_again() -> None:
 
         with pytest.raises(ServerSelectionTimeoutError):
             await client.admin.command("ping")
+
+
+async def test_the_write_after_a_cancelled_one_does_not_wait_for_its_lock(database: Database) -> None:
+    """MongoDB runs the operations of a session one after another, so that of a cancelled write is not lent again."""
+    documents = database["documents"]
+    await documents.insert_many([{"_id": "locked"}, {"_id": "free"}])
+    async with database.client.start_session() as session, await session.start_transaction():
+        await documents.update_one({"_id": "locked"}, {"$set": {"by": "transaction"}}, session=session)
+        write = asyncio.create_task(documents.update_one({"_id": "locked"}, {"$set": {"by": "write"}}))
+        await asyncio.sleep(0.5)
+        assert not write.done()
+        write.cancel()
+        await asyncio.wait([write])
+
+        async with asyncio.timeout(5):
+            await documents.update_one({"_id": "free"}, {"$set": {"by": "next"}})
+
+        await session.abort_transaction()

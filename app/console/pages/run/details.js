@@ -82,12 +82,13 @@ function Output({ execution }) {
   const isOver = isEnded(execution.status);
   const load = useLoad((signal) => api().get(`/executions/${encodeURIComponent(execution.id)}`, { omit: "params,runState" }, signal), [execution.id, execution.status, execution.endedAt]);
   const output = isOver ? load.data?.output : null;
+  const isWhole = !isOver || load.data !== undefined || load.error !== undefined;
   const text = useCalm(output?.report?.text ?? output?.text ?? execution.text, !isOver);
   return html`<div class="stack">
     ${text ? html`<${Markdown} text=${text} />` : html`<${Empty} icon="clock" title=${isOver ? "No output" : "Nothing written yet"} />`}
     ${output?.data !== null && output?.data !== undefined && html`<section class="stack-2"><h3>Data</h3><${Json} value=${output.data} label="Output data" /></section>`}
     ${output?.report?.specialists?.length > 0 && html`<${Specialists} report=${output.report} />`}
-    ${execution.check && html`<${Dimensions} check=${execution.check} />`}
+    ${isWhole && execution.check && html`<${Dimensions} check=${execution.check} />`}
   </div>`;
 }
 
