@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
 from app.kit.json_values import JsonObject
 from app.telemetry.metrics import (
@@ -16,11 +17,27 @@ from app.telemetry.metrics import (
 )
 
 MAX_BATCHES = 1000
+MAX_MODELS_AT_START = 20
+"""The models whose series exist before their first calls; each has more than a hundred lines."""
 TOKEN_FIELDS = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens")
 
 _models, _codes = LabelValues(), LabelValues()
 _batches: deque[str] = deque(maxlen=MAX_BATCHES)
 """The latest judge calls that were shared by several executions: each has a row for the same call."""
+
+
+def show_models(models: Iterable[str], purposes: Iterable[str], codes: Iterable[str]) -> None:
+    """Create the series of the configured models, at most of `MAX_MODELS_AT_START`, before their first calls."""
+    purposes, codes = [*purposes], [*codes]
+    for name in dict.fromkeys(islice(models, MAX_MODELS_AT_START)):
+        model = _models.shown(name)
+        COST.labels(model)
+        for direction in DIRECTIONS:
+            TOKENS.labels(model, direction)
+        for purpose in purposes:
+            MODEL_SECONDS.labels(model, purpose)
+        for code in codes:
+            MODEL_ERRORS.labels(model, _codes.shown(code))
 
 
 def record_end(kind: str, status: str, milliseconds: float) -> None:

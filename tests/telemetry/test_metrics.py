@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from websockets.asyncio.client import connect
 
 from app.routers.http.request_context import observe
+from app.services.llm.calls import RunPurpose
 from app.telemetry import run_metrics
 from app.telemetry.metrics import MAX_LABEL_VALUES, OTHER, LabelValues, exposition
 from tests.fixtures.exposition import Change, Exposition, scrape
@@ -52,6 +54,29 @@ async def test_every_series_is_there_from_the_start_for_everyone(shared_service:
     assert found.values("tool_calls_total", "outcome") == {"ok", "error", "timeout", "declined"}
     assert found.values("cache_requests_total", "result") == {"hit", "miss", "bypass"}
     assert found.values("webhook_deliveries_total", "outcome") == {"delivered", "failed"}
+
+
+async def test_the_series_of_configured_models_are_there_before_their_first_call(
+    database_uri: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "models.yaml"
+    names = ["house/one", "house/two", "openai/*"]
+    params = {"api_key": "unused", "api_base": "http://127.0.0.1:9/v1"}
+    entries = [{"model_name": name, "litellm_params": {"model": "openai/any", **params}} for name in names]
+    config.write_text(yaml.safe_dump({"model_list": entries}))
+
+    variables = {"MONGODB_URI": database_uri, "MODELS_CONFIG": str(config)}
+    async with serving(tmp_path, **variables) as process, httpx.AsyncClient(base_url=process.url) as http:
+        found = await scrape(http)
+
+    series = ("tokens_total", "cost_usd_total", "model_call_duration_seconds_count", "model_call_errors_total")
+    assert [found.values(name, "model") for name in series] == [{"house/one", "house/two"}] * 4
+    assert found.values("tokens_total", "direction") == {"input", "output", "cache_read", "cache_write"}
+    assert found.values("model_call_duration_seconds_count", "purpose") == {purpose.value for purpose in RunPurpose}
+    assert {"model-timeout", "model-not-found", "model-answer-invalid"} <= found.values(
+        "model_call_errors_total", "code"
+    )
+    assert all(found.get(name) == 0 for name in series)
 
 
 async def test_a_department_run_is_counted_to_the_token(shared_service: Service, model_server: ModelServer) -> None:

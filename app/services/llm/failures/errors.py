@@ -128,3 +128,9 @@ class ModelAnswerTooLong(ModelAnswerInvalid):
 
     def __init__(self, bound: str) -> None:
         super().__init__(f"The model's answer exceeds {bound}.")
+
+
+def codes_of(kind: type[ModelCallFailed]) -> list[str]:
+    """Return the codes of a kind of error and of all kinds below it, each once."""
+    below = [code for one in kind.__subclasses__() for code in codes_of(one)]
+    return list(dict.fromkeys([kind.code, *below]))

@@ -7,12 +7,14 @@ import structlog
 
 from app.errors import StartupError
 from app.services.llm.calls import CallLimits, RunPurpose
-from app.services.llm.failures.errors import ModelNotConfigured
+from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, codes_of
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.litellm_patches.inline_executor import use_inline_executor
 from app.services.llm.model_info.model_table import ModelTable
+from app.services.llm.model_info.wildcards import is_wildcard
 from app.services.llm.purpose_models import PurposeModels
 from app.settings import CATALOG_MODELS, Settings
+from app.telemetry.run_metrics import show_models
 
 TIERS = ("simple_model", "standard_model", "complex_model")
 PURPOSES = tuple(purpose.value for purpose in RunPurpose)
@@ -76,6 +78,11 @@ async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[M
     try:
         check_named_models(settings, models)
         log.info("models-loaded", source=table.source, names=list(table.names))
+        show_models(
+            [models.record_name(name) for name in table.names if not is_wildcard(name)],
+            PURPOSES,
+            codes_of(ModelCallFailed),
+        )
         if missing := [name for name in CATALOG_MODELS if table.providers and not models.has(name)]:
             log.warning("catalog-models-unavailable", models=missing, advice=table.reason_for_absence(missing[0]))
         for model in models.describe():
