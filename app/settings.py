@@ -238,7 +238,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = str(first["loc"][0]).upper() if first["loc"] else "settings"
-            message = f"{variable} is invalid: {first['msg'].removeprefix('Value error, ')}."
+            problem = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            message = f"{variable} is invalid: {problem}."
             raise StartupError(message) from None
         except UnicodeDecodeError:
             raise StartupError("Cannot read .env: save the file as UTF-8.") from None

@@ -184,6 +184,28 @@ async def test_an_execution_that_a_consumer_cannot_take_does_not_hold_up_the_oth
     assert await pending(database, "costs") == 1
 
 
+async def test_an_execution_that_a_transaction_locks_delays_no_other_for_long_and_counts_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_marks, "TRANSACTION_SECONDS", 0.5)
+    outbox = Outbox(database, [Ledger(database, "costs")])
+    locked = {"executionId": await store_end(database, outbox, end_with(1))}
+    executions = database[AgentExecution.get_collection_name()]
+
+    async with database.client.start_session() as session, await session.start_transaction():
+        await executions.update_one(locked, {"$set": {"prompt": LEDGER + "s"}}, session=session)
+        for _ in range(2):
+            await store_end(database, outbox, end_with(1))
+            async with asyncio.timeout(5):
+                await outbox.settle()
+        assert await total(database, "costs") == (3, 3)
+        await session.abort_transaction()
+    await outbox.settle()
+
+    assert await total(database, "costs") == (3, 3)
+    assert await pending(database, "costs") == 0
+
+
 async def test_another_process_applies_marks_that_a_dead_one_left(database: Database) -> None:
     applied = asyncio.Event()
 

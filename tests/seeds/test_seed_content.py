@@ -43,7 +43,7 @@ DEPARTMENTS = [
 SLUGS = [row[0] for row in DEPARTMENTS]
 AGENT_KEYS = {
     "agentId", "name", "description", "department", "isDepartmentHead", "model", "toolNames", "maxAgentSteps",
-    "specialization", "skills", "isActive", "requiresReview", "qualityThreshold",
+    "specialization", "skills", "isActive", "requiresReview", "qualityThreshold", "qualityCriteria",
 }  # fmt: skip
 TOOL_KEYS = {
     "toolName", "displayName", "description", "inputSchema", "exampleInputs", "departments", "isGlobal", "isActive",
@@ -140,6 +140,8 @@ def test_an_agent_keeps_the_rules_of_the_catalog(agent: Document) -> None:
     assert agent["isActive"] is True
     assert agent["skills"]
     assert all(isinstance(skill, str) for skill in agent["skills"])
+    assert all(isinstance(criterion, str) for criterion in agent["qualityCriteria"])
+    assert 1 <= len(agent["qualityCriteria"]) <= 20
 
 
 @each_agent

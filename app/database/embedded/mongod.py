@@ -187,8 +187,8 @@ class EmbeddedMongod:
             # A file in place of a directory is reported as "File exists".
             what = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
             raise EmbeddedMongodError(
-                f"DATA_DIR {self._data_dir} must be a directory that this user can write, and is not ({what}: "
-                f"{error.filename or self._data_dir}): fix that, or {_ANOTHER_DIRECTORY}."
+                f"DATA_DIR must be a directory that this user can write to, but {error.filename or self._data_dir} "
+                f"cannot be used: {what}. Correct that, or {_ANOTHER_DIRECTORY}."
             ) from error
         free_megabytes = self._free_bytes(self._data_dir) // 1_000_000
         if free_megabytes * 1_000_000 < MINIMUM_FREE_BYTES:

@@ -29,6 +29,8 @@ NAMED_SECRET = re.compile(
     r"(?i)((?:api[-_ ]?key|x-api-key|x-goog-api-key|authorization|access[-_ ]?token|secret|password|signature)"
     r"(?:[\"']?\s*(?:[:=]|provided:)\s*|\s*%3d)[\"'`]?)(?!\s*\[removed\])([^\s\"'`,;&})]{4,})"
 )
+MEMORY_ADDRESS = re.compile(r" object at 0x[0-9A-Fa-f]+(?=>)")
+"""In the words of HTTP clients, such as `ssl:<ssl.SSLContext object at 0x7f…>`."""
 URL_CREDENTIALS = re.compile(r"(?i)(https?://)[^\s/@]+@")
 URL_KEY = re.compile(r"(?i)([?&](?:key|api[-_]?key|token|sig|signature)=)[^\s&\"'`]+")
 QUOTES = tuple(
@@ -38,7 +40,7 @@ QUOTES = tuple(
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """A provider's message on one line of bounded length, without known secrets and anything that looks like one.
+    """A provider's message on one line of bounded length, without secrets, what looks like one, or memory addresses.
 
     Long quotations, which repeat what was sent, keep their beginning.
     """
@@ -46,6 +48,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
         if len(secret) >= MIN_SECRET_CHARACTERS:
             text = text.replace(secret, REMOVED)
     text = text[: 20 * MAX_CHARACTERS]  # patterns over megabytes would block the event loop
+    text = MEMORY_ADDRESS.sub("", text)
     text = URL_CREDENTIALS.sub(rf"\1{REMOVED}@", text)
     text = URL_KEY.sub(rf"\1{REMOVED}", text)
     for pattern in KEY_PATTERNS:

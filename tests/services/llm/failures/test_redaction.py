@@ -40,6 +40,10 @@ def test_texts_that_look_like_a_secret_are_removed(secret: str, around: str) -> 
         ("https://user:hunter22@proxy.example/v1", "https://[removed]@proxy.example/v1"),
         ("GET /v1beta/models?key=hunter22&alt=sse", "GET /v1beta/models?key=[removed]&alt=sse"),
         ("The model `gpt-4o` does not exist.", "The model `gpt-4o` does not exist."),
+        (
+            "connect to a:443 ssl:<ssl.SSLContext object at 0x7f5a> [refused]",
+            "connect to a:443 ssl:<ssl.SSLContext> [refused]",
+        ),
         ("request id req_011CSHoEeqs5C35K2UUqR7Fy", "request id req_011CSHoEeqs5C35K2UUqR7Fy"),
     ],
 )
