@@ -20,6 +20,7 @@ from benchmarks.events import event_tables
 from benchmarks.retention import retention_tables
 from benchmarks.run_engine import run_engine_tables
 from benchmarks.start_up import start_up_tables
+from benchmarks.streams import streams_tables
 from benchmarks.tools import tools_tables
 from benchmarks.usage_analytics import usage_analytics_tables
 
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Table]]] = {
     "catalog": catalog_tables,
     "department-run": department_run_tables,
     "tools": tools_tables,
+    "streams": streams_tables,
     "events": event_tables,
     "console": console_tables,
     "run-engine": run_engine_tables,

@@ -39,6 +39,7 @@ from app.services.llm.litellm_patches.setup import (
 from app.services.llm.litellm_patches.streams import patch_streams
 from app.services.llm.messages.answers import answer_of, carries_data, message_of
 from app.services.llm.messages.streams import StreamCut, collect_stream
+from app.services.llm.messages.text_events import LiveText, live_text
 from app.services.llm.messages.turns import ORIGIN, TurnReader
 from app.services.llm.model_info.model_table import ModelEntry, ModelTable
 from app.services.llm.model_info.wildcards import expand, is_wildcard, matches
@@ -94,6 +95,8 @@ class ModelGateway:
         if performance_patches:
             patch_litellm()
         self._limits = limits
+        self.merges_events = performance_patches
+        """Whether the text events of streams are merged before LiteLLM reads them."""
         self.table = table
         self._entries = {entry.id: entry for entry in table.entries}
         self._readers = {entry.id: TurnReader(entry) for entry in table.entries}
@@ -255,9 +258,25 @@ class ModelGateway:
             arguments["num_retries"] = 0  # the caller counts the attempts
         if request.metadata is not None and self._first_entry(request.model).provider == DEMO_PROVIDER:
             arguments["metadata"] = {METADATA_KEY: request.metadata}
-        live = request.on_delta is not None or request.model in self._streamed
-        if live:
+        is_streamed = request.on_delta is not None or request.model in self._streamed
+        if is_streamed:
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+        live = LiveText(request.on_delta, self._limits.idle_seconds)
+        merging = live_text.set(live if is_streamed and self.merges_events else None)
+        try:
+            answer = await self._answer(arguments)
+            if not is_streamed:
+                return answer, message_of(answer)
+            try:
+                return await collect_stream(answer, live, MAX_ANSWER_CHARACTERS)
+            except BaseException:
+                await answer.aclose()  # the error's traceback would keep the connection open
+                raise
+        finally:
+            live_text.reset(merging)
+
+    async def _answer(self, arguments: JsonObject) -> Any:  # noqa: ANN401 - LiteLLM's response or stream
+        """LiteLLM's response, or its stream once it has begun."""
         # LiteLLM then skips the callbacks and records after a call.
         before = is_internal_call.set(self._is_bare)
         try:
@@ -265,14 +284,9 @@ class ModelGateway:
         finally:
             is_internal_call.reset(before)
         if answer is None:  # LiteLLM's result for a 422, after it removed the parameters that the error names
-            raise ModelRequestRefused(f"The model {request.model!r}: the provider refuses the request (HTTP 422).")
-        if not live:
-            return answer, message_of(answer)
-        try:
-            return await collect_stream(answer, request.on_delta, MAX_ANSWER_CHARACTERS, self._limits.idle_seconds)
-        except BaseException:
-            await answer.aclose()  # the error's traceback would keep the connection open
-            raise
+            model = arguments["model"]
+            raise ModelRequestRefused(f"The model {model!r}: the provider refuses the request (HTTP 422).")
+        return answer
 
     def _completion(
         self,

@@ -24,6 +24,7 @@ from app.services.llm.litellm_patches.setup import (
     raise_masked,
 )
 from app.services.llm.messages.parts import with_text_content
+from app.services.llm.messages.text_events import LiveText, TextEventMerger, live_text
 
 STALE_CONNECTION_ERRORS = (httpx.ConnectError, httpx.RemoteProtocolError)
 """Errors after which LiteLLM sends a request again, on a new connection."""
@@ -32,6 +33,7 @@ CONNECT_SECONDS = 10.0
 MAX_BODY_BYTES = 16_000_000
 MAX_STREAM_BYTES = 64_000_000
 """Larger, because a stream wraps each word in about 250 bytes."""
+EVENT_STREAM = "text/event-stream"
 PIECE_BYTES = 16_384
 """The bytes that are decompressed at a time: compressed zeros grow a thousandfold."""
 
@@ -151,10 +153,34 @@ class BoundedBody(aiohttp_transport.AiohttpResponseStream):
     """The bounded body of an answer that LiteLLM reads itself."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        is_stream = self._aiohttp_response.content_type != "application/json"
+        response, live = self._aiohttp_response, live_text.get()
+        is_stream = response.content_type != "application/json"
         async with aclosing(super().__aiter__()) as parts:
-            async for part in bounded(parts, MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES):
+            body = bounded(parts, MAX_STREAM_BYTES if is_stream else MAX_BODY_BYTES)
+            if live and response.content_type == EVENT_STREAM and "Content-Encoding" not in response.headers:
+                body = merged(body, live)
+            async for part in body:
                 yield part
+
+
+async def merged(parts: AsyncIterable[bytes], live: LiveText) -> AsyncIterator[bytes]:
+    """The parts of an event stream with its text events merged.
+
+    Raises:
+        Exception: the stream ended early. LiteLLM first gets all text that was shown; otherwise it could call a
+            fallback, whose answer would follow the beginning of this one.
+    """
+    merger = TextEventMerger(live.show_ahead)
+    try:
+        async for part in parts:
+            for ready in merger.feed(part):
+                yield ready
+    except Exception:
+        if shown := merger.take():
+            yield shown
+        raise
+    if ready := merger.end():
+        yield ready
 
 
 def patch_http() -> None:

@@ -1,7 +1,7 @@
 """Collection of a streamed answer, whose text is passed on as it arrives."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,6 +10,7 @@ from app.kit.json_values import JsonObject
 from app.services.llm.failures.errors import ModelAnswerTooLong
 from app.services.llm.litellm_patches.setup import hidden_params_of, litellm, set_hidden_params
 from app.services.llm.messages.answers import MessageBuilder, fields_of
+from app.services.llm.messages.text_events import LiveText
 
 MAX_KEPT_CHARACTERS = 16_000_000
 CHUNK_CHARACTERS = 100
@@ -20,22 +21,20 @@ class StreamCut(Exception):
     """The stream ended before the model finished its answer."""
 
 
-async def collect_stream(
-    stream: AsyncIterable[Any], on_delta: Callable[[str], None] | None, max_characters: int, idle_seconds: float
-) -> tuple[Any, JsonObject]:
+async def collect_stream(stream: AsyncIterable[Any], live: LiveText, max_characters: int) -> tuple[Any, JsonObject]:
     """The response behind a stream of chunks, and its message.
 
     Raises:
         StreamCut: the stream ended without a finish reason.
         ModelAnswerTooLong: the text exceeds `max_characters`, or the other fields exceed their bound.
-        TimeoutError: the next chunk did not arrive in time.
+        TimeoutError: the next chunk or text did not arrive in time.
     """
     chunks: list[Any] = []
     message = MessageBuilder()
     characters = 0
     kept = 0
     finished = False
-    async for chunk in paced(stream, idle_seconds):
+    async for chunk in paced(stream, live):
         chunks.append(chunk)
         kept += CHUNK_CHARACTERS + size_of(chunk)
         if kept > MAX_KEPT_CHARACTERS:
@@ -50,8 +49,8 @@ async def collect_stream(
         characters += len(text)
         if characters > max_characters:
             raise ModelAnswerTooLong(f"{max_characters} characters")
-        if text and on_delta:
-            on_delta(text)
+        if text:
+            live.show_rest(text)
     if not finished or not ended_by_provider(stream):
         raise StreamCut("The model's stream ended without a finish reason.")
     response: Any = litellm.stream_chunk_builder(chunks)
@@ -61,16 +60,16 @@ async def collect_stream(
     return response, message.as_message()
 
 
-async def paced(stream: AsyncIterable[Any], idle_seconds: float) -> AsyncGenerator[Any]:
+async def paced(stream: AsyncIterable[Any], live: LiveText) -> AsyncGenerator[Any]:
     """The chunks of a stream that does not stall.
 
     Raises:
-        TimeoutError: the next chunk did not arrive in time.
+        TimeoutError: for `live.idle_seconds`, neither a chunk nor a text arrived.
     """
     chunks = aiter(stream)
     while True:
         try:
-            async with asyncio.timeout(idle_seconds):
+            async with asyncio.timeout(live.idle_seconds) as live.limit:
                 chunk = await anext(chunks)
         except StopAsyncIteration:
             return

@@ -41,6 +41,7 @@ async def main():
             litellm_utils.get_litellm_logging_class() is UnpricedLogging,
             isinstance(gateway._router, UncountedRouter),
             gateway._is_bare,
+            gateway.merges_events,
             litellm_main.get_model_info_helper is model_info_from_cache,
             isinstance(asyncio.get_running_loop()._default_executor, InlineExecutor),
         ]
@@ -88,5 +89,5 @@ async def test_a_call_is_answered_with_and_without_the_performance_patches(
     report = json.loads(printed.splitlines()[-1])
     assert report["texts"] == ["The work is done."] * 2
     assert report["parts"] == "The work is done."
-    assert report["installed"] == [switch == "on"] * 6
+    assert report["installed"] == [switch == "on"] * 7
     assert report["bounded"], "bounds on answers stay on"
