@@ -55,15 +55,14 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        if services is not None:
-            app.state.services = services
-            yield
-            return
         async with open_services(settings) as opened:
             app.state.services = opened
             yield
 
-    return make_api(settings, lifespan)
+    app = make_api(settings, None if services else lifespan)
+    if services:
+        app.state.services = services
+    return app
 
 
 def create_worker_app(services: Services) -> FastAPI:

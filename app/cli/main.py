@@ -16,7 +16,7 @@ import typer
 
 from app.cli.approvals.commands import approvals_app
 from app.cli.audit.commands import audit_app
-from app.cli.running import DEFAULT_URL, Key, Url, finish, run
+from app.cli.running import DEFAULT_URL, Key, Url, end_on_interrupt, finish, run
 from app.errors import StartupError
 
 if TYPE_CHECKING:
@@ -351,6 +351,7 @@ def main() -> None:
     a second.
     """
     gc.disable()
+    end_on_interrupt()
     try:
         app()
     except asyncio.CancelledError:

@@ -33,11 +33,47 @@ def run(work: Coroutine[Any, Any, ResultType]) -> ResultType:
     try:
         if sys.platform == "win32":
             return asyncio.run(work)
-        import uvloop  # noqa: PLC0415 - does not exist on Windows
-
-        return uvloop.run(work)
+        return run_on_uvloop(to_its_end(work))
     except KeyboardInterrupt:
+        work.close()
         raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def run_on_uvloop(work: Coroutine[Any, Any, ResultType]) -> ResultType:
+    """Run a coroutine on uvloop, which does not exist on Windows; Ctrl-C cancels it."""
+    import uvloop  # noqa: PLC0415 - does not exist on Windows
+
+    try:
+        raise_on_interrupt()
+        return uvloop.run(work)
+    finally:
+        work.close()  # an interrupt before its first step leaves it unawaited
+
+
+async def to_its_end(work: Coroutine[Any, Any, ResultType]) -> ResultType:
+    """Do the work; from its end on, a signal ends the process."""
+    try:
+        return await work
+    finally:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        end_on_interrupt()
+
+
+def end_on_interrupt() -> None:
+    """Let Ctrl-C end the process without an exception, while there is nothing to clean up.
+
+    Raised in an import or in the end of the interpreter, the exception would be printed with a traceback.
+    """
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_on_interrupt() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt`, which cancels the work."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def finish(succeeded: bool) -> None:

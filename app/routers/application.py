@@ -81,8 +81,8 @@ LICENSE = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
 log = structlog.get_logger(__name__)
 
 
-def make_api(settings: Settings, lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """The application that serves the API; the lifespan sets `app.state.services`."""
+def make_api(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
+    """The application that serves the API; the lifespan, or the caller, sets `app.state.services`."""
 
     def traces() -> Traces:
         return app.state.services.traces

@@ -95,6 +95,8 @@ class RunningServer:
 
         `say` receives a line about what the process waits for.
         """
+        if self.server.force_exit:
+            return
         if self.engine.is_stopping:
             say("Stopping at once.")
             self.engine.hurry.set()
@@ -138,6 +140,7 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
             server = Server(
                 uvicorn.Config(
                     RequestTurns(create_worker_app(services) if is_worker else create_app(settings, services)),
+                    lifespan="off",  # this function opens the services
                     log_config=None,
                     access_log=False,
                     **server_options(settings),

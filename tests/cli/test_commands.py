@@ -338,7 +338,7 @@ async def test_an_invalid_argument_is_reported_in_one_line(
     ],
 )
 async def test_a_failed_start_is_reported_in_one_line(tmp_path: Path, variables: dict[str, str], said: str) -> None:
-    code, printed = await run_command("serve", cwd=tmp_path, **variables)
+    code, printed = await run_command("serve", cwd=tmp_path, **{"PORT": "0"} | variables)
 
     assert code == 1
     assert said in printed
