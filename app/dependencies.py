@@ -181,15 +181,15 @@ async def any_caller(
     _bearer: Annotated[object, Security(bearer)],
     _header_key: Annotated[object, Security(header_key)],
 ) -> Caller:
-    """Any caller; invalid credentials are refused even if a route requires none.
+    """Accept any caller, but refuse invalid credentials even if a route requires none.
 
-    FastAPI's own schemes are only here for the OpenAPI description.
+    FastAPI's own schemes are parameters only for the OpenAPI description.
     """
     return await identify(connection)
 
 
 async def viewer(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
-    """A caller that may read executions, events and analytics."""
+    """Require a caller that may read executions, events and analytics."""
     return require(caller, Role.VIEWER)
 
 
@@ -205,22 +205,22 @@ async def follower(
         ),
     ] = None,
 ) -> Caller:
-    """A viewer with a key, or with a ticket for this stream."""
+    """Require a viewer with a key, or with a ticket for this stream."""
     return require(await identify_follower(connection), Role.VIEWER)
 
 
 async def runner(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
-    """A caller that may also start runs."""
+    """Require a caller that may also start runs."""
     return require(caller, Role.RUNNER)
 
 
 async def admin(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
-    """A caller that may also edit."""
+    """Require a caller that may also edit."""
     return require(caller, Role.ADMIN)
 
 
 async def service_admin(caller: Annotated[Caller, Depends(admin)]) -> Caller:
-    """A caller that may also edit entries that all projects share."""
+    """Require a caller that may also edit entries that all projects share."""
     return require_all_projects(caller)
 
 

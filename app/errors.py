@@ -66,12 +66,12 @@ class InvalidInput(AppError):
 
 
 class DatabaseUnavailable(AppError):
-    """MongoDB is unavailable, so it is unknown whether a write has happened."""
+    """MongoDB is unavailable, so it is unknown whether a write took effect."""
 
     code = "database-unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     retry_after_seconds = 2
 
     def __init__(self, *, writing: bool = False) -> None:
-        doubt = " What was asked for may have been done: look, or send it again with the same Idempotency-Key."
+        doubt = " The request may have taken effect: check, or send it again with the same Idempotency-Key."
         super().__init__(f"The database does not answer. Try again in a moment.{doubt if writing else ''}")

@@ -70,7 +70,7 @@ def hide_credentials(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def hide_credentials_in_traceback(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Mask credentials in the tracebacks of the service's own lines; only these quote other text."""
+    """Mask credentials in the tracebacks of the service's own lines; only these quote text from elsewhere."""
     if "exception" in event:
         event["exception"] = without_credentials(event["exception"])
     return event

@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
-    """The service as an ASGI application.
+    """Create the service as an ASGI application.
 
     Its services start and stop with its lifespan, unless the caller has opened them already.
     """
@@ -66,7 +66,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
 
 
 def create_worker_app(services: Services) -> FastAPI:
-    """The application of a worker, which serves its health and its metrics."""
+    """Create the ASGI application of a worker, which serves only health checks and metrics."""
     app = make_worker_api()
     app.state.services = services
     return app
@@ -74,7 +74,7 @@ def create_worker_app(services: Services) -> FastAPI:
 
 @asynccontextmanager
 async def open_services(settings: Settings, *, is_worker: bool = False) -> AsyncGenerator[Services]:
-    """Everything behind the routers, started in order and stopped in reverse.
+    """Start everything behind the routers in order, and stop it in reverse.
 
     A worker executes runs that other processes accept; it shares the embedded database of a service on its machine.
 

@@ -52,7 +52,7 @@ def unknown_variables(names: Iterable[str], settings: Iterable[str]) -> list[Unk
 
 
 def edit_distance(first: str, second: str) -> int:
-    """The number of insertions, deletions, substitutions and swaps of neighbors between two texts."""
+    """Return the number of insertions, deletions, substitutions and swaps of neighbors between two texts."""
     before: list[int] = []
     row = list(range(len(second) + 1))
     for place, character in enumerate(first, start=1):

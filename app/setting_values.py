@@ -76,7 +76,7 @@ def is_key_set_address(value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine on any network."""
+    """Return whether a host is this machine on any network."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -123,7 +123,7 @@ class Host:
         return True
 
     def covers(self, other: "Host") -> bool:
-        """Whether this pattern matches the host of a request."""
+        """Return whether this pattern matches the host of a request."""
         if self.port not in (None, other.port):
             return False
         if self.name.startswith("*."):
@@ -132,7 +132,7 @@ class Host:
 
 
 def parse_host(text: str) -> Host | None:
-    """The host in a text such as `studio.example:8000` or `[::1]`; `None` if the text is invalid."""
+    """Return the host in a text such as `studio.example:8000` or `[::1]`; `None` if the text is invalid."""
     found = HOST_VALUE.fullmatch(text.lower()) if len(text) <= MAX_HOST_CHARACTERS else None
     if found is None:
         return None

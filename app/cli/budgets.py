@@ -17,7 +17,7 @@ async def print_budgets(url: str, key: str | None) -> None:
     """Print a table of all budgets of the server at `url`.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     async with server_at(url, key) as client:
         budgets: list[JsonObject] = []
@@ -33,7 +33,7 @@ async def put_budget(url: str, key: str | None, scope: str, body: JsonObject) ->
     """Set the limits of a scope and print its budget.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     async with server_at(url, key) as client:
         budget = await client.put(f"{BUDGETS}/{quote(scope, safe='')}", body)
@@ -44,7 +44,7 @@ async def remove_budget(url: str, key: str | None, scope: str) -> None:
     """Delete the budget of a scope.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     async with server_at(url, key) as client:
         await client.delete(f"{BUDGETS}/{quote(scope, safe='')}")
@@ -64,16 +64,16 @@ def print_table(console: Console, budgets: list[JsonObject]) -> None:
             (budget["resetsAt"] or "never").replace("T", " ").removesuffix(":00.000Z"),
         )
     console.print(table)
-    console.print("Used + reserved of the limit.", style="dim")
+    console.print("Each amount is used + reserved, of the limit.", style="dim")
 
 
 def shown_tokens(limit: int | None) -> str:
-    """A limit of tokens."""
+    """Format a token limit."""
     return "-" if limit is None else f"{limit:,}"
 
 
 def shown_cost(usd: float | None) -> str:
-    """A cost in US dollars, with as many digits as it needs."""
+    """Format a cost in US dollars, with as many digits as it needs."""
     if usd is None:
         return "-"
     return f"{usd:,.4f}".rstrip("0").rstrip(".") if usd == 0 or usd >= 0.001 else f"{usd:.3g}"

@@ -34,19 +34,19 @@ KEYS_A_PAGE = 200
 
 
 def command_line() -> Actor:
-    """The author of what a command changes, by the name of the user who runs it."""
+    """Return the actor recorded for a command's changes: the user who runs it."""
     try:
         name = getpass.getuser()
-    except (OSError, KeyError):  # a container's user need not have a name
+    except (OSError, KeyError):  # a container's user may have no name
         name = f"uid {os.getuid()}"
     return Actor("command-line", name)
 
 
 async def seed_database(settings: Settings, folder: Path | None) -> bool:
-    """Insert missing seeds, update documents that differ from their seed, and return whether none was refused.
+    """Insert missing seeds, update documents that differ from their seed, and return whether all were accepted.
 
-    Seeds are checked against the rules of the API first. If one breaks a rule, every problem is printed with its file
-    and line, and nothing is stored.
+    Seeds are first checked against the API's rules. If one breaks a rule, every problem is printed with its file and
+    line, and nothing is stored.
 
     Raises:
         StartupError: the database cannot be opened, or a seed file cannot be used.
@@ -116,11 +116,11 @@ async def revoke_key(settings: Settings, key_id: str) -> None:
         except AppError as error:
             raise StartupError(str(error)) from None
         await AuditAppender(database).append_rest()
-    run_console().print("Revoked. No process accepts the key five seconds from now.")
+    run_console().print("Revoked. Every process rejects the key within five seconds.")
 
 
 async def problems_with_seeds(settings: Settings, database: Database, folder: Path) -> list[str]:
-    """Return the problems for which the API would refuse the seeds of a folder.
+    """Return the problems for which the API would reject a folder's seeds.
 
     Raises:
         StartupError: a file is not a seed file, or the sandbox for the seeds' tools cannot start.

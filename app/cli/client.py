@@ -16,7 +16,7 @@ UNAUTHORIZED = 401
 
 
 class RequestRefused(Exception):
-    """The service answered with a problem; the message is its detail."""
+    """The service returned an error; the message is the detail of its problem document."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ServiceClient:
         return answer_of(await self.http.get(path))
 
     async def follow(self, execution_id: str) -> AsyncGenerator[JsonObject]:
-        """Yield every event of an execution once and in order, then its `execution-end`; reconnects in between.
+        """Yield every event of an execution once and in order, then its `execution-end`, reconnecting as needed.
 
         Raises:
             RequestRefused: the service refuses the subscription, or stays unavailable for too long.
@@ -91,7 +91,7 @@ async def service_client(url: str, key: str | None) -> AsyncGenerator[ServiceCli
         RequestRefused: the key contains characters that a header cannot carry.
     """
     if key and not (key.isascii() and key.isprintable() and key == key.strip()):
-        raise RequestRefused("Invalid API key: it contains spaces or characters that no key has.")
+        raise RequestRefused("Invalid API key: it contains spaces or characters that are not allowed in keys.")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
         yield ServiceClient(url.rstrip("/"), http, headers)

@@ -47,7 +47,7 @@ def demo_settings(settings: Settings) -> Settings:
 async def run_demo(settings: Settings, console: Console) -> bool:
     """Start the service, run the Story department over HTTP and a WebSocket, and return whether it completed.
 
-    On a terminal it then offers the run in the console, and ends when the person presses Enter.
+    On a terminal, it then prints a link to the run in the console, and ends when the person presses Enter.
 
     Raises:
         StartupError: the service cannot start.
@@ -71,7 +71,7 @@ async def run_demo(settings: Settings, console: Console) -> bool:
 
 
 async def offer_console(console: Console, server: RunningServer, settings: Settings, execution_id: str) -> None:
-    """Show where the console has the run: now, while a person looks, else from the next start on."""
+    """Print a link to the run in the console; without a terminal, print how to open it after another start."""
     page = f"/runs/{execution_id}"
     if not (console.is_terminal and sys.stdin.isatty()):
         line = f"The run in the console: DATA_DIR={settings.data_dir} {program()} serve, then open {page}"
@@ -83,7 +83,7 @@ async def offer_console(console: Console, server: RunningServer, settings: Setti
 
 
 async def key_press() -> None:
-    """Wait until the person presses Enter, and take the line from the terminal."""
+    """Wait until the person presses Enter, and consume the line."""
     loop, pressed = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, pressed.set)
     try:

@@ -62,13 +62,13 @@ STYLES: dict[bool | None, str] = {True: "green", False: "bold red", None: "dim"}
 
 
 async def print_findings(settings: Settings, *, probe: bool = False) -> bool:
-    """Print every finding, what to fix first at the top, and with `probe` the models' abilities.
+    """Print every finding, the most urgent first, and with `probe` what each model can do.
 
     Returns whether no problem was found.
     """
     console = run_console()
     findings = in_order([finding async for finding in examine(settings)])
-    with contextlib.suppress(BrokenPipeError):  # after `| head -3`, the exit code still says whether all is well
+    with contextlib.suppress(BrokenPipeError):  # even after `| head -3`, the exit code must be right
         for finding in findings:
             line = f"{MARKS[finding.ok]:<6}{finding.subject}: {plain(finding.text)}"
             console.print(Text(line, style=STYLES[finding.ok]))
@@ -138,7 +138,7 @@ async def examine_database(settings: Settings, database: Database) -> AsyncGener
 
 
 async def examine_transactions(database: Database) -> Finding | None:
-    """Return a note if the server keeps the locks of a dead process's transaction for long, and says so."""
+    """Return a note if the server reports that it keeps the locks of a dead process's transaction for long."""
     asked = {"getParameter": 1, TRANSACTION_LIFETIME: 1}
     try:
         seconds = (await database.client.admin.command(asked))[TRANSACTION_LIFETIME]
@@ -156,7 +156,7 @@ async def examine_transactions(database: Database) -> Finding | None:
 
 
 async def examine_runs(database: Database) -> Finding:
-    """Check that processes take the runs that wait."""
+    """Check that queued runs are picked up."""
     now = await database_time(database)
     executions = database[AgentExecution.get_collection_name()]
     waiting = [raw async for raw in executions.find(without_owner(now), {"lease.until": 1}).limit(MAX_WAITING)]
@@ -202,7 +202,7 @@ async def examine_indexes(database: Database, document: type[Document]) -> Findi
         if found is None:
             wrong.append(f"{wanted['name']} is missing")
         elif any(found.get(option) != wanted.get(option) for option in INDEX_OPTIONS):
-            wrong.append(f"{wanted['name']} has other options")
+            wrong.append(f"{wanted['name']} has different options")
     if wrong:
         advice = "Remove the obstacle (a duplicate document, or an index with the same name) and restart."
         return Finding(Part.DATABASE, name, False, f"{'; '.join(wrong)}. {advice}")
@@ -210,7 +210,7 @@ async def examine_indexes(database: Database, document: type[Document]) -> Findi
 
 
 async def examine_unique_keys(database: Database, document: type[Document]) -> AsyncGenerator[Finding]:
-    """Find unique keys that several documents share, which keep a unique index from being built."""
+    """Find unique keys that several documents share, which prevent a unique index from being built."""
     name = document.get_collection_name()
     for index in expected_indexes(document):
         wanted = index.document
@@ -234,7 +234,7 @@ async def examine_unique_keys(database: Database, document: type[Document]) -> A
 async def examine_documents(
     database: Database, document: type[PayloadDocument], known: Known
 ) -> AsyncGenerator[Finding]:
-    """Find documents that cannot be used, and count those that break a rule by rule."""
+    """Find documents that cannot be used, and count those that break each rule."""
     name = document.get_collection_name()
     unusable = 0
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
@@ -365,7 +365,7 @@ async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
 
 
 async def examine_traces(settings: Settings) -> Finding:
-    """Check that the collector of traces answers, if there is one."""
+    """Check that the trace collector answers, if one is configured."""
     try:
         endpoint = traces_endpoint(settings)
     except StartupError as error:

@@ -1,6 +1,6 @@
-"""Problems of readable documents, by the rules that the service and a Payload CMS share.
+"""Problems in readable documents, by the rules that the service and a Payload CMS share.
 
-Each problem is one sentence, under which the documents that have it are counted.
+Each problem is one sentence; documents are counted per problem.
 """
 
 import math

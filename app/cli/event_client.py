@@ -68,12 +68,14 @@ class EventClient:
 
 
 def refuse_if_final(error: Exception) -> None:
-    """Ignore the end of a connection, unless another attempt would end the same way.
+    """Raise an error if another connection would end the same way; otherwise do nothing.
 
     Raises:
         FollowingRefused: the service refuses the credentials.
     """
     if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
-        raise FollowingRefused(f"The service refuses the socket (HTTP {error.response.status_code}).") from None
+        raise FollowingRefused(
+            f"The service refused the WebSocket connection (HTTP {error.response.status_code})."
+        ) from None
     if isinstance(error, ConnectionClosed) and error.rcvd and error.rcvd.code in REFUSALS:
-        raise FollowingRefused(error.rcvd.reason or "The service refuses this key.") from None
+        raise FollowingRefused(error.rcvd.reason or "The service rejected this key.") from None

@@ -1,4 +1,4 @@
-"""The findings of `dynamic-agents doctor`, in the order in which to fix what is wrong."""
+"""The findings of `dynamic-agents doctor`, in the order in which to fix them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Part(IntEnum):
-    """A part of the service; each needs those before it."""
+    """A part of the service; each depends on those before it."""
 
     SETTINGS = 1
     DATABASE = 2
@@ -39,12 +39,12 @@ SEVERITIES = tuple(MARKS)
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Return problems, then notes, then what is in order; within each, first what other parts need."""
+    """Sort problems first, then notes, then passed checks; within each, parts that others depend on come first."""
     return sorted(findings, key=lambda finding: (SEVERITIES.index(finding.ok), finding.part))
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """Return the last line: how much is wrong, and where to begin."""
+    """Return the last line: the number of problems, and which one to fix first."""
     wrong = [finding for finding in in_order(findings) if finding.ok is False]
     if not wrong:
         return "Nothing is wrong."

@@ -36,7 +36,7 @@ app.add_typer(keys_app, name="keys")
 tool_app = typer.Typer(help="Custom tools.", no_args_is_help=True)
 app.add_typer(tool_app, name="tool")
 
-budgets_app = typer.Typer(help="Limits of tokens and cost on a server.", no_args_is_help=True)
+budgets_app = typer.Typer(help="Manage limits on tokens and cost on a server.", no_args_is_help=True)
 app.add_typer(budgets_app, name="budgets")
 app.add_typer(approvals_app, name="approvals")
 app.add_typer(audit_app, name="audit")
@@ -82,10 +82,12 @@ def serve(
 
 @app.command()
 def worker(
-    host: Annotated[str | None, typer.Option(help="Where it answers /healthz and /readyz; overrides HOST.")] = None,
-    port: Annotated[int, typer.Option(help="The port for that; 0 is a free one.")] = 0,
+    host: Annotated[
+        str | None, typer.Option(help="The address that serves /healthz and /readyz; overrides HOST.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="The port for /healthz and /readyz; 0 picks a free one.")] = 0,
 ) -> None:
-    """Run what other processes accept, on the same MONGODB_URI and REDIS_URL."""
+    """Execute runs that other processes accept, with the same MONGODB_URI and REDIS_URL."""
     settings = load_settings(host=host, port=port)
     from app.server.serve import work_until_stopped  # noqa: PLC0415 - heavy, see the module's docstring
 
@@ -105,7 +107,7 @@ def demo() -> None:
 @app.command()
 def seed(
     folder: Annotated[
-        Path | None, typer.Argument(help="A folder in the form of seeds/; by default seeds/ itself.")
+        Path | None, typer.Argument(help="A folder with the layout of seeds/; seeds/ by default.")
     ] = None,
 ) -> None:
     """Insert missing seeds, and update the stored documents that differ from their seed."""
@@ -208,7 +210,7 @@ Scope = Annotated[
 
 @budgets_app.command("list")
 def list_budgets(url: Url = DEFAULT_URL, key: Key = None) -> None:
-    """List the budgets with what is used of them. Requires an admin key."""
+    """List the budgets and their usage. Requires an admin key."""
     from app.cli.budgets import print_budgets  # noqa: PLC0415 - heavy, see the module's docstring
 
     run(print_budgets(url, key))
@@ -217,15 +219,21 @@ def list_budgets(url: Url = DEFAULT_URL, key: Key = None) -> None:
 @budgets_app.command("set")
 def set_budget(
     scope: Scope,
-    period: Annotated[Literal["day", "month", "total"], typer.Option("--period", help="How often it starts over.")],
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="The most tokens in a period.")] = None,
-    max_cost_usd: Annotated[float | None, typer.Option("--max-cost-usd", help="The most US dollars.")] = None,
-    timezone: Annotated[str, typer.Option("--timezone", help="The time zone of days and months.")] = "UTC",
-    alert_at: Annotated[float, typer.Option("--alert-at", help="The used share at which to alert, 0 to 1.")] = 0.8,
+    period: Annotated[Literal["day", "month", "total"], typer.Option("--period", help="How often the budget resets.")],
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", help="The maximum number of tokens per period.")
+    ] = None,
+    max_cost_usd: Annotated[
+        float | None, typer.Option("--max-cost-usd", help="The maximum cost per period, in US dollars.")
+    ] = None,
+    timezone: Annotated[str, typer.Option("--timezone", help="The time zone in which days and months begin.")] = "UTC",
+    alert_at: Annotated[
+        float, typer.Option("--alert-at", help="The used share of the limit at which to alert, 0 to 1.")
+    ] = 0.8,
     url: Url = DEFAULT_URL,
     key: Key = None,
 ) -> None:
-    """Set the limits of a scope; what is used stays. Requires an admin key."""
+    """Set the limits of a scope, keeping its usage so far. Requires an admin key."""
     from app.cli.budgets import put_budget  # noqa: PLC0415 - heavy, see the module's docstring
 
     limits = {"maxTokens": max_tokens, "maxCostUsd": max_cost_usd}
@@ -235,7 +243,7 @@ def set_budget(
 
 @budgets_app.command("delete")
 def delete_budget(scope: Scope, url: Url = DEFAULT_URL, key: Key = None) -> None:
-    """Delete a budget with what it has counted. Requires an admin key."""
+    """Delete a budget and its usage count. Requires an admin key."""
     from app.cli.budgets import remove_budget  # noqa: PLC0415 - heavy, see the module's docstring
 
     run(remove_budget(url, key, scope))
@@ -244,7 +252,7 @@ def delete_budget(scope: Scope, url: Url = DEFAULT_URL, key: Key = None) -> None
 @app.command()
 def doctor(
     probe: Annotated[
-        bool, typer.Option(help="Make small real calls to each model, and show which abilities work.")
+        bool, typer.Option(help="Make small real calls to each model, and show which features work.")
     ] = False,
 ) -> None:
     """Check the database, Redis, the tools and each configured model, and report the problems."""
@@ -268,9 +276,9 @@ def usage(
     ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A tag of the runs.")] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="Calls from this date or full hour (UTC) on, such as 2026-01-31.")
+        str | None, typer.Option("--from", help="Include calls from this date or full hour (UTC), such as 2026-01-31.")
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Calls before this date or full hour (UTC).")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Include calls before this date or full hour (UTC).")] = None,
 ) -> None:
     """Show the tokens and the cost of model calls, and the savings of the response cache."""
     settings = load_settings(log_level="warning")
@@ -288,7 +296,7 @@ def archive(
             "--older-than", help="How long ago a run ended, such as 90d or 12h. Default: EXECUTION_RETENTION_DAYS."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be archived.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be archived.")] = False,
 ) -> None:
     """Archive old runs now: their events, prompts and outputs move from the database to DATA_DIR/archive."""
     settings = load_settings(log_level="warning")

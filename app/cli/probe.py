@@ -27,7 +27,7 @@ TOOL: JsonObject = {
     "type": "function",
     "function": {
         "name": "echo",
-        "description": "Gives back a text.",
+        "description": "Returns a text unchanged.",
         "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     },
 }
@@ -141,13 +141,13 @@ async def probe_tool_call(models: ModelCaller, model: str) -> str | None:
 
 
 async def probe_structured(models: ModelCaller, model: str) -> str | None:
-    """Whether it answers in the form of a schema."""
+    """Return why its answer does not match a schema, or `None` if it does."""
     answer = await ask_structured(models, request_of(model, "Say that you are ready, as a JSON object."), ANSWER)
     return None if answer.valid else f"Its answer does not match the schema: {'; '.join(answer.problems)}"
 
 
 async def probe_stream(models: ModelCaller, model: str) -> str | None:
-    """Whether its text comes as it is made."""
+    """Return why its text does not stream, or `None` if it does."""
     parts: list[str] = []
     request = request_of(model, "Count from one to five, in words.")
     await models.complete(

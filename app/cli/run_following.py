@@ -95,7 +95,7 @@ async def run_on_server(url: str, key: str | None, kind: str, target: str, body:
     """Start a run on the server at `url`, follow it, and return whether it completed.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     async with server_at(url, key) as client:
         return await follow_run(client, run_console(), kind, target, body)
@@ -105,7 +105,7 @@ async def follow_on_server(url: str, key: str | None, execution_id: str) -> bool
     """Follow an execution on the server at `url` from its first event to its end; return whether it completed.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     async with server_at(url, key) as client:
         await client.get(
@@ -118,7 +118,7 @@ async def cancel_on_server(url: str, key: str | None, execution_id: str) -> None
     """Cancel an execution, with all executions of its run.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     async with server_at(url, key) as client:
         await client.post(f"/api/v1/executions/{quote(execution_id, safe='')}/cancel", {})
@@ -130,7 +130,7 @@ async def server_at(url: str, key: str | None) -> AsyncGenerator[ServiceClient]:
     """Open a client of the server at `url`; an error response ends the command with the service's message.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses.
+        StartupError: no service answers at `url`, or it rejects the request.
     """
     try:
         async with service_client(url, key) as client:

@@ -53,7 +53,7 @@ def audit_mark(
     tree: TreeRecord | None = None,
     at: datetime | None = None,
 ) -> Raw:
-    """Return a new mark: `actor` did `action` to the thing of a kind (by default that of the action) with this key."""
+    """Return a new mark that `actor` did `action` to the object with this key; `kind` defaults to the action's."""
     mark: Raw = {
         "_id": ObjectId(),
         "at": at or utc_now(),
@@ -80,5 +80,5 @@ async def add_audit_marks(database: Database, marks: Iterable[Raw], session: Ses
 
 
 def mark_insert(mark: Raw) -> tuple[str, InsertOne[Raw]]:
-    """Return the collection and the operation that store a mark, for writes that are made together with others."""
+    """Return the collection and the operation that store a mark, for callers that batch their writes."""
     return AuditMark.get_collection_name(), InsertOne(mark)

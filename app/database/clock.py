@@ -1,4 +1,4 @@
-"""The database's clock, by which leases, retention and checks go: this machine's may be wrong."""
+"""The database's clock, which times leases, retention and checks because this machine's may be wrong."""
 
 from datetime import UTC, datetime
 

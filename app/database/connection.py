@@ -53,9 +53,9 @@ DOCUMENTS: tuple[type[Document], ...] = (
 SERVER_SELECTION_MS = 2000
 CONNECT_MS = 2000
 HEARTBEAT_MS = 1000
-"""A hanging database is noticed after these three times together, within the five seconds before a 503.
+"""A hung database is detected after the sum of these three timeouts, within the five seconds before a 503.
 
-The URI can set the last two, for a distant database.
+The URI can override the last two for a distant database.
 """
 MAJORITY_TIMEOUT_MS = 10_000
 
@@ -148,7 +148,7 @@ async def build_indexes(database: Database, document: type[Document]) -> None:
                 await collection.create_indexes([index])
             except OperationFailure as error:
                 log.warning(
-                    "index-not-built", collection=collection.name, index=index.document["name"], code=error.code
+                    "index-build-failed", collection=collection.name, index=index.document["name"], code=error.code
                 )
 
 

@@ -1,4 +1,4 @@
-"""The natural keys behind relations: the `agentId` of an agent's `_id`, the `slug` of a department's."""
+"""Lookups of the natural keys behind relations: the `agentId` for an agent's `_id`, the `slug` for a department's."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from app.models.catalog.department import Department
 
 
 async def find_agent_ids(database: Database, agents: Iterable[Any]) -> dict[Relation | None, str]:
-    """Return the `agentId` of each agent that exists, by its `_id`; values that are no `_id` match nothing."""
+    """Return the `agentId` of each agent that exists, by its `_id`; values that are not an `_id` match nothing."""
     found = collection_of(database, Agent).find({"_id": {"$in": list(agents)}}, {"agentId": 1})
     return {raw["_id"]: raw["agentId"] async for raw in found if raw.get("agentId")}
 

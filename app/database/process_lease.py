@@ -1,4 +1,4 @@
-"""Leases by which one process at a time does a job: the `process-leases` collection, by the database's clock."""
+"""Leases that let one process at a time do a job, timed by the database's clock: the `process-leases` collection."""
 
 import contextlib
 from dataclasses import dataclass
@@ -44,6 +44,6 @@ class ProcessLease:
         return (await leases.update_one(selector, taking)).matched_count > 0
 
     async def release(self) -> None:
-        """Give the lease back, if this owner still has it."""
+        """Release the lease if this owner still holds it."""
         released = {"owner": "", "until": "$$NOW", "releasedAt": "$$NOW"}
         await self.database[COLLECTION].update_one({"_id": self.job, "owner": self.owner}, [{"$set": released}])

@@ -5,10 +5,10 @@
    client that disconnects, for example), it returns before that task has reacquired the lock. The lock is then released
    by the wrong task or never, and every later operation of the client fails with "Lock is not acquired", or hangs.
    `asyncio.timeout`, which `wait_for` uses from Python 3.12 on, waits in the task of the caller.
-2. MongoDB runs the operations of a session one after another, and PyMongo lends the sessions of its pool to operations.
-   It discards the session of an operation whose connection fails, but gives that of a cancelled operation to the next
-   one, while the server may still work on the first, for as long as a transaction locks what it wants to change. The
-   next operation, which has nothing to do with that lock, waits as long.
+2. MongoDB runs the operations of a session one after another, and PyMongo reuses sessions from a pool. It discards a
+session after a connection error, but returns the session of a cancelled operation to the pool. If the server is still
+working on that operation, because a transaction has locked the documents to change, the next operation that gets the
+session waits for a lock that it does not need.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pymongo.asynchronous import mongo_client, pool, topology
 WAIT = "_async_cond_wait"
 CHECKOUT = "_ClientCheckout"
 handle_error = getattr(mongo_client, CHECKOUT).handle
-"""Tells the client about the error that ends an operation; with no error, does nothing."""
+"""Reports the error that ended an operation to the client; without an error, does nothing."""
 
 
 async def wait_in_place(condition: Any, timeout: float | None) -> bool:  # noqa: ANN401, ASYNC109 - PyMongo's signature
@@ -37,7 +37,7 @@ async def discard_session_and_handle(
     exc_type: type[BaseException] | None,
     exc_val: BaseException | None,
 ) -> None:
-    """Handle the error that ends an operation; the session of a cancelled one is discarded, never lent again."""
+    """Handle the error that ended an operation, and discard the session of a cancelled one instead of reusing it."""
     if isinstance(exc_val, asyncio.CancelledError) and checkout.session:
         checkout.session._server_session.mark_dirty()  # noqa: SLF001 - as for a connection that fails
     await handle_error(checkout, exc_type, exc_val)

@@ -74,7 +74,7 @@ def answer(
 
 
 def decision(purpose: str, chat: Conversation, schema: JsonObject | None) -> JsonObject:
-    """The data of a plan, judgment or review, or data built from the schema if it asks for other fields."""
+    """Return the data of a plan, judgment or review, or data built from the schema if it asks for other fields."""
     match purpose:
         case "plan":
             value = write_plan(chat, schema)
@@ -89,13 +89,13 @@ def decision(purpose: str, chat: Conversation, schema: JsonObject | None) -> Jso
 
 
 def built(chat: Conversation, schema: JsonObject | None) -> object:
-    """A value that matches an unknown schema."""
+    """Return a value that matches an unknown schema."""
     root = as_object(schema)
     return Builder(root, Draft(read_premise(request_of(chat)))).value(root)
 
 
 def data_of(chat: Conversation, schema: JsonObject) -> object:
-    """The data of a finished text, as far as its first words tell what it is about."""
+    """Return the data of a finished text, as far as its first words tell what it is about."""
     texts = [fence.text for ask in asks(chat) for fence in fences(ask) if fence.label == TEXT]
     text = texts[0] if texts else ""
     opening = next((line for line in text.split("\n") if line.strip() and not line.startswith(("#", "|"))), text)
@@ -104,13 +104,13 @@ def data_of(chat: Conversation, schema: JsonObject) -> object:
 
 
 def schema_in(chat: Conversation) -> JsonObject:
-    """The JSON schema in the prompt of a formatting call."""
+    """Return the JSON schema in the prompt of a formatting call."""
     found = [fence.text for ask in asks(chat) for fence in fences(ask) if fence.label == SCHEMA]
     return as_object(parsed(found[0])) if found else {}
 
 
 def work(chat: Conversation, tools: list[JsonObject]) -> DemoAnswer:
-    """A specialist's turn: tool calls if tools are offered and none has been called, then the complete work."""
+    """Return a specialist's turn: tool calls if tools are offered and none has been called, then the complete work."""
     if tools and not chat.metadata.is_last_step and not tool_results(chat):
         is_revision = chat.revision_notes is not None
         premise = read_premise(request_of(chat))
@@ -122,7 +122,7 @@ def work(chat: Conversation, tools: list[JsonObject]) -> DemoAnswer:
 
 
 def report(chat: Conversation, tools: list[JsonObject]) -> DemoAnswer:
-    """A head's turn: one tool call on the draft if tools are offered and none has been called, then the report."""
+    """Return a head's turn: a tool call on the draft if tools are offered and none was called yet, then the report."""
     text = write_report(chat)
     if tools and not chat.metadata.is_last_step and not tool_results(chat):
         draft = Draft(read_premise(request_of(chat)), text=text)
@@ -135,16 +135,16 @@ def report(chat: Conversation, tools: list[JsonObject]) -> DemoAnswer:
 
 
 def reads_no_prose(tool: JsonObject) -> bool:
-    """Whether a tool takes no prose, so that it cannot check a report."""
+    """Return whether a tool takes no prose, so that it cannot check a report."""
     parameters = as_object(as_object(as_object(tool).get("function")).get("parameters"))
     return not any(name in PROSE_NAMES for name in as_object(parameters.get("properties")))
 
 
 def with_calls(text: str, calls: list[tuple[str, str, str]]) -> DemoAnswer:
-    """A turn with tool calls."""
+    """Return a turn with tool calls."""
     return DemoAnswer(text, tuple(DemoToolCall(id_, name, arguments) for id_, name, arguments in calls))
 
 
 def as_json(value: object) -> str:
-    """A value as JSON text."""
+    """Return a value as JSON text."""
     return json.dumps(value, ensure_ascii=False)

@@ -36,7 +36,7 @@ class DemoProvider(CustomLLM):
     """Answers with the demo model; tokens are counted as characters divided by four."""
 
     async def acompletion(self, *_: Any, **call: Any) -> ModelResponse:  # noqa: ANN401 - LiteLLM's own signature
-        """A complete answer."""
+        """Return a complete answer."""
         said = ask(call)
         message: JsonObject = {"role": "assistant", "content": said.text or None}
         if said.tool_calls:
@@ -52,7 +52,7 @@ class DemoProvider(CustomLLM):
         *_: Any,  # noqa: ANN401 - LiteLLM's own signature
         **call: Any,  # noqa: ANN401 - LiteLLM's own signature
     ) -> AsyncIterator[GenericStreamingChunk]:
-        """The same answer in chunks."""
+        """Yield the same answer in chunks."""
         said = ask(call)
         for start in range(0, len(said.text), CHUNK_CHARACTERS):
             yield chunk(said.text[start : start + CHUNK_CHARACTERS])
@@ -79,7 +79,7 @@ class DemoProvider(CustomLLM):
 
 
 def ask(call: JsonObject) -> DemoAnswer:
-    """The demo model's answer to a LiteLLM call."""
+    """Return the demo model's answer to a LiteLLM call."""
     metadata = ((call.get("litellm_params") or {}).get("metadata") or {}).get(METADATA_KEY)
     optional = call.get("optional_params") or {}
     headers = {str(name).lower(): value for name, value in (call.get("headers") or {}).items()}
@@ -93,12 +93,12 @@ def ask(call: JsonObject) -> DemoAnswer:
 
 
 def finish_reason(said: DemoAnswer) -> str:
-    """The finish reason of the turn, in OpenAI's terms."""
+    """Return the finish reason of the turn, in OpenAI's terms."""
     return "tool_calls" if said.tool_calls else "stop"
 
 
 def usage_of(call: JsonObject, said: DemoAnswer) -> Usage:
-    """The tokens of a call, estimated from its characters."""
+    """Return the tokens of a call, estimated from its characters."""
     prompt = sum(len(str(message.get("content") or "")) for message in call["messages"])
     answered = len(said.text) + sum(len(wanted.arguments) for wanted in said.tool_calls)
     tokens = (prompt // CHARACTERS_A_TOKEN + 1, answered // CHARACTERS_A_TOKEN + 1)
@@ -106,7 +106,7 @@ def usage_of(call: JsonObject, said: DemoAnswer) -> Usage:
 
 
 def chunk(text: str) -> GenericStreamingChunk:
-    """A chunk of a streamed answer."""
+    """Return a chunk of a streamed answer."""
     return GenericStreamingChunk(text=text, tool_use=None, is_finished=False, finish_reason="", usage=None, index=0)
 
 

@@ -1,7 +1,7 @@
 """The hashes of trees for audit marks, computed after the write that leaves the mark, so that no run waits for them.
 
-A tree must not be deleted or trimmed while a mark waits for the hash of its events: whoever does either calls
-`hash_marked_trees` first, and `refuse_unhashed` inside the transaction.
+A tree must not be deleted or trimmed while a mark waits for the hash of its events: callers that do either must first
+call `hash_marked_trees`, and then `refuse_unhashed` inside the transaction.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,8 +41,8 @@ async def hash_marked_trees(database: Database, root_id: str) -> None:
 async def hashed_marks(database: Database, marks: list[Raw]) -> list[Raw]:
     """Return marks with the hashes that they wait for.
 
-    A tree is deleted or trimmed only after its hash is stored in its mark. So a mark that is still without one after
-    the tree was read had a complete tree; of the others, the stored hash counts.
+    A tree is deleted or trimmed only after its hash is stored in its mark. So if a mark still has no hash after its
+    tree was read, the tree was complete; for other marks, the stored hash counts.
 
     Raises:
         PyMongoError: the database is unavailable.

@@ -50,7 +50,7 @@ class ExecutionEnd:
     tool_calls: Counter[str]
     is_first: bool
     calls: tuple[JsonObject, ...] = ()
-    """The ledger rows of all model calls of the execution, in order, also of those before earlier ends."""
+    """The ledger rows of all model calls of the execution, in order, including those before earlier ends."""
     counted_calls: int = 0
     """The number of those rows that an earlier end has already reported; the rows after them are new."""
     tags: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class ExecutionEnd:
 
 
 class OutboxConsumer(Protocol):
-    """Something that follows from the ends of executions.
+    """Work that follows the ends of executions.
 
     A consumer whose `field` is under `MARKS_FIELD` gets one mark for each end. Its updates are part of a transaction,
     which may run several times until it is committed: effects outside the database belong elsewhere.
@@ -127,7 +127,7 @@ class HeldBack:
     failures: int = 0
 
     def release_if_due(self) -> None:
-        """Let the executions be tried again, if their pause has passed."""
+        """Release the executions for another attempt if their pause is over."""
         if asyncio.get_running_loop().time() >= self.retry_at:
             self.ids.clear()
 
@@ -169,7 +169,7 @@ class Outbox:
         return marks
 
     def start(self) -> None:
-        """Start to apply marks, those of processes that died too."""
+        """Start applying marks, including those of processes that died."""
         self._task = asyncio.create_task(self._run(), name="outbox")
 
     def notify(self) -> None:
@@ -321,7 +321,7 @@ class Outbox:
 
 @asynccontextmanager
 async def open_outbox(database: Database, consumers: Sequence[OutboxConsumer]) -> AsyncGenerator[Outbox]:
-    """An outbox whose consumers work until the context ends."""
+    """Run an outbox whose consumers work until the context ends."""
     outbox = Outbox(database, consumers)
     outbox.start()
     try:

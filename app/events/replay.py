@@ -97,7 +97,7 @@ class StreamHead:
 
 
 async def read_head(database: Database, execution_id: str, archives: Archives | None = None) -> StreamHead:
-    """Return the current state of an execution's stream; its events may be in one of the archives.
+    """Return the current state of an execution's stream; its events may be in an archive.
 
     Raises:
         ExecutionNotFound: no execution has this id.

@@ -1,4 +1,4 @@
-"""The digest of a tree's events, by which anyone can tell later whether they are as they were at its end."""
+"""The digest of a tree's events, which shows later whether they have changed since the tree ended."""
 
 import hashlib
 from collections.abc import AsyncIterable
@@ -46,7 +46,7 @@ class EventsHash:
 async def tree_events_digest(events: AsyncIterable[JsonObject]) -> str:
     """Return the SHA-256 over a tree's events, given in `seq` order as `/events` shows them (oversized ones truncated).
 
-    The event loop serves others in between, however many events there are.
+    It lets other tasks run in between, however many events there are.
 
     Raises:
         EventUnreadable: an event has no canonical form.

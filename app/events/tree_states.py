@@ -1,4 +1,4 @@
-"""The stored events of trees as they are now, for comparison with the hash that the audit log has of them.
+"""The stored events of trees as they are now, for comparison with their hash in the audit log.
 
 Reading is strict where replay is forgiving: a row without a number, in another document than its own, or out of order
 makes a tree irregular, although a reader might not notice it.
@@ -55,7 +55,7 @@ class TreeState:
     is_archived: bool = False
     """Whether the root says that its events are in the archive."""
     problem: str | None = None
-    """Why the events are irregular, if they are; then nothing else says anything."""
+    """Why the events are irregular, if they are; the other fields then mean nothing."""
     cut: list[CutEvent] = field(default_factory=list[CutEvent])
     """The truncated events among those hashed."""
 

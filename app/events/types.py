@@ -30,7 +30,7 @@ class Event(BaseModel):
     """Wire names of fields that are sent as `null` when unset; all others are then left out."""
 
     def body(self) -> JsonObject:
-        """The event's own fields in wire form, without those that are unset."""
+        """Return the event's own fields in wire form, without those that are unset."""
         fields = self.model_dump(by_alias=True)
         return {name: value for name, value in fields.items() if value is not None or name in self.nullable}
 
@@ -55,14 +55,14 @@ class ModelTurn(Event):
     """The SHA-256 of the messages that were sent, which are kept for plans, judgments, reviews and formatting."""
 
     def body(self) -> JsonObject:
-        """The event's own fields in wire form."""
+        """Return the event's own fields in wire form."""
         return super().body() | ({} if self.usage is None else {"costUsd": self.cost_usd})
 
 
 class AgentTurn(ModelTurn):
     """An event that begins a turn of the agent's own model.
 
-    `reasoning` is what the model thought, where its provider shows it. `providerData` is what the provider wants back
+    `reasoning` is the model's thinking, if its provider exposes it. `providerData` is what the provider wants back
     with the turn (signed thinking, say), unchanged and by the same model alone: its `origin`.
     """
 
@@ -295,7 +295,7 @@ class OrchestratorProgress(Event):
 
 
 class BudgetAlert(Event):
-    """The execution's last call brought a budget to its `alertAt`: once in a period of the budget.
+    """The execution's last call brought a budget to its `alertAt`: once per budget period.
 
     `ratio` is the used share (0 to 1, or more) of the limit that is used most. `maxTokens` and `maxCostUsd` are `null`
     if there is no such limit, `usedCostUsd` if the price of a call is unknown.
@@ -325,7 +325,7 @@ class AgentDelta(BaseModel):
 
 
 class Frame:
-    """An event as it goes over the wire: serialised once, its bytes shared by all who follow."""
+    """An event in wire form: serialized once, its bytes shared by all followers."""
 
     __slots__ = ("data", "execution_id", "seq", "type")
 
@@ -337,7 +337,7 @@ class Frame:
 
     @classmethod
     def of(cls, seq: int, kind: str, execution_id: str, data: bytes) -> "Frame":
-        """A frame that was serialised elsewhere."""
+        """Return a frame that was serialized elsewhere."""
         frame = cls.__new__(cls)
         frame.seq, frame.type, frame.execution_id, frame.data = seq, kind, execution_id, data
         return frame
@@ -358,7 +358,7 @@ class Frame:
 
 
 def stamp(event: Event, *, seq: int, execution_id: str, root_id: str, timestamp: str) -> JsonObject:
-    """The event in the form that is stored and sent; each ledger row in it gets the event's number."""
+    """Return the event in the form that is stored and sent; each ledger row in it gets the event's number."""
     body = event.body()
     for row in body.get("calls", ()):
         row["seq"] = seq

@@ -1,4 +1,4 @@
-"""The canonical form of JSON (RFC 8785) and its digest, which every language computes alike."""
+"""The canonical form of JSON (RFC 8785) and its digest, which is the same in every language."""
 
 import hashlib
 from typing import Any
@@ -30,7 +30,7 @@ def canonical_digest(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 class UnsortableKey(Exception):
-    """A key that orjson would sort by code points, where RFC 8785 wants UTF-16."""
+    """A key that orjson would sort by code points, where RFC 8785 requires UTF-16 order."""
 
 
 def prepared(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, one that orjson writes canonically out

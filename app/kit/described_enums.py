@@ -30,7 +30,7 @@ class DescribedEnum(StrEnum):
 
 
 def member_docstrings(enumeration: type[StrEnum]) -> Iterator[tuple[str, str]]:
-    """Each documented member's name, with the docstring below it."""
+    """Yield each documented member's name, with the docstring below it."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(enumeration)))
     for definition in ast.walk(tree):
         if not isinstance(definition, ast.ClassDef):

@@ -1,6 +1,6 @@
-"""The one policy of Redis clients: short time limits and no retries, because every caller can work without Redis.
+"""The settings of every Redis client: short timeouts and no retries, because every caller can work without Redis.
 
-Events are read from MongoDB, waiting runs are found by looking, and rate limits are counted in the process. A retry or
+Events are read from MongoDB, waiting runs are found by polling, and rate limits are counted in the process. A retry or
 a health check of idle connections would only delay that.
 """
 

@@ -144,7 +144,7 @@ class UniqueKeys:
         return self._repeated[id(found)][1] if id(found) in self._repeated else []
 
     def forget(self) -> None:
-        """Let go of the objects: the decoder is part of a reference cycle, which would keep them for long."""
+        """Release the objects: the decoder is part of a reference cycle, which would keep them alive for long."""
         self._repeated.clear()
 
 
@@ -166,7 +166,7 @@ def find_problems(
     pairs: UniqueKeys | None = None,
     root_path: Path = None,
 ) -> Iterator[FieldError]:
-    """Return every problem in a value, containers before their contents."""
+    """Yield every problem in a value, containers before their contents."""
     if problem := problem_with(root):
         yield FieldError(shown_path(root_path), problem)
     left: deque[tuple[Any, Path, int]] = deque([(root, root_path, 1)] if isinstance(root, CONTAINERS) else [])
@@ -187,7 +187,7 @@ def find_problems(
 
 
 def references_in(value: Any, path: Path) -> Iterator[FieldError]:  # noqa: ANN401 - any JSON value
-    """Return the objects that MongoDB's drivers would read back as a reference to another document."""
+    """Yield the objects that MongoDB's drivers would read back as a reference to another document."""
     left: list[tuple[Any, Path]] = [(value, path)] if isinstance(value, CONTAINERS) else []
     while left:
         node, path = left.pop()
@@ -200,7 +200,7 @@ def references_in(value: Any, path: Path) -> Iterator[FieldError]:  # noqa: ANN4
 
 
 def problems_with_keys(node: JsonObject, path: Path, pairs: UniqueKeys | None) -> Iterator[FieldError]:
-    """Return the problems of an object's keys."""
+    """Yield the problems of an object's keys."""
     for name in pairs.repeated_in(node) if pairs else []:
         yield FieldError(shown_path((path, name)), "is given twice")
     if are_storable(node.keys()):

@@ -1,20 +1,20 @@
-"""Problems with invalid values, in words that a person understands who knows neither pydantic nor patterns."""
+"""Validation messages for people who know neither pydantic nor regular expressions."""
 
 from collections.abc import Mapping
 from typing import Any
 
 _WORDS: dict[str, str] = {}
-"""The words for each pattern."""
+"""The message for each pattern."""
 
 
 def worded(pattern: str, words: str) -> str:
-    """Return a pattern, and say in words what a text that does not match it must be."""
+    """Return a pattern, and register the message for texts that do not match it."""
     _WORDS[pattern] = words
     return pattern
 
 
 def words_of(pattern: str) -> str | None:
-    """Return what a pattern asks for, if someone said it."""
+    """Return the message registered for a pattern, if any."""
     return _WORDS.get(pattern)
 
 

@@ -26,12 +26,12 @@ def new_execution_id() -> str:
 
 
 class ExecutionStatus(DescribedEnum):
-    """Where an execution stands; the last three are terminal."""
+    """The status of an execution; the last three are terminal."""
 
     PENDING = "pending"
-    """Accepted and stored; no process works on it yet."""
+    """Accepted and stored; no process is working on it yet."""
     RUNNING = "running"
-    """A process works on it."""
+    """A process is working on it."""
     COMPLETED = "completed"
     """It ended with an output."""
     FAILED = "failed"
@@ -56,7 +56,7 @@ class ReviewStatus(DescribedEnum):
     APPROVED = "approved"
     """The reviewer accepted the output."""
     REJECTED = "rejected"
-    """The reviewer refused the output."""
+    """The reviewer rejected the output."""
     REVISION_NEEDED = "revision-needed"
     """The reviewer sent the output back to be revised."""
 
@@ -73,7 +73,7 @@ class ExecutionKind(DescribedEnum):
 
 
 class StopReason(DescribedEnum):
-    """Why an execution stopped, finer than its status."""
+    """Why an execution stopped, in more detail than its status."""
 
     COMPLETED = "completed"
     """It gave its answer."""
@@ -149,7 +149,7 @@ class RevisionRequest(BaseModel):
 
     @property
     def review_changes(self) -> dict[str, Any]:
-        """The changes of the execution that is sent back, by their MongoDB names."""
+        """The changes to the execution that is sent back, by their MongoDB names."""
         return {
             "reviewStatus": ReviewStatus.REVISION_NEEDED.value,
             "reviewNotes": self.notes,
@@ -210,7 +210,7 @@ class AgentExecution(PayloadDocument):
     resumed: bool | None = None
     """Whether the root's present owner took it after such a wait."""
     retries: WholeNumber = 0
-    """The model calls that were made again because they had failed."""
+    """The number of model calls that were retried because they had failed."""
     lease: Lease | None = None
     uncounted: Any = None
     """The outbox mark of the statistics."""
@@ -221,7 +221,7 @@ class AgentExecution(PayloadDocument):
     cancel_requested: bool | None = None
     retry_of: str | None = None
     from_checkpoint: Annotated[bool | None, Field(alias="goesOn")] = None
-    """Of a retry: whether it starts from the checkpoint of the run that it repeats."""
+    """On a retry: whether it starts from the checkpoint of the run that it repeats."""
     previous_execution_id: str | None = None
     idempotency: Idempotency | None = None
     started_by: StartedBy | None = None
@@ -241,9 +241,9 @@ class AgentExecution(PayloadDocument):
     prompt_words: list[str] | None = None
     """The first different words of the prompt, normalized; unset for other programs' executions."""
     listed_cost_usd: float | None = None
-    """The cost that lists show, set at the end: of the tree for a root, else of the execution's own calls."""
+    """The cost shown in lists, set when the execution ends: the tree's for a root, otherwise that of its own calls."""
     archived_at: datetime | None = None
-    """When its tree was archived; its events, prompts and outputs are in the archive since then."""
+    """When its tree was archived; its events, prompts and outputs have been in the archive since then."""
     archive: Any = None
     """The archive of its tree: `month`, and the hashes by which its files are checked."""
     untrimmed: bool | None = None

@@ -24,7 +24,7 @@ def new_approval_id() -> str:
 
 
 class ApprovalStatus(DescribedEnum):
-    """Where an approval stands; all but the first are final."""
+    """The status of an approval; all but the first are final."""
 
     PENDING = "pending"
     """No one has decided; the call waits."""

@@ -12,12 +12,12 @@ from app.models.base import stored_name
 
 
 class BudgetPeriod(DescribedEnum):
-    """How often the count of a budget starts over."""
+    """How often the count of a budget resets."""
 
     DAY = "day"
-    """Each midnight in the budget's time zone."""
+    """Every midnight in the budget's time zone."""
     MONTH = "month"
-    """Each first of a month in the budget's time zone."""
+    """On the first of each month, in the budget's time zone."""
     TOTAL = "total"
     """Never."""
 

@@ -11,7 +11,7 @@ from app.models.base import stored_name
 
 
 class OutboxClaim(Document):
-    """Says that the updates of a mark are stored; it exists until the mark has been removed from its execution."""
+    """Records that the updates of a mark are stored; it exists until the mark is removed from its execution."""
 
     model_config = ConfigDict(alias_generator=stored_name, populate_by_name=True, extra="ignore")
 

@@ -52,9 +52,9 @@ class UsageBucket(Document):
 
 
 class UsageDetail(UsageBucket):
-    """A day or month of the finest view, which has as many buckets as there are executions at worst.
+    """A day or month of the finest view, which in the worst case has one bucket per execution.
 
-    They are in a collection of their own, so that the few coarse ones stay together in the database's cache.
+    They have a collection of their own, so that the few coarse ones stay together in the database's cache.
     """
 
     class Settings(UsageBucket.Settings):

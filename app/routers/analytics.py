@@ -46,7 +46,7 @@ async def usage_filter(
         FullHour | None, Query(alias="to", description="Calls that started before this date or full hour, in UTC.")
     ] = None,
 ) -> UsageFilter:
-    """The model calls that a caller asks about and may see.
+    """Return the filter for the requested model calls that the caller may see.
 
     Raises:
         InvalidInput: the range is empty.
@@ -74,8 +74,8 @@ async def get_usage_analytics(
 ) -> UsageAnalytics:
     """Add up what model calls used and cost, by day, department, agent, model, purpose, project, API key or tag.
 
-    Every call counts, also those that failed after they were billed. A call appears within two seconds of the end of
-    its execution.
+    Every call counts, including those that failed after they were billed. A call appears within two seconds of the end
+    of its execution.
     """
     return await usage.read(wanted, group_by)
 

@@ -73,7 +73,7 @@ class ApiKeyRead(ApiModel):
 
     @classmethod
     def of(cls, key: ApiKey) -> "ApiKeyRead":
-        """The shape of a document."""
+        """Convert a document."""
         return cls.model_validate({**dict(key), "id": str(key.id), "all_projects": key.allowed_projects is None})
 
 
@@ -81,7 +81,7 @@ class ApiKeyCreated(ApiKeyRead):
     """A new key with its text."""
 
     key: str
-    """The key itself. It is shown in this response only: the service stores a hash of it."""
+    """The key itself. Only this response shows it: the service stores a hash of it."""
 
 
 @router.get(

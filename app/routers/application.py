@@ -67,12 +67,12 @@ TAGS = [
         "name": "executions",
         "description": "The audit record of each run: status, events, tree, model calls, prompts, reviews.",
     },
-    {"name": "approvals", "description": "Tool calls that wait for a person's decision."},
-    {"name": "quality", "description": "The weights of the dimensions in which work is scored."},
-    {"name": "analytics", "description": "Figures over all executions."},
-    {"name": "budgets", "description": "Limits of tokens and cost."},
+    {"name": "approvals", "description": "Tool calls that are waiting for a person's decision."},
+    {"name": "quality", "description": "The weights of the dimensions by which work is scored."},
+    {"name": "analytics", "description": "Statistics over all executions."},
+    {"name": "budgets", "description": "Limits on tokens and cost."},
     {"name": "api keys", "description": "The keys of callers, and the caller of the request."},
-    {"name": "audit", "description": "The record of changes, reviews and ends of runs, which proves itself."},
+    {"name": "audit", "description": "A tamper-evident record of changes, reviews and ends of runs."},
     {"name": "models", "description": "The configured models."},
     {"name": "operating", "description": "Probes for load balancers and orchestrators."},
 ]
@@ -82,7 +82,7 @@ log = structlog.get_logger(__name__)
 
 
 def make_api(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
-    """The application that serves the API; the lifespan, or the caller, sets `app.state.services`."""
+    """Create the application that serves the API; the lifespan, or the caller, sets `app.state.services`."""
 
     def traces() -> Traces:
         return app.state.services.traces
@@ -100,7 +100,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would lead to whatever host the client names
+        redirect_slashes=False,  # a redirect would go to whatever host the client names
         separate_input_output_schemas=False,
         telemetry=tracing.telemetry,
         responses={500: {"model": Problem, "description": PROBLEM_DESCRIPTIONS[500]}},
@@ -129,7 +129,7 @@ def make_api(settings: Settings, lifespan: Lifespan[FastAPI] | None) -> FastAPI:
 
 
 def make_worker_api() -> FastAPI:
-    """The application of a worker, which serves its health and its metrics."""
+    """Create the application of a worker, which serves its health checks and metrics."""
     app = FastAPI(
         title="Dynamic Agents worker",
         version=version("dynamic-agents"),

@@ -47,7 +47,7 @@ async def list_audit_entries(
     cursor: Cursor = None,
     sort: Annotated[AuditSort, sort_query(seq="the number")] = "-seq",
 ) -> PageRead[AuditEntryRead]:
-    """List the entries of the audit log, by default the latest first. A change has its entry within five seconds."""
+    """List the entries of the audit log, latest first by default. Each change gets its entry within five seconds."""
     wanted = AuditFilter(actor, action, target, since, until)
     return PageRead[AuditEntryRead].of(await audit.queries.list_entries(wanted, PageRequest(limit, sort, cursor)))
 
@@ -67,14 +67,14 @@ async def verify_audit_log(
             pattern=worded(
                 f"^{HEAD.pattern}$", "must be SEQ:HASH, such as a line of DATA_DIR/audit-heads without its time"
             ),
-            description="A head that was noted earlier, `SEQ:HASH`: the chain must still have it. It finds an end that "
-            "was cut off.",
+            description="A head recorded earlier, as `SEQ:HASH`: the chain must still contain it. This detects a "
+            "truncated chain.",
         ),
     ] = None,
 ) -> AuditVerification:
-    """Verify every entry, and the stored events of every run tree that the log has a hash of.
+    """Verify every entry, and the stored events of every run tree whose hash is in the log.
 
-    It reads all of them, one verification of a process at a time: 100,000 entries take several seconds.
+    Each process runs one verification at a time, which reads everything: 100,000 entries take several seconds.
     """
     noted = parse_head(head) if head is not None else None
     return AuditVerification.of(await audit.verify([noted] if noted else []))

@@ -1,4 +1,4 @@
-"""Budgets: limits of tokens and cost over scopes, for admins whose key is valid for all projects."""
+"""Budgets: limits on the tokens and cost of scopes, for admins whose key is valid for all projects."""
 
 from typing import Annotated, Literal
 
@@ -32,7 +32,7 @@ async def list_budgets(
     cursor: Cursor = None,
     sort: Annotated[BudgetSort, sort_query(scope="its scope")] = "scope",
 ) -> PageRead[BudgetRead]:
-    """List the budgets with what is used and reserved of them now."""
+    """List the budgets with their current usage and reservations."""
     found = await budgets.page(PageRequest(limit, sort, cursor))
     items = [BudgetRead.of(raw) for raw in found.raws]
     return PageRead[BudgetRead](items=items, total=found.total, next_cursor=found.next_cursor)
@@ -45,7 +45,7 @@ async def list_budgets(
     responses=problem_responses(403, 404),
 )
 async def get_budget(scope: ScopePath, budgets: BudgetsDep, _: ServiceAdmin, response: Response) -> BudgetRead:
-    """Read a budget with what is used and reserved of it now. Its `ETag` covers the limits only."""
+    """Read a budget with its current usage and reservations. Its `ETag` covers the limits only."""
     return answer_budget(await budgets.store.get(parse_scope(scope)), response)
 
 
@@ -63,10 +63,10 @@ async def set_budget(
     response: Response,
     if_match: IfMatch = None,
 ) -> BudgetRead:
-    """Set the limits of a scope; all fields are replaced. Every process observes them within a second.
+    """Set the limits of a scope; all fields are replaced. Every process applies them within a second.
 
-    What is used stays, so a limit below it exhausts the budget at once, and a higher one lets stopped runs be retried
-    from their checkpoint. Another `period` starts the count over.
+    Usage so far is kept: a limit below it exhausts the budget at once, and a higher one lets stopped runs be retried
+    from their checkpoint. Changing `period` resets the count.
     """
     return answer_budget(await budgets.put(parse_scope(scope), body, caller.actor, if_match), response)
 
@@ -79,7 +79,7 @@ async def set_budget(
     responses=problem_responses(403, 404, 412),
 )
 async def delete_budget(scope: ScopePath, budgets: BudgetsDep, caller: ServiceAdmin, if_match: IfMatch = None) -> None:
-    """Delete a budget with what it has counted. Its scope is then unlimited."""
+    """Delete a budget and its usage count. Its scope is then unlimited."""
     await budgets.delete(parse_scope(scope), caller.actor, if_match)
 
 

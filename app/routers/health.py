@@ -1,4 +1,4 @@
-"""Probes: whether the process is up, and whether it can do its work. HEAD is supported as well."""
+"""Probes: whether the process is up, and whether it can do its work. They also support HEAD."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -26,7 +26,7 @@ ExcludedCheck = Annotated[
     Literal["queue"] | None,
     Query(
         description=(
-            "`queue` leaves the check of Redis out, for load balancers: without Redis, the service still accepts runs."
+            "`queue` skips the check of Redis, for load balancers: without Redis, the service still accepts runs."
         )
     ),
 ]

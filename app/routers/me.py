@@ -47,7 +47,7 @@ class SignIn(BaseModel):
 
 
 class SignInRead(ApiModel):
-    """The key that a sign-in link stands for."""
+    """The key that a sign-in link is exchanged for."""
 
     api_key: str
     """The admin key of the installation."""

@@ -86,7 +86,7 @@ class Gauges:
     openapi_extra=OPEN,
 )
 async def get_metrics(request: Request) -> Response:
-    """Report the metrics of this process: each process, a worker too, is a target of its own."""
+    """Report the metrics of this process. Scrape every process, including workers, as a target of its own."""
     state = request.app.state
     if not hasattr(state, "gauges"):
         state.gauges = Gauges(services_of(request))

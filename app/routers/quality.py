@@ -62,5 +62,5 @@ async def set_quality_weights(
 async def reset_quality_weights(
     slug: WeightsPath, weights: WeightsDep, caller: ServiceAdmin, if_match: IfMatch = None
 ) -> None:
-    """Remove the stored weights of a department, which returns to those that come with the service."""
+    """Remove the stored weights of a department, which then uses the built-in ones again."""
     await weights.reset_weights(slug, if_match, caller.actor)

@@ -154,7 +154,7 @@ async def running_server(settings: Settings, *, is_worker: bool = False) -> Asyn
                 await asyncio.wait(
                     {task, asyncio.ensure_future(server.ready.wait())}, return_when=asyncio.FIRST_COMPLETED
                 )
-                gc.freeze()  # objects of the start live until the end: keep collections from visiting them
+                gc.freeze()  # objects created at startup live until the end: exclude them from garbage collection
                 shown = f"[{host}]" if ":" in host else host
                 yield RunningServer(
                     f"http://{shown}:{port}",
@@ -201,7 +201,7 @@ def listening_problem(host: str, port: int, error: Exception) -> str:
 
 
 def leave_on_signals() -> None:
-    """Let SIGTERM and Ctrl-C cancel a start in progress, also as process 1 of a container."""
+    """Let SIGTERM and Ctrl-C cancel a start in progress, even as process 1 of a container."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -49,7 +49,7 @@ class ServerTracerProvider(trace.TracerProvider):
 
 
 def is_untraced(scope: Scope) -> bool:
-    """Whether a request has no span: probes, and sockets, which stay open for hours."""
+    """Return whether a request has no span: probes, and sockets, which stay open for hours."""
     return scope["type"] != "http" or scope["path"] in QUIET_PATHS
 
 

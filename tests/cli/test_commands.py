@@ -293,7 +293,7 @@ async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str,
     assert re.search(
         rf"WRONG +departments: 2 documents share slug story: {'.*'.join(map(str, twins.inserted_ids))}", printed
     )
-    assert re.search(r"WRONG +agents: agentId_1 has other options", printed)
+    assert re.search(r"WRONG +agents: agentId_1 has different options", printed)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The doctor's findings come in the order in which to fix what is wrong, each with what to do."""
+"""The doctor lists its findings in the order in which to fix them, each with a remedy."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -54,7 +54,7 @@ async def cancel_again_and_again() -> None:
 
 
 async def test_the_write_after_a_cancelled_one_does_not_wait_for_its_lock(database: Database) -> None:
-    """MongoDB runs the operations of a session one after another, so that of a cancelled write is not lent again."""
+    """MongoDB runs the operations of a session one after another, so the session of a cancelled write is not reused."""
     documents = database["documents"]
     await documents.insert_many([{"_id": "locked"}, {"_id": "free"}])
     async with database.client.start_session() as session, await session.start_transaction():

@@ -1,4 +1,4 @@
-"""`dynamic-agents approvals`: lists the tool calls that wait for a person on a server, and decides on them."""
+"""`dynamic-agents approvals`: list and decide on the tool calls that are waiting for approval on a server."""
 
 import json
 import os
@@ -25,10 +25,10 @@ DONE = {"approved": "Approved: the call is made with this input.", "declined": "
 
 
 async def print_approvals(url: str, key: str | None, status: str, project: str | None) -> None:
-    """Print a table of the approvals with a status on the server at `url`, the oldest first.
+    """Print a table of the approvals with this status on the server at `url`, oldest first.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     query = {"status": status, "limit": "200", "sort": "requestedAt"} | ({"project": project} if project else {})
     approvals: list[JsonObject] = []
@@ -54,7 +54,7 @@ async def print_approval(url: str, key: str | None, approval_id: str) -> None:
     """Print one approval with its exact input, and what its run is about.
 
     Raises:
-        StartupError: there is no service at `url`, or it refuses; the message is the service's.
+        StartupError: no service answers at `url`, or it rejects the request (with its own message).
     """
     async with server_at(url, key) as client:
         await show(client, run_console(), await read(client, approval_id))
@@ -71,7 +71,7 @@ async def decide(
     message: str | None = None,
     confirmed: bool = False,
 ) -> bool:
-    """Show a tool call, and approve or decline exactly that one; returns whether the person confirmed.
+    """Show a tool call, approve or decline exactly that one, and return whether the person confirmed.
 
     With `edit`, the input opens in an editor first.
 
@@ -82,7 +82,7 @@ async def decide(
     async with server_at(url, key) as client:
         approval = await read(client, approval_id)
         await show(client, console, approval)
-        is_pending = approval["status"] == "pending"  # otherwise the service says who decided, without a question first
+        is_pending = approval["status"] == "pending"  # otherwise the error says who decided
         if edit and is_pending:
             edited_input = edited(approval["input"])
         if edited_input is not None:
@@ -103,7 +103,7 @@ async def read(client: ServiceClient, approval_id: str) -> JsonObject:
 
 
 async def show(client: ServiceClient, console: Console, approval: JsonObject) -> None:
-    """Print an approval: who asks for which call, in which run, and the exact input."""
+    """Print an approval: its agent, its run, the call and the exact input."""
     root = await client.get(f"/api/v1/executions/{quote(approval['rootExecutionId'], safe='')}?omit=output,runState")
     version = f" {approval['toolVersion']}" if approval["toolVersion"] else ""
     lines = {
@@ -124,7 +124,7 @@ async def show(client: ServiceClient, console: Console, approval: JsonObject) ->
 
 
 def edited(value: JsonObject) -> JsonObject:
-    """Open an input in the editor of the terminal, and return what it is then.
+    """Open an input in the terminal's editor, and return the edited value.
 
     Raises:
         StartupError: the editor failed, or the text is not a JSON object.
@@ -136,7 +136,9 @@ def edited(value: JsonObject) -> JsonObject:
         try:
             subprocess.run([*editor, str(path)], check=True)  # noqa: S603 - the editor that the person has chosen
         except (OSError, subprocess.CalledProcessError) as error:
-            raise StartupError(f"The editor {editor[0]!r} failed ({type(error).__name__}). Set EDITOR.") from None
+            raise StartupError(
+                f"The editor {editor[0]!r} failed ({type(error).__name__}). Set EDITOR to another editor."
+            ) from None
         return parse_input(path.read_text())
 
 

@@ -14,17 +14,17 @@ audit_app = typer.Typer(help="The audit log.", no_args_is_help=True)
 def verify_log(
     file: Annotated[
         Path | None,
-        typer.Argument(help="An export to check without the database; `-` reads it from the standard input."),
+        typer.Argument(help="An export to check without the database; `-` reads it from standard input."),
     ] = None,
     head: Annotated[
         list[str] | None,
-        typer.Option("--head", help="A head that was noted earlier, SEQ:HASH; the log must still have it."),
+        typer.Option("--head", help="A head recorded earlier, as SEQ:HASH; the log must still contain it."),
     ] = None,
 ) -> None:
     """Check every entry, and the stored events of every run that has ended.
 
-    Exits with 0 if everything matches, and with 1 if not; the first entry or run that does not match is named. In
-    addition to the heads given, the last one in DATA_DIR/audit-heads must match.
+    Exits with 0 if everything matches; otherwise names the first entry or run that does not, and exits with 1. Besides
+    the heads given, the last one in DATA_DIR/audit-heads must match.
     """
     from app.cli.audit.verifying import verify_database, verify_export  # noqa: PLC0415 - heavy, see app/cli/main.py
     from app.cli.main import load_settings  # noqa: PLC0415 - imports this module
@@ -38,7 +38,7 @@ def verify_log(
 @audit_app.command("export")
 def export_log(
     output: Annotated[
-        Path | None, typer.Option("--output", help="The file to write; by default the standard output.", dir_okay=False)
+        Path | None, typer.Option("--output", help="The file to write; standard output by default.", dir_okay=False)
     ] = None,
 ) -> None:
     """Write all entries as JSON lines, which `audit verify FILE` checks without the database."""

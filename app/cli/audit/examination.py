@@ -16,7 +16,7 @@ from app.services.audit.head_notes import FILE_NAME, last_noted
 BACKLOG_AGE = timedelta(seconds=60)
 """Marks become entries within five seconds while a service runs."""
 CHECKED_ENTRIES = 10_000
-"""The latest entries, which are checked in a second; `audit verify` checks all of them."""
+"""The number of latest entries to check, which takes a second; `audit verify` checks all entries."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class AuditFinding:
 
 
 async def examine_audit(database: Database, data_dir: Path) -> list[AuditFinding]:
-    """Check that changes get their entries, and that the latest entries continue each other.
+    """Check that changes get their entries, and that the latest entries form an unbroken chain.
 
     Raises:
         PyMongoError: the database is unavailable.
@@ -37,17 +37,17 @@ async def examine_audit(database: Database, data_dir: Path) -> list[AuditFinding
 
 
 async def examine_backlog(database: Database) -> AuditFinding:
-    """Check that no mark has waited for long."""
+    """Check that no mark has been waiting for long."""
     marks = collection_of(database, AuditMark)
     late = await marks.count_documents({"at": {"$lt": utc_now() - BACKLOG_AGE}})
     if late:
-        advice = "Start a service or a worker, or read its log for audit-append-failed."
+        advice = "Start a service or a worker, or look for audit-append-failed in its log."
         return AuditFinding(False, f"{counted(late, 'change')} waited more than a minute for an audit entry. {advice}")
     return AuditFinding(True, "every change has its entry")
 
 
 async def examine_chain(database: Database, noted: Head | None) -> AuditFinding:
-    """Check the latest entries, and the head that was noted last in `DATA_DIR`."""
+    """Check the latest entries, and the last head recorded in `DATA_DIR`."""
     entries, head = collection_of(database, AuditEntry), await read_head(database)
     advice = "Run `dynamic-agents audit verify`, and see docs/how-to/prove-what-happened.md."
     start = max(head.seq - CHECKED_ENTRIES, 0)
@@ -60,10 +60,10 @@ async def examine_chain(database: Database, noted: Head | None) -> AuditFinding:
     if bad is not None:
         return AuditFinding(False, f"The log is broken at entry {bad.seq}: {bad.reason}. {advice}")
     if noted is not None and noted.seq > end.seq:
-        text = f"The log ends with entry {end.seq}, but {FILE_NAME} in DATA_DIR has noted entry {noted.seq}."
+        text = f"The log ends with entry {end.seq}, but {FILE_NAME} in DATA_DIR records entry {noted.seq}."
         return AuditFinding(False, f"{text} {advice}")
     if noted is not None and noted.seq > 0:
         raw = await entries.find_one({"_id": noted.seq}, {"hash": 1})
         if raw is None or raw.get("hash") != noted.hash:
             return AuditFinding(False, f"Entry {noted.seq} differs from {FILE_NAME} in DATA_DIR. {advice}")
-    return AuditFinding(True, f"the latest {len(shown)} of {end.seq} entries continue each other")
+    return AuditFinding(True, f"the latest {len(shown)} of {end.seq} entries form an unbroken chain")

@@ -15,7 +15,8 @@ from app.settings import Settings
 
 
 async def export_entries(settings: Settings, output: Path | None) -> None:
-    """Write all entries, one a line, to a file or to the standard output. A file is replaced once it is complete.
+    """Write all entries, one per line, to a file or standard output. A file is replaced only once the new one is
+    complete.
 
     Raises:
         StartupError: the database cannot be opened, or the file cannot be written.

@@ -22,7 +22,7 @@ from app.settings import Settings
 
 LINES_AT_ONCE = 1000
 MAX_COUNTED = 1000
-"""How many changes without an entry are counted at most."""
+"""The maximum number of changes without an entry to count."""
 
 
 async def verify_database(settings: Settings, heads: list[str]) -> bool:
@@ -64,7 +64,7 @@ def verify_export(file: Path, heads: list[str]) -> bool:
 
 
 def entries_in(file: Path) -> Iterator[JsonObject]:
-    """Yield the entries in the lines of a file; a line that is not a JSON object is an entry without fields.
+    """Yield the entries in the lines of a file; a line that is not a JSON object yields an entry without fields.
 
     Raises:
         OSError: the file cannot be read.
@@ -79,7 +79,7 @@ def entries_in(file: Path) -> Iterator[JsonObject]:
 
 
 def parsed_heads(heads: list[str]) -> list[Head]:
-    """Return the heads in texts.
+    """Parse heads in the form `SEQ:HASH`.
 
     Raises:
         StartupError: one is invalid.
@@ -104,7 +104,7 @@ def print_result(found: Verification, *, with_trees: bool) -> None:
         where = f"entry {found.bad.seq}" if isinstance(found.bad, BadEntry) else f"run {found.bad.root_id}"
         text = f"The audit log does not match at {where}: {found.bad.reason}."
         console.print(text, style="bold red", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"{checked} checked until then.", highlight=False)
+        console.print(f"{checked} checked before it.", highlight=False)
     console.print(f"Head: {found.head}", highlight=False, soft_wrap=True)
 
 

@@ -23,7 +23,7 @@ HOURS_A_DAY = 24
 REASONS = {
     Obstacle.HELD: "under a legal hold",
     Obstacle.RUNNING: "not ended",
-    Obstacle.REVIEW: "sent back by a person who has not decided yet",
+    Obstacle.REVIEW: "sent back for revision and not reviewed again yet",
     Obstacle.UNCOUNTED: "not counted in statistics yet",
     Obstacle.CONTINUED: "continued by a run that has not ended",
     Obstacle.DAMAGED: "stored in a form that an archive cannot hold",
@@ -38,7 +38,9 @@ def days_of(older_than: str | None, settings: Settings) -> float:
     """
     if older_than is None:
         if settings.execution_retention_days is None:
-            raise StartupError("Name the age of the runs to archive, such as --older-than 90d.")
+            raise StartupError(
+                "Pass the age of the runs to archive, such as --older-than 90d, or set EXECUTION_RETENTION_DAYS."
+            )
         return settings.execution_retention_days
     match = AGE.fullmatch(older_than.strip())
     if match is None:
@@ -63,7 +65,7 @@ async def archive_old_runs(settings: Settings, older_than: str | None, *, dry_ru
 
 
 async def print_survey(database: Database, cutoff: datetime) -> None:
-    """Print what a pass would do."""
+    """Print what an archive pass would do."""
     found = await survey(database, cutoff)
     since = f", the oldest ended at {iso_milliseconds(found.oldest)}" if found.oldest else ""
     runs = counted(found.trees, "run")

@@ -1,4 +1,4 @@
-"""The checks of `dynamic-agents doctor` about archives: backlog, disk, what was interrupted, and damage."""
+"""The checks of `dynamic-agents doctor` on archives: backlog, disk space, interrupted work, and damage."""
 
 import asyncio
 import shutil
@@ -16,11 +16,11 @@ from app.services.retention.survey import Survey, count_claims, last_pass, probl
 from app.settings import Settings
 
 Check = tuple[bool | None, str]
-"""Whether it is as it should be (`None`: a note), and the finding in words."""
+"""Whether the check passed (`None` for a note), and the finding in words."""
 MOST_SURVEYED = 1000
 MOST_VERIFIED = 20
 LATE = timedelta(hours=2)
-"""A pass runs every hour: later than this it is overdue."""
+"""A pass runs every hour; after this long, it is overdue."""
 LEAST_FREE_BYTES = 1024**3
 
 
@@ -47,7 +47,7 @@ async def examine_backlog(database: Database, found: Survey) -> Check:
     more = "at least " if found.trees + found.obstacles.total() >= MOST_SURVEYED else ""
     due = f"{more}{counted(found.trees, 'run')} to archive, {found.obstacles.total():,} left for a reason"
     if is_working:
-        return True, f"{due}; a pass is at work"
+        return True, f"{due}; a pass is running"
     when = f"the last pass ended at {iso_milliseconds(ended)}" if ended else "no pass has ended yet"
     is_late = ended is None or datetime.now(UTC) - ended > LATE
     if found.trees and is_late:
@@ -79,7 +79,7 @@ async def examine_archives(database: Database, archives: Archives) -> AsyncGener
         if problem := await problem_with(archive):
             damaged.append(f"{archive.month}/{problem}")
     if damaged:
-        advice = "Restore them from a backup of DATA_DIR/archive; until then their events are 410."
+        advice = "Restore them from a backup of DATA_DIR/archive; until then, requests for their events get 410."
         yield False, f"{len(damaged)} of {verified} archives are damaged: {'; '.join(damaged)}. {advice}"
     elif verified:
         yield True, f"{counted(verified, 'archive')} verified"

@@ -1,4 +1,4 @@
-"""The reason for the end of mongod, from its log."""
+"""The reason why mongod ended, from its log."""
 
 import json
 from collections.abc import Mapping

@@ -47,7 +47,7 @@ async def keep_running(mongod: EmbeddedMongod) -> None:
         log.error("embedded-mongod-ended", status=status)
         started = False
         while not started:
-            log.warning("embedded-mongod-starts-again", inSeconds=pause)
+            log.warning("embedded-mongod-restart-scheduled", inSeconds=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE_SECONDS)
             started = await start_again(mongod)
@@ -58,10 +58,10 @@ async def start_again(mongod: EmbeddedMongod) -> bool:
     try:
         await mongod.restart()
     except (EmbeddedMongodError, OSError) as error:
-        log.error("embedded-mongod-not-started", reason=str(error))
+        log.error("embedded-mongod-restart-failed", reason=str(error))
         return False
     except Exception:
-        log.exception("mongod-restart-crashed")
+        log.exception("embedded-mongod-restart-crashed")
         return False
-    log.info("embedded-mongod-started-again", pid=mongod.pid)
+    log.info("embedded-mongod-restarted", pid=mongod.pid)
     return True

@@ -51,7 +51,7 @@ class Builder:
     """Grows with every value, so that a recursive schema terminates."""
 
     def value(self, schema: Any, path: tuple[str, ...] = (), row: int = 0) -> Any:  # noqa: ANN401 - JSON in and out
-        """A value that the schema accepts, as far as its keywords are understood."""
+        """Return a value that the schema accepts, as far as its keywords are understood."""
         wanted = self.resolved(schema)
         self.made_so_far.append(None)
         if "const" in wanted:
@@ -72,7 +72,7 @@ class Builder:
         return self.made(wanted, path, row)
 
     def made(self, wanted: JsonObject, path: tuple[str, ...], row: int) -> Any:  # noqa: ANN401 - any JSON value
-        """A value made from the schema's type and bounds alone."""
+        """Return a value made from the schema's type and bounds alone."""
         match type_of(wanted):
             case "object":
                 return self.an_object(wanted, path, row)
@@ -88,7 +88,7 @@ class Builder:
                 return a_string(wanted, self.draft, path, row)
 
     def an_object(self, wanted: JsonObject, path: tuple[str, ...], row: int) -> JsonObject:
-        """The required properties, and the optional ones that the story can fill; all if that leaves nothing."""
+        """Return the required properties, and the optional ones that the story can fill; all if that leaves nothing."""
         properties = as_object(wanted.get("properties"))
         required = [name for name in as_list(wanted.get("required")) if isinstance(name, str)]
         named = [name for name in properties if name in required or self.knows(properties[name], (*path, name), row)]
@@ -96,7 +96,7 @@ class Builder:
         return {name: self.value(properties.get(name, {}), (*path, name), row) for name in chosen}
 
     def knows(self, schema: Any, path: tuple[str, ...], row: int) -> bool:  # noqa: ANN401 - any JSON Schema
-        """Whether the story has a value for an optional property or for the rows of its list."""
+        """Return whether the story has a value for an optional property or for the rows of its list."""
         if len(path) > MAX_DEPTH:
             return False
         wanted = self.resolved(schema)
@@ -108,7 +108,7 @@ class Builder:
         return fitted(suggestion(self.draft, path, row), wanted) is not None
 
     def an_array(self, wanted: JsonObject, path: tuple[str, ...], row: int) -> list[Any]:
-        """A few rows, within the bounds; the rows after the fixed ones of `prefixItems` are of `items`."""
+        """Return a few rows, within the bounds; the rows after the fixed ones of `prefixItems` are of `items`."""
         least, most = bound(wanted, "minItems", 0), bound(wanted, "maxItems", MAX_ROWS)
         usual = ROWS_OF.get(plain(path[-1]) if path else "", USUAL_ROWS) if len(path) < MAX_DEPTH - 2 else 0
         fixed = as_list(wanted.get("prefixItems"))
@@ -121,7 +121,7 @@ class Builder:
         return unlike(made) if wanted.get("uniqueItems") else made
 
     def resolved(self, schema: Any) -> JsonObject:  # noqa: ANN401 - any JSON Schema
-        """The schema with its `$ref` followed, its `allOf` joined, and the first way of `anyOf` and `oneOf` taken."""
+        """Resolve a schema: follow its `$ref`, join its `allOf`, and take the first branch of `anyOf` and `oneOf`."""
         wanted = as_object(schema)
         for _ in range(MAX_DEPTH):
             reference = wanted.get("$ref")
@@ -139,13 +139,13 @@ class Builder:
 
 
 def build_arguments(parameters: Any, draft: Draft) -> JsonObject:  # noqa: ANN401 - any JSON Schema
-    """Arguments for a tool with these parameters."""
+    """Return arguments for a tool with these parameters."""
     root = as_object(parameters)
     return as_object(Builder(root, draft).value({"type": "object", **root}))
 
 
 def pointed(root: JsonObject, reference: str) -> JsonObject:
-    """The target of a local `$ref`; an empty object for any other reference."""
+    """Return the target of a local `$ref`; an empty object for any other reference."""
     target: Any = root
     for part in reference.removeprefix("#").split("/")[1:]:
         target = as_object(target).get(part.replace("~1", "/").replace("~0", "~"))
@@ -153,14 +153,14 @@ def pointed(root: JsonObject, reference: str) -> JsonObject:
 
 
 def pointed_part(root: JsonObject, part: Any) -> JsonObject:  # noqa: ANN401 - any JSON Schema
-    """A part of a combined schema with its `$ref` resolved."""
+    """Return a part of a combined schema with its `$ref` resolved."""
     found = as_object(part)
     reference = found.get("$ref")
     return {**pointed(root, reference), **found} if isinstance(reference, str) else found
 
 
 def joined(first: JsonObject, second: JsonObject) -> JsonObject:
-    """The conjunction of two schemas: the properties and requirements of both."""
+    """Return the conjunction of two schemas: the properties and requirements of both."""
     properties = {**as_object(first.get("properties")), **as_object(second.get("properties"))}
     required = [*as_list(first.get("required")), *as_list(second.get("required"))]
     left_out = ("allOf", "anyOf", "oneOf", "$ref")
@@ -173,7 +173,7 @@ def joined(first: JsonObject, second: JsonObject) -> JsonObject:
 
 
 def type_of(schema: JsonObject) -> str:
-    """The first type of a schema that is not null, or the type that its keywords imply."""
+    """Return the first type of a schema that is not null, or the type that its keywords imply."""
     named = schema.get("type")
     if isinstance(named, list):
         named = next((kind for kind in named if kind != "null"), "null")
@@ -187,19 +187,19 @@ def type_of(schema: JsonObject) -> str:
 
 
 def shallow(kind: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The minimal value of a type."""
+    """Return the minimal value of a type."""
     least: JsonObject = {"object": {}, "array": [], "integer": 0, "number": 0, "boolean": False, "null": None}
     return least.get(kind, "")
 
 
 def bound(schema: JsonObject, name: str, otherwise: float) -> float:
-    """A numeric keyword of a schema."""
+    """Return a numeric keyword of a schema."""
     value = schema.get(name)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
 
 
 def fitted(idea: Any, schema: JsonObject) -> Any:  # noqa: ANN401 - any JSON value
-    """An idea adapted to the schema, or `None` if that is impossible."""
+    """Return an idea adapted to the schema, or `None` if that is impossible."""
     kind = type_of(schema)
     choices = as_list(schema.get("enum"))
     if idea is None or (choices and idea not in choices):
@@ -218,7 +218,7 @@ def fitted(idea: Any, schema: JsonObject) -> Any:  # noqa: ANN401 - any JSON val
 
 
 def fitted_text(idea: str, schema: JsonObject) -> str | None:
-    """A text cut to the maximum length, or `None` if it is too short or has another form."""
+    """Return a text cut to the maximum length, or `None` if it is too short or has another form."""
     text = idea[: int(bound(schema, "maxLength", 200_000))].rstrip()
     if len(text) < bound(schema, "minLength", 0) or not matches(schema.get("pattern"), text):
         return None
@@ -227,7 +227,7 @@ def fitted_text(idea: str, schema: JsonObject) -> str | None:
 
 
 def fitted_list(idea: list[Any], schema: JsonObject) -> list[Any] | None:
-    """A list cut to the maximum of items, or `None` if it is too short or its items do not fit."""
+    """Return a list cut to the maximum of items, or `None` if it is too short or its items do not fit."""
     rows = idea[: int(bound(schema, "maxItems", len(idea)))]
     item = as_object(schema.get("items"))
     fits = [fitted(entry, item) for entry in rows] if item else rows
@@ -235,7 +235,7 @@ def fitted_list(idea: list[Any], schema: JsonObject) -> list[Any] | None:
 
 
 def within(number: float, schema: JsonObject, *, whole: bool) -> float:
-    """The number, moved into the schema's bounds and on to its step."""
+    """Return the number, moved into the schema's bounds and on to its step."""
     step = bound(schema, "multipleOf", 1 if whole else 0)
     least, most = bound(schema, "minimum", -math.inf), bound(schema, "maximum", math.inf)
     nudge = step or 0.001
@@ -249,7 +249,7 @@ def within(number: float, schema: JsonObject, *, whole: bool) -> float:
 
 
 def a_number(schema: JsonObject, row: int, *, whole: bool) -> float:
-    """A number slightly above the minimum, different in every row."""
+    """Return a number slightly above the minimum, different in every row."""
     least = bound(schema, "minimum", bound(schema, "exclusiveMinimum", 0))
     most = bound(schema, "maximum", bound(schema, "exclusiveMaximum", least + 100))
     span = most - least
@@ -259,7 +259,7 @@ def a_number(schema: JsonObject, row: int, *, whole: bool) -> float:
 
 
 def a_string(schema: JsonObject, draft: Draft, path: tuple[str, ...], row: int) -> str:
-    """A string of the schema's form and length: a known form, or words of the story with the row's number."""
+    """Return a string of the schema's form and length: a known form, or words of the story with the row's number."""
     wanted, pattern = schema.get("format"), schema.get("pattern")
     if isinstance(wanted, str) and wanted in FORMATS:
         return FORMATS[wanted]
@@ -276,12 +276,12 @@ def a_string(schema: JsonObject, draft: Draft, path: tuple[str, ...], row: int) 
 
 
 def spaced(name: str) -> str:
-    """A camelCase or snake_case name as words."""
+    """Return a camelCase or snake_case name as words."""
     return re.sub(r"[\s_-]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)).lower().strip()
 
 
 def matches(pattern: Any, text: str) -> bool:  # noqa: ANN401 - any JSON value
-    """Whether a text matches a schema's pattern; an invalid pattern matches nothing."""
+    """Return whether a text matches a schema's pattern; an invalid pattern matches nothing."""
     if not isinstance(pattern, str):
         return True
     try:
@@ -291,7 +291,7 @@ def matches(pattern: Any, text: str) -> bool:  # noqa: ANN401 - any JSON value
 
 
 def unlike(rows: list[Any]) -> list[Any]:
-    """The rows without repetitions."""
+    """Return the rows without repetitions."""
     kept: list[Any] = []
     for row in rows:
         if row not in kept:

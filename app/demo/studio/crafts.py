@@ -57,14 +57,14 @@ GENERAL = Craft(
 
 @lru_cache(maxsize=1)
 def crafts() -> dict[str, Craft]:
-    """Every craft by its slug."""
+    """Return every craft by its slug."""
     folder = Path(__file__).parent / "crafts"
     read = [read_craft(path.stem, path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.md"))]
     return {craft.slug: craft for craft in read}
 
 
 def read_craft(slug: str, text: str) -> Craft:
-    """A craft from its file: front matter, then the template of its work."""
+    """Return a craft from its file: front matter, then the template of its work."""
     parts = BODY.match(text)
     assert parts is not None, slug  # noqa: S101 - the package's own file
     front = yaml.safe_load(parts["front"])
@@ -81,7 +81,7 @@ def read_craft(slug: str, text: str) -> Craft:
 
 
 def craft_of(identity: str, details: str = "") -> Craft:
-    """The craft of an agent; words in `identity` (id, name, specialization) count three times as much as `details`."""
+    """Find an agent's craft; words in `identity` (id, name, specialization) count three times as much as `details`."""
     scores = {
         craft.slug: sum(3 * in_text(word, identity) + in_text(word, details) for word in craft.words)
         for craft in crafts().values()
@@ -91,13 +91,13 @@ def craft_of(identity: str, details: str = "") -> Craft:
 
 
 def in_text(word: str, text: str) -> int:
-    """The number of words of a text that begin with `word`, at most three, weighted by the length of `word`."""
+    """Return the number of words of a text that begin with `word`, at most three, weighted by the length of `word`."""
     hits = len(re.findall(rf"\b{re.escape(word)}", text, re.I))
     return min(hits, 3) * len(word.split("-")) * len(word.split())
 
 
 def craft_of_agent(agent: AgentProfile) -> Craft:
-    """The craft of an agent; a head has that of its department."""
+    """Return the craft of an agent; a head has that of its department."""
     department = next((slug for slug in DEPARTMENT_CRAFTS if slug in agent.department.lower()), None)
     is_head = "head" in agent.agent_id.split("-") or agent.name.lower().startswith("head ")
     if is_head and department:

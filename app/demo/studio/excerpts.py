@@ -16,7 +16,7 @@ CLOSING = re.compile(
 
 
 def sections_of(text: str) -> list[tuple[str, str]]:
-    """The sections of a work, heading and body; a heading right above another one is left out."""
+    """Return the sections of a work, heading and body; a heading right above another one is left out."""
     parts = SECTION.split(text)
     pairs = zip(parts[1::2], parts[2::2], strict=False)
     found = [(heading, body.strip()) for heading, body in pairs if body.strip()]
@@ -24,12 +24,12 @@ def sections_of(text: str) -> list[tuple[str, str]]:
 
 
 def is_closing(heading: str) -> bool:
-    """Whether a section lists open points instead of findings."""
+    """Return whether a section lists open points instead of findings."""
     return CLOSING.search(heading) is not None
 
 
 def sentences_of(body: str) -> list[str]:
-    """The sentences of a section's running text: without its scenes, tables, lists and figures."""
+    """Return the sentences of a section's running text: without its scenes, tables, lists and figures."""
     found: list[str] = []
     for block in CODE.sub("", body).split("\n\n"):
         lines = [line for line in block.splitlines() if not line.lstrip().startswith(("|", "-", "*", "#", ">"))]
@@ -40,19 +40,19 @@ def sentences_of(body: str) -> list[str]:
 
 
 def bullets_of(body: str) -> list[str]:
-    """The items of a section's lists."""
+    """Return the items of a section's lists."""
     return [" ".join(found["text"].split()).replace("**", "") for found in BULLET.finditer(CODE.sub("", body))]
 
 
 def table_rows(body: str) -> list[list[str]]:
-    """The cells of a section's first table, its header first."""
+    """Return the cells of a section's first table, its header first."""
     lines = [line.strip().strip("|") for line in body.splitlines() if line.lstrip().startswith("|")]
     rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     return [row for row in rows if not all(set(cell) <= set("-: ") for cell in row)]
 
 
 def limited(text: str, words: int) -> str:
-    """As many full sentences as fit into `words` words, or the first clauses of the first sentence."""
+    """Return as many full sentences as fit into `words` words, or the first clauses of the first sentence."""
     taken: list[str] = []
     for sentence in SENTENCE_END.split(" ".join(text.split())):
         if sum(len(item.split()) for item in [*taken, sentence]) > words:
@@ -66,7 +66,7 @@ def limited(text: str, words: int) -> str:
 
 
 def gist_of(body: str, words: int) -> str:
-    """A section in a few of its own words: three rows of a table, the last lines of a scene, or its beginning."""
+    """Return a section in a few of its own words: three table rows, the last lines of a scene, or its beginning."""
     rows = table_rows(body)
     if len(rows) > 1:
         return table_gist(rows)
@@ -79,7 +79,7 @@ def gist_of(body: str, words: int) -> str:
 
 
 def table_gist(rows: list[list[str]]) -> str:
-    """Three rows of a table in a phrase each; an empty text for a table of figures only."""
+    """Return three rows of a table in a phrase each; an empty text for a table of figures only."""
     header, *entries = rows
     step = max(1, len(entries) // 3)
     chosen = [row for row in entries[step - 1 :: step][:3] if len(row) > 1]
@@ -91,7 +91,7 @@ def table_gist(rows: list[list[str]]) -> str:
 
 
 def measured_in(text: str, words: int) -> str:
-    """The facts that a work's first tool measured, as many as fit, quoted from the work."""
+    """Return the facts that a work's first tool measured, as many as fit, quoted from the work."""
     found = re.search(r"`\w+`: [^;\n]+?(?:; [^;\n]+?)*\.(?=\s|$)", text)
     facts = found[0].rstrip(".").split("; ") if found else []
     while len(facts) > 1 and len(" ".join(facts).split()) > words:
@@ -100,19 +100,19 @@ def measured_in(text: str, words: int) -> str:
 
 
 def finding_in(text: str) -> str:
-    """The conclusion that a work draws from its figures, or an empty text."""
+    """Return the conclusion that a work draws from its figures, or an empty text."""
     found = re.search(r"`\w+`: .+", text)
     sentences = [item for item in SENTENCE_END.split(found[0])[1:] if not item.startswith("`")] if found else []
     return sentences[0] if sentences else ""
 
 
 def asks_in(text: str) -> list[tuple[str, str]]:
-    """The requests of a work to other crafts: the craft and the request."""
+    """Return the requests of a work to other crafts: the craft and the request."""
     found = [ASK.match(item) for _, body in sections_of(text) for item in bullets_of(body)]
     return [(ask["whom"], ask["what"]) for ask in found if ask]
 
 
 def open_points(text: str) -> list[str]:
-    """The points that a work leaves open, without its requests to others."""
+    """Return the points that a work leaves open, without its requests to others."""
     closing = [body for heading, body in sections_of(text) if is_closing(heading) and heading != "What changed"]
     return [item for body in closing for item in bullets_of(body) if not ASK.match(item)]

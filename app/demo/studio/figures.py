@@ -53,14 +53,14 @@ NO_MEASUREMENT = "No tool measured anything for this draft; what stands here is 
 
 
 def describe_outcomes(outcomes: list[ToolResult], *, explained: bool = True) -> str:
-    """A paragraph on everything that was measured, with an interpretation if `explained`."""
+    """Return a paragraph on everything that was measured, with an interpretation if `explained`."""
     most_words = MAX_WORDS // min(max(len(outcomes), 1), 2) + 6
     phrases = [describe_outcome(outcome, most_words, explained=explained) for outcome in outcomes]
     return " ".join(phrases) if phrases else NO_MEASUREMENT
 
 
 def describe_outcome(outcome: ToolResult, most_words: int, *, explained: bool) -> str:
-    """The findings of one tool, or the reason why it has no figures."""
+    """Return the findings of one tool, or the reason why it has no figures."""
     value = as_object(outcome.value)
     failure = value.get("error")
     if failure:
@@ -78,7 +78,7 @@ def describe_outcome(outcome: ToolResult, most_words: int, *, explained: bool) -
 
 
 def kept(facts: Iterator[str], most_words: int) -> Iterator[str]:
-    """As many facts as fit; a fact that is too long is skipped in favor of shorter ones after it."""
+    """Yield as many facts as fit; a fact that is too long is skipped in favor of shorter ones after it."""
     words, count = 0, 0
     for fact in facts:
         length = len(fact.split())
@@ -88,7 +88,7 @@ def kept(facts: Iterator[str], most_words: int) -> Iterator[str]:
 
 
 def facts_in(value: dict[str, Any]) -> Iterator[str]:
-    """The facts of a result: significant figures, short lists of rows, groups, empty lists, other figures."""
+    """Yield the facts of a result: significant figures, short lists of rows, groups, empty lists, other figures."""
     telling = [name for name in TELLING if name in value]
     yield from figure_phrases(value, telling[:1])
     for name, item in value.items():
@@ -106,12 +106,12 @@ def facts_in(value: dict[str, Any]) -> Iterator[str]:
 
 
 def figure_phrases(value: dict[str, Any], names: list[str]) -> list[str]:
-    """The values that are figures, as text."""
+    """Return the values that are figures, as text."""
     return [fact for name in names if (fact := figure(name, value[name]))]
 
 
 def figure(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """A number with its name in words, or an empty text: `totalWords` is "83 words in all"."""
+    """Return a number with its name in words, or an empty text: `totalWords` is "83 words in all"."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     words = [SPELT.get(word, word) for word in spaced(name).split()] or ["value"]
@@ -130,7 +130,7 @@ def figure(name: str, value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def rows_fact(name: str, rows: list[dict[str, Any]]) -> str:
-    """A short list: the share of each row if rows have one, otherwise the first figures of each."""
+    """Return a short list: the share of each row if rows have one, otherwise the first figures of each."""
     shares = [
         (key, row[key]) for row in rows for key in row if re.search("[a-z]Percent$", key) and figure(key, row[key])
     ]
@@ -144,14 +144,14 @@ def rows_fact(name: str, rows: list[dict[str, Any]]) -> str:
 
 
 def label_in(row: dict[str, Any]) -> str:
-    """The label of a row: its first short text, or the texts of its first list."""
+    """Return the label of a row: its first short text, or the texts of its first list."""
     lists = (" and ".join(map(str, item)) for item in row.values() if isinstance(item, list) and item)
     texts = [item for item in row.values() if isinstance(item, str) and 0 < len(item) <= MAX_LABEL]
     return texts[0] if texts else next((text for text in lists if len(text) <= MAX_LABEL), "")
 
 
 def row_fact(row: dict[str, Any]) -> str:
-    """A row of a list: its label, and its first two figures or its pages."""
+    """Return a row of a list: its label, and its first two figures or its pages."""
     inside = [fact for name, item in row.items() if (fact := figure(name, item))]
     label = label_in(row)
     if not label and inside:
@@ -162,7 +162,7 @@ def row_fact(row: dict[str, Any]) -> str:
 
 
 def readings(value: dict[str, Any]) -> Iterator[str]:
-    """The interpretation of the figures that the model knows."""
+    """Yield the interpretation of the figures that the model knows."""
     rows = [row for item in value.values() for row in map(as_object, as_list(item))]
     for row in rows:
         late = row.get("pagesLate")
@@ -179,7 +179,7 @@ def readings(value: dict[str, Any]) -> Iterator[str]:
 
 
 def share_reading(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """The interpretation of the speakers' shares."""
+    """Yield the interpretation of the speakers' shares."""
     speakers = [row for row in rows if "speeches" in row and isinstance(row.get("sharePercent"), int | float)]
     if len(speakers) > 1:
         top = max(speakers, key=lambda row: row["sharePercent"])

@@ -28,7 +28,7 @@ class Specialist:
 
 
 def specialists_of(conversation: Conversation, schema: JsonObject | None) -> list[Specialist]:
-    """The specialists that the schema allows, with the prompt's description of each."""
+    """Return the specialists that the schema allows, with the prompt's description of each."""
     prompt = without_fences("\n".join(asks(conversation)))
     described = {found["agent_id"]: specialist(found) for found in SPECIALIST_LINE.finditer(prompt)}
     allowed = ids_allowed(schema)
@@ -37,13 +37,13 @@ def specialists_of(conversation: Conversation, schema: JsonObject | None) -> lis
 
 
 def specialist(found: re.Match[str]) -> Specialist:
-    """The specialist that a line of the prompt describes."""
+    """Return the specialist that a line of the prompt describes."""
     identity = f"{found['agent_id']} {found['name']} {found['specialization'] or ''}"
     return Specialist(found["agent_id"], found["name"], found["tools"] or "", craft_of(identity, found["description"]))
 
 
 def ids_allowed(schema: JsonObject | None, rows: str = "assignments") -> list[str]:
-    """The agent ids that a schema allows in its rows: a plan's assignments or a batch's verdicts."""
+    """Return the agent ids that a schema allows in its rows: a plan's assignments or a batch's verdicts."""
     place: JsonObject = as_object(schema)
     for step in ("properties", rows, "items", "properties", "agentId"):
         place = as_object(place.get(step))
@@ -51,7 +51,7 @@ def ids_allowed(schema: JsonObject | None, rows: str = "assignments") -> list[st
 
 
 def write_plan(conversation: Conversation, schema: JsonObject | None) -> JsonObject:
-    """A plan for up to four specialists; those whose work others build on come first."""
+    """Return a plan for up to four specialists; those whose work others build on come first."""
     specialists = specialists_of(conversation, schema)
     words = words_of(read_premise(request_of(conversation)))
     chosen = in_order(specialists)[:MOST_ASSIGNMENTS]
@@ -68,13 +68,13 @@ def write_plan(conversation: Conversation, schema: JsonObject | None) -> JsonObj
 
 
 def in_order(specialists: list[Specialist]) -> list[Specialist]:
-    """Specialists by how many of the others' crafts they build on; otherwise as listed."""
+    """Return specialists by how many of the others' crafts they build on; otherwise as listed."""
     present = {specialist.craft.slug for specialist in specialists}
     return sorted(specialists, key=lambda specialist: sum(slug in present for slug in specialist.craft.after))
 
 
 def dependencies(chosen: list[Specialist]) -> dict[str, list[str]]:
-    """The specialists that each one waits for: earlier ones only, so that there is no cycle.
+    """Return the specialists that each one waits for: earlier ones only, so that there is no cycle.
 
     With several specialists, at least the last one waits.
     """
@@ -88,7 +88,7 @@ def dependencies(chosen: list[Specialist]) -> dict[str, list[str]]:
 
 
 def instructions(specialist: Specialist, words: dict[str, str]) -> str:
-    """The head's instructions for a specialist."""
+    """Return the head's instructions for a specialist."""
     check = f"Before you name a figure, run {specialist.tools.replace(', ', ' or ')}." if specialist.tools else ""
     assignment = filled(specialist.craft.assignment, {**words, "check": check})
     wishes = f" The client's words for the whole: {words['wishes']}." if specialist.craft is GENERAL else ""
@@ -96,7 +96,7 @@ def instructions(specialist: Specialist, words: dict[str, str]) -> str:
 
 
 def rationale(chosen: list[Specialist], waits: dict[str, list[str]], words: dict[str, str], department: str) -> str:
-    """The reasons for the plan, in two or three sentences."""
+    """Return the reasons for the plan, in two or three sentences."""
     if not chosen:
         return f"There is no one to assign in the {department}, so the head answers alone."
     first = [specialist.name for specialist in chosen if not waits[specialist.agent_id]]
@@ -111,5 +111,5 @@ def rationale(chosen: list[Specialist], waits: dict[str, list[str]], words: dict
 
 
 def phrase(names: list[str]) -> str:
-    """Names as a list within a sentence."""
+    """Return names as a list within a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

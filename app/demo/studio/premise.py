@@ -64,19 +64,19 @@ class Premise:
     world: dict[str, Any] = field(hash=False, compare=False)
 
     def page(self, reference: int) -> int:
-        """The page of a beat that is on this page of a screenplay of 110 pages."""
+        """Return the page of a beat that is on this page of a screenplay of 110 pages."""
         return min(self.pages, max(1, int(reference * self.pages / REFERENCE_PAGES + 0.5)))
 
 
 @lru_cache(maxsize=1)
 def worlds() -> list[dict[str, Any]]:
-    """The settings, the fallback last."""
+    """Return the settings, the fallback last."""
     return yaml.safe_load((FOLDER / "worlds.yaml").read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=8)
 def english(kind: str) -> frozenset[str]:
-    """The words of a kind: `orders`, `small`, `articles`, `verbs`, `before_places`, `before_nouns`."""
+    """Return the words of a kind: `orders`, `small`, `articles`, `verbs`, `before_places`, `before_nouns`."""
     return frozenset(yaml.safe_load((FOLDER / "english.yaml").read_text(encoding="utf-8"))[kind].split())
 
 
@@ -116,19 +116,19 @@ def read_premise(request: str) -> Premise:
 
 
 def is_order(sentence: str) -> bool:
-    """Whether a sentence is an instruction and not part of the story."""
+    """Return whether a sentence is an instruction and not part of the story."""
     words = WORD.findall(sentence)
     return not words or words[0].lower() in english("orders")
 
 
 def shortened_at_word(text: str, limit: int) -> str:
-    """The text on one line, cut between words."""
+    """Return the text on one line, cut between words."""
     flat = " ".join(text.split())
     return flat if len(flat) <= limit else f"{flat[:limit].rpartition(' ')[0] or flat[:limit]} …"
 
 
 def world_of(story: str) -> dict[str, Any]:
-    """The setting whose words the story uses most; the first one if several are equal."""
+    """Return the setting whose words the story uses most; the first one if several are equal."""
     used = {word.lower() for word in WORD.findall(story)}
     *candidates, fallback = worlds()
     best = max(candidates, key=lambda world: sum(word in used for word in world["words"]))
@@ -136,7 +136,7 @@ def world_of(story: str) -> dict[str, Any]:
 
 
 def names_in(story: str) -> list[str]:
-    """The names of people in the story, in order: capitalized words that are not places or sentence beginnings."""
+    """Return the people named in the story, in order: capitalized words that are not places or sentence beginnings."""
     found: list[str] = []
     if not english("articles") & {word.lower() for word in WORD.findall(story)}:
         return found
@@ -159,13 +159,13 @@ def names_in(story: str) -> list[str]:
 
 
 def person(name: str, part: str) -> Person:
-    """A person from a name in the request."""
+    """Return a person from a name in the request."""
     first, _, last = name.partition(" ")
     return Person(first, last, part)
 
 
 def pronoun_of(story: str, role: str, otherwise: str) -> str:
-    """The possessive pronoun of the hero, from the role or from the story's pronouns."""
+    """Return the possessive pronoun of the hero, from the role or from the story's pronouns."""
     used = {word.lower() for word in WORD.findall(story)}
     if WOMEN & set(role.split()) or ({"she", "her"} & used and not {"he", "his"} & used):
         return "her"
@@ -175,7 +175,7 @@ def pronoun_of(story: str, role: str, otherwise: str) -> str:
 
 
 def phrase_from(words: list[str], limit: int) -> str:
-    """The words of a noun phrase, up to a preposition or a likely verb."""
+    """Return the words of a noun phrase, up to a preposition or a likely verb."""
     taken: list[str] = []
     for word in words[:limit]:
         if ends_phrase(word, begun=bool(taken)):
@@ -185,27 +185,27 @@ def phrase_from(words: list[str], limit: int) -> str:
 
 
 def ends_phrase(word: str, *, begun: bool) -> bool:
-    """Whether a noun phrase is over before this word."""
+    """Return whether a noun phrase is over before this word."""
     lower = word.lower()
     is_verb = begun and lower.endswith("s") and not lower.endswith(("ss", "us", "'s"))
     return is_verb or any(lower in english(kind) for kind in ("small", "before_nouns", "before_places", "verbs"))
 
 
 def role_in(logline: str) -> str:
-    """The protagonist, without the article: the phrase that begins the sentence, or an empty text."""
+    """Return the protagonist, without the article: the phrase that begins the sentence, or an empty text."""
     text = re.sub(r"^[^:,.]{0,40}:\s*|^(?:When|After|In|On|At|Near)\s[^,]*,\s*", "", logline)
     start = ROLE_START.match(text)
     return phrase_from(WORD.findall(text[start.end() :]), 3) if start else ""
 
 
 def place_in(logline: str) -> str:
-    """The setting of the story, without the article, or an empty text."""
+    """Return the setting of the story, without the article, or an empty text."""
     found = re.search(r"\b(?:on|in|at|near|under|inside|aboard)\s+(?:an?|the)\s+", logline, re.I)
     return phrase_from(WORD.findall(logline[found.end() :]), 3) if found else ""
 
 
 def motifs_of(logline: str, people: str, world: dict[str, Any]) -> tuple[str, str, str]:
-    """Three motifs: the one that this kind of story centers on, then those of the logline."""
+    """Return three motifs: the one that this kind of story centers on, then those of the logline."""
     words = WORD.findall(logline)
     known = {*people.lower().split(), *(word for word in world["motifs"])}
     turn = words.index("that") if "that" in words else len(words)
@@ -223,7 +223,7 @@ def motifs_of(logline: str, people: str, world: dict[str, Any]) -> tuple[str, st
 
 
 def noun_after(words: list[str]) -> str:
-    """The noun of the phrase that these words begin with, which is its last word, or an empty text."""
+    """Return the noun of the phrase that these words begin with, which is its last word, or an empty text."""
     noun = ""
     for word in words[:4]:
         if word[:1].isupper() or ends_phrase(word, begun=bool(noun)):
@@ -233,14 +233,14 @@ def noun_after(words: list[str]) -> str:
 
 
 def kind_of(request: str) -> str:
-    """The form that the request names: feature, short film, pilot, episode; a feature if it names none."""
+    """Return the form that the request names: feature, short film, pilot, episode; a feature if it names none."""
     lower = request.lower()
     kind = next((kind for kind in LENGTHS if re.search(rf"\b{kind}\b", lower)), "feature")
     return {"short": "short film", "film": "feature", "movie": "feature"}.get(kind, kind)
 
 
 def pages_of(request: str) -> tuple[int, bool]:
-    """The number of pages, and whether the request states it; otherwise it is the usual number for the form."""
+    """Return the number of pages, and whether the request states it; otherwise it is the usual number for the form."""
     found = re.search(r"\b(\d{1,3})[\s-]*(?:page|minute|min\b|pp\b)", request, re.I)
     if found and int(found[1]) >= LEAST_PAGES:
         return min(int(found[1]), 400), True
@@ -248,7 +248,7 @@ def pages_of(request: str) -> tuple[int, bool]:
 
 
 def wishes_in(sentences: list[str]) -> str:
-    """The deliverables in the request: the list after the colon of an instruction, or an empty text."""
+    """Return the deliverables in the request: the list after the colon of an instruction, or an empty text."""
     for sentence in sentences:
         order, colon, listed = sentence.partition(":")
         if colon and is_order(order) and listed.strip():

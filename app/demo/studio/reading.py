@@ -67,17 +67,17 @@ class ToolResult:
 
 
 def as_object(value: Any) -> JsonObject:  # noqa: ANN401 - any JSON value
-    """The value if it is an object, otherwise an empty one."""
+    """Return the value if it is an object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
-    """The value if it is a list, otherwise an empty one."""
+    """Return the value if it is a list, otherwise an empty one."""
     return value if isinstance(value, list) else []
 
 
 def text_of(message: JsonObject) -> str:
-    """A message's text; content given as parts is joined."""
+    """Return a message's text; content given as parts is joined."""
     content = message.get("content")
     if isinstance(content, list):
         return "\n".join(str(as_object(part).get("text") or "") for part in content)
@@ -85,7 +85,7 @@ def text_of(message: JsonObject) -> str:
 
 
 def fence_spans(text: str) -> list[tuple[int, re.Match[str], re.Match[str], int]]:
-    """The outermost fences: start, opening line, closing line, end. Takes one pass over the text."""
+    """Return the outermost fences: start, opening line, closing line, end. Takes one pass over the text."""
     lines = list(FENCE_LINE.finditer(text))
     closings: dict[tuple[str, str], list[int]] = {}
     for place in range(len(lines) - 1, -1, -1):
@@ -104,7 +104,7 @@ def fence_spans(text: str) -> list[tuple[int, re.Match[str], re.Match[str], int]
 
 
 def fences(text: str) -> list[Fence]:
-    """The outermost fenced parts of a prompt, in order."""
+    """Return the outermost fenced parts of a prompt, in order."""
     return [
         Fence(opening["label"], text[opening.end() + 1 : max(closing.start() - 1, opening.end() + 1)])
         for _, opening, closing, _ in fence_spans(text)
@@ -112,7 +112,7 @@ def fences(text: str) -> list[Fence]:
 
 
 def without_fences(text: str) -> str:
-    """A prompt without its fenced material."""
+    """Return a prompt without its fenced material."""
     parts: list[str] = []
     begin = 0
     for start, _, _, end in fence_spans(text):
@@ -122,25 +122,25 @@ def without_fences(text: str) -> str:
 
 
 def instructed_headings(conversation: Conversation) -> list[str]:
-    """The headings that the agent's instructions ask for, such as `## Beats`."""
+    """Return the headings that the agent's instructions ask for, such as `## Beats`."""
     system = (text_of(message) for message in conversation.messages if message.get("role") == "system")
     return list(dict.fromkeys(heading.strip() for heading in INSTRUCTED_HEADING.findall("\n".join(system))))
 
 
 def steers(message: JsonObject) -> bool:
-    """Whether a user's message only steers the model: the last-step notice, or a request to repair an answer."""
+    """Return whether a user's message only steers the model: the last-step notice, or a request to repair an answer."""
     text = text_of(message)
     return text == last_step_prompt() or text.startswith(REPAIR)
 
 
 def asks(conversation: Conversation) -> list[str]:
-    """The texts of the users' messages, in order, without those that only steer the model."""
+    """Return the texts of the users' messages, in order, without those that only steer the model."""
     users = [message for message in conversation.messages if message.get("role") == "user"]
     return [text_of(message) for message in users if not steers(message)]
 
 
 def request_of(conversation: Conversation) -> str:
-    """The client's request: fenced in the latest ask that fences one, or the first ask."""
+    """Return the client's request: fenced in the latest ask that fences one, or the first ask."""
     asked = asks(conversation)
     for ask in reversed(asked):
         fenced = [fence.text for fence in fences(ask) if fence.label == REQUEST]
@@ -150,13 +150,13 @@ def request_of(conversation: Conversation) -> str:
 
 
 def materials(conversation: Conversation) -> list[Fence]:
-    """The fenced material of the latest ask besides the request: other agents' work, reports, an output to judge."""
+    """Return the latest ask's fenced material besides the request: other agents' work, reports, an output to judge."""
     asked = asks(conversation)
     return [fence for fence in fences(asked[-1]) if fence.label not in NOT_MATERIAL] if asked else []
 
 
 def tool_results(conversation: Conversation) -> list[ToolResult]:
-    """The results of tools since the latest ask, in order."""
+    """Return the results of tools since the latest ask, in order."""
     names: dict[str, str] = {}
     repeated: dict[str, str] = {}
     results: list[ToolResult] = []
@@ -176,7 +176,7 @@ def tool_results(conversation: Conversation) -> list[ToolResult]:
 
 
 def parsed(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    """The JSON value of a tool's message, or its text."""
+    """Return the JSON value of a tool's message, or its text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -65,7 +65,7 @@ class ReportedWork:
 
 
 def entries_in(conversation: Conversation) -> list[ReportedWork]:
-    """The works in the latest ask, in its order."""
+    """Return the works in the latest ask, in its order."""
     ask = asks(conversation)[-1] if asks(conversation) else ""
     standings = {found["agent_id"]: found for found in STANDING.finditer(without_fences(ask))}
     texts = {fence.label.rpartition(" ")[2]: fence.text for fence in materials(conversation)}
@@ -92,7 +92,7 @@ def entries_in(conversation: Conversation) -> list[ReportedWork]:
 
 
 def write_report(conversation: Conversation) -> str:
-    """The report on the works in the latest ask, or on the request itself without them."""
+    """Return the report on the works in the latest ask, or on the request itself without them."""
     department = conversation.agent.department
     entries = entries_in(conversation)
     premise = read_premise(request_of(conversation))
@@ -117,7 +117,7 @@ def write_report(conversation: Conversation) -> str:
 
 
 def summary(entries: list[ReportedWork], department: str, words: dict[str, str]) -> str:
-    """Three to five sentences: the film, the works that are joined, and their findings."""
+    """Return three to five sentences: the film, the works that are joined, and their findings."""
     delivered = [entry for entry in entries if entry.text]
     lines = [f"{words['logline']}.", f"The {department} {AS_ONE_QUESTION}: {words['question']}"]
     sound = sum(entry.is_sound for entry in entries)
@@ -132,12 +132,12 @@ def summary(entries: list[ReportedWork], department: str, words: dict[str, str])
 
 
 def in_sentence(title: str) -> str:
-    """A title as it is written within a sentence."""
+    """Return a title as it is written within a sentence."""
     return title if title.istitle() and " " in title else title[:1].lower() + title[1:]
 
 
 def digest(entry: ReportedWork, most_words: int, known: str) -> str:
-    """A work in its own words: beginning, sections, measurements; sentences with the `known` text are left out."""
+    """Excerpt a work: its beginning, sections and measurements; sentences with the `known` text are left out."""
     body = [(heading, text) for heading, text in sections_of(entry.text) if not is_closing(heading)]
     measured = measured_in(entry.text, most_words // 3 + 3)
     left = most_words - len(measured.split())
@@ -155,7 +155,7 @@ def digest(entry: ReportedWork, most_words: int, known: str) -> str:
 
 
 def settlements(delivered: list[ReportedWork]) -> str:
-    """The requests of the crafts to each other, and the head's decisions."""
+    """Return the requests of the crafts to each other, and the head's decisions."""
     wishes = [(entry, whom, what) for entry in delivered for whom, what in asks_in(entry.text)]
     present = " ".join(f"{entry.title} {entry.name}".lower() for entry in delivered)
     lines: list[str] = []
@@ -167,7 +167,7 @@ def settlements(delivered: list[ReportedWork]) -> str:
 
 
 def open_list(entries: list[ReportedWork], ask: str) -> str:
-    """The works that failed or were not approved, then the points that the works leave open."""
+    """Return the works that failed or were not approved, then the points that the works leave open."""
     lines: list[str] = []
     for entry in entries:
         if entry.is_sound:
@@ -188,7 +188,7 @@ def open_list(entries: list[ReportedWork], ask: str) -> str:
 
 
 def next_steps(entries: list[ReportedWork], department: str) -> str:
-    """The next steps, in order."""
+    """Return the next steps, in order."""
     slug = next((slug for slug in NEXT_STEPS if slug in department.lower()), "")
     first, second = NEXT_STEPS.get(slug, USUAL_STEPS)
     again = [entry.name for entry in entries if not entry.is_sound]
@@ -197,7 +197,7 @@ def next_steps(entries: list[ReportedWork], department: str) -> str:
 
 
 def report_alone(conversation: Conversation, entries: list[ReportedWork], words: dict[str, str]) -> str:
-    """The report of a head without works: the request from the view of the department's craft."""
+    """Return the report of a head without works: the request from the view of the department's craft."""
     work = write_work(conversation)
     craft = craft_of_agent(conversation.agent)
     opening = (

@@ -68,13 +68,13 @@ class Scene:
 
 
 def filled(text: str, words: dict[str, str]) -> str:
-    """A template with its words filled in; unknown words are unchanged."""
+    """Return a template with its words filled in; unknown words are unchanged."""
     return Template(text).safe_substitute(words)
 
 
 @lru_cache(maxsize=64)
 def scenes_of(premise: Premise) -> tuple[Scene, ...]:
-    """The key scenes in story order; together they are as long as the screenplay."""
+    """Return the key scenes in story order; together they are as long as the screenplay."""
     people = {"H": premise.hero.first, "F": premise.foil.first, "A": premise.ally.first}
     words = names(premise)
     return tuple(
@@ -93,7 +93,7 @@ def scenes_of(premise: Premise) -> tuple[Scene, ...]:
 
 
 def names(premise: Premise) -> dict[str, str]:
-    """The words for the texts of a world."""
+    """Return the words for the texts of a world."""
     return {
         "hero": premise.hero.first,
         "foil": premise.foil.first,
@@ -104,14 +104,14 @@ def names(premise: Premise) -> dict[str, str]:
 
 
 def speeches_of(premise: Premise) -> list[tuple[str, str]]:
-    """The speeches of the clash as cue and line."""
+    """Return the speeches of the clash as cue and line."""
     words = names(premise)
     cues = {"hero": premise.hero.cue, "foil": premise.foil.cue}
     return [(cues[speaker], filled(line, words)) for speaker, line in premise.world["lines"]]
 
 
 def clash_of(premise: Premise, *, revised: bool) -> str:
-    """The clash as a screenplay scene; the first draft still has the line that says too much."""
+    """Return the clash as a screenplay scene; the first draft still has the line that says too much."""
     scene = scenes_of(premise)[5]
     spoken = [f"{cue}: {line}" for cue, line in speeches_of(premise)]
     if not revised:
@@ -120,7 +120,7 @@ def clash_of(premise: Premise, *, revised: bool) -> str:
 
 
 def screenplay_of(premise: Premise, *, revised: bool) -> str:
-    """The key scenes as a screenplay excerpt, the clash with its dialogue."""
+    """Return the key scenes as a screenplay excerpt, the clash with its dialogue."""
     parts = [
         clash_of(premise, revised=revised) if scene.beat == "Confrontation" else f"{scene.heading}\n\n{scene.summary}"
         for scene in scenes_of(premise)
@@ -129,13 +129,13 @@ def screenplay_of(premise: Premise, *, revised: bool) -> str:
 
 
 def synopsis_of(premise: Premise) -> str:
-    """The story in prose, a sentence to a beat."""
+    """Return the story in prose, a sentence to a beat."""
     return f"{premise.logline}.\n\n" + " ".join(scene.summary for scene in scenes_of(premise))
 
 
 @lru_cache(maxsize=64)
 def words_of(premise: Premise) -> dict[str, str]:
-    """Every word for the crafts' templates, each also with its first letter capitalized."""
+    """Return every word for the crafts' templates, each also with its first letter capitalized."""
     world, (their, them, themself) = premise.world, PRONOUNS[premise.pronoun]
     own = names(premise)
     given = f"{premise.pages}-page {premise.kind}" if premise.pages_given else premise.kind
@@ -186,13 +186,13 @@ def words_of(premise: Premise) -> dict[str, str]:
 
 
 def beat_table(premise: Premise) -> str:
-    """The beats with their pages as a Markdown table."""
+    """Return the beats with their pages as a Markdown table."""
     words = names(premise)
     rows = [f"| {beat.page(premise)} | {beat.name} | {filled(premise.world[beat.event], words)} |" for beat in BEATS]
     return "\n".join(["| Page | Beat | What happens |", "| --- | --- | --- |", *rows])
 
 
 def scene_table(premise: Premise) -> str:
-    """The key scenes with length and tension as a Markdown table."""
+    """Return the key scenes with length and tension as a Markdown table."""
     rows = [f"| {scene.title} | {scene.eighths / 8:g} | {scene.tension} |" for scene in scenes_of(premise)]
     return "\n".join(["| Scene | Pages | Tension |", "| --- | --- | --- |", *rows])

@@ -40,7 +40,7 @@ class Evidence:
 
 
 def evidence_in(output: str, request: str) -> Evidence:
-    """The evidence in a work, given its request."""
+    """Return the evidence in a work, given its request."""
     words, figures, sections = len(output.split()), len(FIGURE.findall(output)), len(HEADING.findall(output))
     wanted = dict.fromkeys(
         word for word in map(str.lower, WORD.findall(request)) if len(word) > 3 and word not in english("small")
@@ -63,7 +63,7 @@ def evidence_in(output: str, request: str) -> Evidence:
 
 
 def write_judgment(conversation: Conversation) -> JsonObject:
-    """The six dimensions of the output in the latest ask, with a strength and a weakness."""
+    """Return the six dimensions of the output in the latest ask, with a strength and a weakness."""
     outputs = [fence.text for fence in materials(conversation)]
     asked = asks(conversation)
     found = fences(asked[-1]) if asked else []
@@ -72,7 +72,7 @@ def write_judgment(conversation: Conversation) -> JsonObject:
 
 
 def write_judgments(conversation: Conversation, agent_ids: list[str]) -> JsonObject:
-    """The judgments on the outputs in the latest ask, which are in the order of their agents."""
+    """Return the judgments on the outputs in the latest ask, which are in the order of their agents."""
     asked = asks(conversation)
     found = fences(asked[-1]) if asked else []
     tasks = [fence.text for fence in found if fence.label == "ASSIGNMENT"]
@@ -83,7 +83,7 @@ def write_judgments(conversation: Conversation, agent_ids: list[str]) -> JsonObj
 
 
 def judged(request: str, output: str) -> JsonObject:
-    """The six dimensions of an output, given its request."""
+    """Return the six dimensions of an output, given its request."""
     found = evidence_in(output, without_fences(request) or request)
     if found.words < LEAST_WORDS:
         low = round(0.3 * found.words / LEAST_WORDS, 2)
@@ -94,7 +94,7 @@ def judged(request: str, output: str) -> JsonObject:
 
 
 def raw_scores(found: Evidence) -> dict[str, float]:
-    """The dimensions that follow from the evidence."""
+    """Return the dimensions that follow from the evidence."""
     open_speech, revision = 0.06 * found.speaks_openly, 0.04 * found.revised
     scores = {
         "completeness": 0.48
@@ -117,13 +117,13 @@ def raw_scores(found: Evidence) -> dict[str, float]:
 
 
 def graded(score: float, name: str, output: str) -> float:
-    """A score within the usual range, moved by up to two hundredths depending on the text."""
+    """Return a score within the usual range, moved by up to two hundredths depending on the text."""
     mood = int(hashlib.sha256(f"{name} {output}".encode("utf-8", "replace")).hexdigest()[:4], 16) / 0xFFFF
     return round(min(max(score + (mood - 0.5) * 0.04, LEAST_SCORE), BEST_SCORE), 2)
 
 
 def reasoning_of(output: str, found: Evidence, scores: dict[str, float]) -> str:
-    """A strength and a weakness, each with a section that shows it."""
+    """Return a strength and a weakness, each with a section that shows it."""
     strengths = {
         "completeness": f"covers its ground in {found.sections} sections and {found.words} words",
         "relevance": "stays close to the request and uses its own people, places and images",
@@ -153,7 +153,7 @@ def reasoning_of(output: str, found: Evidence, scores: dict[str, float]) -> str:
 
 
 def write_review(conversation: Conversation) -> JsonObject:
-    """The head's decision on the work in the latest ask."""
+    """Return the head's decision on the work in the latest ask."""
     ask = asks(conversation)[-1] if asks(conversation) else ""
     reviewed = conversation.metadata.reviewed
     works = [fence for fence in fences(ask) if fence.label.startswith("WORK OF")]
@@ -170,7 +170,7 @@ def write_review(conversation: Conversation) -> JsonObject:
 
 
 def rejection(draft: int) -> JsonObject:
-    """The decision on work that is missing."""
+    """Return the decision on work that is missing."""
     if draft >= LAST_DRAFT:
         return {"decision": "rejected", "notes": f"Draft {draft} is still no more than a line; we continue without it."}
     return {
@@ -181,7 +181,7 @@ def rejection(draft: int) -> JsonObject:
 
 
 def subtext_notes(work: str) -> str:
-    """The changes that a dialogue draft without subtext needs."""
+    """Return the changes that a dialogue draft without subtext needs."""
     aloud = next((line["line"] for line in SPEECH.finditer(work) if SAYS_IT_ALOUD.search(line["line"])), None)
     cut = (
         f"“{aloud}” says aloud what the scene should hide: cut it, and let the line before it carry the weight. "
@@ -195,7 +195,7 @@ def subtext_notes(work: str) -> str:
 
 
 def quotable(work: str) -> str:
-    """A line to praise: the last line of the scene, or the longest sentence that is short enough to quote."""
+    """Return a line to praise: the last line of the scene, or the longest sentence that is short enough to quote."""
     bodies = [body for heading, body in sections_of(work) if not is_closing(heading)]
     spoken = [speech["line"] for body in bodies for speech in SPEECH.finditer(body)]
     if spoken:

@@ -75,12 +75,12 @@ class Draft:
 
 
 def plain(name: str) -> str:
-    """A property name without capitals and signs."""
+    """Return a property name without capitals and signs."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def suggestion(draft: Draft, path: tuple[str, ...], row: int) -> Any:  # noqa: ANN401 - any JSON value
-    """A value for the last property of the path in this row of its list, or `None` if there is no suggestion."""
+    """Return a value for the last property of the path in this row of its list, or `None` if there is no suggestion."""
     name = plain(path[-1]) if path else ""
     parent = plain(path[-2]) if len(path) > 1 else ""
     rows = {**ROWS, **rows_of_story(draft.premise)}
@@ -95,7 +95,7 @@ def suggestion(draft: Draft, path: tuple[str, ...], row: int) -> Any:  # noqa: A
 
 
 def rows_of_story(premise: Premise) -> Rows:
-    """The rows that depend on this story."""
+    """Return the rows that depend on this story."""
     people = [premise.hero.first, premise.foil.first, premise.ally.first]
     placed = [beat for beat in BEATS if beat.name not in ("Opening image", "Final image")]
     return {
@@ -114,13 +114,13 @@ def rows_of_story(premise: Premise) -> Rows:
 
 
 def motif_terms(premise: Premise, motif: str) -> list[str]:
-    """The words that show a motif: the word itself with any ending, and the world's synonyms."""
+    """Return the words that show a motif: the word itself with any ending, and the world's synonyms."""
     others = premise.world.get("motif_terms", []) if motif == premise.world["motif"] else []
     return [f"{motif.removesuffix('s')}*", *others]
 
 
 def scene_field(scenes: tuple[Scene, ...], name: str, row: int) -> Any:  # noqa: ANN401 - any JSON value
-    """A property of a row in a list of scenes."""
+    """Return a property of a row in a list of scenes."""
     scene = scenes[row % len(scenes)]
     setting, _, time = scene.heading.rpartition(" - ")
     fields: dict[str, Any] = {
@@ -147,7 +147,7 @@ def scene_field(scenes: tuple[Scene, ...], name: str, row: int) -> Any:  # noqa:
 
 
 def story_field(draft: Draft, name: str, parent: str) -> Any:  # noqa: ANN401 - any JSON value
-    """A property that the story as a whole fills."""
+    """Return a property that the story as a whole fills."""
     premise = draft.premise
     if name in SCREENPLAY_NAMES:
         return draft.text or screenplay_of(premise, revised=draft.revised)

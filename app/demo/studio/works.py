@@ -30,7 +30,7 @@ USUAL_HEADINGS = ("Reading", "Proposal", "Order of work", "Missing")
 
 
 def wanted_calls(tools: list[JsonObject], draft: Draft, turn: int, most: int) -> list[tuple[str, str, str]]:
-    """Calls of the first tools offered, `most` at most: id, name and JSON arguments of each."""
+    """Return calls of the first tools offered, `most` at most: id, name and JSON arguments of each."""
     calls: list[tuple[str, str, str]] = []
     for tool in tools:
         function = as_object(as_object(tool).get("function"))
@@ -43,7 +43,7 @@ def wanted_calls(tools: list[JsonObject], draft: Draft, turn: int, most: int) ->
 
 
 def thinking(conversation: Conversation, tool_names: list[str]) -> str:
-    """The remark that comes with the first tool calls."""
+    """Return the remark that comes with the first tool calls."""
     craft = craft_of_agent(conversation.agent)
     words = words_of(read_premise(request_of(conversation)))
     if conversation.revision_notes is not None:
@@ -54,18 +54,18 @@ def thinking(conversation: Conversation, tool_names: list[str]) -> str:
 
 
 def excerpt_of(conversation: Conversation, premise: Premise, *, revised: bool) -> str | None:
-    """The text that a specialist passes to tools, or `None` for the story as a whole."""
+    """Return the text that a specialist passes to tools, or `None` for the story as a whole."""
     is_dialogue = craft_of_agent(conversation.agent).slug == "dialogue"
     return clash_of(premise, revised=revised) if is_dialogue else None
 
 
 def listed(names: list[str]) -> str:
-    """Names joined with "and"."""
+    """Return names joined with "and"."""
     return " and ".join(names) if names else "the numbers"
 
 
 def building_on(brought: list[Fence]) -> str:
-    """Up to three sentences on the other agents' work that came with the assignment."""
+    """Return up to three sentences on the other agents' work that came with the assignment."""
     sentences: list[str] = []
     for fence in brought:
         author = fence.label.rpartition(" ")[2]
@@ -79,7 +79,7 @@ def building_on(brought: list[Fence]) -> str:
 
 
 def write_work(conversation: Conversation) -> str:
-    """The complete work with its measurements; a revised draft lists the changes."""
+    """Return the complete work with its measurements; a revised draft lists the changes."""
     agent, premise = conversation.agent, read_premise(request_of(conversation))
     craft, notes = craft_of_agent(agent), conversation.revision_notes
     outcomes = tool_results(conversation)
@@ -105,7 +105,7 @@ def write_work(conversation: Conversation) -> str:
 
 
 def subtext_of(premise: Premise) -> str:
-    """The section on the subtext of the clash."""
+    """Return the section on the subtext of the clash."""
     lines = [line for _, line in speeches_of(premise)]
     return (
         "## Subtext\n"
@@ -118,7 +118,7 @@ def subtext_of(premise: Premise) -> str:
 
 
 def changes(craft: Craft, premise: Premise, notes: str, *, measured_again: bool) -> str:
-    """The section that answers a reviewer's notes."""
+    """Return the section that answers a reviewer's notes."""
     lines = ["## What changed"]
     if craft.slug == "dialogue":
         lines += [
@@ -135,7 +135,7 @@ def changes(craft: Craft, premise: Premise, notes: str, *, measured_again: bool)
 
 
 def general_body(agent: AgentProfile, headings: list[str], words: dict[str, str]) -> str:
-    """The work of a craft without a template, under the headings that the agent's instructions ask for."""
+    """Return the work of a craft without a template, under the headings that the agent's instructions ask for."""
     asked = [heading for heading in headings if len(heading.split()) <= MAX_HEADINGS]
     chosen_headings = asked[:MAX_HEADINGS] if len(asked) > 1 else list(USUAL_HEADINGS)
     matter = [

@@ -1,7 +1,8 @@
-"""Files of archives that no document names yet, or no longer: the `retention-exports` collection.
+"""Claims on archive files that no document refers to, not yet or no longer: the `retention-exports` collection.
 
-An export leaves a claim before it writes a file, a deletion in the transaction that removes the documents. A claim is
-removed once its files are as they should be, so whatever a process that died left is found and cleaned up.
+An export stores a claim before it writes a file, and a deletion does so in the transaction that removes the documents.
+A claim is removed once its files are in their final state, so the leftovers of a process that died are found and
+cleaned up.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ DELETED = "deleted"
 
 
 async def claim_removal(database: Database, raw: Mapping[str, Any], session: Session) -> None:
-    """Store, with the deletion of an archived root, that its files have to be removed."""
+    """Record, in the transaction that deletes an archived root, that its files have to be removed."""
     named: Any = raw.get("archive")
     if raw.get("archivedAt") is not None and isinstance(named, dict):
         claim = {"$set": {"month": str(named.get("month")), "owner": DELETED}}
@@ -28,7 +29,7 @@ async def claim_removal(database: Database, raw: Mapping[str, Any], session: Ses
 
 
 async def remove_claimed(database: Database, archives: Archives, root_id: str) -> None:
-    """Remove the files that a deletion has claimed, if it has.
+    """Remove a root's files if a deletion has claimed them.
 
     Raises:
         OSError: a file cannot be removed; the claim stays.

@@ -1,4 +1,4 @@
-"""The errors of archived trees that cannot be read, or that something wants to continue."""
+"""Errors about archived trees: they cannot be read, or cannot be continued."""
 
 from http import HTTPStatus
 

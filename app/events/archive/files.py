@@ -54,7 +54,7 @@ def read_block(path: Path, block: Block) -> list[JsonObject]:
     """Return the lines of one block.
 
     Raises:
-        Damaged: the file is missing, or the block is not as it was verified.
+        Damaged: the file is missing, or the block differs from the verified one.
     """
     try:
         with path.open("rb") as file:
@@ -75,7 +75,7 @@ def lines_of(data: bytes, block: Block, path: Path) -> list[JsonObject]:
     except (zstandard.ZstdError, orjson.JSONDecodeError):
         raise Damaged(f"{path.name} cannot be decompressed at byte {block.offset}") from None
     if len(text) != block.text_bytes or len(found) != block.lines:
-        raise Damaged(f"{path.name} has other lines than its manifest says, at byte {block.offset}")
+        raise Damaged(f"{path.name} has different lines than its manifest says, at byte {block.offset}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""The form of an archive: one compressed file of JSON lines for each run tree, and a manifest beside it.
+"""The format of an archive: one compressed file of JSON lines for each run tree, and a manifest beside it.
 
 The file is a sequence of Zstandard frames, here called blocks, so `zstd -d` decompresses it as one. Each block has
 lines of one kind, and the manifest has its place and hash: a reader finds and checks a page of events without reading

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Archives:
-    """The archives under a directory; the manifests that were read last are kept."""
+    """The archives under a directory; keeps the most recently read manifests."""
 
     directory: Path
     _manifests: OrderedDict[str, Manifest] = field(default_factory=OrderedDict[str, Manifest], repr=False)
@@ -132,7 +132,7 @@ class TreeArchive:
         return None
 
     async def is_readable(self) -> bool:
-        """Return whether the files are there in their full size."""
+        """Return whether the files exist in their full size."""
         try:
             await self.manifest()
         except ArchiveUnreadable:
@@ -197,12 +197,12 @@ def verify_file(path: Path, manifest: Manifest, sha256: str) -> None:
         end = block.offset + block.size_bytes
         counts[block.kind] += len(lines)
         if any(line.get("type") != block.kind for line in lines):
-            raise Damaged(f"{path.name} has a line of another kind than its manifest says")
+            raise Damaged(f"{path.name} has a line of a different kind than its manifest says")
         if block.kind is LineKind.EVENT:
             for line in lines:
                 digest.add(line["event"])
     if counts != dict.fromkeys(LineKind, 0) | manifest.counts or digest.hexdigest() != manifest.events_sha256:
-        raise Damaged(f"{path.name} has other events than its manifest says")
+        raise Damaged(f"{path.name} has different events than its manifest says")
 
 
 def remove_files(paths: list[Path]) -> None:

@@ -50,7 +50,7 @@ async def read_full_event(database: Database, head: StreamHead, seq: int) -> byt
 
 
 async def read_stored(database: Database, root_id: str) -> dict[str, Stored]:
-    """Return the end of each document of a tree, for a log that continues it; further rows begin a new page."""
+    """Return where each document of a tree ends, for a log that continues it; new rows begin a new page."""
     events = array_in("$events")
     pipeline: list[JsonObject] = [
         {"$match": {"rootExecutionId": root_id}},
@@ -83,7 +83,7 @@ async def tree_events(
 
     Raises:
         ExecutionNotFound: the root does not exist.
-        ArchiveUnreadable: the tree is in one of the archives, which is missing or damaged.
+        ArchiveUnreadable: the tree is archived, and its archive is missing or damaged.
     """
     async for rows, archive in rows_and_archive(database, root_id, archives):
         cut = [row["event"] for row in rows if is_cut(row["event"])]
@@ -100,7 +100,7 @@ async def stored_tree_events(
 
     Raises:
         ExecutionNotFound: the root does not exist.
-        ArchiveUnreadable: the tree is in one of the archives, which is missing or damaged.
+        ArchiveUnreadable: the tree is archived, and its archive is missing or damaged.
     """
     async for rows in tree_rows(database, root_id, archives):
         for row in rows:
@@ -110,7 +110,7 @@ async def stored_tree_events(
 async def tree_rows(database: Database, root_id: str, archives: Archives | None = None) -> AsyncGenerator[list[Raw]]:
     """Yield the numbered rows of a tree in order, a page at a time, each `{"of": execution id, "event"}`.
 
-    They come from the tree's archive if it is in one of the archives.
+    They come from the tree's archive if it is archived.
     """
     async for rows, _ in rows_and_archive(database, root_id, archives):
         yield rows

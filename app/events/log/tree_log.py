@@ -48,7 +48,7 @@ from app.telemetry.metrics import COMMIT_SECONDS
 
 GROUPING_SECONDS = 0.008
 UNWATCHED_GROUPING_SECONDS = 0.03
-"""Without a follower more events share a write; a crash can lose this much time of a run's last steps."""
+"""With no follower, more events share a write; a crash can lose at most this much of a run's last steps."""
 MAX_QUEUED_ITEMS = 10_000
 RETRY_FOR_SECONDS = 12.0
 RETRY_PAUSE_SECONDS = 0.2

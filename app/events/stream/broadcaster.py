@@ -148,7 +148,7 @@ class GapRetry:
         """Note that the event after `after` is missing although the tree has reached `last_seq`.
 
         Raises:
-            EventsMissing: it was not there too often.
+            EventsMissing: it was missing too many times.
         """
         self._looks = self._looks + 1 if after == self._after else 1
         self._after = after

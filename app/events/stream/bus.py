@@ -97,11 +97,11 @@ class EventBus(Protocol):
         ...
 
     def wants_deltas(self, root_id: str) -> bool:
-        """Whether a follower of the tree wants live text."""
+        """Return whether a follower of the tree wants live text."""
         ...
 
     def may_be_followed(self, root_id: str) -> bool:
-        """Whether the tree may have followers."""
+        """Return whether the tree may have followers."""
         ...
 
     def follow(self, root_id: str, *, foreign: bool = False) -> AbstractContextManager[BusBuffer]:
@@ -159,11 +159,11 @@ class InProcessBus:
                 buffer.offer(message)
 
     def wants_deltas(self, root_id: str) -> bool:
-        """Whether a follower of the tree wants live text."""
+        """Return whether a follower of the tree wants live text."""
         return any(buffer.deltas for buffer in self._buffers.get(root_id, ()))
 
     def may_be_followed(self, root_id: str) -> bool:
-        """Whether this process has followers of the tree; other processes poll its head."""
+        """Return whether this process has followers of the tree; other processes poll its head."""
         return root_id in self._buffers
 
     def ask_for_deltas(self, buffer: BusBuffer) -> None:

@@ -32,7 +32,7 @@ class HeadPoller:
     _known: dict[str, int] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
-        """Poll at the interval that the bus asks for, for as long as the process lives."""
+        """Poll at the bus's interval until the process ends."""
         loop = asyncio.get_running_loop()
         next_at = 0.0
         while True:
@@ -43,9 +43,9 @@ class HeadPoller:
             try:
                 await self.poll()
             except PyMongoError as error:
-                log.debug("heads-not-read", error=type(error).__name__)
+                log.debug("head-poll-failed", error=type(error).__name__)
             except Exception:
-                log.exception("poll-crashed")
+                log.exception("head-poll-crashed")
             next_at = max(started + self.bus.poll_seconds, loop.time() + (loop.time() - started) * REST_RATIO)
 
     async def poll(self) -> None:

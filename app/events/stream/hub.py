@@ -42,7 +42,7 @@ class EventHub:
         """Deliver every event after the subscription's number to its sink, then its `Ending`, or a `Failure`.
 
         What was stored before the subscription's head was read is replayed; what is committed later comes through
-        the broadcaster of its tree, or from the database when the bus misses it.
+        the broadcaster of its tree, or from the database when the bus missed it.
         """
         head = subscription.head
         if head.status.is_terminal:

@@ -1,4 +1,4 @@
-"""Openers of this process's bus, and of loops that run for as long as a context."""
+"""Context managers for this process's bus and for background loops."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine

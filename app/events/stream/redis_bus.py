@@ -2,7 +2,7 @@
 
 Redis carries wake-ups and nothing depends on it. Publishing never waits and never fails: a message that cannot be sent
 is dropped. A receiver notices that by the numbers, or when it polls the heads, and reads MongoDB. Each process
-sends itself a heartbeat through Redis; while that does not come back, heads are looked at as often as without Redis.
+sends itself a heartbeat through Redis; while that does not come back, heads are polled as often as without Redis.
 
 Redis is not trusted either: every message carries a signature whose key is in MongoDB, and one without it is dropped.
 """
@@ -71,7 +71,7 @@ class RedisBus(InProcessBus):
         return HEALTHY_POLL_SECONDS if self.is_healthy else POLL_SECONDS
 
     async def start(self) -> None:
-        """Start to send and listen; Redis may be unavailable."""
+        """Start sending and listening; Redis may be unavailable."""
         jobs = {"send": self._send(), "listen": self._listen(), "beat": self._beat(), "subscribe": self._subscribe()}
         self._tasks = [asyncio.create_task(job, name=f"redis {name}") for name, job in jobs.items()]
 
@@ -97,11 +97,11 @@ class RedisBus(InProcessBus):
             self._enqueue(PREFIX + delta.root_execution_id, orjson.dumps({"origin": self._origin}) + b"\n" + text)
 
     def wants_deltas(self, root_id: str) -> bool:
-        """Whether a follower of the tree wants live text, in this or another process."""
+        """Return whether a follower of the tree wants live text, in this or another process."""
         return super().wants_deltas(root_id) or self._is_wished(root_id)
 
     def may_be_followed(self, root_id: str) -> bool:
-        """Whether the tree may have followers; those of other processes are unknown."""
+        """Return whether the tree may have followers; those of other processes are unknown."""
         return True
 
     def ask_for_deltas(self, buffer: BusBuffer) -> None:
@@ -163,7 +163,9 @@ class RedisBus(InProcessBus):
                 reported = self._refused
             if self.is_healthy != was_healthy:
                 was_healthy = self.is_healthy
-                log.info("redis-back") if was_healthy else log.warning("redis-away", effect="events by the database")
+                log.info("redis-recovered") if was_healthy else log.warning(
+                    "redis-unavailable", effect="events are read from the database"
+                )
 
     async def _listen(self) -> None:
         """Receive the commits of other processes; replace a connection that stays silent."""
@@ -181,7 +183,7 @@ class RedisBus(InProcessBus):
                         if message is not None:
                             self._hear(message)
             except REDIS_ERRORS as error:
-                log.debug("redis-not-heard", error=type(error).__name__)
+                log.debug("redis-listen-failed", error=type(error).__name__)
             except Exception:
                 log.exception("redis-listener-crashed")
             finally:
@@ -209,7 +211,7 @@ class RedisBus(InProcessBus):
                     if old:
                         await pubsub.unsubscribe(*old)
             except REDIS_ERRORS as error:
-                log.debug("redis-not-subscribed", error=type(error).__name__)
+                log.debug("redis-subscribe-failed", error=type(error).__name__)
                 self._subscribed = self._subscribed - new  # the listener's next connection asks for all again
 
     def _hear(self, message: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ class QueueSink:
         await self._drained.wait()
 
     async def batches(self) -> AsyncGenerator[Batch]:
-        """Yield every batch in order, without an end; a batch counts as read when the next is requested."""
+        """Yield every batch in order, endlessly; a batch counts as read when the next is requested."""
         while True:
             await self._filled.wait()
             while self._batches:

@@ -11,7 +11,7 @@ from app.kit.times import utc_now
 from app.models.base import stored_name
 
 DEFAULT_SLUG = "default"
-"""The entry for all departments without their own weights."""
+"""The entry for all departments that have no weights of their own."""
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

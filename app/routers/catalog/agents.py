@@ -47,7 +47,7 @@ async def list_agents(
     ] = None,
     q: Annotated[
         str | None,
-        Query(max_length=200, description="A part of the id, name, description or specialization, in any case."),
+        Query(max_length=200, description="Part of the id, name, description or specialization, ignoring case."),
     ] = None,
     limit: Limit = DEFAULT_PAGE,
     cursor: Cursor = None,
@@ -98,7 +98,7 @@ async def update_agent(
 ) -> AgentRead:
     """Change an agent by a merge patch.
 
-    The next run uses the change. A run that has started does not.
+    The next run uses the change; runs that have already started do not.
     """
     return answer_entry(await editor.update_agent(agent_id, body, if_match, caller.actor), response)
 

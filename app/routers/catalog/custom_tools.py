@@ -36,7 +36,7 @@ async def list_custom_tools(
     cursor: Cursor = None,
     sort: Annotated[CustomToolSort, sort_query(toolName="its name", createdAt="its creation")] = "toolName",
 ) -> PageRead[CustomToolSummary]:
-    """List custom tools without their code, which admins read tool by tool."""
+    """List custom tools without their code. Admins can read the code of each tool separately."""
     return PageRead[CustomToolSummary].of(await catalog.list_custom_tools(PageRequest(limit, sort, cursor)))
 
 
@@ -117,6 +117,6 @@ async def try_custom_tool(
 ) -> ToolTestOutcome | ToolTestFailure:
     """Call a tool once, as an agent would, and return its result, log, duration and memory.
 
-    If the tool fails, the response is 200 as well, with `error` in place of `output`. Statistics do not count the call.
+    If the tool fails, the response is also 200, with `error` in place of `output`. Statistics do not count the call.
     """
     return await tool_tester.run(tool_name, body)

@@ -46,10 +46,10 @@ async def list_departments(
     cursor: Cursor = None,
     sort: Annotated[
         DepartmentSort,
-        sort_query(priority="the place in orchestrations", slug="its slug", name="its name", createdAt="its creation"),
+        sort_query(priority="the order in orchestrations", slug="its slug", name="its name", createdAt="its creation"),
     ] = "priority",
 ) -> PageRead[DepartmentRead]:
-    """List departments, by default in the order of their priority."""
+    """List departments, by default in order of priority."""
     return PageRead[DepartmentRead].of(await catalog.list_departments(PageRequest(limit, sort, cursor)))
 
 
@@ -128,7 +128,7 @@ async def start_department_run(
 ) -> ExecutionRead:
     """Run a department: its head plans, specialists work, their work is judged and reviewed, and the head reports.
 
-    The response is the root execution. Follow its events to see the rest.
+    The response is the root execution. Follow its events to watch the run.
     """
     accepted = await starter.start_department_run(slug, body, caller, idempotency_key)
     return without(await responder.answer(accepted, caller), omit)

@@ -45,7 +45,7 @@ class McpServerRead(ApiModel):
     tools: list[str]
     """The names under which agents are granted the server's tools."""
     tool_details: list[McpToolRead]
-    """The tools in the server's own words."""
+    """The tools as the server describes them."""
 
 
 @router.get(
@@ -63,7 +63,7 @@ async def list_mcp_servers(
 ) -> PageRead[McpServerRead]:
     """List the MCP servers with their tools, which agents may name in `toolNames`.
 
-    By default they are in the order of the configuration.
+    By default, they are in the order of the configuration.
     """
     servers = [McpServerRead.model_validate(server) for server in mcp.describe()]
     shown, next_cursor = slice_page(servers, limit, cursor, sort)

@@ -1,8 +1,8 @@
 """The modules of the console in one script, so that a browser fetches them in one request.
 
 Each module becomes a function that returns its exports, and runs when it is first used; its imports become calls of
-those functions. Lines stay lines, so that a source map of whole lines leads from the script to the modules. This
-understands the few forms in which the console's modules import and export, and refuses any other.
+those functions. Line breaks are kept, so that a line-based source map leads from the script to the modules. Only the
+few forms in which the console's modules import and export are supported; any other is refused.
 """
 
 import json
@@ -30,7 +30,7 @@ BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class NotBundled(Exception):
-    """A module is written in a way that the bundle does not understand."""
+    """A module imports or exports in a way that the bundle does not support."""
 
 
 @dataclass
@@ -47,12 +47,12 @@ class Module:
     """The expression of each export."""
 
     def use(self, target: str) -> str:
-        """The call that returns the exports of a module."""
+        """Return the call that returns the exports of a module."""
         self.uses.append(resolved(self.name, target))
         return f'$use("{self.uses[-1]}")'
 
     def imported(self, match: re.Match[str]) -> str:
-        """An import as a declaration. Line breaks stay."""
+        """Return an import as a declaration. Line breaks stay."""
         default, names, target = match.groups()
         call = self.use(target)
         if default is None and names is None:
@@ -76,13 +76,13 @@ class Module:
         return keyword + name
 
     def paged(self, match: re.Match[str]) -> str:
-        """An import that waits until it is needed."""
+        """Return an import that waits until it is needed."""
         self.pages.append(resolved(self.name, match[1]))
         return f'$page("{self.pages[-1]}")'
 
 
 def resolved(importer: str, target: str) -> str:
-    """The path of a module from the path of the one that imports it."""
+    """Return the path of a module from the path of the one that imports it."""
     parts = list(PurePosixPath(importer).parent.parts)
     for part in target.split("/"):
         if part == "..":
@@ -93,7 +93,7 @@ def resolved(importer: str, target: str) -> str:
 
 
 def read_module(name: str, text: str) -> Module:
-    """A module as a function.
+    """Return a module as a function.
 
     Raises:
         NotBundled: it imports or exports in another form.
@@ -121,7 +121,7 @@ def read_module(name: str, text: str) -> Module:
 
 
 def modules_of(read: Callable[[str], str]) -> list[Module]:
-    """The modules that the entry needs, directly or not: those of the first page first.
+    """Return the modules that the entry needs, directly or not: those of the first page first.
 
     Raises:
         NotBundled: modules import each other in a circle, or one is written in another form.
@@ -158,7 +158,7 @@ class Bundle:
 
 
 def bundled(read: Callable[[str], str], map_address: str) -> Bundle:
-    """The modules in one script, which names the address of its source map."""
+    """Return the modules in one script, which names the address of its source map."""
     modules = modules_of(read)
     lines = [NOTICE, "const $modules = {"]
     for module in modules:
@@ -176,7 +176,7 @@ def bundled(read: Callable[[str], str], map_address: str) -> Bundle:
 
 
 def source_map(bundle: Bundle) -> str:
-    """A source map that leads from each line of the script to a line of a module."""
+    """Return a source map that leads from each line of the script to a line of a module."""
     mappings = ["", ""]
     before = 0
     for number, module in enumerate(bundle.modules):
@@ -188,7 +188,7 @@ def source_map(bundle: Bundle) -> str:
 
 
 def vlq(number: int) -> str:
-    """A number as source maps write it."""
+    """Return a number as source maps write it."""
     rest = (abs(number) << 1) | (number < 0)
     text = ""
     while True:

@@ -1,7 +1,7 @@
 """The files of the console as they are sent.
 
 They are read once, when the application is made: no request reads the disk or can name another file. The modules, and
-the styles, go out as one file each, under an address with the digest of its content, which browsers keep for good.
+the styles, go out as one file each, under an address with the digest of its content, which browsers cache permanently.
 """
 
 import gzip
@@ -41,7 +41,7 @@ class ConsoleFile:
 
 
 def file_of(name: str, content: bytes) -> ConsoleFile:
-    """A file whose type is that of its name."""
+    """Return a file with the media type that its name implies."""
     media_type = "application/json" if name.endswith(".map") else guess_type(name)[0] or "application/octet-stream"
     if media_type.startswith("text/"):
         media_type += "; charset=utf-8"
@@ -50,7 +50,7 @@ def file_of(name: str, content: bytes) -> ConsoleFile:
 
 @cache
 def sources() -> dict[str, bytes]:
-    """Every file in the console's folder by its path."""
+    """Return every file in the console's folder by its path."""
     return {
         path.relative_to(FILES).as_posix(): path.read_bytes() for path in sorted(FILES.rglob("*")) if path.is_file()
     }
@@ -58,13 +58,13 @@ def sources() -> dict[str, bytes]:
 
 @cache
 def bundle() -> Bundle:
-    """The script of all modules."""
+    """Return the script of all modules."""
     return bundled(lambda name: sources()[name].decode(), f"/console/{MAP}")
 
 
 @cache
 def console_files() -> dict[str, ConsoleFile]:
-    """Every file of the console by its path below `/console`, without digests in names."""
+    """Return every file of the console by its path below `/console`, without digests in names."""
     files = {name: file_of(name, content) for name, content in sources().items()}
     icon = f"/console/{hashed(ICON, files[ICON])}"
     styles = b"".join(sources()[f"styles/{name}.css"] for name in STYLE_ORDER)
@@ -79,17 +79,17 @@ def console_files() -> dict[str, ConsoleFile]:
 
 @cache
 def map_file() -> ConsoleFile:
-    """The source map, which only the tools of a browser ask for."""
+    """Return the source map, which only a browser's developer tools request."""
     return file_of(MAP, source_map(bundle()).encode())
 
 
 def hashed(name: str, file: ConsoleFile) -> str:
-    """The name of a file with its digest."""
+    """Return the name of a file with its digest."""
     stem, _, ending = name.partition(".")
     return f"{stem}.{file.digest[:16]}.{ending}"
 
 
 def prepare() -> None:
-    """Make and compress what every first visit takes."""
+    """Build and compress the files that every first visit needs."""
     for name in (INDEX, FIRST, SCRIPT, STYLES):
         _ = console_files()[name].packed

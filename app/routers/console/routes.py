@@ -24,7 +24,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 PAGE_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
 ASKED = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
-"""Browsers keep the file, and ask by its `ETag` whether it has changed."""
+"""Browsers keep the file, and revalidate it with its `ETag`."""
 KEPT = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": "Accept-Encoding"}
 """Browsers keep the file without asking: its address names its content."""
 
@@ -32,7 +32,7 @@ router = APIRouter(include_in_schema=False)
 
 
 def answer_file(request: Request, file: ConsoleFile, headers: dict[str, str]) -> Response:
-    """A file, compressed if the client takes that; 304 if the client has it."""
+    """Return a file, compressed if the client takes that; 304 if the client has it."""
     etag = f'"{file.digest[:32]}"'
     headers = {**headers, "ETag": etag}
     if etag in request.headers.get("if-none-match", ""):
@@ -53,13 +53,13 @@ async def get_console_file(request: Request, name: str) -> Response:
     file = map_file() if plain == MAP else console_files().get(plain)
     if file is None:
         raise AssetNotFound("The console has no file of this name.")
-    # While a new version replaces another, a page of one may ask for a file of the other: it gets this one's.
+    # During an upgrade, a page of one version may request a file of the other; it gets this version's.
     is_exact = plain != name and hashed(plain, file) == name
     return answer_file(request, file, KEPT if is_exact else ASKED)
 
 
 async def get_console(request: Request) -> Response:
-    """The page of the console, which reads its address itself."""
+    """Return the page of the console, which reads its address itself."""
     return answer_file(request, console_files()[INDEX], {**ASKED, **PAGE_HEADERS})
 
 

@@ -1,6 +1,6 @@
 """`/docs` and `/redoc`: the API's description as pages, whose scripts are this service's own files.
 
-Keys are typed on these pages, so they load nothing from another host, and run no script that is not a file here.
+People type keys into these pages, so they load nothing from other hosts and run no scripts but the service's own.
 """
 
 from pathlib import Path
@@ -40,13 +40,13 @@ router = APIRouter(include_in_schema=False)
 
 
 class AssetNotFound(NotFound):
-    """The pages of the service have no file of this name."""
+    """The service has no page file of this name."""
 
     code = "asset-not-found"
 
 
 class PageFile(FileResponse):
-    """A file that is sent to its end, even if the client leaves: what is left then is discarded unread.
+    """A file that is sent to its end even if the client disconnects: the server then discards the rest.
 
     Starlette would watch for that in a second task, whose cancellation leaves a hundred objects that refer to each
     other to the garbage collector.

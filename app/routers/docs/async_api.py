@@ -152,12 +152,12 @@ def async_api() -> JsonObject:
 
 
 def references(messages: list[JsonObject]) -> list[JsonObject]:
-    """References to the messages of an operation."""
+    """Return references to the messages of an operation."""
     return [{"$ref": f"#/channels/agentEvents/messages/{message['name']}"} for message in messages]
 
 
 def event_classes(parent: type[Event]) -> list[type[Event]]:
-    """Every kind of event."""
+    """Return every kind of event."""
     found = [kind for child in parent.__subclasses__() for kind in event_classes(child)]
     return found if "type" not in vars(parent) else [parent, *found]
 
@@ -188,20 +188,20 @@ def event_message(kind: type[Event], schemas: JsonObject) -> JsonObject:
 
 
 def schema_of(model: type[BaseModel], schemas: JsonObject) -> JsonObject:
-    """The JSON schema of a model. Its definitions are added to the others."""
+    """Return the JSON schema of a model. Its definitions are added to the others."""
     schema = model.model_json_schema(by_alias=True, ref_template=SCHEMA_REF)
     schemas |= schema.pop("$defs", {})
     return schema
 
 
 def sample_of(schema: JsonObject) -> Any:  # noqa: ANN401 - any JSON value
-    """A value that a field can have."""
+    """Return a value that a field can have."""
     chosen = schema.get("anyOf", [schema])[0]
     return SAMPLES.get(chosen.get("type", "object"))
 
 
 def message(name: str, schema: str, summary: str, example: JsonObject) -> JsonObject:
-    """A message in AsyncAPI's form."""
+    """Return a message in AsyncAPI's form."""
     return {
         "name": name,
         "title": schema,

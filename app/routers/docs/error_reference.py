@@ -52,7 +52,7 @@ class ErrorCode:
 
 @cache
 def error_codes() -> dict[str, ErrorCode]:
-    """Every code by its name, in the order of the reference."""
+    """Return every code by its name, in the order of the reference."""
     entries = yaml.safe_load(CODES_FILE.read_text(encoding="utf-8"))
     return {
         code: ErrorCode(code, tuple(entry["where"]), entry["meaning"], entry["action"], entry.get("status"))
@@ -61,13 +61,13 @@ def error_codes() -> dict[str, ErrorCode]:
 
 
 def in_html(markdown: str) -> str:
-    """A text with code spans as HTML."""
+    """Return a text with code spans as HTML."""
     parts = escape(markdown).split("`")
     return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
 
 
 def page(title: str, content: str) -> HTMLResponse:
-    """A page without scripts and styles."""
+    """Return a page without scripts and styles."""
     head = f'<meta charset="utf-8"><title>{title} · Dynamic Agents</title>'
     return HTMLResponse(
         f'<!doctype html><html lang="en"><head>{head}</head><body><main><h1>{title}</h1>{content}</main></body></html>',

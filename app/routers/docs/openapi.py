@@ -17,7 +17,7 @@ async def get_openapi(request: Request) -> Response:
 
 
 async def encoded_description(app: FastAPI) -> bytes:
-    """The description as JSON.
+    """Return the description as JSON.
 
     Generating it takes about a second, and any client may ask for it: the first request does so in a thread, and
     requests that arrive meanwhile wait for the same result.

@@ -1,4 +1,4 @@
-"""Approvals: tool calls that wait for a person's decision."""
+"""Approvals: tool calls that are waiting for a person's decision."""
 
 from typing import Annotated, Literal
 
@@ -33,12 +33,14 @@ Name = Annotated[str | None, Query(max_length=200)]
 async def list_approvals(
     approvals: ApprovalQueriesDep,
     caller: ViewerRole,
-    status: Annotated[ApprovalStatus | None, Query(description="Where the approvals stand.")] = None,
+    status: Annotated[ApprovalStatus | None, Query(description="The status of the approvals.")] = None,
     project: Annotated[ObjectIdStr | None, Query(description="The id of a CMS project.")] = None,
     agent: Annotated[Name, Query(description="An agent's id.")] = None,
     department: Annotated[Name, Query(description="A department's slug.")] = None,
     tool_name: Annotated[Name, Query(alias="toolName", description="The name of a tool.")] = None,
-    execution_id: Annotated[Name, Query(alias="executionId", description="The execution that asks.")] = None,
+    execution_id: Annotated[
+        Name, Query(alias="executionId", description="The execution that requested the call.")
+    ] = None,
     root_execution_id: Annotated[
         Name, Query(alias="rootExecutionId", description="The id of the root of a run tree.")
     ] = None,
@@ -46,7 +48,7 @@ async def list_approvals(
     cursor: Cursor = None,
     sort: Annotated[ApprovalSort, sort_query(requestedAt="the request")] = "-requestedAt",
 ) -> PageRead[ApprovalRead]:
-    """List approvals, by default the latest first. `status=pending` lists the calls that wait for a decision."""
+    """List approvals, latest first by default. `status=pending` lists the calls that are waiting for a decision."""
     wanted = ApprovalFilter(
         status=status,
         project=project,

@@ -33,7 +33,7 @@ async def list_model_calls(
 ) -> PageRead[ModelCallRead]:
     """List the model calls of an execution, or of the whole tree for a root, by default in the order of their events.
 
-    Every attempt has a row, also one that failed or whose answer was unusable. The rows add up to the `tokenUsage` and
+    Every attempt has a row, even if it failed or its answer was unusable. The rows add up to the `tokenUsage` and
     `costUsd` of the executions, and to the root's `total`.
     """
     return PageRead[ModelCallRead].of(await calls.list_calls(execution_id, PageRequest(limit, sort, cursor), caller))

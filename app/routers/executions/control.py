@@ -43,7 +43,7 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
     responses=problem_responses(403, 404, 409),
 )
 async def cancel_execution(execution_id: ExecutionIdPath, control: ControlDep, caller: RunnerRole) -> ExecutionRead:
-    """Cancel a run with all its executions, in whichever process it runs. Its events end with `agent-cancelled`.
+    """Cancel a run with all its executions, whichever process runs it. Its events end with `agent-cancelled`.
 
     A specialist's execution cannot be cancelled alone: its id cancels the run that it belongs to.
     """
@@ -92,7 +92,7 @@ async def update_execution(
 ) -> ExecutionRead:
     """Put a run under a legal hold, or release it, by a merge patch. A held run is neither archived nor deleted.
 
-    Only the root of a run can be held; the hold protects its whole tree. A run that is archived already stays so.
+    Only the root of a run can be held; the hold protects its whole tree. A run that is already archived stays archived.
     """
     held = bool(body.legal_hold) if "legal_hold" in body.model_fields_set else None
     changed = await control.hold(execution_id, held=held, caller=caller, if_match=if_match)
@@ -111,6 +111,6 @@ async def delete_execution(
 ) -> None:
     """Delete a finished run with all its executions, events and its archive. The agents' statistics do not change.
 
-    A run under a legal hold is 409 `execution-held`.
+    For a run under a legal hold, the response is 409 `execution-held`.
     """
     await control.delete(execution_id, caller, if_match)

@@ -67,7 +67,7 @@ async def list_execution_events(
     after: AfterSeq = 0,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response:
-    """List stored events: those of the tree for a root, those of the execution itself for a child."""
+    """List stored events: for a root those of its tree, for a child its own."""
     head = await visible_head(hub, execution_id, caller)
     frames = await read_frames(database, head, after, limit)
     rest = orjson.dumps({"lastSeq": head.last_seq, "status": head.status})
@@ -108,7 +108,7 @@ async def stream_execution_events(
         return Response(status_code=HTTPStatus.NO_CONTENT)
     head.ensure_reached(position)
     if head.archive is not None:
-        await head.archive.manifest()  # a stream that cannot begin is a problem, not a stream
+        await head.archive.manifest()  # a stream that cannot begin is answered with a problem, not a stream
     key = stream_key(caller, request)
     streams.ensure_room(key)
     sink = QueueSink()
@@ -142,7 +142,7 @@ async def visible_head(hub: EventHub, execution_id: str, caller: Caller) -> Stre
 
 
 def last_seen(last_event_id: str | None, after: int) -> int:
-    """The number in `Last-Event-ID`, else `after`. An empty header counts as missing."""
+    """Return the number in `Last-Event-ID`, else `after`. An empty header counts as missing."""
     if not last_event_id:
         return after
     if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= len(str(MAX_INTEGER)):

@@ -33,7 +33,7 @@ def as_iso_text(value: object) -> object:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The moment in UTC. Without a zone, UTC is assumed."""
+    """Return the moment in UTC. Without a zone, UTC is assumed."""
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
@@ -77,13 +77,13 @@ async def execution_filter(
     kind: Annotated[ExecutionKind | None, Query(description="The kind of execution.")] = None,
     is_root: Annotated[
         bool | None,
-        Query(alias="isRoot", description="Whether the execution is a run, the root of its tree, or a part of one."),
+        Query(alias="isRoot", description="Whether the execution is a run (the root of its tree) or a part of one."),
     ] = None,
     awaiting: Annotated[
         Awaiting | None,
         Query(
-            description="The decision of a person that the run, shown by its root, waits for. `total` counts up to "
-            "10,000."
+            description="The decision of a person that the run, shown by its root, is waiting for. `total` counts up "
+            "to 10,000."
         ),
     ] = None,
     api_key: Annotated[
@@ -100,7 +100,7 @@ async def execution_filter(
     started_from: Annotated[Moment | None, Query(alias="from", description="Started at or after this time.")] = None,
     started_to: Annotated[Moment | None, Query(alias="to", description="Started before this time.")] = None,
 ) -> ExecutionFilter:
-    """The executions that a caller asks for."""
+    """Return the filter for the requested executions."""
     return ExecutionFilter(
         q=q,
         project=project,
@@ -142,7 +142,7 @@ async def list_executions(
         ExecutionSort, sort_query(startedAt="the start of the work", createdAt="the acceptance")
     ] = "-startedAt",
 ) -> Response:
-    """List executions, by default the latest first."""
+    """List executions, latest first by default."""
     return await answer_large_page(await executions.list_executions(wanted, PageRequest(limit, sort, cursor), caller))
 
 

@@ -27,7 +27,7 @@ async def start_orchestration(
     idempotency_key: IdempotencyKey = None,
     omit: Omit = None,
 ) -> ExecutionRead:
-    """Run several departments in the order of their priority, those of equal priority concurrently.
+    """Run several departments in order of priority; departments with equal priority run concurrently.
 
     Each department receives the reports of those before it. A department that fails is reported, and the others
     continue. At the end, the head of the department `production`, whose execution is the root, combines the reports

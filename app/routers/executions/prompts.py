@@ -22,7 +22,7 @@ async def get_execution_prompts(execution_id: ExecutionIdPath, prompts: PromptsD
 
     The prompts of the agent itself (`work`, `report`, `orchestrate`) are `stored` once the execution has ended; after a
     revision, they are those of the last attempt. Plans, judgments and reviews are `rebuilt` from stored events with
-    today's templates and instructions. They are exact as long as `promptsVersion` equals `currentVersion` and the
-    agents have not been edited. An output that was judged together with others is shown as if judged alone.
+    today's templates and instructions. They are exact if `promptsVersion` equals `currentVersion` and the agents have
+    not been edited. An output that was judged together with others is shown as if it had been judged alone.
     """
     return await prompts.read(execution_id, caller)

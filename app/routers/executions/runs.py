@@ -107,7 +107,7 @@ class RunResponder:
         return None
 
     async def _as_it_is_now(self, accepted: AcceptedRun, caller: Caller) -> ExecutionRead | None:
-        """Return an execution that has not ended after a wait, for it has changed since it was accepted."""
+        """Return the current state of an execution that did not end within the wait."""
         with contextlib.suppress(PyMongoError, AppError):
             return await self.executions.get_execution(accepted.root.execution_id, caller, known=accepted.names)
         return None
@@ -135,6 +135,6 @@ RunResponderDep = Annotated[RunResponder, Depends(provide_responder)]
 
 
 def wait_seconds(prefer: str | None) -> int:
-    """The seconds that the client prefers to wait; 0 if the preference is missing or invalid."""
+    """Return the seconds that the client prefers to wait; 0 if the preference is missing or invalid."""
     wanted = WAIT.search(prefer or "")
     return min(int(wanted[2][:MAX_WAIT_DIGITS]), MAX_WAIT_SECONDS) if wanted else 0

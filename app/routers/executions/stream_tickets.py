@@ -14,12 +14,12 @@ router = APIRouter(prefix="/executions", tags=["executions"], route_class=Strict
 
 
 class StreamTicketCreated(ApiModel):
-    """A ticket, which no other response shows."""
+    """A ticket. No other response shows it."""
 
     ticket: str
     """The value of `?ticket=` for the event stream of this execution."""
     expires_at: Timestamp
-    """When the ticket expires. A stream that is open by then continues."""
+    """When the ticket expires. A stream that is already open continues."""
 
 
 @router.post(
@@ -32,7 +32,7 @@ class StreamTicketCreated(ApiModel):
 async def create_stream_ticket(
     request: Request, execution_id: ExecutionIdPath, hub: HubDep, tickets: TicketsDep, caller: ViewerRole
 ) -> StreamTicketCreated:
-    """Create a ticket with which a browser's `EventSource`, which cannot send a key, opens this execution's stream.
+    """Create a ticket that lets a browser's `EventSource`, which cannot send a key, open this execution's stream.
 
     The ticket is valid for 60 seconds and for this stream only: `GET /executions/{executionId}/events/stream?ticket=…`.
     When its key or token becomes invalid, the ticket does too, and streams that it opened are closed.

@@ -1,4 +1,4 @@
-"""Check of the `Host` header, against pages whose name was pointed at this service (DNS rebinding)."""
+"""The check of the `Host` header, which protects against DNS rebinding."""
 
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -22,7 +22,7 @@ class MisdirectedRequest(AppError):
     def __init__(self, host: str) -> None:
         shown = host.encode("ascii", "replace").decode()[:100]
         super().__init__(
-            f"The service does not answer for the host {shown!r}. Add it to ALLOWED_HOSTS, or use one that is listed."
+            f"The service does not answer for the host {shown!r}. Add it to ALLOWED_HOSTS, or use a host listed there."
         )
 
 
@@ -45,9 +45,9 @@ class HostCheck:
         await self._app(scope, receive, send)
 
     def _answers(self, text: str, scope: Scope) -> bool:
-        """Whether the service answers for a `Host` value.
+        """Return whether the service answers for a `Host` value.
 
-        An address, unlike a name, cannot be pointed elsewhere. The address of the connection itself is always allowed,
+        Unlike a name, an address cannot be pointed elsewhere. The address of the connection itself is always allowed,
         and probes may use any address.
         """
         host = parse_host(text)
@@ -60,7 +60,7 @@ class HostCheck:
 
 
 def is_same(address: str, other: str) -> bool:
-    """Whether two texts are the same address. An IPv4 address may be in its IPv6 form."""
+    """Return whether two texts are the same address. An IPv4 address may be in its IPv6 form."""
     try:
         first, second = (ip_address(text.partition("%")[0]) for text in (address, other))
     except ValueError:
@@ -69,5 +69,5 @@ def is_same(address: str, other: str) -> bool:
 
 
 def unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address inside a mapped IPv6 address, else the address itself."""
+    """Return the IPv4 address inside a mapped IPv6 address, else the address itself."""
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

@@ -17,7 +17,7 @@ MAX_BYTES_AT_A_TIME = 64 * 1024
 def sort_query(**fields: str) -> Any:  # noqa: ANN401 - FastAPI types its parameters so
     """Describe the `sort` parameter of a list: each field by its name, with its meaning."""
     listed = ", ".join(f"`{name}` ({meaning})" for name, meaning in fields.items())
-    return Query(description=f"The field to sort by: {listed}. A leading minus sorts in descending order.")
+    return Query(description=f"The field to sort by: {listed}. Prefix it with a minus for descending order.")
 
 
 class PageRead(ApiModel, Generic[ItemType]):
@@ -32,7 +32,7 @@ class PageRead(ApiModel, Generic[ItemType]):
 
     @classmethod
     def of(cls, page: Page) -> "PageRead[ItemType]":
-        """A page in the shape of the API."""
+        """Return a page in the shape of the API."""
         return cls.model_validate({"items": page.items, "total": page.total, "nextCursor": page.next_cursor})
 
 

@@ -26,7 +26,7 @@ PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 API_PROBLEMS = (401, 422, 503)
 """The error statuses of every route: invalid credentials, an unknown query parameter, no database."""
 BODY_PROBLEMS = (400, 413, 415)
-"""The further error statuses of routes with a body."""
+"""The additional error statuses of routes with a body."""
 READING = ("GET", "HEAD", "OPTIONS")
 PLAIN_SECURITY_HEADERS = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -53,7 +53,8 @@ class Problem(BaseModel):
     )
     instance: str = Field(examples=["/api/v1/agents/plot-specialist-009"], description="The path of the request.")
     code: str = Field(
-        examples=["agent-not-found"], description="The stable, kebab-case code of the error. Program against this one."
+        examples=["agent-not-found"],
+        description="The stable, kebab-case code of the error. Rely on this, not on the text.",
     )
     errors: list[FieldProblem] | None = Field(
         default=None, description="The invalid fields, at most 50. Present with validation errors only."
@@ -80,7 +81,7 @@ PROBLEM_DESCRIPTIONS = {
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error responses of a route for its OpenAPI description: those of every route, and these."""
+    """Return the error responses of a route for its OpenAPI description: those of every route, and these."""
     found = sorted({*API_PROBLEMS, *statuses})
     return {status: {"description": PROBLEM_DESCRIPTIONS[status], "model": Problem} for status in found}
 
@@ -169,7 +170,7 @@ async def render_validation_error(request: Request, error: Exception) -> JSONRes
 
 
 def path_of(location: Sequence[Any]) -> str:
-    """The dotted path of a field, without the part of the request that contains it."""
+    """Return the dotted path of a field, without the part of the request that contains it."""
     parts = [shown(str(part)) for part in location[1:]]
     return ".".join(parts) or str(location[0])
 
@@ -189,11 +190,11 @@ async def render_http_exception(request: Request, error: Exception) -> JSONRespo
 
 
 def no_such_thing(request: Request, status: int, allowed: str | None) -> str | None:
-    """The sentence about a path or a method that the service does not have."""
+    """Return the message for a path or a method that the service does not have."""
     path = shown(request.scope["path"])
     match status:
         case HTTPStatus.NOT_FOUND:
-            return f"There is nothing at '{path}'. /docs and /openapi.json describe what there is."
+            return f"There is no resource at '{path}'. See /docs or /openapi.json for the paths that exist."
         case HTTPStatus.METHOD_NOT_ALLOWED:
             return f"'{path}' does not accept {request.method}, only {allowed}."
         case _:
@@ -201,7 +202,7 @@ def no_such_thing(request: Request, status: int, allowed: str | None) -> str | N
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Every method of a path: the framework names those of one route, and each method has its own route."""
+    """Return every method of a path: the framework names those of one route, and each method has its own route."""
     scopes = ({**request.scope, "method": method} for method in METHODS)
     return [
         scope["method"]
@@ -219,7 +220,7 @@ async def render_unexpected(request: Request, error: Exception) -> JSONResponse:
         request,
         status=500,
         code="internal-error",
-        detail="The service failed at this request. Its log has the reason under this response's X-Request-Id.",
+        detail="The service failed to handle this request. Its log has the reason under this response's X-Request-Id.",
         headers={**PLAIN_SECURITY_HEADERS, **({"X-Request-Id": request_id} if request_id else {})},
     )
 

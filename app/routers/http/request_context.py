@@ -1,4 +1,4 @@
-"""Around every request: its id, its log line, the bound on its body."""
+"""The context of every request: its id, its log line, the limit on its body."""
 
 import re
 import secrets
@@ -32,7 +32,7 @@ CROSS_ORIGIN: dict[str, Any] = {
 """The methods and headers of pages of other, allowed origins. Keys come in headers, never in cookies."""
 ANSWERS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 CLIENT_LEFT = 499
-"""The logged status of a request whose client left in the middle of its body."""
+"""The logged status of a request whose client disconnected while sending the body."""
 QUIET_PATHS = ("/healthz", "/readyz", "/metrics")
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """The methods that metrics name."""
@@ -69,7 +69,7 @@ class RequestContext:
         if (trace_id := self._trace_id()) is not None:
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         started = time.perf_counter()
-        status = 403 if scope["type"] == "websocket" else 500  # what a refused or crashed one is answered
+        status = 403 if scope["type"] == "websocket" else 500  # the status if the request is refused or crashes
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -113,13 +113,13 @@ def observe(scope: Scope, status: int, seconds: float) -> None:
 
 
 def request_id_of(headers: Headers) -> str:
-    """The client's own request id where it is harmless, else a new one."""
+    """Return the client's own request id where it is harmless, else a new one."""
     given = headers.get("x-request-id", "")
     return given if ACCEPTED_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
 
 
 def bounded(scope: Scope, receive: Receive) -> Receive:
-    """The receive channel of a request, which refuses a body beyond the bound, announced or not."""
+    """Return the receive channel of a request, which refuses a body beyond the bound, announced or not."""
     if scope["type"] != "http":
         return receive
     announced = Headers(scope=scope).get("content-length", "0")

@@ -1,4 +1,4 @@
-"""Headers of every answer whose route does not set them itself: no sniffing, no framing, no cache."""
+"""Default headers of every response: no sniffing, no framing, no caching."""
 
 from starlette.types import Message
 
@@ -14,7 +14,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 
 
 def add_security_headers(answer: Message) -> None:
-    """Add to the start of an answer what it does not have yet."""
+    """Add the headers that the start of a response does not have yet."""
     headers = list(answer.get("headers", ()))
     present = {name for name, _ in headers}
     answer["headers"] = [*headers, *(header for header in SECURITY_HEADERS if header[0] not in present)]

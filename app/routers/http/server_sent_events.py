@@ -24,7 +24,7 @@ HEARTBEAT = b": still here\n\n"
 class EventStream(StreamingResponse):
     """A response of Server-Sent Events, which ends when its client leaves.
 
-    Starlette's cancels its task then in a way that leaves a hundred objects that refer to each other to the garbage
+    Starlette's own class cancels its task in a way that leaves a hundred objects in reference cycles to the garbage
     collector.
     """
 
@@ -50,7 +50,7 @@ async def sse_frames(
     credential: str | None,
     counted: AbstractContextManager[None],
 ) -> AsyncIterator[bytes]:
-    """The frames of a stream, with a comment whenever nothing came for a while."""
+    """Yield the frames of a stream, with a comment whenever nothing came for a while."""
     batches = aiter(sink.batches())
     watched = watch.watching(credential, lambda: subscription.fail(NotAuthenticated()))
     with counted, watched, SUBSCRIBERS.labels("sse").track_inprogress():
@@ -73,5 +73,5 @@ async def sse_frames(
 
 
 def ends(batch: Batch) -> bool:
-    """Whether nothing follows."""
+    """Return whether nothing follows."""
     return isinstance(batch.items[-1], Ending | Failure)

@@ -1,6 +1,6 @@
-"""Strict input for every route: JSON that means one thing, query parameters that exist, nothing beyond.
+"""Strict input for every route: unambiguous JSON, and only query parameters that exist.
 
-Every check takes time in proportion to what it checks, and what is large is checked in a thread.
+Every check takes linear time, and large inputs are checked in a thread.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -30,9 +30,9 @@ from app.models.api_key import Role
 from app.services.access.authenticator import require
 
 MAX_INLINE_BYTES = 16 * 1024
-"""A larger body is parsed in a thread: one of 16 KiB takes at most some 3 ms, whatever its shape."""
+"""Larger bodies are parsed in a thread: one of 16 KiB takes at most about 3 ms, whatever its shape."""
 STARLETTE_PARSED_BODY = "_json"
-"""Where Starlette's request keeps the parsed body: what it finds there it does not parse again."""
+"""Where Starlette's request caches the parsed body, so that it does not parse it again."""
 JSON_TYPE = "application/json"
 PATCH_TYPES = (JSON_TYPE, "application/merge-patch+json")
 
@@ -40,7 +40,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class UnsupportedMediaType(AppError):
-    """The body is announced as something else than JSON."""
+    """The body is declared as something other than JSON."""
 
     code = "unsupported-media-type"
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
@@ -50,7 +50,7 @@ class StrictRoute(APIRoute):
     """A route that reads its body and its query strictly, after it has authorized the caller."""
 
     def get_route_handler(self) -> Handler:
-        """The handler, behind the checks."""
+        """Return the handler, behind the checks."""
         handle = super().get_route_handler()
         parameters = get_flat_params(self.dependant)
         known = {parameter.alias for parameter in parameters if isinstance(parameter.field_info, Query)}
@@ -63,7 +63,7 @@ class StrictRoute(APIRoute):
         async def handle_strictly(request: Request) -> Response:
             if follows:
                 require(await identify_follower(request), Role.VIEWER)
-            if identifies:  # who may not come in learns nothing of what is wrong with the rest
+            if identifies:  # a caller without access must not learn what else is wrong
                 caller = await identify(request)
                 for check in checks:
                     await check(caller)
@@ -76,17 +76,17 @@ class StrictRoute(APIRoute):
 
 
 def calls_of(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
-    """The functions that a route depends on, at any depth."""
+    """Yield the functions that a route depends on, at any depth."""
     for one in dependant.dependencies:
         yield one.call
         yield from calls_of(one)
 
 
 def check_query(request: Request, known: set[str]) -> None:
-    """Refuse query parameters that the route does not have, and those given twice.
+    """Refuse unknown and duplicate query parameters.
 
     Raises:
-        InvalidInput: one of them is; each is named.
+        InvalidInput: there are any; the error names each.
     """
     given = request.query_params.multi_items()
     names = [name for name, _ in given]
@@ -98,7 +98,7 @@ def check_query(request: Request, known: set[str]) -> None:
 
 
 async def read_body(request: Request) -> Any:  # noqa: ANN401 - any JSON value
-    """The value of the body, parsed strictly; the framework reads this very value afterwards.
+    """Return the value of the body, parsed strictly; the framework then uses this same value.
 
     Raises:
         UnsupportedMediaType, MalformedJson, InvalidInput: it cannot be used, and why.
@@ -110,7 +110,7 @@ async def read_body(request: Request) -> Any:  # noqa: ANN401 - any JSON value
     if len(body) <= MAX_INLINE_BYTES:
         value = parse_json_bytes(body)
     else:
-        caller = getattr(request.state, "caller", None)  # missing on routes that anyone may use
+        caller = getattr(request.state, "caller", None)  # not set on routes that need no credentials
         key = stream_key(caller, request) if caller else address_of(request)
         value = await in_check_thread_for(key, parse_json_bytes, body)
     setattr(request, STARLETTE_PARSED_BODY, value)
@@ -118,7 +118,7 @@ async def read_body(request: Request) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - any type annotation
-    """The models that a type annotation names, at any depth of it."""
+    """Yield the models that a type annotation names, at any depth of it."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -126,10 +126,10 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - a
 
 
 def refuse_unknown_fields(value: Any, models: Iterable[type[BaseModel]]) -> None:  # noqa: ANN401 - any JSON value
-    """Refuse an object with very many unknown fields before pydantic reports every one of them.
+    """Refuse an object with too many unknown fields before pydantic reports every one of them.
 
     Raises:
-        InvalidInput: it is one; the first 50 are named.
+        InvalidInput: there are too many; the error names the first 50.
     """
     if not isinstance(value, dict):
         for item in value if isinstance(value, list) else ():

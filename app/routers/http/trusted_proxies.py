@@ -1,4 +1,4 @@
-"""The address and the scheme of requests that come through a proxy, as far as the proxy is a trusted one."""
+"""The address and scheme of requests that come through a trusted proxy."""
 
 from typing import cast
 
@@ -7,7 +7,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 
 class TrustedProxies:
-    """ASGI middleware: takes `X-Forwarded-For` and `X-Forwarded-Proto` from the listed addresses, else from none."""
+    """ASGI middleware: applies `X-Forwarded-For` and `X-Forwarded-Proto` from the listed addresses only."""
 
     def __init__(self, app: ASGIApp, trusted: tuple[str, ...]) -> None:
         self._app = app

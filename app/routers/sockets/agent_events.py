@@ -51,14 +51,14 @@ CLOSE_NO_AUTH_IN_TIME = 4408
 CLOSE_TOO_SLOW = 4409
 MAX_REASON_BYTES = 123
 SLOW_LAST_WORDS_SECONDS = 60.0
-"""How long who is too slow has to read what is on its way, and where to resume."""
+"""How long a client that is too slow has to read the pending frames and the position to resume from."""
 
 router = APIRouter()
 log = structlog.get_logger(__name__)
 
 
 class OriginNotAllowed(AppError):
-    """A browser's page of another origin asks for the socket."""
+    """A page of another origin tries to open the socket."""
 
     code = "origin-not-allowed"
     status = HTTPStatus.FORBIDDEN
@@ -68,7 +68,7 @@ class OriginNotAllowed(AppError):
 
 
 class TooManySubscriptions(InvalidInput):
-    """The socket follows as many executions as one may."""
+    """The socket already follows the maximum number of executions."""
 
     code = "too-many-subscriptions"
 
@@ -99,11 +99,13 @@ async def agent_events(
     except Exception:
         log.exception("socket-crashed")
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has closed already
-            await websocket.close(CLOSE_INTERNAL_ERROR, "The service failed at a message; its log says why.")
+            await websocket.close(
+                CLOSE_INTERNAL_ERROR, "The service failed to handle a message; its log has the reason."
+            )
 
 
 def origin_allowed(websocket: WebSocket, allowed: tuple[str, ...]) -> bool:
-    """Whether a browser's page may open the socket: the service's own, or one that the settings list.
+    """Return whether a browser's page may open the socket: the service's own, or one that the settings list.
 
     The host of the request, with which its origin is compared, is an allowed one: others are refused before.
     """
@@ -147,7 +149,7 @@ class SocketSession:
         self._watched = contextlib.ExitStack()
 
     async def authenticate(self) -> Caller | None:
-        """Find the caller in the handshake, in the anonymous role, or in the first message; else close."""
+        """Identify the caller by the handshake, the anonymous role or the first message, or close the socket."""
         try:
             caller = await self._authenticator.identify(self._socket.headers, self._address)
             self._credential = key_in(self._socket.headers)
@@ -178,7 +180,7 @@ class SocketSession:
         return await self._authenticator.identify_key(message.token, self._address)
 
     async def serve(self) -> None:
-        """Answer the client's messages; a wrong one is answered with an error, and the socket stays open."""
+        """Answer the client's messages; an invalid one gets an error, and the socket stays open."""
         self._sink = sink = sink_for(self._socket)
         sink.on_stalled = self._close_too_slow
         self._watch_credential()
@@ -228,7 +230,7 @@ class SocketSession:
                 return await self._subscribe(message)
 
     async def _authenticate_again(self, message: Auth) -> None:
-        """Continue as another caller, without the subscriptions that this caller may not have."""
+        """Continue as another caller, and drop the subscriptions that it may not have."""
         caller = await self._authenticator.identify_key(message.token, self._address)
         self._caller = require(caller, Role.VIEWER)
         self._credential = message.token
@@ -269,7 +271,7 @@ class SocketSession:
                 self._pacer.forget(subscription)
 
     def _close_too_slow(self) -> None:
-        """Close a socket whose client reads nothing, with the number from which to resume what is furthest behind."""
+        """Close a socket whose client does not read, with the number to resume from for the slowest subscription."""
         slowest = min(self._following.values(), key=lambda one: one.after, default=None)
         reason = f"Too slow; resume with afterSeq {slowest.after if slowest else 0}"
         if slowest and len(self._following) > 1:
@@ -278,7 +280,7 @@ class SocketSession:
         self._close(CLOSE_TOO_SLOW, close_reason(reason), SLOW_LAST_WORDS_SECONDS)
 
     def _close_revoked(self) -> None:
-        """Close a socket whose key is no longer good."""
+        """Close a socket whose credentials are no longer valid."""
         self._close(CLOSE_UNAUTHENTICATED, "The key has been revoked, or the token has expired.")
 
     def _close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
@@ -289,7 +291,7 @@ class SocketSession:
 
 
 def show_live_text(stream: Subscription, delta: AgentDelta) -> None:
-    """Send live text, unless its stream is behind with what counts."""
+    """Send live text, unless stored events of its stream are still pending."""
     if stream.is_live and not stream.sink.is_full:
         stream.sink.send(Batch([delta]))
 
@@ -300,5 +302,5 @@ def close_reason(text: str) -> str:
 
 
 def error_message(code: str, message: str, execution_id: str | None) -> bytes:
-    """An error as a server message."""
+    """Return an error as a server message."""
     return ErrorMessage(code=code, message=message, execution_id=execution_id).as_text()

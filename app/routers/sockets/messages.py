@@ -15,7 +15,7 @@ from app.models.agent_execution import ExecutionStatus
 from app.routers.http.strict_input import refuse_unknown_fields
 
 MAX_MESSAGE_CHARACTERS = 16 * 1024
-"""No message of the protocol is longer. Any message of this size is parsed in 3 ms."""
+"""Longer than any message of the protocol. A message of this size is parsed within 3 ms."""
 
 
 class ClientMessage(BaseModel):
@@ -65,7 +65,7 @@ class ServerMessage(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
     def as_text(self) -> bytes:
-        """The message as JSON."""
+        """Return the message as JSON."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
@@ -110,7 +110,7 @@ class ExecutionEnd(ServerMessage):
 
 
 class MalformedMessage(InvalidInput):
-    """The message is not one of the protocol. The socket stays open."""
+    """The message is not part of the protocol. The socket stays open."""
 
     code = "malformed-message"
 
@@ -147,7 +147,7 @@ def parse_message(received: str | bytes) -> AnyMessage:
 
 
 def execution_id_in(received: str | bytes) -> str | None:
-    """The execution that an invalid message names, for the reply."""
+    """Return the execution that an invalid message names, for the reply."""
     if len(received) > MAX_MESSAGE_CHARACTERS:
         return None
     try:

@@ -1,6 +1,6 @@
-"""Sending to one event socket: straight to the server's transport where it lets us, else message by message.
+"""Sending to one event socket: directly to the server's transport if possible, else message by message.
 
-A service with a thousand sockets on one run spends its time in sending. Frames that were encoded once go to the
+A service with a thousand sockets on one run spends most of its time sending. Frames that were encoded once go to the
 transports as they are, many in one write; the ASGI interface would encode and wait for each message of each socket.
 """
 
@@ -16,7 +16,7 @@ from app.events.stream.sinks import QueueSink
 
 STALLED_SECONDS = 30.0
 LAST_WORDS_SECONDS = 5.0
-"""How long a peer has to read that it is closed."""
+"""How long a peer has to read the close frame."""
 FRAMES_EXTENSION = "dynamic-agents.frames"
 """The key in the ASGI scope's `extensions` under which a server offers a `FrameWriter`."""
 
@@ -26,15 +26,15 @@ class FrameWriter(Protocol):
 
     on_writable: Callable[[], None] | None
     on_unanswered: Callable[[], None] | None
-    """Called when a peer that does not keep up has answered no ping either."""
+    """Called when a peer that is not reading has not answered a ping either."""
 
     @property
     def is_writable(self) -> bool:
-        """Whether the peer keeps up: little is buffered."""
+        """Whether the peer is keeping up, so that little is buffered."""
         ...
 
     def admit(self) -> None:
-        """Allow the peer more messages than a stranger: it has said who it is."""
+        """Allow the peer more messages, because it has authenticated."""
         ...
 
     def write_messages(self, data: bytes) -> None:
@@ -42,12 +42,12 @@ class FrameWriter(Protocol):
         ...
 
     def close_at_once(self, code: int, reason: str, patience_seconds: float) -> None:
-        """Send a close frame behind what is buffered; cut the connection when the peer does not read it in time."""
+        """Queue a close frame after the buffered output; cut the connection if the peer does not read it in time."""
         ...
 
 
 def stall_timer(on_stalled: Callable[[], None] | None) -> asyncio.TimerHandle:
-    """Calls back when a peer has read nothing for too long."""
+    """Return the timer that calls back when a peer has read nothing for too long."""
     return asyncio.get_running_loop().call_later(STALLED_SECONDS, on_stalled or (lambda: None))
 
 
@@ -58,11 +58,11 @@ class SocketSink(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether the peer has so much to read already that the rest should wait in the database."""
+        """Whether so much is buffered for the peer that the rest should wait in the database."""
         ...
 
     def send(self, batch: Batch) -> None:
-        """Send what a batch holds."""
+        """Send the messages of a batch."""
         ...
 
     def send_text(self, text: bytes) -> None:
@@ -74,7 +74,7 @@ class SocketSink(Protocol):
         ...
 
     def close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
-        """Close the socket, whether the peer reads or not."""
+        """Close the socket, even if the peer does not read."""
         ...
 
     async def end(self) -> None:
@@ -83,13 +83,13 @@ class SocketSink(Protocol):
 
 
 def sink_for(websocket: WebSocket) -> SocketSink:
-    """The sink of an accepted socket."""
+    """Return the sink of an accepted socket."""
     writer = websocket.scope.get("extensions", {}).get(FRAMES_EXTENSION)
     return AsgiSink(websocket) if writer is None else DirectSink(cast("FrameWriter", writer))
 
 
 class DirectSink:
-    """Writes to the server's transport, which buffers what the peer does not take."""
+    """Writes to the server's transport, which buffers what the peer has not read."""
 
     def __init__(self, writer: FrameWriter) -> None:
         self.on_stalled: Callable[[], None] | None = None
@@ -102,7 +102,7 @@ class DirectSink:
 
     @property
     def is_full(self) -> bool:
-        """Whether the transport has buffered more than it likes."""
+        """Whether the transport has buffered more than its limit."""
         return not self._writer.is_writable
 
     def send(self, batch: Batch) -> None:
@@ -133,7 +133,7 @@ class DirectSink:
             self._stalled.cancel()
 
     def close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
-        """Close behind what is buffered; the connection is cut when the peer does not read it in time."""
+        """Close after the buffered output; the connection is cut if the peer does not read it in time."""
         self._writer.close_at_once(code, reason, patience_seconds)
 
     async def end(self) -> None:
@@ -167,7 +167,7 @@ class AsgiSink(QueueSink):
             stalled.cancel()
 
     def close(self, code: int, reason: str, patience_seconds: float = LAST_WORDS_SECONDS) -> None:
-        """Close the socket once the server lets us, in a time of its own."""
+        """Close the socket in the background, once the server accepts the close frame."""
         self._sending.cancel()
         self._closing = asyncio.create_task(self._close(code, reason), name="close socket")
 
@@ -181,7 +181,7 @@ class AsgiSink(QueueSink):
                     await task
 
     async def _send_queued(self) -> None:
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it closed while a message was on its way
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it closed while a message was being sent
             async for batch in self.batches():
                 for text in batch.texts:
                     await self._socket.send_text(text.decode())

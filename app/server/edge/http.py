@@ -101,7 +101,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(Refusal.FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the request in progress, and let go of everything."""
+        """Notify the request in progress, and release everything."""
         self._edge.connections.close(self)
         if self.flow.write_paused:
             self._edge.memory.return_soon()

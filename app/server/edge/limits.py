@@ -1,4 +1,4 @@
-"""The bounds of the edge: the cost of one connection, and the share of each in the event loop."""
+"""The limits of the edge: the cost of one connection, and its share of the event loop."""
 
 import asyncio
 import ctypes
@@ -15,7 +15,7 @@ TURN_SECONDS = 0.002
 """How long all connections together may parse before the event loop runs other work."""
 TRIM_SECONDS = 1.0
 FALLBACK_OPEN_FILES = 10_240
-"""The number that macOS allows even if its hard limit is infinite."""
+"""The maximum on macOS even if its hard limit is infinite."""
 RESERVED_FILES = 256
 """Descriptors that are not connections: the database, Redis, models, tools, logs."""
 

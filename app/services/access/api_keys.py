@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 KEY_PREFIX = "da_"
 SUBJECT_PREFIX = "token:"
-"""Begins the `id` of a caller with a token."""
+"""The prefix of the `id` of callers with a token."""
 CACHE_SECONDS = 3
 MAX_CACHED = 1024
 ROLE_ORDER = (Role.VIEWER, Role.RUNNER, Role.ADMIN)
@@ -82,11 +82,11 @@ class Caller:
         return Actor("api-key" if self.id else "anonymous", self.name)
 
     def has(self, role: Role) -> bool:
-        """Whether the caller's role includes another."""
+        """Return whether the caller's role includes another."""
         return self.role is not None and ROLE_ORDER.index(self.role) >= ROLE_ORDER.index(role)
 
     def may_see(self, project: str | None) -> bool:
-        """Whether the caller may see what belongs to a project."""
+        """Return whether the caller may see what belongs to a project."""
         return self.projects is None or (project is not None and project.lower() in self.projects)
 
 
@@ -181,7 +181,7 @@ def check_key_tag(raw: Raw, if_match: str | None) -> None:
 async def delete_api_key(
     database: Database, actor: Actor, key_id: str, *, has_bootstrap_key: bool, if_match: str | None = None
 ) -> None:
-    """Revoke a key; within seconds no process accepts it any longer.
+    """Revoke a key; within seconds, every process rejects it.
 
     The transaction touches every admin key, so that one of two concurrent deletions sees the other.
 

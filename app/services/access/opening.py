@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 async def open_authenticator(
     settings: Settings, database: Database, admin_key: AdminKey
 ) -> AsyncGenerator[Authenticator]:
-    """The authenticator of API keys, tokens and anonymous callers."""
+    """Open the authenticator of API keys, tokens and anonymous callers."""
     authenticator = Authenticator(
         ApiKeyStore(database, admin_key=admin_key.text),
         Role(settings.anonymous_role) if settings.anonymous_role != "none" else None,
@@ -41,7 +41,7 @@ async def open_authenticator(
 async def open_credentials(
     settings: Settings, database: Database, admin_key: AdminKey
 ) -> AsyncGenerator[CredentialWatch]:
-    """The authenticator, and the watch that checks the credentials of open connections while the context lasts."""
+    """Open the authenticator, and the watch that checks the credentials of open connections while the context lasts."""
     async with open_authenticator(settings, database, admin_key) as authenticator:
         watch = CredentialWatch(authenticator)
         async with running_in_background(watch.run(), "credential watch"):
@@ -49,7 +49,7 @@ async def open_credentials(
 
 
 def make_token_verifier(settings: Settings) -> TokenVerifier:
-    """A verifier of tokens signed with `JWT_SECRET` or a key of `JWT_JWKS_URL`; without either it accepts none."""
+    """Create a verifier of tokens signed with `JWT_SECRET` or a key of `JWT_JWKS_URL`; it needs either."""
     if settings.jwt_jwks_url and settings.jwt_audience is None:
         log.warning("jwt-audience-unset", advice="Set JWT_AUDIENCE: tokens issued for other services are accepted.")
     return TokenVerifier(

@@ -132,7 +132,7 @@ async def fetch(url: str) -> bytes:
     async with httpx.AsyncClient(timeout=FETCH_SECONDS) as http, http.stream("GET", url) as answer:
         answer.raise_for_status()
         if answer.status_code != HTTPStatus.OK:
-            raise ValueError("not answered with the document itself")
+            raise ValueError("the response is not the document itself")
         content = bytearray()
         async for piece in answer.aiter_bytes(64 * 1024):
             content += piece

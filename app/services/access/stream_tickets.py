@@ -1,7 +1,7 @@
 """Tickets for event streams, for the `EventSource` of browsers, which cannot send headers.
 
 A ticket is part of a URL, and URLs end up in the logs of proxies and the history of browsers. It therefore opens one
-stream, for a minute, and only while the credential that created it is valid: the caller is looked up again.
+stream, for a minute, and only while the credential that created it is valid, which is checked again.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ from app.services.access.published_keys import RSA_ALGORITHMS, PublishedKeys
 SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
 PUBLISHED_ALGORITHMS = (*RSA_ALGORITHMS, "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_SECONDS = 10
-"""Begins the ids of callers with tokens."""
+"""The prefix of the ids of callers with tokens."""
 MAX_CANDIDATES = 8
 """The maximum number of keys that are tried for a token: those of its key id, or all if it has none."""
 INVALID = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)

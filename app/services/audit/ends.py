@@ -15,7 +15,8 @@ from app.kit.times import utc_now
 
 
 class AuditEnds:
-    """Makes audit marks of the ends of roots; the write that ends a run carries no more than the mark of its outbox."""
+    """Turns the ends of roots into audit marks, so that the write that ends a run only needs to store an outbox
+    mark."""
 
     name = AUDIT_CONSUMER
     field = field_of(AUDIT_CONSUMER)
@@ -25,7 +26,7 @@ class AuditEnds:
         self._database = database
 
     def mark(self, end: ExecutionEnd) -> JsonObject:
-        """Return the mark of an end: what the entry says about it, except for the hash of the events."""
+        """Return the mark of an end: the content of its entry, except for the hash of the events."""
         if end.execution.parent_execution_id is not None or not end.execution.is_ours:
             return {}
         return mark_of(self.name, {"status": end.status.value, "lastSeq": end.seq, "at": utc_now()})

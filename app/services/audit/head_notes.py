@@ -1,7 +1,7 @@
-"""Notes of the chain's head outside the database: they show later whether its end was cut off.
+"""Copies of the chain's head outside the database, which show later whether the chain was truncated.
 
-A line of `DATA_DIR/audit-heads` is the time, a space, and the head as `?head=` takes it: `SEQ:HASH`. The head
-also goes to the service's log, which usually leaves the machine.
+A line of `DATA_DIR/audit-heads` is the time, a space, and the head in the form that `?head=` takes: `SEQ:HASH`. The
+head also goes to the service's log, which usually leaves the machine.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from app.services.audit.chain import Head, parse_head
 FILE_NAME = "audit-heads"
 NOTE_EVERY_SECONDS = 3600.0
 FIRST_NOTE_SECONDS = 10.0
-"""By then the entries of the start are appended."""
+"""By then, the entries of the startup are appended."""
 TAIL_BYTES = 4096
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class HeadNotes:
-    """Notes the head of the chain in a file and in the log."""
+    """Records the head of the chain in a file and in the log."""
 
     database: Database
     path: Path
@@ -39,14 +39,14 @@ class HeadNotes:
         return cls(database, data_dir / FILE_NAME)
 
     async def run(self) -> None:
-        """Note the head soon, and then every hour, until cancelled."""
+        """Record the head soon, and then every hour, until cancelled."""
         await asyncio.sleep(FIRST_NOTE_SECONDS)
         while True:
             await self.note()
             await asyncio.sleep(NOTE_EVERY_SECONDS)
 
     async def note(self) -> None:
-        """Note the head. A database or a file that is unavailable is logged."""
+        """Record the head; log an unavailable database or file."""
         try:
             head = await read_head(self.database)
         except PyMongoError as error:

@@ -31,7 +31,7 @@ class AuditLog:
 
 @asynccontextmanager
 async def appending_audit_entries(database: Database) -> AsyncGenerator[AuditAppender]:
-    """An appender that works while the context lasts, and once more at its end, for the changes of a stop."""
+    """Run an appender while the context lasts, and once more at its end, for changes made during shutdown."""
     appender = AuditAppender(database)
     async with running_in_background(appender.run(), "audit log"):
         yield appender
@@ -42,7 +42,7 @@ async def appending_audit_entries(database: Database) -> AsyncGenerator[AuditApp
 async def open_audit_log(
     appender: AuditAppender, data_dir: Path, archives: Archives, *, is_worker: bool
 ) -> AsyncGenerator[AuditLog]:
-    """The audit log to which an appender appends; workers note no heads."""
+    """Open the audit log to which an appender appends; workers do not record its heads."""
     database = appender.database
     notes = HeadNotes.under(database, data_dir)
     async with AsyncExitStack() as stack:

@@ -62,7 +62,7 @@ class AuditEntryRead(ApiModel):
 
     @classmethod
     def of(cls, raw: Raw) -> "AuditEntryRead":
-        """Convert a stored entry. Whatever someone changed in it is shown as far as it can be."""
+        """Convert a stored entry. An entry that someone has altered is shown as far as possible."""
         shown = clean_json(shown_entry(raw) | {"at": None})
         actor, target, detail = (shown.get(name) for name in ("actor", "target", "detail"))
         return cls(
@@ -145,7 +145,7 @@ class AuditQueries:
 
 
 def is_showable(raw: Raw) -> bool:
-    """Whether an entry has a number and a time."""
+    """Return whether an entry has a number and a time."""
     return isinstance(raw["_id"], int) and isinstance(raw.get("at"), datetime)
 
 

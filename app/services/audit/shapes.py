@@ -39,7 +39,7 @@ class FirstBad(ApiModel):
 
 
 class AuditVerification(ApiModel):
-    """Whether the audit log and the events of the run trees in it are as they were written."""
+    """Whether the audit log and the events of its run trees are unchanged."""
 
     ok: bool
     """Whether everything matches."""
@@ -50,7 +50,8 @@ class AuditVerification(ApiModel):
     first_bad: FirstBad | None
     """The first entry or run tree that does not match; `null` if everything matches."""
     head: HeadRead
-    """The last entry. Note it outside of the database: with `head` a later verification finds a chain that was cut."""
+    """The last entry. Keep it outside the database: given as `head`, it lets a later verification detect a truncated
+    chain."""
 
     @classmethod
     def of(cls, found: Verification) -> "AuditVerification":

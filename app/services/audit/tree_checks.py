@@ -1,4 +1,4 @@
-"""Comparison of trees with the hashes that the audit log has of their events."""
+"""Comparison of trees with the hashes of their events in the audit log."""
 
 import hashlib
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class TreeChecks:
     async def check(self, entries: Sequence[JsonObject]) -> BadTree | None:
         """Check the trees whose latest hash is in these entries; return the first that differs.
 
-        Trees that were deleted since are left out. An archived one is compared by its archive.
+        Trees that have been deleted since are skipped. An archived one is compared by its archive.
 
         Raises:
             PyMongoError: the database is unavailable.
@@ -70,9 +70,8 @@ class TreeChecks:
         return None
 
     async def _latest(self, recorded: list[RecordedTree]) -> list[RecordedTree]:
-        """Leave out what other entries say about more events of the same tree, or say again.
-
-        The entry of a review can come before that of the end that was reviewed: the outbox makes the latter later.
+        """Skip trees for which another entry covers more events, or the same ones. The entry of a review can precede
+        the entry of the reviewed end, because the outbox creates the latter later.
         """
         roots = [one.root_id for one in recorded]
         pipeline = [
@@ -102,7 +101,7 @@ class TreeChecks:
     async def _difference(self, one: RecordedTree, state: TreeState, gone: frozenset[str]) -> str | None:
         """Return how a tree differs from its entry, or `None` if it does not.
 
-        A difference that a change explains whose entry follows later does not count.
+        A difference that is explained by a change whose entry is still to come does not count.
         """
         if state.is_archived and AuditAction.EXECUTION_ARCHIVE in gone:
             return await self._archive_difference(one)
@@ -122,7 +121,7 @@ class TreeChecks:
             return f"its archive cannot be read: {error.problem}"
         if manifest is None or manifest.events_sha256 == one.events_hash:
             return None
-        return f"its archive has other events than entry {one.seq} recorded"
+        return f"its archive has different events than entry {one.seq} recorded"
 
     async def _payload_difference(self, one: RecordedTree, cut: Sequence[CutEvent]) -> str | None:
         """Return which full payload of the truncated events is missing or changed."""
@@ -136,7 +135,8 @@ class TreeChecks:
         return None
 
     async def _has_changed_since(self, one: RecordedTree, *, is_longer: bool) -> bool:
-        """Whether the tree was deleted or archived after its entry was read, or continued with a newer entry to come.
+        """Whether the tree was deleted, archived or continued after its entry was read, with a newer entry still to
+        come.
 
         A change passes from the execution to the marks and from there to the entries, so they are read in this order.
         """

@@ -40,7 +40,7 @@ class AuditVerifier:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def verify(self, noted: Sequence[Head] = ()) -> Verification:
-        """Check all entries, their trees, and that the chain still has the heads that were noted earlier.
+        """Check all entries, their trees, and that the chain still contains the heads recorded earlier.
 
         Raises:
             PyMongoError: the database is unavailable.
@@ -68,16 +68,16 @@ class AuditVerifier:
 
 
 def differs_from_noted(entries: Sequence[Raw], noted: Sequence[Head]) -> BadEntry | None:
-    """Return the first entry that has another hash than a head that was noted earlier."""
+    """Return the first entry whose hash differs from that of a head recorded earlier."""
     expected = {head.seq: head.hash for head in noted}
     for entry in entries:
         if expected.get(entry["seq"], entry["hash"]) != entry["hash"]:
-            return BadEntry(entry["seq"], "it has another hash than the head that was noted earlier")
+            return BadEntry(entry["seq"], "its hash differs from that of the head recorded earlier")
     return None
 
 
 def missing_end(head: Head, noted: Sequence[Head]) -> BadEntry | None:
-    """Return the first entry that is missing, if the chain was longer when a head was noted."""
+    """Return the first missing entry, if the chain was longer when a head was recorded."""
     longest = max((one.seq for one in noted), default=0)
     if longest <= head.seq:
         return None

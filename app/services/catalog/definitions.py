@@ -21,7 +21,7 @@ from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX, function_n
 from app.services.tools.schemas import InputValidator, compile_schema
 
 MAX_DESCRIPTION_CHARACTERS = 1_000
-"""OpenAI refuses a tool's description from 1,025 characters."""
+"""OpenAI rejects tool descriptions of more than 1,024 characters."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class DepartmentDefinition:
 class ToolDefinition:
     """A tool, for runs: `code` is the JavaScript of a custom tool, `input_schema` is JSON Schema.
 
-    With `idempotent` its author promises that a repeated call with the same input has no further effect.
+    `idempotent` is its author's promise that a repeated call with the same input has no further effect.
     """
 
     name: str

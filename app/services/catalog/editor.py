@@ -130,7 +130,7 @@ class CatalogEditor(CatalogWriter):
 
     @catalog_write
     async def create_agent(self, session: Session, wanted: AgentCreate, actor: Actor) -> Entry[AgentRead]:
-        """Create an agent. It takes the model and the steps that it does not name from its department.
+        """Create an agent. A model or step limit that it does not set comes from its department.
 
         Raises:
             InvalidInput, KeyTaken, DepartmentHasHead
@@ -195,7 +195,8 @@ class CatalogEditor(CatalogWriter):
     async def update_custom_tool(
         self, tool_name: str, patch: CustomToolUpdate, if_match: str | None, actor: Actor
     ) -> Entry[CustomToolRead]:
-        """Change a custom tool. The changed tool is checked like a new one; its version rises with code and schema.
+        """Change a custom tool. The changed tool is checked like a new one; its version must increase when its code or
+        schema changes.
 
         Raises:
             CustomToolNotFound, EditedMeanwhile, InvalidInput, KeyTaken, ToolInUse, ToolIsBuiltin

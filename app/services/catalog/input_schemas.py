@@ -121,7 +121,8 @@ CUSTOM_TOOL_EXAMPLE: JsonObject = {
 
 
 class CatalogInput(BaseModel):
-    """Input for an entry: unknown fields and other types are refused (`0` is not `false`), read-only fields ignored."""
+    """Input for an entry: unknown fields and wrong types are refused (`0` is not `false`), read-only fields are
+    ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -156,11 +157,11 @@ class DepartmentOptions(CatalogInput):
     is_active: bool = True
     """Whether new runs may use the department."""
     default_model: ModelName = DEFAULT_MODEL
-    """The model of its agents that name none."""
+    """The model of its agents that do not set one."""
     max_agent_steps: Steps = 20
-    """The `maxAgentSteps` of its agents that set none."""
+    """The `maxAgentSteps` of its agents that do not set it."""
     quality_criteria: Criteria = []
-    """The criteria of the department's work: the judge holds every output of the department against them."""
+    """The criteria of the department's work, by which the judge scores every output of the department."""
 
 
 class DepartmentCreate(DepartmentOptions):
@@ -217,7 +218,7 @@ class AgentOptions(CatalogInput):
 
 
 class AgentCreate(AgentOptions):
-    """A new agent of a department. A head never requires review; a department has one head at most."""
+    """A new agent of a department. A head never requires review; a department has at most one head."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [AGENT_EXAMPLE]})
 
@@ -264,7 +265,7 @@ class CustomToolOptions(CatalogInput):
     """The optional fields of a custom tool."""
 
     example_inputs: Annotated[list[JsonObject], Field(max_length=50)] = []
-    """Inputs that the tool is tested with whenever it is written; each must match `inputSchema` and succeed."""
+    """Inputs that the tool is tested with whenever it is saved; each must match `inputSchema` and succeed."""
     departments: Annotated[list[Slug], Field(max_length=200)] = []
     """The slugs of the departments whose agents may use the tool."""
     is_global: bool = False

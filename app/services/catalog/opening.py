@@ -20,7 +20,7 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def open_seeded_database(settings: Settings, *, is_worker: bool) -> AsyncGenerator[Database]:
-    """The database, with the seeds that it lacks where the settings ask for them."""
+    """Open the database, and insert missing seeds if the settings ask for them."""
     async with open_database(settings, share=is_worker) as database:
         if settings.seeds_on_start:
             await insert_missing_seeds(database)
@@ -29,7 +29,7 @@ async def open_seeded_database(settings: Settings, *, is_worker: bool) -> AsyncG
 
 @asynccontextmanager
 async def open_stored_tools(settings: Settings, database: Database) -> AsyncGenerator[Toolbox]:
-    """Everything that runs tools; the catalog describes those that are functions of this process.
+    """Open everything that runs tools; the catalog gets entries for those that are functions of this process.
 
     Raises:
         StartupError: the sandbox, a module of `TOOL_MODULES` or the file of MCP servers is unusable.
@@ -55,7 +55,7 @@ async def open_loader(settings: Settings, database: Database, mcp: McpTools) -> 
 def make_editor(
     settings: Settings, database: Database, toolbox: Toolbox, loader: DefinitionLoader, models: Iterable[str]
 ) -> CatalogEditor:
-    """An editor that accepts the allowed and the configured models; the next run uses what it writes."""
+    """Create the editor, which accepts the allowed and configured models; the next run uses its changes."""
     known_models = frozenset({*settings.allowed_models, *models})
     checker = ToolChecker(toolbox.sandbox)
     return CatalogEditor(database, checker, known_models, toolbox.mcp, on_write=loader.forget_all)

@@ -68,7 +68,7 @@ class DepartmentRead(ApiModel):
 
 @dataclass(frozen=True)
 class DepartmentDefaults:
-    """A department's slug, and the values of its agents that set none of their own."""
+    """A department's slug, and the values for its agents that do not set their own."""
 
     slug: str
     model: str
@@ -171,7 +171,7 @@ class CustomToolSummary(ApiModel):
     input_schema: dict[str, Any]
     """The JSON Schema of the tool's input."""
     example_inputs: list[Any]
-    """Inputs that the tool was tested with when it was last written."""
+    """Inputs that the tool was tested with when it was last saved."""
     departments: list[str]
     """The slugs of the departments whose agents may use the tool."""
     is_global: bool

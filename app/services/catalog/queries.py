@@ -87,7 +87,7 @@ class CatalogQueries:
         return await self._list(CustomTool, {}, page, lambda tool: CustomToolSummary.of(tool, departments))
 
     async def get_custom_tool(self, tool_name: str, *, with_code: bool) -> Entry[CustomToolRead]:
-        """One custom tool.
+        """Return one custom tool.
 
         Raises:
             CustomToolNotFound: no tool has this name.

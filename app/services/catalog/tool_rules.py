@@ -10,7 +10,7 @@ from app.models.catalog.custom_tool import ToolSource
 from app.services.catalog.writer import CatalogWriteConflict
 
 MAX_VERSION_CHARACTERS = 256
-"""A longer text was not stored through the API and is not a version; Python would refuse to convert its digits."""
+"""A longer text was not stored through the API and is not a version; Python would refuse to parse its digits."""
 VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
 VERSIONED = {"executeFunction": "the code", "inputSchema": "the schema"}
 

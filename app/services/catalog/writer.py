@@ -1,7 +1,7 @@
 """Writes of catalog documents: one transaction each, targeted updates, named conflicts.
 
-A write touches the documents that it refers to (an agent touches its department and tools), so that it conflicts with
-a concurrent deletion of one of them and one of the two runs again. Fields that other programs stored stay unchanged.
+A write touches the documents that it refers to (an agent touches its department and tools), so that it conflicts with a
+concurrent deletion of one of them, and one of the two is retried. Fields that other programs stored stay unchanged.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -188,7 +188,7 @@ class CatalogWriter:
         await add_audit_marks(self.database, [mark], session)
 
     async def refuse_second_head(self, agent: Raw, own_id: ObjectId | None, slug: str | None, session: Session) -> None:
-        """Refuse a head for a department that has one, and name that one. A unique index catches concurrent writes.
+        """Refuse a second head for a department, naming the first. A unique index catches concurrent writes.
 
         Raises:
             DepartmentHasHead: the department already has a head.

@@ -53,7 +53,7 @@ class TokenUsage:
         )
 
     def as_json(self) -> JsonObject:
-        """The wire form."""
+        """Return the wire form."""
         return {
             "input": self.input,
             "output": self.output,
@@ -64,7 +64,7 @@ class TokenUsage:
 
     @classmethod
     def from_json(cls, value: JsonObject) -> "TokenUsage":
-        """The usage behind its wire form."""
+        """Return the usage behind its wire form."""
         return cls(value["input"], value["output"], value["cacheRead"], value["cacheWrite"])
 
 
@@ -129,7 +129,7 @@ class ModelRequest:
     temperature: float | None = None
     max_tokens: int | None = None
     task: int | None = None
-    """The position of the message that states the task: it and the messages after it are omitted last. If unset, it
+    """The position of the message that states the task: it and later messages are omitted last. If unset, it
     is the first message of a user."""
     shared: str | None = None
     """The beginning of the last message that other requests share; a provider's prompt cache may keep it."""
@@ -144,7 +144,7 @@ class ModelRequest:
     only_cached: bool = False
     """Whether only a cached answer is wanted: without one, `AnswerNotCached` is raised and no model is called."""
     also_answers: Callable[["Completion"], Iterable[tuple["ModelRequest", "Completion"]]] | None = None
-    """Returns the requests that an answer answers as well, each with its own part of it: they are cached too."""
+    """Returns the further requests that an answer covers, each with its part of the answer; they are cached too."""
     attempt: int = 1
     """The number of this attempt at the call."""
 
@@ -194,7 +194,7 @@ class UsageStatus(DescribedEnum):
 
 
 class CacheStatus(DescribedEnum):
-    """The part that the response cache had in a call."""
+    """The role of the response cache in a call."""
 
     HIT = "hit"
     """The answer came from the cache, or from an identical call in flight."""
@@ -235,7 +235,7 @@ class ModelCall:
     call_id: str = field(default_factory=lambda: f"call_{uuid4().hex}")
 
     def as_json(self) -> JsonObject:
-        """The ledger row; the log that stores its event adds `seq`."""
+        """Return the ledger row; the log that stores its event adds `seq`."""
         row: JsonObject = {
             "callId": self.call_id,
             "executionId": self.execution_id,
@@ -273,17 +273,17 @@ class ModelCall:
         return row
 
     def failed(self, code: str) -> "ModelCall":
-        """The same call with an answer that is not usable."""
+        """Return the same call with an answer that is not usable."""
         return replace(self, error_code=code)
 
 
 def usage_in(row: JsonObject) -> TokenUsage:
-    """The tokens of a ledger row."""
+    """Return the tokens of a ledger row."""
     return TokenUsage(row["inputTokens"], row["outputTokens"], row["cacheReadTokens"], row["cacheWriteTokens"])
 
 
 def call_fields(calls: tuple[ModelCall, ...]) -> JsonObject:
-    """The fields of the event that reports some calls: their rows, and their usage and cost if a model answered."""
+    """Return the event fields that report some calls: their rows, and their usage and cost if a model answered."""
     if not calls:
         return {}
     fields: JsonObject = {"calls": [call.as_json() for call in calls]}
@@ -294,7 +294,7 @@ def call_fields(calls: tuple[ModelCall, ...]) -> JsonObject:
 
 
 def sum_of(calls: tuple[ModelCall, ...]) -> tuple[TokenUsage, float | None]:
-    """The tokens and cost of some calls."""
+    """Return the tokens and cost of some calls."""
     usage = NO_USAGE
     cost: float | None = 0.0
     for call in calls:
@@ -337,7 +337,7 @@ class Completion:
         return bool(self.calls) and self.calls[-1].cache_status is CacheStatus.HIT
 
     def refused(self, code: str) -> tuple[ModelCall, ...]:
-        """The calls of an answer that the caller cannot use: the last one failed with `code`."""
+        """Return the calls of an answer that the caller cannot use: the last one failed with `code`."""
         return (*self.calls[:-1], self.calls[-1].failed(code)) if self.calls else ()
 
 
@@ -363,5 +363,5 @@ class ModelCaller(Protocol):
 
 
 def add_costs(first: float | None, second: float | None) -> float | None:
-    """The sum of two costs; `None` if either is unknown."""
+    """Return the sum of two costs; `None` if either is unknown."""
     return None if first is None or second is None else round(first + second, COST_DECIMALS)

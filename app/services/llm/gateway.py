@@ -122,11 +122,11 @@ class ModelGateway:
         OPEN_GATEWAYS.add(self)
 
     def has(self, model: str) -> bool:
-        """Whether a model has an entry, its own or a wildcard's."""
+        """Return whether a model has an entry, its own or a wildcard's."""
         return bool(self._entries_named(model))
 
     def _entries_named(self, model: str) -> list[ModelEntry]:
-        """The deployments of a name; those of a wildcard are created when a model is first used."""
+        """Return the deployments of a name; those of a wildcard are created when a model is first used."""
         entries = self._named.get(model)
         if entries is not None:
             return entries
@@ -159,18 +159,18 @@ class ModelGateway:
             raise ModelNotConfigured(model, str(problems[0]))
 
     def retries_of(self, model: str) -> int:
-        """The number of retries of a configured name; 0 if the Router has its own retry policies."""
+        """Return the number of retries of a configured name; 0 if the Router has its own retry policies."""
         if self._router_retries:
             return 0
         own = self._first_entry(model).params.get("num_retries")
         return int(self.table.router_settings.get("num_retries") or 0 if own is None else own)
 
     def record_name(self, model: str) -> str:
-        """The name of a configured model in records."""
+        """Return the name of a configured model in records."""
         return self._first_entry(model).record_name if self.has(model) else model
 
     def context_tokens(self, model: str) -> int | None:
-        """The input tokens that every deployment of a configured name accepts; `None` if unknown."""
+        """Return the input tokens that every deployment of a configured name accepts; `None` if unknown."""
         entries = [entry for entry in self._entries_named(model) if entry.problem is None]
         known = [entry.prices.get("max_input_tokens") for entry in entries]
         sizes = [size for size in known if isinstance(size, int) and size > 0]
@@ -182,20 +182,20 @@ class ModelGateway:
         return max(map(reserved_tokens, entries), default=0)
 
     def usable_entries(self, model: str) -> list[ModelEntry]:
-        """The deployments of a configured name that calls can go to."""
+        """Return the deployments of a configured name that calls can go to."""
         return [entry for entry in self._entries_named(model) if entry.problem is None]
 
     def sends_limit(self, entry: ModelEntry) -> bool:
-        """Whether a deployment's calls carry the output limit of their request."""
+        """Return whether a deployment's calls carry the output limit of their request."""
         model = self._deployments.of(entry)
         return not (model.thinks({}) or model.leaves_out("max_tokens") or model.leaves_out("max_completion_tokens"))
 
     def describe(self) -> list[ModelDescription]:
-        """Every configured name, whether it can be used, and its price."""
+        """Return every configured name, whether it can be used, and its price."""
         return [self._describe(name) for name in self.table.names]
 
     def _first_entry(self, name: str) -> ModelEntry:
-        """The first usable deployment of a configured name, or its first one if none is usable."""
+        """Return the first usable deployment of a configured name, or its first one if none is usable."""
         entries = self._entries_named(name)
         return next((entry for entry in entries if entry.problem is None), entries[0])
 
@@ -295,7 +295,7 @@ class ModelGateway:
         response: Any,  # noqa: ANN401 - LiteLLM's response
         message: JsonObject | None,
     ) -> Completion:
-        """The completion in a response.
+        """Return the completion in a response.
 
         Raises:
             ModelCallFailed: the answer is unusable; the error has its cost.
@@ -330,7 +330,7 @@ class ModelGateway:
             raise
 
     def _entry_of(self, response: Any, model: str) -> ModelEntry:  # noqa: ANN401 - LiteLLM's response
-        """The entry that answered, which can be another one of the same name, or a fallback."""
+        """Return the entry that answered, which can be another one of the same name, or a fallback."""
         chosen = hidden_params_of(response).get("model_id")
         return self._entries.get(str(chosen)) or self._first_entry(model)
 
@@ -347,7 +347,7 @@ class ModelGateway:
 
 
 def reserved_tokens(entry: ModelEntry) -> int:
-    """The output limit of a deployment's requests; for Claude, LiteLLM sends the model's own if none is set."""
+    """Return the output limit of a deployment's requests; for Claude, LiteLLM sends the model's own if none is set."""
     given = entry.params.get("max_completion_tokens") or entry.params.get("max_tokens")
     if given is None and "claude" in entry.priced_as:
         given = entry.prices.get("max_output_tokens")
@@ -374,12 +374,12 @@ def needs_bookkeeping(table: ModelTable) -> bool:
 
 
 def router_row(entry: ModelEntry) -> JsonObject:
-    """An entry in the form of the Router's `model_list`."""
+    """Return an entry in the form of the Router's `model_list`."""
     return {"model_name": entry.name, "litellm_params": entry.params, "model_info": {**entry.info, "id": entry.id}}
 
 
 def call_arguments(request: ModelRequest) -> JsonObject:
-    """A request in the form of `Router.acompletion`."""
+    """Return a request in the form of `Router.acompletion`."""
     arguments: JsonObject = {
         "model": request.model,
         "messages": request.messages,

@@ -22,7 +22,7 @@ def answered_call(
     response: Any,  # noqa: ANN401 - LiteLLM's response
     entry: ModelEntry,
 ) -> ModelCall:
-    """The row of the last attempt, which was answered."""
+    """Return the row of the last attempt, which was answered."""
     usage, cost = usage_of(response), cost_of(response, entry)
     status = usage_status_of(response, usage)
     last = record.attempts[-1] if record.attempts else None
@@ -47,13 +47,13 @@ def answered_call(
 def failed_calls(
     request: ModelRequest, record: CallRecord, code: str, secrets: frozenset[str]
 ) -> tuple[ModelCall, ...]:
-    """The rows of a call without an answer, whose last attempt failed with `code`."""
+    """Return the rows of a call without an answer, whose last attempt failed with `code`."""
     before = calls_before(request, record, secrets)
     return (*before, *(failed_call(request, one, len(before), code) for one in record.attempts[-1:]))
 
 
 def calls_before(request: ModelRequest, record: CallRecord, secrets: frozenset[str]) -> tuple[ModelCall, ...]:
-    """The rows of the attempts before the last one, which LiteLLM repeated elsewhere."""
+    """Return the rows of the attempts before the last one, which LiteLLM repeated elsewhere."""
     return tuple(
         failed_call(request, attempt, place, failure_of(request.model, attempt.error, secrets).code)
         for place, attempt in enumerate(record.attempts[:-1])
@@ -62,7 +62,7 @@ def calls_before(request: ModelRequest, record: CallRecord, secrets: frozenset[s
 
 
 def failed_call(request: ModelRequest, attempt: Attempt, place: int, code: str) -> ModelCall:
-    """The row of an attempt that failed: its provider reported no usage, and it costs nothing."""
+    """Return the row of an attempt that failed: its provider reported no usage, and it costs nothing."""
     entry = attempt.model.entry
     return ModelCall(
         execution_id=request.execution_id,

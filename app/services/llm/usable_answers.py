@@ -14,12 +14,12 @@ ABORTED = ("error", "ERROR", "network_error")
 
 
 def native_finish_of(response: Any) -> str | None:  # noqa: ANN401 - LiteLLM's response
-    """The provider's own finish reason, if LiteLLM replaced it."""
+    """Return the provider's own finish reason, if LiteLLM replaced it."""
     return (getattr(response.choices[0], "provider_specific_fields", None) or {}).get("native_finish_reason")
 
 
 def usable(request: ModelRequest, completion: Completion) -> Completion:
-    """The completion, if it is usable.
+    """Return the completion, if it is usable.
 
     Raises:
         ModelContentRefused: the provider withheld the answer.

@@ -27,7 +27,7 @@ TASK_LINE = "\n\nYour assignment, which serves this request:\n"
 
 
 def agent_profile(agent: AgentDefinition) -> AgentProfile:
-    """The agent as `agent_system_prompt` introduces it."""
+    """Return the agent as `agent_system_prompt` introduces it."""
     return AgentProfile(
         agent.agent_id, agent.name, agent.department.name, agent.specialization or "", tuple(agent.skills)
     )
@@ -46,7 +46,7 @@ def agent_system_prompt(agent: AgentDefinition, schema: object = None, context: 
 
 
 def task_prompt(prompt: str, params: Any) -> str:  # noqa: ANN401 - any JSON value
-    """An execution's prompt with its parameters."""
+    """Return an execution's prompt with its parameters."""
     if not params:
         return prompt
     return f"{prompt}\n\n{fenced(PARAMS, json.dumps(params, ensure_ascii=False, sort_keys=True))}"

@@ -15,7 +15,7 @@ CUT_NOTE = "It was cut off at the model's output limit: its end is missing."
 
 
 def fenced(label: str, text: str) -> str:
-    """The text between two lines that carry a key which the text does not hold, so that it cannot close them.
+    """Return the text between two lines that carry a key which the text does not hold, so that it cannot close them.
 
     The same text has the same key every time, which providers' prompt caches need.
     """
@@ -31,7 +31,7 @@ def same_as(shown: str) -> str:
 
 
 def leading_fence(text: str, label: str) -> tuple[str, str, str] | None:
-    """The label, the content and the rest of a text that begins with a fence; `label` is a regular expression.
+    """Return the label, the content and the rest of a text that begins with a fence; `label` is a regular expression.
 
     The content cannot hold the fence's key, so the first line that closes the fence is its own.
     """
@@ -52,15 +52,15 @@ def excerpt(text: str, limit: int) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, or its beginning with a word on how much is missing."""
+    """Return the text, or its beginning with a word on how much is missing."""
     return text if len(text) <= limit else f"{text[:limit]}\n[… {len(text) - limit} more characters]"
 
 
 def system_message(text: str) -> JsonObject:
-    """A chat message that instructs."""
+    """Return a chat message that instructs."""
     return {"role": "system", "content": text}
 
 
 def user_message(text: str) -> JsonObject:
-    """A chat message that asks."""
+    """Return a chat message that asks."""
     return {"role": "user", "content": text}

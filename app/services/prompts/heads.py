@@ -44,14 +44,14 @@ def plan_context(specialists: tuple[AgentDefinition, ...]) -> str:
 
 
 def describe_specialist(agent: AgentDefinition) -> str:
-    """A line on a specialist for its head."""
+    """Return a line on a specialist for its head."""
     craft = f" Specialisation: {agent.specialization}." if agent.specialization else ""
     tools = f" Tools: {', '.join(tool.name for tool in agent.tools)}." if agent.tools else ""
     return f"{agent.agent_id}: {agent.name}. {agent.description}{craft}{tools}"
 
 
 def plan_schema(specialists: tuple[AgentDefinition, ...]) -> JsonObject:
-    """The JSON schema of a plan over these specialists."""
+    """Return the JSON schema of a plan over these specialists."""
     one_of_them = {"type": "string", "enum": [agent.agent_id for agent in specialists]}
     assignment = {
         "type": "object",

@@ -194,6 +194,6 @@ def judge_opening(department: str, brief: Brief, material: JudgeMaterial) -> str
 
 
 def shown_output(output: str, *, truncated: bool) -> str:
-    """An output as data, and whether it is complete."""
+    """Return an output as data, and whether it is complete."""
     text = fenced(OUTPUT, shortened(output, MAX_OUTPUT_CHARACTERS))
     return f"{text}\n{CUT_NOTE} Judge it as incomplete." if truncated else text

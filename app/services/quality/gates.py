@@ -28,7 +28,7 @@ DEFAULT_THRESHOLDS: Thresholds = {
 
 
 def gate_thresholds(settings: Settings) -> Thresholds:
-    """The score from 0 to 1 that each gate requires."""
+    """Return the score from 0 to 1 that each gate requires."""
     return {
         GateName.SPECIALIST: settings.specialist_gate,
         GateName.DEPARTMENT: settings.department_gate,
@@ -58,7 +58,7 @@ class QualityGate:
     issues: tuple[str, ...]
 
     def as_json(self) -> JsonObject:
-        """The wire form."""
+        """Return the wire form."""
         return {
             "name": self.name.value,
             "threshold": self.threshold,

@@ -100,7 +100,7 @@ def builtin_tool(
 
 
 def load_builtin_tools(modules: Iterable[str]) -> dict[str, BuiltinTool]:
-    """The tools of these modules, by name.
+    """Return the tools of these modules, by name.
 
     Raises:
         StartupError: a module cannot be imported, or two tools have one name.

@@ -13,7 +13,7 @@ MAX_KEPT_CHARACTERS = 55
 
 
 def function_name(tool_name: str) -> str:
-    """The name of a tool for models: at most 64 letters, digits, `_` and `-`, always the same.
+    """Return the name of a tool for models: at most 64 letters, digits, `_` and `-`, always the same.
 
     `mcp:server/tool` is `mcp__server__tool`; a name that loses other characters ends with a digest of the original.
     """

@@ -36,7 +36,7 @@ class ToolFailed(Exception):
 
 
 def checked_output(output: object) -> JsonValue:
-    """The output of a tool that ran outside the sandbox, as a JSON value.
+    """Return the output of a tool that ran outside the sandbox, as a JSON value.
 
     Raises:
         ToolFailed: the output is not JSON, or too large.

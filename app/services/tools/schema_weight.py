@@ -55,7 +55,7 @@ class SchemaWeight:
     backtracks: bool = False
 
     def __add__(self, other: "SchemaWeight") -> "SchemaWeight":
-        """The sum of two weights."""
+        """Return the sum of two weights."""
         return SchemaWeight(
             self.values + other.values,
             self.pattern_bytes + other.pattern_bytes,
@@ -73,7 +73,7 @@ DATA = frozenset({"const", "enum", "default", "example", "examples"})
 
 
 def weigh_schema(schema: JsonObject) -> SchemaWeight:
-    """The weight of a schema.
+    """Return the weight of a schema.
 
     Raises:
         InvalidSchema: the schema is too heavy to be compiled.
@@ -107,19 +107,19 @@ def refuse_large(schema: JsonObject) -> None:
 
 
 def unfolds_too_far() -> InvalidSchema:
-    """The error for a schema whose references multiply."""
+    """Return the error for a schema whose references multiply."""
     return InvalidSchema(FieldError("", f"The schema unfolds to over {MAX_UNFOLDED_VALUES} parts."))
 
 
 def patterns_too_heavy() -> InvalidSchema:
-    """The error for patterns that are too large once compiled."""
+    """Return the error for patterns that are too large once compiled."""
     limit = f"{MAX_ALL_PATTERNS_BYTES // 1024} KiB"
     return InvalidSchema(FieldError("", f"The patterns take over {limit} once compiled: use fewer, or simpler ones."))
 
 
 @lru_cache(maxsize=1024)
 def weigh_pattern(pattern: str) -> SchemaWeight | None:
-    """The compiled size of a pattern: the smallest of a few limits within which it compiles, or `None`."""
+    """Return the compiled size of a pattern: the smallest of a few limits within which it compiles, or `None`."""
     for limit in PATTERN_SIZES:
         if compiles(pattern, RegexOptions(size_limit=limit)):
             return pattern_weight(limit, backtracks=False)
@@ -130,12 +130,12 @@ def weigh_pattern(pattern: str) -> SchemaWeight | None:
 
 
 def pattern_weight(size: int, *, backtracks: bool) -> SchemaWeight:
-    """The weight of a pattern of this compiled size."""
+    """Return the weight of a pattern of this compiled size."""
     return SchemaWeight(0, size, size if size > LIGHT_PATTERN_BYTES else 0, backtracks)
 
 
 def compiles(pattern: str, options: RegexOptions | FancyRegexOptions) -> bool:
-    """Whether a pattern compiles with these options."""
+    """Return whether a pattern compiles with these options."""
     try:
         validator_for({"pattern": pattern}, offline=True, pattern_options=options)
     except (ValidationError, ValueError):
@@ -159,7 +159,7 @@ class Unfolding:
         self.weight = self._weigh(self.schema)
 
     def _weigh(self, node: object, *, is_map: bool = False) -> SchemaWeight:
-        """The weight of a schema, of a list of schemas, or of a map of schemas by their names."""
+        """Return the weight of a schema, of a list of schemas, or of a map of schemas by their names."""
         weight = SchemaWeight()
         if not isinstance(node, dict):
             for child in children_of(node):
@@ -219,14 +219,14 @@ class Unfolding:
 
 
 def patterns_of(keywords: JsonObject) -> list[str]:
-    """The regular expressions of an object, if it is a schema."""
+    """Return the regular expressions of an object, if it is a schema."""
     pattern, by_pattern = keywords.get("pattern"), keywords.get("patternProperties")
     found: list[Any] = [pattern, *(by_pattern if isinstance(by_pattern, dict) else ())]
     return [item for item in found if isinstance(item, str)]
 
 
 def anchors_in(schema: JsonObject) -> dict[str, JsonObject]:
-    """The parts of a schema that have an anchor, by the reference to it."""
+    """Return the parts of a schema that have an anchor, by the reference to it."""
     found: dict[str, JsonObject] = {}
     left: list[object] = [schema]
     while left:
@@ -241,7 +241,7 @@ def anchors_in(schema: JsonObject) -> dict[str, JsonObject]:
 
 
 def place_of(schema: JsonObject, pattern: str) -> str:
-    """The path of the first keyword that holds a pattern."""
+    """Return the path of the first keyword that holds a pattern."""
     left: list[tuple[object, Path]] = [(schema, None)]
     while left:
         node, path = left.pop()

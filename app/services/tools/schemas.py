@@ -42,7 +42,7 @@ class InputValidator:
         self._weight = weight
 
     def errors(self, value: object) -> list[FieldError]:
-        """The first 20 errors of a value; only the first one for a large value.
+        """Return the first 20 errors of a value; only the first one for a large value.
 
         Takes at most half a second, because an input that would take longer is refused unchecked:
         check large inputs in a thread.
@@ -63,7 +63,7 @@ class InputValidator:
         return []
 
     def _is_too_much(self, value: object, values: int) -> bool:
-        """Whether checking an input could take long."""
+        """Return whether checking an input could take long."""
         if self._weight.values * values > MAX_CHECKS:
             return True
         if self._weight.backtracks and values > MAX_VALUES_TO_BACKTRACK_IN:
@@ -101,7 +101,7 @@ def compile_output_schema(schema: dict[str, Any]) -> InputValidator:
 
 
 def pattern_options(weight: SchemaWeight) -> RegexOptions | FancyRegexOptions:
-    """The engine for a schema's patterns: the linear-time one, unless a pattern needs the other."""
+    """Return the engine for a schema's patterns: the linear-time one, unless a pattern needs the other."""
     if weight.backtracks:
         return FancyRegexOptions(
             backtrack_limit=MAX_BACKTRACKS, size_limit=MAX_PATTERN_BYTES, dfa_size_limit=MAX_MATCHER_CACHE_BYTES
@@ -110,7 +110,7 @@ def pattern_options(weight: SchemaWeight) -> RegexOptions | FancyRegexOptions:
 
 
 def field_error(error: ValidationError) -> FieldError:
-    """The library's error with the dotted path of the field; for a missing field, the path of that field."""
+    """Return the library's error with the dotted path of the field; for a missing field, the path of that field."""
     path = [str(step) for step in error.instance_path]
     if isinstance(error.kind, ValidationErrorKind.Required):
         path.append(error.kind.property)
@@ -121,7 +121,7 @@ def field_error(error: ValidationError) -> FieldError:
 
 
 def count_characters(value: object) -> int:
-    """The number of characters in the texts and keys of a JSON value."""
+    """Return the number of characters in the texts and keys of a JSON value."""
     count, left = 0, [value]
     while left:
         node = left.pop()

@@ -72,14 +72,14 @@ class Toolbox:
         raise error
 
     def _seconds_for(self, tool: RunnableTool) -> float:
-        """The seconds that a call may take; the settings of a tool's MCP server can override them."""
+        """Return the seconds that a call may take; the settings of a tool's MCP server can override them."""
         own = self.mcp.timeout_of(tool.name) if tool.source == ToolSource.MCP else None
         return self.timeout_seconds if own is None else own
 
     async def _run_outside(
         self, tool: RunnableTool, tool_input: dict[str, Any], context: Mapping[str, JsonValue]
     ) -> JsonValue:
-        """The output of a tool that does not run in the sandbox."""
+        """Return the output of a tool that does not run in the sandbox."""
         if tool.source == ToolSource.MCP:
             return await self.mcp.call(tool.name, tool_input, may_repeat=tool.may_run_again)
         builtin = self.builtins.get(tool.name)

@@ -32,7 +32,7 @@ def periods_between(start: datetime | None, end: datetime | None, now: datetime,
 
 
 def is_full_hour(moment: datetime) -> bool:
-    """Whether a moment is at the start of an hour of UTC."""
+    """Return whether a moment is at the start of an hour of UTC."""
     return moment.astimezone(UTC) == moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
@@ -42,7 +42,7 @@ def start_of_month(moment: datetime) -> datetime:
 
 
 def is_start_of_month(moment: datetime) -> bool:
-    """Whether a moment is at the start of a month."""
+    """Return whether a moment is at the start of a month."""
     return (moment.day, moment.hour) == (1, 0)
 
 

@@ -52,7 +52,7 @@ class RateLimiter:
                 await self._refuse(limit, who)
 
     async def is_unused(self, who: str) -> bool:
-        """Whether no count is stored."""
+        """Return whether no count is stored."""
         counted = [await self._window.stats(limit, who) for limit in self._common]
         return all(one.remaining == limit.amount for limit, one in zip(self._common, counted, strict=True))
 

@@ -58,13 +58,13 @@ async def test_a_killed_mongod_is_back_on_its_port_with_its_documents_each_time(
                 await client.shelf.notes.insert_one({"_id": number})
                 await kill(mongod.pid if victim == "mongod" else mongod.guard_pid)
                 await insert_once_reachable(client, f"after {victim}")
-                await wait_until(lambda again=number + 1: count_of(lines, "embedded-mongod-started-again") == again, 20)
+                await wait_until(lambda again=number + 1: count_of(lines, "embedded-mongod-restarted") == again, 20)
             notes = [note["_id"] async for note in client.shelf.notes.find()]
             pids = mongod.pid, mongod.guard_pid
 
     assert set(notes) == {0, "after mongod", 1, "after guard"}
     told = [(line["log_level"], line["event"]) for line in lines]
-    assert told.count(("error", "embedded-mongod-ended")) == told.count(("info", "embedded-mongod-started-again")) == 2
+    assert told.count(("error", "embedded-mongod-ended")) == told.count(("info", "embedded-mongod-restarted")) == 2
     assert not any(is_alive(pid) for pid in pids if pid)
 
 
@@ -80,7 +80,7 @@ async def test_a_failed_start_is_retried_after_growing_pauses_until_it_succeeds(
     with capture_logs() as lines:
 
         def reasons() -> list[str]:
-            return [line["reason"] for line in lines if line["event"] == "embedded-mongod-not-started"]
+            return [line["reason"] for line in lines if line["event"] == "embedded-mongod-restart-failed"]
 
         async with running_mongod(mongod) as uri, AsyncMongoClient(uri, serverSelectionTimeoutMS=20_000) as client:
             port = int(uri.rpartition(":")[2].partition("/")[0])
@@ -92,7 +92,7 @@ async def test_a_failed_start_is_retried_after_growing_pauses_until_it_succeeds(
             script(binary, real)
             await client.shelf.notes.insert_one({"_id": "back"})
 
-    pauses = [line["inSeconds"] for line in lines if line["event"] == "embedded-mongod-starts-again"]
+    pauses = [line["inSeconds"] for line in lines if line["event"] == "embedded-mongod-restart-scheduled"]
     assert pauses[:3] == [0.2, 0.4, 0.5]
     assert set(pauses[2:]) == {0.5}
     assert "not today" in reasons()[0]

@@ -259,7 +259,7 @@ async def test_an_unknown_path_or_method_and_an_empty_body_are_named(shared_serv
     method = await shared_service.http.put("/api/v1/agents")
     empty = await shared_service.http.post(RUNS, content=b"", headers=JSON)
 
-    nothing = "There is nothing at '/api/v1/agents/'. /docs and /openapi.json describe what there is."
+    nothing = "There is no resource at '/api/v1/agents/'. See /docs or /openapi.json for the paths that exist."
     assert assert_problem(unknown, 404, "not-found")["detail"] == nothing
     refused = assert_problem(method, 405, "method-not-allowed")["detail"]
     assert refused == "'/api/v1/agents' does not accept PUT, only GET, POST."

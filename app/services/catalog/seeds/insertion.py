@@ -1,4 +1,4 @@
-"""The insertion of seeds, the catalog of a new installation. Stored documents are never changed."""
+"""The insertion of seeds, which are the catalog of a new installation. Stored documents are never changed."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Checks of seeds by the rules of the API, which report every problem with its file and line.
 
-Like an update through the API, a seed may contain some of the fields only; the same rules apply to them.
+Like an update through the API, a seed may contain only some of the fields; the same rules apply to them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,7 +45,7 @@ class LocatedSeed:
 
 @dataclass(frozen=True)
 class SeedRules:
-    """The rules for seeds beyond the form of their fields."""
+    """The rules for seeds beyond the validity of single fields."""
 
     known_models: frozenset[str]
     tools: ToolChecker
@@ -109,7 +109,7 @@ def code_problem(tool: LocatedSeed, path: str, message: str) -> str:
 
 
 def form_problems(seeds: list[LocatedSeed], key: str, model: type[BaseModel]) -> Iterator[str]:
-    """Return the invalid fields of seeds of one kind, and their duplicate keys."""
+    """Yield the invalid fields of seeds of one kind, and their duplicate keys."""
     first: dict[str, LocatedSeed] = {}
     for seed in seeds:
         try:
@@ -124,7 +124,7 @@ def form_problems(seeds: list[LocatedSeed], key: str, model: type[BaseModel]) ->
 
 
 def head_problems(agents: list[LocatedSeed]) -> Iterator[str]:
-    """Return the second heads of departments."""
+    """Yield the second heads of departments."""
     heads: dict[object, LocatedSeed] = {}
     for agent in agents:
         if agent.row.get("isDepartmentHead") is True and isinstance(department := agent.row.get("department"), str):
@@ -136,7 +136,7 @@ def head_problems(agents: list[LocatedSeed]) -> Iterator[str]:
 def relation_problems(
     agent: LocatedSeed, slugs: set[str], offers: Mapping[str, frozenset[str] | None]
 ) -> Iterator[str]:
-    """Return an unknown department, and tools that the agent could not use."""
+    """Yield an unknown department, and tools that the agent could not use."""
     department = agent.row.get("department")
     if not isinstance(department, str) or department not in slugs:
         yield agent.problem("department", f"there is no department {department!r}")

@@ -1,4 +1,4 @@
-"""A store that answers soon or not at all: without its store, the cache has no answers, and runs continue."""
+"""A store with a short timeout: while the underlying store is down, the cache has no answers, and runs continue."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from app.services.llm.cache.stores import AnswerStore, Claim
 
 ANSWER_SECONDS = 0.25
 RECOVERY_SECONDS = 5.0
-"""How long a store that did not answer is left alone."""
+"""How long a store that did not answer is not asked again."""
 STORE_ERRORS = (PyMongoError, *REDIS_ERRORS)
 
 Answer = TypeVar("Answer")
@@ -36,7 +36,7 @@ class BoundedStore:
         return await self._ask(lambda: self.store.find(key))
 
     async def look(self, key: str, claim: str, claim_ms: int) -> bytes | Claim:
-        """Return the entry or whose turn it is to make it."""
+        """Return the entry, or who may create it."""
         answer = await self._ask(lambda: self.store.look(key, claim, claim_ms))
         return Claim.UNAVAILABLE if answer is None else answer
 
@@ -45,11 +45,11 @@ class BoundedStore:
         await self._ask(lambda: self.store.keep(key, entry, ttl_ms))
 
     async def renew(self, key: str, claim: str, claim_ms: int) -> None:
-        """Extend the own claim, if the store answers."""
+        """Extend the caller's claim, if the store answers."""
         await self._ask(lambda: self.store.renew(key, claim, claim_ms))
 
     async def release(self, key: str, claim: str) -> None:
-        """End the own claim, if the store answers; otherwise it expires."""
+        """End the caller's claim, if the store answers; otherwise it expires."""
         await self._ask(lambda: self.store.release(key, claim))
 
     async def _ask(self, call: Callable[[], Awaitable[Answer]]) -> Answer | None:

@@ -101,8 +101,8 @@ def stored_answer(request: ModelRequest, completion: Completion) -> StoredAnswer
     """Return the stored form of an answer, or `None` if it is not worth storing.
 
     Only complete answers are stored: not those that were cut, and not structured answers that do not match their
-    schema, which their caller has repaired. A caller that refuses an answer for another reason (a plan with a cycle)
-    is given it again until it expires, and then replaces it in the same way.
+    schema, which their caller has repaired. A caller that rejects an answer for another reason (a plan with a cycle)
+    keeps getting it until it expires, and repairs it in the same way each time.
     """
     if completion.finish_reason not in COMPLETE or not completion.calls:
         return None

@@ -20,7 +20,7 @@ from app.services.llm.model_info.fallbacks import names_reached
 from app.services.llm.model_info.model_table import ModelEntry, ModelTable
 
 FORMAT = 1
-"""Raise it when the meaning of keys or stored entries changes: earlier entries are then not found."""
+"""Increment it when the meaning of keys or stored entries changes, so that earlier entries are no longer found."""
 UNSHAPING = frozenset(
     {
         *("id", "timeout", "stream_timeout", "max_retries", "num_retries", "cooldown_time", "order", "weight"),

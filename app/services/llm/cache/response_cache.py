@@ -1,8 +1,8 @@
-"""The response cache of a process, and the link of the model chain that asks it.
+"""The response cache of a process, and the link of the model chain that queries it.
 
-Identical requests in flight share one call. In one process they wait for its future. Over processes, the one that has
-the claim in the store makes the call, and the others look again until the entry exists. Only answers that are stored
-are shared: after an error or an answer that is not stored, those that waited make calls of their own.
+Identical requests in flight share one call. Within a process, they await its future. Across processes, the holder of
+the claim in the store makes the call, and the others poll until the entry exists. Only answers that are stored are
+shared: after an error or an answer that is not stored, the waiting requests make their own calls.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class CacheTimings:
     renew_every_seconds: float = 3.0
     first_pause_seconds: float = 0.02
     longest_pause_seconds: float = 0.25
-    """The pauses between looks at an entry that another process makes; they double."""
+    """The pauses between polls for an entry that another process is creating; they double."""
     longest_wait_seconds: float = 120.0
     """How long another process may take; after that, a waiting request makes its own call."""
 
@@ -43,7 +43,7 @@ DEFAULT_TIMINGS = CacheTimings()
 
 
 class Unshared(Enum):
-    """Why a call in flight has no answer for those that waited."""
+    """Why a call in flight has no answer for the requests that waited for it."""
 
     UNUSABLE = "unusable"
     """It failed, or its answer is not stored: each makes its own call."""
@@ -69,7 +69,7 @@ class ResponseCache:
     flights: dict[str, Flight] = field(default_factory=dict[str, Flight])
 
     async def find_or_claim(self, key: str, claim: str) -> StoredAnswer | Claim:
-        """Return the stored answer, or whose turn it is to ask the model; waits while another process does so.
+        """Return the stored answer, or who may call the model; waits while another process does so.
 
         Returns:
             An answer; `OWN` if the caller has the claim; otherwise the caller asks the model without one.
@@ -211,7 +211,7 @@ class CachedModels:
 
 
 def missed(calls: tuple[ModelCall, ...]) -> tuple[ModelCall, ...]:
-    """Return the rows of a call that the cache could not answer; only the last one is a miss, as it was one look."""
+    """Return the rows of a call that the cache could not answer; only the last is a miss, as there was one lookup."""
     return (*calls[:-1], replace(calls[-1], cache_status=CacheStatus.MISS)) if calls else ()
 
 

@@ -1,7 +1,7 @@
 """The stores of the response cache: Redis, or a collection of MongoDB.
 
-Each looks up an entry and claims the right to make it in one atomic step, by the server's clock. A claim that its owner
-does not renew expires, so that a process that died does not keep others waiting.
+Each looks up an entry and claims the right to create it in one atomic step, timed by the server's clock. A claim that
+its owner does not renew expires, so that a process that died does not keep others waiting.
 """
 
 import hashlib
@@ -28,18 +28,18 @@ RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL'
 
 
 class Claim(Enum):
-    """Whose turn it is to make an entry that does not exist."""
+    """The holder of the right to create an entry that does not exist."""
 
     OWN = "own"
-    """The caller's, until its claim ends."""
+    """The caller, until its claim ends."""
     TAKEN = "taken"
-    """Another caller's, which is at it."""
+    """Another caller, which is already creating it."""
     UNAVAILABLE = "unavailable"
     """Unknown: the store does not answer."""
 
 
 class AnswerStore(Protocol):
-    """Keeps entries under keys, and claims on those that are being made. A claim is a random text of its owner."""
+    """Stores entries by key, and claims on those that are being created. A claim is a random text of its owner."""
 
     async def find(self, key: str) -> bytes | None:
         """Return the entry, if it exists; claims nothing."""

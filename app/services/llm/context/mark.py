@@ -21,7 +21,7 @@ class ContextMark:
 
     @classmethod
     def after(cls, event: JsonObject, messages: int) -> "ContextMark":
-        """The mark after the event of a model's turn; `messages` is the number of messages before it."""
+        """Return the mark after the event of a model's turn; `messages` is the number of messages before it."""
         omitted: JsonObject = event.get("omitted") or {}
         tokens = (event.get("usage") or {}).get("input") or None
         return cls(

@@ -16,11 +16,11 @@ TASK_LABELS = ("REQUEST", "ASSIGNMENT", "PARAMETERS")
 
 
 def droppable_turns(messages: list[JsonObject], task: int | None) -> list[list[int]]:
-    """The turns that can be omitted, the oldest first, each with the positions of its messages.
+    """Return the turns that can be omitted, the oldest first, each with the positions of its messages.
 
     A turn is an assistant's message with the results of its tool calls. A user's message before the task is omitted
-    with the last turn that answers it, so that the rest begins with a user's message. From the task on, users'
-    messages stay, and so do the last turn before each of them and the last turn of all.
+    with the last turn that answers it, so that the rest begins with a user's message. From the task on, users' messages
+    stay, as do the last turn before each of them and the very last turn.
     """
     begin = next((place for place, message in enumerate(messages) if message["role"] != "system"), len(messages))
     if task is None:
@@ -35,7 +35,7 @@ def droppable_turns(messages: list[JsonObject], task: int | None) -> list[list[i
 
 
 def exchanges(messages: list[JsonObject], begin: int) -> Iterator[tuple[list[int], list[list[int]]]]:
-    """Each user's message with the turns that follow it."""
+    """Yield each user's message with the turns that follow it."""
     asked: list[int] = []
     answers: list[list[int]] = []
     for place in range(begin, len(messages)):
@@ -53,7 +53,7 @@ def exchanges(messages: list[JsonObject], begin: int) -> Iterator[tuple[list[int
 
 
 def shortened_bytes(text: str, limit: int) -> str:
-    """The beginning and end of a text that exceeds `limit` bytes, with a note on how to read the rest."""
+    """Return the beginning and end of a text that exceeds `limit` bytes, with a note on how to read the rest."""
     whole = text.encode("utf-8", "replace")
     if len(whole) <= limit:
         return text
@@ -65,7 +65,7 @@ def shortened_bytes(text: str, limit: int) -> str:
 
 
 def cut(whole: bytes, room: int, between: str) -> str:
-    """The beginning and end of a text, `limit` bytes together, with a note between them."""
+    """Return the beginning and end of a text, `limit` bytes together, with a note between them."""
     head = int(room * HEAD_SHARE)
     tail = room - head
     end = whole[len(whole) - tail :].decode("utf-8", "ignore") if tail else ""
@@ -73,7 +73,7 @@ def cut(whole: bytes, room: int, between: str) -> str:
 
 
 def shortened_text(text: str, limit: int) -> str:
-    """The beginning and end of a text that is not a tool's result."""
+    """Return the beginning and end of a text that is not a tool's result."""
     whole = text.encode("utf-8", "replace")
     if len(whole) <= limit:
         return text
@@ -81,7 +81,7 @@ def shortened_text(text: str, limit: int) -> str:
 
 
 def shortened_further(message: JsonObject, limit: int, *, texts_too: bool, requests_too: bool) -> JsonObject:
-    """A message with each part shortened to `limit` bytes, except instructions and the task."""
+    """Return a message with each part shortened to `limit` bytes, except instructions and the task."""
     content, role = message.get("content"), message["role"]
     if role == "tool" and isinstance(content, str):
         return {**message, "content": shortened_bytes(content, limit)}
@@ -98,7 +98,7 @@ def shortened_further(message: JsonObject, limit: int, *, texts_too: bool, reque
 
 
 def shortened_fences(text: str, limit: int, requests_too: bool) -> str:
-    """A prompt with its fenced material shortened."""
+    """Return a prompt with its fenced material shortened."""
     parts: list[str] = []
     end = 0
     for opening, closing in fences_in(text):
@@ -110,7 +110,7 @@ def shortened_fences(text: str, limit: int, requests_too: bool) -> str:
 
 
 def fences_in(text: str) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
-    """The opening and closing lines of the outermost fences, in linear time.
+    """Yield the opening and closing lines of the outermost fences, in linear time.
 
     A single expression for both lines would search for the end of every line that looks like a beginning.
     """
@@ -127,7 +127,7 @@ def fences_in(text: str) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
 
 
 def shortened_call(call: JsonObject, limit: int) -> JsonObject:
-    """A tool call with the texts in its arguments shortened; the arguments stay a JSON object."""
+    """Return a tool call with the texts in its arguments shortened; the arguments stay a JSON object."""
     function: JsonObject = call.get("function") or {}
     arguments = function.get("arguments")
     if not isinstance(arguments, str) or len(arguments) <= limit:
@@ -140,7 +140,7 @@ def shortened_call(call: JsonObject, limit: int) -> JsonObject:
 
 
 def shortened_values(value: Any, limit: int) -> Any:  # noqa: ANN401 - any JSON value
-    """A JSON value with its long texts shortened."""
+    """Return a JSON value with its long texts shortened."""
     match value:
         case str():
             return shortened_text(value, limit)

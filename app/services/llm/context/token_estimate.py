@@ -30,13 +30,13 @@ class TokenEstimate:
     _known: dict[str, int] = field(default_factory=dict[str, int])
 
     def of_message(self, message: JsonObject, *, keep: bool = False) -> int:
-        """The tokens of a chat message with all its fields."""
+        """Return the tokens of a chat message with all its fields."""
         return MESSAGE_TOKENS + sum(
             self._of(value, keep=keep) for name, value in message.items() if name not in UNCOUNTED
         )
 
     def of_value(self, value: object) -> int:
-        """The tokens of a JSON value."""
+        """Return the tokens of a JSON value."""
         return estimated_tokens(json.dumps(value, ensure_ascii=False)) if value else 0
 
     def _of(self, value: object, *, keep: bool) -> int:
@@ -54,7 +54,7 @@ class TokenEstimate:
 
 
 def characters_in(value: object) -> int:
-    """The length of all texts in a JSON value, which is an upper bound of its tokens except in rare scripts."""
+    """Return the length of all texts in a JSON value, which is an upper bound of its tokens except in rare scripts."""
     if isinstance(value, str):
         return len(value) + 1
     if isinstance(value, dict):
@@ -63,7 +63,7 @@ def characters_in(value: object) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """The approximate number of tokens of a text; a very long text is sampled."""
+    """Return the approximate number of tokens of a text; a very long text is sampled."""
     if len(text) < SHORT_CHARACTERS:
         return len(text) // 2 + 1
     least = len(text.encode("utf-8", "replace")) // BYTES_A_TOKEN + 1

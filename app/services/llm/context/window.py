@@ -21,7 +21,7 @@ KEPT_SHARE = 0.75
 """Turns are omitted down to this share of the window at once: omitting some with every call would invalidate the
 provider's prompt cache each time."""
 UNKNOWN_SHARE = 0.6
-"""The share of a request that is sent again after a refusal that names no size."""
+"""The share of a request that is sent again after a refusal that does not state a size."""
 SURE_SHARE = 0.5
 """A request is not sent if even half of its estimate is too long."""
 LEAST_BYTES = 512
@@ -61,7 +61,7 @@ class ContextWindow:
     _shortened: dict[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
 
     def fit(self, request: ModelRequest) -> FittedRequest:
-        """The request with as much of its messages as the model's context allows.
+        """Return the request with as much of its messages as the model's context allows.
 
         Raises:
             ModelContextExceeded: the required parts exceed the model's context.
@@ -73,7 +73,7 @@ class ContextWindow:
         return self._fit(request, room, window)
 
     def shrink(self, request: ModelRequest, fitted: FittedRequest, error: ModelContextExceeded) -> FittedRequest:
-        """A shorter request, after the provider refused this one as too long.
+        """Return a shorter request, after the provider refused this one as too long.
 
         Raises:
             ModelContextExceeded: nothing can be omitted.
@@ -93,11 +93,11 @@ class ContextWindow:
         return smaller
 
     def _tokens_of(self, request: ModelRequest) -> int:
-        """The estimated length of a request."""
+        """Return the estimated length of a request."""
         return self._extra(request) + sum(map(self._estimate.of_message, request.messages))
 
     def _reserve(self, request: ModelRequest, window: int) -> int:
-        """The tokens reserved for the answer, at most half of the window."""
+        """Return the tokens reserved for the answer, at most half of the window."""
         wanted = max(self.rules.reserve_tokens, request.max_tokens or 0, self.rules.answer_tokens(request.model))
         return min(wanted, window // 2)
 
@@ -133,7 +133,7 @@ class ContextWindow:
         return FittedRequest(fitted, total, omitted or None)
 
     def _weights(self, request: ModelRequest, messages: list[JsonObject], turns: list[list[int]]) -> list[float]:
-        """The tokens of each message, from the provider's count where there is one, otherwise estimated."""
+        """Return the tokens of each message, from the provider's count where there is one, otherwise estimated."""
         mark = request.mark
         sizes = [self._estimate.of_message(message, keep=request.task is not None) for message in messages]
         if mark.tokens is None or mark.is_squeezed:
@@ -145,13 +145,13 @@ class ContextWindow:
         return [size * (ratio if place < mark.messages else later) for place, size in enumerate(sizes)]
 
     def _extra(self, request: ModelRequest) -> int:
-        """The tokens of the tools and the response format."""
+        """Return the tokens of the tools and the response format."""
         return self._estimate.of_value(request.tools) + self._estimate.of_value(request.response_format)
 
     def _squeezed(
         self, request: ModelRequest, originals: list[JsonObject], kept: list[JsonObject], room: float, total: float
     ) -> tuple[list[JsonObject], float, JsonObject]:
-        """Messages shortened until they fit: first tool results, then everything except instructions and the task."""
+        """Shorten messages until they fit: first tool results, then everything except instructions and the task."""
         extra = self._extra(request)
         scale = total / (extra + sum(map(self._estimate.of_message, kept)))
         limits = NOTHING
@@ -169,7 +169,7 @@ class ContextWindow:
 
 
 def bounded(message: JsonObject, limit: int, known: dict[tuple[str, int], str]) -> JsonObject:
-    """A message with its tool result shortened to the limit; `known` holds earlier shortened results."""
+    """Return a message with its tool result shortened to the limit; `known` holds earlier shortened results."""
     content = message.get("content")
     if message["role"] != "tool" or not isinstance(content, str) or len(content) * 4 <= limit:
         return message
@@ -180,28 +180,28 @@ def bounded(message: JsonObject, limit: int, known: dict[tuple[str, int], str]) 
 
 
 def is_shorter(original: JsonObject, sent: JsonObject) -> bool:
-    """Whether a tool's result is not sent in full."""
+    """Return whether a tool's result is not sent in full."""
     return original["role"] == "tool" and original.get("content") != sent.get("content")
 
 
 def plausible_ratio(counted: int, estimated: int) -> float:
-    """The counted tokens per estimated token; implausible counts are ignored."""
+    """Return the counted tokens per estimated token; implausible counts are ignored."""
     ratio = counted / max(estimated, 1)
     return min(max(ratio, 0.5), 4.0) if ratio >= 0.3 else 1.0
 
 
 def is_surely_within(request: ModelRequest, messages: list[JsonObject], room: float) -> bool:
-    """Whether a request is so short that nothing needs to be counted."""
+    """Return whether a request is so short that nothing needs to be counted."""
     return characters_in([messages, request.tools, request.response_format]) * SURE_RATIO <= room
 
 
 def is_material(request: ModelRequest) -> bool:
-    """Whether even the request in a prompt may be shortened."""
+    """Return whether even the request in a prompt may be shortened."""
     return request.purpose in MATERIAL_PURPOSES
 
 
 def with_notice(messages: list[JsonObject]) -> list[JsonObject]:
-    """The messages with a note in the instructions that earlier turns are missing."""
+    """Return the messages with a note in the instructions that earlier turns are missing."""
     first = messages[0] if messages else None
     if first is None or first["role"] != "system" or not isinstance(first.get("content"), str):
         return messages
@@ -209,8 +209,9 @@ def with_notice(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def too_long(model: str, tokens: float, window: int) -> str:
-    """The error for a request that cannot be sent."""
+    """Return the error for a request that cannot be sent."""
     return (
-        f"The model {model!r}: the instructions, the task and the last turn alone have about {int(tokens)} tokens, the "
-        f"model takes {window}. Use a model with a larger context, or shorten the prompt or the agent's instructions."
+        f"The model {model!r}: the instructions, the task and the last turn alone have about {int(tokens)} tokens, "
+        f"but the model accepts {window}. Use a model with a larger context, or shorten the prompt or the "
+        "agent's instructions."
     )

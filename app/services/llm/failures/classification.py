@@ -52,24 +52,24 @@ KINDS: dict[RefusalReason, type[ModelCallFailed]] = {
 }
 REASONS = {
     RefusalReason.CONTEXT: "the request is longer than the model's context",
-    RefusalReason.CONTENT: "the provider refuses the request's content by its usage policy",
+    RefusalReason.CONTENT: "the provider's usage policy does not allow the content of the request",
     RefusalReason.QUOTA: "the quota or credit of the provider's account is used up",
-    RefusalReason.SCHEMA: "the provider refuses a schema in the request, a tool's or the answer's",
-    RefusalReason.KEY: "the provider refuses the key",
+    RefusalReason.SCHEMA: "the provider rejects a schema in the request: that of a tool or of the answer",
+    RefusalReason.KEY: "the provider rejects the API key",
     RefusalReason.MODEL: "the provider does not know the model",
 }
 ADVICE = {
     RefusalReason.CONTEXT: "Use a model with a larger context, or shorten the prompt or the agent's instructions.",
     RefusalReason.CONTENT: "Change the prompt, instructions or material: the same request will be refused again.",
     RefusalReason.QUOTA: "Add credit or raise the limit in the provider's billing settings, or use another key.",
-    RefusalReason.SCHEMA: "Check the input schemas of the agent's tools; the service's log says which part is refused.",
+    RefusalReason.SCHEMA: "Check the input schemas of the agent's tools; the service's log says which part is invalid.",
     RefusalReason.KEY: "Check the api_key of the model's entry, and that the key may use this model.",
     RefusalReason.MODEL: "Check litellm_params.model and api_base of the model's entry.",
 }
 
 
 def failure_of(model: str, error: Exception, secrets: Iterable[str] = ()) -> ModelCallFailed:
-    """The error of a failed call, with the provider's message and the wait that it asks for.
+    """Return the error for a failed call, with the provider's message and requested delay.
 
     `secrets` are the keys that the call may have used; they are removed from the provider's message.
     """
@@ -83,7 +83,7 @@ def failure_of(model: str, error: Exception, secrets: Iterable[str] = ()) -> Mod
 
 
 def wait_asked(error: BaseException) -> float | None:
-    """The seconds in a response's `Retry-After`, or until its date by the sender's clock."""
+    """Return the seconds in a response's `Retry-After`, or until its date by the sender's clock."""
     headers = getattr(getattr(error, "response", None), "headers", None)
     if not isinstance(headers, Mapping):
         return None
@@ -100,7 +100,7 @@ def wait_asked(error: BaseException) -> float | None:
 
 
 def date_in(text: str) -> datetime | None:
-    """A date in HTTP's form."""
+    """Return a date in HTTP's form."""
     try:
         return parsedate_to_datetime(text).astimezone(UTC)
     except (ValueError, OverflowError):
@@ -108,7 +108,7 @@ def date_in(text: str) -> datetime | None:
 
 
 def kind_of(model: str, error: Exception, causes: list[BaseException], said: ProviderError | None) -> ModelCallFailed:
-    """The class of a failed call.
+    """Return the class of a failed call.
 
     LiteLLM gives status 500 to every error that it does not know, such as a refused connection or an invalid
     completion; the causes of its error distinguish these.
@@ -127,7 +127,7 @@ def kind_of(model: str, error: Exception, causes: list[BaseException], said: Pro
 
 
 def refusal_of(subject: str, error: Exception, said: ProviderError | None) -> ModelCallFailed | None:
-    """The error for a request that the provider refuses; `None` if the cause is another."""
+    """Return the error for a request that the provider refuses; `None` if the cause is another."""
     status = said.status if said and said.status else getattr(error, "status_code", None)
     refusal = refusal_in(said) if said else None
     if refusal is None and status not in (*DENIED, HTTPStatus.TOO_MANY_REQUESTS):
@@ -150,30 +150,30 @@ def refusal_of(subject: str, error: Exception, said: ProviderError | None) -> Mo
         )
     if isinstance(error, REFUSED) or status in REFUSED_STATUSES:
         return ModelRequestRefused(
-            f"{subject}: the provider refuses the request (HTTP {status}). The service's log has the provider's words."
+            f"{subject}: the provider rejects the request (HTTP {status}). The service's log has its message."
         )
     return None
 
 
 def breakdown_of(subject: str, error: Exception, causes: list[BaseException]) -> ModelCallFailed:
-    """The error for a call that the provider did not refuse: the connection broke, or the answer is invalid."""
+    """Return the error for a call that the provider did not refuse: the connection broke, or the answer is invalid."""
     status = getattr(error, "status_code", None)
     if any(isinstance(cause, httpx.HTTPStatusError) for cause in causes):
-        return ModelCallFailed(f"{subject} fails (HTTP {status}).")
+        return ModelCallFailed(f"{subject} failed (HTTP {status}).")
     if any(isinstance(cause, httpx.TransportError) for cause in causes):
         return ModelCallFailed(f"{subject} cannot be reached, or its connection broke.")
     if any(told_by_provider(cause) for cause in causes):
-        return ModelCallFailed(f"{subject} fails: its provider sent an error instead of an answer.")
+        return ModelCallFailed(f"{subject} failed: its provider sent an error instead of an answer.")
     return unreadable(subject)
 
 
 def unreadable(subject: str) -> ModelAnswerInvalid:
-    """The failure of a call whose answer cannot be read."""
+    """Return the failure of a call whose answer cannot be read."""
     return ModelAnswerInvalid(f"{subject} returned an answer that is not a completion.")
 
 
 def causes_of(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and the chain of its causes."""
+    """Yield the error and the chain of its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -182,7 +182,7 @@ def causes_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def told_by_provider(error: BaseException) -> bool:
-    """Whether the error was in the body of an answer, as read by OpenAI's client or by LiteLLM.
+    """Return whether the error was in the body of an answer, as read by OpenAI's client or by LiteLLM.
 
     LiteLLM's public classes descend from the client's; its internal ones carry the status 200 of the answer.
     """

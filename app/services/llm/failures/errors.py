@@ -12,7 +12,7 @@ from app.services.llm.calls import ModelCall, call_fields
 
 
 class AnswerNotCached(Exception):
-    """The response cache has no answer to a request that wants only a cached one."""
+    """The response cache has no answer to a request that accepts only a cached one."""
 
 
 class ModelNotConfigured(AppError):
@@ -40,7 +40,7 @@ class ModelCallFailed(AppError):
 
 
 def calls_in(error: AppError) -> JsonObject:
-    """The attempts behind an error as fields of the event that reports them; empty if there were none."""
+    """Return the attempts behind an error as fields of the event that reports them; empty if there were none."""
     return call_fields(error.calls) if isinstance(error, ModelCallFailed) else {}
 
 
@@ -64,7 +64,7 @@ class ModelQuotaExhausted(ModelCallFailed):
 
 
 class ModelAccessDenied(ModelCallFailed):
-    """The provider refuses the key, or the key may not use the model."""
+    """The provider rejects the key, or the key may not use the model."""
 
     code = "model-access-denied"
     is_passing = False
@@ -113,11 +113,11 @@ class ModelAnswerInvalid(ModelCallFailed):
 
 
 class ModelAnswerEmpty(ModelAnswerInvalid):
-    """The model answered with neither text nor a tool call; `is_cut` if its output limit was used up before."""
+    """The model answered with neither text nor a tool call; `is_cut` if it had already used up its output limit."""
 
     def __init__(self, model: str, *, is_cut: bool = False) -> None:
         self.is_cut = is_cut
-        reason = ": it used up its output limit before" if is_cut else ""
+        reason = ": it had already used up its output limit" if is_cut else ""
         super().__init__(f"The model {model!r} answered with neither text nor a tool call{reason}.")
 
 

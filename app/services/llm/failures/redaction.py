@@ -30,7 +30,7 @@ NAMED_SECRET = re.compile(
     r"(?:[\"']?\s*(?:[:=]|provided:)\s*|\s*%3d)[\"'`]?)(?!\s*\[removed\])([^\s\"'`,;&})]{4,})"
 )
 MEMORY_ADDRESS = re.compile(r" object at 0x[0-9A-Fa-f]+(?=>)")
-"""In the words of HTTP clients, such as `ssl:<ssl.SSLContext object at 0x7f…>`."""
+"""Memory addresses as HTTP clients print them, such as `ssl:<ssl.SSLContext object at 0x7f…>`."""
 URL_CREDENTIALS = re.compile(r"(?i)(https?://)[^\s/@]+@")
 URL_KEY = re.compile(r"(?i)([?&](?:key|api[-_]?key|token|sig|signature)=)[^\s&\"'`]+")
 QUOTES = tuple(
@@ -40,9 +40,10 @@ QUOTES = tuple(
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """A provider's message on one line of bounded length, without secrets, what looks like one, or memory addresses.
+    """Return a provider's message on one line of bounded length, without memory addresses, secrets or what looks like
+    one.
 
-    Long quotations, which repeat what was sent, keep their beginning.
+    Long quotations, which repeat the request, are cut to their beginning.
     """
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= MIN_SECRET_CHARACTERS:
@@ -63,13 +64,13 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def shortened_quote(found: re.Match[str]) -> str:
-    """A quotation cut to its beginning."""
+    """Return a quotation cut to its beginning."""
     mark, quoted = found[0][0], found[1]
     return f"{mark}{quoted[:MAX_QUOTE_CHARACTERS]} [… {len(quoted) - MAX_QUOTE_CHARACTERS} more characters]{mark}"
 
 
 def secrets_in(params: JsonObject) -> Iterator[str]:
-    """The secrets in the parameters of a model's entry: its keys, tokens and passwords, headers included."""
+    """Yield the secrets in the parameters of a model's entry: its keys, tokens and passwords, headers included."""
     for name, value in params.items():
         if isinstance(value, dict):
             yield from secrets_in(value)

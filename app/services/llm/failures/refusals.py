@@ -1,4 +1,4 @@
-"""Reasons for which providers refuse requests, recognized by their codes and messages.
+"""The reasons why providers reject requests, recognized by their codes and messages.
 
 Providers agree neither on statuses nor on codes: a missing credit is a 400, 402, 403 or 429, a prompt that is too long
 a 400, 413 or 429. Their messages distinguish these. Patterns are matched against codes and messages in lower case.
@@ -30,7 +30,7 @@ READ_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 
 
 class RefusalReason(StrEnum):
-    """The reasons for which a provider refuses a request, however often it is sent."""
+    """The reasons why a provider rejects a request, however often it is sent."""
 
     CONTEXT = "context"
     CONTENT = "content"
@@ -133,7 +133,7 @@ SENT = tuple(
 
 
 def refusal_in(error: ProviderError) -> RefusalReason | None:
-    """The reason for the refusal, or `None` if the message matches no pattern."""
+    """Return the reason for the refusal, or `None` if the message matches no pattern."""
     if error.status is not None and error.status not in STATUSES:
         return None
     if error.status == HTTPStatus.PAYMENT_REQUIRED:
@@ -148,24 +148,24 @@ def refusal_in(error: ProviderError) -> RefusalReason | None:
 
 
 def is_passing_quota(status: int | None, text: str) -> bool:
-    """Whether a quota is per minute: Gemini says "check your plan and billing details" for every quota."""
+    """Return whether a quota is per minute: Gemini says "check your plan and billing details" for every quota."""
     return status == HTTPStatus.TOO_MANY_REQUESTS and "perminute" in text and "perday" not in text
 
 
 def token_counts(error: ProviderError) -> tuple[int | None, int | None]:
-    """The tokens that the model accepts and that the request had, if the provider states them."""
+    """Return the tokens that the model accepts and that the request had, if the provider states them."""
     text = error.text
     return first_number(LIMITS, text), first_number(SENT, text)
 
 
 def first_number(patterns: Iterable[re.Pattern[str]], text: str) -> int | None:
-    """The number that the first matching pattern finds."""
+    """Return the number that the first matching pattern finds."""
     found = next((match for pattern in patterns if (match := pattern.search(text))), None)
     return int(re.sub(r"\D", "", found[1])) if found else None
 
 
 def is_unreadable_answer(causes: Iterable[BaseException]) -> bool:
-    """Whether an answer came that could not be read: LiteLLM calls that a 422 for Gemini, a 400 for Ollama's stream."""
+    """Return whether the answer could not be read: LiteLLM reports that as 422 for Gemini, 400 for Ollama's streams."""
     known = list(causes)
     if any(isinstance(one, httpx.HTTPStatusError) for one in known):
         return False
@@ -178,7 +178,7 @@ def is_unreadable_answer(causes: Iterable[BaseException]) -> bool:
 
 
 def provider_error(causes: Iterable[BaseException]) -> ProviderError | None:
-    """The error of the provider among those that one call raised; LiteLLM's own often changes its status."""
+    """Return the error of the provider among those that one call raised; LiteLLM's own often changes its status."""
     known = list(causes)
     if is_unreadable_answer(known):
         return None
@@ -202,7 +202,7 @@ def provider_error(causes: Iterable[BaseException]) -> ProviderError | None:
 
 
 def body_of(error: BaseException) -> object:
-    """The provider's answer within an error, as a JSON value if it can be parsed, otherwise as text."""
+    """Return the provider's answer within an error, as a JSON value if it can be parsed, otherwise as text."""
     body = getattr(error, "body", None)
     if isinstance(body, dict) and body:
         return body
@@ -223,7 +223,7 @@ def body_of(error: BaseException) -> object:
 
 
 def unquoted(text: str) -> str:
-    """The text of bytes that were formatted with Python's `repr`."""
+    """Return the text of bytes that were formatted with Python's `repr`."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -232,13 +232,13 @@ def unquoted(text: str) -> str:
 
 
 def without_prefix(text: str) -> str:
-    """The provider's message within LiteLLM's."""
+    """Return the provider's message within LiteLLM's."""
     text = re.split(r"\nLiteLLM: model group|\.? ?Received Model Group=|\nmodel=", text, maxsplit=1)[0]
     return re.sub(r"^(?:litellm\.\w+: |\w+(?:Error|Exception)(?: - |: ))+", "", text).strip()
 
 
 def read_body(body: object) -> tuple[str, str]:
-    """The codes in an error's body, and its message."""
+    """Return the codes in an error's body, and its message."""
     codes: list[str] = []
     messages: list[str] = []
     collect(body, codes, messages, depth=0)

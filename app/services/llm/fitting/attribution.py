@@ -12,9 +12,9 @@ USER_SERVERS = frozenset({"openai", "azure"})
 
 
 def attributed(arguments: JsonObject, model: Capabilities, request: ModelRequest) -> JsonObject:
-    """The arguments with a `user`, and for a LiteLLM proxy with `metadata`, unless the entry sets them itself.
+    """Return the arguments with a `user`, and for a LiteLLM proxy with `metadata`, unless the entry sets them itself.
 
-    They go in `extra_body`: LiteLLM uses `metadata` itself, and sends `user` to models that it knows only.
+    They go in `extra_body`: LiteLLM uses `metadata` itself, and sends `user` only to models that it knows.
     """
     is_proxy = model.server == PROXY
     if not is_proxy and (model.server not in USER_SERVERS or model.wire != Wire.OPENAI):
@@ -28,7 +28,7 @@ def attributed(arguments: JsonObject, model: Capabilities, request: ModelRequest
 
 
 def with_trace(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with the trace that the call belongs to, if `model_info` of the entry asks for it.
+    """Return the arguments with the trace that the call belongs to, if `model_info` of the entry asks for it.
 
     Only an operator knows whether a server may learn of a trace, and whether it is a proxy that continues it.
     """
@@ -39,7 +39,7 @@ def with_trace(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def user_of(request: ModelRequest) -> str | None:
-    """The API key of a run's caller or else its project, named like the scope of a budget."""
+    """Return the API key of a run's caller or else its project, named like the scope of a budget."""
     scope = request.scope
     if scope.api_key:
         return f"key:{scope.api_key}"

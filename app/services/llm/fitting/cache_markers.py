@@ -12,9 +12,9 @@ MARKER: JsonObject = {"type": "ephemeral"}
 
 
 def fit_cache_markers(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with at most two markers: one that ends the instructions, one that ends a conversation with tools.
+    """Return the arguments with at most two markers: after the instructions, and after a conversation with tools.
 
-    Anthropic accepts four. Tools come before the instructions on its wire, so the first marker covers them too. The
+    Anthropic accepts four. It places tools before the instructions, so the first marker covers them too. The
     second one is for the next turn, which repeats the conversation.
     """
     if not model.takes_cache_markers:
@@ -29,7 +29,7 @@ def fit_cache_markers(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def fit_shared(arguments: JsonObject, model: Capabilities, shared: str | None) -> JsonObject:
-    """The arguments with a marker after the part of the last message that other requests share.
+    """Return the arguments with a marker after the part of the last message that other requests share.
 
     The message is then sent in two parts. That makes three markers at most; a message that was shortened gets none.
     """
@@ -45,7 +45,7 @@ def fit_shared(arguments: JsonObject, model: Capabilities, shared: str | None) -
 
 
 def marked(message: JsonObject) -> JsonObject:
-    """A message whose last part has a marker."""
+    """Return a message whose last part has a marker."""
     content = message.get("content")
     if isinstance(content, list) and content and isinstance(content[-1], dict):
         return {**message, "content": [*content[:-1], {**content[-1], "cache_control": MARKER}]}

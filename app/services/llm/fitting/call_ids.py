@@ -29,7 +29,7 @@ KEPT_AS_THEY_ARE = frozenset({"gemini", "vertex_ai", "vertex_ai_beta"})
 
 
 def fit_call_ids(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with every tool call's id, and every result's, in the model's form."""
+    """Return the arguments with every tool call's id, and every result's, in the model's form."""
     messages: list[JsonObject] = arguments.get("messages") or []
     if model.server in KEPT_AS_THEY_ARE:
         return arguments
@@ -42,7 +42,7 @@ def fit_call_ids(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def ids_in(messages: list[JsonObject]) -> dict[str, None]:
-    """Every id of a conversation, once, in their order."""
+    """Return every id of a conversation, once, in their order."""
     found: dict[str, None] = {}
     for message in messages:
         for call in message.get("tool_calls") or ():
@@ -53,7 +53,7 @@ def ids_in(messages: list[JsonObject]) -> dict[str, None]:
 
 
 def new_ids(given: dict[str, None], form: IdForm) -> dict[str, str]:
-    """A replacement for each id: the id itself if it is accepted, otherwise a unique digest."""
+    """Return a replacement for each id: the id itself if it is accepted, otherwise a unique digest."""
     taken = {identity for identity in given if form.pattern.fullmatch(identity)}
     renamed = {identity: identity for identity in taken}
     for identity in given:
@@ -66,13 +66,13 @@ def new_ids(given: dict[str, None], form: IdForm) -> dict[str, str]:
 
 
 def digest(identity: str, number: int, form: IdForm) -> str:
-    """An id of letters and digits, always the same for the same original."""
+    """Return an id of letters and digits, always the same for the same original."""
     text = f"{identity}\0{number}".encode("utf-8", "replace")
     return hashlib.sha256(text).hexdigest()[: form.length]
 
 
 def with_ids(message: JsonObject, renamed: dict[str, str]) -> JsonObject:
-    """A message whose ids are replaced."""
+    """Return a message with its ids replaced."""
     changed = dict(message)
     if message.get("tool_calls"):
         changed["tool_calls"] = [{**call, "id": renamed[str(call.get("id"))]} for call in message["tool_calls"]]

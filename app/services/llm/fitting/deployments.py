@@ -1,4 +1,5 @@
-"""The deployments behind the Router: each call is fitted to the chosen one, and refusals are learned from."""
+"""The deployments behind the Router: each call is fitted to the chosen one, and later calls apply what refusals
+taught."""
 
 import time
 from collections.abc import Generator, Iterable
@@ -64,7 +65,7 @@ class Deployments:
         self._models[entry.id] = Capabilities(entry)
 
     def of(self, entry: ModelEntry) -> Capabilities:
-        """The capabilities of an entry's model."""
+        """Return the capabilities of an entry's model."""
         return self._models.get(entry.id) or Capabilities(entry)
 
     @contextmanager
@@ -78,7 +79,7 @@ class Deployments:
             RECORD.reset(before)
 
     def fit(self, arguments: JsonObject, deployment_id: str) -> JsonObject:
-        """A call's arguments in the form that the chosen deployment accepts."""
+        """Return a call's arguments in the form that the chosen deployment accepts."""
         model = self._models.get(deployment_id)
         if model is None:
             return arguments

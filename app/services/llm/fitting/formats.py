@@ -11,7 +11,7 @@ STRICT = frozenset({Wire.ANTHROPIC, Wire.OPENAI})
 
 
 def fit_format(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with a response format that the model accepts; the prompt asks for the rest."""
+    """Return the arguments with a response format that the model accepts; the prompt asks for the rest."""
     asked = arguments.get("response_format")
     if asked is None:
         return arguments
@@ -29,12 +29,12 @@ def fit_format(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def without_format(arguments: JsonObject) -> JsonObject:
-    """The arguments without a response format."""
+    """Return the arguments without a response format."""
     return {name: value for name, value in arguments.items() if name != "response_format"}
 
 
 def schema_format(asked: JsonObject, schema: JsonObject, model: Capabilities) -> JsonObject | None:
-    """The format with the schema in the provider's subset; `None` if the subset cannot express it."""
+    """Return the format with the schema in the provider's subset; `None` if the subset cannot express it."""
     if model.wire not in STRICT:
         return asked
     subset = strict(schema)
@@ -46,7 +46,7 @@ def schema_format(asked: JsonObject, schema: JsonObject, model: Capabilities) ->
 
 
 def in_words(messages: list[JsonObject], schema: JsonObject) -> list[JsonObject]:
-    """The messages with the schema in the instructions."""
+    """Return the messages with the schema in the instructions."""
     text = json.dumps(schema, ensure_ascii=False)
     words = f"Answer with one JSON object and nothing else. It has to match this JSON schema:\n{text}"
     first = messages[0] if messages else {}

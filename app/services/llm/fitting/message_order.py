@@ -12,7 +12,7 @@ WITHOUT_PREFILL = frozenset({Wire.ANTHROPIC, Wire.MISTRAL})
 
 
 def fit_order(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with their messages in the model's order and without blank texts."""
+    """Return the arguments with their messages in the model's order and without blank texts."""
     messages = [with_text(message) for message in arguments.get("messages") or ()]
     if not model.takes_user_after_tool:
         messages = with_turns_between(messages)
@@ -22,7 +22,7 @@ def fit_order(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def with_text(message: JsonObject) -> JsonObject:
-    """A message without blank parts; a blank text is replaced with a note."""
+    """Return a message without blank parts; a blank text is replaced with a note."""
     content = message.get("content")
     if isinstance(content, list):
         parts = [part for part in content if not is_blank(part)]
@@ -34,12 +34,12 @@ def with_text(message: JsonObject) -> JsonObject:
 
 
 def is_blank(part: object) -> bool:
-    """Whether a content part is a blank text."""
+    """Return whether a content part is a blank text."""
     return isinstance(part, dict) and part.get("type") == "text" and not str(part.get("text") or "").strip()
 
 
 def with_turns_between(messages: list[JsonObject]) -> list[JsonObject]:
-    """The messages with a model's turn inserted wherever a user's turn directly follows a tool's result."""
+    """Return the messages with a model's turn inserted wherever a user's turn directly follows a tool's result."""
     ordered: list[JsonObject] = []
     for message in messages:
         if message["role"] == "user" and ordered and ordered[-1]["role"] == "tool":

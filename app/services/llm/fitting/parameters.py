@@ -9,7 +9,7 @@ FORCED = ("auto", "none", None)
 
 
 def fit_parameters(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments without parameters that the model does not accept.
+    """Return the arguments without parameters that the model does not accept.
 
     The entry's own `litellm_params` stay, unless the model refuses one: then `None` overrides it.
     """

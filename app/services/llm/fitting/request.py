@@ -31,7 +31,7 @@ FITTERS: tuple[Fitter, ...] = (
 
 
 def fit_request(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments of a call in the form that the model accepts."""
+    """Return the arguments of a call in the form that the model accepts."""
     for fit in FITTERS:
         arguments = fit(arguments, model)
     return arguments

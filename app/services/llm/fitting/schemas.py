@@ -1,7 +1,7 @@
 """JSON schemas in the subsets that providers accept.
 
 Each function returns a schema that allows at least what the given one does: the service itself validates tools' inputs
-and structured answers, so that a provider need not know every constraint.
+and structured answers, so a provider does not have to see every constraint.
 """
 
 import json
@@ -81,7 +81,7 @@ Change = Callable[[JsonObject], JsonObject]
 
 
 def everywhere(schema: Any, change: Change, depth: int = 0) -> Any:  # noqa: ANN401 - a schema may be `true`
-    """A schema with a change applied to it and to every nested schema, the innermost first."""
+    """Return a schema with a change applied to it and to every nested schema, the innermost first."""
     if not isinstance(schema, dict):
         return schema
     if depth > MAX_DEPTH:
@@ -100,7 +100,7 @@ def everywhere(schema: Any, change: Change, depth: int = 0) -> Any:  # noqa: ANN
 
 
 def inlined(schema: JsonObject) -> JsonObject:
-    """A schema without references; a recursive reference allows anything."""
+    """Return a schema without references; a recursive reference allows anything."""
     return {name: value for name, value in _inlined(schema, schema, ()).items() if name not in {"$defs", "definitions"}}
 
 
@@ -121,7 +121,7 @@ def _inlined(value: Any, root: JsonObject, path: tuple[str, ...]) -> Any:  # noq
 
 
 def resolved(root: JsonObject, reference: str) -> object:
-    """The target of a reference within a schema; `None` if it does not exist or is outside the schema."""
+    """Return the target of a reference within a schema; `None` if it does not exist or is outside the schema."""
     if not reference.startswith("#"):
         return None
     found: Any = root
@@ -132,7 +132,7 @@ def resolved(root: JsonObject, reference: str) -> object:
 
 
 def parameters_of(schema: object) -> JsonObject | None:
-    """A tool's input schema as one object with named properties; `None` if it is not an object's.
+    """Return a tool's input schema as one object with named properties; `None` if it is not an object's.
 
     OpenAI and Anthropic refuse combinations at the root: their branches become one object that allows each.
     """
@@ -156,7 +156,7 @@ def parameters_of(schema: object) -> JsonObject | None:
 
 
 def merged_root(schema: JsonObject, depth: int = 0) -> JsonObject:
-    """A schema whose combinations at the root are merged into it."""
+    """Return a schema with the combinations at its root merged into it."""
     if not any(name in schema for name in NOT_AT_THE_ROOT):
         return dict(schema)
     merged = {name: value for name, value in schema.items() if name not in NOT_AT_THE_ROOT}
@@ -178,7 +178,7 @@ def merged_root(schema: JsonObject, depth: int = 0) -> JsonObject:
 
 
 def either(first: Any, second: Any) -> Any:  # noqa: ANN401 - a schema may be `true`
-    """A schema that allows what either of two schemas allows."""
+    """Return a schema that allows what either of two schemas allows."""
     if first == second:
         return first
     known = first["anyOf"] if isinstance(first, dict) and first.keys() == {"anyOf"} else [first]
@@ -186,7 +186,7 @@ def either(first: Any, second: Any) -> Any:  # noqa: ANN401 - a schema may be `t
 
 
 def for_gemini(schema: JsonObject) -> JsonObject:
-    """A schema in the subset of OpenAPI that Gemini takes."""
+    """Return a schema in the subset of OpenAPI that Gemini takes."""
     return everywhere(inlined(schema), gemini_keywords)
 
 
@@ -210,7 +210,7 @@ def gemini_keywords(schema: JsonObject) -> JsonObject:
 
 
 def gemini_type(schema: JsonObject) -> JsonObject:
-    """A schema whose `type` is a single name: several types become branches, and `null` becomes `nullable`."""
+    """Return a schema whose `type` is a single name: several types become branches, and `null` becomes `nullable`."""
     kinds = schema.get("type")
     if not isinstance(kinds, list):
         return schema
@@ -224,19 +224,19 @@ def gemini_type(schema: JsonObject) -> JsonObject:
 
 
 def plain(schema: JsonObject) -> JsonObject:
-    """A schema of types, properties and descriptions only, for providers that refuse the original."""
+    """Return a schema of types, properties and descriptions only, for providers that refuse the original."""
     kept = frozenset({"type", "properties", "required", "items", "description", "enum"})
     return everywhere(inlined(schema), lambda one: {name: value for name, value in one.items() if name in kept})
 
 
 def strict(schema: JsonObject) -> JsonObject | None:
-    """A schema for strict structured output: closed objects, no bounds; `None` if an object is open by design."""
+    """Return a schema for strict structured output, with closed objects only; `None` if an object is open by design."""
     whole = inlined(schema)
     return None if is_open(whole) else everywhere(whole, closed)
 
 
 def is_open(schema: Any) -> bool:  # noqa: ANN401 - a schema may be `true`
-    """Whether an object of a schema may have properties that it does not name."""
+    """Return whether an object of a schema may have properties that it does not name."""
     if isinstance(schema, list):
         return any(map(is_open, schema))
     if not isinstance(schema, dict):
@@ -267,7 +267,7 @@ def closed(schema: JsonObject) -> JsonObject:
 
 
 def demands_all(schema: Any) -> bool:  # noqa: ANN401 - a schema may be `true`
-    """Whether every object of a schema requires all its properties, as OpenAI's strict mode wants it."""
+    """Return whether every object of a schema requires all its properties, as OpenAI's strict mode demands."""
     if isinstance(schema, list):
         return all(map(demands_all, schema))
     if not isinstance(schema, dict):

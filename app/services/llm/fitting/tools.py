@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 def fit_tools(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments with every tool in a form that the model accepts; tools without one are left out."""
+    """Return the arguments with every tool in a form that the model accepts; tools without one are left out."""
     fitted: dict[str, JsonObject] = {}
     for tool in arguments.get("tools") or ():
         name = str((tool.get("function") or {}).get("name"))
@@ -48,13 +48,13 @@ def fit_tool(tool: JsonObject, name: str, model: Capabilities) -> JsonObject | N
 
 
 def called_tools(messages: list[JsonObject]) -> list[str]:
-    """The names of the tools that a conversation calls, each once."""
+    """Return the names of the tools that a conversation calls, each once."""
     calls = [call for message in messages for call in message.get("tool_calls") or ()]
     return list(dict.fromkeys(str(call["function"]["name"]) for call in calls))
 
 
 def named_tool(name: str) -> JsonObject:
-    """A tool of which only the name matters, because it may not be called."""
+    """Return a tool of which only the name matters, because it may not be called."""
     parameters: JsonObject = {"type": "object", "properties": {}}
     return {
         "type": "function",

@@ -78,7 +78,7 @@ class DirectHttpHandler(HttpHandler):
 
 
 def bounded_timeout(timeout: float | httpx.Timeout) -> httpx.Timeout:
-    """A timeout with at most `CONNECT_SECONDS` to connect; LiteLLM allows as long to connect as to answer."""
+    """Return a timeout with at most `CONNECT_SECONDS` to connect; LiteLLM allows as long to connect as to answer."""
     bounds = httpx.Timeout(timeout)
     connect = CONNECT_SECONDS if bounds.connect is None else min(bounds.connect, CONNECT_SECONDS)
     return httpx.Timeout(connect=connect, read=bounds.read, write=bounds.write, pool=bounds.pool)
@@ -113,7 +113,7 @@ async def fetch(
 
 
 async def bounded(parts: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator[bytes]:
-    """The parts of a body.
+    """Yield the parts of a body.
 
     Raises:
         ModelAnswerTooLong: the body exceeds `max_bytes`.
@@ -127,7 +127,7 @@ async def bounded(parts: AsyncIterable[bytes], max_bytes: int) -> AsyncIterator[
 
 
 def decompressed(answer: ClientResponse, body: bytes, request: httpx.Request) -> httpx.Response:
-    """An answer with its compressed body decompressed.
+    """Return an answer with its compressed body decompressed.
 
     Raises:
         ModelAnswerTooLong: the decompressed body exceeds `MAX_BODY_BYTES`.
@@ -145,7 +145,7 @@ def decompressed(answer: ClientResponse, body: bytes, request: httpx.Request) ->
 
 @lru_cache(maxsize=256)
 def request_to(url: str) -> httpx.Request:
-    """A request for answers and errors to refer to: its address, without headers and body."""
+    """Return a request for answers and errors to refer to: its address, without headers and body."""
     return httpx.Request("POST", url)
 
 

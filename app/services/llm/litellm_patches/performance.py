@@ -28,7 +28,7 @@ class UnpricedLogging(CallLogging):
     """LiteLLM's record of a call, without a price on internal calls: the gateway prices each answer itself."""
 
     def response_cost_calculator(self, *arguments: Any, **options: Any) -> float | None:  # noqa: ANN401 - LiteLLM's own
-        """The price for LiteLLM's own records."""
+        """Return the price for LiteLLM's own records."""
         return None if is_internal_call.get() else super().response_cost_calculator(*arguments, **options)
 
 
@@ -41,7 +41,7 @@ class UncountedRouter(FittingRouter):
     _only: dict[str, JsonObject] | None = None
 
     async def async_get_available_deployment(self, model: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - LiteLLM's own
-        """The deployment to call for a name."""
+        """Return the deployment to call for a name."""
         if self._only is None:
             self._only = only_deployments(self.model_list)
         return self._only.get(model) or await super().async_get_available_deployment(model, *arguments, **options)
@@ -54,7 +54,7 @@ class UncountedRouter(FittingRouter):
 
 
 def only_deployments(deployments: list[JsonObject]) -> dict[str, JsonObject]:
-    """The deployments that are the only one of their name, without blocked ones and LiteLLM's `auto_router/`."""
+    """Return the deployments that are the only one of their name, without blocked ones and LiteLLM's `auto_router/`."""
     names = Counter(deployment["model_name"] for deployment in deployments)
     return {
         deployment["model_name"]: deployment

@@ -96,7 +96,7 @@ for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
 
 
 def hidden_params_of(response: Any) -> JsonObject:  # noqa: ANN401 - a LiteLLM response or stream
-    """The fields that LiteLLM keeps with an answer: the id of the deployment, the cost, provider fields."""
+    """Return the fields that LiteLLM keeps with an answer: the id of the deployment, the cost, provider fields."""
     return getattr(response, "_hidden_params", None) or {}
 
 

@@ -43,7 +43,7 @@ class Answer:
 
 
 def answer_of(message: JsonObject) -> Answer:
-    """The turn that a message contains."""
+    """Return the turn that a message contains."""
     text, reasoning = str(message.get("content") or ""), str(message.get("reasoning_content") or "")
     if thoughts := THOUGHTS.match(text):
         text, reasoning = text[thoughts.end() :], reasoning or thoughts[2].strip()
@@ -59,17 +59,17 @@ def answer_of(message: JsonObject) -> Answer:
 
 
 def carries_data(answer: Answer) -> bool:
-    """Whether the turn has provider fields that only some models accept back."""
+    """Return whether the turn has provider fields that only some models accept back."""
     return bool(answer.reasoning or answer.carried or any(call.attached for call in answer.tool_calls))
 
 
 def is_sealed(block: JsonObject) -> bool:
-    """Whether a thinking block is signed or encrypted: providers refuse other blocks, and none requires them."""
+    """Return whether a thinking block is signed or encrypted: providers refuse other blocks, and none requires them."""
     return bool(block.get("data") if block.get("type") == "redacted_thinking" else block.get("signature"))
 
 
 def tool_calls_of(calls: Iterable[JsonObject]) -> list[RequestedToolCall]:
-    """The tool calls of a turn, each with a unique id."""
+    """Return the tool calls of a turn, each with a unique id."""
     found: list[RequestedToolCall] = []
     seen: set[str] = set()
     for place, call in enumerate(calls, start=1):
@@ -94,20 +94,20 @@ def tool_calls_of(calls: Iterable[JsonObject]) -> list[RequestedToolCall]:
 
 
 def message_of(response: Any) -> JsonObject | None:  # noqa: ANN401 - LiteLLM's response
-    """The message of a response that was not streamed; `None` if it has no choice."""
+    """Return the message of a response that was not streamed; `None` if it has no choice."""
     choices = getattr(response, "choices", None)
     message = getattr(choices[0], "message", None) if choices else None
     return None if message is None else fields_of(message)
 
 
 def fields_of(message: BaseModel) -> JsonObject:
-    """A LiteLLM message or delta as a plain dictionary, without unset fields."""
+    """Return a LiteLLM message or delta as a plain dictionary, without unset fields."""
     fields = {**vars(message), **(message.model_extra or {})}
     return {name: plain(value) for name, value in fields.items() if value is not None}
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - LiteLLM's models in, JSON values out
-    """A value of a message as plain JSON."""
+    """Return a value of a message as plain JSON."""
     if isinstance(value, BaseModel):
         return value.model_dump(exclude_none=True)
     return [plain(item) for item in value] if isinstance(value, list) else value
@@ -132,7 +132,7 @@ class PartialCall:
             return False
 
     def takes(self, identity: str, name: str) -> bool:
-        """Whether a fragment with its index belongs to it, or begins another call with the same index."""
+        """Return whether a fragment with its index belongs to it, or begins another call with the same index."""
         if identity and self.id and identity != self.id:
             return not name and not self.is_complete  # some servers give each fragment its own id
         if name and self.name:
@@ -148,7 +148,7 @@ class PartialCall:
         self.attached |= {name: value for name, value in fragment.items() if name not in CALL_FIELDS and value}
 
     def as_json(self) -> JsonObject:
-        """The call in the form of LiteLLM's message."""
+        """Return the call in the form of LiteLLM's message."""
         return {"id": self.id, "function": {"name": self.name, "arguments": "".join(self.arguments)}, **self.attached}
 
 
@@ -210,7 +210,7 @@ class MessageBuilder:
         call.add(fragment)
 
     def as_message(self) -> JsonObject:
-        """The message."""
+        """Return the message."""
         message: JsonObject = {
             "content": "".join(self.texts),
             "reasoning_content": "".join(self.reasoning),

@@ -25,7 +25,7 @@ def flatten_content(message: JsonObject) -> None:
 
 
 def text_of(part: JsonObject) -> str:
-    """The text of a part; the content of a `thinking` part can itself be a list of parts."""
+    """Return the text of a part; the content of a `thinking` part can itself be a list of parts."""
     inner = part.get("thinking")
     if isinstance(inner, list):
         return "".join(text_of(item) for item in inner if isinstance(item, dict))
@@ -33,7 +33,7 @@ def text_of(part: JsonObject) -> str:
 
 
 def with_text_content(answer: httpx.Response) -> httpx.Response:
-    """A chat completion with the content of each message flattened to text."""
+    """Return a chat completion with the content of each message flattened to text."""
     if b'"choices"' not in answer.content or not LIST_CONTENT.search(answer.content):
         return answer
     try:

@@ -22,7 +22,7 @@ class StreamCut(Exception):
 
 
 async def collect_stream(stream: AsyncIterable[Any], live: LiveText, max_characters: int) -> tuple[Any, JsonObject]:
-    """The response behind a stream of chunks, and its message.
+    """Return the response behind a stream of chunks, and its message.
 
     Raises:
         StreamCut: the stream ended without a finish reason.
@@ -61,7 +61,7 @@ async def collect_stream(stream: AsyncIterable[Any], live: LiveText, max_charact
 
 
 async def paced(stream: AsyncIterable[Any], live: LiveText) -> AsyncGenerator[Any]:
-    """The chunks of a stream that does not stall.
+    """Yield the chunks of a stream that does not stall.
 
     Raises:
         TimeoutError: for `live.idle_seconds`, neither a chunk nor a text arrived.
@@ -77,7 +77,7 @@ async def paced(stream: AsyncIterable[Any], live: LiveText) -> AsyncGenerator[An
 
 
 def size_of(value: object) -> int:
-    """The length of all texts in a chunk, including reasoning and tool calls."""
+    """Return the length of all texts in a chunk, including reasoning and tool calls."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, BaseModel):
@@ -88,7 +88,7 @@ def size_of(value: object) -> int:
 
 
 def ended_by_provider(stream: Any) -> bool:  # noqa: ANN401 - LiteLLM's stream
-    """Whether the provider itself ended its answer, as far as LiteLLM records it.
+    """Return whether the provider itself ended its answer, as far as LiteLLM records it.
 
     LiteLLM ends every stream with a finish reason and makes one up if none arrived. Only the provider's is in
     its record of the chunks; that record stays the first attempt's when a fallback takes over midway.

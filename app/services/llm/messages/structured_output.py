@@ -35,7 +35,7 @@ class AnswerSchema:
         self._validator = jsonschema_rs.Draft202012Validator(schema)
 
     def problems(self, value: Any) -> list[str]:  # noqa: ANN401 - any JSON value
-        """The problems of a value, one per line; only the first one for a large value."""
+        """Return the problems of a value, one per line; only the first one for a large value."""
         if count_values(value, MAX_VALUES_FOR_ALL_PROBLEMS) < MAX_VALUES_FOR_ALL_PROBLEMS:
             return [line_about(error) for error in self._validator.iter_errors(value)]
         try:
@@ -46,7 +46,7 @@ class AnswerSchema:
 
 
 def line_about(error: jsonschema_rs.ValidationError) -> str:
-    """A problem as a short line."""
+    """Return a problem as a short line."""
     place = ".".join(map(str, error.instance_path)) or "answer"
     return f"{place}: {error.message}"[:MAX_PROBLEM_CHARACTERS]
 
@@ -76,7 +76,7 @@ class StructuredAnswer:
         return sum_of(self.calls)[1]
 
     def as_fields(self) -> JsonObject:
-        """The fields of the event that reports the calls."""
+        """Return the fields of the event that reports the calls."""
         return {"model": self.model, "prompt_hash": self.prompt_hash} | call_fields(self.calls)
 
 
@@ -118,13 +118,13 @@ async def ask_structured(models: ModelCaller, request: ModelRequest, schema: Ans
 
 
 def read_answer(completion: Completion, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
-    """The JSON object in an answer and its problems; a cut answer is always invalid."""
+    """Return the JSON object in an answer and its problems; a cut answer is always invalid."""
     value, problems = parse_object(completion.text, schema)
     return value, [CUT_PROBLEM, *problems] if completion.is_cut else problems
 
 
 def parse_object(text: str, schema: AnswerSchema) -> tuple[JsonObject | None, list[str]]:
-    """The JSON object in a text and its problems.
+    """Return the JSON object in a text and its problems.
 
     The object can be in prose, in a code fence or after reasoning. Of several, the last one that matches the schema
     counts, otherwise the largest.
@@ -139,7 +139,7 @@ def parse_object(text: str, schema: AnswerSchema) -> tuple[JsonObject | None, li
 
 
 def objects_in(text: str) -> list[tuple[JsonObject, int]]:
-    """The outermost JSON objects in a text, with their lengths; a malformed one hides the objects inside it."""
+    """Return the outermost JSON objects in a text, with their lengths; a malformed one hides the objects inside it."""
     found: list[tuple[JsonObject, int]] = []
     start = text.find("{")
     for _ in range(MAX_OBJECTS):
@@ -158,7 +158,7 @@ def objects_in(text: str) -> list[tuple[JsonObject, int]]:
 
 
 def problems_of(value: JsonObject, schema: AnswerSchema) -> list[str]:
-    """The problems of an object, one per line."""
+    """Return the problems of an object, one per line."""
     try:
         return schema.problems(value)
     except ValueError:
@@ -166,7 +166,7 @@ def problems_of(value: JsonObject, schema: AnswerSchema) -> list[str]:
 
 
 def repair_message(problems: list[str]) -> JsonObject:
-    """The user's turn that asks for a second, corrected answer."""
+    """Return the user's turn that asks for a second, corrected answer."""
     listed = "\n".join(f"- {problem}" for problem in problems[:MAX_PROBLEMS_SHOWN])
     request = "Answer again with the corrected JSON object alone."
     return {"role": "user", "content": f"That answer does not match the schema:\n{listed}\n{request}"}

@@ -97,7 +97,7 @@ class TurnReader:
         return self.entry.provider not in OPENAI_PROVIDERS or not WITHOUT_REASONING_FIELD.match(self.model)
 
     def thinks(self, arguments: JsonObject) -> bool | None:
-        """Whether a call enables reasoning; `None` if it does not say."""
+        """Return whether a call enables reasoning; `None` if it does not say."""
         asked = {**self.entry.params, **arguments}
         thinking, effort = asked.get("thinking"), asked.get("reasoning_effort")
         if isinstance(thinking, dict):
@@ -111,7 +111,7 @@ class TurnReader:
         return self.form is Form.CLAUDE and bool(self.thinks(arguments)) and not is_adaptive
 
     def wants_reasoning(self, arguments: JsonObject, turns: list[JsonObject]) -> bool:
-        """Whether a turn with tool calls is refused unless it has its reasoning."""
+        """Return whether a turn with tool calls is refused unless it has its reasoning."""
         if self.form is not Form.CHAT or not self.takes_reasoning:
             return False
         if self.thinks(arguments) is False:
@@ -121,7 +121,7 @@ class TurnReader:
         return shown or is_reasoner or bool(REASONERS.search(self.model))
 
     def wants_signatures(self, turns: list[JsonObject]) -> bool:
-        """Whether OpenAI's form refuses function calls without a thought signature; LiteLLM's form adds it."""
+        """Return whether OpenAI's form refuses function calls without a thought signature; LiteLLM's form adds it."""
         if self.form is not Form.CHAT:
             return False
         version = GEMINI.search(self.model)
@@ -139,7 +139,7 @@ class Placeholders:
 
 
 def fit_turns(arguments: JsonObject, model: Capabilities) -> JsonObject:
-    """The arguments of a call with its earlier turns in the form that the model accepts."""
+    """Return the arguments of a call with its earlier turns in the form that the model accepts."""
     messages: list[JsonObject] = arguments["messages"]
     if not any(message["role"] == "assistant" for message in messages):
         return arguments
@@ -147,7 +147,7 @@ def fit_turns(arguments: JsonObject, model: Capabilities) -> JsonObject:
 
 
 def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader) -> Iterator[JsonObject]:
-    """The messages, turn by turn."""
+    """Yield the messages, turn by turn."""
     turns = [message for message in messages if message["role"] == "assistant"]
     in_words = reader.wants_thinking(arguments)
     stand_ins = Placeholders(reader.wants_reasoning(arguments, turns), reader.wants_signatures(turns))
@@ -176,7 +176,7 @@ def fitted(messages: list[JsonObject], arguments: JsonObject, reader: TurnReader
 
 
 def own_turn(message: JsonObject, reader: TurnReader, arguments: JsonObject) -> JsonObject:
-    """A turn of the same model, with all its provider fields."""
+    """Return a turn of the same model, with all its provider fields."""
     turn = bare_turn(message)
     kept = {name: message[name] for name in FIELDS[reader.form] if message.get(name)}
     if reader.thinks(arguments) is False:
@@ -189,7 +189,7 @@ def own_turn(message: JsonObject, reader: TurnReader, arguments: JsonObject) -> 
 
 
 def foreign_turn(message: JsonObject) -> JsonObject:
-    """A turn of another model: its text, and its tool calls without provider fields."""
+    """Return a turn of another model: its text, and its tool calls without provider fields."""
     turn = bare_turn(message)
     if calls := turn.get("tool_calls"):
         turn["tool_calls"] = [without_data(call) for call in calls]
@@ -197,7 +197,7 @@ def foreign_turn(message: JsonObject) -> JsonObject:
 
 
 def portable(message: JsonObject) -> JsonObject:
-    """A message without the fields that only its own model accepts."""
+    """Return a message without the fields that only its own model accepts."""
     kept = {name: value for name, value in message.items() if name not in CARRIED_FIELDS}
     if calls := kept.get("tool_calls"):
         kept["tool_calls"] = [without_data(call) for call in calls]
@@ -205,12 +205,12 @@ def portable(message: JsonObject) -> JsonObject:
 
 
 def without_data(call: JsonObject) -> JsonObject:
-    """A tool call without provider fields."""
+    """Return a tool call without provider fields."""
     return {name: call[name] for name in PLAIN_CALL_FIELDS if name in call}
 
 
 def bare_turn(message: JsonObject) -> JsonObject:
-    """A turn's text and tool calls, with arguments that are always JSON objects."""
+    """Return a turn's text and tool calls, with arguments that are always JSON objects."""
     turn = {name: message[name] for name in PLAIN_FIELDS if name in message}
     text = turn.get("content")
     if calls := turn.get("tool_calls"):
@@ -223,7 +223,7 @@ def bare_turn(message: JsonObject) -> JsonObject:
 
 
 def with_object(call: JsonObject) -> JsonObject:
-    """A tool call whose arguments are a JSON object, as servers and chat templates require."""
+    """Return a tool call whose arguments are a JSON object, as servers and chat templates require."""
     function = call["function"]
     text = function.get("arguments") or "{}"
     try:
@@ -236,14 +236,14 @@ def with_object(call: JsonObject) -> JsonObject:
 
 
 def turn_in_words(turn: JsonObject) -> JsonObject:
-    """A turn with its tool calls as text, for a model that accepts only its own calls."""
+    """Return a turn with its tool calls as text, for a model that accepts only its own calls."""
     calls = [f"Called {call['function']['name']} with {call['function']['arguments']}" for call in turn["tool_calls"]]
     said = [turn["content"]] if turn.get("content") else []
     return {"role": "assistant", "content": "\n".join([*said, *calls])}
 
 
 def result_message(results: Iterable[str]) -> JsonObject:
-    """The results of calls that were turned into text; each is fenced."""
+    """Return the results of calls that were turned into text; each is fenced."""
     return {"role": "user", "content": "\n".join(["The results of these calls, as data:", *results])}
 
 
@@ -258,6 +258,6 @@ def add_placeholders(turn: JsonObject, message: JsonObject, reader: TurnReader, 
 
 
 def calls_of(turns: Iterable[JsonObject]) -> Iterator[JsonObject]:
-    """The tool calls of all turns."""
+    """Yield the tool calls of all turns."""
     for turn in turns:
         yield from turn.get("tool_calls") or ()

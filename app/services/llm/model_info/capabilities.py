@@ -137,7 +137,7 @@ class Capabilities:
         return self._listed_form()
 
     def _listed_form(self) -> AnswerForm:
-        """The parameters in LiteLLM's list; LiteLLM silently drops all others."""
+        """Return the parameters in LiteLLM's list; LiteLLM silently drops all others."""
         provider = self.server or None
         known: list[str] = (
             litellm.get_supported_openai_params(self.entry.params["model"].partition("/")[2], provider) or []
@@ -186,7 +186,7 @@ class Capabilities:
         return self.wire != Wire.ANTHROPIC and bool(self.listed.get("supports_reasoning"))
 
     def thinks(self, arguments: JsonObject) -> bool:
-        """Whether it reasons on this request."""
+        """Return whether it reasons on this request."""
         given = self.entry.params | {name: value for name, value in arguments.items() if value is not None}
         thinking = given.get("thinking")
         if isinstance(thinking, dict):
@@ -198,5 +198,5 @@ class Capabilities:
         return self.reasons_by_itself or NEEDS_ROOM in self.lessons
 
     def leaves_out(self, parameter: str) -> bool:
-        """Whether it refused this parameter."""
+        """Return whether it refused this parameter."""
         return parameter in self.lessons

@@ -97,7 +97,7 @@ class Lessons:
 
 
 def lesson_of(error: Exception, sent: JsonObject, applied: frozenset[str]) -> Lesson | None:
-    """The new lesson from a refused request, if there is one; the next attempt then uses another form."""
+    """Return the new lesson from a refused request, if there is one; the next attempt then uses another form."""
     said = provider_error(causes_of(error))
     if said is None or (said.status or getattr(error, "status_code", None)) not in REFUSED:
         return None
@@ -115,7 +115,7 @@ def lesson_of(error: Exception, sent: JsonObject, applied: frozenset[str]) -> Le
 
 
 def lessons_in(text: str, sent: JsonObject) -> Iterable[str]:
-    """The lessons that a refusal's text suggests, the most certain first; `text` is in lower case."""
+    """Yield the lessons that a refusal's text suggests, the most certain first; `text` is in lower case."""
     if USER_AFTER_TOOL.search(text):
         yield NO_USER_AFTER_TOOL
     if "max_completion_tokens" in text and sent.get("max_tokens") is not None:
@@ -132,19 +132,19 @@ def lessons_in(text: str, sent: JsonObject) -> Iterable[str]:
 
 
 def formats_after(text: str) -> Iterable[str]:
-    """The replacement for a schema: JSON mode if the refusal offers it, otherwise instructions."""
+    """Yield the replacement for a schema: JSON mode if the refusal offers it, otherwise instructions."""
     if "json_object" in text and "json_schema" in text:
         yield OBJECT_FOR_A_SCHEMA
     yield WORDS_FOR_A_SCHEMA
 
 
 def has_format(sent: JsonObject) -> bool:
-    """Whether a request demands a form for its answer."""
+    """Return whether a request demands a form for its answer."""
     return sent.get("response_format") is not None
 
 
 def tool_in(text: str, sent: JsonObject) -> str | None:
-    """The tool that a refusal is about, by its name or its place among those that were sent."""
+    """Return the tool that a refusal is about, by its name or its place among those that were sent."""
     names = [str((tool.get("function") or {}).get("name")) for tool in sent.get("tools") or []]
     if place := TOOL_BY_PLACE.search(text):
         number = int(place.group(1))
@@ -156,6 +156,6 @@ def tool_in(text: str, sent: JsonObject) -> str | None:
 
 
 def names_anything(text: str, sent: JsonObject) -> bool:
-    """Whether a refusal is about another part of the request than the form of its answer."""
+    """Return whether a refusal is about another part of the request than the form of its answer."""
     names = [name for name in (*LEFT_OUT, "messages", "content", "tools") if sent.get(name) is not None]
     return any(re.search(rf"\b{name}\b", text) for name in names)

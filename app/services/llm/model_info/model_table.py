@@ -125,7 +125,7 @@ class ModelTable:
         return fill_key(params, self.key_settings) if self.key_settings else None
 
     def reason_for_absence(self, name: str) -> str:
-        """The reason why a name has no entry, and the remedy."""
+        """Return the reason why a name has no entry, and the remedy."""
         provider = name.partition("/")[0]
         if self.entries and all(entry.record_name == "demo" for entry in self.entries):
             return "It is no name that the demo model answers for. Set MODELS_CONFIG or a provider key for real models."
@@ -143,7 +143,7 @@ class ModelTable:
 
 
 def load_model_table(settings: Settings) -> ModelTable:
-    """The models of this process.
+    """Return the models of this process.
 
     Raises:
         StartupError: `MODELS_CONFIG` is missing, unreadable or not in LiteLLM's form.
@@ -161,7 +161,7 @@ def load_model_table(settings: Settings) -> ModelTable:
 
 
 def keyed_entries(settings: Settings) -> tuple[tuple[ModelEntry, ...], tuple[str, ...]]:
-    """An entry for each allowed model whose provider's key is set, and the providers with keys."""
+    """Return an entry for each allowed model whose provider's key is set, and the providers with keys."""
     providers = [name for name in KEY_PROVIDERS if variable_value(key_variable(name), settings)]
     entries: list[ModelEntry] = []
     for name in dict.fromkeys((*settings.allowed_models, *CATALOG_MODELS)):
@@ -173,7 +173,7 @@ def keyed_entries(settings: Settings) -> tuple[tuple[ModelEntry, ...], tuple[str
 
 
 def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
-    """The entry of a model that has LiteLLM's name; `None` if its provider or its key is missing."""
+    """Return the entry of a model that has LiteLLM's name; `None` if its provider or its key is missing."""
     try:
         found = litellm.get_llm_provider(name)
     except litellm.BadRequestError:
@@ -193,26 +193,26 @@ def keyed_entry(name: str, settings: Settings) -> ModelEntry | None:
 
 
 def retirement_notice(provider: str, model: ProviderModel) -> str:
-    """The sentence on a retired model."""
+    """Return the sentence on a retired model."""
     if model.retires is None:
         return f"{provider} no longer has {model.id}, by LiteLLM's table."
     return f"{provider} retired {model.id} on {model.retires}."
 
 
 def start_with(provider: str) -> str:
-    """The instructions for using one provider's key for every name of the catalog."""
+    """Return the instructions for using one provider's key for every name of the catalog."""
     if provider not in KEY_PROVIDERS:
         return "name a file in LiteLLM's form by MODELS_CONFIG"
     return f"start with MODELS_CONFIG=examples/models/{provider}.yaml, which puts {provider} behind every catalog model"
 
 
 def key_variable(provider: str) -> str:
-    """The variable that holds a provider's key."""
+    """Return the variable that holds a provider's key."""
     return f"{provider.upper()}_API_KEY"
 
 
 def read_models_config(settings: Settings) -> ModelTable:
-    """The table in a YAML file: `model_list`, `router_settings`, `litellm_settings`."""
+    """Return the table in a YAML file: `model_list`, `router_settings`, `litellm_settings`."""
     path = settings.models_config
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
@@ -252,7 +252,7 @@ def check_litellm_settings(block: JsonObject) -> None:
 
 
 def settings_block(content: JsonObject, name: str) -> JsonObject:
-    """An optional mapping of the file."""
+    """Return an optional mapping of the file."""
     block = content.get(name) or {}
     if not isinstance(block, dict):
         raise StartupError(f"MODELS_CONFIG: {name} must be a mapping.")
@@ -323,13 +323,13 @@ def fill_base(params: JsonObject, settings: Settings) -> None:
 
 
 def is_placeholder(params: JsonObject, variable: str) -> bool:
-    """Whether an entry sets a variable's value itself, as `api_base` does for `AZURE_API_BASE`."""
+    """Return whether an entry sets a variable's value itself, as `api_base` does for `AZURE_API_BASE`."""
     name = variable.lower()
     return any(params.get(item) for item in (name, name.partition("_")[2]))
 
 
 def variable_value(name: str, settings: Settings) -> str | None:
-    """The value of a setting by its variable's name, or of another environment variable."""
+    """Return the value of a setting by its variable's name, or of another environment variable."""
     if name.lower() not in Settings.model_fields:
         return os.environ.get(name) or None
     field = getattr(settings, name.lower())

@@ -50,14 +50,14 @@ def check_named_models(settings: Settings, models: ModelGateway) -> None:
 
 
 def purpose_models(settings: Settings, models: ModelGateway) -> PurposeModels:
-    """The model for each purpose of a call, by checked settings."""
+    """Return the model for each purpose of a call, by checked settings."""
     judges = [name for name in (settings.simple_model, settings.standard_model) if problem_of(models, name) is None]
     chosen = {RunPurpose(purpose): name for purpose, name in settings.purpose_models.items()}
     return PurposeModels(chosen, tuple(judges), models.record_name)
 
 
 def problem_of(models: ModelGateway, name: str) -> str | None:
-    """The reason why a model cannot be called; `None` if it can."""
+    """Return the reason why a model cannot be called; `None` if it can."""
     try:
         models.check(name)
     except ModelNotConfigured as error:
@@ -94,5 +94,5 @@ async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[M
 
 
 def call_limits(settings: Settings) -> CallLimits:
-    """The time limits of model calls."""
+    """Return the time limits of model calls."""
     return CallLimits(settings.model_first_byte_seconds, settings.model_idle_seconds, settings.model_total_seconds)

@@ -16,7 +16,7 @@ BILLED_BY_TOKENS = frozenset({"openai", "anthropic"})
 
 
 def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
-    """The provider's count of tokens; missing or implausible counts are 0."""
+    """Return the provider's count of tokens; missing or implausible counts are 0."""
     usage = getattr(response, "usage", None)
     details = getattr(usage, "prompt_tokens_details", None)
     return TokenUsage(
@@ -28,13 +28,13 @@ def usage_of(response: Any) -> TokenUsage:  # noqa: ANN401 - LiteLLM's response
 
 
 def reasoning_tokens_of(response: Any) -> int:  # noqa: ANN401 - LiteLLM's response
-    """The output tokens that a model used to reason, as far as its provider says so."""
+    """Return the output tokens that a model used to reason, as far as its provider says so."""
     details = getattr(getattr(response, "usage", None), "completion_tokens_details", None)
     return plausible(getattr(details, "reasoning_tokens", 0))
 
 
 def usage_status_of(response: Any, counted: TokenUsage) -> UsageStatus:  # noqa: ANN401 - LiteLLM's response
-    """How trustworthy the count of an answer is, of which `counted` was read."""
+    """Return how trustworthy the count of an answer is, of which `counted` was read."""
     usage = getattr(response, "usage", None)
     if usage is not None and not is_plausible(usage):
         return UsageStatus.IMPLAUSIBLE
@@ -55,18 +55,18 @@ def reported_usage_of(response: Any) -> JsonObject:  # noqa: ANN401 - LiteLLM's 
 
 
 def plausible(count: object) -> int:
-    """A count of tokens, or 0 if it is implausible."""
+    """Return a count of tokens, or 0 if it is implausible."""
     return count if isinstance(count, int) and 0 <= count <= MAX_PLAUSIBLE_TOKENS else 0
 
 
 def is_counted(response: Any) -> bool:  # noqa: ANN401 - LiteLLM's response
-    """Whether the provider counted both input and output; LiteLLM reports 0 for a missing count."""
+    """Return whether the provider counted both input and output; LiteLLM reports 0 for a missing count."""
     usage = getattr(response, "usage", None)
     return usage is not None and usage.prompt_tokens > 0 and usage.completion_tokens > 0 and is_plausible(usage)
 
 
 def is_plausible(counts: BaseModel) -> bool:
-    """Whether every number of a usage, and of its details, is plausible."""
+    """Return whether every number of a usage, and of its details, is plausible."""
     for value in vars(counts).values():
         if isinstance(value, int | float):
             if not 0 <= value <= MAX_PLAUSIBLE_TOKENS:
@@ -77,7 +77,7 @@ def is_plausible(counts: BaseModel) -> bool:
 
 
 def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 - LiteLLM's response
-    """The cost in USD; `None` if the price or the tokens are unknown.
+    """Return the cost in USD; `None` if the price or the tokens are unknown.
 
     The price is the entry's, not that of the model that the answer names: a name which LiteLLM does not know, and
     every streamed answer, costs 0 in the figure that it returns with the answer.
@@ -94,13 +94,13 @@ def cost_of(response: Any, entry: ModelEntry) -> float | None:  # noqa: ANN401 -
 
 
 def is_listed(entry: ModelEntry) -> bool:
-    """Whether the price is that of LiteLLM's table and no other."""
+    """Return whether the price is that of LiteLLM's table and no other."""
     adjusted = litellm.cost_discount_config or litellm.cost_margin_config
     return entry.has_listed_price and entry.provider in BILLED_BY_TOKENS and not adjusted
 
 
 def cost_of_tokens(usage: Any, entry: ModelEntry) -> float:  # noqa: ANN401 - LiteLLM's usage
-    """The cost of the tokens, equal to `completion_cost`, which takes twice as long."""
+    """Return the cost of the tokens, equal to `completion_cost`, which takes twice as long."""
     return sum(
         litellm.cost_per_token(
             model=entry.params["model"],
@@ -113,7 +113,7 @@ def cost_of_tokens(usage: Any, entry: ModelEntry) -> float:  # noqa: ANN401 - Li
 
 
 def counts_tokens_only(response: Any) -> bool:  # noqa: ANN401 - LiteLLM's response
-    """Whether only tokens are billed: no provider search or tool, no tier, and no cost stated by the provider.
+    """Return whether only tokens are billed: no provider search or tool, no tier, and no cost stated by the provider.
 
     LiteLLM's answers lack the attributes of absent values.
     """

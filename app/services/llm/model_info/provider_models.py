@@ -37,12 +37,12 @@ class ProviderModel:
     """The provider no longer has it, though others still serve it."""
 
     def is_retired(self, today: date) -> bool:
-        """Whether the provider refuses it."""
+        """Return whether the provider refuses it."""
         return self.is_gone or (self.retires is not None and self.retires <= today)
 
 
 def provider_model(provider: str, name: str) -> ProviderModel:
-    """The provider's model for a name; the name itself if LiteLLM's table has no similar one."""
+    """Return the provider's model for a name; the name itself if LiteLLM's table has no similar one."""
     spellings = dict.fromkeys((name, name.replace(".", "-")))
     for spelling in spellings:
         for key in (f"{provider}/{spelling}", spelling):
@@ -58,7 +58,7 @@ def provider_model(provider: str, name: str) -> ProviderModel:
 
 
 def releases_of(provider: str, name: str) -> Iterator[tuple[str, JsonObject]]:
-    """A provider's dated releases of a model."""
+    """Yield a provider's dated releases of a model."""
     form = re.compile(f"(?:{provider}/)?({re.escape(name)}{RELEASE})")
     for key, row in LISTED_MODELS.items():
         found = form.fullmatch(key)
@@ -67,12 +67,12 @@ def releases_of(provider: str, name: str) -> Iterator[tuple[str, JsonObject]]:
 
 
 def bare_name(key: str) -> str:
-    """A model's name in LiteLLM's table without its provider."""
+    """Return a model's name in LiteLLM's table without its provider."""
     return key.rpartition("/")[2].partition("@")[0]
 
 
 def retirement_of(row: JsonObject) -> date | None:
-    """The date in a row of LiteLLM's table on which its model is retired."""
+    """Return the date in a row of LiteLLM's table on which its model is retired."""
     try:
         return date.fromisoformat(str(row.get("deprecation_date")))
     except ValueError:
@@ -80,7 +80,7 @@ def retirement_of(row: JsonObject) -> date | None:
 
 
 def current_model(provider: str, name: str = "") -> str | None:
-    """A provider's current model of the kind of a name; `None` for unknown providers."""
+    """Return a provider's current model of the kind of a name; `None` for unknown providers."""
     for mark, form in FAMILIES.get(provider, ()):
         if mark in name:
             return nearest_of(provider, re.compile(f"(?:{provider}/)?({form})"))
@@ -104,7 +104,7 @@ def nearest_of(provider: str, form: re.Pattern[str]) -> str | None:
 
 
 def config_line(name: str, model: str | None) -> str:
-    """The line of `model_list` that puts a model behind a catalog name."""
+    """Return the line of `model_list` that puts a model behind a catalog name."""
     return f"- {{model_name: {name}, litellm_params: {{model: {model or 'PROVIDER/MODEL'}}}}}"
 
 

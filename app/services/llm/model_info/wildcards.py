@@ -12,17 +12,17 @@ MAX_NAME_CHARACTERS = 200
 
 
 def is_wildcard(name: str) -> bool:
-    """Whether a `model_name` is a wildcard."""
+    """Return whether a `model_name` is a wildcard."""
     return WILDCARD in name
 
 
 def pattern_of(name: str) -> re.Pattern[str]:
-    """The pattern of a wildcard name: each `*` is one or more characters."""
+    """Return the pattern of a wildcard name: each `*` is one or more characters."""
     return re.compile("(.+)".join(map(re.escape, name.split(WILDCARD))))
 
 
 def matches(names: Iterable[str], model: str) -> str | None:
-    """The most specific wildcard among `names` that matches a model; `None` if none does."""
+    """Return the most specific wildcard among `names` that matches a model; `None` if none does."""
     if len(model) > MAX_NAME_CHARACTERS or is_wildcard(model):
         return None
     found = [name for name in names if is_wildcard(name) and pattern_of(name).fullmatch(model)]

@@ -46,7 +46,7 @@ class WorstCases:
     router_settings: JsonObject
 
     def of(self, request: ModelRequest) -> Amount:
-        """The most tokens and the highest cost, over every deployment that the Router may choose.
+        """Return the most tokens and the highest cost, over every deployment that the Router may choose.
 
         The cost is `None` if one of them has no price.
         """
@@ -71,7 +71,7 @@ class WorstCases:
 
 
 def input_bound(request: ModelRequest) -> int:
-    """An upper bound of a request's input tokens."""
+    """Return an upper bound of a request's input tokens."""
     sent = [{name: value for name, value in one.items() if name not in UNCOUNTED} for one in request.messages]
     count = json_bytes(sent) + MESSAGE_TOKENS * len(sent)
     schemas = [*request.tools, *([request.response_format] if request.response_format else [])]
@@ -79,7 +79,7 @@ def input_bound(request: ModelRequest) -> int:
 
 
 def json_bytes(value: Any) -> int:  # noqa: ANN401 - any JSON value
-    """The length of a JSON value in bytes."""
+    """Return the length of a JSON value in bytes."""
     try:
         return len(orjson.dumps(value))
     except (TypeError, ValueError, RecursionError):  # a lone surrogate, or a number that orjson does not have
@@ -87,7 +87,7 @@ def json_bytes(value: Any) -> int:  # noqa: ANN401 - any JSON value
 
 
 def output_limit(entry: ModelEntry) -> int:
-    """The output tokens of a deployment's calls at most: its entry's limit, else its model's, else 4,096."""
+    """Return the output tokens of a deployment's calls at most: its entry's limit, else its model's, else 4,096."""
     own = tokens_in(entry.params.get("max_completion_tokens")) or tokens_in(entry.params.get("max_tokens"))
     stated = own or tokens_in(entry.prices.get("max_output_tokens")) or OUTPUT_TOKENS
     thinking = entry.params.get("thinking")
@@ -96,12 +96,12 @@ def output_limit(entry: ModelEntry) -> int:
 
 
 def tokens_in(value: object) -> int:
-    """A number of tokens, 0 if the value is something else."""
+    """Return a number of tokens, 0 if the value is something else."""
     return value if isinstance(value, int) and value > 0 else 0
 
 
 def highest(entry: ModelEntry, names: Iterable[str], tokens: int) -> float:
-    """The highest of a deployment's prices a token that can apply to a request of so many input tokens."""
+    """Return the highest of a deployment's prices a token that can apply to a request of so many input tokens."""
     wanted = tuple(names)
     has_priority = "service_tier" in entry.params
     found = [0.0]

@@ -68,7 +68,7 @@ def make_run_context(
     budgets: Budgets,
     response_cache: ResponseCache | None = None,
 ) -> RunContext:
-    """The models, tools and rules that every run of the process shares."""
+    """Return the models, tools and rules that every run of the process shares."""
     return RunContext(
         models=models,
         tools=toolbox,

@@ -77,7 +77,7 @@ def record_stored(tree: RunTree, row: Row) -> None:
 
 
 def has_run(root: AgentExecution) -> bool:
-    """Whether an earlier owner may have made model calls for the tree."""
+    """Return whether an earlier owner may have made model calls for the tree."""
     return root.last_seq > 0 or root.takeovers > 0
 
 

@@ -56,7 +56,7 @@ class DecisionCreate(BaseModel):
 
     @model_validator(mode="after")
     def only_an_approval_has_an_input(self) -> "DecisionCreate":
-        """A declined call is not made with any input."""
+        """Refuse an edited input for a declined call, which is not made."""
         if self.decision == "decline" and self.input is not None:
             raise InvalidInput.of_field("input", "only an approved call has an input")
         return self

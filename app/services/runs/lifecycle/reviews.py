@@ -57,7 +57,7 @@ class ReviewCreate(BaseModel):
 
     @model_validator(mode="after")
     def a_revision_has_notes(self) -> "ReviewCreate":
-        """A revision without notes would not say what to revise."""
+        """Require notes for a revision: they say what to revise."""
         if self.status == ReviewStatus.REVISION_NEEDED and not (self.notes or "").strip():
             raise InvalidInput.of_field("notes", "say what has to be revised")
         return self

@@ -44,7 +44,7 @@ class ExecutionLinks(ApiModel):
 
     @classmethod
     def of(cls, execution_id: str) -> "ExecutionLinks":
-        """The links of an execution."""
+        """Return the links of an execution."""
         base = f"/api/v1/executions/{execution_id}"
         return cls(self=base, events=f"{base}/events", stream=f"{base}/events/stream")
 

@@ -109,7 +109,7 @@ def tool_call_event(run: ExecutionRun, call: RequestedToolCall, step: int, begin
 
 
 def is_taken(run: ExecutionRun, call_id: str) -> bool:
-    """Whether an earlier turn of the execution used this id: some models count from 1 in each turn."""
+    """Return whether an earlier turn of the execution used this id: some models count from 1 in each turn."""
     earlier = (call["id"] for turn in run.state.turns for call in turn.get("tool_calls", ()))
     return call_id in earlier
 

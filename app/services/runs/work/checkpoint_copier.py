@@ -62,7 +62,7 @@ class CopiedEvent:
         self._body = own | (NOTHING_SPENT if "tokenUsage" in own else {}) | {"copied": True}
 
     def body(self) -> JsonObject:
-        """The event's own fields."""
+        """Return the event's own fields."""
         return self._body
 
 
@@ -123,7 +123,7 @@ class CheckpointCopier:
                 yield event
 
     def _is_settled(self, old_id: str) -> bool:
-        """Whether an ancestor was completed: it has used this execution's end, which therefore stays."""
+        """Return whether an ancestor was completed: it has used this execution's end, which therefore stays."""
         seen = {old_id}
         parent = self.old.get(self.old[old_id].get("parentExecutionId") or "")
         while parent is not None and parent["executionId"] not in seen:

@@ -128,7 +128,7 @@ class ExecutionRun:
         return self.model_for(ANSWERS[self.execution.kind])
 
     def model_for(self, purpose: RunPurpose) -> str:
-        """The configured name of the model for calls of a purpose."""
+        """Return the configured name of the model for calls of a purpose."""
         return self.context.purposes.model_for(purpose, self.model)
 
     @property

@@ -21,7 +21,7 @@ class Assignment:
     depends_on: tuple[str, ...] = ()
 
     def as_json(self) -> JsonObject:
-        """The wire form."""
+        """Return the wire form."""
         return {"agentId": self.agent_id, "instructions": self.instructions, "dependsOn": list(self.depends_on)}
 
 
@@ -33,7 +33,7 @@ class Plan:
     rationale: str
 
     def as_json(self) -> JsonObject:
-        """The wire form."""
+        """Return the wire form."""
         return {"assignments": [one.as_json() for one in self.assignments], "rationale": self.rationale}
 
     @classmethod

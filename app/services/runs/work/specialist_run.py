@@ -38,7 +38,7 @@ async def run_specialist(run: ExecutionRun, head: ExecutionRun, batch_judge: Bat
 
 
 def is_revised(run: ExecutionRun) -> bool:
-    """Whether the draft is a revision: its reviewer decides on it, whatever its score."""
+    """Return whether the draft is a revision: its reviewer decides on it, whatever its score."""
     return run.state.retry_count > 0
 
 

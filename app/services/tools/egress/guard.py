@@ -51,7 +51,7 @@ Resolve = Callable[[str, int], Awaitable[list[Address]]]
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """The addresses of a host by the system's resolver."""
+    """Return the addresses of a host by the system's resolver."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
@@ -71,7 +71,7 @@ class Request:
 
     @classmethod
     def of(cls, asked: dict[str, Any]) -> "Request":
-        """The request of a tool.
+        """Return the request of a tool.
 
         Raises:
             EgressRefused: the request is not allowed.
@@ -92,7 +92,7 @@ class Request:
         return cls(method, Target.of(str(asked["url"])), headers, body, str(asked["redirect"]))
 
     def redirected(self, status: int, location: str) -> "Request":
-        """The request that follows a redirect; only harmless headers go to another origin.
+        """Return the request that follows a redirect; only harmless headers go to another origin.
 
         Raises:
             EgressRefused: the redirect's URL cannot be fetched.
@@ -133,7 +133,7 @@ class Egress:
 
     @classmethod
     def to(cls, hosts: Iterable[str]) -> "Egress":
-        """A guard that allows these hosts only.
+        """Return a guard that allows these hosts only.
 
         Raises:
             StartupError: a host is invalid.
@@ -141,7 +141,7 @@ class Egress:
         return cls(AllowList.of(hosts))
 
     async def answer(self, asked: dict[str, Any], *, until: float) -> bytes:
-        """The answer or error for the tool's worker, before a deadline on the event loop's clock."""
+        """Return the answer or error for the tool's worker, before a deadline on the event loop's clock."""
         identity = asked.get("id")
         try:
             async with asyncio.timeout_at(until):
@@ -196,7 +196,7 @@ class Egress:
 
 
 def readable_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[Header]:
-    """A response's headers as text, names in lower case."""
+    """Return a response's headers as text, names in lower case."""
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
 
 
@@ -210,7 +210,7 @@ def told_body(body: bytes) -> dict[str, str]:
 
 @cache
 def trust() -> ssl.SSLContext:
-    """The trusted certificate authorities: the system's (`SSL_CERT_FILE`) and certifi's."""
+    """Return the trusted certificate authorities: the system's (`SSL_CERT_FILE`) and certifi's."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
@@ -232,7 +232,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """A connection to the host's first address that accepts; a single forbidden address refuses the host."""
+        """Return a connection to the host's first address that accepts; a single forbidden address refuses the host."""
         addresses = await self._addresses(host.strip("[]"), port)
         if not all(self._allowed.permits(address, host, port) for address in addresses):
             raise denied(f"The host {host!r} is at an address that tools may not reach.")

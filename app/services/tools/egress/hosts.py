@@ -42,12 +42,12 @@ class EgressRefused(Exception):
 
 
 def denied(message: str) -> EgressRefused:
-    """The request is not allowed."""
+    """Return the error for a request that is not allowed."""
     return EgressRefused("egress-denied", message)
 
 
 def failed(message: str) -> EgressRefused:
-    """The request was allowed and failed."""
+    """Return the error for an allowed request that failed."""
     return EgressRefused("egress-failed", message)
 
 
@@ -62,7 +62,7 @@ class Target:
 
     @classmethod
     def of(cls, url: str) -> "Target":
-        """The target that a URL names.
+        """Return the target that a URL names.
 
         Raises:
             EgressRefused: the URL is not a plain HTTP URL, or its host has an ambiguous spelling.
@@ -98,17 +98,17 @@ class Target:
 
 
 def path_of(parts: SplitResult) -> str:
-    """The request's target: path and query."""
+    """Return the request's target: path and query."""
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def bracketed(host: str) -> str:
-    """The host as in a URL."""
+    """Return the host as in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 def canonical_host(host: str) -> str:
-    """A host name in lower case without a final dot, or an address in its canonical form.
+    """Return a host name in lower case without a final dot, or an address in its canonical form.
 
     Raises:
         EgressRefused: a number in octal, hexadecimal or fewer parts, an address with a zone, or no host name at all.
@@ -124,7 +124,7 @@ def canonical_host(host: str) -> str:
 
 
 def plain_address(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address embeds, otherwise the address itself."""
+    """Return the IPv4 address that an IPv6 address embeds, otherwise the address itself."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
@@ -166,7 +166,7 @@ class AllowList:
             raise denied(f"The host {target.host!r} is not among those that tools may fetch.")
 
     def permits(self, address: Address, host: str, port: int) -> bool:
-        """Whether a connection for a listed host may go to this address.
+        """Return whether a connection for a listed host may go to this address.
 
         A listed name opens public addresses only: an address of this machine or its networks must be listed itself, or
         be the loopback of the listed name `localhost`.
@@ -178,7 +178,7 @@ class AllowList:
 
 
 def parse_entry(entry: str) -> tuple[str, int | None]:
-    """An entry of the list; IPv6 addresses need brackets before a port."""
+    """Return an entry of the list; IPv6 addresses need brackets before a port."""
     try:
         with contextlib.suppress(ValueError):
             return str(ipaddress.ip_address(entry.strip("[]"))), None

@@ -86,7 +86,7 @@ class McpConnection:
         return f"it has been starting for {seconds:.0f} s of at most {self._start_seconds:g} s{before}"
 
     def describe(self) -> McpServerState:
-        """The status of the server."""
+        """Return the status of the server."""
         tools = sorted(self.tools.values(), key=lambda tool: tool.name)
         return McpServerState(self.name, self.state, self.settings.transport, self.problem, tools)
 
@@ -111,7 +111,7 @@ class McpConnection:
             delay = min(delay * 2, LAST_RETRY_SECONDS)
 
     async def find(self, tool: str) -> McpTool | None:
-        """A tool as the server last described it; waits briefly for the first attempt to connect."""
+        """Return a tool as the server last described it; waits briefly for the first attempt to connect."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.tried.wait(), FIND_SECONDS)
         return self.tools.get(tool)
@@ -173,7 +173,7 @@ class McpConnection:
         raise failure
 
     def _is_answer(self, error: MCPError) -> bool:
-        """Whether an error is certainly the server's; over HTTP the SDK creates some itself."""
+        """Return whether an error is certainly the server's; over HTTP the SDK creates some itself."""
         return self.settings.transport == "stdio" and error.code != CONNECTION_CLOSED
 
     async def _is_gone(self, client: Client) -> bool:
@@ -273,7 +273,7 @@ class McpConnection:
             self._on_change()
 
     def _problem_of(self, error: Exception) -> str:
-        """The reason why an attempt to connect, or a connection, ended."""
+        """Return the reason why an attempt to connect, or a connection, ended."""
         if isinstance(error, TimeoutError):
             if self._attempted_at is None:
                 return "it no longer answers"
@@ -291,12 +291,12 @@ async def accept_result(name: str, result: CallToolResult) -> None:
 
 
 def first_of(error: BaseException) -> BaseException:
-    """The error itself, or the first one of a group."""
+    """Return the error itself, or the first one of a group."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = cast("BaseException", error.exceptions[0])
     return error
 
 
 def name_of(error: BaseException) -> str:
-    """The name of the error's class, or that of the first error in a group."""
+    """Return the name of the error's class, or that of the first error in a group."""
     return type(first_of(error)).__name__

@@ -19,7 +19,7 @@ class BoundedStream(httpx2.AsyncByteStream):
         self._stream, self._has_events = stream, has_events
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The parts of the body.
+        """Yield the parts of the body.
 
         Raises:
             httpx2.ReadError: the body is too large.
@@ -59,7 +59,7 @@ async def bound(response: httpx2.Response) -> None:
 def bounded_client(
     headers: dict[str, Any] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
 ) -> httpx2.AsyncClient:
-    """A client with bounded responses, with the signature that the SDK requires."""
+    """Return a client with bounded responses, with the signature that the SDK requires."""
     return httpx2.AsyncClient(
         headers={"accept-encoding": "identity", **(headers or {})},
         timeout=timeout or httpx2.Timeout(HTTP_SECONDS, read=None),

@@ -49,7 +49,7 @@ async def list_tools(client: Client) -> list[Tool]:
 def usable_tools(
     server: str, settings: McpServerSettings, listed: list[Tool]
 ) -> tuple[dict[str, McpTool], dict[str, str]]:
-    """The tools that can be granted, by the server's names, and the reason why each other one cannot."""
+    """Return the tools that can be granted, by the server's names, and the reason why each other one cannot."""
     found: dict[str, McpTool] = {}
     unusable: dict[str, str] = {}
     for tool in listed:
@@ -68,7 +68,7 @@ def usable_tools(
 
 
 def described(server: str, tool: Tool) -> McpTool | None:
-    """A tool for use in runs; `None` if its schema is too large. A read-only tool is idempotent too."""
+    """Return a tool for use in runs; `None` if its schema is too large. A read-only tool is idempotent too."""
     schema = fitting_schema(tool.input_schema)
     if schema is None:
         return None
@@ -83,7 +83,7 @@ def described(server: str, tool: Tool) -> McpTool | None:
 
 
 def fitting_schema(schema: object) -> dict[str, Any] | None:
-    """A server's input schema as an object with shortened texts; `None` if it is still too large."""
+    """Return a server's input schema as an object with shortened texts; `None` if it is still too large."""
     try:
         found = with_short_prose(schema if isinstance(schema, dict) else {}, MAX_SCHEMA_DEPTH)
         fits = len(json.dumps(found)) <= MAX_SCHEMA_CHARACTERS
@@ -93,7 +93,7 @@ def fitting_schema(schema: object) -> dict[str, Any] | None:
 
 
 def with_short_prose(node: Any, depth: int) -> Any:  # noqa: ANN401 - any JSON value
-    """A schema with its descriptions cut to a length.
+    """Return a schema with its descriptions cut to a length.
 
     Raises:
         ValueError: the schema is nested too deeply.
@@ -111,7 +111,7 @@ def with_short_prose(node: Any, depth: int) -> Any:  # noqa: ANN401 - any JSON v
 
 
 def shortened(text: str, limit: int) -> str:
-    """A text cut to a length, with a mark at the end."""
+    """Return a text cut to a length, with a mark at the end."""
     return text if len(text) <= limit else text[: limit - len(CUT)] + CUT
 
 
@@ -137,5 +137,5 @@ def log_changes(server: str, before: dict[str, McpTool], after: dict[str, McpToo
 
 
 def digest_of(tool: dict[str, Any]) -> str:
-    """A short digest of a server's description of a tool."""
+    """Return a short digest of a server's description of a tool."""
     return hashlib.sha256(json.dumps(tool, sort_keys=True).encode()).hexdigest()[:12]

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 async def output_of(name: str, result: CallToolResult, output_schema: dict[str, Any] | None) -> JsonValue:
-    """The output of a call: text, structured content, or both if the text adds to the structured content.
+    """Return the output of a call: text, structured content, or both if the text adds to the structured content.
 
     Structured content that does not match the tool's output schema is left out, as long as there is text.
 
@@ -56,7 +56,7 @@ async def output_of(name: str, result: CallToolResult, output_schema: dict[str, 
 
 
 def text_of(block: ContentBlock) -> str:
-    """A content block as text; other content is described by its type and size."""
+    """Return a content block as text; other content is described by its type and size."""
     if isinstance(block, TextContent):
         return block.text
     if isinstance(block, ImageContent | AudioContent):
@@ -72,12 +72,12 @@ def text_of(block: ContentBlock) -> str:
 
 
 def size_of(base64_text: str) -> int:
-    """The number of bytes that a base64 text encodes."""
+    """Return the number of bytes that a base64 text encodes."""
     return len(base64_text.rstrip("=\r\n")) * 3 // 4
 
 
 def repeats(texts: list[str], structured: JsonValue) -> bool:
-    """Whether the text only repeats the structured content, for clients that do not read the latter."""
+    """Return whether the text only repeats the structured content, for clients that do not read the latter."""
     if not any(texts):
         return True
     values = [structured]
@@ -92,7 +92,7 @@ def repeats(texts: list[str], structured: JsonValue) -> bool:
 
 
 def says(text: str, value: JsonValue) -> bool:
-    """Whether a text is a value: as it is, or as JSON."""
+    """Return whether a text is a value: as it is, or as JSON."""
     if text == value:
         return True
     try:
@@ -102,14 +102,14 @@ def says(text: str, value: JsonValue) -> bool:
 
 
 def matches(schema: str, output: JsonValue) -> bool:
-    """Whether a schema allows an output; an unusable schema allows any. Slow: call it in a thread."""
+    """Return whether a schema allows an output; an unusable schema allows any. Slow: call it in a thread."""
     validator = output_validator(schema)
     return validator is None or validator.is_valid(output)
 
 
 @lru_cache(maxsize=256)
 def output_validator(schema: str) -> Validator | None:
-    """The compiled schema; external references are not fetched."""
+    """Return the compiled schema; external references are not fetched."""
     options = FancyRegexOptions(backtrack_limit=MAX_BACKTRACKS)
     found: dict[str, Any] = json.loads(schema)
     try:

@@ -66,7 +66,7 @@ class McpServers:
                 task.cancel()
 
     async def find(self, name: str) -> McpTool | None:
-        """The tool `mcp:server/tool`, as its server last described it."""
+        """Return the tool `mcp:server/tool`, as its server last described it."""
         server, tool = split_name(name)
         connection = self._connections.get(server)
         return await connection.find(tool) if connection else None
@@ -98,7 +98,7 @@ class McpServers:
         return await connection.call(tool, tool_input, may_repeat=may_repeat)
 
     def timeout_of(self, name: str) -> float | None:
-        """The seconds that a call may take by its server's settings; `None` if not set."""
+        """Return the seconds that a call may take by its server's settings; `None` if not set."""
         connection = self._connections.get(split_name(name)[0])
         return connection.settings.timeout if connection else None
 
@@ -111,7 +111,7 @@ class McpServers:
             tell()
 
     def describe(self) -> list[McpServerState]:
-        """The status of each server."""
+        """Return the status of each server."""
         return [connection.describe() for connection in self._connections.values()]
 
 

@@ -87,7 +87,7 @@ class McpServerSettings(BaseModel):
     @field_validator("type", mode="before")
     @classmethod
     def usual_transport(cls, value: object) -> object:
-        """The transport for a name that other programs use."""
+        """Return the transport for a name that other programs use."""
         return TRANSPORTS.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -111,12 +111,12 @@ class McpServerSettings(BaseModel):
         return self.type or ("stdio" if self.command is not None else "http")
 
     def allows(self, tool: str) -> bool:
-        """Whether agents may use a tool of the server."""
+        """Return whether agents may use a tool of the server."""
         return self.allowed_tools is None or any(fnmatchcase(tool, pattern) for pattern in self.allowed_tools)
 
 
 def load_mcp_servers(path: Path | None) -> dict[str, McpServerSettings]:
-    """The servers that a file names under `mcpServers`.
+    """Return the servers that a file names under `mcpServers`.
 
     In a value, `${NAME}` is replaced with an environment variable, and `${NAME:-default}` with its default if the
     variable is unset or empty. Unknown keys are logged as warnings.
@@ -138,7 +138,7 @@ def load_mcp_servers(path: Path | None) -> dict[str, McpServerSettings]:
 
 
 def read_entries(path: Path) -> dict[str, Any]:
-    """The entries of the file, by the names of their servers."""
+    """Return the entries of the file, by the names of their servers."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -153,12 +153,12 @@ def read_entries(path: Path) -> dict[str, Any]:
 
 
 def entries_of(content: Any) -> Any:  # noqa: ANN401 - any YAML value
-    """The value of `mcpServers`."""
+    """Return the value of `mcpServers`."""
     return content.get("mcpServers")
 
 
 def server_settings(path: Path, name: str, entry: object) -> McpServerSettings:
-    """The settings in one entry; the rest of a disabled entry is not checked."""
+    """Return the settings in one entry; the rest of a disabled entry is not checked."""
     where = f"MCP_SERVERS is invalid: {path}: the server {name!r}"
     if not isinstance(entry, dict):
         raise StartupError(f"{where} must have either a command or a url.")
@@ -188,7 +188,7 @@ def warn_of_unread_keys(name: str, entry: Mapping[str, Any]) -> None:
 
 
 def likely_key(key: str, known: Iterable[str]) -> str | None:
-    """The most similar known key."""
+    """Return the most similar known key."""
     if key in OTHER_NAMES:
         return OTHER_NAMES[key]
     by_letters = {item.lower(): item for item in known}
@@ -197,7 +197,7 @@ def likely_key(key: str, known: Iterable[str]) -> str | None:
 
 
 def filled(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The value with environment variables replaced in its texts.
+    """Return the value with environment variables replaced in its texts.
 
     Raises:
         StartupError: a variable is not set, and has no default.
@@ -210,7 +210,7 @@ def filled(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def variable(found: re.Match[str]) -> str:
-    """The value of a variable; as in a shell, an empty variable has its default too."""
+    """Return the value of a variable; as in a shell, an empty variable has its default too."""
     name, default = found.groups()
     value = os.environ.get(name)
     if default is not None:

@@ -60,7 +60,7 @@ class McpTools(Protocol):
     """The tools of the configured servers."""
 
     async def find(self, name: str) -> McpTool | None:
-        """The tool `mcp:server/tool`, as the server last described it."""
+        """Return the tool `mcp:server/tool`, as the server last described it."""
         ...
 
     def problem_with(self, name: str) -> str | None:
@@ -76,11 +76,11 @@ class McpTools(Protocol):
         ...
 
     def timeout_of(self, name: str) -> float | None:
-        """The seconds that a call may take by its server's settings; `None` if not set."""
+        """Return the seconds that a call may take by its server's settings; `None` if not set."""
         ...
 
     def describe(self) -> list[McpServerState]:
-        """The status of each server."""
+        """Return the status of each server."""
         ...
 
     def on_change(self, tell: Callable[[], None]) -> None:

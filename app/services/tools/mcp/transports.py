@@ -33,7 +33,7 @@ class TokensInMemory(TokenStorage):
         self._client: OAuthClientInformationFull | None = None
 
     async def get_tokens(self) -> OAuthToken | None:
-        """The tokens that were stored last."""
+        """Return the tokens that were stored last."""
         return self._tokens
 
     async def set_tokens(self, tokens: OAuthToken) -> None:
@@ -41,7 +41,7 @@ class TokensInMemory(TokenStorage):
         self._tokens = tokens
 
     async def get_client_info(self) -> OAuthClientInformationFull | None:
-        """The registration that was stored last."""
+        """Return the registration that was stored last."""
         return self._client
 
     async def set_client_info(self, client_info: OAuthClientInformationFull) -> None:
@@ -52,7 +52,7 @@ class TokensInMemory(TokenStorage):
 async def client_of(
     settings: McpServerSettings, errors: IO[str], on_message: OnMessage, stack: contextlib.AsyncExitStack
 ) -> Client:
-    """An unconnected client for the configured transport; the stack closes its resources."""
+    """Return an unconnected client for the configured transport; the stack closes its resources."""
     if settings.url is None:
         parameters = StdioServerParameters(
             command=settings.command or "", args=settings.args, env=settings.env, cwd=settings.cwd
@@ -75,7 +75,7 @@ async def client_of(
 
 
 def auth_of(settings: McpServerSettings, url: str) -> httpx2.Auth | None:
-    """The authentication of requests to a server that requires OAuth."""
+    """Return the authentication of requests to a server that requires OAuth."""
     oauth = settings.oauth
     if oauth is None:
         return None

@@ -159,7 +159,7 @@ def _set_limit(kind: int, limit: int) -> None:
 
 
 def _open_statm() -> int:
-    """The kernel's memory account of this process, opened before files can no longer be opened."""
+    """Return the kernel's memory account of this process, opened before files can no longer be opened."""
     try:
         return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -170,7 +170,7 @@ STATM = _open_statm()
 
 
 def data_bytes() -> int:
-    """The memory that `RLIMIT_DATA` counts now; 0 if the system does not report it."""
+    """Return the memory that `RLIMIT_DATA` counts now; 0 if the system does not report it."""
     if STATM < 0:
         return 0
     return int(os.pread(STATM, 200, 0).split()[5]) * resource.getpagesize()

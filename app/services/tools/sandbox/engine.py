@@ -58,7 +58,7 @@ class EngineHost(Protocol):
 
 
 def make_image(limits: EngineLimits) -> EngineImage:
-    """The memory of an engine in which the prelude has run."""
+    """Return the memory of an engine in which the prelude has run."""
     parts = ",\n".join((PRELUDE / f"{name}.js").read_text(encoding="utf-8") for name in PARTS)
     with Runtime(memory_limit=limits.memory_bytes) as runtime:
         context: Context = runtime.new_context(timeout=limits.timeout_seconds)
@@ -83,7 +83,7 @@ class EngineMemory:
 
     @classmethod
     def bounded(cls, context: Context, memory_bytes: int) -> "EngineMemory":
-        """The memory of a context, which can grow by `memory_bytes` from now on."""
+        """Return the memory of a context, which can grow by `memory_bytes` from now on."""
         instance = instance_of(context)
         before: int = instance.mem.data_len(instance.store)
         limit = before + memory_bytes + OWN_BYTES
@@ -207,7 +207,7 @@ class Engine:
         self._tell("timers")
 
     def _logged(self) -> list[str]:
-        """The console lines of a tool that did not finish, if the engine still responds."""
+        """Return the console lines of a tool that did not finish, if the engine still responds."""
         try:
             return json.loads(f"[{whole_characters(self._tell('console'))}]")
         except (QuickJSError, Trap, ValueError):

@@ -33,7 +33,7 @@ class Signature:
 
     @classmethod
     def of(cls, function: wasmtime.Func, store: wasmtime.Store) -> "Signature | None":
-        """The signature of a function; `None` if it uses other types or returns more than one value."""
+        """Return the signature of a function; `None` if it uses other types or returns more than one value."""
         kind = function.type(store)
         try:
             parameters = tuple(NUMBERS[str(item)] for item in kind.params)
@@ -98,7 +98,7 @@ class CountedFunction:
 
 
 def typed_exports(exports: Mapping[str, Any], store: wasmtime.Store) -> dict[str, Any]:
-    """An instance's exports with fast calls."""
+    """Return an instance's exports with fast calls."""
     return {name: typed_export(name, export, store) for name, export in exports.items()}
 
 

@@ -17,12 +17,12 @@ ZEROS = bytes(PAGE_BYTES)
 
 
 def instance_of(context: Context) -> Any:  # noqa: ANN401 - the engine's own
-    """The WebAssembly instance of a context: its `store`, memory `mem` and stack pointer `sp`."""
+    """Return the WebAssembly instance of a context: its `store`, memory `mem` and stack pointer `sp`."""
     return context._engine_ctx._inst  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - no public way
 
 
 def exports_of(instance: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the engine's own
-    """The functions of an instance that quickjs-rs calls, by name."""
+    """Return the functions of an instance that quickjs-rs calls, by name."""
     return instance._exports  # noqa: SLF001 - no public way
 
 
@@ -32,7 +32,7 @@ def replace_exports(instance: Any, exports: Mapping[str, Any]) -> None:  # noqa:
 
 
 def memory_of(context: Context) -> bytes:
-    """The complete memory of an engine."""
+    """Return the complete memory of an engine."""
     instance = instance_of(context)
     return bytes(instance.mem.read(instance.store, 0, None))
 
@@ -48,7 +48,7 @@ class EngineImage:
 
     @classmethod
     def taken(cls, context: Context, new: bytes) -> "EngineImage":
-        """The image of an engine whose memory was `new` when it was made."""
+        """Return the image of an engine whose memory was `new` when it was made."""
         instance, memory = instance_of(context), memory_of(context)
         spans = tuple((start, bytearray(memory[start:end])) for start, end in used_spans(new, memory))
         return cls(len(memory), instance.sp.value(instance.store), spans)
@@ -65,7 +65,7 @@ class EngineImage:
 
 
 def used_spans(new: bytes, memory: bytes) -> Iterator[tuple[int, int]]:
-    """The spans of pages that are not zero in either memory; adjacent pages are joined."""
+    """Yield the spans of pages that are not zero in either memory; adjacent pages are joined."""
     start = None
     for place in range(0, len(memory), PAGE_BYTES):
         page = slice(place, place + PAGE_BYTES)

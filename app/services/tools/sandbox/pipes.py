@@ -29,7 +29,7 @@ class ServicePipe:
         return cls(source, sink)
 
     def receive_call(self) -> bytes | None:
-        """The next call; `None` if the service has closed the pipe.
+        """Return the next call; `None` if the service has closed the pipe.
 
         Answers that arrive first are skipped: they belong to a call that ended without them.
         """

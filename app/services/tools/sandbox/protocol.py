@@ -34,12 +34,12 @@ LENGTH = struct.Struct(">I")
 
 
 def frame(body: bytes) -> bytes:
-    """The body prefixed with its length: four bytes, big-endian."""
+    """Return the body prefixed with its length: four bytes, big-endian."""
     return LENGTH.pack(len(body)) + body
 
 
 def encode_request(body: Mapping[str, object]) -> bytes:
-    """A request for the worker's script, with the limits that the script enforces and fresh randomness.
+    """Return a request for the worker's script, with the limits that the script enforces and fresh randomness.
 
     Raises:
         ValueError: a value is not JSON (`NaN`, a cycle).

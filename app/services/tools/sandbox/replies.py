@@ -25,18 +25,18 @@ Reply = dict[str, Any]
 
 
 def failure(code: str, message: str | None = None, *, retire: bool = False) -> Reply:
-    """The reply to a call that failed."""
+    """Return the reply to a call that failed."""
     return {"error": {"code": code, "message": message or MESSAGES[code]}, "retire": retire}
 
 
 def breakdown(error: Exception) -> Reply:
-    """The reply if the worker itself failed; the cause goes to the service's log."""
+    """Return the reply if the worker itself failed; the cause goes to the service's log."""
     cause = "".join(traceback.format_exception(error)).strip()
     return failure("tool-crashed", retire=True) | {"cause": cause[-MAX_CAUSE_CHARACTERS:]}
 
 
 def reply_to(answer: dict[str, Any], *, memory_is_spent: bool) -> Reply:
-    """The reply for an answer of the script, with the tool's console lines."""
+    """Return the reply for an answer of the script, with the tool's console lines."""
     console: list[str] = answer.get("console", [])
     return _outcome(answer, memory_is_spent) | {"console": console}
 

@@ -95,7 +95,7 @@ def restrict_system_calls() -> bool:
 
 
 def filter_code(architecture: Architecture, pid: int) -> bytes:
-    """The filter: another architecture's call ends the process, a listed call passes, any other is refused."""
+    """Return the filter: another architecture's call ends the process, a listed call passes, any other is refused."""
     code = [
         INSTRUCTION.pack(LOAD, 0, 0, ARCHITECTURE_AT),
         INSTRUCTION.pack(JUMP_EQUAL, 1, 0, architecture.audit),

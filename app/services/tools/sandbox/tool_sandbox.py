@@ -153,7 +153,7 @@ class ToolSandbox:
                 raise
 
     async def _ask_worker(self, start: WorkerStart, request: bytes) -> dict[str, Any]:
-        """The worker's reply; a worker that does not reply, or asks for it, is replaced."""
+        """Return the worker's reply; a worker that does not reply, or asks for it, is replaced."""
         reusable = False
         seconds = self._timeout_seconds + KILL_GRACE_SECONDS
         fetch = partial(self._egress.answer, until=asyncio.get_running_loop().time() + self._timeout_seconds)
@@ -181,7 +181,7 @@ class ToolSandbox:
                 self._replace(start)
 
     async def _loss(self, worker: ToolWorker) -> ToolFailed:
-        """The error of a call whose worker did not reply; the log says how the process ended."""
+        """Return the error of a call whose worker did not reply; the log says how the process ended."""
         if self._closed:
             return ToolFailed("tool-crashed", "The service is closing.")
         ending = await worker.ending()
@@ -208,7 +208,7 @@ class ToolSandbox:
             self._turns.release()
 
     async def _take(self) -> WorkerStart:
-        """A living worker; one that is on its way is waited for only if no other is idle."""
+        """Return a living worker; one that is on its way is waited for only if no other is idle."""
         while not self._closed:
             start = next(filter(has_started, self._idle), self._idle[0])
             self._idle.remove(start)
@@ -249,17 +249,17 @@ class ToolSandbox:
 
 
 def has_started(start: WorkerStart) -> bool:
-    """Whether this worker came up; it may have ended since."""
+    """Return whether this worker came up; it may have ended since."""
     return start.done() and not start.cancelled() and start.exception() is None
 
 
 def killed() -> ToolFailed:
-    """The failure of a call that nothing but a signal could end."""
+    """Return the failure of a call that nothing but a signal could end."""
     return ToolFailed("tool-timeout", "The tool did not finish in time and was killed.")
 
 
 def encode(body: dict[str, Any]) -> bytes:
-    """The request's bytes.
+    """Return the request's bytes.
 
     Raises:
         ToolFailed: the input cannot be handed to a tool.
@@ -274,7 +274,7 @@ def encode(body: dict[str, Any]) -> bytes:
 
 
 def is_reply(reply: dict[str, Any]) -> bool:
-    """Whether a worker sends such replies."""
+    """Return whether a worker sends such replies."""
     error = reply.get("error")
     has_result = (
         isinstance(reply.get("output"), str)
@@ -285,7 +285,7 @@ def is_reply(reply: dict[str, Any]) -> bool:
 
 
 def outcome_of(reply: dict[str, Any], *, duration_ms: float) -> ToolOutcome:
-    """The outcome in a reply.
+    """Return the outcome in a reply.
 
     Raises:
         ToolFailed: the reply reports a failure.
@@ -303,11 +303,11 @@ def outcome_of(reply: dict[str, Any], *, duration_ms: float) -> ToolOutcome:
 
 
 def milliseconds_since(started: float) -> float:
-    """The time that has passed, to the microsecond."""
+    """Return the time that has passed, to the microsecond."""
     return round((time.perf_counter() - started) * 1000, 3)
 
 
 def number_of(digits: str) -> int | float:
-    """A whole number from JavaScript; beyond 2^53 it was never exact, and BSON cannot store it as an integer."""
+    """Return a whole number from JavaScript; beyond 2^53 it was never exact, and BSON cannot store it as an integer."""
     number = int(digits)
     return number if abs(number) <= MAX_INTEGER else float(number)

@@ -73,7 +73,7 @@ def serve(pipe: ServicePipe, image: EngineImage, limits: EngineLimits, loop: asy
 
 
 def answer(engine: Engine, request: bytes, pipe: ServicePipe, loop: asyncio.AbstractEventLoop) -> Reply:
-    """The reply to one call."""
+    """Return the reply to one call."""
     try:
         return engine.invoke(request.decode("ascii"), pipe, loop)
     except MemoryError:

@@ -111,14 +111,14 @@ class ToolWorker:
             return True
 
     async def ending(self) -> "WorkerExit":
-        """The end of a process that did not reply."""
+        """Return the end of a process that did not reply."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ENDING_SECONDS):
                 await self._process.wait()
         return WorkerExit(self._process.returncode)
 
     async def ask(self, request: bytes, fetch: Fetch) -> dict[str, Any]:
-        """The reply to one call; `fetch` is asked for what the tool fetches meanwhile.
+        """Return the reply to one call; `fetch` is asked for what the tool fetches meanwhile.
 
         No answer to a request is on its way any more when this returns.
 

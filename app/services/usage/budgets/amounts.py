@@ -28,7 +28,7 @@ NOTHING = Amount()
 
 
 def units_of(usd: float, *, up: bool = False) -> int:
-    """The whole units of a cost in US dollars, rounded to the nearest, or `up`."""
+    """Return the whole units of a cost in US dollars, rounded to the nearest, or `up`."""
     if not math.isfinite(usd):
         raise ValueError("not a finite cost")
     scaled = EXACT.multiply(Decimal(repr(usd)), Decimal(UNITS_A_DOLLAR))
@@ -36,7 +36,7 @@ def units_of(usd: float, *, up: bool = False) -> int:
 
 
 def dollars_of(units: int) -> float:
-    """The cost in US dollars of whole units."""
+    """Return the cost in US dollars of whole units."""
     return units / UNITS_A_DOLLAR
 
 
@@ -46,7 +46,7 @@ def stored_units(units: int) -> Decimal128:
 
 
 def read_units(value: Any) -> int:  # noqa: ANN401 - any stored value
-    """The units in a stored value; one that is not a number counts as 0."""
+    """Return the units in a stored value; one that is not a number counts as 0."""
     if isinstance(value, Decimal128):
         decimal = value.to_decimal()
         return int(decimal) if decimal.is_finite() else 0

@@ -52,7 +52,7 @@ class BudgetMark:
 
     @classmethod
     def of(cls, raw: Raw) -> "BudgetMark":
-        """The mark of a stored budget; the ratio is that of the limit that is used most."""
+        """Return the mark of a stored budget; the ratio is that of the limit that is used most."""
         used_tokens, max_tokens = int(raw["usedTokens"]), raw.get("maxTokens")
         used_cost, limit = read_units(raw["usedCost"]), raw.get("maxCost")
         max_cost = None if limit is None else read_units(limit)
@@ -205,7 +205,7 @@ class Budgets:
 
 
 def is_exhausted(budget: Raw, least: Amount) -> bool:
-    """Whether a limit is used up, or what is left of it does not cover `least`."""
+    """Return whether a limit is used up, or what is left of it does not cover `least`."""
     used_and_most = (
         (int(budget["usedTokens"]), budget.get("maxTokens"), least.tokens),
         (read_units(budget["usedCost"]), budget.get("maxCost"), least.cost or 0),

@@ -21,7 +21,7 @@ LIMIT_FIELDS = dict.fromkeys(("scope", "maxTokens", "maxCost", "period", "timezo
 
 
 def opened(now: Now) -> list[Raw]:
-    """The stages that start the period that is due and drop expired reservations."""
+    """Return the stages that start the period that is due and drop expired reservations."""
     due = {"$and": [{"$ne": ["$period", TOTAL]}, {"$gte": [now, {"$ifNull": ["$resetsAt", now]}]}]}
     start = period_start(now, "$period", "$timezone")
     live = {"$filter": {"input": array_in("$reservations"), "cond": {"$gt": ["$$this.until", now]}}}
@@ -41,13 +41,13 @@ def opened(now: Now) -> list[Raw]:
 
 
 def period_start(now: Now, period: Any, timezone: Any) -> Raw:  # noqa: ANN401 - any expression
-    """The start of the period that a time belongs to; that of `total` is the time itself."""
+    """Return the start of the period that a time belongs to; that of `total` is the time itself."""
     bounds = [{"case": {"$eq": [period, unit]}, "then": truncated(now, unit, timezone)} for unit in ("day", "month")]
     return {"$switch": {"branches": bounds, "default": now}}
 
 
 def period_end(start: Any, period: Any, timezone: Any) -> Raw:  # noqa: ANN401 - any expression
-    """The end of the period with this start; `total` has none.
+    """Return the end of the period with this start; `total` has none.
 
     A calendar step is taken from the middle of the first day and cut again: a day can lack its midnight.
     """
@@ -61,7 +61,7 @@ def period_end(start: Any, period: Any, timezone: Any) -> Raw:  # noqa: ANN401 -
 
 
 def truncated(moment: Any, unit: str, timezone: Any) -> Raw:  # noqa: ANN401 - any expression
-    """The start of the day or month of a time."""
+    """Return the start of the day or month of a time."""
     return {"$dateTrunc": {"date": moment, "unit": unit, "timezone": timezone}}
 
 
@@ -88,7 +88,7 @@ def reserving(reservation_id: str, root_id: str, worst: Amount, seconds: float, 
 
 
 def unset(field: str) -> Raw:
-    """Whether a limit is not set."""
+    """Return whether a limit is not set."""
     return {"$not": [{"$isNumber": field}]}
 
 
@@ -161,7 +161,7 @@ def putting(limits: Raw, now: Now = NOW) -> list[Raw]:
 
 
 def as_now(now: Now = NOW) -> Raw:
-    """The projection that reads a budget as it stands now: the same rules without a write."""
+    """Return the projection that reads a budget as it stands now: the same rules without a write."""
     first = opened(now)[0]["$set"]
     live = first["reservations"]
     return {

@@ -49,17 +49,17 @@ class BudgetWrite(BaseModel):
     timezone: Annotated[Text, Field(min_length=1, max_length=100), AfterValidator(check_timezone)] = "UTC"
     """The time zone of days and months, by its IANA name."""
     alert_at: Annotated[float, Field(ge=0, le=1)] = 0.8
-    """The used share of a limit, 0 to 1, at which a `budget-alert` event is sent, once in a period."""
+    """The used share of a limit, 0 to 1, at which a `budget-alert` event is sent, once per period."""
 
     @model_validator(mode="after")
     def has_a_limit(self) -> Self:
-        """A budget limits something."""
+        """Require at least one limit."""
         if self.max_tokens is None and self.max_cost_usd is None:
             raise InvalidInput.of_fields([FieldError("maxTokens", NO_LIMIT), FieldError("maxCostUsd", NO_LIMIT)])
         return self
 
     def as_stored(self) -> Raw:
-        """The stored fields."""
+        """Return the stored fields."""
         return {
             "maxTokens": self.max_tokens,
             "maxCost": None if self.max_cost_usd is None else stored_units(units_of(self.max_cost_usd)),
@@ -83,7 +83,7 @@ class BudgetRead(ApiModel):
     timezone: str
     """The time zone of days and months, by its IANA name."""
     alert_at: float
-    """The used share of a limit, 0 to 1, at which a `budget-alert` event is sent, once in a period."""
+    """The used share of a limit, 0 to 1, at which a `budget-alert` event is sent, once per period."""
     used_tokens: int
     """The tokens of the period's settled calls."""
     reserved_tokens: int
@@ -97,7 +97,7 @@ class BudgetRead(ApiModel):
 
     @classmethod
     def of(cls, raw: Raw) -> "BudgetRead":
-        """The shape of a stored budget as it stands now."""
+        """Return the shape of a stored budget as it stands now."""
         limit = raw.get("maxCost")
         return cls(
             scope=raw["scope"],

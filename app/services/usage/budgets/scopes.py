@@ -13,7 +13,7 @@ FORM = "`global`, `project:ID`, `department:SLUG`, `agent:AGENT_ID` or `key:KEY_
 
 
 def parse_scope(text: str) -> str:
-    """The scope that a text names, with a project's id in lower case.
+    """Return the scope that a text names, with a project's id in lower case.
 
     Raises:
         InvalidInput: it is not a scope.

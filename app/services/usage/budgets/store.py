@@ -85,7 +85,7 @@ class BudgetStore:
                 await self._budgets.update_one({"scope": scope}, releasing("id", reservation_id, self.now))
 
     def _turn(self, scope: str) -> asyncio.Lock:
-        """The lock under which this process updates a scope.
+        """Return the lock under which this process updates a scope.
 
         MongoDB repeats updates of one document that collide: hundreds at a time would take many seconds. The other
         scopes and the reads need no turn.
@@ -190,5 +190,5 @@ def shown_limits(limits: Raw) -> Raw:
 
 
 def holds(budget: Raw, reservation_id: str) -> bool:
-    """Whether a budget that was just read has a reservation."""
+    """Return whether a budget that was just read has a reservation."""
     return any(one.get("id") == reservation_id for one in budget.get("reservations", ()))
