@@ -112,7 +112,7 @@ class ModelGateway:
             router_type = UncountedRouter if self._is_bare else FittingRouter
             self._router = router_type(model_list=[router_row(entry) for entry in plain], **table.router_settings)
         except (APIError, ValueError, TypeError) as error:
-            raise StartupError(f"MODELS_CONFIG: LiteLLM's Router refuses it: {refusal_of(error)}") from None
+            raise StartupError(f"MODELS_CONFIG: LiteLLM's Router rejects it: {refusal_of(error)}") from None
         self._router.first_byte_seconds = limits.first_byte_seconds
         self._deployments = Deployments(usable)
         self._router.fitter = self._deployments
@@ -177,7 +177,7 @@ class ModelGateway:
         return min(sizes) if sizes and len(sizes) == len(known) else None
 
     def answer_tokens(self, model: str) -> int:
-        """The tokens that a call reserves for its answer, by its entries or by LiteLLM's defaults; otherwise 0."""
+        """Return the tokens that a call reserves for its answer by its entries or LiteLLM's defaults, else 0."""
         entries = [entry for entry in self._entries_named(model) if entry.problem is None]
         return max(map(reserved_tokens, entries), default=0)
 
@@ -321,7 +321,7 @@ class ModelGateway:
         )
         try:
             if native_finish_of(response) in ABORTED:
-                raise ModelCallFailed(f"The model {request.model!r} fails: its provider aborted the answer.")
+                raise ModelCallFailed(f"The model {request.model!r} failed: its provider aborted the answer.")
             return usable(request, completion)
         except ModelCallFailed as error:
             if isinstance(error, ModelAnswerEmpty) and error.is_cut and request.max_tokens is not None:
@@ -341,7 +341,7 @@ class ModelGateway:
         if OPEN_GATEWAYS:
             return
         await litellm.close_litellm_async_clients()
-        # Closed clients stay in the cache, and the next gateway's calls would be given them.
+        # Closed clients stay in the cache, where the next gateway's calls would find them.
         litellm.in_memory_llm_clients_cache.flush_cache()
         await asyncio.sleep(0)
 
@@ -359,7 +359,7 @@ OPEN_GATEWAYS: WeakSet[ModelGateway] = WeakSet()
 
 
 def refusal_of(error: Exception) -> str:
-    """The reason for which the Router refuses its settings, in one line and without values, which may be keys."""
+    """Return why the Router rejects its settings, on one line and without values, which may be keys."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}."
@@ -367,7 +367,7 @@ def refusal_of(error: Exception) -> str:
 
 
 def needs_bookkeeping(table: ModelTable) -> bool:
-    """Whether LiteLLM's logs and counts are used: by callbacks, cooldowns, limits or another routing strategy."""
+    """Return whether callbacks, cooldowns, limits or another routing strategy use LiteLLM's logs and counts."""
     limited = any(LIMITS & {*entry.params, *entry.info} for entry in table.entries)
     plain = table.router_settings.get("disable_cooldowns") is True and table.router_settings.keys() <= PLAIN_SETTINGS
     return limited or not plain or bool(table.litellm_settings)

@@ -22,7 +22,7 @@ class PurposeModels:
     record_name: Callable[[str], str] = lambda name: name
 
     def model_for(self, purpose: RunPurpose, own: str) -> str:
-        """Return the model of a call whose agent or run has `own`."""
+        """Return the model of a call whose agent or run would use `own`."""
         return self.chosen.get(purpose, own)
 
     def judge_of(self, judged: str) -> str:

@@ -11,7 +11,7 @@ from app.telemetry import gen_ai
 from app.telemetry.tracing import Attributes, Span, TreeTrace
 
 MAX_PART_CHARACTERS = 16_384
-"""The characters of one message that a span holds."""
+"""The maximum number of characters of a message in a span."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The check whether a model's answer can be used."""
+"""The check that a model's answer is usable."""
 
 from dataclasses import replace
 from typing import Any
@@ -33,5 +33,7 @@ def usable(request: ModelRequest, completion: Completion) -> Completion:
     if request.response_format is not None and completion.reasoning and not completion.is_cut:
         return replace(completion, text=completion.reasoning)  # some servers return constrained answers as reasoning
     if completion.finish_reason == CONTENT_FILTERED:
-        raise ModelContentRefused(f"The model {request.model!r} declines to answer: its provider refuses the content.")
+        raise ModelContentRefused(
+            f"The model {request.model!r} declined to answer: its provider does not allow the content."
+        )
     raise ModelAnswerEmpty(request.model, is_cut=completion.is_cut)

@@ -18,7 +18,7 @@ from app.services.quality.gates import GateName
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 TARGET_SHARE = 0.8
-"""The research report's metric: this share of executions should meet their threshold."""
+"""The research report's target: this share of executions should meet their threshold."""
 
 
 class QualityGroup(ApiModel):
@@ -45,7 +45,7 @@ class GateRate(ApiModel):
     name: GateName
     """The gate."""
     executions: int
-    """The number of executions that met the gate."""
+    """The number of executions that the gate checked."""
     passed: int
     """The number of executions that passed."""
     unscored: int

@@ -56,7 +56,7 @@ from app.services.usage.budgets.errors import BudgetRefused
 
 MAX_BATCH = 8
 CHARACTERS_A_TOKEN = 3
-"""Fewer than a token usually has, because a batch that is refused for its length would waste a call."""
+"""Fewer than usual, because a batch that is rejected for its length would waste a call."""
 CONTEXT_SHARE = 0.5
 PATIENCE = 0.05
 """How long a finished specialist waits for others, as a share of the time that it worked."""
@@ -90,7 +90,7 @@ class BatchJudge:
 
     @contextmanager
     def at_work(self) -> Generator[None]:
-        """Enter this context for a specialist's work, whose output may be judged soon."""
+        """Mark the time of a specialist's work, whose output may be judged soon."""
         self._working += 1
         self._all_idle.clear()
         try:
@@ -104,7 +104,7 @@ class BatchJudge:
         """Judge an output, alone or together with others that are ready."""
         if self.context_tokens(submission.model) is None:
             return await judge_output(self.models, submission)
-        with self.at_work():  # those that wait already wait for this one too
+        with self.at_work():  # callers that are already waiting also wait for this one
             known = await find_verdict(self.models, submission)
         if known is not None:
             return known
@@ -140,7 +140,7 @@ class BatchJudge:
     def _batches(self, items: list[PendingJudgment]) -> list[list[PendingJudgment]]:
         """Group the submissions of each judge into as few calls as its context allows.
 
-        Their order is that of their agents, so that the same outputs make the same prompt, whoever finished first.
+        Their order is that of their agents, so that the same outputs make the same prompt, whichever finished first.
         """
         ordered = sorted(items, key=lambda item: item.submission.agent.agent_id)
         models = dict.fromkeys(item.submission.model for item in ordered)

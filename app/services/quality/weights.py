@@ -142,7 +142,7 @@ class WeightStore:
         await self._in_transaction(remove)
 
     async def _lock(self, slug: str, if_match: str | None, session: AsyncClientSession) -> None:
-        """Check that the weights may be written, and lock them and their department's slug for the transaction."""
+        """Check that the weights may be written, and lock them and the department's slug for this transaction."""
         if slug != DEFAULT_SLUG:
             touching = {"$inc": {REFERRED: 1}}
             if await self._departments.find_one_and_update({"slug": slug}, touching, session=session) is None:
@@ -174,7 +174,7 @@ class WeightStore:
 
 
 def entry_of(weights: Weights) -> Entry[WeightsRead]:
-    """Weights with their entity tag."""
+    """Return weights with their entity tag."""
     return Entry(shape_of(weights), etag_of(as_raw(weights)))
 
 

@@ -1,4 +1,4 @@
-"""Archiving trees: export, read back, mark, trim. Killed anywhere, the next pass continues or cleans up."""
+"""Archiving trees: export, verify, mark, trim. After a crash at any step, the next pass continues or cleans up."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 class ArchiveNotVerified(Exception):
-    """An archive that was just written does not read back as it was written; nothing was trimmed."""
+    """An archive that was just written does not match when it is read back; nothing was trimmed."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ class TreeArchiver:
             raise ArchiveNotVerified(f"{exported.archive.manifest_path.name} has changed")
 
     async def recover(self) -> int:
-        """Finish or clean up what a process left that died: return the number of trees.
+        """Finish or clean up the work of processes that died, and return the number of trees.
 
         Trees that are marked are trimmed. Files of trees that are not marked are removed; so are those of trees that
         were deleted meanwhile.

@@ -1,4 +1,4 @@
-"""The run trees that are old enough to be archived, and what keeps some of them from it."""
+"""The run trees that are old enough to be archived, and the reasons why some of them are not."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ STATE_FIELDS = dict.fromkeys(
     1,
 )
 COMPARED = ("executionId", "status", "reviewStatus", "fence", "lastSeq", "updatedAt", "completedAt")
-"""The fields that change with every change of what an archive holds."""
+"""Fields of which at least one changes whenever the content for the archive changes."""
 
 
 class Obstacle(StrEnum):
-    """The reasons for which a tree that is old enough is not archived."""
+    """The reasons why a tree that is old enough is not archived."""
 
     HELD = "held"
     """It is under a legal hold."""
@@ -46,7 +46,7 @@ class Obstacle(StrEnum):
     REVIEW = "review"
     """A person sent an execution of it back and has not decided on the revised work."""
     UNCOUNTED = "uncounted"
-    """Something that follows from its end, such as statistics, has not been stored."""
+    """Work that follows its end, such as statistics, has not been stored."""
     CONTINUED = "continued"
     """An unfinished run retries it or continues its conversation."""
     DAMAGED = "damaged"
@@ -133,7 +133,7 @@ def has_marks(state: Raw) -> bool:
 
 
 def have_changed(before: Sequence[Raw], now: Sequence[Raw]) -> bool:
-    """Return whether a tree differs from the one that was read before."""
+    """Return whether a tree has changed since it was read."""
 
     def compared(states: Sequence[Raw]) -> list[list[Any]]:
         return [[one.get(name) for name in COMPARED] for one in states]

@@ -25,16 +25,16 @@ from app.settings import Settings
 JOB = "retention"
 EVERY_SECONDS = 3600.0
 LOOK_AGAIN_SECONDS = 60.0
-"""How soon a process looks again whether another one still archives, or whether an hour has passed."""
+"""How often a process checks whether another one is still archiving, or whether an hour has passed."""
 BACKGROUND_SHARE = 0.25
-"""The part of the time in which a background pass works; the rest is left to runs and readers."""
+"""The share of time in which a background pass works; the rest is left to runs and readers."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class RetentionPass:
-    """One pass at a time over all processes; `share` is the part of the time in which it works."""
+    """One pass at a time over all processes; `share` is the share of time in which it works."""
 
     database: Database
     archives: Archives
@@ -43,7 +43,7 @@ class RetentionPass:
     async def run(self, cutoff: datetime | None, *, pause_seconds: float = 0.0) -> Archived | None:
         """Archive every tree that ended before a time; `None` if another process does, or did within the pause.
 
-        Without a time, only finish and clean up what a process that died has left.
+        Without a time, it only finishes and cleans up the work of processes that died.
 
         Raises:
             ArchiveBusy: a process with another database writes into the same directory.
@@ -96,7 +96,7 @@ async def keep(lease: ProcessLease) -> None:
 
 
 async def keep_archiving(retention: RetentionPass, days: float | None) -> None:
-    """Archive at the start and then every hour, until cancelled; failures are logged and tried again.
+    """Archive at startup and then every hour, until cancelled; failures are logged and retried.
 
     Without `days`, only what an interrupted pass or deletion has left is finished and cleaned up.
     """

@@ -1,4 +1,4 @@
-"""A look at what a pass would do, and at the state of what earlier passes have done."""
+"""A dry run of a pass, and checks of what earlier passes have done."""
 
 import random
 from collections import Counter
@@ -78,7 +78,7 @@ async def add_trees(database: Database, found: Survey, trees: list[DueTree], con
 
 
 async def last_pass(database: Database) -> tuple[datetime | None, bool]:
-    """Return when the last pass of any process ended, if one has, and whether one is at work now."""
+    """Return when the last pass of any process ended, if one has, and whether one is running now."""
     lease = await database[COLLECTION].find_one({"_id": JOB}) or {}
     now = await database_time(database)
     ended, until = lease.get("releasedAt"), lease.get("until")
@@ -113,12 +113,12 @@ async def sample_archives(database: Database, archives: Archives, most: int) -> 
 
 
 def random_times(first: datetime, last: datetime, count: int) -> Iterable[datetime]:
-    """Yield some times between two."""
+    """Yield random times between two times."""
     return (first + (last - first) * random.random() for _ in range(count))  # noqa: S311 - a sample
 
 
 async def problem_with(archive: TreeArchive) -> str | None:
-    """Return what is wrong with an archive, `None` if it is as it was verified."""
+    """Return what is wrong with an archive, `None` if it is intact."""
     try:
         await archive.verify()
     except ArchiveUnreadable as error:

@@ -131,7 +131,7 @@ class TreeExport:
 
 
 def head_of_cut(event: JsonObject) -> JsonObject:
-    """Return what finds the full text of a truncated event."""
+    """Return the fields by which the full text of a truncated event is found."""
     return {name: event[name] for name in ("seq", "sha256", "size", "rootExecutionId")}
 
 

@@ -1,7 +1,7 @@
-"""The steps in the database once the archive of a tree was verified: the tree is marked, then trimmed.
+"""The database steps after the archive of a tree is verified: the tree is marked, then trimmed.
 
-Both steps can be repeated. From the mark on, readers use the archive, so a process that dies between the two leaves
-nothing but space that the next pass frees.
+Both steps can be repeated. From the mark on, readers use the archive, so if a process dies between the two, only space
+is wasted, which the next pass frees.
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ class TreeTrim:
     owner: str
 
     async def mark(self, root_id: str, exported: ExportedTree, states: Sequence[Raw]) -> bool:
-        """Mark a tree as archived if it is still as it was read; return whether it was.
+        """Mark a tree as archived if it has not changed since it was read; return whether it was marked.
 
         The transaction raises the fence on every document of the tree, so a write that began before fails. The audit
-        log gets an entry, and has the hash of the events by then.
+        log gets an entry; the hash of the events is in the log by then.
         """
         named = {
             "month": exported.archive.month,

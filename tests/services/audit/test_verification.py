@@ -303,7 +303,7 @@ async def test_a_cut_tail_is_found_by_a_head_that_was_noted(database: Database) 
     chain = await make_chain(database, 6)
     noted, other = Head(6, chain[5]["hash"]), Head(3, "ab" * 32)
     assert (await verify(database, noted, Head(2, chain[1]["hash"]))).bad is None
-    assert (await verify(database, other)).bad == BadEntry(3, Reason("noted"))
+    assert (await verify(database, other)).bad == BadEntry(3, Reason("head recorded earlier"))
 
     await collection_of(database, AuditEntry).delete_many({"_id": {"$gt": 4}})
 

@@ -105,7 +105,7 @@ class TurnReader:
         return None if effort is None else effort not in ("none", "disable")
 
     def wants_thinking(self, arguments: JsonObject) -> bool:
-        """Whether a turn with tool calls is refused unless it begins with thinking; adaptive thinking may have none."""
+        """Return whether a turn with tool calls must begin with thinking; adaptive thinking may have none."""
         thinking = {**self.entry.params, **arguments}.get("thinking")
         is_adaptive = isinstance(thinking, dict) and thinking.get("type") == "adaptive"
         return self.form is Form.CLAUDE and bool(self.thinks(arguments)) and not is_adaptive

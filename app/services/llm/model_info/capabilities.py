@@ -54,7 +54,7 @@ FAMILIES = {
     "deepseek": Wire.DEEPSEEK,
     "gpt-": Wire.OPENAI,
 }
-"""Marks of a model's maker in its name: a gateway in front of it keeps the maker's rules."""
+"""Parts of a model's name that show its maker, whose rules apply even behind a gateway."""
 
 PROVIDERS = {
     "anthropic": Wire.ANTHROPIC,
@@ -66,7 +66,7 @@ PROVIDERS = {
     "deepseek": Wire.DEEPSEEK,
 }
 CONSTRAINED_SERVERS = frozenset({"hosted_vllm", "vllm", "ollama", "ollama_chat", "lm_studio", "llamafile", "demo"})
-"""Servers that hold any model to a schema by themselves."""
+"""Servers that enforce a schema on any model's answer."""
 REASONERS = re.compile(r"reason|thinking|(^|[^a-z])r1([^0-9a-z]|$)|^o[134]([^0-9a-z]|$)|qwq|magistral|gpt-oss|gpt-5")
 """Names of models that reason by default."""
 CLAUDES_SERVERS = frozenset({"anthropic", "bedrock", "vertex_ai", "azure_ai", "databricks"})
@@ -158,12 +158,12 @@ class Capabilities:
 
     @cached_property
     def wants_tools_of_history(self) -> bool:
-        """Whether a conversation with tool calls in it has to define tools, even where none may be called."""
+        """Whether a conversation that contains tool calls must define tools, even if none may be called."""
         return self.wire == Wire.ANTHROPIC and self.server in CLAUDES_SERVERS
 
     @cached_property
     def takes_cache_markers(self) -> bool:
-        """Whether requests say what its prompt cache keeps, and the entry leaves that to the service."""
+        """Whether requests must mark what its prompt cache keeps, and the entry leaves that to the service."""
         is_marked = self.wire == Wire.ANTHROPIC and self.server in MARKED_SERVERS
         supported = bool(self.listed.get("supports_prompt_caching"))
         return is_marked and supported and OWN_MARKERS not in self.entry.params

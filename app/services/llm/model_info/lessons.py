@@ -1,7 +1,7 @@
 """Lessons from refusals: the part of a request that a model does not accept.
 
-A lesson is kept for its entry as long as the process lives, and the next try leaves that part out. One that is only
-guessed (the refusal names nothing) is kept once a request without that part has been answered.
+A lesson is kept for its entry as long as the process lives, and the next attempt leaves that part out. A guess (the
+refusal names nothing) is kept once a request without that part has been answered.
 """
 
 import re
@@ -40,7 +40,7 @@ LEFT_OUT = (
     "thinking",
     "reasoning_effort",
 )
-"""Parameters without which a request asks for the same."""
+"""Parameters that a request can omit without asking for something else."""
 REFUSED = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 FORMAT = re.compile(
     r"response_?format|response_?schema|json_?schema|json_?object|output_(format|config|schema)|structured.?output|"

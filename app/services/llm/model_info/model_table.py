@@ -39,10 +39,10 @@ LITELLM_SETTINGS: dict[str, tuple[type, ...]] = {
     "ssl_verify": (bool, str),
 }
 """The other supported `litellm_settings`, with their types. Each was tested; LiteLLM's proxy reads many more, some of
-which only the proxy acts on, and some of which would fail every call here."""
+which only affect the proxy, and some of which would fail every call here."""
 TYPE_NAMES = {bool: "true or false", str: "a text", int: "a number above 0", float: "a number above 0"}
 KEY_PROVIDERS = ("anthropic", "openai", "gemini")
-"""The providers for which a key is enough."""
+"""The providers that need nothing but a key."""
 BASES = {
     "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
     "openai": ("OPENAI_API_BASE", "OPENAI_BASE_URL"),
@@ -70,7 +70,7 @@ class ModelEntry:
 
     @property
     def record_name(self) -> str:
-        """The model's name in records: the demo model never hides behind another's name."""
+        """The model's name in records: the demo model always appears under its own name."""
         return "demo" if self.params["model"].startswith("demo/") else self.name
 
     @property
@@ -128,9 +128,9 @@ class ModelTable:
         """Return the reason why a name has no entry, and the remedy."""
         provider = name.partition("/")[0]
         if self.entries and all(entry.record_name == "demo" for entry in self.entries):
-            return "It is no name that the demo model answers for. Set MODELS_CONFIG or a provider key for real models."
+            return "The demo model does not answer for this name. Set MODELS_CONFIG or a provider key for real models."
         if not self.providers or provider in self.providers:
-            return f"{self.source} has no entry with that model_name. Add one, or take the name out of ALLOWED_MODELS."
+            return f"{self.source} has no entry with that model_name. Add one, or remove the name from ALLOWED_MODELS."
         return (
             f"{key_variable(provider)} is not set. Set it, or {start_with(self.providers[0])}. For this name alone: "
             f"{config_line(name, current_model(self.providers[0]))}"
@@ -202,7 +202,7 @@ def retirement_notice(provider: str, model: ProviderModel) -> str:
 def start_with(provider: str) -> str:
     """Return the instructions for using one provider's key for every name of the catalog."""
     if provider not in KEY_PROVIDERS:
-        return "name a file in LiteLLM's form by MODELS_CONFIG"
+        return "set MODELS_CONFIG to a file in LiteLLM's format"
     return f"start with MODELS_CONFIG=examples/models/{provider}.yaml, which puts {provider} behind every catalog model"
 
 

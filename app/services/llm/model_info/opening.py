@@ -67,7 +67,7 @@ def problem_of(models: ModelGateway, name: str) -> str | None:
 
 @asynccontextmanager
 async def open_models(settings: Settings, table: ModelTable) -> AsyncGenerator[ModelGateway]:
-    """The models that can be called; those that cannot are named in the log.
+    """Open the models that can be called, and name in the log those that cannot.
 
     Raises:
         StartupError: a setting names a model that cannot be called, or LiteLLM refuses the table.

@@ -46,7 +46,7 @@ def usage_status_of(response: Any, counted: TokenUsage) -> UsageStatus:  # noqa:
 
 
 def reported_usage_of(response: Any) -> JsonObject:  # noqa: ANN401 - LiteLLM's response
-    """The numbers of an implausible count as texts, because they may be larger than any number that can be stored."""
+    """Return an implausible count's numbers as texts, because they may be too large to store as numbers."""
     return {
         name: str(value)[:40]
         for name, value in vars(response.usage).items()

@@ -1,7 +1,7 @@
 """The providers' models: a catalog name's id at its provider, its retirement and its successor.
 
-All of it comes from LiteLLM's own table. A name of the catalog may be spelled otherwise than the provider spells it
-(`claude-sonnet-4.5` is `claude-sonnet-4-5` there), or without the date of a release.
+All of it comes from LiteLLM's own table. A catalog name may differ from the provider's spelling
+(`claude-sonnet-4.5` is `claude-sonnet-4-5` there), or lack the date of a release.
 """
 
 import re
@@ -88,9 +88,8 @@ def current_model(provider: str, name: str = "") -> str | None:
 
 
 def nearest_of(provider: str, form: re.Pattern[str]) -> str | None:
-    """A provider's id with the lowest version that matches a pattern, calls tools, and is not about to be retired.
-
-    It is the one that differs least from the model that it replaces.
+    """Return the provider's id with the lowest version that matches a pattern, calls tools, and is not about to be
+    retired. It differs least from the model that it replaces.
     """
     found: dict[tuple[int, int], str] = {}
     for key, row in LISTED_MODELS.items():

@@ -30,7 +30,7 @@ def matches(names: Iterable[str], model: str) -> str | None:
 
 
 def expand(entry: ModelEntry, model: str, fill_key: Callable[[dict[str, object]], str | None]) -> ModelEntry:
-    """A wildcard's entry for one model: the text that matched `*` in the name replaces `*` in the provider's id too.
+    """Return a wildcard's entry for one model: the text that matched `*` in the name replaces `*` in the provider's id.
 
     `fill_key` adds the key of the model's provider to the parameters, and returns the missing variable, if any.
     """

@@ -23,13 +23,13 @@ from app.services.usage.budgets.amounts import Amount, units_of
 OUTPUT_TOKENS = 4096
 """The output limit of a model if neither its entry nor LiteLLM's table states one."""
 SCHEMA_TOKENS = 800
-"""An upper bound of the instructions that providers add to a request with tools or a schema (Anthropic: up to 804)."""
+"""An upper bound on the instructions that providers add to a request with tools or a schema (Anthropic: up to 804)."""
 MESSAGE_TOKENS = 4
 """The tokens around each message that are not in its JSON."""
 INPUT_PRICES = ("input_cost_per_token", "cache_creation_input_token_cost")
 OUTPUT_PRICES = ("output_cost_per_token", "output_cost_per_reasoning_token")
 STEPPED = re.compile(r"(?P<price>.+)_above_(?P<thousands>\d+)k_tokens(?P<tier>_priority)?")
-"""The name of a price for requests that are longer than so many thousand tokens."""
+"""The name of a price that applies above a number of thousand tokens."""
 PRIORITY = "_priority"
 
 
@@ -87,7 +87,7 @@ def json_bytes(value: Any) -> int:  # noqa: ANN401 - any JSON value
 
 
 def output_limit(entry: ModelEntry) -> int:
-    """Return the output tokens of a deployment's calls at most: its entry's limit, else its model's, else 4,096."""
+    """Return the maximum output tokens of a deployment's calls: its entry's limit, else its model's, else 4,096."""
     own = tokens_in(entry.params.get("max_completion_tokens")) or tokens_in(entry.params.get("max_tokens"))
     stated = own or tokens_in(entry.prices.get("max_output_tokens")) or OUTPUT_TOKENS
     thinking = entry.params.get("thinking")
@@ -101,7 +101,7 @@ def tokens_in(value: object) -> int:
 
 
 def highest(entry: ModelEntry, names: Iterable[str], tokens: int) -> float:
-    """Return the highest of a deployment's prices a token that can apply to a request of so many input tokens."""
+    """Return the highest price per token of a deployment for a request with this many input tokens."""
     wanted = tuple(names)
     has_priority = "service_tier" in entry.params
     found = [0.0]

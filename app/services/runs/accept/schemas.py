@@ -54,26 +54,26 @@ class RunCreate(BaseModel):
     model: Annotated[Text, Field(min_length=1)] | None = None
     """The catalog model that every agent of the run calls, in place of its own."""
     complexity: Literal["simple", "standard", "complex"] | None = None
-    """The difficulty of the task, which selects the model: `simple`, `standard` or `complex`, as `SIMPLE_MODEL`,
-    `STANDARD_MODEL` and `COMPLEX_MODEL` say. `model` takes precedence."""
+    """The difficulty of the task, which selects the model: `simple`, `standard` or `complex`, for which `SIMPLE_MODEL`,
+    `STANDARD_MODEL` and `COMPLEX_MODEL` name the models. `model` takes precedence."""
     previous_execution_id: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """A finished execution of the same project whose conversation the run continues."""
     max_revisions: Annotated[int, Field(ge=0, le=5)] = 1
-    """The most times that a reviewer may send a specialist's work back."""
+    """The maximum number of times that a reviewer may send a specialist's work back."""
     deltas: bool = False
     """Whether to stream the models' text from the start, for subscribers that ask for deltas."""
     tags: Annotated[list[Annotated[Text, Field(min_length=1, max_length=100)]], Field(max_length=20)] = []
-    """Labels of the run, by which its cost can be summed up."""
+    """Labels of the run, by which costs can be added up."""
     approvals: Literal["all"] | None = None
-    """`all`: no tool is called before a person has approved the call. Tools and agents can require approvals too; a
-    run can only add some."""
+    """`all`: no tool is called before a person has approved the call. Tools and agents can require approvals too; a run
+    can only add to them."""
     cache: bool = True
     """Whether the run may use cached model answers."""
     max_tokens: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
-    """The most tokens, of input and output together, that the run may use with all that it starts."""
+    """The maximum number of tokens, input and output together, that the run and all executions it starts may use."""
     max_cost_usd: Annotated[float, Field(gt=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
-    """The most that the run may cost with all that it starts, in US dollars. Models without a known price are then
-    refused."""
+    """The maximum cost in US dollars of the run and all executions that it starts. Models without a known price are
+    then refused."""
     output_schema: JsonObject | None = None
     """The JSON Schema (draft 2020-12, at most 64 KiB, without references to other documents) that `output.data` of the
     run's root has to match. It replaces the agent's `outputSchema`. A run whose data does not match fails with
@@ -98,8 +98,7 @@ class OrchestrationCreate(RunCreate):
     )
 
     departments: Annotated[list[Text], Field(min_length=1, max_length=MAX_DEPARTMENTS)] | None = None
-    """The slugs of the departments to run, which run in the order of their priority. Without it, all active
-    departments run."""
+    """The slugs of the departments to run, in order of priority. Without it, all active departments run."""
 
 
 async def check_params(params: JsonObject | None) -> None:

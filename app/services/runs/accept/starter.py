@@ -78,7 +78,7 @@ class AcceptedRun:
 
 
 class ServiceStopping(AppError):
-    """The process is shutting down and takes no new runs."""
+    """The process is shutting down and accepts no new runs."""
 
     code = "service-stopping"
     status = DatabaseUnavailable.status
@@ -102,7 +102,7 @@ class RunStarter:
 
     @property
     def worst_case(self) -> Callable[[ModelRequest], Amount]:
-        """The most that a request can use."""
+        """The maximum tokens and cost that a request can use."""
         return self.engine.context.worst_case
 
     async def start_agent_run(
@@ -249,7 +249,7 @@ class RunStarter:
 
         Raises:
             TooManyRequests: the limit is reached.
-            ServiceStopping: the process takes no new runs.
+            ServiceStopping: the process accepts no new runs.
         """
         await self.limiter.hit(caller.id, caller.run_rate_limit)
         if self.engine.is_stopping:
@@ -323,7 +323,7 @@ async def open_starter(
     engine: RunEngine,
     budgets: Budgets,
 ) -> AsyncGenerator[RunStarter]:
-    """Open the starter of runs, whose rate limit all processes share that have the same Redis."""
+    """Open the starter of runs, whose rate limit is shared by all processes on the same Redis."""
     async with open_counter(settings.redis_uri) as counter:
         limiter = RateLimiter("Starting runs", settings.run_rate_limit, counter)
         yield RunStarter(loader, models, engine, settings.allowed_models, settings.complexity_models, limiter, budgets)

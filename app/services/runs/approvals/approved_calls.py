@@ -40,9 +40,8 @@ def needs_approval(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) 
 
 
 async def approved_input(run: ExecutionRun, tool: ToolDefinition, call: OpenToolCall) -> JsonObject:
-    """Return the input with which a person has approved the call, after asking and waiting as far as necessary.
-
-    A tool that has changed since it was approved is asked about again.
+    """Return the input with which a person has approved the call, requesting the approval and waiting for it if
+    necessary. If the tool has changed since the approval, a new one is requested.
 
     Raises:
         ToolFailed: the call was declined, or no one decided in time.
@@ -105,7 +104,7 @@ async def ensure_still_approved(run: ExecutionRun, call: OpenToolCall, tool_inpu
     if approval is None and await until_read(lambda: store.find(approval_id)) is not None:
         raise TreeLost("Another process has taken this run over.")
     if checked_input(approval, call) != tool_input:
-        raise ToolFailed("declined", "The approval is about another input, so the call was not made.")
+        raise ToolFailed("declined", "The approval is for a different input, so the call was not made.")
     run.log.ensure_owned()
 
 
@@ -182,12 +181,12 @@ def checked_input(approval: Approval | None, call: OpenToolCall) -> JsonObject:
     if approval.status is not ApprovalStatus.APPROVED:
         raise ToolFailed("declined", approval.message or "A person declined this call, so it was not made.")
     if approval.input_digest != canonical_digest(call.input) or approval.tool_call_id != call.id:
-        raise ToolFailed("declined", "The approval is about another call, so this one was not made.")
+        raise ToolFailed("declined", "The approval is for a different call, so this one was not made.")
     return clean_json(call.input if approval.edited_input is None else approval.edited_input)
 
 
 async def until_read(read: Callable[[], Awaitable[Found]]) -> Found:
-    """Return what is read, after repeated attempts while the database may recover.
+    """Return the result of a read, repeating it while the database may recover.
 
     Raises:
         TreeLost: the database did not answer for too long.

@@ -16,13 +16,13 @@ class ApprovalNotFound(NotFound):
 
 
 class ApprovalConflict(AppError):
-    """The approval does not take the decision."""
+    """The approval cannot be decided in this way."""
 
     status = HTTPStatus.CONFLICT
 
 
 class ApprovalChanged(ApprovalConflict):
-    """The decision is about another input."""
+    """The decision is for a different input."""
 
     code = "approval-changed"
 
@@ -38,7 +38,7 @@ class ApprovalAlreadyDecided(ApprovalConflict):
     code = "approval-decided"
 
     def __init__(self, approval_id: str, status: ApprovalStatus) -> None:
-        super().__init__(f"Approval {approval_id} was {status.value} already. A decision is final.")
+        super().__init__(f"Approval {approval_id} is already {status.value}. A decision is final.")
 
 
 class ApprovalExpired(ApprovalConflict):
@@ -56,4 +56,4 @@ class ApprovalCancelled(ApprovalConflict):
     code = "approval-cancelled"
 
     def __init__(self, approval_id: str) -> None:
-        super().__init__(f"Approval {approval_id} is cancelled: its run has ended.")
+        super().__init__(f"Approval {approval_id} was cancelled because its run has ended.")

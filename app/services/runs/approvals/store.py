@@ -1,7 +1,7 @@
 """Stored approvals: how they are requested, decided, expired and cancelled, each exactly once.
 
-A decision and a release of a waiting tree both write the tree's root, so that of two at the same moment one sees the
-other: a decision either finds the tree released and makes it available to the queue, or its owner sees the decision.
+A decision and a release of a waiting tree both write the tree's root, so that if both happen at once, one sees the
+other: either the decision finds the tree released and makes it available to the queue, or the owner sees the decision.
 """
 
 from collections.abc import Collection as Ids
@@ -56,7 +56,7 @@ class ApprovalStore:
         return Approval.model_validate(raw) if raw else None
 
     async def find_pending(self, approval_ids: Ids[str]) -> set[str]:
-        """Return those of some approvals that no one has decided."""
+        """Return the given approvals that no one has decided."""
         wanted = {"approvalId": {"$in": list(approval_ids)}, "status": ApprovalStatus.PENDING.value}
         return {raw["approvalId"] async for raw in self._approvals.find(wanted, {"approvalId": 1})}
 
@@ -82,7 +82,7 @@ class ApprovalStore:
 
         Raises:
             ApprovalNotFound: there is no such approval.
-            ApprovalChanged: the decision is about another input.
+            ApprovalChanged: the decision is for a different input.
             ApprovalAlreadyDecided, ApprovalExpired, ApprovalCancelled: it no longer waits for a decision.
         """
         raw = await self._approvals.find_one({"approvalId": approval_id}, session=session)
@@ -115,7 +115,7 @@ class ApprovalStore:
 
     @transactional
     async def _expire(self, session: Session, approval_id: str, now: datetime) -> str | None:
-        """End one approval, and make its tree available; returns the root, or `None` if someone was faster."""
+        """End one approval, and make its tree available; returns the root, or `None` if someone else was faster."""
         pending = {"approvalId": approval_id, "status": ApprovalStatus.PENDING.value}
         raw = await self._approvals.find_one(pending, session=session)
         if raw is None:
@@ -127,7 +127,7 @@ class ApprovalStore:
         return approval.root_execution_id
 
     async def _continue_tree(self, approval: Approval, session: Session) -> bool:
-        """Record that nothing waits for an approval any more; returns whether its tree can use a decision.
+        """Record that nothing waits for an approval anymore; return whether its tree can continue.
 
         A tree that waits without an owner becomes available to the queue.
         """

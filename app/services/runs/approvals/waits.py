@@ -1,7 +1,7 @@
 """The waits of a run tree: its calls that wait for decisions, and whether anything else in it can progress.
 
-A tree in which every task waits for a person is released: it holds no lease and no slot until a decision. Whether a
-tree is idle decides nothing else. A tree that is released too early continues from its events like any other.
+A tree in which every task waits for a person is released: it holds no lease and no slot until a decision. Idleness
+decides nothing else. A tree that is released too early continues from its events like any other.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 GRACE_SECONDS = 0.05
 """How long a tree stays with its owner once nothing in it can progress."""
 SETTLING_TURNS = 20
-"""Turns of the event loop in which the end of one task has woken all others that it can wake."""
+"""Iterations of the event loop after which the end of one task has woken all others that it can wake."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class TreeWaits:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the tree waits for decisions only, none of which has been made."""
+        """Whether the tree waits only for decisions, none of which has been made."""
         undecided = bool(self.decided) and not any(event.is_set() for event in self.decided.values())
         return undecided and self._active <= 0
 
@@ -53,7 +53,7 @@ class TreeWaits:
 
     @contextmanager
     def awaiting(self, approval_id: str) -> Generator[asyncio.Event]:
-        """Enter this context while a task waits for a decision; the event is set once there may be one."""
+        """Enter this context while a task waits for a decision; the event is set once a decision may have been made."""
         self.decided[approval_id] = asyncio.Event()
         try:
             with self.paused():
@@ -62,7 +62,7 @@ class TreeWaits:
             del self.decided[approval_id]
 
     def stop(self) -> None:
-        """Forget the check that may be under way."""
+        """Cancel a pending idle check."""
         if self._check is not None:
             self._check.cancel()
 

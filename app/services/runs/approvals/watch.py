@@ -36,7 +36,7 @@ class ApprovalWatch:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]], init=False)
 
     def start(self) -> None:
-        """Start to look for decisions and to expire approvals."""
+        """Start looking for decisions and expiring approvals."""
         self._tasks = [
             asyncio.create_task(self._look(), name="approval watch"),
             asyncio.create_task(self._expire(), name="approval expiry"),
@@ -47,7 +47,7 @@ class ApprovalWatch:
         await end_tasks(*self._tasks)
 
     def look_now(self) -> None:
-        """Look for decisions at once: one was made in this process."""
+        """Look for decisions now, because one was made in this process."""
         self._wake.set()
 
     async def look(self) -> None:

@@ -1,4 +1,4 @@
-"""The writes to approvals that belong to an event of their tree, and are stored in one transaction with it."""
+"""The writes to approvals that are stored in one transaction with an event of their tree."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,8 @@ def request_writes(approval: Approval) -> list[SideWrite]:
 
 
 def cancel_writes(approval_ids: Iterable[str], execution_ids: Iterable[str]) -> list[SideWrite]:
-    """Return the writes that cancel approvals as far as they are pending: those executions no longer wait for them."""
+    """Return the writes that cancel those approvals that are still pending, so that executions no longer wait for
+    them."""
     ids = list(approval_ids)
     if not ids:
         return []
@@ -52,7 +53,7 @@ def tree_cancel_writes(root_id: str) -> list[SideWrite]:
 
 
 def without(approval_ids: list[str]) -> list[Raw]:
-    """Return the update after which an execution no longer waits for these approvals."""
+    """Return the update that ends an execution's wait for these approvals."""
     others = {"$not": [{"$in": ["$$this", {"$literal": approval_ids}]}]}
     stored = {"$cond": [{"$isArray": "$waitingFor"}, "$waitingFor", []]}
     return [{"$set": {"waitingFor": {"$filter": {"input": stored, "cond": others}}}}, NO_LONGER_WAITS]

@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class RunLimits:
-    """How many trees a process runs at a time, how many of a department all processes run, and for how long each."""
+    """Limits on the trees that a process runs at a time, on each department's trees over all processes, and on run
+    time."""
 
     max_concurrent: int = 64
     per_department: int | None = None
@@ -36,8 +37,8 @@ class RunLimits:
 class Dispatcher:
     """Takes waiting runs from the queue and passes each to `run`.
 
-    It looks after each wake-up, and every few seconds without one. `holds_leases` reports whether this process surely
-    still holds its leases: otherwise it takes nothing.
+    It checks the queue after each wake-up, and every few seconds without one. `holds_leases` reports whether this
+    process certainly still holds its leases; if not, it takes nothing.
     """
 
     queue: RunQueue
@@ -56,11 +57,11 @@ class Dispatcher:
     _task: asyncio.Task[None] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start to take waiting runs."""
+        """Start taking waiting runs."""
         self._task = asyncio.create_task(self._dispatch(), name="dispatcher")
 
     def drain(self) -> None:
-        """Take no more runs; those that run continue."""
+        """Take no more runs; those in progress continue."""
         self.is_draining = True
 
     async def stop(self) -> None:
@@ -70,12 +71,12 @@ class Dispatcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the loop runs."""
+        """Whether the loop is running."""
         return self._task is not None and not self._task.done()
 
     @property
     def room(self) -> int:
-        """The number of trees that this process can run in addition."""
+        """The number of additional trees that this process can run."""
         return 0 if self.is_draining else max(self.limits.max_concurrent - self.owned.running - self._reserved, 0)
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The spans of executions and of waits, recorded once what they are about is stored."""
+"""The spans of executions and waits, recorded once the corresponding events are stored."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from app.telemetry.tracing import FinishedSpan, Traces
 log = structlog.get_logger(__name__)
 
 REPEATED = timedelta(minutes=1)
-"""How long before a takeover an execution ended whose span the dead process may not have exported."""
+"""The time before a takeover in which a dead process may not have exported the spans of ended executions."""
 
 
 def reopened_at(runs: Mapping[str, ExecutionRun], execution_id: str) -> str | None:
@@ -35,7 +35,7 @@ def record_end_span(tree: RunTree, row: Row) -> None:
     if execution is not None:
         try:
             record_execution(tree, execution, {**row.changes, "status": row.ending.status.value})
-        except Exception:  # the end is stored, whatever becomes of its span
+        except Exception:  # the end is stored, even if its span is lost
             log.exception("span-lost")
 
 

@@ -45,7 +45,7 @@ class LeaseRenewer:
 
     @property
     def holds(self) -> bool:
-        """Whether this process surely still holds its leases, by the monotonic clock."""
+        """Whether this process certainly still holds its leases, by the monotonic clock."""
         return now() - self._renewed < self.timings.give_up_seconds
 
     @property
@@ -68,7 +68,7 @@ class LeaseRenewer:
 
     async def _renew_regularly(self) -> None:
         while True:
-            if not self.holds:  # first: a renewal would make trees look held that others have run meanwhile
+            if not self.holds:  # first: otherwise trees that others have since run would look held
                 self._give_up()
             try:
                 await self._renew()

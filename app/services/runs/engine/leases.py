@@ -1,4 +1,4 @@
-"""Leases on run trees by the database's clock, and the fence that rejects the writes of a process that lost one."""
+"""Leases on run trees, timed by the database's clock, and the fence that rejects writes of a process that lost one."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ class Leases:
     _clock_offset: float | None = field(default=None, init=False)
 
     async def read_clock(self) -> None:
-        """Read the database's clock, so that this machine's clock may be wrong or jump."""
+        """Read the database's clock, so that it does not matter if this machine's clock is wrong or jumps."""
         now = await database_time(self.database)
         self._clock_offset = now.timestamp() - asyncio.get_running_loop().time()
 
@@ -156,7 +156,7 @@ class Leases:
         return await self._own_root(waiting, {}, session)
 
     async def cancel(self, root_id: str, mark: Raw | None = None) -> AgentExecution | None:
-        """Become the owner of an unfinished tree in order to end it as cancelled; its approvals are cancelled too.
+        """Take ownership of an unfinished tree in order to end it as cancelled; its approvals are cancelled too.
 
         The transaction also stores the audit mark of the cancel.
 

@@ -40,7 +40,7 @@ async def open_engine(
     *,
     is_worker: bool,
 ) -> AsyncGenerator[RunEngine]:
-    """The run engine; with `REDIS_URL` it is woken by other processes and wakes them.
+    """Open the run engine; with `REDIS_URL`, processes wake each other.
 
     With `SERVE_RUNS=false`, the engine of a process that is not a worker only accepts runs, for other processes.
     """
@@ -68,7 +68,7 @@ def make_run_context(
     budgets: Budgets,
     response_cache: ResponseCache | None = None,
 ) -> RunContext:
-    """Return the models, tools and rules that every run of the process shares."""
+    """Create the models, tools and rules that every run of the process shares."""
     return RunContext(
         models=models,
         tools=toolbox,

@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class OwnedTree:
-    """A tree that this process runs, or ends because it was cancelled: its log, and the task that does so."""
+    """A tree that this process runs, or ends because it was cancelled: its log, and the task that does the work."""
 
     log: TreeLog
     is_cancelled: bool
@@ -61,7 +61,7 @@ class OwnedTrees:
 
     @property
     def running(self) -> int:
-        """The number of trees that occupy a slot: cancelled ones do not."""
+        """The number of trees that occupy a slot, which cancelled ones do not."""
         return sum(not tree.is_cancelled for tree in self._trees.values())
 
     @property

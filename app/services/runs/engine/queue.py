@@ -1,7 +1,7 @@
 """The queue of run trees without an owner; MongoDB orders it each time a process takes from it.
 
-Trees that were started before come first. Then the department's priority decides (1 before 10; each minute of waiting
-makes up for one step), and among equals the project with the fewest active runs, counting those ahead in the queue.
+Trees that have been started before come first. Then the department's priority decides (1 before 10; each minute of
+waiting makes up for one step), then the number of the project's active runs and runs ahead in the queue, fewest first.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ SLOTS = "run-slots"
 class WaitingRun:
     """A root that can be taken; `place` is its rank among those of the same project and priority.
 
-    It has waited `since` then; it `was_owned` if the process that ran it died.
+    `since` is when its wait began; `was_owned` says whether a process that ran it has died.
     """
 
     root_id: str
@@ -96,7 +96,7 @@ class RunQueue:
         return await self._executions.count_documents({**self._held, "department": department}, session=session)
 
     async def _full_departments(self, limit: int) -> list[Relation]:
-        """Return the departments without room: their waiting runs must not hide those of others."""
+        """Return the departments without room, whose waiting runs must not hide those of others."""
         grouped = {"$group": {"_id": relation_in("$department"), "count": {"$sum": 1}}}
         stages = [{"$match": self._held}, grouped, {"$match": {"count": {"$gte": limit}, "_id": {"$ne": None}}}]
         return [raw["_id"] async for raw in await self._executions.aggregate(stages)]

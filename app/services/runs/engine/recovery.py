@@ -49,7 +49,9 @@ class RunUnreadable(AppError):
 
     def __init__(self, problem: str = "") -> None:
         self.problem = problem
-        super().__init__("The stored form of this run is damaged, so it cannot continue. The service's log says why.")
+        super().__init__(
+            "The stored form of this run is damaged, so it cannot continue. The service's log has the reason."
+        )
 
 
 async def open_log(database: Database, tree: RunTree, *, is_new: bool, is_last_try: bool) -> bool:
@@ -65,7 +67,7 @@ async def open_log(database: Database, tree: RunTree, *, is_new: bool, is_last_t
         tree.log.open({tree.root.execution_id: Stored(tree.root.id)})
         return True
     if tree.root.previous_execution_id is not None:
-        with contextlib.suppress(PreviousExecutionMissing, *DAMAGED):  # a run that needs it fails when it reads it
+        with contextlib.suppress(PreviousExecutionMissing, *DAMAGED):  # a run that needs it fails when reading it
             tree.history = await read_history(database, tree.root.previous_execution_id)
     try:
         tree.log.open(await read_tree(database, tree))
@@ -141,13 +143,13 @@ def stored_seqs(raw: Raw) -> Iterator[int]:
 
 
 def full_document(raw: Raw) -> Stored:
-    """Return the position of a document that takes no more rows."""
+    """Return the position of a document that has no room for more rows."""
     first = raw["pagesFrom"] if isinstance(raw.get("pagesFrom"), int) else None
     return Stored(raw["_id"], MAX_DOCUMENT_ROWS, pages_from=first, page=None if first is None else Page())
 
 
 def append_ending(tree_log: TreeLog, execution_id: str, *, is_cancelled: bool) -> None:
-    """End an execution of which only the id is known."""
+    """End an execution when only its id is known."""
     now = utc_now()
     closed = tree_cancel_writes(tree_log.root_id) if execution_id == tree_log.root_id else []
     ending: dict[str, Any] = {"completedAt": now, "updatedAt": now, "lease": None}

@@ -48,10 +48,10 @@ class RunEngine:
     limits: RunLimits
     timings: Timings = DEFAULT_TIMINGS
     open_wakeups: OpenWakeups | None = None
-    """Makes the wake-ups if several processes share the work: any of them can then run what this one accepts."""
+    """Creates the wake-ups if several processes share the work, so that any of them can run what this one accepts."""
     traces: Traces = NO_TRACES
     hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    """Set to hand runs over without a grace period when the engine stops."""
+    """Set this to hand runs over without a grace period when the engine stops."""
     owned: OwnedTrees = field(default_factory=OwnedTrees, init=False)
     leases: Leases = field(init=False)
     lease_renewer: LeaseRenewer = field(init=False)
@@ -95,7 +95,7 @@ class RunEngine:
         self.wakeups = self.open_wakeups(self.dispatcher) if self.open_wakeups else None
 
     async def start(self) -> None:
-        """Renew the leases of this process's trees, and take runs that wait."""
+        """Start renewing the leases of this process's trees and taking waiting runs."""
         await self.lease_renewer.start()
         self.dispatcher.start()
         self.approval_watch.start()
@@ -103,7 +103,7 @@ class RunEngine:
             self.wakeups.start()
 
     def drain(self) -> None:
-        """Take no new runs; those that run continue."""
+        """Take no new runs; those in progress continue."""
         self.dispatcher.drain()
 
     @property
@@ -113,7 +113,7 @@ class RunEngine:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether the process is stopping and takes no new runs."""
+        """Whether the process is stopping and accepts no new runs."""
         return self.dispatcher.is_draining
 
     @property
@@ -167,10 +167,10 @@ class RunEngine:
         self.dispatcher.wake()
 
     async def cancel(self, root_id: str, mark: Raw | None = None) -> bool:
-        """End a tree as cancelled, wherever it runs, and wait until that is stored; returns whether this call did it.
+        """Cancel a tree, wherever it runs, and wait until its end is stored; return whether this call cancelled it.
 
-        The transaction that does it stores the audit mark too. After it no write of the previous owner succeeds. An
-        owner in this process is stopped at once, one elsewhere notices by the fence.
+        The same transaction stores the audit mark. Afterward, no write of the previous owner succeeds. An owner in this
+        process is stopped at once; one in another process notices the new fence.
         """
         root = await self.leases.cancel(root_id, mark)
         if root is None:
@@ -186,9 +186,9 @@ class RunEngine:
     async def reopen(
         self, root_id: str, reopened: list[str], revision_request: RevisionRequest, mark: Raw | None = None
     ) -> bool:
-        """Continue executions of an ended tree, as a person requested; returns whether they are continued.
+        """Reopen executions of an ended tree, as a person requested; return whether they were reopened.
 
-        A process that takes no runs leaves the tree to one that does.
+        A process that runs nothing itself leaves the tree to one that does.
         """
         await self.wait_for_end(root_id)
         takes_none = self.limits.max_concurrent == 0
@@ -210,7 +210,8 @@ class RunEngine:
         return await self.owned.wait_for_end(root_id)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Let short runs end within the grace period, then hand the others over: none is left without an owner."""
+        """Let short runs end within the grace period, then hand over the others, so that any process can take them at
+        once."""
         self.drain()
         await self.dispatcher.stop()
         await wait_until_ended(self.owned.tasks(), grace_seconds, self.hurry)

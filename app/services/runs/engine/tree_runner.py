@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkerLost(AppError):
-    """Too many processes that ran the tree have died."""
+    """Too many processes died while running the tree."""
 
     code = "worker-lost"
 
@@ -67,7 +67,7 @@ class RunTooLong(AppError):
 
 
 def record_stored(tree: RunTree, row: Row) -> None:
-    """Count what a stored event reports: model calls, and perhaps the end of its execution."""
+    """Count the model calls, and possibly the end of the execution, that a stored event reports."""
     if calls := row.event.get("calls"):
         record_calls(calls)
     if row.ending is not None:
@@ -85,8 +85,9 @@ def has_run(root: AgentExecution) -> bool:
 class TreeRunner:
     """Runs trees to their ends.
 
-    `holds_leases` reports whether this process surely still holds its leases; `on_stored_end` is called when a tree's
-    end is stored, `on_released` whenever a tree leaves this process, `on_available` when one may wait in the queue.
+    `holds_leases` reports whether this process certainly still holds its leases; `on_stored_end` is called when a
+    tree's end is stored, `on_released` whenever a tree leaves this process, `on_available` when one may wait in the
+    queue.
     """
 
     database: Database
@@ -257,8 +258,9 @@ class TreeRunner:
         return await read_context(self.database, root.project, root.episode, self.context.context_fields)
 
     async def _resume(self, tree: RunTree) -> AgentDefinition:
-        """Record in the events why a stored tree continues; returns its agent's current definition, active or not."""
-        if tree.root.reopening is not None:  # perhaps a process that died before it applied the request reopened it
+        """Record in the events why a stored tree continues, and return its agent's current definition, active or
+        not."""
+        if tree.root.reopening is not None:  # a process may have reopened it and died before it applied the request
             apply_revision_request(tree, tree.root.reopening)
         else:
             tree.note_takeover()

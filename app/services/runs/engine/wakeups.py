@@ -1,7 +1,7 @@
 """Wake-ups between processes: a queue in Redis (SAQ) on which one process announces a waiting run to those with room.
 
 A wake-up carries only the run's id, and nothing depends on it: MongoDB decides which process runs what, and every
-process looks there every few seconds. A lost wake-up costs those seconds, a repeated one finds nothing to do.
+process looks there every few seconds. A lost wake-up costs a few seconds, and a repeated one finds nothing to do.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ QUEUE_NAME = "dynamic-agents"
 JOB = "wake"
 DELETE_WHEN_DONE = -1
 
-logging.getLogger("saq").setLevel(logging.WARNING)  # else two lines for each wake-up
+logging.getLogger("saq").setLevel(logging.WARNING)  # otherwise each wake-up logs two lines
 log = structlog.get_logger(__name__)
 
 
@@ -43,7 +43,7 @@ class Wakeups(Protocol):
     """Announces waiting runs to other processes, and receives their announcements."""
 
     def start(self) -> None:
-        """Start to receive wake-ups."""
+        """Start receiving wake-ups."""
         ...
 
     async def stop(self) -> None:
@@ -77,7 +77,7 @@ class WakeupTimings:
     """How long after Redis's last answer the wake-ups count as healthy."""
     retry_pause_seconds: float = 0.5
     full_pause_seconds: float = 0.1
-    """The pause between two looks of a process without room."""
+    """The pause between two checks of a process without room."""
 
 
 DEFAULT_WAKEUP_TIMINGS = WakeupTimings()
@@ -100,7 +100,7 @@ class RedisWakeups:
         self._queue = RedisQueue(redis, QUEUE_NAME)
 
     def start(self) -> None:
-        """Start to receive wake-ups; Redis may be unavailable."""
+        """Start receiving wake-ups; Redis may be unavailable."""
         self._answered_at = asyncio.get_running_loop().time()
         self._listener = asyncio.create_task(self._listen(), name="wakeups")
 
@@ -118,7 +118,7 @@ class RedisWakeups:
         return asyncio.get_running_loop().time() - self._answered_at < self.timings.healthy_seconds
 
     def notify(self, root_id: str) -> None:
-        """Announce that a run waits; if Redis is unavailable, this process looks for it itself."""
+        """Announce that a run waits; if Redis is unavailable, this process checks the queue itself."""
         task = asyncio.create_task(self._notify(root_id), name="notify")
         self._notifications.add(task)
         task.add_done_callback(self._notifications.discard)

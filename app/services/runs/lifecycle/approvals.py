@@ -1,4 +1,4 @@
-"""Decisions of people on tool calls that wait for one."""
+"""People's decisions on tool calls that are waiting for approval."""
 
 import json
 from dataclasses import dataclass
@@ -48,11 +48,11 @@ class DecisionCreate(BaseModel):
     decision: Literal["approve", "decline"]
     """`approve` lets the call be made, `decline` returns an error to the model, which continues without the call."""
     input_digest: Annotated[Text, Field(max_length=200)]
-    """The approval's `inputDigest`: the decision is about this input and no other."""
+    """The approval's `inputDigest`: the decision applies to this input only."""
     input: JsonObject | None = None
-    """An edited input, with which the call is made in place of the model's. It must match the tool's schema."""
+    """An edited input, with which the call is made instead of the model's. It must match the tool's schema."""
     message: Annotated[Text, Field(max_length=MAX_MESSAGE_CHARACTERS)] | None = None
-    """A message. Of a declined call, the model receives it."""
+    """A message. If the call is declined, the model receives it."""
 
     @model_validator(mode="after")
     def only_an_approval_has_an_input(self) -> "DecisionCreate":
@@ -75,7 +75,7 @@ class ApprovalService:
 
         Raises:
             ApprovalNotFound: there is no such approval, or the caller may not see it.
-            ApprovalChanged: the decision is about another input.
+            ApprovalChanged: the decision is for a different input.
             ApprovalAlreadyDecided, ApprovalExpired, ApprovalCancelled: it no longer waits for a decision.
             InvalidInput: the edited input does not match the tool's schema, or cannot be stored.
         """
@@ -104,7 +104,7 @@ async def check_edited(approval: Approval, edited: JsonObject) -> None:
     """Check that a tool can be called with exactly this input.
 
     Raises:
-        InvalidInput: it cannot; the error names the path of each invalid value.
+        InvalidInput: it cannot be; the error names the path of each invalid value.
     """
     if len(json.dumps(edited, ensure_ascii=False)) > MAX_ARGUMENT_CHARACTERS:
         raise InvalidInput.of_field("input", f"must have at most {MAX_ARGUMENT_CHARACTERS} characters as JSON")

@@ -93,7 +93,9 @@ class ExecutionForeign(AppError):
     status = HTTPStatus.CONFLICT
 
     def __init__(self, execution_id: str) -> None:
-        super().__init__(f"Execution {execution_id} was created by another program, which alone can run or stop it.")
+        super().__init__(
+            f"Execution {execution_id} was created by another program, and only that program can run or stop it."
+        )
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,8 @@ class ExecutionControl:
     async def cancel(self, execution_id: str, caller: Caller) -> ExecutionRead:
         """Cancel the run tree of an unfinished execution; returns the execution.
 
-        If the run ends at the same moment, either the cancel or the end succeeds, never both. A repeated cancel is
-        answered like the first.
+        If the run ends at the same moment, either the cancel or the end succeeds, never both. Cancelling again returns
+        the same response.
 
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
@@ -184,7 +186,7 @@ class ExecutionControl:
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionNotRoot: it is a part of a run, whose events would have a gap without it.
-            EditedMeanwhile: it is no longer as `if_match` says.
+            EditedMeanwhile: it is no longer the version that `if_match` names.
             ExecutionUnfinished: it is still running.
             ExecutionHeld: it is under a legal hold.
         """
@@ -203,7 +205,7 @@ class ExecutionControl:
             ended = {"executionId": execution_id, "status": {"$nin": UNFINISHED}, "legalHold": {"$ne": True}}
             deleted = await executions.find_one_and_delete(ended, ARCHIVE_FIELDS, session=session)
             if deleted is None:
-                raise ExecutionUnfinished(execution_id, "cancel it, or wait for its end, before you delete it")
+                raise ExecutionUnfinished(execution_id, "cancel it, or wait until it has ended, before you delete it")
             for document in TREE_DOCUMENTS:
                 members = collection_of(self.database, document)
                 await members.delete_many({"rootExecutionId": execution_id}, session=session)
@@ -214,11 +216,11 @@ class ExecutionControl:
             if execution.is_ours:
                 await self.outbox.settle_tree(execution_id)
                 await hash_marked_trees(self.database, execution_id)
-            with suppress(TreeUnhashed):  # it was reviewed meanwhile: the review's entry needs its events too
+            with suppress(TreeUnhashed):  # it was reviewed meanwhile, and the review's entry needs its events too
                 await in_transaction(self.database, delete_tree)
                 await self._remove_archive(execution_id)
                 return
-        raise ExecutionUnfinished(execution_id, "others are reviewing it right now; try again")
+        raise ExecutionUnfinished(execution_id, "it is being reviewed right now; try again")
 
     async def hold(
         self, execution_id: str, *, held: bool | None, caller: Caller, if_match: str | None = None
@@ -228,7 +230,7 @@ class ExecutionControl:
         Raises:
             ExecutionNotFound: the execution does not exist, or the caller may not see it.
             ExecutionForeign, ExecutionNotRoot: it is not a run of this service.
-            EditedMeanwhile: it is no longer as `if_match` says.
+            EditedMeanwhile: it is no longer the version that `if_match` names.
         """
         execution = await self.executions.find_visible(execution_id, caller)
         self._refuse_part(execution, "hold")
@@ -257,7 +259,7 @@ class ExecutionControl:
             check_tag(execution_etag(AgentExecution.model_validate(found)) if found else None, if_match)
 
     async def _remove_archive(self, execution_id: str) -> None:
-        """Remove the archive of a run that was deleted; whatever fails here is done by the next pass of retention."""
+        """Remove the archive of a deleted run; the next retention pass repeats any step that fails here."""
         try:
             await remove_claimed(self.database, self.executions.archives, execution_id)
         except (OSError, PyMongoError) as error:

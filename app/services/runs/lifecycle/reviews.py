@@ -1,4 +1,4 @@
-"""Reviews by people, possible at any time after a run has ended."""
+"""Reviews by people, at any time after a run has ended."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -59,7 +59,7 @@ class ReviewCreate(BaseModel):
     def a_revision_has_notes(self) -> "ReviewCreate":
         """Require notes for a revision: they say what to revise."""
         if self.status == ReviewStatus.REVISION_NEEDED and not (self.notes or "").strip():
-            raise InvalidInput.of_field("notes", "say what has to be revised")
+            raise InvalidInput.of_field("notes", "is required for a revision: say what has to be revised")
         return self
 
 
@@ -83,7 +83,7 @@ class ReviewOvertaken(AppError):
     status = HTTPStatus.CONFLICT
 
     def __init__(self, execution_id: str) -> None:
-        super().__init__(f"Others are reviewing the run of execution {execution_id} right now. Try again.")
+        super().__init__(f"The run of execution {execution_id} is being reviewed right now. Try again.")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class ReviewService:
         return await self.executions.get_execution(execution_id, caller)
 
     async def _note(self, execution: AgentExecution, status: ReviewStatus, notes: str, caller: Caller) -> None:
-        """Append a decision to the ended tree's log under a new fence; a concurrent review makes it try again."""
+        """Append a decision to the ended tree's log under a new fence; retry after a concurrent review."""
         root_id, execution_id = execution.root_id, execution.execution_id
         for _ in range(ATTEMPTS):
             root = await self.engine.leases.lock_ended(root_id)
@@ -207,6 +207,6 @@ class ReviewService:
 
 
 def review_mark(caller: Caller, execution: AgentExecution, status: ReviewStatus, tree: TreeRecord | None = None) -> Raw:
-    """Return the audit mark of a person's review; `tree` names the events that the review leaves."""
+    """Return the audit mark of a person's review; `tree` names the events, including the review's."""
     detail = {"status": status.value, "rootExecutionId": execution.root_id}
     return audit_mark(AuditAction.EXECUTION_REVIEW, caller.actor, execution.execution_id, detail, tree=tree)

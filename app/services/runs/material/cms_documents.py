@@ -1,6 +1,6 @@
-"""The project and the episode of a run, as far as agents and judges are given them.
+"""The parts of a run's project and episode that agents and judges receive.
 
-The database itself cuts the configured fields of a large document to size, so that no content costs much.
+The database truncates the configured fields of large documents, which limits the cost of any content.
 """
 
 import hashlib
@@ -30,14 +30,14 @@ READ_MILLISECONDS = 2_000
 CUT = "…"
 SMALL_DOCUMENT_BYTES = 64 * 1024
 LARGE: Raw = {}
-"""Stands for the fields of a document that is not small."""
+"""Returned instead of the fields of a document that is not small."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class ContextFields:
-    """The names of the fields that agents and judges are given."""
+    """The names of the fields that agents and judges receive."""
 
     project: tuple[str, ...] = ()
     episode: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ async def read_fields(
 async def read_small(database: Database, collection: str, selector: Raw, names: tuple[str, ...]) -> Raw:
     """Return some fields of a document, none if it does not exist, or `LARGE`.
 
-    The expressions that cut fields take the server longer than all else, and most documents are small.
+    The truncating expressions are the slowest part for the server, and most documents are small.
     """
     is_small = {"$lte": [{"$bsonSize": "$$ROOT"}, SMALL_DOCUMENT_BYTES]}
     projection = {"_id": 0, "fields": {"$cond": [is_small, {name: f"${name}" for name in names}, None]}}
@@ -140,7 +140,7 @@ def scalar(value: str, most_characters: int) -> Raw:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any stored value
-    """Return a value as JSON, or `None` if it says nothing."""
+    """Return a value as JSON, or `None` if it is empty."""
     match value:
         case list():
             return [item for item in map(plain, value) if item is not None] or None
@@ -185,7 +185,7 @@ def fitting(value: Any, room: int) -> Any:  # noqa: ANN401 - JSON in and out
     if not isinstance(value, str) or room < size_of(CUT) * 2:
         return None
     cut = value.encode()[: room - size_of(CUT)].decode("utf-8", "ignore")
-    while cut and size_of(cut) + len(CUT.encode()) > room:  # escapes take more than the characters they stand for
+    while cut and size_of(cut) + len(CUT.encode()) > room:  # escapes are longer than the characters they stand for
         cut = cut[: len(cut) * 9 // 10]
     return f"{cut}{CUT}" if cut else None
 

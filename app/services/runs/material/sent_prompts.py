@@ -26,7 +26,7 @@ from app.services.llm.calls import Completion, ModelCaller, ModelRequest, RunPur
 
 KEPT_PURPOSES = frozenset({RunPurpose.PLAN, RunPurpose.JUDGE, RunPurpose.REVIEW, RunPurpose.FORMAT})
 MAX_PROMPT_BYTES = 8 * 1024 * 1024
-"""Longer messages are not kept; no context takes them."""
+"""Longer messages are not kept; no model's context holds them."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ KeepPrompt = Callable[[list[JsonObject]], Coroutine[Any, Any, str | None]]
 
 
 async def keep_prompt(database: Database, root_id: str, messages: list[JsonObject]) -> str | None:
-    """Store the messages of a call, and return their SHA-256; a run does not fail because it cannot keep them."""
+    """Store the messages of a call, and return their SHA-256; a failure to store them does not fail the run."""
     kept: list[JsonObject] = clean_json(messages)
     text = orjson.dumps(kept)
     if len(text) > MAX_PROMPT_BYTES:

@@ -1,4 +1,4 @@
-"""The data in an answer: found in its text, and validated by the service whatever the model's provider promises."""
+"""The data in an answer, found in its text and validated here, whatever the provider guarantees."""
 
 import json
 from collections.abc import Iterator
@@ -80,14 +80,14 @@ class OutputSchema:
 
     @property
     def is_of_objects(self) -> bool:
-        """Whether the data is an object, which alone providers' structured output can express."""
+        """Whether the data is an object: providers' structured output supports only objects."""
         return self.schema.get("type") == "object"
 
     async def read(self, text: str, *, truncated: bool = False, searched: bool = False) -> DataReading:
         """Return the data in an answer.
 
-        The answer is JSON, or has one code block that is. If `searched`, JSON between other words counts too: of
-        several values the last one that matches.
+        The answer is JSON, or has one code block that is. If `searched`, JSON within other text counts too; of several
+        values, the last one that matches.
         """
         if len(text) <= SMALL_TEXT_CHARACTERS:
             reading = self._read(text, searched=searched)
@@ -174,5 +174,5 @@ def text_output(text: str) -> JsonObject:
 
 
 def refuse_constant(name: str) -> None:
-    """`NaN` and the infinities are not JSON."""
+    """Refuse `NaN` and the infinities, which are not JSON."""
     raise ValueError(name)

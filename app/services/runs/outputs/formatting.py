@@ -39,7 +39,7 @@ async def output_of(run: ExecutionRun, schema: OutputSchema | None) -> JsonObjec
     Raises:
         BudgetRefused: a budget does not permit a formatting call.
         ModelCallFailed: a formatting call failed.
-        OutputInvalid: the data does not match, also after repairs.
+        OutputInvalid: the data does not match, even after repairs.
         TreeLost: this process no longer owns the run.
     """
     text = run.state.answer or ""

@@ -19,14 +19,14 @@ from app.services.runs.queries.execution_shapes import StartedByRead
 
 
 class ApprovalRead(ApiModel):
-    """A tool call that waits, or waited, for a person's decision."""
+    """A tool call that is or was waiting for a person's decision."""
 
     id: str
     """The approval's id."""
     status: ApprovalStatus
-    """Where the approval stands."""
+    """The status of the approval."""
     execution_id: str
-    """The execution whose agent asks for the call."""
+    """The execution whose agent requested the call."""
     root_execution_id: str
     """The root of its run tree."""
     agent: str
@@ -51,7 +51,7 @@ class ApprovalRead(ApiModel):
     edited_input: dict[str, Any] | None
     """The input with which the call was approved, if the person edited it."""
     requested_at: Timestamp
-    """When the call was asked about."""
+    """When the approval was requested."""
     expires_at: Timestamp
     """When the approval expires without a decision."""
     decided_at: Timestamp | None
@@ -59,7 +59,7 @@ class ApprovalRead(ApiModel):
     decided_by: StartedByRead | None
     """The person who decided; `null` if no one did."""
     message: str | None
-    """The person's message. Of a declined call, the model receives it."""
+    """The person's message. If the call was declined, the model received it."""
 
     @classmethod
     def of(cls, approval: Approval) -> "ApprovalRead":
@@ -133,7 +133,7 @@ class ApprovalQueries:
         return approval
 
     async def list_approvals(self, wanted: ApprovalFilter, page: PageRequest, caller: Caller) -> Page:
-        """Return the approvals that match a filter, by default the latest first."""
+        """Return the approvals that match a filter, latest first by default."""
         found = await read_page(self._approvals, wanted.selector(caller), page)
         items = [ApprovalRead.of(one) for raw in found.raws if (one := parsed(Approval, raw))]
         return Page(items, found.total, found.next_cursor)

@@ -71,7 +71,7 @@ class ModelCallRead(ApiModel):
     cached: bool
     """Whether the answer came from the response cache: it then has no tokens and costs nothing."""
     cache_status: CacheStatus
-    """The part that the response cache had in the call."""
+    """The role of the response cache in the call."""
     saved_tokens: int
     """The tokens that a cached answer saved."""
     saved_cost_usd: float | None
@@ -81,7 +81,7 @@ class ModelCallRead(ApiModel):
     reported_usage: dict[str, str] | None = None
     """An implausible count as the provider reported it; otherwise `null`."""
     batch_id: str | None = None
-    """The batch of outputs that were judged in the same call, of which the row is a share; otherwise `null`."""
+    """The batch of outputs judged in the same call, if the row is a share of that call; otherwise `null`."""
     duration_ms: int
     """How long the attempt took, in milliseconds."""
     started_at: Timestamp
@@ -115,7 +115,7 @@ class CallQueries:
     async def _read(
         self, sources: Sources, selector: JsonObject, page: PageRequest, after: tuple[int, int] | None
     ) -> list[JsonObject]:
-        """Return one row more than the page has, if there is one, from the place after which it begins."""
+        """Return the rows of a page and one more row, if there is one, after the place where the page begins."""
         is_ascending = page.direction > 0
         from_seq = after[0] if after and is_ascending else 0
         extract: list[JsonObject] = [

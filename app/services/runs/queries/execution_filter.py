@@ -37,7 +37,7 @@ AWAITING: dict[Awaiting, JsonObject] = {
         "reviewStatus": {"$in": [ReviewStatus.PENDING.value, ReviewStatus.REVISION_NEEDED.value]},
         "status": ExecutionStatus.COMPLETED.value,
         "parentExecutionId": None,
-        "rootExecutionId": {"$gt": ""},  # set: another program's executions cannot be reviewed
+        "rootExecutionId": {"$gt": ""},  # only set by this service: executions of other programs cannot be reviewed
     },
 }
 """The runs that wait for each kind of decision: roots of this service."""
@@ -100,7 +100,7 @@ class ExecutionFilter:
 
 
 def words_condition(q: str) -> JsonObject:
-    """Return the condition that a prompt has words that begin with the words of a search."""
+    """Return the condition for prompts with words that begin with those of the search."""
     words = words_in(q, MAX_SEARCH_WORDS)
     if not words:
         return NOTHING

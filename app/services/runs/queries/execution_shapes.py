@@ -31,7 +31,7 @@ MAX_INLINE_VALUES = 5_000
 
 
 class ExecutionLinks(ApiModel):
-    """Where the rest of an execution is."""
+    """Links to the resources of an execution."""
 
     self: str
     """The path of the execution."""
@@ -79,7 +79,7 @@ class PersonReviewRead(ApiModel):
     at: Timestamp
     """When the person decided."""
     superseded: bool
-    """Whether the work was done again after the decision, so that it no longer speaks about the present output."""
+    """Whether the work was redone after the decision, so that the review no longer applies to the current output."""
 
 
 class QualityGateRead(ApiModel):
@@ -88,7 +88,7 @@ class QualityGateRead(ApiModel):
     name: str
     """The name of the gate."""
     threshold: float
-    """The score from which the gate is passed, 0 to 1."""
+    """The minimum score to pass the gate, 0 to 1."""
     passed: bool
     """Whether the execution passed it."""
     score: float | None
@@ -99,7 +99,7 @@ class WaitingForRead(ApiModel):
     """The decisions that an execution waits for."""
 
     approvals: list[str]
-    """The ids of the pending approvals; of a root, those of its tree."""
+    """The ids of the pending approvals; for a root, those of its tree."""
 
 
 class ArchiveRead(ApiModel):
@@ -157,7 +157,7 @@ class ExecutionSummary(ApiModel):
     cost_usd: float | None
     """The cost of its model calls in US dollars; `null` if a price is unknown."""
     total: TreeTotal | None = None
-    """The sums over the tree below a root, as far as its executions have ended; `null` for other executions."""
+    """The sums over the ended executions of the tree, for a root; `null` for other executions."""
     tags: list[str]
     """The labels of the run."""
     started_by: StartedByRead | None
@@ -167,7 +167,7 @@ class ExecutionSummary(ApiModel):
     meets_threshold: bool | None
     """Whether `qualityScore` reaches the `qualityThreshold` that the agent had; `null` if unscored."""
     quality_gate: QualityGateRead | None
-    """The gate that its output was measured against; `null` if it was not judged."""
+    """The gate that its output was checked against; `null` if it was not judged."""
     review_status: ReviewStatus
     """The outcome of the latest review."""
     reviewed_by: str | None
@@ -183,14 +183,15 @@ class ExecutionSummary(ApiModel):
     incomplete."""
     error: Any
     """The error of a failed execution, `{"code", "message"}`; `output-invalid` has `details`, too: `[{"path",
-    "message"}]`, relative to the data. If the model provider refused the call, admins also
-    see `providerMessage`, the provider's own words without secrets."""
+    "message"}]`, relative to the data. If the model provider refused the call, admins also see `providerMessage`, the
+    provider's message without secrets."""
     retry_count: int
     """The number of revisions."""
     retries: int
-    """The number of model calls that were made again because they had failed, those of its judge included."""
+    """The number of model calls that were retried because they had failed, including those of its judge."""
     waiting_for: WaitingForRead | None
-    """The decisions of people that it waits for; `null` if it waits for none. Until then it stays `running`."""
+    """The decisions of people that it is waiting for; `null` without any. It stays `running` until they are
+    made."""
     last_seq: int
     """The number of its last event; for a root, of the last event in its tree."""
     archived_at: Timestamp | None
@@ -198,28 +199,28 @@ class ExecutionSummary(ApiModel):
     archive: ArchiveRead | None = None
     """The archive of an archived run; `null` if it is not archived."""
     legal_hold: bool
-    """Of a root: whether the run is under a legal hold, which keeps it from being archived or deleted."""
+    """For a root: whether the run is under a legal hold, which keeps it from being archived or deleted."""
     created_at: Timestamp
     """When the execution was accepted."""
     updated_at: Timestamp
     """When its document was last changed."""
     links: ExecutionLinks
-    """Where to read more about it."""
+    """Links to related resources."""
 
 
 class ExecutionRead(ExecutionSummary):
-    """A full execution, without its events, which have an endpoint of their own."""
+    """A full execution without its events, which have their own endpoint."""
 
     params: Any
     """The parameters of the run, as data for its agents."""
     output: Any
-    """The result, `{"text", "data", …}`. That of a department or an orchestration has `report` too, and `data` if the
+    """The result, `{"text", "data", …}`. For a department or an orchestration, it also has `report`, and `data` if the
     run has an output schema. `null` until the end."""
     run_state: Any
-    """The message history (`messages`) of an ended execution, from which another can continue. `null` until the end.
+    """The message history (`messages`) of an ended execution, which another can continue. `null` until the end.
 
     If the execution was cancelled, or failed and was not continued, the agent's instructions are left out. A history
-    that is too large for one document is left out and named in `omitted`: read its events instead."""
+    that is too large for one document is left out, which `omitted` says; read the events instead."""
 
 
 class TreeNode(ApiModel):
@@ -301,7 +302,7 @@ def archive_fields(execution: AgentExecution) -> JsonObject:
 
 
 def archive_read(archive: TreeArchive, problem: str | None) -> ArchiveRead:
-    """Describe an archive, and the problem that keeps it from being read."""
+    """Describe an archive, and the problem that prevents reading it, if any."""
     file = f"{archive.month}/{data_name(archive.root_id)}"
     return ArchiveRead(file=file, sha256=archive.sha256, readable=problem is None, problem=problem)
 
@@ -315,7 +316,7 @@ def gate_of(execution: AgentExecution) -> QualityGateRead | None:
 
 
 def person_review_of(execution: AgentExecution) -> PersonReviewRead | None:
-    """Return the latest review by a person; reviews of earlier releases lack the notes and the way of signing in."""
+    """Return the latest review by a person; reviews of earlier releases lack the notes and the kind of credentials."""
     stored = execution.person_review
     if not isinstance(stored, dict):
         return None

@@ -41,7 +41,7 @@ from app.services.runs.queries.tree_totals import read_totals
 SUMMARY_FIELDS = {"events": 0, "runState": 0, "promptWords": 0}
 LIST_FIELDS = {**SUMMARY_FIELDS, "output": 0, "params": 0}
 MAX_FOUND = 10_000
-"""The number up to which the executions of a search, and those that wait for a person, are counted."""
+"""The maximum count for searches and for executions that wait for a person."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ExecutionQueries:
         return await self._get(execution_id, caller, SUMMARY_FIELDS)
 
     async def list_executions(self, wanted: ExecutionFilter, page: PageRequest, caller: Caller) -> Page:
-        """Return the executions that match a filter, by default the newest first."""
+        """Return the executions that match a filter, newest first by default."""
         selector = await self._selector(wanted, caller)
         max_total = MAX_FOUND if wanted.q is not None or wanted.awaiting is not None else None
         found = await read_page(self._executions, selector, page, LIST_FIELDS, max_total)
@@ -123,7 +123,7 @@ class ExecutionQueries:
         return self.archives.find({"rootExecutionId": execution.root_id, **archive_fields(execution)})
 
     async def _describe_archive(self, execution: AgentExecution) -> ArchiveRead | None:
-        """Describe the archive of an execution without reading what is in it; `None` without one."""
+        """Describe the archive of an execution without reading its content; `None` without one."""
         archive = self.archive_of(execution)
         if archive is None:
             return None
@@ -134,7 +134,7 @@ class ExecutionQueries:
         return archive_read(archive, None)
 
     async def _restore(self, execution: AgentExecution) -> ArchiveRead | None:
-        """Fill in what is in the archive of an execution, and describe the archive; `None` without one."""
+        """Fill in the archived parts of an execution, and describe the archive; `None` without one."""
         archive = self.archive_of(execution)
         if archive is None:
             return None
@@ -143,7 +143,7 @@ class ExecutionQueries:
         except ArchiveUnreadable as error:
             return archive_read(archive, error.problem)
         if document is None:
-            return archive_read(archive, "it does not have the execution")
+            return archive_read(archive, "it does not contain the execution")
         execution.prompt = document.get("prompt", "")
         execution.params, execution.output = document.get("params"), document.get("output")
         execution.run_state = document.get("runState")

@@ -1,7 +1,7 @@
 """The index of prompts, for executions that an earlier release stored.
 
-This service writes `promptWords` with every new execution. A background task adds it to those before, in small steps,
-and with it the cost that lists show. Executions of other programs are left as they are.
+This service writes `promptWords` with every new execution. For older ones, a background task adds it in small steps,
+along with the cost shown in lists. Executions of other programs stay unchanged.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from app.services.runs.queries.tree_totals import sum_trees
 
 LOOK_EVERY_SECONDS = 60.0
 EXECUTIONS_A_STEP = 50
-"""Their words are found on the event loop, in about 5 ms."""
+"""The number of prompts whose words are extracted at a time, which takes about 5 ms on the event loop."""
 BEGINNING = {
     "$cond": [
         {"$eq": [{"$type": "$prompt"}, "string"]},
@@ -38,7 +38,8 @@ log = structlog.get_logger(__name__)
 
 
 async def keep_prompts_indexed(database: Database, every_seconds: float = LOOK_EVERY_SECONDS) -> None:
-    """Index what earlier releases stored, and every minute what their last processes still store, until cancelled."""
+    """Index the executions of earlier releases, and every minute those that their last processes still add, until
+    cancelled."""
     while True:
         try:
             if count := await index_prompts(database):
@@ -58,7 +59,7 @@ async def index_prompts(database: Database) -> int:
 
 
 async def add_index_fields(database: Database, executions: Collection, found: list[Raw]) -> int:
-    """Add the fields of the index to some executions; returns the number that no other process has changed."""
+    """Add the index fields to some executions; return the number that no other process had changed."""
     trees = [raw["executionId"] for raw in found if is_root_with_children(raw)]
     totals = await sum_trees(database, trees) if trees else {}
     updates: list[UpdateOne] = []

@@ -1,4 +1,4 @@
-"""The prompts that models received for an execution, for people who write instructions or examine a result."""
+"""The prompts that models received for an execution, for people who write instructions or investigate a result."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class ShownCall(ApiModel):
     seqs: list[int]
     """The numbers of the events that carry the answers of these calls."""
     model: str | None
-    """The model that the last call named; `null` if unknown."""
+    """The model that the last call requested; `null` if unknown."""
     source: Literal["stored", "missing"]
     """`stored`: the messages as they were sent, except for what `omitted` names. `missing`: they were not kept, because
     the execution is of an earlier release or its process ended first."""
@@ -73,7 +73,7 @@ class Account:
     found: dict[RunPurpose, ShownCall] = field(default_factory=dict[RunPurpose, ShownCall])
 
     def take(self, event: JsonObject) -> None:
-        """Note the call that an event reports, with the state at that time."""
+        """Record the call that an event reports, with the state at that time."""
         if event["type"] == "agent-start":
             self.version = event.get("promptsVersion")
         if (
@@ -165,7 +165,7 @@ class PromptQueries:
 def opening_of(run_state: object, turns: int) -> list[JsonObject]:
     """Return the messages before an ended execution's own turns; a head's report does not see its plan's conversation.
 
-    Returns nothing if another process than the one that ran it ended it: its models' instructions are not stored then.
+    Returns nothing if a process other than the one that ran it ended it, because the instructions are not stored then.
     """
     messages = run_state.get("messages") if isinstance(run_state, dict) else None
     if not isinstance(messages, list) or len(messages) <= turns:

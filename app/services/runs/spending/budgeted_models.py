@@ -26,7 +26,7 @@ class BudgetUnchecked(ModelCallFailed):
 
 @dataclass
 class BudgetedModels:
-    """Reserves the worst case of each call before it, and settles what it really used after it.
+    """Reserves the worst case before each call, and settles the actual usage afterward.
 
     Once a call of the tree is refused because a budget is exhausted, so are all later ones: the tree ends.
     """
@@ -81,7 +81,7 @@ class BudgetedModels:
     async def _complete(
         self, request: ModelRequest, worst: Amount, call_id: str, reservation: Reservation | None
     ) -> Completion:
-        """Make the call and settle it, however it ends; a cancelled call is not counted, as it is in no event."""
+        """Make the call and settle it, however it ends; a cancelled call is not counted because no event reports it."""
         real = NOTHING
         try:
             completion = await self.following.complete(request)

@@ -8,10 +8,10 @@ from app.services.usage.budgets.errors import BudgetExhausted
 
 
 def raise_if_exhausted(failures: Iterable[JsonObject | None]) -> None:
-    """End a tree in which a budget stopped an execution.
+    """Raise the error of a budget that stopped an execution of the tree, if one did.
 
     Raises:
-        BudgetExhausted: one of the failures is that.
+        BudgetExhausted: one of the failures is a `BudgetExhausted`.
     """
     for failure in failures:
         if failure is not None and failure.get("code") == BudgetExhausted.code:

@@ -1,4 +1,4 @@
-"""A run's own budget: its limits, and what its stored events say it has used."""
+"""A run's own budget: its limits, and its usage according to its stored events."""
 
 from collections.abc import Mapping
 

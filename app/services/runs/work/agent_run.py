@@ -13,7 +13,7 @@ from app.services.runs.work.execution_run import ExecutionRun
 
 
 async def run_agent(run: ExecutionRun) -> None:
-    """Answer the prompt, turn the answer into data if there is a schema, have it judged if wanted, and end."""
+    """Answer the prompt, turn the answer into data if there is a schema, have it judged if requested, and end."""
     run.begin()
     schema = await compile_schema_of(run)
     run.open_with(task_prompt(run.execution.prompt, run.execution.params))
@@ -26,7 +26,7 @@ async def run_agent(run: ExecutionRun) -> None:
 
 
 async def judge(run: ExecutionRun, gate: GateName, sources: Sequence[tuple[str, str]] = ()) -> None:
-    """Have the current answer scored, once; `sources` are the labels and texts that a report is made of."""
+    """Have the current answer scored once; `sources` are the labels and texts that a report is made of."""
     if run.state.check is not None:
         return
     brief = Brief(task_prompt(run.execution.prompt, run.execution.params))

@@ -67,7 +67,8 @@ class CopiedEvent:
 
 
 def is_history(event: JsonObject) -> bool:
-    """Whether an event matters for what follows: retries and budget alerts do not, except revisions after an end."""
+    """Return whether later events depend on this one: not on retries and budget alerts, except revisions after an
+    end."""
     if event["type"] == BudgetAlert.type:
         return False
     return event["type"] != AgentRetry.type or event["reason"] == REVISION

@@ -86,7 +86,7 @@ async def check_previous(database: Database, execution_id: str, project: str, ca
 
 
 async def read_history(database: Database, execution_id: str) -> list[JsonObject]:
-    """Return the messages of the conversation that a run continues, as far back as a model can take.
+    """Return the messages of the conversation that a run continues, as far back as a model's context allows.
 
     A history that was too large for its document is read from the events, together with those before it.
 
@@ -123,7 +123,7 @@ async def own_messages(database: Database, raw: Raw) -> list[JsonObject]:
 
 
 def newest(messages: list[JsonObject]) -> list[JsonObject]:
-    """Return the messages without the oldest turns, if the conversation is longer than any model takes."""
+    """Return the messages without the oldest turns if the conversation exceeds every model's context."""
     sizes = [len(orjson.dumps(message)) for message in messages]
     total = sum(sizes)
     gone: set[int] = set()
@@ -136,7 +136,7 @@ def newest(messages: list[JsonObject]) -> list[JsonObject]:
 
 
 def continued(messages: Iterable[object]) -> Iterator[JsonObject]:
-    """Yield the turns in the form that models take: without other agents' instructions and our own fields."""
+    """Yield the turns in the form that models accept: without other agents' instructions and our own fields."""
     for message in messages:
         names = MESSAGE_FIELDS.get(str(message.get("role"))) if isinstance(message, dict) else None
         if isinstance(message, dict) and names is not None:
@@ -145,7 +145,7 @@ def continued(messages: Iterable[object]) -> Iterator[JsonObject]:
 
 
 def with_results(messages: Iterable[JsonObject]) -> Iterator[JsonObject]:
-    """Yield the turns with a result for every tool call: an interrupted run may have left some without."""
+    """Yield the turns with a result for every tool call: an interrupted run may have left some calls without one."""
     open_calls: dict[str, str] = {}
     for message in messages:
         if message["role"] != "tool":

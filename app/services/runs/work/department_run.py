@@ -61,7 +61,7 @@ class DepartmentRun:
             AllSpecialistsFailed: every specialist failed.
             BudgetExhausted: a budget stopped a specialist, or the head itself.
             ModelCallFailed: the head itself could not plan or report.
-            OutputInvalid, OutputSchemaInvalid: the report does not become the data that a schema demands.
+            OutputInvalid, OutputSchemaInvalid: the report cannot be turned into the data that a schema requires.
             TreeLost: this process no longer owns the tree.
         """
         slug = self.team.department.slug
@@ -132,7 +132,7 @@ class DepartmentRun:
             return specialist
 
     def _kept_output(self) -> JsonObject | None:
-        """Return what the department has produced although a budget stops it."""
+        """Return what the department has produced when a budget stops it."""
         children = self.tree.children_of(self.head.execution)
         specialists = [run for child in children if (run := self.tree.runs.get(child.execution_id))]
         text = self.head.state.answer or joined_outputs(specialists)

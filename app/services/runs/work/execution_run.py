@@ -64,13 +64,13 @@ class RunContext:
     purposes: PurposeModels = AGENTS_OWN
     """The model for each purpose of a call."""
     handed_on_characters: int = HANDED_ON_CHARACTERS
-    """The characters of an output that specialists are shown which build on it."""
+    """The number of characters of an output shown to the specialists that build on it."""
     thresholds: Thresholds = field(default_factory=lambda: DEFAULT_THRESHOLDS)
     """The score that each quality gate requires."""
     outbox_marks: Callable[[ExecutionEnd], JsonObject] = lambda _: {}
     """The stored fields that an end leaves for the outbox."""
     retries: Callable[[str], int] = lambda _: 0
-    """How often a failed call of a model is repeated."""
+    """How often a model's failed calls are retried."""
     retry_pauses: RetryPauses = DEFAULT_PAUSES
     context_tokens: Callable[[str], int | None] = lambda _: None
     """A model's context in tokens, if known: several outputs are then judged in one call."""
@@ -84,7 +84,7 @@ class RunContext:
     context_fields: ContextFields = field(default_factory=ContextFields)
     """The fields of projects and episodes that agents and judges are given."""
     worst_case: Callable[[ModelRequest], Amount] = lambda _: NOTHING
-    """The most that a request can use, which budgets reserve."""
+    """The worst case of a request, which budgets reserve."""
     trace: TreeTrace = NO_TRACE
     """The spans of the tree."""
 
@@ -248,7 +248,7 @@ class ExecutionRun:
     def _kept(self, error: AppError) -> JsonObject:
         """Return the output that an execution keeps although it fails.
 
-        If its budget is exhausted, that is what it has; if its answer could not be turned into data, the answer.
+        If its budget is exhausted, this is its output so far; if its answer could not be turned into data, the answer.
         """
         lacks_data = self.output_schema is not None
         if not isinstance(error, BudgetExhausted) and not (lacks_data and self.state.answer is not None):
@@ -272,7 +272,7 @@ class ExecutionRun:
         return with_history(ending, [*opening, *state.turns], self.execution)
 
     def await_review(self) -> None:
-        """Record that a revision for a person has not been reviewed, if no head will review it."""
+        """Record that a revision requested by a person has not been reviewed yet, if no head will review it."""
         if self.state.review is None or self.state.is_reviewed:
             return
         notes = "Revised; not reviewed again yet."
@@ -355,7 +355,7 @@ def error_detail(error: AppError) -> JsonObject:
 
 
 def failure_reason(error: AppError) -> StopReason:
-    """Return why an execution stops that fails with this error."""
+    """Return the stop reason of an execution that fails with this error."""
     return StopReason.BUDGET if isinstance(error, BudgetExhausted) else StopReason.ERROR
 
 

@@ -1,8 +1,8 @@
 """The chain of a run tree's model calls.
 
 It is: scoped, fitted, fenced, kept, retried, owned, budgeted, cached, traced, gateway. Each link is a `ModelCaller`
-around the next. LiteLLM's Router chooses the deployment and falls back within one try; the number of further tries is
-`num_retries` of MODELS_CONFIG, counted here only, so that tries never multiply.
+around the next. LiteLLM's Router chooses the deployment and falls back within one attempt; the number of further
+attempts is `num_retries` of MODELS_CONFIG, counted only here, so that attempts never multiply.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9_.-]")
 """A model can name a tool that does not exist, in any characters."""
 MAX_LABEL_CHARACTERS = 64
 LEAST_REPEATED_CHARACTERS = 400
-"""A result of this length is shown once, however often calls return it, as those do that a revision repeats."""
+"""Results of at least this length are shown only once, even if several calls return them, as after a revision."""
 MAX_ADAPTED = 8
 """How many parts of a request may be refused, one after the other."""
 
 NoteRetry = Callable[[str, ModelCallFailed, int], None]
-"""Records in the events of an execution that a call is made again: the execution's id, the error, the attempt."""
+"""Records a retry of a call in an execution's events: the execution's id, the error, the attempt."""
 
 log = structlog.get_logger(__name__)
 
@@ -141,14 +141,14 @@ class RetriedModels:
 
 @dataclass(frozen=True)
 class FittedModels:
-    """Shortens requests to the model's context; one that is refused as too long is repeated once, shorter."""
+    """Shortens requests to the model's context; a request that is rejected as too long is retried once, shorter."""
 
     following: ModelCaller
     window: ContextWindow
     note_retry: NoteRetry
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Answer one request with as many of its messages as the model takes.
+        """Answer one request with as many of its messages as the model accepts.
 
         Raises:
             ModelCallFailed: the call failed, or the required messages exceed the model's context.
@@ -183,7 +183,8 @@ class FencedModels:
 
 
 def with_fences(messages: Iterable[JsonObject]) -> list[JsonObject]:
-    """Return messages with each tool's result fenced; a long one that is shown already is named by its fence."""
+    """Return messages with each tool's result fenced; a long one that was already shown is replaced by a reference to
+    its fence."""
     sent: list[JsonObject] = []
     shown: set[str] = set()
     for message in map(with_fence, messages):
@@ -205,7 +206,7 @@ def with_fence(message: JsonObject) -> JsonObject:
 
 
 def unchanged(models: ModelCaller) -> ModelCaller:
-    """Return the next link itself, in place of a link that a process does not have."""
+    """Return the next link itself, in place of a link that is switched off."""
     return models
 
 

@@ -50,7 +50,7 @@ class DepartmentLeft(AppError):
     code = "department-left"
 
     def __init__(self) -> None:
-        super().__init__("The department can no longer be run as it was when this execution began.")
+        super().__init__("The department can no longer run as it did when this execution began.")
 
 
 @dataclass
@@ -69,7 +69,7 @@ class OrchestrationRun:
             AllDepartmentsFailed: every department failed.
             BudgetExhausted: a budget stopped a department, or the root itself.
             ModelCallFailed: the root's agent could not write the result.
-            OutputInvalid, OutputSchemaInvalid: the result does not become the data that a schema demands.
+            OutputInvalid, OutputSchemaInvalid: the result cannot be turned into the data that a schema requires.
             TreeLost: this process no longer owns the tree.
         """
         started = self._progress("started", f"Running {', '.join(self._slugs)}.")
@@ -129,7 +129,7 @@ class OrchestrationRun:
 
     @asynccontextmanager
     async def _one_of_few(self) -> AsyncGenerator[None]:
-        """Wait until few enough departments run, and count as a task of the tree that can progress."""
+        """Wait for a free slot among the departments' slots, and count as a task of the tree that can progress."""
         with self.tree.waits.working():
             with self.tree.waits.paused():
                 await self._at_once.acquire()
@@ -139,7 +139,7 @@ class OrchestrationRun:
                 self._at_once.release()
 
     def _kept_output(self) -> JsonObject | None:
-        """Return what the departments have produced although a budget stops the orchestration."""
+        """Return what the departments have produced when a budget stops the orchestration."""
         children = self.tree.children_of(self.root.execution)
         heads = [run for child in children if (run := self.tree.runs.get(child.execution_id))]
         text = self.root.state.answer or joined_outputs(heads)
@@ -170,7 +170,7 @@ class OrchestrationRun:
         root.complete(output, stop_reason_of(root), self._progress("completed", "The orchestration is complete."))
 
     def _note(self, stage: str, message: str, slug: str | None = None, execution_id: str | None = None) -> None:
-        """Say how far it is, once, however often the run is taken over."""
+        """Report progress once, however often the run is taken over."""
         if (stage, slug) not in self.root.state.progress:
             self.root.append(self._progress(stage, message, slug, execution_id))
 

@@ -1,4 +1,4 @@
-"""A head's plan: which specialists work, with what instructions, which after which."""
+"""A head's plan: which specialists work, with what instructions and in what order."""
 
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter

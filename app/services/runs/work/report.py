@@ -42,7 +42,7 @@ class DepartmentOutcome:
         )
 
     def as_work(self) -> DepartmentWork:
-        """Return the outcome as input of departments that build on it."""
+        """Return the outcome as input for departments that build on it."""
         report = self.report or {"summary": "", "text": ""}
         problem = self.failure["message"] if self.failure else None
         return DepartmentWork(

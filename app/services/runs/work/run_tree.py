@@ -1,4 +1,4 @@
-"""A run tree at its owner: its log, and its executions with the state folded from their events."""
+"""A run tree in the process that owns it: its log, and its executions with the state folded from their events."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,14 +37,14 @@ log = structlog.get_logger(__name__)
 
 
 def note_model_retry(runs: Mapping[str, ExecutionRun], execution_id: str, error: ModelCallFailed, attempt: int) -> None:
-    """Record in an execution's events that a model call is repeated, and what the previous answer cost."""
+    """Record in an execution's events that a model call is repeated, and the cost of the previous answer."""
     run = runs.get(execution_id)
     if run is not None and not run.state.ended:
         run.append(AgentRetry(agent_id=run.agent.agent_id, reason=error.code, attempt=attempt, **calls_in(error)))
 
 
 def note_budget_mark(runs: Mapping[str, ExecutionRun], execution_id: str, mark: BudgetMark) -> None:
-    """Record in an execution's events that its last call brought a budget to its mark."""
+    """Record in an execution's events that its last call brought a budget to its alert mark."""
     run = runs.get(execution_id)
     if run is not None and not run.state.ended:
         run.append(
@@ -184,7 +184,7 @@ class RunTree:
     def note_takeover(self) -> None:
         """Record in the root's events that another process continues the run.
 
-        The first owner records nothing, nor does one that takes the tree after a wait for a decision.
+        The first owner records nothing, and neither does an owner that takes the tree after a wait for a decision.
         """
         root_id = self.root.execution_id
         if (self.root.last_seq == 0 and self.root.takeovers == 0) or self.root.resumed:

@@ -1,7 +1,7 @@
 """The state of one execution, folded from its events only.
 
-Run code changes it by appending events, and a process that takes a run over rebuilds it from the stored ones: no second
-checkpoint can drift from the audit record.
+Run code changes it by appending events, and a process that takes a run over rebuilds it from the stored ones: there is
+no second checkpoint that could drift from the audit record.
 """
 
 import json
@@ -19,7 +19,7 @@ from app.services.prompts.agents import revision_prompt
 from app.services.prompts.fences import user_message
 from app.services.tools.names import function_name
 
-EDITED_NOTE = "A person approved this call with another input."
+EDITED_NOTE = "A person approved this call with a different input."
 REVISION = "revision"
 """The reason of an `agent-retry` whose cause is a revision of a descendant after the end."""
 
@@ -103,11 +103,11 @@ class ExecutionState:
                 self.cost_usd = add_costs(self.cost_usd, paid.get("costUsd"))
 
     def fold_start(self, _: JsonObject) -> None:
-        """The agent started."""
+        """Record that the agent started."""
         self.started = True
 
     def fold_think(self, event: JsonObject) -> None:
-        """A head's plan, the answer of a formatting call, or the text that comes with a turn's tool calls."""
+        """Record a head's plan, a formatting call's answer, or the text that comes with a turn's tool calls."""
         if "plan" in event:
             self.plan = event["plan"]
         elif "format" in event:
@@ -118,7 +118,7 @@ class ExecutionState:
             self.turns.append({"role": "assistant", "content": event["message"], **carried(event)})
 
     def fold_ask(self, event: JsonObject) -> None:
-        """A tool call waits for a person; one that was copied from another run has to be asked about again."""
+        """Record that a tool call waits for a person; one copied from another run needs a new approval."""
         call = self.open_calls.get(event["toolCallId"])
         if call is not None:
             call.is_asked = True
@@ -126,7 +126,7 @@ class ExecutionState:
             call.approval_id = None if event.get("copied") else event["approvalId"]
 
     def fold_decide(self, event: JsonObject) -> None:
-        """A person has decided on a tool call, or its time is over."""
+        """Record a person's decision on a tool call, or that its time is over."""
         call = self.open_calls.get(event["toolCallId"])
         if call is not None:
             call.is_released = call.is_released or event["status"] == ApprovalStatus.APPROVED
@@ -138,7 +138,7 @@ class ExecutionState:
         return [call.approval_id for call in self.open_calls.values() if call.approval_id and not call.is_decided]
 
     def fold_take_result(self, event: JsonObject) -> None:
-        """A tool call has its result; a turn's results are in the order of its calls."""
+        """Record a tool's result; a turn's results are in the order of its calls."""
         self.open_calls.pop(event["toolCallId"], None)
         begins = max((place for place, turn in enumerate(self.turns) if "tool_calls" in turn), default=-1)
         calls = self.turns[begins]["tool_calls"] if begins >= 0 else []
@@ -147,26 +147,26 @@ class ExecutionState:
         self.turns[begins + 1 :] = sorted(results, key=lambda result: order.get(result.get("tool_call_id"), -1))
 
     def fold_answer(self, event: JsonObject) -> None:
-        """The attempt has its answer."""
+        """Record the attempt's answer."""
         self.step = event["step"]
         self.turns.append({"role": "assistant", "content": event["content"], **carried(event)})
         self.answer = event["content"]
         self.truncated = bool(event.get("outputTruncated"))
 
     def fold_check(self, event: JsonObject) -> None:
-        """The answer was judged."""
+        """Record the judge's verdict."""
         self.check = event
 
     def fold_report(self, event: JsonObject) -> None:
-        """The department has its report."""
+        """Record the department's report."""
         self.report = event["report"]
 
     def fold_progress(self, event: JsonObject) -> None:
-        """An orchestration reached a stage, for a department or as a whole."""
+        """Record that an orchestration reached a stage, for a department or as a whole."""
         self.progress.add((event["stage"], event.get("departmentSlug")))
 
     def fold_end(self, event: JsonObject) -> None:
-        """The execution ended."""
+        """Record the end of the execution."""
         self.ended = True
         self.counted_calls = len(self.calls)
         self.failure = event.get("error")
@@ -210,7 +210,7 @@ class ExecutionState:
             self._begin_attempt()
 
     def fold_retry(self, event: JsonObject) -> None:
-        """A descendant is revised after the end: the work that used it starts again."""
+        """Restart the work that used a descendant which is revised after the end."""
         if event["reason"] == REVISION:
             self._reopen(event)
             self.turns = []

@@ -1,4 +1,4 @@
-"""The tool calls of a turn: they run at the same time, and errors are returned to the model."""
+"""The tool calls of a turn, which run concurrently; the model receives their errors."""
 
 import asyncio
 import json
@@ -80,7 +80,8 @@ async def run_call(run: ExecutionRun, call: OpenToolCall) -> None:
 def tool_span(
     run: ExecutionRun, tool: ToolDefinition | None, call: OpenToolCall, tool_input: JsonObject
 ) -> AbstractContextManager[Span]:
-    """Return the span of a tool call; a tool that the agent does not have has no name: models name it as they like."""
+    """Return the span of a tool call; a tool that the agent does not have gets no name, because models can invent
+    any."""
     trace = run.context.trace
     if not trace.is_on:
         return nullcontext(NO_SPAN)
