@@ -33,7 +33,7 @@ class UnknownVariable:
 
 
 def unknown_variables(names: Iterable[str], settings: Iterable[str]) -> list[UnknownVariable]:
-    """Find the names that are near misses of `settings` or begin like one of them.
+    """Find the names that are near misses of `settings` or share a prefix with one of them.
 
     A near miss differs by at most one edit if the name is short, by two if it is longer: `PROT`, `MONGO_URI`.
     """

@@ -1,4 +1,5 @@
-"""The service's settings: environment variables or `.env`, read once. The first invalid value stops the start."""
+"""The service's settings: environment variables or `.env`, read once. The first invalid value stops the service from
+starting."""
 
 import os
 from pathlib import Path
@@ -69,11 +70,11 @@ class Settings(BaseSettings):
     gemini_api_key: SecretStr | None = None
     """The key for Google's models."""
     anthropic_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
-    """Another address for Anthropic's calls, without a version: `https://gateway.example`."""
+    """A different address for calls to Anthropic, without a version: `https://gateway.example`."""
     openai_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
-    """Another address for OpenAI's calls, which ends in `/v1`."""
+    """A different address for calls to OpenAI, which ends in `/v1`."""
     gemini_api_base: Annotated[str, AfterValidator(is_http_address)] | None = None
-    """Another address for Gemini's calls, which ends in `/v1beta`."""
+    """A different address for calls to Gemini, which ends in `/v1beta`."""
     data_dir: Path = Path(".data")
     """The directory of the embedded database, the admin key, archives and the logs of child processes."""
     host: str = "127.0.0.1"
@@ -81,11 +82,11 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on; `0` picks a free one."""
     admin_api_key: Annotated[SecretStr, AfterValidator(is_bootstrap_key)] | None = None
-    """A bootstrap admin key: 16 to 512 ASCII characters, better 32 random ones. Unset: created in `DATA_DIR` if the
+    """A bootstrap admin key: 16 to 512 ASCII characters, preferably 32 random ones. Unset: created in `DATA_DIR` if the
     database is embedded, else none."""
     jwt_secret: Annotated[SecretStr, AfterValidator(is_token_secret)] | None = None
     """The secret (32 bytes or more) that signs JSON Web Tokens. `exp`, `sub` and `role` are required claims;
-    `projects` limits a token to some projects, an empty list to none."""
+    `projects` limits a token to those projects; an empty list allows none."""
     jwt_jwks_url: Annotated[str, AfterValidator(is_key_set_address)] | None = None
     """The `https` address of published keys that sign JSON Web Tokens."""
     jwt_audience: str | None = None
@@ -96,14 +97,14 @@ class Settings(BaseSettings):
     trusted_proxies: ProxyAddresses = ()
     """Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are honored: addresses or networks, comma-separated."""
     allowed_hosts: Hosts = ()
-    """The `Host` values that are answered, separated by commas: `agents.example`, `agents.example:8000`,
+    """The `Host` values that the service answers, separated by commas: `agents.example`, `agents.example:8000`,
     `*.agents.example`. Others get 421. The address of the connection itself is always answered, and any address for
     `/healthz` and `/readyz`. Empty: the loopback names and `HOST`."""
     anonymous_role: Literal["none", "viewer"] = "none"
     """The role of requests without credentials: `none`, or `viewer` to let everyone read."""
     seed_on_start: bool | None = None
-    """Whether the start inserts missing seeds. It never changes stored documents. Unset: `true` if the database is
-    embedded, else `false`."""
+    """Whether the service inserts missing seeds when it starts. Stored documents never change. Unset: `true` if the
+    database is embedded, else `false`."""
     agent_cache_ttl_seconds: float = Field(default=300, ge=0, le=MAX_SECONDS)
     """How long a run may use an outdated definition while the change stream is unavailable. Otherwise an edit is in
     use at once by the process that made it, and within a second by every other process."""
@@ -112,26 +113,26 @@ class Settings(BaseSettings):
     tool_memory_mb: int = Field(default=64, ge=8, le=4096)
     """The memory limit of a tool call."""
     tool_result_model_bytes: int = Field(default=32_768, ge=1024, le=16 * 1024**2)
-    """The bytes of a tool's result that a model is shown, from both ends. The record keeps all of them."""
+    """The number of bytes of a tool's result that a model sees, from both ends. The record keeps the full result."""
     handed_on_characters: int = Field(default=6000, ge=500, le=1_000_000)
-    """The characters of a specialist's output that specialists are shown which build on it, from both ends. The
-    record, the judge, the reviewer and the report have all of it."""
+    """The number of characters of a specialist's output, from both ends, that the specialists building on it see. The
+    record, the judge, the reviewer and the report use the full output."""
     context_reserve_tokens: int = Field(default=4096, ge=0, le=10_000_000)
-    """The tokens that are kept free in the model's context for its answer."""
+    """The number of tokens that are kept free in the model's context for its answer."""
     tool_workers: int = Field(default=2, ge=1, le=64)
-    """The processes that run tools, and so the number of concurrent calls. Further calls wait."""
+    """The number of processes that run tools, and therefore of concurrent calls. Further calls wait."""
     tool_egress_allowlist: CommaSeparated = ()
-    """The hosts that tools may `fetch`, separated by commas: names or addresses, with or without a port. A name
-    opens public addresses only; list a private address itself."""
+    """The hosts that tools may `fetch`, separated by commas: names or addresses, with or without a port. A name allows
+    public addresses only; to allow a private address, list the address itself."""
     tool_modules: CommaSeparated = ()
-    """Python modules whose functions are tools too, separated by commas."""
+    """Python modules with functions that serve as tools, separated by commas."""
     mcp_servers: Path | None = None
     """A YAML or JSON file in the usual form (`mcpServers`). Agents are granted the tools of its servers as
     `mcp:server/tool`."""
     mcp_start_seconds: float = Field(default=120, gt=0, le=3600)
     """How long an MCP server may take to start, unless its entry has a `startupTimeout`."""
     allowed_models: CommaSeparated = CATALOG_MODELS
-    """The models that a run may name, separated by commas, by LiteLLM's names (`provider/model`). Every
+    """The models that a run may request, as comma-separated LiteLLM names (`provider/model`). Every
     `model_name` in `MODELS_CONFIG` is allowed too."""
     simple_model: str = Field(default="anthropic/claude-3-haiku", min_length=1)
     """The model of runs with `complexity: simple`."""
@@ -141,10 +142,11 @@ class Settings(BaseSettings):
     """The model of runs with `complexity: complex`."""
     purpose_models: Pairs = Field(default_factory=dict[str, str])
     """The model for each purpose of a call (`plan`, `work`, `judge`, `review`, `report`, `orchestrate`, `format`),
-    whatever the agent's or the run's is: `judge=anthropic/claude-3-haiku,review=…`. Without `judge`, outputs are judged
-    by `SIMPLE_MODEL`, else `STANDARD_MODEL`, whichever is usable and did not write them, else by the agent's own."""
+    which overrides that of the agent or the run: `judge=anthropic/claude-3-haiku,review=…`. Without `judge`, outputs
+    are judged by `SIMPLE_MODEL`, else `STANDARD_MODEL`, whichever is usable and did not write them, else by the agent's
+    own."""
     project_context_fields: FieldNames = CONTEXT_FIELDS
-    """The fields of a run's project that agents and judges are given, separated by commas. They are read from the CMS's
+    """The fields of a run's project that agents and judges receive, separated by commas. They are read from the CMS's
     collection `projects` in the same database: texts, numbers, booleans and lists of them, 16 KiB at most."""
     episode_context_fields: FieldNames = ("episodeNumber", *CONTEXT_FIELDS)
     """The same for a run's episode, from the collection `episodes`."""
@@ -152,16 +154,16 @@ class Settings(BaseSettings):
     """The browser origins, besides the service's own, that may use the API and the event socket, separated by
     commas."""
     run_rate_limit: RateLimit | None = None
-    """How often an API key may start runs: `600/minute`, or `20/second;600/minute` if both apply. A key can have
+    """How often an API key may start runs: `600/minute`, or `20/second;600/minute` to apply both limits. A key can have
     its own limit. With `REDIS_URL` all processes count together. Unset: no limit."""
     auth_failure_limit: RateLimit = "30/minute"
-    """Failed authentications of one address and key prefix, and different prefixes of one address, in the same
-    syntax. Further invalid credentials get 429; valid ones always pass."""
+    """How many authentications may fail for one address and key prefix, and how many different prefixes may fail for
+    one address, in the same syntax. Further invalid credentials get 429; valid ones always pass."""
     max_connections: int = Field(default=4096, ge=16)
-    """The open connections of a process, fewer if the limit on open files is lower. Beyond it, the connection that
-    has waited longest for its peer is closed."""
+    """The maximum number of open connections of a process, lower if the limit on open files requires it. Beyond it, the
+    connection that has been idle longest is closed."""
     max_streams: int = Field(default=3000, ge=1)
-    """The open event sockets, event streams and requests with `Prefer: wait` of a process."""
+    """The maximum number of open event sockets, event streams and requests with `Prefer: wait` of a process."""
     max_streams_per_key: int = Field(default=1000, ge=1)
     """The same for one key, or one address without a key."""
     specialist_gate: float = Field(default=0.5, ge=0, le=1)
@@ -173,18 +175,19 @@ class Settings(BaseSettings):
     serve_runs: bool = True
     """Whether `serve` runs accepted runs itself; `false` leaves them to `dynamic-agents worker` processes."""
     drain_seconds: float = Field(default=0, ge=0, le=600)
-    """How long a process answers after SIGTERM, with `/readyz` red, before it closes its socket."""
+    """How long a process keeps answering after SIGTERM, with `/readyz` failing, before it closes its socket."""
     max_concurrent_runs: int = Field(default=64, ge=1)
-    """The run trees that a process runs concurrently. Others wait in the queue."""
+    """The maximum number of run trees that a process runs concurrently. Others wait in the queue."""
     max_department_runs: int | None = Field(default=None, ge=1)
-    """The run trees of one department that all processes run concurrently. Unset: no limit."""
+    """The maximum number of run trees of one department that all processes together run concurrently. Unset: no
+    limit."""
     max_run_seconds: Seconds = 3600
     """How long a run may take once a process has taken it. After that it fails with `run-too-long`."""
     approval_ttl_seconds: Seconds = 604_800
     """How long a tool call waits for a person's approval. After that the model receives the error
     `approval-expired`, and the run continues."""
     execution_retention_days: float | None = Field(default=None, gt=0, le=36_500)
-    """How many days after its end a run is moved to an archive in `DATA_DIR/archive`: its events, prompts and outputs
+    """After how many days a finished run moves to an archive in `DATA_DIR/archive`: its events, prompts and outputs
     leave the database. Unset: never."""
     response_cache_ttl_seconds: float = Field(default=3600, ge=0, le=MAX_SECONDS)
     """How long a stored model answer serves identical requests of its project. `0` turns the cache off."""
@@ -195,14 +198,14 @@ class Settings(BaseSettings):
     model_total_seconds: Seconds = 600
     """How long a model call may take in total. The `timeout` in `MODELS_CONFIG` (default 120) applies too."""
     litellm_patches: Literal["on", "off"] = "on"
-    """`off` runs LiteLLM without the patches that only make it faster, to find out whether one causes a problem."""
+    """`off` runs LiteLLM without the performance patches, to find out whether one of them causes a problem."""
     otel_exporter_otlp_endpoint: Annotated[str, AfterValidator(is_http_address)] | None = None
     """The address of an OpenTelemetry collector that accepts OTLP over HTTP: `http://collector:4318`. The extra `otel`
     must be installed. Unset: no traces."""
     otel_capture_content: bool = False
     """Whether traces hold prompts, answers, and the inputs and results of tools."""
     console: bool = True
-    """Whether the console, the pages for browsers, is served at `/`."""
+    """Whether to serve the console, a web interface, at `/`."""
     log_format: Literal["console", "json"] = "console"
     """`console` for people, `json` for production."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

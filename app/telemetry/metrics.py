@@ -1,6 +1,6 @@
-"""The metrics of this process, in Prometheus's form.
+"""The metrics of this process, in Prometheus's format.
 
-Each process counts its own work; a sum over all processes is the whole. Gauges of what all processes share, such as the
+Each process counts its own work; add up all processes for the total. Gauges of what all processes share, such as the
 queue, are the same in each: use `max` over processes. No label holds an id or a text of a client; labels whose values
 come from configuration have a bounded number of values.
 """
@@ -94,7 +94,7 @@ MODEL_SECONDS = histogram(
 MODEL_ERRORS = counter("model_call_errors", "Attempts at model calls that failed.", "model", "code")
 TOKENS = counter("tokens", "Tokens that providers reported.", "model", "direction")
 COST = counter("cost_usd", "The cost of priced model calls in US dollars.", "model")
-CACHE_REQUESTS = counter("cache_requests", "Model requests by what the response cache did.", "result")
+CACHE_REQUESTS = counter("cache_requests", "Model requests by the result of the response cache.", "result")
 BUDGET_USED = gauge(
     "budget_used_ratio", "The most exhausted budget of each type of scope, the same in every process.", "scope_type"
 )
@@ -108,7 +108,7 @@ DELIVERY_SECONDS = histogram(
 )
 SUBSCRIBERS = gauge("subscribers", "Open event sockets and streams.", "transport")
 RESYNCS = counter("stream_resyncs", "Live streams that continued from the database because they fell behind.")
-APPROVALS_PENDING = gauge("approvals_pending", "Tool calls that wait for a decision, the same in every process.")
+APPROVALS_PENDING = gauge("approvals_pending", "Tool calls that are waiting for a decision, the same in every process.")
 WEBHOOK_DELIVERIES = counter("webhook_deliveries", "Attempts to deliver webhooks.", "outcome")
 SCHEDULE_LAG = histogram("schedule_lag_seconds", "How late schedules fired.", buckets=WAITS)
 HTTP_SECONDS = histogram(

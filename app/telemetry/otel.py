@@ -42,7 +42,7 @@ CLOSE_SECONDS = 3.0
 COMPLAIN_EVERY_SECONDS = 60.0
 REACH_SECONDS = 3.0
 MAX_STATE_CHARACTERS = 512
-"""A longer `tracestate` is not stored with a run: the W3C demands that at least this much be passed on."""
+"""A longer `tracestate` is not stored with a run; the W3C requires propagating at least this much."""
 
 W3C = TraceContextTextMapPropagator()
 FIXED_IDS: ContextVar[tuple[int, int] | None] = ContextVar("fixed_ids", default=None)
@@ -66,7 +66,7 @@ class ComputedIds(RandomIdGenerator):
 
 
 class NotingExporter(SpanExporter):
-    """Exports spans, and logs at most once a minute that it cannot."""
+    """Exports spans, and logs failures at most once a minute."""
 
     def __init__(self, following: SpanExporter) -> None:
         self._following = following
@@ -96,7 +96,7 @@ class RecordedSpan(Span):
         self._span.set_attributes(attributes)
 
     def fail(self, code: str) -> None:
-        """Mark what the span is about as failed with an error code."""
+        """Mark the span as failed with an error code."""
         self._span.set_attribute(ERROR_TYPE, code)
         self._span.set_status(StatusCode.ERROR, code)
 
@@ -221,7 +221,7 @@ class RecordedTraces(Traces):
 
 
 def nanoseconds(at: datetime) -> int:
-    """Return a time as OpenTelemetry has it."""
+    """Return a time in OpenTelemetry's form."""
     return round(at.timestamp() * 1_000_000) * 1000
 
 
@@ -243,7 +243,7 @@ def hidden() -> Generator[None]:
 
 
 def make_provider(endpoint: str) -> TracerProvider:
-    """Return a provider that exports to an address, with all else as the environment says.
+    """Return a provider that exports to an address and takes everything else from the environment.
 
     Raises:
         StartupError: an `OTEL_` variable is invalid.
@@ -267,7 +267,7 @@ async def recorded_traces(endpoint: str, *, captures_content: bool) -> AsyncGene
     Raises:
         StartupError: an `OTEL_` variable is invalid.
     """
-    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # `NotingExporter` says it, less often
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # `NotingExporter` logs this, less often
     provider = make_provider(endpoint)
     PROPAGATION.headers, PROPAGATION.hidden = outgoing, hidden
     try:

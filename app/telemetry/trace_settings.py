@@ -20,7 +20,7 @@ def traces_endpoint(settings: Settings) -> str | None:
     """Return the address that spans are posted to, or `None` if traces are off.
 
     Raises:
-        StartupError: a variable is invalid, or demands another protocol than OTLP over HTTP.
+        StartupError: a variable is invalid, or requires a protocol other than OTLP over HTTP.
     """
     address = traces_address(settings)
     if address is None or variable("OTEL_SDK_DISABLED").lower() == "true":

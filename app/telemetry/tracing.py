@@ -1,10 +1,10 @@
 """Traces of run trees, and the same interface for processes that record no traces.
 
-Nothing here imports OpenTelemetry: a process without a collector, or without the extra `otel`, has `Traces` and
-`TreeTrace` as they are here, which do nothing. `app.telemetry.otel` records spans.
+Nothing here imports OpenTelemetry: a process without a collector, or without the extra `otel`, uses the
+`Traces` and `TreeTrace` defined here, which do nothing. `app.telemetry.otel` records spans.
 
 One tree is one trace, whichever processes run it. The id of an execution's span is computed from the execution's id, so
-that spans of its calls have their parent although the process that recorded them died before the execution ended.
+that the spans of its calls have a parent even if the process that recorded them died before the execution ended.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Span:
         """Add attributes."""
 
     def fail(self, code: str) -> None:
-        """Mark what the span is about as failed with an error code."""
+        """Mark the span as failed with an error code."""
 
 
 NO_SPAN = Span()

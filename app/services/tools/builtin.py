@@ -1,4 +1,4 @@
-"""Tools in Python, for operators of the service.
+"""Tools written in Python by operators of the service.
 
 A module named in `TOOL_MODULES` defines them:
 
@@ -7,7 +7,7 @@ A module named in `TOOL_MODULES` defines them:
         return {"eyes": secrets.randbelow(6) + 1}
 
 Their code is trusted: it runs in the service. A coroutine function is cancelled at the time limit; a plain function
-runs in a thread that cannot be stopped, so it must return by itself.
+runs in a thread that cannot be stopped, so it must return on its own.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class BuiltinTool:
         """Call the function.
 
         Raises:
-            ToolFailed: it failed; the text of a `ValueError` is passed on, of other errors only their type.
+            ToolFailed: it failed; the model receives the text of a `ValueError`, but only the type of other errors.
         """
         try:
             if inspect.iscoroutinefunction(self.function):
@@ -103,7 +103,7 @@ def load_builtin_tools(modules: Iterable[str]) -> dict[str, BuiltinTool]:
     """Return the tools of these modules, by name.
 
     Raises:
-        StartupError: a module cannot be imported, or two tools have one name.
+        StartupError: a module cannot be imported, or two tools have the same name.
     """
     tools: dict[str, BuiltinTool] = {}
     for module in modules:

@@ -12,7 +12,7 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def open_toolbox(settings: Settings, sandbox: ToolSandbox) -> AsyncGenerator[Toolbox]:
-    """Everything that runs tools: the sandbox, functions of this process and MCP servers.
+    """Open everything that runs tools: the sandbox, functions of this process and MCP servers.
 
     Raises:
         StartupError: a module of `TOOL_MODULES` or the file of MCP servers is invalid.

@@ -46,5 +46,5 @@ def checked_output(output: object) -> JsonValue:
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolFailed("tool-result-invalid", f"The tool's result is not JSON: {error}.") from None
     if len(text) > MAX_OUTPUT_BYTES:
-        raise ToolFailed("tool-output-too-large", f"The tool's result is over {MAX_OUTPUT_BYTES // 1024} KiB as JSON.")
+        raise ToolFailed("tool-output-too-large", f"The tool's result exceeds {MAX_OUTPUT_BYTES // 1024} KiB as JSON.")
     return json.loads(text)

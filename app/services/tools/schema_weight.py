@@ -1,4 +1,4 @@
-"""Weighing a JSON Schema before it is compiled: its size, what its references unfold to, what its patterns take.
+"""Weighing a JSON Schema before it is compiled: its size, its expanded references, its compiled patterns.
 
 A schema of a few KiB can hold patterns that compile to gigabytes, or references that double with every step. Weighing
 takes time in proportion to the schema; only what is light enough is compiled.
@@ -97,24 +97,26 @@ def refuse_large(schema: JsonObject) -> None:
         InvalidSchema: the schema is too large, or not JSON.
     """
     if count_values(schema, MAX_UNFOLDED_VALUES + 1) > MAX_UNFOLDED_VALUES:
-        raise InvalidSchema(FieldError("", f"The schema has over {MAX_UNFOLDED_VALUES} parts."))
+        raise InvalidSchema(FieldError("", f"The schema has more than {MAX_UNFOLDED_VALUES} parts."))
     try:
         size = len(orjson.dumps(schema))
     except orjson.JSONEncodeError:
         raise InvalidSchema(FieldError("", "This is not a JSON Schema: it is not JSON.")) from None
     if size > MAX_SCHEMA_BYTES:
-        raise InvalidSchema(FieldError("", f"The schema has {size} bytes as JSON, over {MAX_SCHEMA_BYTES}."))
+        raise InvalidSchema(FieldError("", f"The schema has {size} bytes as JSON, more than {MAX_SCHEMA_BYTES}."))
 
 
 def unfolds_too_far() -> InvalidSchema:
     """Return the error for a schema whose references multiply."""
-    return InvalidSchema(FieldError("", f"The schema unfolds to over {MAX_UNFOLDED_VALUES} parts."))
+    return InvalidSchema(FieldError("", f"The schema unfolds to more than {MAX_UNFOLDED_VALUES} parts."))
 
 
 def patterns_too_heavy() -> InvalidSchema:
     """Return the error for patterns that are too large once compiled."""
     limit = f"{MAX_ALL_PATTERNS_BYTES // 1024} KiB"
-    return InvalidSchema(FieldError("", f"The patterns take over {limit} once compiled: use fewer, or simpler ones."))
+    return InvalidSchema(
+        FieldError("", f"The patterns take more than {limit} once compiled: use fewer or simpler patterns.")
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -186,7 +188,7 @@ class Unfolding:
         weight = weigh_pattern(pattern)
         if weight is None:
             limit = f"{MAX_PATTERN_BYTES // 1024} KiB"
-            message = f"is not a regular expression, or takes over {limit} once compiled: {pattern[:100]!r}"
+            message = f"is not a regular expression, or takes more than {limit} once compiled: {pattern[:100]!r}"
             raise InvalidSchema(FieldError(place_of(self.schema, pattern), message))
         if (
             pattern not in self._patterns

@@ -44,8 +44,8 @@ class InputValidator:
     def errors(self, value: object) -> list[FieldError]:
         """Return the first 20 errors of a value; only the first one for a large value.
 
-        Takes at most half a second, because an input that would take longer is refused unchecked:
-        check large inputs in a thread.
+        Takes at most half a second, because an input that would take longer is refused unchecked. Check large inputs in
+        a thread.
         """
         values = count_values(value, MAX_CHECKS + 1)
         if self._is_too_much(value, values):
@@ -80,7 +80,7 @@ def compile_schema(schema: dict[str, Any]) -> InputValidator:
             an unreasonable size.
     """
     if schema.get("type", "object") != "object":
-        raise InvalidSchema(FieldError("type", "A tool's input is an object: leave the type out or make it `object`."))
+        raise InvalidSchema(FieldError("type", "A tool's input is an object: omit the type or set it to `object`."))
     return compile_output_schema(schema)
 
 

@@ -61,13 +61,13 @@ class UsageGroup(ApiModel):
     """The number of executions with a call in the group. Grouped by day, an execution counts on each day on which it
     made its first call of that day; otherwise in the range that holds its first call."""
     calls: int
-    """The number of successful model calls, with those that the response cache answered."""
+    """The number of successful model calls, including those that the response cache answered."""
     failed_calls: int
     """The number of model calls that failed."""
     cached_calls: int
     """The number of calls that the response cache answered."""
     input_tokens: int
-    """The billed input tokens, with those that the provider read from its cache."""
+    """The billed input tokens, including those that the provider read from its cache."""
     output_tokens: int
     """The billed output tokens."""
     total_tokens: int
@@ -100,7 +100,7 @@ class UsageAnalytics(ApiModel):
     unpriced_calls: int
     """The number of calls whose model has no known price; `costEstimate` does not include them."""
     by_department: dict[str, int]
-    """The billed tokens of each department, by its slug. Calls outside any department are in `totalTokens` alone."""
+    """The billed tokens of each department, by its slug. Calls outside any department are only in `totalTokens`."""
     groups: list[UsageGroup]
     """The usage by `groupBy`, in the order of the keys, without groups that made no calls; empty without `groupBy`."""
 
@@ -117,7 +117,7 @@ class CacheAnalytics(ApiModel):
     saved_tokens: int
     """The tokens of the answers that came from the cache, input and output."""
     saved_cost_usd: float | None
-    """The cost that they would have had, in USD, where the price is known; `null` without such answers."""
+    """The cost that those answers would have had, in USD, if the price is known; `null` without such answers."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class UsageQueries:
     database: Database
 
     async def read(self, wanted: UsageFilter, grouping: UsageGrouping | None) -> UsageAnalytics:
-        """Return the usage that matches a filter, in all and by a grouping."""
+        """Return the usage that matches a filter, in total and by a grouping."""
         groupings = {UsageGrouping.DEPARTMENT, *([grouping] if grouping else [])}
         sums = dict(
             zip(groupings, await asyncio.gather(*(self._sums(wanted, one, USAGE) for one in groupings)), strict=True)

@@ -14,7 +14,7 @@ from app.kit.redis import REDIS_ERRORS, redis_client
 
 ANSWER_SECONDS = 0.5
 RECOVERY_SECONDS = 5.0
-"""How long a process counts alone after Redis has failed."""
+"""How long a process counts by itself after Redis has failed."""
 KEY_PREFIX = "dynamic-agents:limits"
 
 Answer = TypeVar("Answer")
@@ -45,7 +45,7 @@ class WindowCounter:
 
 
 class SharedWindowCounter(WindowCounter):
-    """Counts in Redis for all processes; while Redis is unavailable, each process counts alone."""
+    """Counts in Redis for all processes; while Redis is unavailable, each process counts by itself."""
 
     def __init__(self, redis_url: str) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ from app.kit.times import iso_milliseconds, utc_now
 
 UNITS_PER_USD = 10**12
 MAX_TOKENS, MAX_USD = 10**12, 10**6
-"""The most that is counted of one row: an absurd figure of a provider must not overflow the sums."""
+"""The maximum that counts for one row: an absurd number from a provider must not overflow the sums."""
 HOUR = re.compile(r"\d{4}-\d\d-\d\dT\d\d(?=:)")
 UNKNOWN = "unknown"
 FIELD_CHARACTERS = {ord("%"): "%25", ord("."): "%2E", ord("$"): "%24", 0: "%00"}

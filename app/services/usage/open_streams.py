@@ -30,10 +30,12 @@ class OpenStreams:
             TooManyStreams: the key or the process has reached its limit.
         """
         if self._open[key] >= self._per_key:
-            raise TooManyStreams(f"A key may have at most {self._per_key} event sockets and streams open: close some.")
+            raise TooManyStreams(
+                f"A key may have at most {self._per_key} event sockets and streams open. Close some of them."
+            )
         if self._open.total() >= self._in_all:
             raise TooManyStreams(
-                f"The service keeps at most {self._in_all} event sockets and streams open: try again later."
+                f"The service keeps at most {self._in_all} event sockets and streams open. Try again later."
             )
 
     @contextmanager

@@ -10,7 +10,7 @@ AHEAD = timedelta(days=31)
 
 
 def periods_between(start: datetime | None, end: datetime | None, now: datetime, *, months: bool) -> list[str]:
-    """Return the fewest periods that cover the time from a full hour up to another, which is not included.
+    """Return the fewest periods that cover the time between two full hours, excluding the second.
 
     Without `months`, days are the largest: a query by day needs each of them.
     """

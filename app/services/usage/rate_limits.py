@@ -22,7 +22,7 @@ class TooManyRequests(AppError):
 
 
 class RateLimiter:
-    """Counts the actions of callers against their own limits, or the common ones; `window` holds the counts."""
+    """Counts callers' actions against their own limits or the common ones; `window` holds the counts."""
 
     def __init__(self, what: str, common: str | None, window: WindowCounter | None = None) -> None:
         self._what = what

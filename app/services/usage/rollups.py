@@ -26,7 +26,7 @@ from app.services.usage.ledger_counts import Counts, Dimensions, HourUsage, add_
 
 ID_BYTES = 16
 EXECUTIONS_A_STEP, UPDATES_A_STEP = 10, 200
-"""The work that a batch does at once before the event loop may serve others: a few milliseconds."""
+"""The work that a batch does before it yields to the event loop: a few milliseconds."""
 DAY, MONTH = len("2026-01-31"), len("2026-01")
 """The lengths of a day and a month within an hour such as `2026-01-31T05`."""
 
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 class View:
     """Dimensions that buckets separate; `has_parts` if they also hold the counts by model and purpose.
 
-    Pairs have no hours: an hour has about as many of them as of all dimensions together.
+    Pairs have no hours, because an hour has about as many pairs as combinations of all dimensions.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Buckets:
                     add_to(sums, counts if view.has_parts else totals)
 
     def in_order(self) -> list[tuple[BucketKey, Counts]]:
-        """Return the sums, those of the most contended buckets first: a conflict then costs little."""
+        """Return the sums, those of the most contended buckets first, so that a conflict costs little."""
         return sorted(self.sums.items(), key=lambda item: (len(item[0].period), item[0].view.name))
 
 
@@ -134,7 +134,7 @@ def update_of(key: BucketKey, counts: Counts) -> UpdateOne:
 
 
 def batched(values: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Yield the values in steps, so that the event loop can serve others in between."""
+    """Yield the values in steps, with a chance for the event loop to run other tasks in between."""
     return (values[start : start + size] for start in range(0, len(values), size))
 
 

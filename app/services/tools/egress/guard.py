@@ -1,7 +1,7 @@
 """The guard of tools' network requests: listed hosts only, over connections to addresses that were checked.
 
-A host name is resolved once per connection, and the connection goes to the checked address: what the name
-means a moment later makes no difference. Nothing is shared between requests: no cookies, no proxies, no connections.
+A host name is resolved once per connection, and the connection goes to the checked address: it does not matter what the
+name resolves to later. Nothing is shared between requests: no cookies, no proxies, no connections.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        raise failed(f"The host {host!r} is not known.") from None
+        raise failed(f"The host {host!r} is unknown.") from None
     return [ipaddress.ip_address(str(address[0]).partition("%")[0]) for *_, address in found]
 
 
@@ -86,7 +86,7 @@ class Request:
             else str(asked.get("text", "")).encode()
         )
         if len(body) > MAX_SENT_BYTES:
-            raise denied(f"A request's body is at most {MAX_SENT_BYTES} bytes.")
+            raise denied(f"A request's body must not exceed {MAX_SENT_BYTES} bytes.")
         headers = [(str(name), str(value)) for name, value in asked["headers"]]
         check_headers(headers)
         return cls(method, Target.of(str(asked["url"])), headers, body, str(asked["redirect"]))
@@ -119,7 +119,7 @@ def check_headers(headers: list[Header]) -> None:
     for name, value in headers:
         lower = name.lower()
         if not TOKEN.fullmatch(name) or CONTROL.search(value) or not value.isascii():
-            raise denied(f"The header {name[:50]!r} is not one.")
+            raise denied(f"The header {name[:50]!r} is invalid.")
         if lower in OWN_HEADERS or lower.startswith(OWN_PREFIXES):
             raise denied(f"The header {name!r} cannot be set.")
 
@@ -154,7 +154,7 @@ class Egress:
             message = f"The request failed ({type(error).__name__})."
             answer = {"error": {"code": "egress-failed", "message": message}}
         except (LookupError, TypeError, ValueError):
-            answer = {"error": {"code": "egress-failed", "message": "The request is not one."}}
+            answer = {"error": {"code": "egress-failed", "message": "The request is malformed."}}
         return json.dumps({"id": identity, **answer}, ensure_ascii=False).encode()
 
     async def _fetch(self, request: Request) -> dict[str, Any]:
@@ -165,12 +165,12 @@ class Egress:
             if status not in REDIRECTS or location is None or request.redirect == "manual":
                 return answer | {"redirected": hops > 0}
             if request.redirect != "follow":
-                raise failed("The server redirects, which the request does not want.")
+                raise failed("The server redirects, and the request does not allow redirects.")
             request = request.redirected(status, location)
-        raise failed(f"The server redirects more than {MAX_REDIRECTS} times.")
+        raise failed(f"The server redirected more than {MAX_REDIRECTS} times.")
 
     async def _exchange(self, request: Request) -> tuple[int, list[Header], dict[str, Any]]:
-        """One request and its response over a new connection."""
+        """Send one request and read its response over a new connection."""
         target = request.target
         backend = CheckedBackend(self.allowed, self.resolve)
         length = (
@@ -184,12 +184,12 @@ class Egress:
         ):
             received = readable_headers(response.headers)
             if dict(received).get("content-encoding", "identity") != "identity":
-                raise failed("The server compressed its answer, which was not asked for.")
+                raise failed("The server compressed its answer although this was not requested.")
             body = bytearray()
             async for part in response.aiter_stream():
                 body += part
                 if len(body) > MAX_RECEIVED_BYTES:
-                    raise failed(f"The answer is over {MAX_RECEIVED_BYTES} bytes.")
+                    raise failed(f"The answer exceeds {MAX_RECEIVED_BYTES} bytes.")
         reason = response.extensions.get("reason_phrase", b"").decode("latin-1")
         facts = {"status": response.status, "statusText": reason, "url": target.url, "headers": received}
         return response.status, received, facts | told_body(bytes(body))
@@ -201,7 +201,7 @@ def readable_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[Header]:
 
 
 def told_body(body: bytes) -> dict[str, str]:
-    """A body as text if it is UTF-8, otherwise in base64."""
+    """Return a body as text if it is UTF-8, otherwise in base64."""
     try:
         return {"text": body.decode()}
     except UnicodeDecodeError:
@@ -244,11 +244,11 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         return await self._network.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
 
     async def connect_unix_socket(self, *_: object, **__: object) -> httpcore.AsyncNetworkStream:
-        """Refused: tools cannot name such a target."""
-        raise denied("Sockets in the file system cannot be fetched.")
+        """Refuse the connection: tools cannot name such a target."""
+        raise denied("Unix sockets cannot be fetched.")
 
     async def sleep(self, seconds: float) -> None:
-        """Unused: there is a single attempt."""
+        """Do nothing: there is only a single attempt."""
         await asyncio.sleep(seconds)
 
     async def _addresses(self, host: str, port: int) -> list[Address]:

@@ -73,7 +73,7 @@ class Target:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise denied("The URL is not one.") from None
+            raise denied("The URL is malformed.") from None
         if parts.scheme not in PORTS:
             raise denied("Only http and https URLs can be fetched.")
         if "@" in parts.netloc:
@@ -130,7 +130,7 @@ def plain_address(address: Address) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is public: not of this machine or its networks, not multicast, and not embedded in another."""
+    """Return whether an address is public: not local or private, not multicast, and not embedded in another."""
     address = plain_address(address)
     if isinstance(address, ipaddress.IPv6Address) and (
         address.is_site_local or any(address in network for network in TRANSLATED)
@@ -163,7 +163,7 @@ class AllowList:
             EgressRefused: the target is not listed.
         """
         if not self.entries & {(target.host, None), (target.host, target.port)}:
-            raise denied(f"The host {target.host!r} is not among those that tools may fetch.")
+            raise denied(f"The host {target.host!r} is not one that tools may fetch (TOOL_EGRESS_ALLOWLIST).")
 
     def permits(self, address: Address, host: str, port: int) -> bool:
         """Return whether a connection for a listed host may go to this address.

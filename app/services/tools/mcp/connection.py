@@ -177,7 +177,7 @@ class McpConnection:
         return self.settings.transport == "stdio" and error.code != CONNECTION_CLOSED
 
     async def _is_gone(self, client: Client) -> bool:
-        """Whether the server no longer lists its tools; a server that is busy with other calls may answer late."""
+        """Return whether the server no longer lists its tools; a busy server may answer late."""
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 await client.list_tools(cache_mode="refresh")
@@ -193,7 +193,9 @@ class McpConnection:
         return True
 
     def _lost(self) -> ToolFailed:
-        return ToolFailed("mcp-unavailable", f"The MCP server {self.name!r} was lost in the call.")
+        return ToolFailed(
+            "mcp-unavailable", f"The connection to the MCP server {self.name!r} was lost during the call."
+        )
 
     def _lose(self) -> None:
         """Stop using the connection; `keep` then opens another one."""
@@ -278,12 +280,12 @@ class McpConnection:
             if self._attempted_at is None:
                 return "it no longer answers"
             return (
-                f"it did not start within {self._start_seconds:g} s (a startupTimeout in its entry, or "
-                "MCP_START_SECONDS, gives it longer)"
+                f"it did not start within {self._start_seconds:g} s (raise startupTimeout in its entry, or "
+                "MCP_START_SECONDS)"
             )
         first = first_of(error)
         details = f": {first.message[:MAX_DETAIL_CHARACTERS]}" if isinstance(first, MCPError) else ""
-        return f"it cannot be connected ({type(first).__name__}{details})"
+        return f"the connection failed ({type(first).__name__}{details})"
 
 
 async def accept_result(name: str, result: CallToolResult) -> None:

@@ -34,11 +34,11 @@ class BoundedStream(httpx2.AsyncByteStream):
                     size_bytes = len(seen) - end
                 tail = seen[-LONGEST_END + 1 :]
             if size_bytes > MAX_MESSAGE_BYTES:
-                raise httpx2.ReadError(f"The MCP server sent a message over {MAX_MESSAGE_BYTES} bytes.")
+                raise httpx2.ReadError(f"The MCP server sent a message of more than {MAX_MESSAGE_BYTES} bytes.")
             yield part
 
     async def aclose(self) -> None:
-        """Close the connection's side of it."""
+        """Close the connection behind the body."""
         await self._stream.aclose()
 
 
@@ -50,7 +50,7 @@ async def bound(response: httpx2.Response) -> None:
     """
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         await response.aclose()
-        raise httpx2.DecodingError("The MCP server compressed its answer, which was not asked for.")
+        raise httpx2.DecodingError("The MCP server compressed its answer although this was not requested.")
     if isinstance(response.stream, httpx2.AsyncByteStream):
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         response.stream = BoundedStream(response.stream, has_events=kind == EVENT_STREAM)

@@ -10,7 +10,7 @@ from app.settings import Settings
 
 @asynccontextmanager
 async def open_mcp(settings: Settings) -> AsyncGenerator[McpTools]:
-    """The configured MCP servers, which connect in the background.
+    """Open the configured MCP servers, which connect in the background.
 
     Raises:
         StartupError: the file of servers is invalid.

@@ -40,7 +40,7 @@ class McpServers:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to connect, and return at once."""
+        """Start connecting, and return at once."""
         self._tasks = [
             asyncio.create_task(connection.keep(), name=f"MCP server {connection.name}")
             for connection in self._connections.values()
@@ -72,7 +72,7 @@ class McpServers:
         return await connection.find(tool) if connection else None
 
     def problem_with(self, name: str) -> str | None:
-        """The reason why this name cannot be granted, if known; the tools of an unavailable server are unknown."""
+        """Return why this name cannot be granted, if known; the tools of an unavailable server are unknown."""
         server, tool = split_name(name)
         connection = self._connections.get(server)
         if connection is None:

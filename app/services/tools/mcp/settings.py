@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 
 class OAuthSettings(BaseModel):
-    """Client credentials (RFC 6749, section 4.4); they are sent to the authorization server `issuer` and no other."""
+    """Client credentials (RFC 6749, section 4.4); they are sent only to the authorization server `issuer`."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
@@ -130,7 +130,7 @@ def load_mcp_servers(path: Path | None) -> dict[str, McpServerSettings]:
     found: dict[str, McpServerSettings] = {}
     for name, entry in servers.items():
         if not SERVER_NAME.fullmatch(name):
-            message = f"MCP_SERVERS is invalid: the name {name!r} must be of letters, digits, '-' and single '_'."
+            message = f"MCP_SERVERS is invalid: the name {name!r} must consist of letters, digits, '-' and single '_'."
             raise StartupError(message)
         found[name] = server_settings(path, name, entry)
         warn_of_unread_keys(name, entry)
@@ -146,9 +146,9 @@ def read_entries(path: Path) -> dict[str, Any]:
     except yaml.YAMLError:
         raise StartupError(f"MCP_SERVERS is invalid: {path} is not YAML or JSON with an object mcpServers.") from None
     if not isinstance(content, dict) or not isinstance(entries_of(content), dict):
-        raise StartupError(f"MCP_SERVERS is invalid: {path} must hold an object mcpServers.")
+        raise StartupError(f"MCP_SERVERS is invalid: {path} must contain an object mcpServers.")
     for key in (str(item) for item in cast("dict[object, object]", content) if item != "mcpServers"):
-        log.warning("mcp-setting-unknown", setting=key, advice="Servers are named under mcpServers.")
+        log.warning("mcp-setting-unknown", setting=key, advice="List servers under mcpServers.")
     return {str(name): entry for name, entry in entries_of(content).items()}
 
 
@@ -175,7 +175,7 @@ def server_settings(path: Path, name: str, entry: object) -> McpServerSettings:
 
 
 def warn_of_unread_keys(name: str, entry: Mapping[str, Any]) -> None:
-    """Warn of each unknown key, with the most similar known one."""
+    """Warn about each unknown key, with the most similar known one."""
     oauth: Any = entry.get("oauth")
     sections: list[tuple[str, Mapping[str, Any], type[BaseModel]]] = [("", entry, McpServerSettings)]
     if isinstance(oauth, dict):

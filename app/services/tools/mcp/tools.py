@@ -30,7 +30,7 @@ class McpConnectionState(DescribedEnum):
     CONNECTED = "connected"
     """The server's tools can be called."""
     UNAVAILABLE = "unavailable"
-    """The last attempt to connect failed; the next one follows."""
+    """The last attempt to connect failed; another one follows."""
     DISABLED = "disabled"
     """The server's entry is disabled."""
 
@@ -64,7 +64,7 @@ class McpTools(Protocol):
         ...
 
     def problem_with(self, name: str) -> str | None:
-        """The reason why this name cannot be granted, if known; the tools of an unavailable server are unknown."""
+        """Return why this name cannot be granted, if known; the tools of an unavailable server are unknown."""
         ...
 
     async def call(self, name: str, tool_input: dict[str, Any], *, may_repeat: bool) -> JsonValue:
@@ -89,38 +89,38 @@ class McpTools(Protocol):
 
 
 class NoServers:
-    """No servers are named."""
+    """The tools of a process without MCP servers."""
 
     async def find(self, name: str) -> McpTool | None:
-        """No server, no tool."""
+        """Return nothing: there are no servers."""
         return None
 
     def problem_with(self, name: str) -> str | None:
-        """Its server is not named."""
+        """Return that the server is not configured."""
         return no_server(name)
 
     async def call(self, name: str, tool_input: dict[str, Any], *, may_repeat: bool) -> JsonValue:
-        """Fails: its server is not named."""
+        """Fail: the server is not configured."""
         raise ToolFailed("mcp-unavailable", no_server(name))
 
     def timeout_of(self, name: str) -> float | None:
-        """There are no settings."""
+        """Return `None`: there are no settings."""
         return None
 
     def describe(self) -> list[McpServerState]:
-        """None."""
+        """Return nothing: there are no servers."""
         return []
 
     def on_change(self, tell: Callable[[], None]) -> None:
-        """Tools never change."""
+        """Ignore the listener: there are no tools that could change."""
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Server and tool of `mcp:server/tool`."""
+    """Split `mcp:server/tool` into server and tool."""
     server, _, tool = name.removeprefix(MCP_PREFIX).partition("/")
     return server, tool
 
 
 def no_server(name: str) -> str:
-    """The problem of a name whose server is not configured."""
+    """Return the problem of a name whose server is not configured."""
     return f"MCP_SERVERS names no server {split_name(name)[0]!r}"

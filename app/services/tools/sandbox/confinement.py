@@ -53,7 +53,7 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 def leave_network() -> bool:
-    """Move this process into its own empty network namespace, without even an active loopback.
+    """Move this process into its own empty network namespace, in which not even the loopback is up.
 
     Must be called before the first thread starts. Returns whether the kernel allowed it: for unprivileged users
     through a user namespace, for root also without one.
@@ -72,7 +72,7 @@ def close_inherited() -> None:
 
 
 def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
-    """Give up files, processes, and memory beyond the budget for good. Returns the missing protections."""
+    """Permanently give up files, processes, and memory beyond the budget; return the missing protections."""
     counts_memory = limit_resources(memory_bytes)
     landlock = landlock_everything()
     drop_capabilities()
@@ -86,7 +86,7 @@ def confine(memory_bytes: int, *, has_own_network: bool) -> list[str]:
     if not counts_memory:
         weaknesses.append("memory is not limited by the kernel, only by the engine")
     if IS_LINUX and not filters_calls:
-        weaknesses.append("no seccomp filter: the kernel's other system calls are open to code outside the engine")
+        weaknesses.append("no seccomp filter: code that escapes the engine can make any system call")
     if IS_ROOT and not filters_calls:
         weaknesses.append("runs as root, whose processes the kernel does not count")
     if not IS_LINUX:

@@ -73,8 +73,8 @@ class EngineMemory:
     """The memory block of an engine; it grows and never shrinks.
 
     The engine's own `memory_limit` does not count most of what buffers and strings use (3.4 GB were measured at a limit
-    of 64 MB). This class bounds the block; the kernel's limit is the last resort, because a process that the kernel
-    refuses memory has none left to report it.
+    of 64 MB). This class bounds the block; the kernel's limit is the last resort, because a process that reaches it has
+    no memory left to report it.
     """
 
     instance: Any
@@ -92,7 +92,7 @@ class EngineMemory:
 
     @property
     def grown_bytes(self) -> int:
-        """The bytes that the memory grew by during the call."""
+        """The number of bytes by which the memory grew during the call."""
         return self.instance.mem.data_len(self.instance.store) - self.bytes_before
 
     @property
@@ -171,7 +171,7 @@ class Engine:
     def _drive(self, promise: Handle, deadline: float, host: EngineHost, loop: asyncio.AbstractEventLoop) -> Handle:
         """Run promise reactions until this promise settles, waiting with the tool for timers and answers.
 
-        The engine runs at most 100,000 reactions at once and then reports a deadlock; that is only true if none ran.
+        The engine runs at most 100,000 reactions at once and then reports a deadlock; it is one only if none ran.
 
         Raises:
             InterruptError: the deadline passed; an interrupt inside a reaction looks like a deadlock.
@@ -222,5 +222,6 @@ class Engine:
         return handle
 
     def _breakdown(self, error: Exception) -> Reply:
-        """The reply after a failure of the engine, or of the script around the tool: out of memory, or unexplained."""
+        """Return the reply after a failure of the engine or of the script around the tool: out of memory, or
+        unexplained."""
         return failure("tool-memory-exceeded", retire=True) if self.memory.is_spent else breakdown(error)

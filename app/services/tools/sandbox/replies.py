@@ -12,11 +12,11 @@ LONE_SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*)\\ud[89a-f][0-9a-f]{2}")
 
 MESSAGES = {
     "tool-timeout": "The tool did not finish in time.",
-    "tool-memory-exceeded": "The tool needs more memory than it may use.",
+    "tool-memory-exceeded": "The tool exceeded its memory limit.",
     "tool-never-settled": "The tool's promise can never settle: nothing is left that could resolve it.",
-    "tool-recursion": "The tool recurses, or its values are nested, too deeply.",
+    "tool-recursion": "The tool recurses too deeply, or its values are nested too deeply.",
     "tool-crashed": "The JavaScript engine failed while it ran the tool.",
-    "tool-output-too-large": f"The tool's result is over {MAX_OUTPUT_BYTES // 1024} KiB as JSON.",
+    "tool-output-too-large": f"The tool's result exceeds {MAX_OUTPUT_BYTES // 1024} KiB as JSON.",
 }
 MAX_CAUSE_CHARACTERS = 2000
 EGRESS_CODES = frozenset({"egress-denied", "egress-failed"})
@@ -70,7 +70,7 @@ def _success(output: str) -> Reply:
     if len(output.encode()) > MAX_OUTPUT_BYTES:
         return failure("tool-output-too-large")
     if _depth_exceeds(output, MAX_OUTPUT_DEPTH):
-        return failure("tool-result-invalid", f"The tool's result is nested over {MAX_OUTPUT_DEPTH} levels deep.")
+        return failure("tool-result-invalid", f"The tool's result is nested more than {MAX_OUTPUT_DEPTH} levels deep.")
     return {"output": output, "retire": False}
 
 

@@ -128,7 +128,7 @@ class ToolSandbox:
         await self._ask(code, {"input": None, "context": {}, "checkOnly": True})
 
     async def close(self) -> None:
-        """End all workers; calls that are under way fail. No process is left when this returns."""
+        """End all workers; calls in progress fail. No process is left when this returns."""
         self._closed = True
         members = tuple(self._members)
         self._members.clear()
@@ -192,7 +192,7 @@ class ToolSandbox:
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[None]:
         if self._turns.locked() and self._waiting >= self._max_waiting:
-            raise ToolFailed("tool-busy", "Too many tool calls are waiting already.")
+            raise ToolFailed("tool-busy", "Too many tool calls are already waiting.")
         self._waiting += 1
         try:
             with TOOL_WAIT.time():
@@ -208,7 +208,7 @@ class ToolSandbox:
             self._turns.release()
 
     async def _take(self) -> WorkerStart:
-        """Return a living worker; one that is on its way is waited for only if no other is idle."""
+        """Return a live worker; wait for one that is still starting only if no other is idle."""
         while not self._closed:
             start = next(filter(has_started, self._idle), self._idle[0])
             self._idle.remove(start)
@@ -226,7 +226,7 @@ class ToolSandbox:
         raise ToolFailed("tool-crashed", "The service is closing.")
 
     def _replace(self, start: WorkerStart) -> None:
-        """Put a new worker in this one's place, in the background; while closing the old one is `close`'s to end."""
+        """Replace this worker with a new one in the background; while closing, `close` ends the old one."""
         if not self._closed:
             log.info("tool-worker-replaced", pid=start.result().pid if has_started(start) else None)
             self._members.discard(start)
@@ -249,12 +249,12 @@ class ToolSandbox:
 
 
 def has_started(start: WorkerStart) -> bool:
-    """Return whether this worker came up; it may have ended since."""
+    """Return whether this worker has started; it may have ended since."""
     return start.done() and not start.cancelled() and start.exception() is None
 
 
 def killed() -> ToolFailed:
-    """Return the failure of a call that nothing but a signal could end."""
+    """Return the failure of a call that only a signal could end."""
     return ToolFailed("tool-timeout", "The tool did not finish in time and was killed.")
 
 
@@ -269,7 +269,7 @@ def encode(body: dict[str, Any]) -> bytes:
     except (ValueError, RecursionError) as error:
         raise ToolFailed("tool-input-invalid", "The tool's input is not JSON, or is nested too deeply.") from error
     if len(request) > MAX_REQUEST_BYTES:
-        raise ToolFailed("tool-input-invalid", f"Code and input are over {MAX_REQUEST_BYTES} bytes together.")
+        raise ToolFailed("tool-input-invalid", f"Code and input together exceed {MAX_REQUEST_BYTES} bytes.")
     return request
 
 
@@ -298,7 +298,7 @@ def outcome_of(reply: dict[str, Any], *, duration_ms: float) -> ToolOutcome:
     try:
         output = json.loads(reply["output"], parse_int=number_of)
     except (ValueError, RecursionError):
-        raise ToolFailed("tool-crashed", "The process that ran the tool answered no JSON.") from None
+        raise ToolFailed("tool-crashed", "The process that ran the tool did not answer with JSON.") from None
     return ToolOutcome(output, duration_ms, console, memory_bytes)
 
 

@@ -26,7 +26,7 @@ Fetch = Callable[[dict[str, Any]], Awaitable[bytes]]
 
 
 class WorkerDied(Exception):
-    """The worker ended, or said something that no worker says."""
+    """The worker ended, or broke the protocol."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class WorkerExit:
 
     @property
     def is_late(self) -> bool:
-        """Whether a limit on time ended it."""
+        """Whether a time limit ended it."""
         return self.status is not None and -self.status in TIME_SIGNALS
 
     def __str__(self) -> str:
         if self.status is None:
-            return "said what no worker says"
+            return "broke the protocol"
         return SIGNALS.get(-self.status, f"exit status {self.status}")
 
 
@@ -68,7 +68,7 @@ class ToolWorker:
         """Start a worker and wait until it is warm; on any failure no process is left.
 
         Raises:
-            WorkerDied: it did not come up.
+            WorkerDied: it did not start.
         """
         arguments = (str(os.getpid()), str(timeout_seconds), str(memory_mb))
         try:
@@ -100,7 +100,7 @@ class ToolWorker:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process is gone, also where the event loop has not heard of it yet."""
+        """Whether the process has ended, even if the event loop has not noticed it yet."""
         if self._process.returncode is not None:
             return True
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
@@ -118,9 +118,8 @@ class ToolWorker:
         return WorkerExit(self._process.returncode)
 
     async def ask(self, request: bytes, fetch: Fetch) -> dict[str, Any]:
-        """Return the reply to one call; `fetch` is asked for what the tool fetches meanwhile.
-
-        No answer to a request is on its way any more when this returns.
+        """Return the reply to one call; `fetch` performs the tool's requests meanwhile. No answer to a request is
+        pending when this returns.
 
         Raises:
             WorkerDied: there will be no reply.

@@ -1,1 +1,1 @@
-"""Budgets: limits of tokens and money over scopes, reserved before each model call and settled after it."""
+"""Budgets: limits on the tokens and cost of scopes, reserved before each model call and settled after it."""

@@ -1,4 +1,5 @@
-"""Budgets around model calls: what a call may use at most is reserved before it, and settled after it."""
+"""Budgets around model calls: the most that a call may use is reserved before it, and its actual usage is settled after
+it."""
 
 import asyncio
 import contextlib
@@ -115,7 +116,7 @@ class Budgets:
             raise BudgetExhausted(scope, seconds_until(budget.get("resetsAt"), datetime.now(UTC)))
 
     async def settle(self, reservation: Reservation, real: Amount) -> list[BudgetMark]:
-        """Book what a call really used in place of its reservation; returns the budgets that reached `alertAt`.
+        """Replace a call's reservation with its actual usage; return the budgets that reached `alertAt`.
 
         Repeating it books nothing more. If the database does not answer for seconds, the reservation stays until its
         run tree is taken over or it expires.
@@ -154,9 +155,8 @@ class Budgets:
             await self.store.release_tree(root_id)
 
     async def admit(self, scopes: Sequence[CallScopes], least: Amount = NOTHING) -> None:
-        """Check that a run may start: no scope is at its limit, or has too little left for the run's first call.
-
-        `least` is what the first call needs at least. A budget of which nothing is used admits every run.
+        """Check that a run may start: no scope is at its limit or has too little left for the run's first call. `least`
+        is the minimum that the first call needs. A budget that is entirely unused admits every run.
 
         Raises:
             BudgetExhausted: a scope is at its limit.
@@ -175,7 +175,7 @@ class Budgets:
                 raise BudgetExhausted(scope, seconds_until(found[scope].get("resetsAt"), found[scope]["now"]))
 
     async def put(self, scope: str, body: BudgetWrite, actor: Actor, if_match: str | None = None) -> Raw:
-        """Create or change the budget of a scope; this process observes it at once, others within a second.
+        """Create or change the budget of a scope; this process applies it at once, others within a second.
 
         Raises:
             EditedMeanwhile: its limits are no longer those that `if_match` names.
@@ -223,7 +223,7 @@ def seconds_until(moment: datetime | None, now: datetime) -> int | None:
 
 @asynccontextmanager
 async def open_budgets(database: Database) -> AsyncGenerator[Budgets]:
-    """The budgets of a process, which watches which scopes have one while the context lasts."""
+    """Open the budgets of a process, which tracks the scopes that have one while the context lasts."""
     store = BudgetStore(database)
     known = KnownBudgets(store)
     await known.start()

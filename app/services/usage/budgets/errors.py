@@ -1,4 +1,4 @@
-"""The refusals of budgets."""
+"""The errors of budgets that refuse a call or a run."""
 
 from http import HTTPStatus
 from typing import Any
@@ -48,7 +48,7 @@ class BudgetUnpriced(BudgetRefused):
     def __init__(self, scope: str, model: str) -> None:
         whose = "run" if scope == RUN else f"budget of {scope!r}"
         super().__init__(
-            f"The {whose} has a limit in US dollars, and the price of the model {model!r} is unknown. State "
+            f"The {whose} has a limit in US dollars, and the price of the model {model!r} is unknown. Set "
             "input_cost_per_token and output_cost_per_token in its entry of MODELS_CONFIG."
         )
 

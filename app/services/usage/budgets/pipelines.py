@@ -93,7 +93,7 @@ def unset(field: str) -> Raw:
 
 
 def settling(reservation_id: str, real: Amount, now: Now = NOW) -> list[Raw]:
-    """Replace a reservation by what was really used; without the reservation nothing is booked.
+    """Replace a reservation with the actual usage; without the reservation, nothing is booked.
 
     An expired reservation that no other update has dropped still counts. `alertedBy` becomes the reservation if this
     settlement reaches `alertAt` as the first one of the period.
@@ -133,7 +133,7 @@ def releasing(key: str, value: str, now: Now = NOW) -> list[Raw]:
 def putting(limits: Raw, now: Now = NOW) -> list[Raw]:
     """Set the limits of a scope, whose budget may be new.
 
-    What is used stays, unless the period changes: then the count starts over, as does the alert. Another time zone
+    Usage is kept unless the period changes: then the count and the alert start over. Another time zone
     changes only the end of the current period.
     """
     is_new = {"$ne": [{"$type": "$periodStart"}, "date"]}

@@ -1,6 +1,6 @@
 """A run's own limits, kept in the memory of the process that runs it.
 
-One process at a time runs a tree: the fence rejects everything that an earlier owner reports. So its count needs no
+One process at a time runs a tree: the fence rejects everything that an earlier owner reports. So the count needs no
 database. The process that takes the tree over counts the calls in its stored events again; a call whose answer was not
 stored is not counted, exactly as in the stored budgets.
 """
@@ -48,6 +48,6 @@ class RunBudget:
         self._reserved[call_id] = worst
 
     def settle(self, call_id: str, real: Amount) -> None:
-        """Book what a call really used in place of its reservation, once."""
+        """Replace a call's reservation with its actual usage, once."""
         if self._reserved.pop(call_id, None) is not None:
             self.used += real

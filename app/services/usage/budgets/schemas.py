@@ -41,9 +41,9 @@ class BudgetWrite(BaseModel):
     )
 
     max_tokens: Annotated[int, Field(ge=1, le=MAX_LIMIT)] | None = None
-    """The most tokens, input and output together, in a period. Without it, tokens are not limited."""
+    """The maximum number of tokens per period, input and output together. Without it, tokens are not limited."""
     max_cost_usd: Annotated[float, Field(ge=LEAST_USD, le=MAX_LIMIT)] | None = None
-    """The highest cost in US dollars in a period. Without it, the cost is not limited."""
+    """The maximum cost per period in US dollars. Without it, the cost is not limited."""
     period: Annotated[BudgetPeriod, Field(strict=False)]
     """How often the count starts over."""
     timezone: Annotated[Text, Field(min_length=1, max_length=100), AfterValidator(check_timezone)] = "UTC"
@@ -70,14 +70,14 @@ class BudgetWrite(BaseModel):
 
 
 class BudgetRead(ApiModel):
-    """The limits of a scope, and what the current period has used of them."""
+    """The limits of a scope, and their usage in the current period."""
 
     scope: str
     """The scope: `global`, `project:ID`, `department:SLUG`, `agent:AGENT_ID` or `key:KEY_ID`."""
     max_tokens: int | None
-    """The most tokens, input and output together, in a period; `null` if tokens are not limited."""
+    """The maximum number of tokens per period, input and output together; `null` if tokens are not limited."""
     max_cost_usd: float | None
-    """The highest cost in US dollars in a period; `null` if the cost is not limited."""
+    """The maximum cost per period in US dollars; `null` if the cost is not limited."""
     period: BudgetPeriod
     """How often the count starts over."""
     timezone: str
@@ -87,13 +87,13 @@ class BudgetRead(ApiModel):
     used_tokens: int
     """The tokens of the period's settled calls."""
     reserved_tokens: int
-    """The tokens that calls in progress may use at most."""
+    """The maximum number of tokens that calls in progress may still use."""
     used_cost_usd: float | None
     """The cost of the period's settled calls in US dollars; `null` if the price of one is unknown."""
     reserved_cost_usd: float
-    """The highest cost of calls in progress in US dollars."""
+    """The maximum cost of calls in progress in US dollars."""
     resets_at: Timestamp | None
-    """When the count starts over; `null` for `total`."""
+    """When the count resets; `null` for `total`."""
 
     @classmethod
     def of(cls, raw: Raw) -> "BudgetRead":

@@ -46,7 +46,7 @@ class BudgetStore:
     async def reserve(self, scope: str, reservation_id: str, root_id: str, worst: Amount) -> Raw | None:
         """Reserve an amount if it fits.
 
-        Returns the budget as it stands afterwards; whether it `holds` the reservation says whether it fitted. `None`
+        Returns the budget as it is afterward; `holds` tells whether the reservation fit. `None`
         means that the scope has no budget.
 
         Raises:
@@ -65,7 +65,7 @@ class BudgetStore:
             raise BudgetUnavailable from error
 
     async def settle(self, scope: str, reservation_id: str, real: Amount) -> Raw | None:
-        """Book what a call really used in place of its reservation, once; returns the budget afterwards, if any.
+        """Replace a call's reservation with its actual usage, once; return the budget as it is afterward, if any.
 
         Its `alertedBy` is the reservation if this settlement reached `alertAt`.
         """
@@ -87,8 +87,8 @@ class BudgetStore:
     def _turn(self, scope: str) -> asyncio.Lock:
         """Return the lock under which this process updates a scope.
 
-        MongoDB repeats updates of one document that collide: hundreds at a time would take many seconds. The other
-        scopes and the reads need no turn.
+        MongoDB retries conflicting updates of one document: hundreds at a time would take many seconds. Other scopes
+        and reads do not need the lock.
         """
         return self._turns.setdefault(scope, asyncio.Lock())
 
@@ -147,7 +147,7 @@ class BudgetStore:
         return await read_page(self._budgets, {}, page, as_now(self.now))
 
     async def delete(self, scope: str, actor: Actor = SERVICE, if_match: str | None = None) -> None:
-        """Delete a budget with what it has counted.
+        """Delete a budget and its usage count.
 
         Raises:
             BudgetNotFound: the scope has none.
@@ -175,7 +175,7 @@ class BudgetStore:
 
 
 def budget_etag(raw: Raw) -> str:
-    """Return the entity tag of a budget, which covers its limits but not what is used of them."""
+    """Return the entity tag of a budget, which covers its limits but not its usage."""
     return tag_of({name: raw.get(name) for name in LIMIT_FIELDS})
 
 

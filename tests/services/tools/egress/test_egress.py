@@ -199,7 +199,7 @@ async def test_an_answer_without_an_end_is_cut(web: WebServer) -> None:
 
     answer = await fetch(Egress.to(["127.0.0.1"]), web.url("/endless"))
 
-    assert answer["error"] == {"code": "egress-failed", "message": f"The answer is over {MAX_RECEIVED_BYTES} bytes."}
+    assert answer["error"] == {"code": "egress-failed", "message": f"The answer exceeds {MAX_RECEIVED_BYTES} bytes."}
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ async def test_an_invalid_request_of_a_worker_is_an_error_and_no_crash(asked: di
 async def test_an_unknown_host_is_reported_as_such() -> None:
     answer = await fetch(Egress.to(["unknown.invalid"]), "http://unknown.invalid/")
 
-    assert answer["error"] == {"code": "egress-failed", "message": "The host 'unknown.invalid' is not known."}
+    assert answer["error"] == {"code": "egress-failed", "message": "The host 'unknown.invalid' is unknown."}
 
 
 @pytest.mark.parametrize("proxy", ["http_proxy", "HTTP_PROXY", "all_proxy"])

@@ -141,7 +141,7 @@ async def test_a_server_that_dies_is_started_again(tmp_path: Path) -> None:
         os.kill(second["pid"], signal.SIGKILL)
         third = await servers.call("mcp:fixture/process", {}, may_repeat=True)
 
-    assert (code, "was lost in the call" in message) == ("mcp-unavailable", True)
+    assert (code, "was lost during the call" in message) == ("mcp-unavailable", True)
     assert len({str(first), str(second), str(third)}) == 3
 
 

@@ -85,6 +85,6 @@ def test_unknown_keys_beside_and_below_an_entry_are_warnings_too(tmp_path: Path)
         load(tmp_path, f"{{mcpServers: {{a: {{url: 'http://a.example', oauth: {oauth}}}}}, mcpserver: {{}}}}")
 
     assert [(log["setting"], log["advice"]) for log in logs] == [
-        ("mcpserver", "Servers are named under mcpServers."),
+        ("mcpserver", "List servers under mcpServers."),
         ("oauth.scopes", "Did you mean oauth.scope?"),
     ]
