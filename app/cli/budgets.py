@@ -53,7 +53,9 @@ async def remove_budget(url: str, key: str | None, scope: str) -> None:
 
 def print_table(console: Console, budgets: list[JsonObject]) -> None:
     """Print budgets as a table; a limit that is not set is a dash."""
-    table = Table("scope", "period", "tokens", "US dollars", "starts over", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("scope", "period", "tokens", "US dollars", "starts over"):
+        table.add_column(heading, no_wrap=heading == "scope")
     for budget in budgets:
         table.add_row(
             plain(budget["scope"]),

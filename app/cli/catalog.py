@@ -134,17 +134,19 @@ async def problems_with_seeds(settings: Settings, database: Database, folder: Pa
         await sandbox.close()
 
 
-async def print_new_key(settings: Settings, name: str, role: str) -> None:
-    """Create a key and print it; it cannot be read again.
+async def print_new_key(settings: Settings, name: str, role: str, projects: list[str] | None) -> None:
+    """Create a key, for all projects or for some, and print it; it cannot be read again.
 
     Raises:
-        StartupError: the name is invalid, or the database cannot be opened.
+        StartupError: the name or a project is invalid, or the database cannot be opened.
     """
     try:
-        ApiKeyCreate(name=name, role=Role(role))
+        ApiKeyCreate(name=name, role=Role(role), projects=projects)
     except ValidationError as error:
-        raise StartupError(f"--name: {message_of(dict(error.errors()[0]))}.") from None
+        problem = dict(error.errors()[0])
+        option = "--project" if error.errors()[0]["loc"][0] == "projects" else "--name"
+        raise StartupError(f"{option}: {message_of(problem)}.") from None
     async with open_database(settings, share=True) as database:
-        _, key = await create_api_key(database, command_line(), name, Role(role))
+        _, key = await create_api_key(database, command_line(), name, Role(role), projects)
         await AuditAppender(database).append_rest()
     run_console().print(key, soft_wrap=True)

@@ -164,12 +164,16 @@ def run_all(
 def create_key(
     name: Annotated[str, typer.Option("--name", help="The purpose of the key.")],
     role: Annotated[Literal["viewer", "runner", "admin"], typer.Option("--role", help="The permissions of the key.")],
+    project: Annotated[
+        list[str] | None,
+        typer.Option("--project", help="A project that the key is limited to; repeatable. All projects by default."),
+    ] = None,
 ) -> None:
     """Create an API key and print it; it cannot be shown again."""
     settings = load_settings(log_level="warning")
     from app.cli.catalog import print_new_key  # noqa: PLC0415 - heavy, see the module's docstring
 
-    run(print_new_key(settings, name, role))
+    run(print_new_key(settings, name, role, project))
 
 
 @keys_app.command("list")
@@ -238,6 +242,8 @@ def set_budget(
 
     limits = {"maxTokens": max_tokens, "maxCostUsd": max_cost_usd}
     given = {name: limit for name, limit in limits.items() if limit is not None}
+    if not given:
+        raise StartupError("Set --max-tokens, --max-cost-usd or both: a budget without a limit limits nothing.")
     run(put_budget(url, key, scope, {**given, "period": period, "timezone": timezone, "alertAt": alert_at}))
 
 

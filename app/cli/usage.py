@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.progress import plain
+from app.cli.progress import WIDE, plain
 from app.database.opening import open_database
 from app.errors import StartupError
 from app.kit.schemas import ObjectIdStr
@@ -26,6 +26,8 @@ from app.services.usage.analytics import (
 from app.settings import Settings
 
 HEADINGS = ("executions", "calls", "failed", "cached", "input", "output", "tokens", "saved", "USD", "unpriced")
+ON_NARROW_TERMINALS = ("executions", "calls", "input", "output", "tokens", "USD")
+"""The columns of a terminal that would cut figures; the sentences below the table have the other figures in total."""
 Value = TypeVar("Value")
 
 HOUR: TypeAdapter[datetime] = TypeAdapter(FullHour)
@@ -77,11 +79,14 @@ def show(console: Console, heading: str, usage: UsageAnalytics, cache: CacheAnal
     if not usage.groups:
         console.print("No model calls match.")
         return
-    table = Table(heading, box=None, pad_edge=False)
-    for name in HEADINGS:
+    shown = HEADINGS if console.width >= WIDE else ON_NARROW_TERMINALS
+    table = Table(box=None, pad_edge=False)
+    table.add_column(heading, overflow="fold")
+    for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
     for group in usage.groups:
-        table.add_row(Text(plain(title_of(group))), *figures_of(group))
+        figures = dict(zip(HEADINGS, figures_of(group), strict=True))
+        table.add_row(Text(plain(title_of(group))), *(figures[name] for name in shown))
     console.print(table)
     average = f"{usage.average_per_execution:,.0f}" if usage.average_per_execution is not None else "no"
     console.print(

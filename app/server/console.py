@@ -14,6 +14,6 @@ class CommandConsole(Console):
 
 
 def run_console() -> Console:
-    """Return a console that is colored on a terminal, and plain with long lines elsewhere."""
-    console = CommandConsole(highlight=False)
-    return console if console.is_terminal else CommandConsole(highlight=False, width=PLAIN_WIDTH)
+    """Return a console that is colored on a terminal, and plain with long lines elsewhere; brackets are text."""
+    console = CommandConsole(highlight=False, markup=False)
+    return console if console.is_terminal else CommandConsole(highlight=False, markup=False, width=PLAIN_WIDTH)

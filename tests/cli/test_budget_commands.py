@@ -23,7 +23,7 @@ async def test_budgets_are_set_listed_and_deleted(tmp_path: Path) -> None:
         unknown = await budgets("delete", "department:story")
 
     assert made[0] == 0, made[1]
-    assert (refused[0], "maxTokens" in refused[1]) == (1, True)
+    assert (refused[0], "--max-tokens" in refused[1]) == (1, True)
     assert (listed[0], "department:story" in listed[1], "1,000,000" in listed[1]) == (0, True, True), listed[1]
     assert deleted == (0, "The budget of department:story is deleted.\n")
     assert (unknown[0], "There is no budget" in unknown[1]) == (1, True)

@@ -42,11 +42,20 @@ async def print_approvals(url: str, key: str | None, status: str, project: str |
     if not approvals:
         console.print(f"No approval is {status}.")
         return
-    table = Table("id", "requested", "agent", "tool", box=None, pad_edge=False)
-    table.add_column("input", no_wrap=True, overflow="ellipsis")
+    print_table(console, approvals)
+
+
+def print_table(console: Console, approvals: list[JsonObject]) -> None:
+    """Print approvals as a table: ids can be copied at any width, and inputs take the room that is left."""
+    table = Table(box=None, pad_edge=False, expand=True)
+    table.add_column("id", no_wrap=True)
+    for heading in ("requested", "agent", "tool"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("input", no_wrap=True, overflow="ellipsis", ratio=1)
     for one in approvals:
         requested = one["requestedAt"][:19].replace("T", " ")
-        table.add_row(one["id"], requested, plain(one["agent"]), plain(one["toolName"]), plain(compact(one["input"])))
+        cells = (one["id"], requested, one["agent"], one["toolName"], compact(one["input"]))
+        table.add_row(*(Text(plain(cell)) for cell in cells))
     console.print(table)
 
 

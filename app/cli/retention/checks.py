@@ -80,6 +80,6 @@ async def examine_archives(database: Database, archives: Archives) -> AsyncGener
             damaged.append(f"{archive.month}/{problem}")
     if damaged:
         advice = "Restore them from a backup of DATA_DIR/archive; until then, requests for their events get 410."
-        yield False, f"{len(damaged)} of {verified} archives are damaged: {'; '.join(damaged)}. {advice}"
+        yield False, f"{len(damaged)} of {counted(verified, 'checked archive')} damaged: {'; '.join(damaged)}. {advice}"
     elif verified:
         yield True, f"{counted(verified, 'archive')} verified"

@@ -91,7 +91,7 @@ async def count_claims(database: Database) -> int:
 
 
 async def sample_archives(database: Database, archives: Archives, most: int) -> AsyncGenerator[TreeArchive]:
-    """Yield the newest archives and some at random, found by an index."""
+    """Yield all archives if there are few, else the newest and some at random, found by an index."""
     executions = collection_of(database, AgentExecution)
     roots: Raw = {"parentExecutionId": None, "archivedAt": {"$gt": EARLIEST}}
 
@@ -99,10 +99,11 @@ async def sample_archives(database: Database, archives: Archives, most: int) -> 
         found = executions.find({**selector, "completedAt": {"$exists": True}}, ARCHIVE_FIELDS).hint(DUE_INDEX)
         return await found.sort([("archivedAt", direction)]).limit(count).to_list()
 
-    newest = await find(roots, -1, most // 2)
-    oldest = await find(roots, 1, 1)
-    chosen = {raw["executionId"]: raw for raw in (*newest, *oldest)}
-    if newest and oldest:
+    newest = await find(roots, -1, most)
+    chosen = {raw["executionId"]: raw for raw in newest}
+    if len(newest) == most:
+        newest, oldest = newest[: most // 2], await find(roots, 1, 1)
+        chosen = {raw["executionId"]: raw for raw in (*newest, *oldest)}
         first, last = oldest[0]["archivedAt"], newest[0]["archivedAt"]
         for moment in random_times(first, last, most - len(newest)):
             for raw in await find({**roots, "archivedAt": {"$gte": moment}}, 1, 1):
