@@ -1,4 +1,4 @@
-# One base for both stages: the virtual environment made in the first runs on the interpreter of the second.
+# One base for both stages: the virtual environment from the first stage uses the interpreter of the second.
 FROM docker.io/library/python:3.11-slim-bookworm AS base
 
 
@@ -7,7 +7,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
 WORKDIR /build
 
-# The libraries first, so that an edit of the service does not install them again. Wheels only: nothing is compiled.
+# Install the libraries first, so that a change of the service does not reinstall them. Wheels only: nothing is compiled.
 COPY requirements/build.lock requirements/runtime.lock requirements/
 RUN python -m venv tools \
     && tools/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements/build.lock \
@@ -33,7 +33,7 @@ RUN groupadd --gid 10001 dynamic-agents \
 
 COPY --from=builder /opt/dynamic-agents /opt/dynamic-agents
 
-# Compiled files came with the installation; the running service writes none, so it also runs on a read-only root.
+# The installation includes the bytecode; the service writes none, so it also runs on a read-only root.
 ENV PATH=/opt/dynamic-agents/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -46,7 +46,7 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 
-# Without a proxy: HTTP_PROXY, where it is set for the models' sake, has no way to this loopback address.
+# Without a proxy: HTTP_PROXY, if set for the model calls, cannot reach this loopback address.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-c", "import os, urllib.request as web; web.build_opener(web.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['PORT'] + '/healthz', timeout=4)"]
 

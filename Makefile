@@ -1,10 +1,10 @@
-# Everything runs in .venv, which is made from the locked requirements on first use.
+# Everything runs in .venv, which is created from the locked requirements on first use.
 
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# uv installs in seconds what takes pip minutes; without it, pip does.
+# Install with uv if available: it takes seconds where pip takes minutes.
 INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip --disable-pip-version-check install --quiet)
 SOURCES := app tests benchmarks scripts
 UV ?= uv

@@ -1,4 +1,4 @@
-/** The frame of every page: navigation, banner, account, and the page that the address names. */
+/** The frame of every page: navigation, banner, account, and the page at the current address. */
 import { Icon } from "./components/icon.js";
 import { Empty, Loading, Problem } from "./components/states.js";
 import { Toasts } from "./components/toast.js";
@@ -41,7 +41,7 @@ function Shell() {
       <div class="main">
         <${Banner} />
         <main class="main" id="content" tabindex="-1">
-          ${!session.value ? html`<div class="page"><${Loading} lines=${9} /></div>` : page ? html`<${Page} key=${page.path} page=${page} parts=${parts.slice(1)} />` : html`<${Empty} title="There is no such page" />`}
+          ${!session.value ? html`<div class="page"><${Loading} lines=${9} /></div>` : page ? html`<${Page} key=${page.path} page=${page} parts=${parts.slice(1)} />` : html`<${Empty} title="Page not found" />`}
         </main>
       </div>
     </div>
@@ -73,10 +73,10 @@ function Waiting() {
   return total > 0 && html`<span class="count"><span aria-hidden="true">${total > MAX_SHOWN_COUNT ? `${MAX_SHOWN_COUNT}+` : total}</span><span class="hidden">, ${count(total)} waiting</span></span>`;
 }
 
-/** Says that the page shows an old state. It is always in the page, so that assistive technology hears its changes. */
+/** Tells the reader that the page shows an old state. It is always in the page, so that assistive technology hears its changes. */
 function Banner() {
   const text = !isOnline.value
-    ? "You are offline. The page continues where it stopped when the connection is back."
+    ? "You are offline. The page resumes when the connection is back."
     : isReconnecting.value
       ? "Connection lost: reconnecting …"
       : "";

@@ -1,4 +1,4 @@
-/** The console's entry: draws the page in place of the frame that it was served with. */
+/** The console's entry point: renders the page in place of the served frame. */
 import { App } from "./app.js";
 import { html, render } from "./lib/html.js";
 import { resume } from "./lib/session.js";

@@ -7,7 +7,7 @@ const SILENCE_SECONDS = 20;
 const ANSWER_SECONDS = 10;
 const REFUSED = { 4401: "not-authenticated", 4403: "not-allowed" };
 
-/** A socket that closed; `refusal` says that another try would be refused as well. */
+/** A socket that closed; `refusal` means that another attempt would be refused too. */
 class Closed extends Error {
   /**
    * @param {string} reason
@@ -19,7 +19,7 @@ class Closed extends Error {
   }
 }
 
-/** Messages that have arrived and have not been taken. */
+/** Messages that have arrived and have not been read. */
 class Inbox {
   constructor() {
     /** @type {any[]} */
@@ -41,7 +41,7 @@ class Inbox {
     this.wake();
   }
 
-  /** Takes all that has arrived, after waiting for at least one message. */
+  /** Returns all messages that have arrived, waiting for at least one. */
   async take() {
     while (this.messages.length === 0) {
       if (this.end) throw this.end;
@@ -119,7 +119,7 @@ async function pauseOrOnline(seconds, signal) {
 }
 
 /**
- * Opens the event socket, says who asks, and subscribes. The key goes in the first message, never into the address.
+ * Opens the event socket, authenticates, and subscribes. The key goes in the first message, never into the address.
  *
  * @param {import("./types.js").FollowOptions} options
  * @param {number} after

@@ -11,7 +11,7 @@ import { Json } from "./json.js";
 import { Problem } from "./states.js";
 import { toast } from "./toast.js";
 
-/** What the API says of a decided approval. */
+/** The message for each decision. */
 const DONE = /** @type {Record<string, string>} */ ({ approve: "Approved: the call is made with this input.", decline: "Declined: the agent continues without the call." });
 
 /**

@@ -7,7 +7,7 @@ const STATES = {
   pending: { word: "Pending", tone: "idle", icon: "clock" },
   queued: { word: "Queued", tone: "idle", icon: "clock" },
   running: { word: "Running", tone: "run", icon: "ring" },
-  waiting: { word: "Waits for approval", tone: "warn", icon: "pause" },
+  waiting: { word: "Waiting for approval", tone: "warn", icon: "pause" },
   completed: { word: "Completed", tone: "ok", icon: "check" },
   failed: { word: "Failed", tone: "bad", icon: "cross" },
   cancelled: { word: "Cancelled", tone: "idle", icon: "stop" },
@@ -30,7 +30,7 @@ export function Status({ status, pill = false, iconOnly = false }) {
   </span>`;
 }
 
-/** The status of a run in a list: one that waits for a person does not work. @param {any} run */
+/** The status of a run in a list: a run that waits for a person counts as waiting, not as running. @param {any} run */
 export const shownStatus = (run) => (run.waitingFor ? "waiting" : run.status);
 
 /** @param {string} status */

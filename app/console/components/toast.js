@@ -1,4 +1,4 @@
-/** Short messages in the corner, which leave by themselves. */
+/** Short messages in the corner that disappear on their own. */
 import { html, signal } from "../lib/html.js";
 import { Icon } from "./icon.js";
 

@@ -1,4 +1,4 @@
-/** What waits for a person, and its number for the badge in the navigation. */
+/** Everything that is waiting for a person, and its count for the badge in the navigation. */
 import { effect, signal } from "./html.js";
 import { session } from "./session.js";
 

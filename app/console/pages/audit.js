@@ -103,8 +103,8 @@ function Entries({ rows, hasFilter }) {
     { title: "Hash", class: "optional", cell: (/** @type {any} */ one) => html`<code title=${one.hash}>${one.hash.slice(0, HASH_SHOWN)}</code>` },
   ];
   const empty = hasFilter
-    ? html`<${Empty} icon="search" title="No entry matches"><p>Change or clear the filters.</p><//>`
-    : html`<${Empty} icon="operations" title="No entries yet"><p>Changes of the catalog, keys and budgets, reviews, and ends of runs appear here.</p><//>`;
+    ? html`<${Empty} icon="search" title="No matching entries"><p>Change or clear the filters.</p><//>`
+    : html`<${Empty} icon="operations" title="No entries yet"><p>Changes to the catalog, keys and budgets, reviews, and ends of runs appear here.</p><//>`;
   return html`<${Table} label="Audit log" columns=${columns} rows=${rows} rowKey=${(/** @type {any} */ one) => String(one.seq)} empty=${empty} />`;
 }
 

@@ -94,7 +94,7 @@ function Keys() {
   return html`<section class="stack" aria-label="Keys">
     <div class="card-head"><h2>Keys</h2><button class="button push" onClick=${() => setCreating(true)}><${Icon} name="plus" />New key</button></div>
     ${created && html`<div class="note ok"><div class="stack-2"><span>This key is shown only once.</span><div class="cluster"><code class="key-shown">${created}</code><button class="button" onClick=${() => copy(created, "Key")}>Copy</button><button class="button plain" onClick=${() => setCreated("")}>Done</button></div></div></div>`}
-    <${Loaded} load=${load} lines=${2}>${(/** @type {any[]} */ keys) => html`<${Table} label="Keys" columns=${columns} rows=${keys} rowKey=${(/** @type {any} */ one) => one.id} empty=${html`<${Empty} icon="operations" title="No stored key"><p>The bootstrap key of this service is not listed.</p><//>`} />`}<//>
+    <${Loaded} load=${load} lines=${2}>${(/** @type {any[]} */ keys) => html`<${Table} label="Keys" columns=${columns} rows=${keys} rowKey=${(/** @type {any} */ one) => one.id} empty=${html`<${Empty} icon="operations" title="No stored keys"><p>The bootstrap key of this service is not listed.</p><//>`} />`}<//>
     ${isCreating && html`<${KeyDialog} onClose=${() => setCreating(false)} onDone=${(/** @type {string} */ key) => { setCreated(key); load.reload(); }} />`}
     ${revoking && html`<${Dialog} title=${`Revoke ${revoking.name}?`} action="Revoke" tone="danger" onClose=${() => setRevoking(null)} onSubmit=${async () => { await api().delete(`/api-keys/${revoking.id}`); load.reload(); }}><p>Requests with this key are refused within five seconds.</p><//>`}
   </section>`;

@@ -30,7 +30,7 @@ export default function QualityPage() {
       <${Field} label="Department" kind="select" value=${filters.department} onInput=${(/** @type {string} */ department) => setQuery({ department })}
         options=${[{ value: "", label: "All departments" }, ...orderedDepartments.value.map((one) => ({ value: one.slug, label: one.name }))]} />
     </div>
-    <${Loaded} load=${load}>${(/** @type {any} */ data) => (data.executions ? html`<${Report} data=${data} />` : html`<div class="card"><${Empty} icon="quality" title="Nothing was judged yet"><p>Scores appear once runs have ended.</p><//></div>`)}<//>
+    <${Loaded} load=${load}>${(/** @type {any} */ data) => (data.executions ? html`<${Report} data=${data} />` : html`<div class="card"><${Empty} icon="quality" title="Nothing has been judged yet"><p>Scores appear once runs have ended.</p><//></div>`)}<//>
     <${Weights} />
   </div>`;
 }
@@ -41,7 +41,7 @@ function Report({ data }) {
   const points = data.byDay.map((/** @type {any} */ day) => ({ key: day.key, values: [day.averageScore ?? 0], text: `score ${score(day.averageScore)} of ${counted(day.executions, "execution")}` }));
   return html`<${Figures} figures=${[
       { title: "Average score", value: score(data.averageScore), note: `${count(data.executions)} judged` },
-      { title: "Reaching their threshold", value: percent(data.meetingThreshold), note: `target ${percent(data.target)}` },
+      { title: "Reached threshold", value: percent(data.meetingThreshold), note: `target ${percent(data.target)}` },
       { title: "Revised", value: percent(data.revisionRate) },
       { title: "Judge and people agree", value: percent(agreement.share), note: `${count(agreement.agreed)} of ${count(agreement.reviewed)} reviews` },
     ]} />

@@ -80,7 +80,7 @@ export default function StartPage() {
       <${Field} label="Project" value=${values.project} onInput=${set("project")} error=${errors.project} hint="The id of a CMS project: 24 hexadecimal characters." spellcheck="false" required />
       <details class="fold-out"><summary>More options</summary>
         <div class="fields">
-          <${Field} label="Revisions at most" kind="number" min="0" max="5" value=${values.maxRevisions} onInput=${set("maxRevisions")} error=${errors.maxRevisions} />
+          <${Field} label="Maximum revisions" kind="number" min="0" max="5" value=${values.maxRevisions} onInput=${set("maxRevisions")} error=${errors.maxRevisions} />
           <${Field} label="Budget in USD" kind="number" min="0" step="any" value=${values.maxCostUsd} onInput=${set("maxCostUsd")} error=${errors.maxCostUsd} hint="Empty: no limit." />
           <${Field} label="Complexity" kind="select" value=${values.complexity} onInput=${set("complexity")} error=${errors.complexity}
             options=${[{ value: "", label: "Each agent's own model" }, { value: "simple", label: "Simple" }, { value: "standard", label: "Standard" }, { value: "complex", label: "Complex" }]} />

@@ -57,7 +57,7 @@ async def test_a_run_shows_what_it_waits_for_and_continues_after_a_decision(
     page = console.page
     execution_id = await waiting_run(console, model_server, project, {"text": "One."}, {"text": "Two."})
     await console.open(f"/runs/{execution_id}")
-    await expect(page.locator(".run-title")).to_contain_text("Waits for approval")
+    await expect(page.locator(".run-title")).to_contain_text("Waiting for approval")
     await expect(page.get_by_role("treegrid")).to_contain_text("APPROVAL")
     calls = page.get_by_role("region", name="Approvals")
     await expect(calls.get_by_role("button", name="Approve")).to_have_count(2)
@@ -69,7 +69,7 @@ async def test_a_run_shows_what_it_waits_for_and_continues_after_a_decision(
     await calls.get_by_role("button", name="Approve").click()
 
     await expect(page.locator(".run-title .status").first).to_have_text("Completed")
-    await expect(page.locator(".run-title")).not_to_contain_text("Waits for approval")
+    await expect(page.locator(".run-title")).not_to_contain_text("Waiting for approval")
     outputs = [one["output"] for one in await output_texts(console, execution_id)]
     assert {"error": {"code": "declined", "message": "Not this one."}} in outputs
     await expect(page.get_by_role("list", name="Events")).to_contain_text("approval-decided")
@@ -83,7 +83,7 @@ async def test_a_list_says_that_a_run_waits_and_every_status_is_one_line(
 
     await console.open("/runs")
     row = page.get_by_role("row").filter(has=page.locator(f"a[href='/runs/{execution_id}']"))
-    await expect(row.locator(".status").first).to_have_text("Waits for approval")
+    await expect(row.locator(".status").first).to_have_text("Waiting for approval")
     assert set(await directions(console)) == {"row"}
 
     await console.open(f"/runs/{execution_id}")

@@ -34,7 +34,7 @@ async def test_the_audit_log_is_filtered_paged_and_verified(browser: Browser, se
     await expect(rows.nth(1)).to_contain_text("night watch")
     await region.get_by_label("Target").fill("agent/none")
     await region.get_by_label("Target").press("Enter")
-    await expect(region.get_by_text("No entry matches")).to_be_visible()
+    await expect(region.get_by_text("No matching entries")).to_be_visible()
 
     await region.get_by_role("button", name="Verify").click()
     await expect(region.get_by_text("Verified:")).to_be_visible()

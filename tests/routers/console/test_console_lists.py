@@ -73,8 +73,8 @@ async def test_filters_of_the_runs_are_in_the_address(console: Visit, shared_ser
     rows = page.get_by_role("table", name="Runs").locator("tbody tr")
     await console.open(f"/runs?q=palau&project={project}")
     await expect(rows).to_have_count(2)
-    await page.get_by_label("Cost from, in USD").fill("1")
-    await page.get_by_label("Cost from, in USD").press("Enter")
+    await page.get_by_label("Minimum cost in USD").fill("1")
+    await page.get_by_label("Minimum cost in USD").press("Enter")
     await expect(rows).to_have_count(1)
     await expect(rows).to_contain_text("Palau dear.")
     assert "minCostUsd=1" in page.url
@@ -86,5 +86,5 @@ async def test_filters_of_the_runs_are_in_the_address(console: Visit, shared_ser
     await expect(rows).to_have_count(1)
     await expect(rows).to_contain_text("Palau cheap.")
     await page.get_by_label("Search").fill("no such word")
-    await expect(page.get_by_role("heading", name="No run matches")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No matching runs")).to_be_visible()
     await executions.delete_many({"project": ObjectId(project)})

@@ -23,7 +23,7 @@ export function List({ kind }) {
         const found = all.filter((one) => `${one[kind.key]} ${one[kind.name]} ${one.description}`.toLowerCase().includes(words.toLowerCase()));
         return found.length
           ? html`<ul class="groups">${found.map((one) => html`<li key=${one[kind.key]}><${Tile} kind=${kind} entry=${one} /></li>`)}</ul>`
-          : html`<div class="card"><${Empty} icon="catalog" title=${all.length ? "No entry matches" : `No ${kind.one} yet`} /></div>`;
+          : html`<div class="card"><${Empty} icon="catalog" title=${all.length ? "No matching entries" : `No ${kind.one} yet`} /></div>`;
       }}
     <//>`;
 }

@@ -24,7 +24,7 @@ const FIGURES = [
   { title: "Duration", of: (run) => run.executionTime, show: duration, better: "less" },
   { title: "Executions", of: (run) => run.total?.executions, show: count },
   { title: "Revisions", of: (run) => run.retryCount, show: count },
-  { title: "Repeated calls", of: (run) => run.retries, show: count, better: "less" },
+  { title: "Retried calls", of: (run) => run.retries, show: count, better: "less" },
 ];
 
 /** @param {{ left: ComparedRun, right: ComparedRun }} props */

@@ -20,7 +20,7 @@ export function Approvals() {
   return html`<${Loaded} load=${load}>
     ${(/** @type {any} */ { total, items, hasMore }) =>
       items.length === 0
-        ? html`<div class="card"><${Empty} icon="check" title="No call waits for you"><p>Calls of tools that require an approval appear here.</p><//></div>`
+        ? html`<div class="card"><${Empty} icon="check" title="No calls are waiting for you"><p>Tool calls that require approval appear here.</p><//></div>`
         : html`<${Waiting} waiting=${items} total=${total} onMore=${hasMore ? () => setPages(pages + 1) : null} onDone=${load.reload} />`}
   <//>`;
 }

@@ -23,7 +23,7 @@ export function Reviews() {
   return html`<${Loaded} load=${load}>
     ${(/** @type {any} */ { total, items, hasMore }) =>
       items.length === 0
-        ? html`<div class="card"><${Empty} icon="check" title="Nothing waits for you"><p>Runs that end appear here until someone approves or rejects them.</p><//></div>`
+        ? html`<div class="card"><${Empty} icon="check" title="Nothing is waiting for you"><p>Finished runs appear here until someone approves or rejects them.</p><//></div>`
         : html`<${Waiting} waiting=${items} total=${total} onMore=${hasMore ? () => setPages(pages + 1) : null} onDone=${load.reload} />`}
   <//>`;
 }
@@ -70,7 +70,7 @@ function Waiting({ waiting, total, onMore, onDone }) {
       </div>
       ${may("runner") && html`<div class="actions">
         <button class="button primary" onClick=${() => setDecision("approved")}>Approve <kbd aria-hidden="true">a</kbd></button>
-        <button class="button" onClick=${() => setDecision("revision-needed")}>Ask for a revision <kbd aria-hidden="true">e</kbd></button>
+        <button class="button" onClick=${() => setDecision("revision-needed")}>Request a revision <kbd aria-hidden="true">e</kbd></button>
         <button class="button danger" onClick=${() => setDecision("rejected")}>Reject <kbd aria-hidden="true">d</kbd></button>
         <span class="meta push"><kbd aria-hidden="true">j</kbd> <kbd aria-hidden="true">k</kbd> next, previous</span>
       </div>`}

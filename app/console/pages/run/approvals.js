@@ -25,7 +25,7 @@ export function Approvals({ run, execution, waiting }) {
   if (!waiting) return null;
   return html`<section class="stack-2" aria-label="Approvals">
     <${Loaded} load=${load} lines=${3}>
-      ${(/** @type {any} */ page) => html`<h3>${page.total === 1 ? "A call waits for you" : `${page.total} calls wait for you`}</h3>
+      ${(/** @type {any} */ page) => html`<h3>${page.total === 1 ? "A call is waiting for you" : `${page.total} calls are waiting for you`}</h3>
         ${page.items.map((/** @type {any} */ one) => html`<div class="card" key=${one.id}><${Approval} approval=${one} onDone=${load.reload} /></div>`)}`}
     <//>
   </section>`;

@@ -34,7 +34,7 @@ export function HoldSwitch({ root, refresh }) {
   const change = () =>
     api()
       .patch(`/executions/${encodeURIComponent(root.executionId)}`, { legalHold: !root.legalHold })
-      .then(() => toast(root.legalHold ? "The legal hold is released." : "The run is under a legal hold."))
+      .then(() => toast(root.legalHold ? "Legal hold released." : "The run is under a legal hold."))
       .then(refresh)
       .catch(toastError);
   const title = root.legalHold ? "Release the hold: the run can be archived and deleted again" : "Keep the run from being archived and deleted";

@@ -126,7 +126,7 @@ function SentPrompts({ execution }) {
 /** @param {{ execution: ExecutionState, version?: number }} props */
 function Tools({ execution }) {
   const [limit, setLimit] = useState(MAX_ROWS);
-  if (execution.tools.length === 0) return html`<${Empty} icon="tool" title="No tool was called" />`;
+  if (execution.tools.length === 0) return html`<${Empty} icon="tool" title="No tools were called" />`;
   const shown = execution.tools.slice(-limit);
   return html`<div class="stack">
     <${Earlier} shown=${shown.length} all=${execution.tools.length} onMore=${() => setLimit(limit * 4)} />
@@ -183,7 +183,7 @@ function Quality({ execution }) {
 function Cost({ execution }) {
   const { calls, spent } = execution;
   const [limit, setLimit] = useState(MAX_ROWS);
-  if (calls.length === 0) return html`<${Empty} icon="usage" title="No model call yet" />`;
+  if (calls.length === 0) return html`<${Empty} icon="usage" title="No model calls yet" />`;
   return html`<div class="stack">
     <dl class="facts">
       <div><dt>Calls</dt><dd>${count(spent.calls)}<small>${spent.cached ? ` · ${spent.cached} cached` : ""}</small></dd></div>

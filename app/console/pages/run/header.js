@@ -28,7 +28,7 @@ export function Header({ run, root, selected, version, now, refresh }) {
       <${DepartmentMark} slug=${root.department} />
       <h1 class="clip" title=${firstLine(root.prompt, 500)}>${firstLine(root.prompt, 120)}</h1>
       <${Status} status=${status} pill />
-      ${run.approvals.length > 0 && html`<span class="status warn pill"><${Icon} name="pause" /><span>Waits for approval</span></span>`}
+      ${run.approvals.length > 0 && html`<span class="status warn pill"><${Icon} name="pause" /><span>Waiting for approval</span></span>`}
       ${run.root.reviewStatus !== "pending" && html`<${Status} status=${run.root.reviewStatus} pill />`}
       ${root.archivedAt && html`<span class="status idle pill"><${Icon} name="inbox" /><span>Archived</span></span>`}
       ${root.legalHold && html`<span class="status warn pill"><${Icon} name="pause" /><span>Under legal hold</span></span>`}
@@ -54,7 +54,7 @@ function Actions({ root, status, canReview, onReview, refresh }) {
   const cancel = () => run.cancel().then(() => toast("The run is being cancelled.")).then(refresh).catch(toastError);
   const retry = (/** @type {"checkpoint" | "start"} */ from) => run.retry(from).then((/** @type {any} */ again) => navigate(`/runs/${again.executionId}`)).catch(toastError);
   if (!isEnded(status)) return html`<button class="button danger" onClick=${cancel}>Cancel</button>`;
-  return html`${status !== "completed" && html`<button class="button" title="Do everything again, without cached answers" onClick=${() => retry("start")}>Start over</button>
+  return html`${status !== "completed" && html`<button class="button" title="Start over without cached answers" onClick=${() => retry("start")}>Start over</button>
       <button class="button primary" title="Continue from the last saved step" onClick=${() => retry("checkpoint")}>Retry</button>`}
     ${canReview && html`<button class="button primary" onClick=${onReview}>Review</button>`}`;
 }

@@ -7,8 +7,8 @@ import { countWaiting } from "../../lib/inbox.js";
 import { api } from "../../lib/session.js";
 
 const DECISIONS = [
-  ["approved", "Approve", "The work stands."],
-  ["revision-needed", "Revision needed", "The agent continues from there, and every report above it is written again."],
+  ["approved", "Approve", "The work is accepted."],
+  ["revision-needed", "Revision needed", "The agent continues from there, and every report above it is rewritten."],
   ["rejected", "Reject", "The work is not used."],
 ];
 
@@ -28,7 +28,7 @@ export function ReviewDialog({ execution, name, initial = "approved", onClose, o
       setError(field?.message ?? "");
       throw problem;
     }
-    toast(status === "revision-needed" ? "Sent back: the run is open again." : "The review is stored.");
+    toast(status === "revision-needed" ? "Sent back: the run is open again." : "Review saved.");
     countWaiting().catch(() => {});
     onDone();
   };

@@ -115,8 +115,8 @@ function Filters({ filters }) {
       <div class="filters">
         <${Field} label="From" kind="date" value=${filters.from} onInput=${set("from")} />
         <${Field} label="To" kind="date" value=${filters.to} onInput=${set("to")} />
-        <${Field} label="Waits for" kind="select" options=${WAITING} value=${filters.awaiting} onInput=${set("awaiting")} />
-        <${TextFilter} label="Cost from, in USD" kind="number" min="0" step="any" value=${filters.minCostUsd} onDone=${set("minCostUsd")} />
+        <${Field} label="Waiting for" kind="select" options=${WAITING} value=${filters.awaiting} onInput=${set("awaiting")} />
+        <${TextFilter} label="Minimum cost in USD" kind="number" min="0" step="any" value=${filters.minCostUsd} onDone=${set("minCostUsd")} />
         ${(mayEdit.value || filters.apiKey) && html`<${KeyFilter} value=${filters.apiKey} onInput=${set("apiKey")} />`}
         <${TextFilter} label="Project" value=${filters.project} onDone=${set("project")} placeholder="Its id" spellcheck="false" />
         <${TextFilter} label="Episode" value=${filters.episode} onDone=${set("episode")} placeholder="Its id" spellcheck="false" />
@@ -174,7 +174,7 @@ export function RunCell({ run }) {
 
 /** @param {{ hasFilter: boolean }} props */
 function NoRuns({ hasFilter }) {
-  if (hasFilter) return html`<${Empty} icon="search" title="No run matches"><p>Change or clear the filters.</p><//>`;
+  if (hasFilter) return html`<${Empty} icon="search" title="No matching runs"><p>Change or clear the filters.</p><//>`;
   return html`<${Empty} icon="runs" title="No runs yet">
     <p>Start the sample: the Story department outlines a short film.</p>
     ${may("runner") && html`<${Link} to="/start?sample=1" class="button primary">Start the sample run<//>`}
