@@ -26,6 +26,7 @@ from app.services.catalog.seeds.files import SEEDS
 from app.services.catalog.seeds.rules import SeedRules
 from app.services.catalog.seeds.upserts import Outcome, upsert_seeds
 from app.services.catalog.tool_checker import ToolChecker
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.llm.model_info.model_table import load_model_table
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.settings import Settings
@@ -128,7 +129,7 @@ async def problems_with_seeds(settings: Settings, database: Database, folder: Pa
     sandbox = ToolSandbox(timeout_seconds=settings.tool_timeout_seconds, memory_mb=settings.tool_memory_mb, workers=1)
     await sandbox.start()
     try:
-        models = frozenset({*settings.allowed_models, *load_model_table(settings).names})
+        models = KnownModels(frozenset({*settings.allowed_models, *load_model_table(settings).names}))
         return await SeedRules(models, ToolChecker(sandbox)).problems(database, folder)
     finally:
         await sandbox.close()

@@ -39,7 +39,9 @@ from app.server.server import listen
 from app.services.access.admin_key import load_admin_key
 from app.services.catalog.loader import problem_in
 from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.llm.model_info.model_table import load_model_table
+from app.services.llm.model_info.opening import problem_of
 from app.services.runs.engine.queue import without_owner
 from app.services.tools.builtin import load_builtin_tools
 from app.services.tools.egress.guard import Egress
@@ -173,13 +175,13 @@ async def examine_runs(database: Database) -> Finding:
     return Finding(Part.RUNS, "runs", False, f"{text}. {advice}")
 
 
-def known_models(settings: Settings) -> frozenset[str]:
+def known_models(settings: Settings) -> KnownModels:
     """Return the models that the catalog may name; `examine_models` reports problems with the configured ones."""
     try:
         configured = load_model_table(settings).names
     except StartupError:
         configured = ()
-    return frozenset({*settings.allowed_models, *configured})
+    return KnownModels(frozenset({*settings.allowed_models, *configured}))
 
 
 def known_mcp_servers(settings: Settings) -> frozenset[str]:
@@ -358,9 +360,8 @@ async def examine_models(settings: Settings) -> AsyncGenerator[Finding]:
         retires = f"; its provider retires it on {model.retires_on}" if model.retires_on else ""
         yield Finding(Part.MODELS, model.name, model.usable, model.problem or f"{price}{retires}")
     for name in settings.allowed_models:
-        if name not in gateway.table.names:
-            reason = gateway.table.reason_for_absence(name)
-            yield Finding(Part.MODELS, name, None, f"not configured, so agents that name it fail: {reason}")
+        if name not in gateway.table.names and (problem := problem_of(gateway, name)):
+            yield Finding(Part.MODELS, name, None, f"agents that name it fail. {problem}")
     await gateway.close()
 
 

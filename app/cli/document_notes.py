@@ -25,6 +25,7 @@ from app.models.catalog.department import Department
 from app.models.catalog.quality_weights import DEFAULT_SLUG
 from app.services.catalog.loader import parsed
 from app.services.catalog.seeds.files import ROW_FIELDS
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.tools.names import MCP_FUNCTION_PREFIX, MCP_PREFIX
 from app.services.tools.schema_weight import InvalidSchema
 from app.services.tools.schemas import compile_schema
@@ -54,7 +55,7 @@ class Known:
     departments: frozenset[ObjectId]
     tools: Mapping[str, frozenset[str] | None]
     """The departments to which each tool is offered, by the tool's name; `None` for all."""
-    models: frozenset[str]
+    models: KnownModels
     headed: frozenset[ObjectId] = frozenset[ObjectId]()
     """The departments with an active head."""
     mcp_servers: frozenset[str] = frozenset[str]()
@@ -79,7 +80,7 @@ class Tally:
         return f"{self.count} document{'' if self.count == 1 else 's'} ({', '.join(self.names)}{more}): {problem}"
 
 
-async def load_known(database: Database, models: frozenset[str], mcp_servers: frozenset[str]) -> Known:
+async def load_known(database: Database, models: KnownModels, mcp_servers: frozenset[str]) -> Known:
     """Load the departments and tools that documents may refer to."""
     departments = await collection_of(database, Department).find({}, {"_id": 1}).to_list()
     heads = await collection_of(database, Agent).find({"isDepartmentHead": True}).to_list()

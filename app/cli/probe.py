@@ -17,7 +17,9 @@ from app.services.llm.calls import CallLimits, Completion, ModelCaller, ModelReq
 from app.services.llm.failures.errors import ModelCallFailed
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.messages.structured_output import AnswerSchema, ask_structured
+from app.services.llm.model_info.model_names import is_wildcard, matches
 from app.services.llm.model_info.model_table import load_model_table
+from app.services.llm.model_info.opening import problem_of
 from app.settings import Settings
 
 MAX_TRIES = 8
@@ -77,9 +79,12 @@ async def print_probes(settings: Settings, console: Console) -> bool:
     except StartupError as error:
         console.print(Text(f"The models cannot be probed: {plain(str(error))}", style="bold red"))
         return False
-    names = [model.name for model in gateway.describe() if model.usable and gateway.record_name(model.name) != "demo"]
-    if not names:
+    names = models_to_probe(settings, gateway)
+    unnamed = wildcards_without(names, gateway)
+    if not names and not unnamed:
         console.print("No model to probe: only the offline demo model is usable.")
+    for name in unnamed:
+        console.print(f"{plain(name)} is not probed: it stands for many models. Name those to probe in ALLOWED_MODELS.")
     room = asyncio.Semaphore(MODELS_AT_A_TIME)
     results = await asyncio.gather(*(probe(AdaptingCaller(gateway), name, room) for name in names))
     await gateway.close()
@@ -90,6 +95,23 @@ async def print_probes(settings: Settings, console: Console) -> bool:
             if problem is not None:
                 console.print(Text(f"{plain(result.model)}, {ability}: {plain(problem)}", style="red"))
     return not any(problem for result in results for problem in result.problems.values())
+
+
+def models_to_probe(settings: Settings, gateway: ModelGateway) -> list[str]:
+    """Return the usable models with an entry of their own, and those of the settings that a wildcard stands for."""
+    own = [model.name for model in gateway.describe() if not is_wildcard(model.name)]
+    allowed = settings.allowed_models if "allowed_models" in settings.model_fields_set else ()
+    named = [*allowed, *settings.complexity_models.values(), *settings.purpose_models.values()]
+    candidates = dict.fromkeys([*own, *(name for name in named if matches(gateway.table.names, name))])
+    usable = (name for name in candidates if problem_of(gateway, name) is None)
+    return [name for name in usable if gateway.record_name(name) != "demo"]
+
+
+def wildcards_without(names: list[str], gateway: ModelGateway) -> list[str]:
+    """Return the usable wildcards that stand for none of these models."""
+    wildcards = [model.name for model in gateway.describe() if model.usable and is_wildcard(model.name)]
+    used = {matches(wildcards, name) for name in names if name not in gateway.table.names}
+    return [name for name in wildcards if name not in used]
 
 
 def table_of(results: list[Results]) -> Table:

@@ -66,6 +66,23 @@ async def test_a_department_whose_head_is_inactive_or_in_the_trash_is_named(data
     assert reported.endswith("): the department has no active head: its runs are refused (409)")
 
 
+@pytest.mark.slow
+async def test_a_model_that_a_wildcard_stands_for_is_in_the_list_and_the_wildcard_is_not(
+    database: Database, tmp_path: Path
+) -> None:
+    await insert_missing_seeds(database)
+    agents = database["agents"]
+    await agents.update_one({"agentId": "editor-001"}, {"$set": {"model": "house/model"}})
+    config = tmp_path / "models.yaml"
+    config.write_text('{"model_list": [{"model_name": "house/*", "litellm_params": {"model": "openai/*"}}]}')
+
+    assert await problems_in(database, models_config=config) == []
+    await agents.update_one({"agentId": "editor-001"}, {"$set": {"model": "house/*"}})
+    [reported] = await problems_in(database, models_config=config)
+
+    assert reported.startswith("agents: 1 document (editor-001): model is 'house/*', which is not in the list")
+
+
 async def test_a_model_that_payloads_options_lack_is_a_note_and_no_problem(database: Database) -> None:
     await insert_missing_seeds(database)
     await database["agents"].update_one({"agentId": "editor-001"}, {"$set": {"model": "other/model"}})

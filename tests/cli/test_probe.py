@@ -104,6 +104,27 @@ async def test_a_refused_format_is_no_failure_and_a_refused_key_shows_its_cause_
     assert KEY not in printed
 
 
+async def test_of_a_wildcard_the_models_that_settings_name_are_probed(
+    model_server: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_server.on("*", obliging)
+    params = {"model": "openai/*", "api_base": f"{model_server.url}/v1", "api_key": KEY}
+    config = write_config(tmp_path, {"model_name": "house/*", "litellm_params": params})
+
+    unnamed = await probed(config)
+    monkeypatch.setenv("ALLOWED_MODELS", "house/small,other/model")
+    named = await probed(config)
+
+    assert unnamed == (
+        True,
+        "house/* is not probed: it stands for many models. Name those to probe in ALLOWED_MODELS.\n",
+    )
+    assert named[0]
+    assert row_of("house/small", named[1]) == ["ok"] * 4
+    assert "not probed" not in named[1]
+    assert {call.model for call in model_server.calls} == {"small"}
+
+
 @pytest.mark.parametrize("name", sorted(TWINS))
 async def test_every_providers_model_passes(provider_server: ProviderServer, tmp_path: Path, name: str) -> None:
     provider_server.on("*", obliging_twin)

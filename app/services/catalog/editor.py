@@ -1,7 +1,6 @@
 """Edits of the catalog through the API, with rules that hold under concurrent writes."""
 
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from app.database.audit_marks import Actor
@@ -38,6 +37,7 @@ from app.services.catalog.queries import (
 from app.services.catalog.tool_checker import ToolChecker
 from app.services.catalog.tool_rules import refuse_builtin, require_risen_version
 from app.services.catalog.writer import CatalogWriteConflict, CatalogWriter, catalog_write
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.tools.mcp.tools import McpTools, NoServers
 from app.services.tools.names import MCP_PREFIX
 
@@ -77,7 +77,7 @@ class CatalogEditor(CatalogWriter):
     """Creates, changes and deletes departments, agents and custom tools."""
 
     tools: ToolChecker
-    allowed_models: frozenset[str]
+    allowed_models: KnownModels
     mcp: McpTools = field(default_factory=NoServers)
 
     @catalog_write
@@ -271,9 +271,10 @@ class CatalogEditor(CatalogWriter):
         return collection_of(self.database, QualityWeights)
 
     def _check_model(self, model: str | None, field: str) -> None:
-        if model is not None and not any(fnmatchcase(model, name) for name in self.allowed_models):
-            allowed = ", ".join(sorted(self.allowed_models))
-            raise InvalidInput.of_field(field, f"must be one of the allowed models: {allowed}")
+        if model is not None and model not in self.allowed_models:
+            allowed = ", ".join(sorted(self.allowed_models.names))
+            advice = ". A name with * stands for the models that it matches" if "*" in allowed else ""
+            raise InvalidInput.of_field(field, f"must be one of the allowed models: {allowed}{advice}")
 
     async def _agent_fields(self, given: JsonObject, stored: Raw, session: Session) -> JsonObject:
         """Return an agent's fields in stored form, and touch the documents that they refer to."""

@@ -11,6 +11,7 @@ from app.services.catalog.live_reload import LiveReload
 from app.services.catalog.loader import DefinitionLoader
 from app.services.catalog.seeds.insertion import insert_missing_seeds
 from app.services.catalog.tool_checker import ToolChecker
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.tools.mcp.tools import McpTools
 from app.services.tools.opening import open_toolbox
 from app.services.tools.sandbox.opening import open_sandbox
@@ -56,6 +57,6 @@ def make_editor(
     settings: Settings, database: Database, toolbox: Toolbox, loader: DefinitionLoader, models: Iterable[str]
 ) -> CatalogEditor:
     """Create the editor, which accepts the allowed and configured models; the next run uses its changes."""
-    known_models = frozenset({*settings.allowed_models, *models})
+    known_models = KnownModels(frozenset({*settings.allowed_models, *models}))
     checker = ToolChecker(toolbox.sandbox)
     return CatalogEditor(database, checker, known_models, toolbox.mcp, on_write=loader.forget_all)

@@ -41,8 +41,9 @@ from app.services.llm.messages.answers import answer_of, carries_data, message_o
 from app.services.llm.messages.streams import StreamCut, collect_stream
 from app.services.llm.messages.text_events import LiveText, live_text
 from app.services.llm.messages.turns import ORIGIN, TurnReader
+from app.services.llm.model_info.model_names import is_wildcard, matches
 from app.services.llm.model_info.model_table import ModelEntry, ModelTable
-from app.services.llm.model_info.wildcards import expand, is_wildcard, matches
+from app.services.llm.model_info.wildcards import expand
 from app.services.llm.usable_answers import ABORTED, MAX_ANSWER_CHARACTERS, native_finish_of, usable
 
 DEFAULT_LIMITS = CallLimits()
@@ -123,7 +124,7 @@ class ModelGateway:
 
     def has(self, model: str) -> bool:
         """Return whether a model has an entry, its own or a wildcard's."""
-        return bool(self._entries_named(model))
+        return not is_wildcard(model) and bool(self._entries_named(model))
 
     def _entries_named(self, model: str) -> list[ModelEntry]:
         """Return the deployments of a name; those of a wildcard are created when a model is first used."""
@@ -149,8 +150,10 @@ class ModelGateway:
         """Check that a configured name can be called.
 
         Raises:
-            ModelNotConfigured: the name has no entry, or its entry lacks its key.
+            ModelNotConfigured: the name has no entry, its entry lacks its key, or it stands for many models.
         """
+        if is_wildcard(model):
+            raise ModelNotConfigured(model, "It stands for many models. Name one of them.")
         entries = self._entries_named(model)
         if not entries:
             raise ModelNotConfigured(model, self.table.reason_for_absence(model))

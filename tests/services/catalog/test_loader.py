@@ -28,6 +28,7 @@ from app.services.catalog.loader import (
 )
 from app.services.catalog.seeds.insertion import insert_missing_seeds
 from app.services.catalog.tool_checker import ToolChecker
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from tests.fixtures.waiting import wait_until
 
@@ -308,7 +309,7 @@ async def test_a_write_is_in_use_at_once_in_the_process_that_made_it(
 ) -> None:
     await insert_missing_seeds(database)
     loader = DefinitionLoader(database, ttl_seconds=300)
-    editor = CatalogEditor(database, ToolChecker(warm_sandbox), frozenset(), on_write=loader.forget_all)
+    editor = CatalogEditor(database, ToolChecker(warm_sandbox), KnownModels(frozenset()), on_write=loader.forget_all)
     before = await loader.get_agent("plot-specialist-001")
 
     await editor.update_agent("plot-specialist-001", AgentUpdate.model_validate({"name": "Plotter"}), None, SERVICE)

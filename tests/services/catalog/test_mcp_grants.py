@@ -12,6 +12,7 @@ from app.models.base import new_row_id
 from app.models.catalog.custom_tool import CustomTool, ToolSource
 from app.services.catalog.definitions import ToolDefinition, with_unique_names
 from app.services.catalog.loader import DefinitionLoader
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.tools.mcp.servers import McpServers
 from app.services.tools.mcp.settings import McpServerSettings
 from app.services.tools.mcp.tools import NoServers
@@ -65,6 +66,6 @@ def test_of_two_tools_with_one_function_name_the_first_is_offered() -> None:
 @pytest.mark.parametrize("name", ["mcp__odd__twice", "mcp:odd/twice"])
 def test_doctor_names_a_stored_tool_that_is_never_offered(name: str) -> None:
     raw = {"_id": ObjectId(), "toolName": name, "inputSchema": {}}
-    problems = list(problems_of(CustomTool, raw, Known(frozenset(), {}, frozenset())))
+    problems = list(problems_of(CustomTool, raw, Known(frozenset(), {}, KnownModels(frozenset()))))
 
     assert problems == ["toolName begins with 'mcp:' or 'mcp__', as MCP tools do: it is not granted"]

@@ -22,6 +22,7 @@ from app.services.catalog.input_schemas import AgentUpdate, CustomToolUpdate, De
 from app.services.catalog.seeds.files import YAML_LOADER, SeedUnreadable, read_text
 from app.services.catalog.tool_checker import ToolChecker
 from app.services.catalog.tool_rules import same_json
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.tools.names import MCP_PREFIX
 
 FRONT_MATTER = "---\n"
@@ -47,7 +48,7 @@ class LocatedSeed:
 class SeedRules:
     """The rules for seeds beyond the validity of single fields."""
 
-    known_models: frozenset[str]
+    known_models: KnownModels
     tools: ToolChecker
 
     async def problems(self, database: Database, folder: Path) -> list[str]:

@@ -10,8 +10,8 @@ from app.services.llm.calls import CallLimits, RunPurpose
 from app.services.llm.failures.errors import ModelCallFailed, ModelNotConfigured, codes_of
 from app.services.llm.gateway import ModelGateway
 from app.services.llm.litellm_patches.inline_executor import use_inline_executor
+from app.services.llm.model_info.model_names import is_wildcard
 from app.services.llm.model_info.model_table import ModelTable
-from app.services.llm.model_info.wildcards import is_wildcard
 from app.services.llm.purpose_models import PurposeModels
 from app.settings import CATALOG_MODELS, Settings
 from app.telemetry.run_metrics import show_models
@@ -45,7 +45,7 @@ def check_named_models(settings: Settings, models: ModelGateway) -> None:
             raise StartupError(f"PURPOSE_MODELS is invalid for {purpose}: {problem} Usable names: {known}.")
     if "allowed_models" in settings.model_fields_set:
         for name in settings.allowed_models:
-            if problem := problem_of(models, name):
+            if not is_wildcard(name) and (problem := problem_of(models, name)):
                 log.warning("allowed-model-unusable", variable="ALLOWED_MODELS", model=name, reason=problem)
 
 

@@ -1,32 +1,11 @@
-"""Wildcard entries of `MODELS_CONFIG` in LiteLLM's form: `openai/*`, or `*` for all."""
+"""The deployments behind wildcard entries of `MODELS_CONFIG`, which are in LiteLLM's form."""
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from app.services.llm.litellm_patches.setup import litellm
+from app.services.llm.model_info.model_names import WILDCARD, pattern_of
 from app.services.llm.model_info.model_table import ModelEntry
-
-WILDCARD = "*"
-MAX_NAME_CHARACTERS = 200
-
-
-def is_wildcard(name: str) -> bool:
-    """Return whether a `model_name` is a wildcard."""
-    return WILDCARD in name
-
-
-def pattern_of(name: str) -> re.Pattern[str]:
-    """Return the pattern of a wildcard name: each `*` is one or more characters."""
-    return re.compile("(.+)".join(map(re.escape, name.split(WILDCARD))))
-
-
-def matches(names: Iterable[str], model: str) -> str | None:
-    """Return the most specific wildcard among `names` that matches a model; `None` if none does."""
-    if len(model) > MAX_NAME_CHARACTERS or is_wildcard(model):
-        return None
-    found = [name for name in names if is_wildcard(name) and pattern_of(name).fullmatch(model)]
-    return max(found, key=lambda name: len(name) - name.count(WILDCARD), default=None)
 
 
 def expand(entry: ModelEntry, model: str, fill_key: Callable[[dict[str, object]], str | None]) -> ModelEntry:

@@ -17,6 +17,7 @@ from app.services.catalog.loader import CatalogConflict, DefinitionLoader, Depar
 from app.services.llm.calls import ModelRequest, RunPurpose
 from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_info.model_names import is_wildcard
 from app.services.runs.accept.idempotency import find_made, idempotency_of
 from app.services.runs.accept.schemas import OrchestrationCreate, RunCreate, check_params
 from app.services.runs.engine.run_engine import RunEngine
@@ -294,7 +295,8 @@ class RunStarter:
             self.models.check(self.first_model(kind, agent.model))
             return
         field = "model" if request.model else "complexity"
-        if chosen not in self.allowed_models and not self.models.has(chosen):
+        is_known = chosen in self.allowed_models or self.models.has(chosen) or is_wildcard(chosen)
+        if not is_known:
             raise InvalidInput.of_field(field, f"{chosen!r} is not an allowed model; GET /api/v1/models lists them.")
         try:
             self.models.check(chosen)

@@ -9,6 +9,7 @@ from app.database.connection import Database
 from app.services.catalog.seeds.files import SEEDS, SeedUnreadable
 from app.services.catalog.seeds.rules import SeedRules
 from app.services.catalog.tool_checker import ToolChecker
+from app.services.llm.model_info.model_names import KnownModels
 from app.services.tools.sandbox.tool_sandbox import ToolSandbox
 from app.settings import CATALOG_MODELS
 
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def rules(warm_sandbox: ToolSandbox) -> SeedRules:
     """The rules of a service with the models of the catalog."""
-    return SeedRules(frozenset(CATALOG_MODELS), ToolChecker(warm_sandbox))
+    return SeedRules(KnownModels(frozenset({*CATALOG_MODELS, "house/*"})), ToolChecker(warm_sandbox))
 
 
 def edit(folder: Path, path: str, old: str, new: str) -> str:
@@ -40,6 +41,15 @@ def edit(folder: Path, path: str, old: str, new: str) -> str:
 @pytest.mark.slow
 async def test_nothing_is_wrong_with_the_seeds(database: Database, rules: SeedRules) -> None:
     assert await rules.problems(database, SEEDS) == []
+
+
+@pytest.mark.slow
+async def test_a_seed_may_name_a_model_that_a_wildcard_stands_for(
+    database: Database, folder: Path, rules: SeedRules
+) -> None:
+    edit(folder, AGENT, "model: anthropic/claude-sonnet-4.5", "model: house/model")
+
+    assert await rules.problems(database, folder) == []
 
 
 EDITS = [

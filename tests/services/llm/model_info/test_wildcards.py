@@ -9,9 +9,9 @@ from app.errors import StartupError
 from app.kit.json_values import JsonObject
 from app.services.llm.failures.errors import ModelNotConfigured
 from app.services.llm.gateway import ModelGateway
+from app.services.llm.model_info.model_names import KnownModels, matches
 from app.services.llm.model_info.model_table import LITELLM_SETTINGS, ModelTable, load_model_table
 from app.services.llm.model_info.opening import check_named_models
-from app.services.llm.model_info.wildcards import matches
 from app.settings import CATALOG_MODELS, Settings
 from tests.fixtures.gateways import request
 from tests.fixtures.model_server import ModelServer
@@ -41,8 +41,9 @@ async def test_a_wildcard_serves_every_model_that_it_matches(
 
     first = await gateway.complete(request(model=asked))
     second = await gateway.complete(request(model=asked))
-    with pytest.raises(ModelNotConfigured):
-        gateway.check("*/*")
+    for many in ("*/*", name):
+        with pytest.raises(ModelNotConfigured):
+            gateway.check(many)
     await gateway.close()
 
     assert (first.model, second.model) == (asked, asked)
@@ -71,6 +72,13 @@ def test_a_wildcard_matches_no_wildcard_and_no_name_of_absurd_length() -> None:
     assert matches(["openai/*"], "openai/" + "x" * 500) is None
     assert matches(["openai/*"], "openai/") is None
     assert matches(["*", "openai/*"], "openai/x") == "openai/*"
+
+
+def test_models_of_a_wildcard_may_be_named_and_the_wildcard_may_not() -> None:
+    known = KnownModels(frozenset({"house/*", "own/model[1]"}))
+
+    assert [name in known for name in ("house/any", "own/model[1]")] == [True, True]
+    assert [name in known for name in ("house/", "house/*", "own/model1", "else/model", None)] == [False] * 5
 
 
 def test_a_model_of_an_unknown_provider_behind_a_wildcard_says_so(load_table: LoadTable) -> None:
