@@ -92,7 +92,7 @@ async def test_the_websocket_example_of_the_readme_follows_a_run_to_its_end(serv
     assert lines[-1].startswith("None execution-end")
 
 
-async def test_each_model_request_of_the_examples_says_what_it_is_for(
+async def test_each_model_request_of_the_examples_has_a_purpose(
     served: tuple[Path, ServeProcess], shared_model_server: ModelServer
 ) -> None:
     waiting = next(block for block in SHELL_EXAMPLES if "wait=60" in block)

@@ -273,7 +273,7 @@ async def test_the_doctor_finds_nothing_wrong_with_a_fresh_installation(tmp_path
 
 
 @pytest.mark.slow
-async def test_the_doctor_names_what_is_wrong(tmp_path: Path, database_uri: str, database: Database) -> None:
+async def test_the_doctor_reports_every_problem(tmp_path: Path, database_uri: str, database: Database) -> None:
     await database["departments"].drop_index("slug_1")
     twins = await database["departments"].insert_many([{"slug": "story", "name": "A"}, {"slug": "story", "name": "B"}])
     await database["agents"].drop_index("agentId_1")

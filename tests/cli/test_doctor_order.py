@@ -24,7 +24,7 @@ def settings(endpoint: str | None) -> Settings:
 LIFETIME = "transactionLifetimeLimitSeconds"
 
 
-def test_problems_come_first_and_among_them_what_others_need() -> None:
+def test_problems_come_first_in_order_of_dependency() -> None:
     found = [
         Finding(Part.MODELS, "m", False, "no key"),
         Finding(Part.SETTINGS, "settings", None, "odd"),

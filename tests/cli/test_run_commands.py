@@ -92,7 +92,7 @@ async def test_ctrl_c_stops_watching_and_says_that_the_run_continues(tmp_path: P
 
 
 @pytest.mark.long
-async def test_the_first_ctrl_c_says_what_is_waited_for_and_the_second_does_not_wait(
+async def test_the_first_ctrl_c_reports_the_wait_and_the_second_skips_it(
     tmp_path: Path, model_server: ModelServer
 ) -> None:
     held = asyncio.Event()

@@ -113,7 +113,7 @@ def test_the_image_serves_json_logs_on_every_address_and_stops_on_sigterm(stages
     assert json.loads(the_only(stages[-1], "CMD")) == ["serve"]
 
 
-def test_the_image_asks_healthz_whether_it_is_well_without_a_shell(stages: list[list[Instruction]]) -> None:
+def test_the_image_checks_healthz_without_a_shell(stages: list[list[Instruction]]) -> None:
     command = json.loads(the_only(stages[-1], "HEALTHCHECK").partition("CMD ")[2])
 
     assert command[0] == "python"
@@ -193,7 +193,7 @@ def test_every_container_keeps_no_privilege_writes_to_tmp_and_its_volumes_and_is
     assert name == "dynamic-agents" or service["user"] not in ("root", "0")
 
 
-def test_mongodb_and_redis_take_no_connection_without_a_password(compose: dict[str, Any]) -> None:
+def test_mongodb_and_redis_accept_no_connection_without_a_password(compose: dict[str, Any]) -> None:
     services = compose["services"]
     environment = services["dynamic-agents"]["environment"]
 

@@ -151,7 +151,7 @@ def test_containers_take_their_settings_from_the_config_map_and_the_secret(proce
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_probes_ask_paths_that_answer_without_a_key_on_the_port_of_the_process(process: str) -> None:
+def test_probes_use_paths_that_need_no_key_on_the_process_port(process: str) -> None:
     container = container_of(process)
     (port,) = container["ports"]
     paths = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}

@@ -35,7 +35,7 @@ def unique_indexes() -> dict[str, dict[str, list[str]]]:
     }
 
 
-def test_the_page_names_every_unique_index_that_stands_against_a_shard_key() -> None:
+def test_the_page_lists_every_unique_index_that_prevents_a_shard_key() -> None:
     unique = unique_indexes()
     rows = list(SHARDED.finditer(PAGE))
 

@@ -114,7 +114,7 @@ async def test_each_consumer_gets_each_end_once(database: Database) -> None:
     assert [await pending(database, name) for name in ("costs", "bills")] == [0, 0]
 
 
-async def test_a_second_end_keeps_the_mark_of_the_first(database: Database) -> None:
+async def test_a_second_end_preserves_the_mark_of_the_first(database: Database) -> None:
     outbox = Outbox(database, [Ledger(database, "costs")])
     end = end_with(3)
     execution_id = await store_end(database, outbox, end)
@@ -169,7 +169,7 @@ async def test_a_consumer_that_fails_does_not_hold_up_the_others_and_catches_up(
     await outbox.stop()
 
 
-async def test_an_execution_that_a_consumer_cannot_take_does_not_hold_up_the_others(database: Database) -> None:
+async def test_an_execution_that_a_consumer_fails_on_does_not_delay_the_others(database: Database) -> None:
     async def refuse(batch: Sequence[Raw]) -> None:
         if any(raw["executionId"] == damaged for raw in batch):
             raise KeyError("damaged")

@@ -80,7 +80,7 @@ async def test_a_root_s_stream_is_its_tree_and_a_child_s_its_own_events(tree: Tr
     assert (child_head.last_seq, child_head.is_tree, child_head.root_id) == (4, False, tree.id)
 
 
-async def test_a_tree_s_last_number_may_stand_in_a_child(tree: Tree) -> None:
+async def test_a_trees_last_number_may_be_in_a_child(tree: Tree) -> None:
     log = tree.open_log()
     child = tree.new_child()
     await log.add_child(child)
@@ -107,7 +107,7 @@ async def test_an_unknown_execution_is_not_found(database: Database) -> None:
         await read_head(database, "exec_nobody")
 
 
-async def test_a_stream_s_head_tells_its_status_and_project(tree: Tree) -> None:
+async def test_a_streams_head_has_its_status_and_project(tree: Tree) -> None:
     log = tree.open_log()
     log.append(tree.id, said("a"), changes={**ENDED, "project": ObjectId("66f0a1b2c3d4e5f601234567")})
     await log.committed()

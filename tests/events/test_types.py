@@ -90,7 +90,7 @@ def test_an_event_has_its_required_fields_and_leaves_out_what_is_unset(event: Ev
     assert {"type": event.type, **event.body()} == body
 
 
-def test_a_stamped_event_begins_with_what_all_events_share() -> None:
+def test_a_stamped_event_begins_with_the_common_fields() -> None:
     stamped = stamp(AgentResponse(agent_id="a", content="Hello."), **STAMP)  # pyright: ignore[reportArgumentType]
 
     assert list(stamped) == [

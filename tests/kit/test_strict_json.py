@@ -110,7 +110,7 @@ def test_twice_the_text_takes_about_twice_the_time(shape: Callable[[int], str], 
     leaf=st.sampled_from(["0", "NaN", '"x"', '"\\ud800"', "1" * 60, "{}", '{"a":1,"a":2}', "1.5"]),
 )
 @settings(max_examples=15, deadline=None)
-def test_a_body_of_any_shape_takes_a_bounded_time_for_each_of_its_characters(
+def test_parsing_time_per_character_is_bounded_for_any_body(
     width: int, depth: int, key: int, repeats: int, leaf: str
 ) -> None:
     member = f'"{"k" * key}":{leaf}'

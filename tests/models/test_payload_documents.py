@@ -238,7 +238,7 @@ async def broken_rules(database: Database, name: str, **selector: Any) -> list[t
 
 
 @pytest.mark.parametrize("name", ["departments", "agents", "custom-tools"])
-async def test_the_seeds_obey_every_rule_for_who_writes_beside_payload(shared_service: Service, name: str) -> None:
+async def test_the_seeds_obey_every_rule_for_writers_besides_payload(shared_service: Service, name: str) -> None:
     await shared_service.run_department("story")
 
     assert await shared_service.services.database[name].count_documents({}) > 0

@@ -17,7 +17,7 @@ WEIGHTS: dict[str, Any] = dict.fromkeys(
 )
 
 
-def test_every_write_of_a_resource_takes_if_match() -> None:
+def test_every_write_of_a_resource_accepts_if_match() -> None:
     document: dict[str, Any] = create_app(Settings(_env_file=None)).openapi()  # pyright: ignore[reportCallIssue]
 
     writes = {

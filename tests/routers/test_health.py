@@ -28,7 +28,7 @@ async def test_a_service_that_can_work_is_up_and_ready_for_everybody(anonymous: 
     assert set(ready.json()["checks"].values()) == {"ok"}
 
 
-async def test_load_balancers_may_ask_with_head(anonymous: httpx.AsyncClient) -> None:
+async def test_load_balancers_may_probe_with_head(anonymous: httpx.AsyncClient) -> None:
     for path in ("/healthz", "/readyz"):
         answer = await anonymous.head(path)
         refused = await anonymous.post(path)
@@ -75,7 +75,7 @@ async def test_without_its_database_the_service_is_up_not_ready_and_answers_503_
 
 
 @pytest.mark.slow
-async def test_a_service_whose_models_all_lack_their_keys_starts_and_says_what_is_missing(
+async def test_a_service_without_any_model_keys_starts_and_reports_the_missing_keys(
     start_service: StartService, tmp_path: Path
 ) -> None:
     config = tmp_path / "keyless.yaml"

@@ -128,7 +128,7 @@ def test_the_story_department_has_its_four_specialists() -> None:
 
 
 @each_agent
-def test_an_agent_keeps_the_rules_of_the_catalog(agent: Document) -> None:
+def test_an_agent_obeys_the_rules_of_the_catalog(agent: Document) -> None:
     assert set(agent) == AGENT_KEYS | {"instructionsPrompt", "path"}
     assert agent["path"].parts[-2:] == (agent["department"], f"{agent['agentId']}.md")
     assert agent["department"] in SLUGS
@@ -167,7 +167,7 @@ def test_no_two_agents_share_a_paragraph() -> None:
 
 
 @each_tool
-def test_a_tool_keeps_the_rules_of_the_catalog(tool: Document) -> None:
+def test_a_tool_obeys_the_rules_of_the_catalog(tool: Document) -> None:
     assert set(tool) == TOOL_KEYS | {"folder"}
     assert tool["toolName"] == tool["folder"].name
     assert re.fullmatch(r"[a-z][a-zA-Z0-9]*", tool["toolName"])

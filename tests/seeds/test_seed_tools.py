@@ -34,7 +34,7 @@ async def run_tool(tool_name: str, tool_input: Document) -> Document:
 
 
 @pytest.mark.parametrize("tool_name", DEFINITIONS)
-async def test_a_tools_examples_fit_its_schema_and_give_an_object(tool_name: str) -> None:
+async def test_a_tools_examples_match_its_schema_and_return_an_object(tool_name: str) -> None:
     results = [await run_tool(tool_name, example) for example in DEFINITIONS[tool_name]["exampleInputs"]]
 
     assert len(results) >= 2
@@ -117,7 +117,7 @@ async def test_character_presence_finds_absences_and_missing_encounters() -> Non
     assert result["neverMeet"] == [["Maya", "Tom"]]
 
 
-async def test_motif_tracker_tells_a_forgotten_plant_from_a_motif_that_returns() -> None:
+async def test_motif_tracker_distinguishes_a_forgotten_plant_from_a_returning_motif() -> None:
     texts = ["A key. The lamp is lit.", "Nothing.", "Lamplight, lamp by lamp."]
     motifs = [{"name": "key", "terms": ["key"]}, {"name": "lamp", "terms": ["lamp*", "the lamp"]}]
     scenes = [{"scene": str(number), "text": text} for number, text in enumerate(texts, start=1)]

@@ -53,7 +53,7 @@ def test_a_frame_budget_allows_a_burst_and_then_a_rate(clock: list[float]) -> No
     assert rested == [True, True, True, False]
 
 
-async def test_connections_take_turns() -> None:
+async def test_connections_parse_input_in_turns() -> None:
     log: list[str] = []
     turns = Turns()
     for work in (Work("a", 3, log), Work("b", 1, log), Work("c", 2, log)):

@@ -149,7 +149,7 @@ async def meta_server() -> AsyncGenerator[str]:
     await stop_server(running, task)
 
 
-async def test_only_an_mcp_server_with_trace_context_learns_of_the_trace(meta_server: str, tmp_path: Path) -> None:
+async def test_only_an_mcp_server_with_trace_context_receives_the_trace(meta_server: str, tmp_path: Path) -> None:
     shut, opened = (McpServerSettings(url=meta_server, trace_context=given) for given in (False, True))
     async with (
         otlp_receiver() as collector,

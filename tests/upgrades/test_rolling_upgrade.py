@@ -330,7 +330,7 @@ async def test_keys_are_valid_in_both_versions_and_revoked_in_both(fleet: Fleet)
         await wait_until(is_refused, 20)
 
 
-async def test_the_earlier_version_keeps_what_it_does_not_know(fleet: Fleet) -> None:
+async def test_the_earlier_version_preserves_unknown_fields(fleet: Fleet) -> None:
     path = f"/api/v1/agents/{FIRST}"
     unknown = {"approvalTools": ["textStatistics"], "qualityCriteria": ["Keep the tone."]}
     assert (await fleet.new.patch(path, json=unknown)).status_code == 200

@@ -82,7 +82,7 @@ async def test_the_transaction_of_a_dead_process_ends_soon(running: Running) -> 
 
 
 @pytest.mark.slow
-async def test_it_takes_majority_writes_transactions_and_change_streams(running: Running) -> None:
+async def test_it_supports_majority_writes_transactions_and_change_streams(running: Running) -> None:
     _, uri, _ = running
 
     async with connected(uri) as client:

@@ -139,7 +139,7 @@ async def test_a_lost_password_is_made_again(tmp_path: Path) -> None:
         await crash(mongod)
 
 
-async def test_a_directory_that_others_share_by_intent_keeps_its_mode(tmp_path: Path) -> None:
+async def test_an_intentionally_shared_directory_keeps_its_mode(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)

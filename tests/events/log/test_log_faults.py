@@ -152,7 +152,7 @@ async def test_a_lost_reply_before_a_take_over_is_left_to_the_new_owner(tree: Tr
 
 
 @pytest.mark.slow
-async def test_a_lost_tree_takes_no_more_events_and_no_children(tree: Tree, faults: Faults) -> None:
+async def test_a_lost_tree_accepts_no_more_events_or_children(tree: Tree, faults: Faults) -> None:
     log = tree.open_log()
     faults.coming = [refused]
     log.append(tree.id, said("a"))

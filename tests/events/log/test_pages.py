@@ -73,7 +73,7 @@ async def test_rows_beyond_a_documents_room_go_to_pages(tree: Tree) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["x" * 50_000, [1] * 5_000, [1] * 50], ids=["text", "numbers", "few numbers"])
-async def test_a_document_takes_a_mebibyte_of_events_and_a_page_half_of_one(
+async def test_a_document_holds_one_mebibyte_of_events_and_a_page_half_of_that(
     tree: Tree, output: str | list[int]
 ) -> None:
     log = tree.open_log()
@@ -264,7 +264,7 @@ async def test_a_payload_of_20_mb_is_kept_in_documents_below_12_mb(tree: Tree) -
     assert len(bson.encode(await tree.document())) < 2**20
 
 
-async def test_a_payload_stored_by_who_had_lost_the_tree_is_never_shown(tree: Tree) -> None:
+async def test_a_payload_stored_after_losing_the_tree_is_never_shown(tree: Tree) -> None:
     zombie = tree.open_log()
     await tree.take_over()
     zombie.append(tree.id, said("zombie " * 20_000))

@@ -145,7 +145,7 @@ async def test_an_ending_is_published_with_its_last_event(tree: Tree) -> None:
     ]
 
 
-async def test_a_log_that_is_closed_in_good_order_stores_what_it_was_given(tree: Tree) -> None:
+async def test_a_properly_closed_log_stores_everything_appended(tree: Tree) -> None:
     log = tree.open_log()
     log.append(tree.id, said("a"))
 
@@ -182,7 +182,7 @@ async def test_a_slow_database_holds_the_run_up(tree: Tree, faults: Faults, monk
     assert await tree.numbers() == list(range(1, 13))
 
 
-async def test_live_text_is_shown_to_those_who_asked_and_never_stored(tree: Tree) -> None:
+async def test_live_text_is_shown_to_subscribers_that_requested_it_and_never_stored(tree: Tree) -> None:
     log = tree.open_log()
     with tree.bus.follow(tree.id) as wanted, tree.bus.follow(tree.id) as unwanted:
         tree.bus.ask_for_deltas(wanted)

@@ -233,7 +233,7 @@ async def test_a_child_s_ending_does_not_end_the_tree_s_stream(tree: Tree) -> No
     assert [one.execution_id for one in found if isinstance(one, Ending)] == [tree.id]
 
 
-async def test_live_text_goes_to_those_who_asked_and_to_its_own_stream(tree: Tree) -> None:
+async def test_live_text_reaches_subscribers_that_requested_it_and_its_own_stream(tree: Tree) -> None:
     hub, log = EventHub(tree.database, tree.bus), tree.open_log()
     child = tree.new_child()
     await log.add_child(child)

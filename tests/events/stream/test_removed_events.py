@@ -67,7 +67,7 @@ async def test_followers_in_another_process_get_an_error_and_so_do_those_that_as
 
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["ours", "another program's"])
-async def test_a_run_that_is_removed_is_over_for_who_follows_it(tree: Tree, *, foreign: bool) -> None:
+async def test_followers_of_a_removed_run_get_an_error(tree: Tree, *, foreign: bool) -> None:
     if foreign:
         tree.root.execution_id = f"exec_{ObjectId()}"
         await tree.executions.insert_one({"executionId": tree.id, "status": "running", "events": [{"event": {}}]})

@@ -185,7 +185,7 @@ async def test_an_end_between_two_reads_is_reported(tree: Tree, monkeypatch: pyt
     assert watcher.numbers == [1, 2, 3]
 
 
-async def test_live_text_crosses_processes_to_who_asked_for_it(tree: Tree, redis_url: str) -> None:
+async def test_live_text_crosses_processes_to_subscribers_that_requested_it(tree: Tree, redis_url: str) -> None:
     async with two_processes(tree.database, redis_url) as (runs, watches):
         log = runs.log(tree)
         await wait_until(lambda: is_healthy(watches), 10)

@@ -36,7 +36,7 @@ async def test_an_agent_is_created_edited_used_and_deleted(console: Visit, proje
     assert (await console.service.http.get(f"/api/v1/agents/{AGENT}")).status_code == 404
 
 
-async def test_the_errors_of_the_api_stand_beside_their_fields(console: Visit) -> None:
+async def test_api_errors_are_shown_beside_their_fields(console: Visit) -> None:
     page = console.page
     await console.open("/catalog/departments/new")
     await page.get_by_label("slug").fill("Not a slug")

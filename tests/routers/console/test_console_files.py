@@ -29,7 +29,7 @@ async def test_every_page_is_served_under_a_strict_policy(shared_service: Servic
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! type=\"module\" src=| src=)", answer.text)
 
 
-async def test_a_browser_keeps_a_file_and_asks_whether_it_has_changed(shared_service: Service) -> None:
+async def test_a_browser_caches_a_file_and_revalidates_it(shared_service: Service) -> None:
     first = await shared_service.http.get("/console/main.js")
     again = await shared_service.http.get("/console/main.js", headers={"If-None-Match": first.headers["etag"]})
 

@@ -121,7 +121,7 @@ async def test_a_key_that_is_typed_before_the_modules_run_stays(browser: Browser
 
 
 @pytest.mark.parametrize("path", ["/runs", "/runs/RUN"])
-async def test_the_first_page_asks_for_little_and_for_nothing_twice(
+async def test_the_first_page_makes_few_requests_and_none_twice(
     browser: Browser, shared_service: Service, project: str, path: str
 ) -> None:
     run = await shared_service.run_department("story", project=project)

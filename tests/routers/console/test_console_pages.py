@@ -84,7 +84,7 @@ async def test_no_page_scrolls_sideways_at_360_pixels(console: Visit, paths: lis
 
 
 @pytest.mark.long
-async def test_nothing_that_models_tools_or_documents_say_runs_or_loads(
+async def test_no_text_of_models_tools_or_documents_runs_or_loads_anything(
     console: Visit, model_server: ModelServer, project: str
 ) -> None:
     http = console.service.http

@@ -30,7 +30,7 @@ def lists_in(document: Described) -> dict[str, Described]:
     return {path: one for path, one in reads.items() if "nextCursor" in answer_of(document, one).get("properties", {})}
 
 
-def test_every_list_takes_a_limit_a_cursor_and_a_sort(document: Described) -> None:
+def test_every_list_accepts_a_limit_a_cursor_and_a_sort(document: Described) -> None:
     lists = lists_in(document)
 
     assert len(lists) >= 11

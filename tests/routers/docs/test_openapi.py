@@ -116,7 +116,7 @@ def test_references_all_lead_somewhere(document: dict[str, Any]) -> None:
     assert {one.rpartition("/")[2] for one in references(document)} <= set(schemas)
 
 
-async def test_the_running_service_gives_the_document_and_the_page_that_shows_it(anonymous: httpx.AsyncClient) -> None:
+async def test_the_running_service_serves_the_document_and_its_page(anonymous: httpx.AsyncClient) -> None:
     served = await anonymous.get("/openapi.json")
     page = await anonymous.get("/docs")
 

@@ -125,9 +125,7 @@ def test_every_body_refuses_unknown_fields_and_shows_an_example_that_fits(docume
         assert [error.message for error in validator.iter_errors(schema["examples"][0])] == [], name
 
 
-async def test_no_body_takes_a_field_by_its_name_inside_the_service(
-    shared_service: Service, document: dict[str, Any]
-) -> None:
+async def test_no_body_accepts_a_field_by_its_internal_name(shared_service: Service, document: dict[str, Any]) -> None:
     for name, schema in bodies(document):
         method, path = name.split()
         fields = [re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", field) for field in schema["properties"]]
@@ -163,9 +161,7 @@ async def test_a_refused_method_gets_all_methods_of_the_path(anonymous: httpx.As
 
 
 @pytest.mark.parametrize("wrong", [{"isActive": 0}, {"isActive": "yes"}, {"priority": "2"}, {"priority": True}])
-async def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(
-    shared_service: Service, wrong: dict[str, Any]
-) -> None:
+async def test_a_value_of_another_type_is_not_coerced(shared_service: Service, wrong: dict[str, Any]) -> None:
     answer = await shared_service.http.patch("/api/v1/departments/story", json=wrong)
 
     assert (answer.status_code, [error["path"] for error in answer.json()["errors"]]) == (422, list(wrong))

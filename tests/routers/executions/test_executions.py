@@ -22,9 +22,7 @@ async def found(service: Service, project: str, **filters: Any) -> list[str]:  #
     return [item["executionId"] for item in answer.json()["items"]]
 
 
-async def test_a_finished_execution_tells_what_was_asked_what_came_out_and_what_it_took(
-    shared_service: Service, project: str
-) -> None:
+async def test_a_finished_execution_shows_its_prompt_output_and_cost(shared_service: Service, project: str) -> None:
     run = await shared_service.run_agent("plot-specialist-001", project=project, prompt="Outline.")
 
     again = await shared_service.http.get(run["links"]["self"])
@@ -50,7 +48,7 @@ async def test_the_last_number_of_another_program_s_execution_is_its_last_row_s(
     assert answer.json()["lastSeq"] == 2
 
 
-async def test_a_failed_execution_tells_the_code_and_a_message_for_a_person(
+async def test_a_failed_execution_shows_a_code_and_a_readable_message(
     shared_service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("work", fault(500, "Traceback: sk-secret"))
@@ -162,7 +160,7 @@ async def test_pages_stay_stable_while_runs_are_added(shared_service: Service, p
     assert seen == [*same_moment[::-1], *unset[::-1]]
 
 
-async def test_a_key_made_for_projects_lists_theirs_alone_whatever_it_asks_for(
+async def test_a_key_limited_to_projects_lists_only_their_executions(
     shared_service: Service, new_key: NewKey, project: str
 ) -> None:
     own = await insert_foreign_executions(shared_service, 2, project=ObjectId(project))

@@ -10,7 +10,7 @@ WORDS = "Invalid schema for function 'wordCount'"
 AGENT = "plot-specialist-001"
 
 
-async def test_only_admins_read_what_the_provider_said(
+async def test_only_admins_see_the_providers_message(
     shared_service: Service, model_server: ModelServer, new_key: NewKey
 ) -> None:
     model_server.on("work", fault(400, f"{WORDS}: key sk-secret1234567 may not."))
@@ -33,7 +33,7 @@ async def test_only_admins_read_what_the_provider_said(
     assert "sk-secret" not in str(run)
 
 
-async def test_a_runner_who_waits_for_its_run_does_not_read_it_either(
+async def test_a_runner_that_waits_for_its_run_cannot_read_it_either(
     shared_service: Service, model_server: ModelServer, new_key: NewKey
 ) -> None:
     model_server.on("*", fault(400, WORDS))

@@ -22,7 +22,7 @@ async def open_to_studio(start_service: StartService, models_config: Path) -> As
         yield service
 
 
-async def test_a_listed_origin_may_send_what_clients_send_and_read_what_they_need(open_to_studio: Service) -> None:
+async def test_a_listed_origin_may_send_client_requests_and_read_the_response_headers(open_to_studio: Service) -> None:
     wanted = "authorization, x-api-key, content-type, idempotency-key, prefer, if-match, last-event-id"
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": wanted}
 

@@ -96,7 +96,7 @@ async def test_every_request_is_answered_in_time_when_the_database_hangs(
 
 
 @pytest.mark.long
-async def test_a_caller_that_waits_learns_that_its_run_was_accepted_when_the_database_fails(
+async def test_a_waiting_caller_gets_202_when_the_database_fails(
     tmp_path: Path, model_server: ModelServer, released: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "RETRY_FOR_SECONDS", 1.0)

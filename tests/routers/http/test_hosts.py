@@ -140,7 +140,7 @@ async def test_a_page_of_an_allowed_host_can_open_a_socket(named: Service) -> No
 @pytest.mark.parametrize(
     ("path", "status"), [(PATH, 200), ("/nothing", 404), ("/api/v1/executions", 401), ("/healthz", 200)]
 )
-async def test_every_answer_keeps_browsers_from_sniffing_framing_and_caching(
+async def test_every_response_prevents_sniffing_framing_and_caching(
     anonymous: httpx.AsyncClient, path: str, status: int
 ) -> None:
     answer = await anonymous.get(path)

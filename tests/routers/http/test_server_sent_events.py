@@ -52,9 +52,7 @@ async def test_a_finished_run_streams_every_event_with_its_number_and_type_then_
     assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
 
 
-async def test_a_running_run_streams_what_happens_as_it_happens(
-    shared_service: Service, gate: Gate, project: str
-) -> None:
+async def test_a_run_streams_its_events_live(shared_service: Service, gate: Gate, project: str) -> None:
     execution_id = await start_run(shared_service, project)
     await gate.reached.wait()
 

@@ -49,7 +49,7 @@ async def test_a_late_subscriber_gets_every_event_and_the_end_exactly_as_stored(
     assert [event["seq"] for event in events] == list(range(1, run["lastSeq"] + 1))
 
 
-async def test_after_a_number_only_what_follows_it_comes(shared_service: Service) -> None:
+async def test_a_stream_after_a_number_has_only_later_events(shared_service: Service) -> None:
     run = await shared_service.run_agent("plot-specialist-001")
 
     async with open_socket(shared_service) as socket:
@@ -79,7 +79,7 @@ async def test_a_child_is_followed_alone(shared_service: Service) -> None:
     assert end["lastSeq"] == events[-1]["seq"]
 
 
-async def test_live_text_comes_to_who_asked_for_it_and_carries_no_number(
+async def test_live_text_reaches_subscribers_that_requested_it_without_a_number(
     shared_service: Service, gate: Gate, model_server: ModelServer, project: str
 ) -> None:
     first = await start_run(shared_service, project, deltas=True)
@@ -126,7 +126,7 @@ async def test_all_live_text_of_a_socket_shares_one_pace(shared_service: Service
     assert sum(map(len, texts.values())) <= seconds * 20 + 2 * len(runs)
 
 
-async def test_after_unsubscribing_nothing_more_comes(shared_service: Service, gate: Gate, project: str) -> None:
+async def test_nothing_is_delivered_after_unsubscribing(shared_service: Service, gate: Gate, project: str) -> None:
     execution_id = await start_run(shared_service, project)
     await gate.reached.wait()
 

@@ -77,7 +77,7 @@ async def test_addresses_are_counted_apart_and_ipv6_by_network() -> None:
         ("a socket", "a socket"),
     ],
 )
-def test_failures_are_counted_under_what_one_client_can_have(address: str, network: str) -> None:
+def test_failures_are_counted_by_the_network_of_one_client(address: str, network: str) -> None:
     assert network_of(address) == network
 
 

@@ -137,7 +137,7 @@ def test_each_role_includes_those_before_it(role: Role | None, needed: Role, *, 
             require(caller, needed)
 
 
-def test_an_anonymous_caller_is_asked_for_a_key_even_as_a_viewer() -> None:
+def test_an_anonymous_caller_needs_a_key_even_as_a_viewer() -> None:
     with pytest.raises(NotAuthenticated):
         require(Caller("anonymous", Role.VIEWER), Role.RUNNER)
 

@@ -341,7 +341,7 @@ async def test_changes_that_followed_are_no_tampering(database: Database) -> Non
     assert (await verify(database)).bad == BadTree(continued.id, Reason("follow"))
 
 
-async def test_a_review_whose_entry_comes_before_that_of_the_end_is_no_tampering(database: Database) -> None:
+async def test_a_review_entry_before_the_end_entry_is_not_tampering(database: Database) -> None:
     before = utc_now() - timedelta(seconds=1)
     tree = await ended_tree(database)
     await add_an_event(Stored(database, tree))

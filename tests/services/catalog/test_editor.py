@@ -84,9 +84,7 @@ async def test_written_documents_have_payloads_form(http: httpx.AsyncClient, ser
 
 
 @pytest.mark.slow
-async def test_an_agent_takes_what_it_leaves_open_from_its_department(
-    http: httpx.AsyncClient, service: Service
-) -> None:
+async def test_an_agent_inherits_unset_fields_from_its_department(http: httpx.AsyncClient, service: Service) -> None:
     agents = service.services.database["agents"]
     await create(http, "departments", DEPARTMENT, defaultModel="openai/gpt-4-turbo", maxAgentSteps=9)
 
@@ -102,7 +100,7 @@ async def test_an_agent_takes_what_it_leaves_open_from_its_department(
 
 
 @pytest.mark.slow
-async def test_a_change_leaves_what_others_stored_in_the_document(http: httpx.AsyncClient, service: Service) -> None:
+async def test_a_change_preserves_fields_stored_by_other_programs(http: httpx.AsyncClient, service: Service) -> None:
     agents = service.services.database["agents"]
     await agents.update_one({"agentId": "story-head-001"}, {"$set": {"ofAnotherProgram": {"kept": True}}})
 
@@ -182,7 +180,7 @@ async def test_a_key_that_exists_is_a_conflict(http: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.long
-async def test_fifty_second_heads_at_once_give_one_head(http: httpx.AsyncClient, service: Service) -> None:
+async def test_one_of_fifty_concurrent_heads_succeeds(http: httpx.AsyncClient, service: Service) -> None:
     await create(http, "departments", DEPARTMENT)
 
     answers = await asyncio.gather(
@@ -226,7 +224,7 @@ async def test_a_head_never_requires_review_however_it_came_to_be_head(http: htt
 
 
 @pytest.mark.slow
-async def test_fifty_edits_with_one_etag_give_one_winner(http: httpx.AsyncClient) -> None:
+async def test_one_of_fifty_edits_with_the_same_etag_succeeds(http: httpx.AsyncClient) -> None:
     etag = (await http.get("/api/v1/agents/story-head-001")).headers["ETag"]
     headers = {"If-Match": etag}
 

@@ -279,9 +279,7 @@ async def test_a_foreign_document_is_skipped_with_a_warning_that_names_it(
     assert warning["problem"].startswith(field)
 
 
-async def test_a_damaged_document_that_is_asked_for_by_name_is_named_with_its_invalid_field(
-    database: Database, loader: DefinitionLoader
-) -> None:
+async def test_reading_a_damaged_document_names_its_invalid_field(database: Database, loader: DefinitionLoader) -> None:
     await add_department(database, "broken", priority="first")
     await add_agent(database, "broken-001", {"not": "an id"})
 

@@ -54,7 +54,7 @@ async def test_idempotent_is_a_field_like_any_other(service: Service) -> None:
 
 
 @pytest.mark.slow
-async def test_a_version_stands_for_one_code_and_one_schema(service: Service) -> None:
+async def test_a_version_identifies_one_code_and_one_schema(service: Service) -> None:
     other_code = {"executeFunction": "({ n }) => ({ doubled: n + n })"}
     other_schema = {"inputSchema": {"properties": {"n": {"maximum": 9}}}}
     await service.http.post(TOOLS, json=TOOL)
@@ -74,7 +74,7 @@ async def test_a_version_stands_for_one_code_and_one_schema(service: Service) ->
 
 
 @pytest.mark.slow
-async def test_a_version_never_falls_so_that_none_stands_for_two_codes(service: Service) -> None:
+async def test_a_version_never_decreases_so_that_it_identifies_one_code(service: Service) -> None:
     await service.http.post(TOOLS, json={**TOOL, "version": "1.1.0"})
 
     fallen = await service.http.patch(f"{TOOLS}/double", json={"version": "1.0.0"})

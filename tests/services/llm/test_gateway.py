@@ -20,7 +20,7 @@ def with_usage(**usage: Any) -> JsonObject:  # noqa: ANN401 - a provider may cou
     return completion("Good.") | {"usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, **usage}}
 
 
-async def test_a_call_carries_whom_it_is_for_and_gives_text_usage_and_no_cost_for_an_unknown_price(
+async def test_a_call_carries_its_execution_and_returns_text_and_usage_without_cost_if_the_price_is_unknown(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
     gateway = open_gateway(entry(model_server))

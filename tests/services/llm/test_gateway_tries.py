@@ -23,7 +23,7 @@ from tests.fixtures.gateways import LoadTable, OpenGateway, chunk, entry, reques
 from tests.fixtures.model_server import Call, ModelServer, Reply, fault
 
 
-async def test_a_failing_model_falls_back_and_the_answer_names_who_gave_it(
+async def test_a_failing_model_falls_back_and_the_answer_names_the_model_that_gave_it(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
     model_server.on("work", lambda call: fault(500) if call.model == "first" else "From the second.")

@@ -46,7 +46,9 @@ async def post(
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
-async def test_a_twin_takes_a_good_request(provider_server: ProviderServer, http: httpx.AsyncClient, name: str) -> None:
+async def test_a_twin_accepts_a_valid_request(
+    provider_server: ProviderServer, http: httpx.AsyncClient, name: str
+) -> None:
     answer = await post(http, name, good_body(name))
 
     assert answer.status_code == 200, answer.text
@@ -181,7 +183,7 @@ CHAT_REFUSALS: list[tuple[str, Callable[[Json], None], str]] = [
 
 
 @pytest.mark.parametrize(("name", "spoil", "said"), CHAT_REFUSALS)
-def test_a_twin_on_openais_wire_refuses_what_its_provider_refuses(
+def test_a_twin_with_openais_api_rejects_what_its_provider_rejects(
     name: str, spoil: Callable[[Json], None], said: str
 ) -> None:
     body = good_body(name)
@@ -237,7 +239,7 @@ ANTHROPIC_REFUSALS: list[tuple[tuple[tuple[str | int, ...], object], str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), ANTHROPIC_REFUSALS)
-def test_anthropics_twin_refuses_what_anthropic_refuses(
+def test_anthropics_twin_rejects_what_anthropic_rejects(
     change: tuple[tuple[str | int, ...], object], said: str
 ) -> None:
     found = PROVIDERS["anthropic"].violations(spoiled(anthropic_body(), change))
@@ -259,13 +261,13 @@ GEMINI_REFUSALS: list[tuple[tuple[tuple[str | int, ...], object], str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), GEMINI_REFUSALS)
-def test_geminis_twin_refuses_what_gemini_refuses(change: tuple[tuple[str | int, ...], object], said: str) -> None:
+def test_geminis_twin_rejects_what_gemini_rejects(change: tuple[tuple[str | int, ...], object], said: str) -> None:
     found = PROVIDERS["gemini"].violations({**spoiled(gemini_body(), change), "model": "gemini-3-pro-preview"})
 
     assert any(said in text for text in found), found
 
 
-def test_geminis_twin_takes_the_documented_stand_in_for_a_signature() -> None:
+def test_geminis_twin_accepts_the_documented_placeholder_for_a_signature() -> None:
     body = spoiled(gemini_body(), (("contents", 1, "parts", 0, "thoughtSignature"), PLACEHOLDER))
 
     assert PROVIDERS["gemini"].violations({**body, "model": "gemini-3-pro-preview"}) == []
@@ -355,7 +357,7 @@ async def test_a_cut_stream_ends_without_a_finish_reason(
     assert '"stop"' not in answer.text
 
 
-async def test_data_is_given_by_the_tool_that_asks_for_it(http: httpx.AsyncClient) -> None:
+async def test_requested_data_comes_as_a_call_of_the_json_tool(http: httpx.AsyncClient) -> None:
     body = {**anthropic_body(), "tools": [{"name": JSON_TOOL, "input_schema": PARAMETERS}]}
 
     answer = await post(http, "anthropic", body, purpose="review")
@@ -363,6 +365,6 @@ async def test_data_is_given_by_the_tool_that_asks_for_it(http: httpx.AsyncClien
     assert answer.json()["content"][-1]["input"]["decision"] == "approved"
 
 
-def test_every_twin_is_a_model_that_its_provider_knows() -> None:
+def test_every_twin_serves_a_model_that_its_provider_has() -> None:
     for twin in TWINS.values():
         assert twin.model.partition("/")[2] in twin.provider.models

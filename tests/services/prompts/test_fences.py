@@ -19,7 +19,7 @@ HOSTILE = st.one_of(st.text(), st.lists(st.sampled_from(MARKS)).map("".join))
 
 
 @given(HOSTILE)
-def test_a_text_stands_whole_between_lines_whose_key_it_does_not_hold(text: str) -> None:
+def test_a_text_is_fenced_in_full_by_lines_with_a_key_it_does_not_contain(text: str) -> None:
     found = FENCE.fullmatch(fenced("LABEL", text))
 
     assert found is not None

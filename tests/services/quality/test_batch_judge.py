@@ -156,7 +156,7 @@ async def test_an_output_without_a_valid_verdict_in_a_batch_is_judged_alone(
 @pytest.mark.parametrize(
     "reply", ["No JSON.", "[]", '{"verdicts": "good"}', '{"verdicts": [[]]}', judgment(), fault(403)]
 )
-async def test_a_batch_that_gives_nothing_is_judged_one_by_one(
+async def test_outputs_of_an_unusable_batch_are_judged_one_by_one(
     shared_service: Service, model_server: ModelServer, reply: Reply
 ) -> None:
     alone = by_schema()
@@ -231,7 +231,7 @@ class Breaking:
 
 @pytest.mark.parametrize("batch", ["No JSON.", fault(403)], ids=["no verdict", "no answer"])
 @pytest.mark.parametrize("error", [TreeLost("Gone."), RuntimeError("A fault of ours.")], ids=["tree lost", "fault"])
-async def test_an_error_stops_the_calls_beside_it_and_is_raised_by_all_who_wait(
+async def test_an_error_stops_concurrent_calls_and_is_raised_by_all_waiting_callers(
     shared_service: Service, model_server: ModelServer, error: Exception, batch: Reply
 ) -> None:
     asked = 0

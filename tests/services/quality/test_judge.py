@@ -32,7 +32,7 @@ async def judged(service: Service, *, request: str = "Write.", output: str = "Wo
     return await judge_output(service.services.models, submission)
 
 
-async def test_the_judge_is_asked_coolly_and_for_a_strict_schema(
+async def test_the_judge_uses_a_low_temperature_and_a_strict_schema(
     shared_service: Service, model_server: ModelServer
 ) -> None:
     await judged(shared_service)
@@ -94,7 +94,7 @@ async def test_a_verdict_carries_score_dimensions_gate_reasons_and_what_it_cost(
         "{" * 3000,
     ],
 )
-async def test_a_judge_that_gives_nothing_usable_twice_gives_no_score(
+async def test_two_unusable_judgments_leave_the_score_unset(
     shared_service: Service, model_server: ModelServer, reply: Reply
 ) -> None:
     model_server.on("judge", reply)

@@ -85,7 +85,7 @@ async def test_a_refused_schema_costs_one_more_call_once(
     assert len(noted) == 1
 
 
-async def test_a_model_that_uses_the_limit_up_in_thoughts_is_asked_without_one(
+async def test_a_model_whose_reasoning_exhausts_the_limit_is_called_without_one(
     shared_service: Service, model_server: ModelServer, tmp_path: Path
 ) -> None:
     def script(call: Call) -> Reply:

@@ -85,7 +85,7 @@ def test_a_score_lies_between_the_lowest_and_the_highest_dimension(present: dict
 
 
 @given(st.floats(0, 1), st.sets(st.sampled_from(NAMES), min_size=1), st.sampled_from(SLUGS))
-def test_equal_dimensions_give_their_own_value(value: float, names: set[str], slug: str) -> None:
+def test_equal_dimensions_score_their_common_value(value: float, names: set[str], slug: str) -> None:
     assert calculate_score(dict.fromkeys(names, value), weights_of(slug)) == pytest.approx(value, abs=1e-9)
 
 

@@ -100,7 +100,7 @@ async def test_changed_weights_score_the_next_run_in_every_process_and_a_deletio
 
 
 @pytest.mark.slow
-async def test_a_department_without_weights_of_its_own_has_the_default_as_it_stands(
+async def test_a_department_without_its_own_weights_uses_the_current_default(
     service: Service, model_server: ModelServer
 ) -> None:
     body = {"slug": "sound-lab", "name": "Sound lab", "description": "Listens."}
@@ -154,7 +154,7 @@ async def test_the_weights_of_a_department_that_a_cms_deleted_are_not_inherited(
 
 
 @pytest.mark.slow
-async def test_no_department_takes_the_name_of_the_default_weights(service: Service) -> None:
+async def test_no_department_may_use_the_name_of_the_default_weights(service: Service) -> None:
     body = {"slug": "default", "name": "Default", "description": "Takes all."}
 
     created = await service.http.post("/api/v1/departments", json=body)
@@ -186,7 +186,7 @@ async def test_weights_are_written_only_over_those_that_if_match_names(service: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slug", ["story", "default"])
-async def test_of_many_who_write_weights_at_once_with_one_etag_one_does(service: Service, slug: str) -> None:
+async def test_one_of_many_concurrent_writes_of_weights_with_one_etag_succeeds(service: Service, slug: str) -> None:
     path = f"{WEIGHTS}/{slug}"
     headers = {"If-Match": (await service.http.get(path)).headers["ETag"]}
 

@@ -29,9 +29,7 @@ OBSTACLES: list[tuple[dict[str, Any], Obstacle]] = [
 
 
 @pytest.mark.parametrize(("fields", "obstacle"), OBSTACLES)
-async def test_a_tree_that_something_keeps_is_passed_over(
-    keeper: Keeper, fields: dict[str, Any], obstacle: Obstacle
-) -> None:
+async def test_a_tree_with_an_obstacle_is_skipped(keeper: Keeper, fields: dict[str, Any], obstacle: Obstacle) -> None:
     before = files_in(keeper.archives.directory)
     root_id = await keeper.old_run()
 
@@ -55,7 +53,7 @@ async def test_a_tree_that_something_keeps_is_passed_over(
         {"outbox": {"usage": {}}, "cancelRequested": True, "status": "cancelled", "lease": None},
     ],
 )
-async def test_a_tree_that_nothing_keeps_is_archived(keeper: Keeper, fields: dict[str, Any]) -> None:
+async def test_a_tree_without_obstacles_is_archived(keeper: Keeper, fields: dict[str, Any]) -> None:
     root_id = await keeper.old_run(**fields)
 
     done = await keeper.run()

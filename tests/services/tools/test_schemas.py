@@ -122,7 +122,7 @@ def test_a_schema_nested_a_thousand_levels_deep_is_refused() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", "^(?=a)(a|a)*\\1b$", "(x+x+)+y", "(a{1,20}){1,20}b"])
-def test_an_exploding_pattern_gives_up_at_once(pattern: str) -> None:
+def test_an_exploding_pattern_is_abandoned_at_once(pattern: str) -> None:
     validator = compile_schema({"properties": {"text": {"pattern": pattern}}})
     started = time.thread_time()
 

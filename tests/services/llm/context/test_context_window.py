@@ -222,7 +222,7 @@ def test_an_overflow_that_the_provider_reports_is_met_by_leaving_out_more(limit:
     assert tokens_of(window(None).fit(later).request) <= tokens_of(fitted.request) * 0.75
 
 
-def test_an_overflow_of_what_cannot_be_shortened_stays_one() -> None:
+def test_a_request_that_cannot_be_shortened_still_overflows() -> None:
     request = asked(SYSTEM, user("Do it."), task=1)
     unknown = window(None)
 

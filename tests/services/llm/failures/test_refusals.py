@@ -281,7 +281,7 @@ async def test_a_refusal_has_a_code_of_its_own_advice_and_the_providers_words_ap
     ],
     ids=lambda one: str(one)[:40],
 )
-async def test_an_overflow_tells_how_much_the_model_takes_where_the_provider_says_so(
+async def test_an_overflow_reports_the_models_limit_if_the_provider_states_it(
     open_gateway: OpenGateway, refusing: Refuse, model: str, body: JsonObject, limit: int | None, sent: int | None
 ) -> None:
     url = await refusing(400, body)

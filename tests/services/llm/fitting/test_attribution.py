@@ -30,7 +30,7 @@ async def sent(open_gateway: OpenGateway, server: ModelServer, scope: CallScope,
     return server.calls[-1].body
 
 
-async def test_a_proxy_learns_all_that_a_call_is_attributed_to(
+async def test_a_proxy_receives_everything_that_a_call_is_attributed_to(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
     body = await sent(open_gateway, model_server, SCOPE, model="litellm_proxy/fast")

@@ -51,7 +51,7 @@ def tool(name: str, **parameters: Any) -> JsonObject:  # noqa: ANN401 - any keyw
     return {"type": "function", "function": {"name": name, "parameters": parameters}}
 
 
-def test_a_tool_that_no_form_can_say_and_a_second_of_a_name_are_left_out() -> None:
+def test_tools_without_a_valid_form_and_duplicate_names_are_left_out() -> None:
     sent = fitted("openai/gpt-5", tools=[tool("list", type="array"), TOOL, tool("count", type="object", title="Other")])
 
     assert sent["tools"] == [tool("count", type="object", properties={})]
@@ -189,7 +189,7 @@ def test_openais_reasoning_models_get_no_temperature(name: str) -> None:
     assert "temperature" not in fitted(model(name, api_base=LOCAL), temperature=0.2)
 
 
-def test_model_info_says_what_a_name_does_not() -> None:
+def test_model_info_states_what_a_name_does_not_show() -> None:
     thinker = model("openai/local", {"supports_reasoning": True}, api_base=LOCAL)
     plain = model("openai/local", {"supports_response_schema": False}, api_base=LOCAL)
 

@@ -18,7 +18,7 @@ def own_model() -> Generator[str]:
     litellm.model_cost.pop(OWN, None)
 
 
-def test_the_cache_knows_what_litellm_knows() -> None:
+def test_the_cache_has_the_same_facts_as_litellm() -> None:
     expected = litellm_utils.get_model_info_helper(model=MODEL, custom_llm_provider=PROVIDER)
 
     assert [model_info_from_cache(MODEL, PROVIDER) for _ in range(2)] == [expected, expected]

@@ -170,7 +170,7 @@ async def test_thoughts_in_the_text_are_reasoning(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("reasoning", [None, "I thought, and said nothing."])
-async def test_an_answer_without_text_and_calls_fails_and_says_what_it_cost(
+async def test_an_answer_without_text_and_calls_fails_and_reports_its_cost(
     open_gateway: OpenGateway, model_server: ModelServer, stream: bool, reasoning: str | None
 ) -> None:
     reply = completion("")

@@ -67,7 +67,7 @@ async def test_a_matching_answer_is_taken_at_once_also_with_words_around_it(
         ('{"a":' * 5000 + "1" + "}" * 5000, TOO_DEEP),
     ],
 )
-async def test_an_answer_that_does_not_match_is_asked_for_once_more_with_what_is_wrong(
+async def test_an_answer_that_does_not_match_is_requested_again_with_its_problems(
     open_gateway: OpenGateway, model_server: ModelServer, text: str, reported: str
 ) -> None:
     one_after_the_other(model_server, text, GOOD)
@@ -97,7 +97,7 @@ async def test_an_answer_among_the_thoughts_alone_is_taken(
 
 
 @pytest.mark.parametrize("text", ['{"count": 3, "why": "I cou', GOOD])
-async def test_an_answer_that_was_cut_is_asked_for_once_more_without_a_limit(
+async def test_a_truncated_answer_is_requested_again_without_a_limit(
     open_gateway: OpenGateway, model_server: ModelServer, text: str
 ) -> None:
     one_after_the_other(model_server, completion(text, finish_reason="length"), GOOD)
@@ -150,7 +150,7 @@ async def test_a_first_call_that_fails_is_the_question_s_failure(
         await ask_structured(open_gateway(entry(model_server)), request(), ANSWER)
 
 
-async def test_when_the_repair_fails_the_first_answer_stands_invalid_and_its_tokens_count(
+async def test_if_the_repair_fails_the_first_answer_is_returned_as_invalid_and_its_tokens_count(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
     one_after_the_other(model_server, '{"count": 0, "why": "x"}', fault(429))

@@ -127,7 +127,7 @@ def test_a_model_that_wants_thinking_before_each_call_gets_foreign_calls_in_word
 
 
 @pytest.mark.parametrize(("kind", "in_words"), [("enabled", True), ("adaptive", False)])
-def test_an_own_turn_whose_thinking_is_lost_goes_back_in_words_where_thinking_must_come_first(
+def test_a_models_own_turn_without_its_thinking_is_sent_as_text_if_thinking_must_come_first(
     kind: str, in_words: bool
 ) -> None:
     turn = {"origin": origin_of(CLAUDE), "tool_calls": [call()]}
@@ -187,7 +187,7 @@ def test_a_model_that_has_shown_reasoning_wants_it_with_every_call() -> None:
     assert [turn["reasoning_content"] for turn in fitted if turn["role"] == "assistant"] == [NO_REASONING, "Hm."]
 
 
-def test_gemini_in_openai_s_form_takes_foreign_calls_with_its_stand_in_for_a_signature() -> None:
+def test_openai_compatible_gemini_accepts_foreign_calls_with_a_placeholder_signature() -> None:
     turns = history({"tool_calls": [call(), {**call(), "id": "call_2"}]})
 
     _, turn, *_ = sent(turns, model("openai/gemini-3-pro-preview"))
@@ -197,7 +197,7 @@ def test_gemini_in_openai_s_form_takes_foreign_calls_with_its_stand_in_for_a_sig
     assert all("extra_content" not in one for one in older["tool_calls"])
 
 
-def test_gemini_in_openai_s_form_gets_a_stand_in_where_the_first_call_lost_its_signature() -> None:
+def test_openai_compatible_gemini_gets_a_placeholder_if_the_first_call_lost_its_signature() -> None:
     signed = call(extra_content={"google": {"thought_signature": "s"}})
     name = "openai/gemini-3-pro-preview"
     turns = history({"origin": origin_of(name), "tool_calls": [call(), {**signed, "id": "call_2"}]})
@@ -208,7 +208,7 @@ def test_gemini_in_openai_s_form_gets_a_stand_in_where_the_first_call_lost_its_s
 
 
 @pytest.mark.parametrize("text", ["", " \n", None])
-def test_no_blank_text_goes_back(text: str | None) -> None:
+def test_no_blank_text_is_sent_back(text: str | None) -> None:
     messages: list[JsonObject] = [
         {"role": "assistant", "content": text},
         *history({"content": text, "tool_calls": [call()]}),
@@ -223,7 +223,7 @@ def test_no_blank_text_goes_back(text: str | None) -> None:
 @pytest.mark.parametrize(
     ("provider", "field"), [("groq", "reasoning"), ("openrouter", "reasoning"), ("hosted_vllm", "reasoning_content")]
 )
-def test_reasoning_goes_back_under_the_name_that_the_provider_knows(provider: str, field: str) -> None:
+def test_reasoning_is_sent_back_under_the_providers_name(provider: str, field: str) -> None:
     turn = {"origin": f"{provider}/model", "reasoning_content": "Hm.", "tool_calls": [call()]}
 
     _, own, _ = sent(history(turn), model(f"{provider}/model"))
@@ -231,7 +231,7 @@ def test_reasoning_goes_back_under_the_name_that_the_provider_knows(provider: st
     assert {name: own[name] for name in own.keys() & {"reasoning", "reasoning_content"}} == {field: "Hm."}
 
 
-def test_claude_knows_its_turns_whoever_serves_it() -> None:
+def test_claude_recognizes_its_turns_on_every_platform() -> None:
     names = (
         "anthropic/claude-sonnet-4-5",
         "anthropic/claude-sonnet-4-5-20250929",
@@ -243,7 +243,7 @@ def test_claude_knows_its_turns_whoever_serves_it() -> None:
     assert origin_of("anthropic/claude-opus-4-5") != origin_of(names[0])
 
 
-def test_no_field_of_ours_ever_goes_out() -> None:
+def test_no_internal_field_is_ever_sent() -> None:
     turn = {**dict.fromkeys(CARRIED_FIELDS, "x"), "plan": {}, "tool_calls": [call()]}
 
     _, fitted, _ = sent(history(turn), model("openai/gpt-4o"))

@@ -60,7 +60,7 @@ def take(state: ExecutionState, answer: Completion, step: int) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", TWINS)
-async def test_a_model_takes_its_own_turns_back(
+async def test_a_model_accepts_its_own_earlier_turns(
     open_gateway: OpenGateway, provider_server: ProviderServer, name: str, stream: bool
 ) -> None:
     gateway = open_twins(open_gateway, provider_server, name)
@@ -81,7 +81,7 @@ async def test_a_model_takes_its_own_turns_back(
 @pytest.mark.slow
 @pytest.mark.parametrize("before", OTHERS)
 @pytest.mark.parametrize("name", TWINS)
-async def test_a_model_takes_the_turns_of_another_in_the_midst_of_a_tool_loop(
+async def test_a_model_accepts_another_models_turns_in_the_middle_of_a_tool_loop(
     open_gateway: OpenGateway, provider_server: ProviderServer, name: str, before: str
 ) -> None:
     gateway = open_twins(open_gateway, provider_server, *{name, before})
@@ -98,7 +98,7 @@ async def test_a_model_takes_the_turns_of_another_in_the_midst_of_a_tool_loop(
 
 @pytest.mark.parametrize("name", TWINS)
 @pytest.mark.parametrize("arguments", ['{"text": "a b', '["a"]', "Count the words."])
-async def test_every_model_takes_back_arguments_that_were_no_object(
+async def test_every_model_accepts_a_turn_whose_arguments_were_not_an_object(
     open_gateway: OpenGateway, provider_server: ProviderServer, name: str, arguments: str
 ) -> None:
     gateway = open_twins(open_gateway, provider_server, name)
@@ -114,7 +114,7 @@ async def test_every_model_takes_back_arguments_that_were_no_object(
 
 
 @pytest.mark.parametrize("name", TWINS)
-async def test_every_model_takes_back_calls_that_ask_for_the_same(
+async def test_every_model_accepts_a_turn_with_identical_calls(
     open_gateway: OpenGateway, provider_server: ProviderServer, name: str
 ) -> None:
     gateway = open_twins(open_gateway, provider_server, name)
@@ -131,7 +131,7 @@ async def test_every_model_takes_back_calls_that_ask_for_the_same(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("name", TWINS)
-async def test_every_model_takes_back_a_turn_with_thoughts_in_its_text(
+async def test_every_model_accepts_a_turn_with_thoughts_in_its_text(
     open_gateway: OpenGateway, provider_server: ProviderServer, name: str, stream: bool
 ) -> None:
     gateway = open_twins(open_gateway, provider_server, name)
@@ -146,7 +146,7 @@ async def test_every_model_takes_back_a_turn_with_thoughts_in_its_text(
 
 
 @pytest.mark.parametrize("seed", [2, 4, 51])
-async def test_a_stream_whose_thinking_comes_out_of_order_is_no_answer(
+async def test_a_stream_with_thinking_out_of_order_is_not_an_answer(
     open_gateway: OpenGateway, provider_server: ProviderServer, seed: int
 ) -> None:
     gateway = open_twins(open_gateway, provider_server, "anthropic-thinking")

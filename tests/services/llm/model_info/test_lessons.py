@@ -72,7 +72,7 @@ def refusing(parameter: str, message: str, status: int = 400) -> Any:  # noqa: A
         "Bad request",
     ],
 )
-async def test_a_refused_response_format_is_asked_for_in_words_once_more_and_from_then_on(
+async def test_a_rejected_response_format_is_requested_in_words_from_then_on(
     open_gateway: OpenGateway, model_server: ModelServer, message: str, status: int, stream: bool
 ) -> None:
     model_server.on("work", refusing("response_format", message, status))
@@ -138,7 +138,7 @@ async def test_a_refused_parameter_is_left_out(
     assert [parameter in call.body for call in model_server.calls] == [True, False, False]
 
 
-async def test_a_limit_goes_by_the_name_that_the_refusal_asks_for(
+async def test_a_limit_uses_the_name_that_the_refusal_requires(
     open_gateway: OpenGateway, model_server: ModelServer
 ) -> None:
     message = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
@@ -260,7 +260,7 @@ async def test_a_guess_that_did_not_help_is_given_up(open_gateway: OpenGateway, 
     assert [bool(call.body.get("response_format")) for call in model_server.calls] == [True, False, True]
 
 
-async def test_each_entry_under_a_name_learns_for_itself(open_gateway: OpenGateway, model_server: ModelServer) -> None:
+async def test_each_entry_under_a_name_learns_separately(open_gateway: OpenGateway, model_server: ModelServer) -> None:
     def script(call: Call) -> Reply:
         is_refused = call.model == "plain" and call.body.get("response_format")
         return fault(400, "response_format is not supported") if is_refused else '{"score": 1}'

@@ -42,7 +42,7 @@ def in_november(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_table, "today_utc", lambda: date(2026, 11, 27))
 
 
-async def test_a_name_of_the_catalog_is_called_by_the_id_that_its_provider_knows(
+async def test_a_catalog_name_is_called_by_its_providers_id(
     provider_server: ProviderServer,
 ) -> None:
     gateway = ModelGateway(load_model_table(keyed("anthropic", provider_server)))

@@ -81,7 +81,7 @@ def test_models_of_a_wildcard_may_be_named_and_the_wildcard_may_not() -> None:
     assert [name in known for name in ("house/", "house/*", "own/model1", "else/model", None)] == [False] * 5
 
 
-def test_a_model_of_an_unknown_provider_behind_a_wildcard_says_so(load_table: LoadTable) -> None:
+def test_a_wildcard_model_of_an_unknown_provider_is_reported(load_table: LoadTable) -> None:
     params = {"model": "*", "api_key": "sk-test"}
     gateway = ModelGateway(load_table({"model_list": [{"model_name": "*", "litellm_params": params}]}))
 
@@ -135,7 +135,7 @@ def settings_with(**values: object) -> Settings:
     return Settings(_env_file=None, **values)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def test_allowed_models_limit_what_runs_may_ask_for_and_not_the_catalogs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_allowed_models_limit_the_models_of_runs_but_not_of_the_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     settings = settings_with(anthropic_api_key=SecretStr("sk-ant"), allowed_models=("openai/gpt-5",))
     gateway = ModelGateway(load_model_table(settings))
@@ -153,7 +153,7 @@ def test_a_model_of_a_complexity_that_does_not_exist_stops_the_start_by_name(fie
         check_named_models(settings, gateway)
 
 
-def test_the_demo_model_stands_behind_every_name_of_the_catalog() -> None:
+def test_the_demo_model_serves_every_catalog_name() -> None:
     gateway = ModelGateway(load_model_table(settings_with(allowed_models=("house/model",))))
 
     assert all(gateway.record_name(name) == "demo" for name in (*CATALOG_MODELS, "house/model"))

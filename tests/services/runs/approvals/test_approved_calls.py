@@ -124,7 +124,7 @@ async def test_a_declined_call_is_not_made_and_the_model_receives_the_message(
     assert (result["output"], result["durationMs"]) == (received[0], 0)
 
 
-async def test_a_call_is_made_with_the_edited_input_and_the_model_learns_of_it(
+async def test_a_call_uses_the_edited_input_and_informs_the_model(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     schema = {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}
@@ -291,7 +291,7 @@ async def test_a_retry_from_the_checkpoint_asks_again(
     assert len(model_server.calls_for("work")) == 2
 
 
-async def test_a_tool_that_changed_since_the_request_is_asked_about_again(
+async def test_a_tool_that_changed_since_the_request_needs_a_new_approval(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     await catalog.edit_tool("echo", requiresApproval=True)

@@ -351,7 +351,7 @@ async def test_approved_calls_run_at_most_once_and_no_other_call_runs(
 @pytest.mark.long
 @search(2000)
 @given(SCHEDULES, st.integers(0, 2**16))
-async def test_many_schedules_keep_to_what_people_decided(
+async def test_many_schedules_follow_the_decisions_of_people(
     actors: Service, steps: list[tuple[Step, int]], seed: int
 ) -> None:
     await live_through(actors, steps, seed)

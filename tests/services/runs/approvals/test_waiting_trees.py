@@ -70,7 +70,7 @@ async def test_a_run_that_waited_over_a_restart_of_every_process_continues_after
     assert gapless(events)
 
 
-async def test_a_waiting_tree_takes_no_slot_and_its_wait_does_not_count_as_run_time(
+async def test_a_waiting_tree_uses_no_slot_and_its_wait_does_not_count_as_run_time(
     service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
     await catalog.edit_tool("echo", requiresApproval=True)
@@ -295,7 +295,7 @@ async def test_a_service_killed_while_a_run_waits_continues_it_within_two_second
 
 
 @pytest.mark.long
-async def test_a_thousand_waiting_trees_take_no_slot_and_no_measurable_time_of_the_processor(
+async def test_a_thousand_waiting_trees_use_no_slots_and_no_measurable_cpu_time(
     service: Service, model_server: ModelServer, start_process: StartProcess, catalog: Catalog
 ) -> None:
     await catalog.edit_tool("echo", requiresApproval=True)

@@ -88,7 +88,7 @@ async def test_a_zombie_adds_no_child_to_the_tree(
     assert gapless(await all_events(service, execution_id))
 
 
-async def test_of_two_processes_that_see_a_lost_run_one_takes_it(
+async def test_one_of_two_processes_takes_a_lost_run(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
     async def work(_: Call) -> Reply:
@@ -109,7 +109,7 @@ async def test_of_two_processes_that_see_a_lost_run_one_takes_it(
     assert len(model_server.calls_for("work")) == 2
 
 
-async def test_a_process_that_lives_keeps_its_runs(
+async def test_a_live_process_keeps_its_runs(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
     async def work(_: Call) -> Reply:
@@ -289,7 +289,7 @@ async def test_an_execution_that_another_program_created_is_never_run(
     await executions.delete_many({"_id": {"$in": [document["_id"] for document in documents]}})
 
 
-async def test_a_damaged_document_does_not_keep_a_process_from_its_work(
+async def test_a_damaged_document_does_not_stop_a_process(
     service: Service, model_server: ModelServer, start_process: StartProcess
 ) -> None:
     executions = service.services.database[AgentExecution.get_collection_name()]

@@ -114,7 +114,7 @@ async def test_a_process_whose_clock_is_behind_sees_what_another_leaves_to_the_q
     assert [one.root_id for one in found] == ["fresh"]
 
 
-async def test_a_process_takes_no_more_than_it_has_room_for(
+async def test_a_process_takes_no_more_runs_than_it_has_room_for(
     service: Service, model_server: ModelServer, start_process: StartProcess, gate: Gate
 ) -> None:
     async def work(_: Call) -> Reply:
@@ -165,7 +165,7 @@ async def test_a_department_s_limit_holds_over_all_processes(
     assert most == 2
 
 
-async def test_a_full_department_keeps_no_other_from_its_turn(
+async def test_a_full_department_does_not_block_others(
     service: Service, waiting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_module, "MAX_CANDIDATES", 3)
@@ -299,7 +299,7 @@ async def test_a_redis_that_never_answers_delays_no_run(
 
 
 @pytest.mark.slow
-async def test_two_processes_share_what_comes(
+async def test_two_processes_share_incoming_runs(
     service: Service, model_server: ModelServer, start_sharing: StartSharing, gate: Gate
 ) -> None:
     async def work(_: Call) -> Reply:

@@ -155,7 +155,7 @@ async def test_of_a_cancel_and_a_completion_one_wins_and_nothing_begins_a_second
     assert all(moment < stopped[execution_id] + 1 for execution_id, moment in asked)
 
 
-async def test_a_cancelled_run_keeps_what_was_asked_and_the_conversation_before_it(
+async def test_a_cancelled_run_keeps_its_prompt_and_the_earlier_conversation(
     service: Service, model_server: ModelServer, gate: Gate
 ) -> None:
     async def work(call: Call) -> Reply:

@@ -160,7 +160,7 @@ async def equipped(start_service: StartService, models_config: Path, tmp_path: P
 
 
 @pytest.mark.slow
-async def test_tools_of_every_kind_are_ended_in_the_middle_of_what_they_do(
+async def test_tools_of_every_kind_are_stopped_in_the_middle_of_their_work(
     equipped: Service, model_server: ModelServer, web: WebServer, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"

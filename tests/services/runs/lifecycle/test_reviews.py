@@ -74,7 +74,7 @@ async def test_a_person_may_decide_again_and_on_any_execution_of_a_tree(
 
 
 @pytest.mark.slow
-async def test_the_answer_tells_who_made_the_review_that_stands(service: Service, model_server: ModelServer) -> None:
+async def test_the_response_names_the_author_of_the_latest_review(service: Service, model_server: ModelServer) -> None:
     done, ids = await two_specialists(service, model_server)
     root_id, path = done["executionId"], f"/api/v1/executions/{ids[ADA]}"
     by_head = (await service.http.get(path)).json()

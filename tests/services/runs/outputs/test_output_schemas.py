@@ -149,9 +149,7 @@ async def test_the_data_of_a_department_and_of_an_orchestration_is_that_of_the_r
     assert all(json.dumps(SCHEMA) not in call.text for call in model_server.calls_for("work"))
 
 
-async def test_a_report_that_gives_no_data_fails_the_run_and_is_kept(
-    service: Service, model_server: ModelServer
-) -> None:
+async def test_a_report_without_data_fails_the_run_but_is_kept(service: Service, model_server: ModelServer) -> None:
     model_server.on("format", "{}")
 
     failed = await service.run_department(DEPARTMENT, outputSchema=SCHEMA)

@@ -19,7 +19,7 @@ def test_a_score_reaches_its_threshold_from_it_on(
     assert meets_threshold(score, threshold) is met
 
 
-async def test_an_answer_says_whether_the_output_reaches_the_threshold_the_agent_had(
+async def test_a_response_shows_whether_the_output_reached_the_agents_threshold(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     model_server.on("judge", BELOW)

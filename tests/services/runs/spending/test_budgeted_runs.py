@@ -51,7 +51,7 @@ def large(text: str, tokens: int) -> Json:
     return completion(text) | {"usage": {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens}}
 
 
-async def test_every_scope_of_a_call_counts_what_it_used(service: Service, model_server: ModelServer) -> None:
+async def test_every_scope_of_a_call_counts_its_usage(service: Service, model_server: ModelServer) -> None:
     scopes = ("global", f"project:{PROJECT}", f"department:{DEPARTMENT}", f"agent:{ADA}", "key:bootstrap")
     for scope in scopes:
         await put(service, scope, maxTokens=10**6, maxCostUsd=1)
@@ -265,7 +265,7 @@ async def test_failed_calls_and_cancelled_runs_leave_nothing_reserved(
     assert (await get(service, "global"))["usedTokens"] == 0
 
 
-async def test_without_budgets_no_call_asks_the_database(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_budgets_no_call_queries_the_database(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: Any, **__: Any) -> None:  # noqa: ANN401 - whatever it is called with
         pytest.fail("the database was asked")
 

@@ -82,7 +82,7 @@ async def test_an_answer_without_tools_is_exactly_these_four_events(service: Ser
     ]
 
 
-async def test_the_record_of_a_finished_run_says_all_about_it(service: Service) -> None:
+async def test_the_record_of_a_finished_run_is_complete(service: Service) -> None:
     done = await service.run_agent(ADA, prompt="Write a line.")
 
     wanted = {
@@ -284,7 +284,7 @@ async def test_a_run_uses_the_model_that_the_client_chose(
     assert work.model == model != judge.model
 
 
-async def test_the_last_step_has_no_tools_and_the_run_says_so(
+async def test_the_last_step_has_no_tools_and_the_run_reports_it(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     await catalog.edit_agent(ADA, maxAgentSteps=5)
@@ -311,7 +311,7 @@ async def test_an_answer_just_before_the_last_step_is_no_max_steps(
     assert (len(model_server.calls_for("work")), done["stopReason"]) == (5, "completed")
 
 
-async def test_a_model_that_always_calls_a_tool_still_comes_to_an_end(
+async def test_a_model_that_always_calls_a_tool_still_ends(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     await catalog.edit_agent(ADA, maxAgentSteps=5)
@@ -325,7 +325,7 @@ async def test_a_model_that_always_calls_a_tool_still_comes_to_an_end(
     assert done["tokenUsage"]["total"] == 6 * 15
 
 
-async def test_a_model_that_says_nothing_to_its_last_step_has_given_no_answer(
+async def test_an_empty_reply_to_the_last_step_is_not_an_answer(
     service: Service, model_server: ModelServer, catalog: Catalog
 ) -> None:
     await catalog.edit_agent(ADA, maxAgentSteps=5)

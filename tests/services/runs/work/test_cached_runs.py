@@ -76,7 +76,7 @@ async def test_a_repeated_department_run_makes_no_model_call(
     assert all(row["savedTokens"] == 15 and row["savedCostUsd"] > 0 for row in rows)
 
 
-async def test_tools_still_run_on_hits_and_events_say_cached(
+async def test_tools_still_run_on_hits_and_events_are_marked_cached(
     cached_service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("work", calls_tool("echo", {"a": 1}))

@@ -210,7 +210,7 @@ async def test_a_path_has_exactly_its_events_and_leaves_its_documents(
     assert root["lease"] is None
 
 
-async def test_a_broken_plan_gives_all_specialists_the_work(service: Service, model_server: ModelServer) -> None:
+async def test_all_specialists_work_if_the_plan_is_unusable(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", plan_of((ADA, "A", ["unknown-001"])))
 
     done = await service.run_department(DEPARTMENT)
@@ -225,7 +225,7 @@ async def test_a_broken_plan_gives_all_specialists_the_work(service: Service, mo
     assert done["status"] == "completed"
 
 
-async def test_a_plan_whose_repair_fails_still_gives_all_specialists_the_work_and_is_paid_for(
+async def test_all_specialists_work_if_the_plans_repair_fails_and_both_calls_are_billed(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("plan", first_then("No plan.", fault(500)))

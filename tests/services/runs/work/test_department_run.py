@@ -158,9 +158,7 @@ async def test_the_report_has_exactly_the_structure_of_the_contract(
     ]
 
 
-async def test_each_model_call_says_what_it_is_for_and_for_which_execution(
-    service: Service, model_server: ModelServer
-) -> None:
+async def test_each_model_call_carries_its_purpose_and_execution(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", JUST_ADA)
 
     done = await service.run_department(DEPARTMENT)

@@ -85,7 +85,7 @@ async def test_the_books_of_many_random_histories_agree(
     await live_through(priced, model_server, history, seed, again)
 
 
-async def test_a_saved_call_tells_what_it_saved(
+async def test_a_cached_call_reports_its_savings(
     start_service: StartService, model_server: ModelServer, tmp_path: Path
 ) -> None:
     account = Account()
@@ -114,7 +114,7 @@ async def test_a_saved_call_tells_what_it_saved(
         assert second["total"]["tokenUsage"] == tokens_of(asked)
 
 
-async def test_a_row_says_what_was_called_for_whom_and_how_it_ended(priced: Service, model_server: ModelServer) -> None:
+async def test_a_row_shows_the_call_its_execution_and_its_outcome(priced: Service, model_server: ModelServer) -> None:
     model_server.on("work", first_then(fault(429, "slow down"), "Done."))
 
     done = await priced.run_agent("plot-specialist-001", judge=False)

@@ -95,7 +95,7 @@ async def test_an_answer_that_is_too_long_fails_the_run_and_is_paid_for_once(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("reasoning", [None, "I thought, and said nothing."])
-async def test_an_empty_answer_is_asked_for_again_and_each_one_is_paid_for(
+async def test_an_empty_answer_is_requested_again_and_each_is_billed(
     patient: Service, model_server: ModelServer, reasoning: str | None, stream: bool
 ) -> None:
     empty = completion("")
@@ -193,7 +193,7 @@ async def test_the_judge_s_calls_are_tried_again_too(patient: Service, model_ser
     assert len(model_server.calls_for("judge")) == 3
 
 
-async def test_a_wait_that_the_provider_asks_for_is_kept_and_can_be_cancelled(
+async def test_a_wait_requested_by_the_provider_is_honored_and_can_be_cancelled(
     patient: Service, model_server: ModelServer
 ) -> None:
     model_server.on("work", fault(429, **{"Retry-After": "30"}))

@@ -85,7 +85,7 @@ async def test_each_department_is_given_the_reports_of_those_before_it(
     assert all(f"Report of {slug}-head-001." in final for slug in SIX)
 
 
-async def test_the_events_of_an_orchestration_tell_its_whole_story(service: Service, model_server: ModelServer) -> None:
+async def test_the_events_of_an_orchestration_are_complete(service: Service, model_server: ModelServer) -> None:
     model_server.on("plan", one_does_all)
 
     done = await service.run_orchestration("story", "audio")
@@ -234,7 +234,7 @@ async def test_a_long_report_is_handed_on_as_its_summary_and_its_beginning(
 
 
 @pytest.mark.slow
-async def test_an_accepted_orchestration_says_what_it_is(service: Service) -> None:
+async def test_an_accepted_orchestration_shows_its_kind(service: Service) -> None:
     answer = await service.http.post(
         "/api/v1/orchestrations", json={"prompt": "Go.", "project": PROJECT, "departments": ["story"]}
     )

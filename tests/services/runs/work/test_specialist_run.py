@@ -74,7 +74,7 @@ async def test_revisions_end_when_they_are_used_up(service: Service, model_serve
     assert ada["output"]["text"] == "Third draft."
 
 
-async def test_rejected_work_is_not_done_again_and_says_so(service: Service, model_server: ModelServer) -> None:
+async def test_rejected_work_is_not_redone_and_reports_it(service: Service, model_server: ModelServer) -> None:
     ada = await run_with_review(service, model_server, review("rejected", "Not this."))
 
     assert len(model_server.calls_for("work")) == 1

@@ -65,7 +65,7 @@ def test_a_turn_without_text_begins_with_its_first_call() -> None:
     assert (state.step, list(state.open_calls)) == (2, ["b"])
 
 
-def test_results_stand_in_the_order_of_their_calls_in_whatever_order_they_came() -> None:
+def test_results_are_in_the_order_of_their_calls_whatever_order_they_arrived_in() -> None:
     state = folded(call("a"), call("b"), call("c"), result("c"), result("a"), result("b"))
 
     assert [turn["tool_call_id"] for turn in state.turns[1:]] == ["a", "b", "c"]

@@ -110,7 +110,7 @@ async def test_a_turn_goes_back_unchanged_after_a_takeover(
     assert thought_of(repeated) == WHOLE
 
 
-async def test_reasoning_that_is_too_long_for_a_row_goes_back_whole_from_a_checkpoint(
+async def test_reasoning_too_long_for_a_row_is_sent_back_in_full_from_a_checkpoint(
     service: Service, model_server: ModelServer
 ) -> None:
     reply = thoughtful()
@@ -128,7 +128,7 @@ async def test_reasoning_that_is_too_long_for_a_row_goes_back_whole_from_a_check
 
 
 @pytest.mark.slow
-async def test_a_continuation_gives_turns_back_to_their_own_model_alone(
+async def test_a_continuation_returns_provider_fields_only_to_the_same_model(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("work", first_then(thoughtful(), "Done."))

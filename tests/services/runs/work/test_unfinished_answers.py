@@ -37,7 +37,7 @@ async def test_an_answer_that_was_cut_is_shown_and_judged_as_such(
     assert sorted(item["truncated"] for item in listed) == [False, True]
 
 
-async def test_other_specialists_reviewer_and_report_learn_that_a_specialist_s_work_is_truncated(
+async def test_other_specialists_reviewer_and_report_are_informed_that_a_specialists_work_is_truncated(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("plan", plan_of((ADA, "Begin.", []), (BOB, "Continue.", [ADA])))
@@ -102,7 +102,7 @@ async def test_a_plan_that_was_cut_is_not_used(service: Service, model_server: M
     assert thinking["usage"]["total"] == 2 * 15
 
 
-async def test_a_verdict_that_was_cut_is_asked_for_again_without_a_limit(
+async def test_a_truncated_verdict_is_requested_again_without_a_limit(
     service: Service, model_server: ModelServer
 ) -> None:
     model_server.on("judge", first_then(completion(judgment()[:40], finish_reason="length"), judgment()))

@@ -244,7 +244,7 @@ async def test_a_server_that_never_answers_is_given_up_in_time(web: WebServer) -
         {"text": "x" * 300_000},
     ],
 )
-async def test_requests_that_speak_for_the_service_or_know_no_measure_are_denied(
+async def test_requests_that_impersonate_the_service_or_exceed_limits_are_denied(
     web: WebServer, asked: dict[str, Any]
 ) -> None:
     assert await code_of(Egress.to(["127.0.0.1"]), web.url("/"), **asked) == "egress-denied"

@@ -51,7 +51,7 @@ async def test_redirects_come_to_an_end(web: WebServer) -> None:
     assert web.connections == 6
 
 
-async def test_a_redirect_is_not_followed_where_the_tool_says_so(web: WebServer) -> None:
+async def test_a_redirect_is_not_followed_if_the_tool_disallows_it(web: WebServer) -> None:
     web.answers["/a"] = redirect("/b")
     egress = Egress.to(["127.0.0.1"])
 

@@ -114,7 +114,7 @@ async def test_a_server_sees_only_the_environment_that_it_is_given(
     assert all("not set" in one for one in reported[1:])
 
 
-async def test_a_tool_that_takes_too_long_is_given_up_in_time(stdio: McpServers, sandbox: ToolSandbox) -> None:
+async def test_a_tool_that_takes_too_long_is_stopped_in_time(stdio: McpServers, sandbox: ToolSandbox) -> None:
     found = await stdio.find("mcp:fixture/nap")
     assert found is not None
     toolbox = Toolbox(sandbox, 0.3, mcp=stdio)
@@ -146,7 +146,7 @@ async def test_a_server_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_server_over_http_is_reached_whenever_it_comes_up(tmp_path: Path) -> None:
+async def test_a_server_over_http_is_connected_once_it_is_up(tmp_path: Path) -> None:
     port, changes = free_port(), 0
 
     def count() -> None:

@@ -99,7 +99,7 @@ async def test_a_confined_process_reaches_no_network_file_program_or_memory(tmp_
     assert not (tmp_path / "secret.new").exists()
 
 
-async def test_the_sandbox_tells_what_this_system_cannot_keep_tools_from(sandbox: ToolSandbox) -> None:
+async def test_the_sandbox_reports_the_protections_that_this_system_lacks(sandbox: ToolSandbox) -> None:
     filtered = not any("no seccomp filter" in one for one in sandbox.weaknesses)
     root = ["runs as root, whose processes the kernel does not count"]
 

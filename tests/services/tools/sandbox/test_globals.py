@@ -59,7 +59,7 @@ async def test_an_invalid_url_is_refused(call: Call, url: str) -> None:
 
 
 @pytest.mark.parametrize(("expression", "value"), EXPRESSIONS)
-async def test_the_usual_functions_do_what_they_do_elsewhere(call: Call, expression: str, value: JsonValue) -> None:
+async def test_common_functions_behave_as_in_other_engines(call: Call, expression: str, value: JsonValue) -> None:
     assert await call(f"() => {expression}") == value
 
 
@@ -179,7 +179,7 @@ async def test_a_timer_fires_in_its_time_and_in_order(call: Call) -> None:
     assert await call(code) == ["early", "tick", "late", "tick", "tick"]
 
 
-async def test_waiting_costs_no_time_of_the_processor_and_no_more_than_it_says(call: Call) -> None:
+async def test_waiting_uses_no_cpu_time_and_lasts_no_longer_than_requested(call: Call) -> None:
     started = time.monotonic()
 
     assert await call("async () => { await new Promise(resolve => setTimeout(resolve, 300)); return 1 }") == 1

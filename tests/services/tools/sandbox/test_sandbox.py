@@ -90,7 +90,7 @@ async def test_half_a_character_becomes_one_that_can_be_stored(call: Call) -> No
     ]
 
 
-async def test_an_outcome_tells_its_duration_and_what_the_tool_logged(sandbox: ToolSandbox) -> None:
+async def test_an_outcome_has_its_duration_and_the_tools_log(sandbox: ToolSandbox) -> None:
     code = "() => { console.log('count', 2, { a: [1] }); console.error(new Map().size, undefined, 1n, Symbol('s')) }"
 
     outcome = await sandbox.run(ToolInvocation(code, None, {}))
@@ -114,7 +114,7 @@ async def test_an_outcome_tells_its_duration_and_what_the_tool_logged(sandbox: T
         ("console.time('t'); console.timeEnd('t'); console.groupEnd(); console.clear()", ["t: 0 ms"]),
     ],
 )  # fmt: skip
-async def test_the_console_does_what_authors_know(sandbox: ToolSandbox, statement: str, lines: list[str]) -> None:
+async def test_the_console_api_works_as_authors_expect(sandbox: ToolSandbox, statement: str, lines: list[str]) -> None:
     outcome = await sandbox.run(ToolInvocation(f"() => {{ {statement} }}", None, {}))
 
     assert [re.sub(r"\d+ ms", "0 ms", line) for line in outcome.console] == lines
@@ -171,7 +171,7 @@ async def test_checking_names_the_line_that_is_wrong(sandbox: ToolSandbox, code:
 
 
 @pytest.mark.parametrize("code", ["1", "({})", "() => 1, 2", "undefined"])
-async def test_checking_refuses_what_is_no_function(sandbox: ToolSandbox, code: str) -> None:
+async def test_checking_rejects_code_that_is_not_a_function(sandbox: ToolSandbox, code: str) -> None:
     with pytest.raises(ToolFailed, match=r"tool-syntax-error: The code must be one function"):
         await sandbox.check(code)
 

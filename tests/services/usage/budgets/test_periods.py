@@ -92,7 +92,7 @@ async def test_a_period_starts_over_in_the_update_that_finds_it_due(database: Da
     assert (await day_two.get("global"))["usedTokens"] == 70
 
 
-async def test_a_clock_that_goes_back_starts_no_period_again(database: Database) -> None:
+async def test_a_clock_that_goes_back_does_not_restart_a_period(database: Database) -> None:
     after, before = moment("2026-05-02T00:00:01"), moment("2026-05-01T23:59:59")
     await BudgetStore(database, before).put("global", limits("day"))
     await BudgetStore(database, after).reserve("global", "a", "root", Amount(10))
