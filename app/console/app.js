@@ -50,6 +50,8 @@ function Shell() {
 
 /** @param {{ current?: string }} props */
 function Sidebar({ current }) {
+  // On a narrow window the navigation scrolls, and the current page may be beyond its edge.
+  useEffect(() => document.querySelector(".sidebar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }), [current]);
   return html`<header class="sidebar">
     <${Link} to="/runs" class="brand"><img src="/console/icon.svg" alt="" />Dynamic Agents<//>
     <nav aria-label="Main">

@@ -21,7 +21,7 @@ EXECUTION_INDEXES = (
         *(f"tokenUsage.{name}" for name in ("input", "output", "cacheRead", "cacheWrite")),
         "costUsd",
     ),
-    own_index("reviewStatus", "status", "parentExecutionId", "-startedAt", "-_id", "project"),
+    own_index("reviewStatus", "status", "parentExecutionId", "archivedAt", "-startedAt", "-_id", "project"),
     own_index("parentExecutionId", "-createdAt", "-_id"),
     own_index("promptWords", "rootExecutionId"),
     *(optional_index(name, "-startedAt") for name in ("episode", "startedBy.apiKey", "listedCostUsd", "legalHold")),

@@ -51,7 +51,7 @@ const perMillion = (price) => (price === null ? "–" : `$${(price * PER_MILLION
 function Models() {
   const load = useLoad((signal) => api().get("/models", { limit: 200 }, signal), []);
   const columns = [
-    { title: "Model", cell: (/** @type {any} */ one) => html`<b>${one.name}</b>` },
+    { title: "Model", class: "key", cell: (/** @type {any} */ one) => html`<b>${one.name}</b>` },
     { title: "State", cell: (/** @type {any} */ one) => html`<${State} isGood=${one.usable} word=${one.usable ? "Usable" : "Not usable"} />` },
     { title: "Input, 1 M tokens", class: "right", cell: (/** @type {any} */ one) => perMillion(one.inputCostPerToken) },
     { title: "Output, 1 M tokens", class: "right", cell: (/** @type {any} */ one) => perMillion(one.outputCostPerToken) },

@@ -1,5 +1,6 @@
 """The filters of a list of executions that search, count costs, and find what waits for a person."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -167,6 +168,15 @@ async def test_a_run_waits_for_a_review_from_its_end_to_the_decision(shared_serv
     await shared_service.http.post(review, json={"status": "approved"})
 
     assert await waiting() == []
+
+
+async def test_an_archived_run_waits_for_no_review(shared_service: Service, project: str) -> None:
+    run = await shared_service.run_department("story", project=project)
+    executions = shared_service.services.database["agent-executions"]
+    await executions.update_one({"executionId": run["executionId"]}, {"$set": {"archivedAt": datetime.now(UTC)}})
+
+    assert await found(shared_service, project=project) != []
+    assert await found(shared_service, project=project, awaiting="review") == []
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ function Rows({ rows, chosen, onChoose, hasFilter }) {
       class: "choice-cell",
       cell: (/** @type {any} */ run) => html`<input type="checkbox" aria-label=${`Compare ${firstLine(run.prompt, 60) || run.executionId}`} checked=${chosen.includes(run.executionId)} onInput=${(/** @type {any} */ event) => onChoose(run.executionId, event.target.checked)} />`,
     },
-    { title: "Status", cell: (/** @type {any} */ run) => html`<${Status} status=${shownStatus(run)} />${run.archivedAt && html` <span class="meta">Archived</span>`}` },
+    { title: "Status", cell: (/** @type {any} */ run) => html`<${Status} status=${shownStatus(run)} />${run.archivedAt && html` <span class="meta optional">Archived</span>`}` },
     { title: "Run", class: "grow", cell: (/** @type {any} */ run) => html`<${RunCell} run=${run} />` },
     { title: "Score", class: "right optional", cell: (/** @type {any} */ run) => score(run.qualityScore) },
     { title: "Review", class: "optional", cell: (/** @type {any} */ run) => (run.reviewStatus === "pending" ? html`<span class="meta">–</span>` : html`<${Status} status=${run.reviewStatus} />`) },

@@ -28,7 +28,7 @@ class Awaiting(DescribedEnum):
     APPROVAL = "approval"
     """A run in which a tool call waits for an approval."""
     REVIEW = "review"
-    """A completed run that no person has approved or rejected, or that was revised after a person's review."""
+    """A completed run, not archived, that no person has approved or rejected, or that was revised after a review."""
 
 
 AWAITING: dict[Awaiting, JsonObject] = {
@@ -37,6 +37,7 @@ AWAITING: dict[Awaiting, JsonObject] = {
         "reviewStatus": {"$in": [ReviewStatus.PENDING.value, ReviewStatus.REVISION_NEEDED.value]},
         "status": ExecutionStatus.COMPLETED.value,
         "parentExecutionId": None,
+        "archivedAt": None,  # an archived run can no longer be reviewed
         "rootExecutionId": {"$gt": ""},  # only set by this service: executions of other programs cannot be reviewed
     },
 }
