@@ -49,6 +49,11 @@ class Moved:
 Message = Committed | Moved | AgentDelta
 
 
+def reports_end(message: Message, execution_id: str) -> bool:
+    """Return whether a message says that an execution has ended."""
+    return isinstance(message, Committed) and any(one.execution_id == execution_id for one in message.endings)
+
+
 class BusBuffer:
     """One reader's bounded buffer of a tree's commits since it began to follow."""
 

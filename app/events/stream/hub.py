@@ -9,10 +9,11 @@ from app.database.connection import Database
 from app.events.archive.reader import Archives
 from app.events.replay import StreamHead, read_head
 from app.events.stream.broadcaster import Subscription, TreeBroadcaster, replay
-from app.events.stream.bus import Ending, EventBus
+from app.events.stream.bus import Ending, EventBus, Moved, reports_end
 from app.events.stream.encoding import Failure
 from app.events.stream.shared_reads import SharedReads
 from app.events.stream.sinks import QueueSink
+from app.events.stream.tree_state import has_ended
 from app.events.types import AgentDelta, Frame
 
 
@@ -37,6 +38,23 @@ class EventHub:
             ExecutionNotFound: no execution has this id.
         """
         return await read_head(self.database, execution_id, self.archives)
+
+    async def wait_for_end(self, root_id: str) -> None:
+        """Wait until a root has ended, in any process, without reading its events.
+
+        Raises:
+            ExecutionNotFound: it was removed.
+            PyMongoError: the database is unavailable.
+        """
+        with self.bus.follow(root_id) as buffer:
+            while not await has_ended(self.database, root_id):
+                messages = await buffer.take()
+                while not (buffer.missed or any(isinstance(one, Moved) for one in messages)):
+                    if any(reports_end(one, root_id) for one in messages):
+                        return
+                    messages = await buffer.take()
+                if buffer.missed:
+                    buffer.clear()
 
     def subscribe(self, subscription: Subscription) -> None:
         """Deliver every event after the subscription's number to its sink, then its `Ending`, or a `Failure`.

@@ -45,3 +45,15 @@ async def read_state(database: Database, tree: StreamHead) -> TreeState:
         if one.get("status") in TERMINAL_STATUSES
     ]
     return TreeState(last_seq, endings)
+
+
+async def has_ended(database: Database, execution_id: str) -> bool:
+    """Return whether an execution has ended.
+
+    Raises:
+        ExecutionNotFound: it was removed.
+    """
+    found = await collection_of(database, AgentExecution).find_one({"executionId": execution_id}, {"status": 1})
+    if found is None:
+        raise ExecutionNotFound(execution_id)
+    return found.get("status") in TERMINAL_STATUSES

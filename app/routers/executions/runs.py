@@ -12,7 +12,6 @@ from pymongo.errors import PyMongoError
 
 from app.dependencies import EngineDep, ExecutionQueriesDep, HubDep, StreamsDep
 from app.errors import AppError
-from app.events.stream.bus import Ending
 from app.events.stream.hub import EventHub
 from app.kit.validation_words import worded
 from app.routers.http.problems import BODY_PROBLEMS
@@ -90,8 +89,8 @@ class RunResponder:
         """Return the execution if it ends within a time.
 
         The end of a run of this process is the end of its task, which costs the database nothing; a run that another
-        process continues is followed by its events. A waiting request counts as an open stream. The run stays accepted
-        if the database fails or if the caller has too many streams open.
+        process continues is followed until its end is reported. A waiting request counts as an open stream. The run
+        stays accepted if the database fails or if the caller has too many streams open.
         """
         if seconds == 0:
             return None
@@ -100,7 +99,7 @@ class RunResponder:
             async with asyncio.timeout(seconds):
                 ended = await self.engine.wait_for_end(execution_id)
                 if ended is None:
-                    await self._follow_to_end(execution_id)
+                    await self.hub.wait_for_end(execution_id)
                 elif not accepted.replayed:
                     return await self.executions.read(ended, accepted.names, caller)
                 return await self.executions.get_execution(execution_id, caller, known=accepted.names)
@@ -111,12 +110,6 @@ class RunResponder:
         with contextlib.suppress(PyMongoError, AppError):
             return await self.executions.get_execution(accepted.root.execution_id, caller, known=accepted.names)
         return None
-
-    async def _follow_to_end(self, execution_id: str) -> None:
-        """Follow the events of an execution until it has ended, in any process."""
-        async for item in self.hub.follow(await self.hub.head(execution_id), 0):
-            if isinstance(item, Ending):
-                return
 
 
 async def provide_responder(

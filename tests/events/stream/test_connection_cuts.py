@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 from pymongo.uri_parser import parse_uri
@@ -37,8 +38,10 @@ async def append_slowly(log: TreeLog, tree: Tree, chance: random.Random) -> None
     await log.committed()
 
 
-async def cut_now_and_then(proxy: Proxy, chance: random.Random) -> None:
-    """Cut the connections a few times, each for a moment."""
+async def cut_now_and_then(proxy: Proxy, chance: random.Random, are_followed: Callable[[], bool]) -> None:
+    """Cut the connections a few times, each for a moment, once the subscribers have found their run."""
+    while not are_followed():  # noqa: ASYNC110 - the hubs follow
+        await asyncio.sleep(0.01)
     for _ in range(4):
         await asyncio.sleep(0.1 + chance.random() * 0.2)
         await proxy.cut()
@@ -67,7 +70,10 @@ async def test_subscribers_see_all_stored_events_and_nothing_else_across_cuts(
         async with asyncio.TaskGroup() as group:
             watching = [group.create_task(collect(EventHub(database, bus), tree.id)) for bus in (tree.bus, elsewhere)]
             group.create_task(append_slowly(log, tree, chance))
-            group.create_task(cut_now_and_then(proxy, chance))
+            buses = (tree.bus, elsewhere)
+            group.create_task(
+                cut_now_and_then(proxy, chance, lambda: all(bus.may_be_followed(tree.id) for bus in buses))
+            )
         await end_tasks(poller)
         await database.client.close()
 

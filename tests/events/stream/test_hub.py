@@ -11,11 +11,13 @@ from app.events.replay import ExecutionNotFound, StreamHead, frames_of, read_eve
 from app.events.stream import broadcaster, shared_reads
 from app.events.stream import bus as bus_module
 from app.events.stream.broadcaster import EventsMissing
-from app.events.stream.bus import Committed, Ending
+from app.events.stream.bus import Committed, Ending, Moved
+from app.events.stream.head_poller import HeadPoller
 from app.events.stream.hub import EventHub
 from app.events.types import AgentDelta, Frame
+from app.kit.concurrency import end_tasks
 from app.models.agent_execution import ExecutionStatus
-from tests.fixtures.event_trees import ENDED, RecordingBus, Tree, said
+from tests.fixtures.event_trees import ENDED, RecordingBus, Tree, said, until
 from tests.fixtures.exposition import counted
 
 EVENTS = 90
@@ -267,3 +269,46 @@ async def test_removed_events_are_an_error_and_not_a_gap(tree: Tree) -> None:
 async def test_an_unknown_execution_cannot_be_followed(database: Database, tree: Tree) -> None:
     with pytest.raises(ExecutionNotFound):
         await EventHub(database, tree.bus).head("exec_nobody")
+
+
+@pytest.mark.parametrize("buffered", [1, 256])
+async def test_a_wait_for_the_end_lasts_until_the_root_has_ended(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, buffered: int
+) -> None:
+    monkeypatch.setattr(bus_module, "MAX_BUFFERED_COMMITS", buffered)
+    hub, log = EventHub(tree.database, tree.bus), tree.open_log()
+    child = tree.new_child()
+    waiting = asyncio.create_task(hub.wait_for_end(tree.id))
+    await until(lambda: tree.bus.may_be_followed(tree.id))
+
+    await log.add_child(child)
+    log.append(tree.id, said("hello"))
+    for number in range(5):
+        log.append(child.execution_id, said(number))
+    log.append(child.execution_id, said("the end"), changes=ENDED)
+    await log.committed()
+    tree.bus.deliver(Moved(tree.id, log.last_seq), tree.id)
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+
+    log.append(tree.id, said("the end"), changes=ENDED)
+    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(hub.wait_for_end(tree.id), 5)
+    assert not tree.bus.may_be_followed(tree.id)
+
+
+async def test_a_wait_for_the_end_notices_ends_of_other_processes(tree: Tree) -> None:
+    elsewhere = RecordingBus()
+    hub, log = EventHub(tree.database, elsewhere), tree.open_log()
+    poller = asyncio.create_task(HeadPoller(tree.database, elsewhere).run())
+    waiting = asyncio.create_task(hub.wait_for_end(tree.id))
+
+    log.append(tree.id, said("the end"), changes=ENDED)
+
+    await asyncio.wait_for(waiting, 5)
+    await end_tasks(poller)
+
+
+async def test_a_wait_for_the_end_of_an_unknown_root_fails(tree: Tree) -> None:
+    with pytest.raises(ExecutionNotFound):
+        await EventHub(tree.database, tree.bus).wait_for_end("exec_unknown")

@@ -81,6 +81,11 @@ def has_run(root: AgentExecution) -> bool:
     return root.last_seq > 0 or root.takeovers > 0
 
 
+def was_never_run(root: AgentExecution) -> bool:
+    """Whether the tree has only its root, without events: it was queued, and no process has run it."""
+    return not has_run(root) and root.reopening is None and not root.cancel_requested
+
+
 @dataclass(frozen=True)
 class TreeRunner:
     """Runs trees to their ends.
@@ -160,7 +165,7 @@ class TreeRunner:
         structlog.contextvars.bind_contextvars(executionId=root.execution_id)
         if tree.context.trace.trace_id is not None:
             structlog.contextvars.bind_contextvars(trace_id=tree.context.trace.trace_id)
-        is_new, is_last_try = isinstance(origin, Accepted), root.takeovers > MAX_TAKEOVERS
+        is_new, is_last_try = isinstance(origin, Accepted) or was_never_run(root), root.takeovers > MAX_TAKEOVERS
         try:
             if self.context.budgets is not None and has_run(root):
                 await self.context.budgets.release_tree(root.execution_id)
