@@ -328,9 +328,8 @@ async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSett
         return
     from app.services.tools.mcp.servers import McpServers  # noqa: PLC0415 - the SDK's import takes a second
 
-    servers = McpServers(
-        named, log_file=settings.data_dir / "mcp-servers.log", start_seconds=settings.mcp_start_seconds
-    )
+    log_file = settings.data_dir / "mcp-servers.log"
+    servers = McpServers(named, log_file=log_file, start_seconds=settings.mcp_start_seconds)
     servers.start()
     try:
         await servers.first_attempts(MCP_SECONDS)
@@ -342,7 +341,8 @@ async def examine_mcp_servers(settings: Settings, named: dict[str, McpServerSett
         ok = None if server.state is McpConnectionState.DISABLED else server.connected
         text = server.problem or kind
         if ok is False:
-            text += ". Its tools fail until it is connected: correct its entry in MCP_SERVERS, or start it."
+            advice = f"read what it printed in {log_file}" if server.transport == "stdio" else "start it"
+            text += f". Its tools fail until it is connected: correct its entry in MCP_SERVERS, or {advice}."
         yield Finding(Part.MCP, f"MCP server {server.name}", ok, text)
 
 

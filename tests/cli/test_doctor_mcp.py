@@ -15,6 +15,7 @@ async def test_each_server_is_tried_and_its_state_reported(tmp_path: Path) -> No
     servers = {
         "odd": ODD,
         "lost": McpServerSettings(command="/no/such/program"),
+        "far": McpServerSettings(url="http://127.0.0.1:9/mcp"),
         "off": McpServerSettings(disabled=True),
     }
 
@@ -23,11 +24,14 @@ async def test_each_server_is_tried_and_its_state_reported(tmp_path: Path) -> No
     assert [(one.subject, one.ok) for one in findings] == [
         ("MCP server odd", True),
         ("MCP server lost", False),
+        ("MCP server far", False),
         ("MCP server off", None),
     ]
     assert findings[0].text == "stdio, 15 tools"
     assert "FileNotFoundError" in findings[1].text
-    assert "disabled" in findings[2].text
+    assert findings[1].text.endswith(f"or read what it printed in {tmp_path / 'mcp-servers.log'}.")
+    assert findings[2].text.endswith("or start it.")
+    assert "disabled" in findings[3].text
 
 
 async def test_without_servers_there_is_nothing_to_report(tmp_path: Path) -> None:
