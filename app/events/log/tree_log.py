@@ -170,7 +170,7 @@ class TreeLog:
         """Refuse work that only the owner may start, such as a model call or a tool.
 
         Raises:
-            TreeLost: this process no longer owns the tree, or may not own it any more.
+            TreeLost: this process no longer owns the tree, or may no longer own it.
         """
         if self._lost or not self.holds():
             raise self._lost or TreeLost("The lease may have expired.")
