@@ -94,7 +94,11 @@ def show(console: Console, heading: str, usage: UsageAnalytics, cache: CacheAnal
         f"{usage.total_tokens:,} tokens for {dollars(usage.cost_estimate)}; {average} tokens per execution."
     )
     if usage.unpriced_calls:
-        console.print(f"{usage.unpriced_calls:,} calls have no known price and are not part of the cost.")
+        unpriced = usage.unpriced_calls
+        which = (
+            "1 call has no known price and is" if unpriced == 1 else f"{unpriced:,} calls have no known price and are"
+        )
+        console.print(f"{which} not part of the cost.")
     if cache.hit_rate is not None:
         saved = dollars(cache.saved_cost_usd if cache.hits else 0.0)
         console.print(

@@ -28,6 +28,7 @@ async def test_approvals_are_listed_shown_edited_and_declined(
         shown = await approvals("show", waiting["One."])
         wrong = await approvals("approve", waiting["One."], "--input", '{"text": 1}', "--yes")
         approved = await approvals("approve", waiting["One."], "--input", '{"text": "Three."}', "--yes")
+        unattended = await approvals("decline", waiting["Two."])
         declined = await approvals("decline", waiting["Two."], "--message", "Not this one.", "--yes")
         again = await approvals("decline", waiting["Two."])
         empty = await approvals("list")
@@ -37,6 +38,7 @@ async def test_approvals_are_listed_shown_edited_and_declined(
     assert (shown[0], '"text": "One."' in shown[1], "Write." in shown[1]) == (0, True, True), shown[1]
     assert (wrong[0], "input.text" in wrong[1] or "string" in wrong[1]) == (1, True), wrong[1]
     assert (approved[0], "Approved" in approved[1]) == (0, True), approved[1]
+    assert (unattended[0], "Add --yes" in unattended[1]) == (1, True), unattended[1]
     assert (declined[0], "Declined" in declined[1]) == (0, True), declined[1]
     assert (again[0], "A decision is final" in again[1], "Decline this" in again[1]) == (1, True, False), again[1]
     assert empty == (0, "No approval is pending.\n")

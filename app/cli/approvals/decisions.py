@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -96,7 +97,7 @@ async def decide(
             edited_input = edited(approval["input"])
         if edited_input is not None:
             console.print(Text(f"\nEdited input\n{indented(edited_input)}"))
-        if is_pending and not confirmed and not typer.confirm(f"\n{decision.capitalize()} this call?"):
+        if is_pending and not confirmed and not confirm(f"\n{decision.capitalize()} this call?"):
             return False
         body: JsonObject = {"decision": decision, "inputDigest": approval["inputDigest"]}
         body |= {"input": edited_input} if edited_input is not None else {}
@@ -104,6 +105,20 @@ async def decide(
         decided = await client.post(f"{APPROVALS}/{quote(approval_id, safe='')}/decision", body)
     console.print(DONE[decided["status"]])
     return True
+
+
+def confirm(question: str) -> bool:
+    """Ask a yes-or-no question in the terminal.
+
+    Raises:
+        StartupError: there is no terminal, and no input that answers.
+    """
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise StartupError("No terminal to confirm in. Add --yes to decide without confirmation.") from None
 
 
 async def read(client: ServiceClient, approval_id: str) -> JsonObject:
