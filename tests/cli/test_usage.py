@@ -43,7 +43,7 @@ async def test_usage_is_printed_as_a_table(settings: Settings, capsys: pytest.Ca
     assert printed[3] == ["(unknown)", "1", "0", "1", "0", "0", "0", "0", "0", "0.000000", "0"]
     assert [" ".join(line) for line in printed[4:]] == [
         "3 executions made 3 calls (1 more failed) with 12,465 tokens for 0.125000 USD; 4,155 tokens per execution.",
-        "1 calls have no known price and are not part of the cost.",
+        "1 call has no known price and is not part of the cost.",
         "The response cache answered 1 of 2 calls (50%) and saved 110 tokens, 0.125000 USD.",
     ]
 
