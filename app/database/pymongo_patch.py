@@ -6,9 +6,9 @@
    by the wrong task or never, and every later operation of the client fails with "Lock is not acquired", or hangs.
    `asyncio.timeout`, which `wait_for` uses from Python 3.12 on, waits in the task of the caller.
 2. MongoDB runs the operations of a session one after another, and PyMongo reuses sessions from a pool. It discards a
-session after a connection error, but returns the session of a cancelled operation to the pool. If the server is still
-working on that operation, because a transaction has locked the documents to change, the next operation that gets the
-session waits for a lock that it does not need.
+   session after a connection error, but returns the session of a cancelled operation to the pool. If the server is
+   still working on that operation, because a transaction has locked the documents to change, the next operation that
+   gets the session waits for a lock that it does not need.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from pymongo.asynchronous import mongo_client, pool, topology
 WAIT = "_async_cond_wait"
 CHECKOUT = "_ClientCheckout"
 handle_error = getattr(mongo_client, CHECKOUT).handle
-"""Reports the error that ended an operation to the client; without an error, does nothing."""
+"""PyMongo's own method: reports the error that ended an operation to the client."""
 
 
 async def wait_in_place(condition: Any, timeout: float | None) -> bool:  # noqa: ANN401, ASYNC109 - PyMongo's signature

@@ -1,7 +1,8 @@
 """LiteLLM's HTTP handler, with bounded answers and without httpx around requests that are not streamed.
 
 LiteLLM sends with httpx over aiohttp, and both build and parse every request. Streams, and calls whose timing LiteLLM
-records, use LiteLLM's own code. So does the second attempt after a stale connection or a redirect.
+records, use LiteLLM's own code. So does the second attempt after a stale connection or a redirect. The text events of
+a stream are merged before LiteLLM parses them.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
@@ -164,21 +165,11 @@ class BoundedBody(aiohttp_transport.AiohttpResponseStream):
 
 
 async def merged(parts: AsyncIterable[bytes], live: LiveText) -> AsyncIterator[bytes]:
-    """The parts of an event stream with its text events merged.
-
-    Raises:
-        Exception: the stream ended early. LiteLLM first gets all text that was shown; otherwise it could call a
-            fallback, whose answer would follow the beginning of this one.
-    """
+    """Yield the parts of an event stream with its text events merged."""
     merger = TextEventMerger(live.show_ahead)
-    try:
-        async for part in parts:
-            for ready in merger.feed(part):
-                yield ready
-    except Exception:
-        if shown := merger.take():
-            yield shown
-        raise
+    async for part in parts:
+        for ready in merger.feed(part):
+            yield ready
     if ready := merger.end():
         yield ready
 

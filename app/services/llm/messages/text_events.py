@@ -1,8 +1,8 @@
-"""Merging of the text events of a model's event stream before LiteLLM reads them.
+"""Merging of the text events in a model's event stream before LiteLLM parses them.
 
-A provider sends an event for every few letters of an answer, and LiteLLM takes about 0.4 ms of CPU for each. Events
-that differ in nothing but their text become one event; their texts are shown as they arrive. Both common forms are
-known: OpenAI's chunks of a chat completion, and Anthropic's deltas of a content block. Everything else passes as it is.
+A provider sends an event for every few letters of an answer, and LiteLLM spends about 0.4 ms of CPU on each. Events
+that differ only in their text are merged into one; the texts are shown as they arrive. Two formats are recognized:
+OpenAI's chat completion chunks and Anthropic's content block deltas. All other events pass through unchanged.
 """
 
 import asyncio
@@ -17,28 +17,28 @@ import orjson
 from app.kit.json_values import JsonObject
 
 MAX_MERGED_CHARACTERS = 16_000
-"""LiteLLM gets the text after so many characters, so that the bounds of an answer hold."""
+"""Merged text is passed on at this length, so that the size limits of an answer still apply."""
 LONE_RETURN = re.compile(rb"\r[^\n]")
-"""The end of a line that is a carriage return alone, as the standard allows: such a stream is not merged."""
+"""A line that ends with a lone carriage return, which the standard allows; such a stream is not merged."""
 VARYING = ("created", "obfuscation")
 """Fields of OpenAI's chunks that may differ between merged events; the first event's are kept."""
 TEXT_BESIDE = {"content": {"content", "role"}, "text": {"text", "type"}}
-"""The field of the text in OpenAI's and in Anthropic's delta, and the fields that a text event may have beside it."""
+"""The text field of OpenAI's and of Anthropic's delta, with the fields that a delta of a text event may have."""
 
 
 @dataclass
 class LiveText:
-    """The text of one streamed call on its way to those who follow the answer."""
+    """Passes the text of one streamed call to those who follow the answer."""
 
     show: Callable[[str], None] | None
     idle_seconds: float
     limit: asyncio.Timeout | None = None
-    """The time limit of the wait for LiteLLM's next chunk."""
+    """The timeout for LiteLLM's next chunk."""
     characters_ahead: int = 0
-    """The characters that have been shown and that LiteLLM has not returned yet."""
+    """The number of characters that have been shown but that LiteLLM has not returned yet."""
 
     def show_ahead(self, text: str) -> None:
-        """Show a text before LiteLLM gets it. The stream has not stalled, so the time limit starts over."""
+        """Show text before LiteLLM gets it, and restart the timeout, because the stream has not stalled."""
         self.characters_ahead += len(text)
         if self.show:
             self.show(text)
@@ -46,7 +46,7 @@ class LiveText:
             self.limit.reschedule(asyncio.get_running_loop().time() + self.idle_seconds)
 
     def show_rest(self, text: str) -> None:
-        """Show the part of a text from LiteLLM that has not been shown."""
+        """Show the part of LiteLLM's text that has not been shown yet."""
         shown = min(self.characters_ahead, len(text))
         self.characters_ahead -= shown
         if self.show and len(text) > shown:
@@ -60,19 +60,20 @@ live_text: ContextVar[LiveText | None] = ContextVar("live_text", default=None)
 class TextEventMerger:
     """Merges the text events in the bytes of one event stream.
 
-    The first text event passes unchanged, so that LiteLLM knows that the stream has begun. So does a text that equals
-    the one before it, because LiteLLM ends a stream that repeats itself.
+    The first text event passes through unchanged: LiteLLM then knows that the stream has begun, and no fallback answers
+    after text has been shown. So does text that equals the text before it, because LiteLLM stops a model that repeats
+    itself.
     """
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self._unfinished = b""
-        """The beginning of a line."""
+        """The last line so far, if it is incomplete."""
         self._name = b""
-        """The `event:` line of the event that is being read."""
+        """The `event:` line of the current event."""
         self._has_begun = False
         self._first: JsonObject = {}
-        """The first of the merged events, without its text."""
+        """The first of the merged events; its text is filled in by `take`."""
         self._first_name = b""
         self._delta: JsonObject = {}
         self._field = ""
@@ -82,9 +83,9 @@ class TextEventMerger:
         self._is_off = False
 
     def feed(self, part: bytes) -> Iterator[bytes]:
-        """Take the next bytes of the stream; yields what LiteLLM reads now.
+        """Take the next bytes of the stream, and yield the bytes that LiteLLM should parse now.
 
-        LiteLLM must have read a piece before the next one is asked for: a text in it is shown before those behind it.
+        Ask for the next piece only after LiteLLM has parsed this one; otherwise texts are shown out of order.
         """
         if self._is_off:
             yield part
@@ -100,7 +101,7 @@ class TextEventMerger:
                 yield ready
 
     def take(self) -> bytes:
-        """Return the event that stands for the merged ones, if there are any."""
+        """Return the merged event, or nothing if no events are waiting to be passed on."""
         if not self._texts:
             return b""
         self._delta[self._field] = "".join(self._texts)
@@ -109,7 +110,7 @@ class TextEventMerger:
         return self._first_name + b"data: " + orjson.dumps(self._first) + b"\n\n"
 
     def end(self) -> bytes:
-        """Return what is left at the end of the stream."""
+        """Return everything that has not been passed on when the stream ends."""
         return self.take() + self._take_name() + self._unfinished
 
     def _take_name(self) -> bytes:
@@ -117,7 +118,7 @@ class TextEventMerger:
         return name
 
     def _read(self, line: bytes) -> bytes:
-        """Read a line without its line feed; returns what LiteLLM reads now."""
+        """Read a line without its line feed, and return the bytes that LiteLLM should parse now."""
         content = line.rstrip(b"\r")
         if not content and self._texts:
             return b""
@@ -137,7 +138,7 @@ class TextEventMerger:
         return self._merge(event, name, delta, key)
 
     def _merge(self, event: JsonObject, name: bytes, delta: JsonObject, key: str) -> bytes:
-        """Merge a text event with those before it; returns them if it differs in more than its text."""
+        """Merge a text event with the previous ones; if it differs in more than its text, return those instead."""
         text: str = delta.pop(key)
         for field in VARYING:
             if field in self._first and field in event:
@@ -155,7 +156,7 @@ class TextEventMerger:
 
 
 def parsed(data: bytes) -> JsonObject | None:
-    """The object in the data of an event, if it is one."""
+    """Return the JSON object in the data of an event, or `None` if it is something else."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -164,7 +165,7 @@ def parsed(data: bytes) -> JsonObject | None:
 
 
 def text_of(event: JsonObject) -> tuple[JsonObject, str] | None:
-    """The delta of a text event, and the field of its text; `None` for an event that has anything else to say."""
+    """Return the delta of a text event and the name of its text field; `None` for an event with any other content."""
     if event.get("type") == "content_block_delta":
         return text_in(event.get("delta"), "text")
     choices = event.get("choices")
@@ -178,7 +179,7 @@ def text_of(event: JsonObject) -> tuple[JsonObject, str] | None:
 
 
 def text_in(delta: Any, field: str) -> tuple[JsonObject, str] | None:  # noqa: ANN401 - any JSON value
-    """The delta and the field of its text, if it has a text and nothing else."""
+    """Return the delta and the name of its text field, if it has text and nothing else."""
     if not isinstance(delta, dict):
         return None
     known: JsonObject = delta

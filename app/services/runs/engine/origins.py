@@ -18,7 +18,7 @@ class Accepted:
 
 
 class Claimed(StrEnum):
-    """The tree was stored before: its owner reads it from the database and resolves its agent again."""
+    """The tree was stored before: its owner resolves its agent again, and reads the tree if any process has run it."""
 
     RECOVERED = "recovered"
     """Taken from the queue: new, handed over, or left by a process that died."""

@@ -82,7 +82,7 @@ def has_run(root: AgentExecution) -> bool:
 
 
 def was_never_run(root: AgentExecution) -> bool:
-    """Whether the tree has only its root, without events: it was queued, and no process has run it."""
+    """Return whether the tree has only its root, without events: it was queued, and no process has run it."""
     return not has_run(root) and root.reopening is None and not root.cancel_requested
 
 
